@@ -1,0 +1,39 @@
+set(CMAKE_CXX_STANDARD 20)
+set(CMAKE_CXX_STANDARD_REQUIRED ON)
+set(CMAKE_CXX_EXTENSIONS OFF)
+set(CMAKE_POSITION_INDEPENDENT_CODE ON)
+set(CMAKE_EXPORT_COMPILE_COMMANDS ON)
+set(CMAKE_RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/bin)
+
+if(NOT CMAKE_BUILD_TYPE)
+  set(CMAKE_BUILD_TYPE Release CACHE STRING "Release, Debug or RelWithDebInfo" FORCE)
+endif()
+
+# The compiler must not fuse a*b+c on its own nor reorder sums: docs/numerics.md fixes one order of
+# operations and writes every fused multiply-add out. -O2 keeps assertions out of the step loop;
+# CHECK (common/check.h) stays in every build.
+set(CMAKE_CXX_FLAGS_RELEASE "-O2 -DNDEBUG")
+add_compile_options(-ffp-contract=off -fno-math-errno -Wall -Wextra -Werror -Wno-unused-parameter
+                    -Wno-missing-field-initializers)
+if(CMAKE_CXX_COMPILER_ID STREQUAL "Clang")
+  add_compile_options(-Wthread-safety)
+endif()
+
+set(COTERIE_SANITIZE "" CACHE STRING "address,undefined or thread")
+if(COTERIE_SANITIZE)
+  add_compile_options(-fsanitize=${COTERIE_SANITIZE} -fno-omit-frame-pointer -g1
+                      -fno-sanitize-recover=all)
+  add_link_options(-fsanitize=${COTERIE_SANITIZE})
+endif()
+
+find_program(COTERIE_CCACHE ccache)
+if(COTERIE_CCACHE)
+  # Precompiled headers are cached only when ccache may overlook their time stamps; the base
+  # directory makes hits survive a move of the checkout.
+  set(CMAKE_CXX_COMPILER_LAUNCHER ${CMAKE_COMMAND} -E env
+      CCACHE_SLOPPINESS=pch_defines,time_macros,include_file_mtime,include_file_ctime
+      CCACHE_BASEDIR=${CMAKE_SOURCE_DIR} CCACHE_NOHASHDIR=1 ${COTERIE_CCACHE})
+endif()
+if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+  add_compile_options(-fpch-preprocess)
+endif()

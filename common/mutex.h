@@ -1,0 +1,70 @@
+#ifndef COTERIE_COMMON_MUTEX_H_
+#define COTERIE_COMMON_MUTEX_H_
+
+#include <chrono>
+#include <condition_variable>
+#include <mutex>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
+
+namespace coterie {
+
+// std::mutex with the annotations that clang's -Wthread-safety needs (libstdc++'s own carries none, and
+// absl::Mutex is opaque to ThreadSanitizer when Debian's uninstrumented library is linked).
+class ABSL_LOCKABLE Mutex {
+ public:
+  void Lock() ABSL_EXCLUSIVE_LOCK_FUNCTION() { mutex_.lock(); }
+  void Unlock() ABSL_UNLOCK_FUNCTION() { mutex_.unlock(); }
+
+ private:
+  friend class CondVar;
+  std::mutex mutex_;
+};
+
+class ABSL_SCOPED_LOCKABLE MutexLock {
+ public:
+  explicit MutexLock(Mutex* mutex) ABSL_EXCLUSIVE_LOCK_FUNCTION(mutex) : mutex_(mutex) { mutex_->Lock(); }
+  ~MutexLock() ABSL_UNLOCK_FUNCTION() { mutex_->Unlock(); }
+  MutexLock(const MutexLock&) = delete;
+  MutexLock& operator=(const MutexLock&) = delete;
+
+ private:
+  Mutex* mutex_;
+};
+
+// Waits hold the mutex before and after; spurious wake-ups happen, so callers loop on their condition.
+class CondVar {
+ public:
+  void Wait(Mutex* mutex) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex) {
+    std::unique_lock<std::mutex> lock(mutex->mutex_, std::adopt_lock);
+    condition_.wait(lock);
+    lock.release();
+  }
+  // Returns false when `deadline` passed without a wake-up.
+  bool WaitUntil(Mutex* mutex, absl::Time deadline) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex) {
+    std::unique_lock<std::mutex> lock(mutex->mutex_, std::adopt_lock);
+    bool woken = true;
+    if (deadline == absl::InfiniteFuture()) {
+      condition_.wait(lock);
+    } else {
+      // wait_until on the system clock: ThreadSanitizer of gcc 12 does not intercept the clock-wait call.
+      woken = condition_.wait_until(lock, absl::ToChronoTime(deadline)) == std::cv_status::no_timeout;
+    }
+    lock.release();
+    return woken;
+  }
+  bool WaitFor(Mutex* mutex, absl::Duration timeout) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex) {
+    return WaitUntil(mutex, absl::Now() + timeout);
+  }
+  void Signal() { condition_.notify_one(); }
+  void SignalAll() { condition_.notify_all(); }
+
+ private:
+  std::condition_variable condition_;
+};
+
+}  // namespace coterie
+
+#endif  // COTERIE_COMMON_MUTEX_H_
