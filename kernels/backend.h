@@ -1,0 +1,202 @@
+#ifndef COTERIE_KERNELS_BACKEND_H_
+#define COTERIE_KERNELS_BACKEND_H_
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "common/status.h"
+#include "kernels/batch.h"
+#include "kernels/dtype.h"
+
+// The op contract: what the model graphs may ask of a device. One op is one function here, one file per backend
+// of the same name (kernels/cpu/rms_norm.cc, kernels/cuda/rms_norm.cu). Every op's order of operations is fixed
+// by docs/numerics.md, so that a row's result never depends on the other rows of the batch, on how a prompt was
+// cut into chunks, or on the number of threads.
+//
+// Pointers named *_dev are device memory (host memory on the CPU backend). Activations are float32, row-major.
+// Ops are enqueued in order; on the CPU they have finished when they return. Sizes are the caller's to get right:
+// ops CHECK, they do not return errors, so that nothing fails inside the step loop.
+namespace coterie {
+
+// kExact: float32 activations over dequantised weights, float32 KV: the mode compared with references.
+// kFast: int8 activations over quantised weights, bfloat16 KV: the mode that serves; its loss is measured.
+enum class NumericsMode : uint8_t { kExact, kFast };
+
+// A weight matrix [n_out, n_in] as it stands in a file: rows in blocks of `dtype`, row-major.
+struct HostMatrix {
+  DType dtype = DType::kF32;
+  int64_t n_out = 0;
+  int64_t n_in = 0;
+  const uint8_t* data = nullptr;  // borrowed until packed; may be unaligned
+  // Source row of each output row, or empty for the identity. Undoes the row permutation that GGUF files of the
+  // llama family carry on Q and K.
+  std::vector<int32_t> row_order;
+};
+
+// A matrix packed for the device, immutable; owned by whoever packed it and freed with the last reference.
+class PackedMatrix {
+ public:
+  virtual ~PackedMatrix() = default;
+  virtual int64_t n_out() const = 0;
+  virtual int64_t n_in() const = 0;
+  virtual size_t bytes() const = 0;  // device memory held
+};
+
+// A plain float32 vector on the device: norm weights, biases, RoPE tables.
+class DeviceBuffer {
+ public:
+  virtual ~DeviceBuffer() = default;
+  virtual float* data() const = 0;  // device pointer
+  virtual size_t n_floats() const = 0;
+};
+
+// The linear layers an adapter may change, in the order of the forward pass. Q, K and V read the same input, as do
+// gate and up; the fused products of those groups are laid side by side in their output rows.
+enum class LoraModule : uint8_t { kQ, kK, kV, kO, kGate, kUp, kDown };
+constexpr int kLoraModuleCount = 7;
+
+// One low-rank pair: y += weight * scale * B (A x).
+struct HostLora {
+  HostMatrix a;  // [rank, n_in]
+  HostMatrix b;  // [n_out, rank]
+  float scale = 0;
+  int layer = 0;
+  LoraModule module = LoraModule::kQ;
+};
+
+// All pairs of one adapter packed on the device, immutable. Read by steps on the engine's thread while other
+// threads pack further adapters.
+class PackedAdapter {
+ public:
+  virtual ~PackedAdapter() = default;
+  virtual size_t bytes() const = 0;
+};
+
+struct KvCacheShape {
+  int n_layers = 0;
+  int n_blocks = 0;
+  int n_kv_heads = 0;
+  int head_dim = 0;
+};
+
+constexpr int kKvBlockTokens = 16;  // tokens per KV block, the unit of paging and of prefix reuse
+
+// Keys and values of every layer in blocks of kKvBlockTokens tokens, rounded to the mode's KV type. Layout is the
+// backend's own. Block ids are handed out by the engine's BlockAllocator.
+class KvCache {
+ public:
+  virtual ~KvCache() = default;
+  virtual const KvCacheShape& shape() const = 0;
+  virtual size_t bytes() const = 0;
+};
+
+// cos and sin of every rotation [n_positions, head_dim / 2], computed once in float64 from the model's
+// frequencies and rounded to float32.
+struct RopeTable {
+  std::unique_ptr<DeviceBuffer> cos;
+  std::unique_ptr<DeviceBuffer> sin;
+  int rotary_dim = 0;  // leading dimensions of a head that rotate (all of them, for the models we run)
+};
+
+// Per-step metadata where the device can read it. Made once per engine for the largest step.
+class StepContext {
+ public:
+  virtual ~StepContext() = default;
+};
+
+struct StepLimits {
+  int max_tokens = 0;
+  int max_seqs = 0;
+  int max_blocks = 0;     // entries of block_ids
+  int max_logit_rows = 0;
+};
+
+class Backend {
+ public:
+  virtual ~Backend() = default;
+
+  virtual NumericsMode mode() const = 0;
+  // Everything that can change a bit of the result: "cpu/1 fast p32" and the like. Part of the worker's
+  // numerics class.
+  virtual std::string numerics_class() const = 0;
+  virtual std::string device_name() const = 0;
+
+  // --- Memory and packing: any thread, before or beside steps; never inside one. ---
+  virtual StatusOr<std::unique_ptr<DeviceBuffer>> Allocate(size_t n_floats) = 0;
+  virtual StatusOr<std::unique_ptr<DeviceBuffer>> Upload(std::span<const float> values) = 0;
+  // Packs `parts` one under the other (their outputs side by side): all have the same n_in; dtypes may differ.
+  virtual StatusOr<std::unique_ptr<PackedMatrix>> PackMatrix(std::span<const HostMatrix> parts) = 0;
+  virtual StatusOr<std::unique_ptr<PackedAdapter>> PackAdapter(std::span<const HostLora> pairs) = 0;
+  virtual StatusOr<std::unique_ptr<KvCache>> MakeKvCache(const KvCacheShape& shape) = 0;
+  virtual StatusOr<std::unique_ptr<StepContext>> MakeStepContext(const StepLimits& limits) = 0;
+  // Waits for everything enqueued and copies to the host.
+  virtual Status Download(const float* from_dev, std::span<float> to) = 0;
+
+  // --- Decoder ops: the engine's thread only. ---
+  // Makes `batch` (borrowed until the next BeginStep) the step that the ops below speak of.
+  virtual void BeginStep(StepContext* step, const Batch& batch) = 0;
+
+  // x [n_tokens, d] = rows token_ids of table [vocab, d], dequantised.
+  virtual void Embed(const StepContext& step, const PackedMatrix& table, float* x_dev) = 0;
+
+  // y [rows, d] = x / sqrt(mean(x²) + eps) * weight [d].  y may be x.
+  virtual void RmsNorm(const float* x_dev, const DeviceBuffer& weight, float eps, int rows, int d, float* y_dev) = 0;
+
+  // y [rows, n_out] = x [rows, n_in] · wᵀ (+ bias [n_out]); with `accumulate`, y += that product.
+  virtual void Linear(const float* x_dev, int rows, const PackedMatrix& w, const DeviceBuffer* bias, bool accumulate,
+                      float* y_dev) = 0;
+
+  // For each sequence s and each of its adapters in order: the rows of s in y[:, y_column ...] +=
+  // weight · scale · B (A x), for one module of one layer; rows of sequences without adapters are untouched.
+  // x [n_tokens, n_in], y [n_tokens, y_stride].
+  virtual void Lora(const StepContext& step, int layer, LoraModule module, const float* x_dev, int n_in, float* y_dev,
+                    int y_stride, int y_column) = 0;
+
+  // qkv [n_tokens, (n_heads + 2 n_kv_heads) · head_dim], heads of Q, then K, then V. Normalises each head of Q and K
+  // (RMS, where the model has such weights [head_dim]), rotates Q and K by their positions (half-split pairs
+  // i, i + rotary_dim/2), leaves Q in place, and writes K and V, rounded, into the blocks of `layer`.
+  virtual void RopeAndKvWrite(const StepContext& step, int layer, int n_heads, const DeviceBuffer* q_norm,
+                              const DeviceBuffer* k_norm, float eps, const RopeTable& rope, float* qkv_dev,
+                              KvCache* kv) = 0;
+
+  // out [n_tokens, n_heads · head_dim]: causal attention of each token over its own sequence's blocks, scale
+  // 1/sqrt(head_dim) unless given, heads of Q in groups sharing a KV head. `window` > 0 limits how far back.
+  virtual void PagedAttention(const StepContext& step, int layer, int n_heads, float scale, int window,
+                              const float* qkv_dev, const KvCache& kv, float* out_dev) = 0;
+
+  // h [rows, f] = silu(gate) · up for gate_up [rows, 2 f], gate first.
+  virtual void SwiGlu(const float* gate_up_dev, int rows, int f, float* h_dev) = 0;
+
+  // y [n_logit_rows, d] = the rows of x [n_tokens, d] whose logits are wanted.
+  virtual void GatherLogitRows(const StepContext& step, const float* x_dev, int d, float* y_dev) = 0;
+
+  // --- Encoder ops (BERT): rows are the tokens of all texts one after the other. ---
+  // y = (x + residual - mean) / sqrt(var + eps) * weight + bias; residual may be null. y may be x.
+  virtual void LayerNorm(const float* x_dev, const float* residual_dev, const DeviceBuffer& weight,
+                         const DeviceBuffer& bias, float eps, int rows, int d, float* y_dev) = 0;
+  // x = x/2 (1 + erf(x/√2)), in place.
+  virtual void Gelu(float* x_dev, int rows, int d) = 0;
+  // out [rows, n_heads · head_dim]: attention of every token over all tokens of its own text.
+  // qkv [rows, 3 · n_heads · head_dim]; cu_seqlens [n_texts + 1] on the host.
+  virtual void FullAttention(const float* qkv_dev, std::span<const int32_t> cu_seqlens, int n_heads, int head_dim,
+                             float* out_dev) = 0;
+  // y [n_texts, d] = mean over each text's rows, divided by its Euclidean norm.
+  virtual void MeanPoolNormalize(const float* x_dev, std::span<const int32_t> cu_seqlens, int d, float* y_dev) = 0;
+};
+
+struct CpuBackendOptions {
+  NumericsMode mode = NumericsMode::kFast;
+  int n_threads = 0;  // 0: every core this process may run on
+  // "", or "avx512", "avx2", "portable": force an instruction set (tests; valgrind knows no AVX-512).
+  std::string isa;
+};
+
+// The one factory that knows the build's flags. InvalidArgument for a forced instruction set this machine lacks.
+StatusOr<std::unique_ptr<Backend>> CreateCpuBackend(const CpuBackendOptions& options);
+
+}  // namespace coterie
+
+#endif  // COTERIE_KERNELS_BACKEND_H_

@@ -1,0 +1,41 @@
+#ifndef COTERIE_KERNELS_BATCH_H_
+#define COTERIE_KERNELS_BATCH_H_
+
+#include <cstdint>
+#include <vector>
+
+namespace coterie {
+
+class PackedAdapter;
+
+// One engine step: the tokens of `n_seqs` sequences, prompts in chunks and decodes side by side, each sequence
+// under its own (weighted) adapters. Host memory, plain arrays in CSR form; the engine refills one Batch for
+// every step so that nothing is allocated in the loop.
+struct Batch {
+  std::vector<int32_t> token_ids;   // [n_tokens], the sequences one after the other
+  std::vector<int32_t> positions;   // [n_tokens], position of each token in its sequence, from 0
+  std::vector<int32_t> cu_seqlens;  // [n_seqs + 1], tokens of sequence s: [cu_seqlens[s], cu_seqlens[s + 1])
+
+  // KV blocks of sequence s, in order of position: block_ids[block_offsets[s] .. block_offsets[s + 1]).
+  // They cover every position up to and including the sequence's last token of this step.
+  std::vector<int32_t> block_offsets;  // [n_seqs + 1]
+  std::vector<int32_t> block_ids;      // [n_blocks_used]
+
+  // Adapters of sequence s: slots adapter_slots[adapter_offsets[s] .. adapter_offsets[s + 1]); none = the base.
+  // The products are added in this order, each times its weight.
+  std::vector<int32_t> adapter_offsets;       // [n_seqs + 1]
+  std::vector<int32_t> adapter_slots;         // [n_uses], index into `adapters`
+  std::vector<float> adapter_weights;         // [n_uses]
+  std::vector<const PackedAdapter*> adapters;  // [n_distinct], borrowed; pinned by the engine for the step
+
+  // Tokens whose logits are wanted, ascending indices into token_ids.
+  std::vector<int32_t> logit_rows;  // [n_logit_rows]
+
+  int n_tokens() const { return static_cast<int>(token_ids.size()); }
+  int n_seqs() const { return cu_seqlens.empty() ? 0 : static_cast<int>(cu_seqlens.size()) - 1; }
+  void Clear();
+};
+
+}  // namespace coterie
+
+#endif  // COTERIE_KERNELS_BATCH_H_
