@@ -1,0 +1,42 @@
+#ifndef COTERIE_COMMON_ROUTE_PLAN_H_
+#define COTERIE_COMMON_ROUTE_PLAN_H_
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "common/digest.h"
+
+namespace coterie {
+
+// One expert chosen for a request.
+struct PlannedExpert {
+  std::string name;
+  Digest adapter;       // never empty
+  float weight = 1.0f;  // the plan's weights sum to 1
+  // What the policy compared: a cosine in [-1, 1], or a probability in [0, 1] under a classifier; 0 where
+  // nothing was compared (asked for by name).
+  float score = 0.0f;
+};
+
+// An expert that was weighed, chosen or not.
+struct RouteCandidate {
+  std::string name;
+  float score = 0.0f;
+};
+
+// The router's decision for one request; travels to the client as the answer's first message.
+struct RoutePlan {
+  std::vector<PlannedExpert> experts;  // best first; empty exactly when `base` is set
+  bool base = false;                   // answer with the frozen base and no adapter
+  // Best score minus the next one's. 1 when nothing competed.
+  float margin = 1.0f;
+  std::string policy;  // "nearest", "rules", "classifier", "top_k", "adaptive_k", "by_name", "base"
+  std::string reason;  // a sentence a person can read
+  std::vector<RouteCandidate> candidates;  // best first, bounded by the query
+  uint64_t catalogue_generation = 0;       // of the expert store, at the time of the decision
+};
+
+}  // namespace coterie
+
+#endif  // COTERIE_COMMON_ROUTE_PLAN_H_

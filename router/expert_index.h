@@ -1,0 +1,102 @@
+#ifndef COTERIE_ROUTER_EXPERT_INDEX_H_
+#define COTERIE_ROUTER_EXPERT_INDEX_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "common/digest.h"
+#include "common/status.h"
+
+namespace coterie {
+
+// What routing needs to know about one expert; the gateway makes these from the expert store's catalogue.
+struct IndexedExpert {
+  std::string name;
+  Digest adapter;
+  std::vector<std::string> domains;  // declared domains and tags this expert claims in the rules matrix
+  std::optional<float> min_score;    // this expert's own abstain threshold, instead of the policy's
+  std::vector<float> prototypes;  // [n_prototypes, dim], unit norm; may be empty: found by name or rule only
+};
+
+// Which experts of one index a caller may use: a bit per expert.
+class ExpertMask {
+ public:
+  ExpertMask() = default;
+  explicit ExpertMask(size_t n_experts) : n_(n_experts), bits_((n_experts + 63) / 64, 0) {}
+  void Set(size_t expert) { bits_[expert / 64] |= uint64_t{1} << (expert % 64); }
+  bool Test(size_t expert) const { return bits_[expert / 64] >> (expert % 64) & 1; }
+  size_t size() const { return n_; }
+
+ private:
+  size_t n_ = 0;
+  std::vector<uint64_t> bits_;
+};
+
+// An immutable snapshot of all experts' prototypes with exact search (nearest prototype: MoIN,
+// RouterRetriever). A change of the catalogue makes a new index. Thread-safe; share it by shared_ptr. Experts
+// are numbered in the order of their names, so that equal scores fall to the smaller name everywhere.
+class ExpertIndex {
+ public:
+  struct Options {
+    size_t dim = 384;              // of every embedding
+    size_t max_experts = 100'000;  // more are refused
+    // All prototypes together; 1 M x 384 floats are 1.5 GB.
+    size_t max_prototypes = 1'000'000;
+    uint64_t generation = 0;  // of the catalogue this was made from
+  };
+  struct Hit {
+    uint32_t expert;
+    float score;  // max over the expert's prototypes of the dot product with the query
+  };
+
+  // InvalidArgument, naming the expert, when a name is malformed or twice there, a digest is empty,
+  // prototypes are not a multiple of dim, not finite or not of unit norm (within 1e-3); ResourceExhausted
+  // beyond the limits.
+  static StatusOr<std::shared_ptr<const ExpertIndex>> Create(const Options& options,
+                                                             std::vector<IndexedExpert> experts);
+
+  // The at most k best experts, best first. `allowed` (of this index, or null for all) is applied before
+  // ranking. InvalidArgument when the query has another dimension or a value that is not finite.
+  StatusOr<std::vector<Hit>> Search(std::span<const float> query, size_t k, const ExpertMask* allowed) const;
+  // The score of one expert, or nothing when it has no prototypes. The query must have passed CheckQuery.
+  std::optional<float> Score(std::span<const float> query, size_t expert) const;
+  // OK for a query of the right dimension with finite values.
+  Status CheckQuery(std::span<const float> query) const;
+
+  size_t size() const { return experts_.size(); }
+  size_t dim() const { return options_.dim; }
+  uint64_t generation() const { return options_.generation; }
+  // Its `prototypes` are empty: they live in the index's own layout.
+  const IndexedExpert& expert(size_t i) const { return experts_[i]; }
+  std::optional<uint32_t> Find(std::string_view name) const;
+  // Experts that declare `domain`, in the order of their names.
+  std::span<const uint32_t> WithDomain(std::string_view domain) const;
+
+  ExpertMask MaskWhere(const std::function<bool(const IndexedExpert&)>& allowed) const;
+
+ private:
+  struct DomainRange {
+    std::string domain;
+    std::vector<uint32_t> experts;
+  };
+
+  explicit ExpertIndex(const Options& options) : options_(options) {}
+
+  Options options_;
+  std::vector<IndexedExpert> experts_;       // by name
+  std::vector<uint32_t> prototype_offsets_;  // [n_experts + 1], in rows
+  size_t stride_ = 0;                        // floats from row to row: dim rounded up to a whole lane group
+  std::vector<float> rows_;                  // [n_prototypes, stride], zero beyond dim
+  std::vector<DomainRange> domains_;         // by domain
+};
+
+}  // namespace coterie
+
+#endif  // COTERIE_ROUTER_EXPERT_INDEX_H_

@@ -1,0 +1,108 @@
+#ifndef COTERIE_ROUTER_PLACEMENT_H_
+#define COTERIE_ROUTER_PLACEMENT_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "absl/container/flat_hash_set.h"
+#include "common/digest.h"
+#include "common/status.h"
+
+namespace coterie {
+
+// The first eight bytes of a KV prefix key (a hash chain over base, adapter and block tokens): a hint where
+// blocks are warm, so that a collision costs time and never correctness.
+using PrefixKey = uint64_t;
+
+// What the gateway knows of one worker, from its last state message. Plain data.
+struct WorkerView {
+  std::string id;
+  bool alive = true;      // its heartbeats arrive and its stream is up
+  bool draining = false;  // finishes what it has, takes nothing new
+  Digest base;
+  std::string numerics_class;  // equal classes give bit-identical logits
+
+  uint32_t running = 0;  // sequences
+  uint32_t waiting = 0;
+  uint32_t max_running = 1;  // sequences one step can hold
+  uint32_t kv_blocks_free = 0;
+  uint32_t kv_blocks_total = 0;
+
+  uint32_t adapter_slots_total = 0;
+  absl::flat_hash_set<Digest> resident;       // adapters in device slots
+  absl::flat_hash_set<Digest> loading;        // on their way
+  absl::flat_hash_set<PrefixKey> warm;        // prefix blocks in its cache, as it last said
+  absl::flat_hash_set<std::string> serves;    // experts this worker is for; empty: all of them
+  double prefill_tokens_per_second = 1000.0;  // estimates, > 0
+  double decode_tokens_per_second = 50.0;     // of all running sequences together
+};
+
+struct PlacementRequest {
+  struct Adapter {
+    std::string name;
+    Digest digest;
+    uint64_t n_bytes = 0;  // what a cold load moves
+  };
+  std::vector<Adapter> adapters;           // of the plan; empty for the base
+  Digest base;                             // only workers with this base are fit
+  std::span<const PrefixKey> prefix_keys;  // of the prompt's whole blocks, in order
+  uint32_t n_prompt_tokens = 0;            // with what was already generated, when resuming
+  uint32_t max_new_tokens = 0;
+  // Resuming: the class that makes the answer go on bit for bit. Tried first; when no fit worker has it, any
+  // other is taken and the placement says so. Empty: no preference.
+  std::string numerics_class;
+  absl::flat_hash_set<std::string> exclude;  // workers that just failed this request
+  uint64_t seed = 0;                         // spreads exact ties
+};
+
+struct Placement {
+  struct Ranked {
+    std::string worker;
+    double cost_seconds = 0;  // estimated time to first token
+    bool fit = false;
+    std::string words;  // what the cost is made of, or why the worker is unfit
+  };
+  size_t worker = 0;  // position in the span of views
+  std::string worker_id;
+  double cost_seconds = 0;
+  bool numerics_class_changed = false;  // a resumed answer may differ from here on, and must say so
+  std::string reason;                   // a sentence a person can read
+  std::vector<Ranked> ranking;          // fit workers by cost, then unfit ones
+};
+
+struct PlacementOptions {
+  uint32_t kv_block_tokens = 16;
+  double load_bytes_per_second = 200e6;  // file -> device slot, conservatively a disk's
+  double load_latency_seconds = 0.005;   // per cold adapter, whatever its size
+  double eviction_seconds = 0.02;        // what somebody else's adapter costs when every slot is taken
+  double mean_answer_tokens = 128;       // what a waiting sequence still needs
+  // A move away from the expert's home worker must save at least so much: otherwise noise in the estimates
+  // would make every adapter resident everywhere.
+  double stickiness_seconds = 0.01;
+};
+
+// Chooses the worker with the lowest estimated time to first token:
+//   queue delay + cold load (bytes / throughput, a slot evicted) + prefill of what is not warm.
+// Among workers within `stickiness_seconds` of the best, rendezvous hashing (Thaler and Ravishankar 1998)
+// over (expert, worker) decides: a cold expert lands on a stable home, experts spread evenly, and a worker
+// that comes or goes moves only its own share. Pure and thread-safe; the same inputs and seed give the same
+// answer.
+class Placer {
+ public:
+  // InvalidArgument naming the option, its value and the limit.
+  static StatusOr<Placer> Create(const PlacementOptions& options);
+
+  // Unavailable, saying for each worker why it was unfit, when none is fit.
+  StatusOr<Placement> Place(const PlacementRequest& request, std::span<const WorkerView> workers) const;
+
+ private:
+  explicit Placer(const PlacementOptions& options) : options_(options) {}
+  PlacementOptions options_;
+};
+
+}  // namespace coterie
+
+#endif  // COTERIE_ROUTER_PLACEMENT_H_
