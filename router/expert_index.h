@@ -55,6 +55,10 @@ class ExpertIndex {
     uint32_t expert;
     float score;  // max over the expert's prototypes of the dot product with the query
   };
+  // The order of a ranking: the higher score, then the smaller name.
+  static bool Better(const Hit& a, const Hit& b) {
+    return a.score != b.score ? a.score > b.score : a.expert < b.expert;
+  }
 
   // InvalidArgument, naming the expert, when a name is malformed or twice there, a digest is empty,
   // prototypes are not a multiple of dim, not finite or not of unit norm (within 1e-3); ResourceExhausted
@@ -65,6 +69,8 @@ class ExpertIndex {
   // The at most k best experts, best first. `allowed` (of this index, or null for all) is applied before
   // ranking. InvalidArgument when the query has another dimension or a value that is not finite.
   StatusOr<std::vector<Hit>> Search(std::span<const float> query, size_t k, const ExpertMask* allowed) const;
+  // Every allowed expert that has prototypes, in the order of names. Search is this and a partial sort.
+  StatusOr<std::vector<Hit>> ScoreAll(std::span<const float> query, const ExpertMask* allowed) const;
   // The score of one expert, or nothing when it has no prototypes. The query must have passed CheckQuery.
   std::optional<float> Score(std::span<const float> query, size_t expert) const;
   // OK for a query of the right dimension with finite values.

@@ -1,0 +1,185 @@
+#include "router/expert_index.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "common/check.h"
+#include "common/ids.h"
+#include "router/dot.h"
+
+namespace coterie {
+namespace {
+
+using router_internal::DotRows;
+using router_internal::kDotLanes;
+
+Status CheckPrototypes(const IndexedExpert& expert, size_t dim) {
+  if (expert.prototypes.size() % dim != 0) {
+    return absl::InvalidArgumentError(absl::StrCat("expert ", expert.name, ": ", expert.prototypes.size(),
+                                                   " prototype values are not a multiple of dimension ",
+                                                   dim));
+  }
+  for (size_t row = 0; row < expert.prototypes.size() / dim; ++row) {
+    double norm_squared = 0;
+    for (size_t i = 0; i < dim; ++i) {
+      const double value = expert.prototypes[row * dim + i];
+      norm_squared += value * value;
+    }
+    // Written so that NaN fails too.
+    if (!(std::abs(std::sqrt(norm_squared) - 1.0) <= 1e-3)) {
+      return absl::InvalidArgumentError(absl::StrCat("expert ", expert.name, ": prototype ", row,
+                                                     " has norm ", std::sqrt(norm_squared),
+                                                     ", want 1 within 0.001"));
+    }
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+StatusOr<std::shared_ptr<const ExpertIndex>> ExpertIndex::Create(const Options& options,
+                                                                 std::vector<IndexedExpert> experts) {
+  if (options.dim == 0 || options.dim > 65536) {
+    return absl::InvalidArgumentError(absl::StrCat("index dimension ", options.dim, " is outside 1..65536"));
+  }
+  if (experts.size() > options.max_experts) {
+    return absl::ResourceExhaustedError(
+        absl::StrCat("index of ", experts.size(), " experts, the limit is ", options.max_experts));
+  }
+  std::sort(experts.begin(), experts.end(),
+            [](const IndexedExpert& a, const IndexedExpert& b) { return a.name < b.name; });
+  size_t n_rows = 0;
+  for (size_t i = 0; i < experts.size(); ++i) {
+    RETURN_IF_ERROR(ValidateExpertName(experts[i].name));
+    if (i > 0 && experts[i].name == experts[i - 1].name) {
+      return absl::InvalidArgumentError(absl::StrCat("expert ", experts[i].name, " is in the index twice"));
+    }
+    if (experts[i].adapter.empty()) {
+      return absl::InvalidArgumentError(absl::StrCat("expert ", experts[i].name, " has no adapter digest"));
+    }
+    RETURN_IF_ERROR(CheckPrototypes(experts[i], options.dim));
+    n_rows += experts[i].prototypes.size() / options.dim;
+  }
+  if (n_rows > options.max_prototypes) {
+    return absl::ResourceExhaustedError(
+        absl::StrCat("index of ", n_rows, " prototypes, the limit is ", options.max_prototypes));
+  }
+
+  std::shared_ptr<ExpertIndex> index(new ExpertIndex(options));
+  index->stride_ = (options.dim + kDotLanes - 1) / kDotLanes * kDotLanes;
+  index->rows_.assign(n_rows * index->stride_, 0.0f);
+  index->prototype_offsets_.push_back(0);
+  float* row = index->rows_.data();
+  std::vector<std::pair<std::string, uint32_t>> domains;
+  for (size_t i = 0; i < experts.size(); ++i) {
+    std::vector<float>& prototypes = experts[i].prototypes;
+    for (size_t begin = 0; begin < prototypes.size(); begin += options.dim, row += index->stride_) {
+      std::copy_n(prototypes.begin() + begin, options.dim, row);
+    }
+    index->prototype_offsets_.push_back(static_cast<uint32_t>((row - index->rows_.data()) / index->stride_));
+    prototypes = {};
+    for (const std::string& domain : experts[i].domains)
+      domains.emplace_back(domain, static_cast<uint32_t>(i));
+  }
+  std::sort(domains.begin(), domains.end());
+  domains.erase(std::unique(domains.begin(), domains.end()), domains.end());
+  for (auto& [domain, expert] : domains) {
+    if (index->domains_.empty() || index->domains_.back().domain != domain)
+      index->domains_.push_back({domain, {}});
+    index->domains_.back().experts.push_back(expert);
+  }
+  index->experts_ = std::move(experts);
+  return std::shared_ptr<const ExpertIndex>(std::move(index));
+}
+
+Status ExpertIndex::CheckQuery(std::span<const float> query) const {
+  if (query.size() != dim()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("embedding has dimension ", query.size(), ", the expert index has ", dim()));
+  }
+  for (size_t i = 0; i < query.size(); ++i) {
+    if (!std::isfinite(query[i])) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("embedding value ", i, " is ", query[i], ", not a finite number"));
+    }
+  }
+  return absl::OkStatus();
+}
+
+StatusOr<std::vector<ExpertIndex::Hit>> ExpertIndex::ScoreAll(std::span<const float> query,
+                                                              const ExpertMask* allowed) const {
+  RETURN_IF_ERROR(CheckQuery(query));
+  COTERIE_CHECK(allowed == nullptr || allowed->size() == size()) << "the mask is of another index: ";
+  std::vector<float> padded(stride_, 0.0f);
+  std::copy(query.begin(), query.end(), padded.begin());
+
+  std::vector<Hit> hits;
+  hits.reserve(size());
+  std::vector<float> scores;
+  // Experts stand side by side in rows_: a run of allowed ones is one call.
+  for (size_t first = 0; first < size();) {
+    if (allowed != nullptr && !allowed->Test(first)) {
+      ++first;
+      continue;
+    }
+    size_t last = first + 1;
+    while (last < size() && (allowed == nullptr || allowed->Test(last))) ++last;
+    const size_t first_row = prototype_offsets_[first];
+    const size_t n_rows = prototype_offsets_[last] - first_row;
+    scores.resize(std::max(scores.size(), n_rows));
+    DotRows(padded.data(), rows_.data() + first_row * stride_, n_rows, stride_, scores.data());
+    for (size_t e = first; e < last; ++e) {
+      const float* begin = scores.data() + (prototype_offsets_[e] - first_row);
+      const float* end = scores.data() + (prototype_offsets_[e + 1] - first_row);
+      if (begin != end) hits.push_back({static_cast<uint32_t>(e), *std::max_element(begin, end)});
+    }
+    first = last;
+  }
+  return hits;
+}
+
+StatusOr<std::vector<ExpertIndex::Hit>> ExpertIndex::Search(std::span<const float> query, size_t k,
+                                                            const ExpertMask* allowed) const {
+  ASSIGN_OR_RETURN(std::vector<Hit> hits, ScoreAll(query, allowed));
+  k = std::min(k, hits.size());
+  std::partial_sort(hits.begin(), hits.begin() + k, hits.end(), Better);
+  hits.resize(k);
+  return hits;
+}
+
+std::optional<float> ExpertIndex::Score(std::span<const float> query, size_t expert) const {
+  const size_t first_row = prototype_offsets_[expert];
+  const size_t n_rows = prototype_offsets_[expert + 1] - first_row;
+  if (n_rows == 0) return std::nullopt;
+  std::vector<float> padded(stride_, 0.0f);
+  std::copy(query.begin(), query.end(), padded.begin());
+  std::vector<float> scores(n_rows);
+  DotRows(padded.data(), rows_.data() + first_row * stride_, n_rows, stride_, scores.data());
+  return *std::max_element(scores.begin(), scores.end());
+}
+
+std::optional<uint32_t> ExpertIndex::Find(std::string_view name) const {
+  const auto it = std::lower_bound(
+      experts_.begin(), experts_.end(), name,
+      [](const IndexedExpert& expert, std::string_view wanted) { return expert.name < wanted; });
+  if (it == experts_.end() || it->name != name) return std::nullopt;
+  return static_cast<uint32_t>(it - experts_.begin());
+}
+
+std::span<const uint32_t> ExpertIndex::WithDomain(std::string_view domain) const {
+  const auto it = std::lower_bound(
+      domains_.begin(), domains_.end(), domain,
+      [](const DomainRange& range, std::string_view wanted) { return range.domain < wanted; });
+  if (it == domains_.end() || it->domain != domain) return {};
+  return it->experts;
+}
+
+ExpertMask ExpertIndex::MaskWhere(const std::function<bool(const IndexedExpert&)>& allowed) const {
+  ExpertMask mask(size());
+  for (size_t i = 0; i < size(); ++i) {
+    if (allowed(experts_[i])) mask.Set(i);
+  }
+  return mask;
+}
+
+}  // namespace coterie

@@ -1,0 +1,161 @@
+#include "router/expert_index.h"
+
+#include <algorithm>
+#include <limits>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "router/dot.h"
+#include "tests/router/router_testing.h"
+
+namespace coterie {
+namespace {
+
+using testing::ElementsAre;
+using testing::HasSubstr;
+
+std::vector<std::string> Names(const ExpertIndex& index, const std::vector<ExpertIndex::Hit>& hits) {
+  std::vector<std::string> names;
+  for (const auto& hit : hits) names.push_back(index.expert(hit.expert).name);
+  return names;
+}
+
+TEST(ExpertIndexTest, AnExpertScoresAsItsNearestPrototype) {
+  std::vector<float> two = AtCosine(0.1f);
+  const std::vector<float> near = AtCosine(0.9f);
+  two.insert(two.end(), near.begin(), near.end());
+  const auto index = MakeIndex({MakeExpert("two", two), MakeExpert("one", AtCosine(0.5f))});
+  const auto hits = index->Search(kAxis, 5, nullptr).value();
+  EXPECT_THAT(Names(*index, hits), ElementsAre("two", "one"));
+  EXPECT_FLOAT_EQ(hits[0].score, 0.9f);
+  EXPECT_FLOAT_EQ(index->Score(kAxis, *index->Find("one")).value(), 0.5f);
+}
+
+TEST(ExpertIndexTest, EqualScoresFallToTheSmallerName) {
+  const auto index = MakeIndex({MakeExpert("c", kAxis), MakeExpert("a", kAxis), MakeExpert("b", kAxis)});
+  EXPECT_THAT(Names(*index, index->Search(kAxis, 2, nullptr).value()), ElementsAre("a", "b"));
+}
+
+// A double-precision scan and a full sort, over random sizes, masks and k.
+TEST(ExpertIndexTest, FindsWhatAPlainScanFinds) {
+  std::mt19937 random(1);
+  for (int round = 0; round < 60; ++round) {
+    const size_t dim = 1 + random() % 70, n = 1 + random() % 90, k = random() % 12;
+    std::vector<IndexedExpert> experts;
+    for (size_t i = 0; i < n; ++i) {
+      std::vector<float> prototypes;
+      for (size_t p = random() % 5; p > 0; --p) {
+        const auto v = RandomUnit(dim, &random);
+        prototypes.insert(prototypes.end(), v.begin(), v.end());
+      }
+      experts.push_back(MakeExpert("e" + std::to_string(1000 + i), prototypes));
+    }
+    const auto query = RandomUnit(dim, &random);
+    const auto index = ExpertIndex::Create({.dim = dim}, experts).value();
+    ExpertMask mask(n);
+    std::vector<std::pair<double, size_t>> expected;  // (-score, expert)
+    for (size_t i = 0; i < n; ++i) {
+      if (random() % 3 == 0) continue;
+      mask.Set(i);
+      double best = -std::numeric_limits<double>::infinity();
+      for (size_t row = 0; row < experts[i].prototypes.size() / dim; ++row) {
+        double dot = 0;
+        for (size_t d = 0; d < dim; ++d)
+          dot += static_cast<double>(query[d]) * experts[i].prototypes[row * dim + d];
+        best = std::max(best, dot);
+      }
+      if (!experts[i].prototypes.empty()) expected.emplace_back(-best, i);
+    }
+    std::sort(expected.begin(), expected.end());
+    const auto hits = index->Search(query, k, &mask).value();
+    ASSERT_EQ(hits.size(), std::min(k, expected.size()));
+    for (size_t i = 0; i < hits.size(); ++i) {
+      EXPECT_NEAR(hits[i].score, -expected[i].first, 1e-5);
+      // In one dimension every score is 1 or -1 up to rounding, so that only scores can be compared.
+      if (dim > 1) {
+        EXPECT_EQ(hits[i].expert, expected[i].second);
+      }
+    }
+  }
+}
+
+TEST(ExpertIndexTest, AScoreDoesNotDependOnTheRowsBesideIt) {
+  std::mt19937 random(2);
+  const size_t stride = 400;
+  std::vector<float> rows;
+  for (int r = 0; r < 11; ++r) {
+    const auto row = RandomUnit(stride, &random);
+    rows.insert(rows.end(), row.begin(), row.end());
+  }
+  const auto query = RandomUnit(stride, &random);
+  std::vector<float> together(11);
+  router_internal::DotRows(query.data(), rows.data(), 11, stride, together.data());
+  for (size_t r = 0; r < 11; ++r) {
+    float alone = 0;
+    router_internal::DotRows(query.data(), rows.data() + r * stride, 1, stride, &alone);
+    EXPECT_EQ(alone, together[r]) << r;
+    // The order dot.h promises, in scalars.
+    float lanes[16] = {};
+    for (size_t i = 0; i < stride; ++i) lanes[i % 16] += query[i] * rows[r * stride + i];
+    for (int half = 8; half > 0; half /= 2) {
+      for (int l = 0; l < half; ++l) lanes[l] += lanes[l + half];
+    }
+    EXPECT_EQ(lanes[0], together[r]) << r;
+  }
+}
+
+TEST(ExpertIndexTest, AMaskHidesExperts) {
+  const auto index =
+      MakeIndex({MakeExpert("a", kAxis), MakeExpert("b", AtCosine(0.5f)), MakeExpert("c", kAxis)});
+  const ExpertMask mask = index->MaskWhere([](const IndexedExpert& e) { return e.name == "b"; });
+  EXPECT_THAT(Names(*index, index->Search(kAxis, 3, &mask).value()), ElementsAre("b"));
+  const ExpertMask none(index->size());
+  EXPECT_TRUE(index->Search(kAxis, 3, &none).value().empty());
+}
+
+TEST(ExpertIndexTest, ExpertsAreFoundByNameAndDomain) {
+  const auto index = MakeIndex({MakeExpert("b", kAxis, {"sql"}),
+                                MakeExpert("a", kAxis, {"law", "sql", "sql"}), MakeExpert("c", kAxis)});
+  EXPECT_EQ(index->Find("b"), 1u);
+  EXPECT_EQ(index->Find("d"), std::nullopt);
+  EXPECT_THAT(index->WithDomain("sql"), ElementsAre(0, 1));
+  EXPECT_TRUE(index->WithDomain("medicine").empty());
+}
+
+TEST(ExpertIndexTest, AMalformedQueryIsRefused) {
+  const auto index = MakeIndex({MakeExpert("a", kAxis)});
+  EXPECT_EQ(index->Search(std::vector<float>{1, 0}, 1, nullptr).status().message(),
+            "embedding has dimension 2, the expert index has 3");
+  EXPECT_EQ(index->Search(std::vector<float>{1, NAN, 0}, 1, nullptr).status().message(),
+            "embedding value 1 is nan, not a finite number");
+}
+
+TEST(ExpertIndexTest, MalformedExpertsAreRefusedByName) {
+  const auto refusal = [](std::vector<IndexedExpert> experts, ExpertIndex::Options options = {.dim = 3}) {
+    const Status status = ExpertIndex::Create(options, std::move(experts)).status();
+    EXPECT_FALSE(status.ok());
+    return std::string(ToStd(status.message()));
+  };
+  EXPECT_EQ(refusal({MakeExpert("a", {1, 0})}),
+            "expert a: 2 prototype values are not a multiple of dimension 3");
+  EXPECT_EQ(refusal({MakeExpert("a", {2, 0, 0})}), "expert a: prototype 0 has norm 2, want 1 within 0.001");
+  EXPECT_THAT(refusal({MakeExpert("a", {1, 0, 0, 0, NAN, 0})}), HasSubstr("prototype 1 has norm nan"));
+  EXPECT_EQ(refusal({MakeExpert("a", kAxis), MakeExpert("a", kAxis)}), "expert a is in the index twice");
+  EXPECT_THAT(refusal({MakeExpert("Not/A/Name", kAxis)}), HasSubstr("may hold only"));
+  EXPECT_EQ(refusal({MakeExpert("a", kAxis), MakeExpert("b", kAxis)}, {.dim = 3, .max_experts = 1}),
+            "index of 2 experts, the limit is 1");
+  EXPECT_EQ(refusal({MakeExpert("a", kAxis), MakeExpert("b", kAxis)}, {.dim = 3, .max_prototypes = 1}),
+            "index of 2 prototypes, the limit is 1");
+  EXPECT_EQ(refusal({}, {.dim = 0}), "index dimension 0 is outside 1..65536");
+  IndexedExpert no_digest = MakeExpert("a", kAxis);
+  no_digest.adapter = Digest();
+  EXPECT_EQ(refusal({no_digest}), "expert a has no adapter digest");
+}
+
+TEST(ExpertIndexTest, AnEmptyIndexFindsNothing) {
+  const auto index = MakeIndex({});
+  EXPECT_TRUE(index->Search(kAxis, 3, nullptr).value().empty());
+}
+
+}  // namespace
+}  // namespace coterie

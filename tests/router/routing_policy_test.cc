@@ -1,0 +1,268 @@
+#include "router/routing_policy.h"
+
+#include <cmath>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "tests/router/router_testing.h"
+
+namespace coterie {
+namespace {
+
+using testing::ElementsAre;
+using testing::HasSubstr;
+using Selection = RoutingOptions::Selection;
+
+RoutePlan RouteWith(RoutingOptions options, const ExpertIndex& index, std::vector<std::string> domains = {},
+                    const ExpertMask* allowed = nullptr) {
+  const auto policy = CreateRoutingPolicy(std::move(options)).value();
+  return policy->Route(index, {.embedding = kAxis, .domains = domains, .allowed = allowed}).value();
+}
+
+std::vector<std::string> Names(const RoutePlan& plan) {
+  std::vector<std::string> names;
+  for (const PlannedExpert& expert : plan.experts) names.push_back(expert.name);
+  return names;
+}
+
+std::shared_ptr<const ExpertIndex> ThreeExperts() {
+  return MakeIndex({MakeExpert("postgres", AtCosine(0.62f), {"sql"}), MakeExpert("python", AtCosine(0.41f)),
+                    MakeExpert("law", AtCosine(-0.2f), {"law", "contracts"})});
+}
+
+TEST(NearestPolicyTest, TakesTheBestExpertAndSaysWhy) {
+  const auto index = ThreeExperts();
+  const RoutePlan plan = RouteWith({}, *index);
+  EXPECT_THAT(Names(plan), ElementsAre("postgres"));
+  EXPECT_FALSE(plan.base);
+  EXPECT_EQ(plan.policy, "nearest");
+  EXPECT_EQ(plan.reason, "nearest: postgres 0.62, next python 0.41, margin 0.21");
+  EXPECT_NEAR(plan.margin, 0.21f, 1e-5);
+  EXPECT_FLOAT_EQ(plan.experts[0].score, 0.62f);
+  EXPECT_EQ(plan.experts[0].weight, 1.0f);
+  EXPECT_EQ(plan.experts[0].adapter, Sha256("adapter of postgres"));
+  EXPECT_EQ(plan.catalogue_generation, 7u);
+  ASSERT_EQ(plan.candidates.size(), 3u);
+  EXPECT_EQ(plan.candidates[2].name, "law");
+}
+
+TEST(NearestPolicyTest, AloneItHasNoRival) {
+  const auto index = MakeIndex({MakeExpert("only", AtCosine(0.5f))});
+  const RoutePlan plan = RouteWith({.min_margin = 0.5f}, *index);
+  EXPECT_EQ(plan.reason, "nearest: only 0.50, the only candidate");
+  EXPECT_EQ(plan.margin, 1.0f);
+}
+
+TEST(NearestPolicyTest, TheFilterDecidesWhoMayBeChosen) {
+  const auto index = ThreeExperts();
+  const ExpertMask mask = index->MaskWhere([](const IndexedExpert& e) { return e.name != "postgres"; });
+  EXPECT_THAT(Names(RouteWith({}, *index, {}, &mask)), ElementsAre("python"));
+  const ExpertMask none(3);
+  const RoutePlan plan = RouteWith({}, *index, {}, &none);
+  EXPECT_TRUE(plan.base);
+  EXPECT_EQ(plan.reason, "base: no expert that this caller may use can be weighed");
+}
+
+TEST(NearestPolicyTest, AnEmptyCatalogueIsAnsweredByTheBase) {
+  const RoutePlan plan = RouteWith({}, *MakeIndex({}));
+  EXPECT_TRUE(plan.base);
+  EXPECT_TRUE(plan.experts.empty());
+  EXPECT_EQ(plan.reason, "base: the catalogue holds no experts");
+}
+
+TEST(NearestPolicyTest, TheListOfCandidatesIsBounded) {
+  const auto policy = CreateRoutingPolicy({}).value();
+  const RoutePlan plan = policy->Route(*ThreeExperts(), {.embedding = kAxis, .max_candidates = 1}).value();
+  EXPECT_EQ(plan.candidates.size(), 1u);
+  EXPECT_NEAR(plan.margin, 0.21f, 1e-5);
+}
+
+TEST(AbstainPolicyTest, ALowScoreGoesToTheBase) {
+  const auto index =
+      MakeIndex({MakeExpert("postgres", AtCosine(0.12f)), MakeExpert("python", AtCosine(0.02f))});
+  const RoutePlan plan = RouteWith({.min_score = 0.2f}, *index);
+  EXPECT_TRUE(plan.base);
+  EXPECT_TRUE(plan.experts.empty());
+  EXPECT_EQ(plan.reason, "abstained: best score 0.12 (postgres) below 0.20");
+  EXPECT_EQ(plan.candidates[0].name, "postgres");
+}
+
+TEST(AbstainPolicyTest, ASmallMarginGoesToTheBase) {
+  const auto index =
+      MakeIndex({MakeExpert("postgres", AtCosine(0.62f)), MakeExpert("python", AtCosine(0.60f))});
+  const RoutePlan plan = RouteWith({.min_margin = 0.05f}, *index);
+  EXPECT_TRUE(plan.base);
+  EXPECT_EQ(plan.reason, "abstained: margin 0.02 (postgres 0.62) below 0.05");
+}
+
+TEST(AbstainPolicyTest, AnExpertsOwnThresholdReplacesTheGeneralOne) {
+  IndexedExpert strict = MakeExpert("strict", AtCosine(0.62f));
+  strict.min_score = 0.7f;
+  EXPECT_EQ(RouteWith({}, *MakeIndex({strict})).reason, "abstained: best score 0.62 (strict) below 0.70");
+  IndexedExpert lenient = MakeExpert("lenient", AtCosine(0.1f));
+  lenient.min_score = 0.05f;
+  EXPECT_FALSE(RouteWith({}, *MakeIndex({lenient})).base);
+}
+
+TEST(RulesPolicyTest, ADeclaredDomainDecidesWhateverTheScore) {
+  const RoutePlan plan = RouteWith({}, *ThreeExperts(), {"medicine", "law"});
+  EXPECT_THAT(Names(plan), ElementsAre("law"));
+  EXPECT_EQ(plan.reason, "rule: domain=law -> law");
+  EXPECT_EQ(plan.policy, "rules");
+  EXPECT_FLOAT_EQ(plan.experts[0].score, -0.2f);
+}
+
+TEST(RulesPolicyTest, TheMatrixComesBeforeTheCards) {
+  const RoutePlan plan = RouteWith({.rules = {{"sql", "python"}}}, *ThreeExperts(), {"sql"});
+  EXPECT_EQ(plan.reason, "rule: domain=sql -> python");
+}
+
+TEST(RulesPolicyTest, OfSeveralClaimantsTheNearestAnswers) {
+  const auto index =
+      MakeIndex({MakeExpert("a", AtCosine(0.3f), {"sql"}), MakeExpert("b", AtCosine(0.5f), {"sql"})});
+  const RoutePlan plan = RouteWith({}, *index, {"sql"});
+  EXPECT_EQ(plan.reason, "rule: domain=sql -> b (nearest of 2, score 0.50, margin 0.20)");
+}
+
+TEST(RulesPolicyTest, ARuleForAnExpertThatIsNotThereIsSaidAndPassedOver) {
+  const auto index = ThreeExperts();
+  EXPECT_EQ(RouteWith({.rules = {{"go", "golang"}}}, *index, {"go"}).reason,
+            "rule domain=go names golang, which the catalogue lacks; "
+            "nearest: postgres 0.62, next python 0.41, margin 0.21");
+  const ExpertMask mask = index->MaskWhere([](const IndexedExpert& e) { return e.name != "python"; });
+  const RoutePlan plan = RouteWith({.rules = {{"sql", "python"}}}, *index, {"sql"}, &mask);
+  EXPECT_EQ(plan.reason, "rule: domain=sql -> postgres");  // the card of an allowed expert claims it
+}
+
+TEST(RulesPolicyTest, CanBeSwitchedOff) {
+  EXPECT_EQ(RouteWith({.use_rules = false}, *ThreeExperts(), {"law"}).policy, "nearest");
+}
+
+TEST(RulesPolicyTest, AnExpertWithoutPrototypesCanBeFoundByRule) {
+  const auto index = MakeIndex({MakeExpert("blank", {}, {"x"}), MakeExpert("b", kAxis)});
+  EXPECT_THAT(Names(RouteWith({}, *index, {"x"})), ElementsAre("blank"));
+  EXPECT_THAT(Names(RouteWith({}, *index)), ElementsAre("b"));
+}
+
+TEST(TopKPolicyTest, WeightsAreTheSoftmaxOfSquaredDistances) {
+  const RoutePlan plan =
+      RouteWith({.selection = Selection::kTopK, .top_k = 2, .temperature = 0.1f}, *ThreeExperts());
+  EXPECT_THAT(Names(plan), ElementsAre("postgres", "python"));
+  // |e - c|^2 = 2 - 2 cos.
+  const double a = std::exp(-(2 - 2 * 0.62) / 0.1), b = std::exp(-(2 - 2 * 0.41) / 0.1);
+  EXPECT_NEAR(plan.experts[0].weight, a / (a + b), 1e-4);
+  EXPECT_NEAR(plan.experts[1].weight, b / (a + b), 1e-4);
+  EXPECT_EQ(plan.reason, "top_k: postgres 0.62 (weight 0.99), python 0.41 (weight 0.01), margin 0.21");
+}
+
+TEST(TopKPolicyTest, FewerExpertsThanKShareTheWholeWeight) {
+  const auto index = MakeIndex({MakeExpert("a", AtCosine(0.5f)), MakeExpert("b", AtCosine(0.5f, 1))});
+  const RoutePlan plan = RouteWith({.selection = Selection::kTopK, .top_k = 4}, *index);
+  ASSERT_EQ(plan.experts.size(), 2u);
+  EXPECT_NEAR(plan.experts[0].weight, 0.5f, 1e-5);
+  EXPECT_NEAR(plan.experts[0].weight + plan.experts[1].weight, 1.0f, 1e-6);
+}
+
+TEST(AdaptiveKPolicyTest, AConfidentMarginTakesOne) {
+  const RoutePlan plan =
+      RouteWith({.selection = Selection::kAdaptiveK, .confident_margin = 0.2f}, *ThreeExperts());
+  EXPECT_THAT(Names(plan), ElementsAre("postgres"));
+  EXPECT_EQ(plan.reason, "adaptive_k: postgres 0.62, next python 0.41, margin 0.21, confident from 0.20");
+}
+
+TEST(AdaptiveKPolicyTest, OtherwiseTheSmallestSetThatHoldsTheMass) {
+  const auto index = MakeIndex({MakeExpert("a", AtCosine(0.50f)), MakeExpert("b", AtCosine(0.48f)),
+                                MakeExpert("c", AtCosine(0.46f)), MakeExpert("d", AtCosine(-0.9f))});
+  RoutingOptions options{.selection = Selection::kAdaptiveK, .top_k = 8, .adaptive_mass = 0.7f};
+  const RoutePlan two = RouteWith(options, *index);
+  // Shares 1 : e^-0.4 : e^-0.8 : nothing = 0.47, 0.32, 0.21.
+  EXPECT_THAT(Names(two), ElementsAre("a", "b"));
+  EXPECT_NEAR(two.experts[0].weight, 1 / (1 + std::exp(-0.4)), 1e-4);
+  EXPECT_THAT(two.reason, HasSubstr("2 experts hold 0.79 of the mass (want 0.70)"));
+  options.adaptive_mass = 0.9f;
+  EXPECT_THAT(Names(RouteWith(options, *index)), ElementsAre("a", "b", "c"));
+  options.top_k = 2;
+  EXPECT_THAT(Names(RouteWith(options, *index)), ElementsAre("a", "b"));
+}
+
+ClassifierWeights TwoClasses() {
+  return {.classes = {"python", "postgres"}, .weights = {0, 0, 0, 2, 0, 0}, .bias = {0.5f, 0}};
+}
+
+TEST(ClassifierPolicyTest, TakesTheMostProbableClass) {
+  const RoutePlan plan =
+      RouteWith({.selection = Selection::kClassifier, .classifier = TwoClasses()}, *ThreeExperts());
+  EXPECT_THAT(Names(plan), ElementsAre("postgres"));
+  const float p = 1 / (1 + std::exp(-1.5f));
+  EXPECT_NEAR(plan.experts[0].score, p, 1e-5);
+  EXPECT_NEAR(plan.margin, 2 * p - 1, 1e-5);
+  EXPECT_EQ(plan.reason, "classifier: postgres 0.82, next python 0.18, margin 0.64");
+}
+
+TEST(ClassifierPolicyTest, ClassesTheCallerMayNotUseAreLeftOut) {
+  const auto index = ThreeExperts();
+  const ExpertMask mask = index->MaskWhere([](const IndexedExpert& e) { return e.name == "python"; });
+  const RoutePlan plan =
+      RouteWith({.selection = Selection::kClassifier, .classifier = TwoClasses()}, *index, {}, &mask);
+  EXPECT_THAT(Names(plan), ElementsAre("python"));
+  EXPECT_EQ(plan.experts[0].score, 1.0f);
+}
+
+TEST(ClassifierPolicyTest, ADimensionThatDoesNotFitIsRefused) {
+  const auto policy = CreateRoutingPolicy({.selection = Selection::kClassifier,
+                                           .classifier = {.classes = {"a"}, .weights = {1, 2}, .bias = {0}}})
+                          .value();
+  EXPECT_EQ(policy->Route(*ThreeExperts(), {.embedding = kAxis}).status().message(),
+            "classifier of dimension 2, the expert index has 3");
+}
+
+TEST(RoutingPolicyTest, EveryPolicyRefusesAnEmbeddingWithNan) {
+  const std::vector<float> nan = {NAN, 0, 0};
+  for (Selection selection :
+       {Selection::kNearest, Selection::kTopK, Selection::kAdaptiveK, Selection::kClassifier}) {
+    const auto policy = CreateRoutingPolicy({.selection = selection, .classifier = TwoClasses()}).value();
+    const std::vector<std::string> domains = {"sql"};
+    EXPECT_EQ(policy->Route(*ThreeExperts(), {.embedding = nan}).status().code(),
+              absl::StatusCode::kInvalidArgument);
+    EXPECT_EQ(policy->Route(*ThreeExperts(), {.embedding = nan, .domains = domains}).status().code(),
+              absl::StatusCode::kInvalidArgument);
+  }
+}
+
+TEST(RoutingPolicyTest, OptionsOutsideTheirRangeAreNamed) {
+  const auto refusal = [](RoutingOptions options) {
+    const auto policy = CreateRoutingPolicy(std::move(options));
+    EXPECT_EQ(policy.status().code(), absl::StatusCode::kInvalidArgument);
+    return std::string(ToStd(policy.status().message()));
+  };
+  EXPECT_EQ(refusal({.min_score = 1.5f}), "routing option min_score = 1.5 is outside -1..1");
+  EXPECT_EQ(refusal({.min_margin = -1}), "routing option min_margin = -1 is outside 0..2");
+  EXPECT_EQ(refusal({.top_k = 0}), "routing option top_k = 0 is outside 1..16");
+  EXPECT_EQ(refusal({.temperature = NAN}), "routing option temperature = nan is outside 0.001..100");
+  EXPECT_EQ(refusal({.adaptive_mass = 0}), "routing option adaptive_mass = 0 is outside 0.001..1");
+  EXPECT_EQ(refusal({.selection = Selection::kClassifier}), "routing option classifier has no classes");
+  EXPECT_EQ(refusal({.selection = Selection::kClassifier,
+                     .classifier = {.classes = {"a", "b"}, .weights = {1, 2, 3}, .bias = {0, 0}}}),
+            "routing option classifier: 2 classes with 2 biases and 3 weights, want [n_classes] and "
+            "[n_classes, dim]");
+  EXPECT_THAT(refusal({.rules = {{"sql", "Bad Name"}}}),
+              HasSubstr("rule for domain sql: expert name \"Bad Name\""));
+}
+
+TEST(RoutingPolicyTest, SelectionsHaveNames) {
+  EXPECT_EQ(ParseSelection("adaptive_k").value(), Selection::kAdaptiveK);
+  EXPECT_EQ(ParseSelection("best").status().message(),
+            "routing policy \"best\" is none of nearest, top_k, adaptive_k, classifier");
+}
+
+TEST(RoutingPolicyTest, PlansThatWereAskedForByNameSaySo) {
+  const RoutePlan named = PlanForExpert({.name = "python", .digest = Sha256("x")}, 3);
+  EXPECT_THAT(Names(named), ElementsAre("python"));
+  EXPECT_EQ(named.reason, "asked for by name");
+  EXPECT_EQ(named.experts[0].weight, 1.0f);
+  EXPECT_EQ(named.catalogue_generation, 3u);
+  EXPECT_TRUE(PlanForBase(3).base);
+}
+
+}  // namespace
+}  // namespace coterie
