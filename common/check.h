@@ -24,9 +24,9 @@ struct Voidify {
 
 }  // namespace coterie::internal
 
-#define COTERIE_CHECK(condition) \
-  (condition) ? (void)0          \
-              : ::coterie::internal::Voidify() &     \
+#define COTERIE_CHECK(condition)                 \
+  (condition) ? (void)0                          \
+              : ::coterie::internal::Voidify() & \
                     ::coterie::internal::CheckFailure(__FILE__, __LINE__, #condition).stream()
 #define COTERIE_CHECK_EQ(a, b) COTERIE_CHECK((a) == (b)) << (a) << " vs " << (b) << ": "
 #define COTERIE_CHECK_LE(a, b) COTERIE_CHECK((a) <= (b)) << (a) << " vs " << (b) << ": "

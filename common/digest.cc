@@ -10,15 +10,18 @@ namespace coterie {
 
 StatusOr<Digest> Digest::FromHex(std::string_view hex) {
   std::array<uint8_t, kBytes> bytes;
-  auto value = [](char c) { return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1; };
+  auto value = [](char c) {
+    return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+  };
   if (hex.size() != 2 * kBytes) {
-    return absl::InvalidArgumentError(absl::StrCat("digest has ", hex.size(), " characters, want 64 hexadecimal digits"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("digest has ", hex.size(), " characters, want 64 hexadecimal digits"));
   }
   for (size_t i = 0; i < kBytes; ++i) {
     const int high = value(hex[2 * i]), low = value(hex[2 * i + 1]);
     if (high < 0 || low < 0) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("digest \"", ToAbsl(hex), "\" has a character that is not a lower-case hexadecimal digit"));
+      return absl::InvalidArgumentError(absl::StrCat(
+          "digest \"", ToAbsl(hex), "\" has a character that is not a lower-case hexadecimal digit"));
     }
     bytes[i] = static_cast<uint8_t>(16 * high + low);
   }
@@ -45,7 +48,9 @@ std::string Digest::ToHex() const {
   return hex;
 }
 
-std::string Digest::ToBytes() const { return std::string(reinterpret_cast<const char*>(bytes_.data()), kBytes); }
+std::string Digest::ToBytes() const {
+  return std::string(reinterpret_cast<const char*>(bytes_.data()), kBytes);
+}
 
 Hasher::Hasher() : context_(EVP_MD_CTX_new()) {
   COTERIE_CHECK(context_ != nullptr);

@@ -14,8 +14,8 @@
 namespace coterie {
 
 // A read-only mapping of a whole file, unmapped on destruction. Thread-safe to read.
-// A file that shrinks under its mapping raises SIGBUS on access: the files we map (base models, store objects)
-// are never rewritten in place.
+// A file that shrinks under its mapping raises SIGBUS on access: the files we map (base models, store
+// objects) are never rewritten in place.
 class MappedFile {
  public:
   // NotFound, PermissionDenied or Internal, naming the path; an empty file maps to an empty span.
@@ -40,12 +40,12 @@ class MappedFile {
 // The whole file, refused with ResourceExhausted beyond `limit_bytes`.
 StatusOr<std::string> ReadFile(const std::filesystem::path& path, size_t limit_bytes);
 
-// Writes a temporary file beside `path`, flushes it to the disk, renames it over `path` and flushes the folder:
-// readers see the old content or the new, never a part. On failure nothing is left behind.
+// Writes a temporary file beside `path`, flushes it to the disk, renames it over `path` and flushes the
+// folder: readers see the old content or the new, never a part. On failure nothing is left behind.
 Status WriteFileAtomically(const std::filesystem::path& path, std::string_view content);
 
-// errno as a Status: ENOENT -> NotFound, EACCES/EPERM -> PermissionDenied, ENOSPC/EDQUOT -> ResourceExhausted,
-// EEXIST -> AlreadyExists, else Internal. The message is "<what> <path>: <strerror>".
+// errno as a Status: ENOENT -> NotFound, EACCES/EPERM -> PermissionDenied, ENOSPC/EDQUOT ->
+// ResourceExhausted, EEXIST -> AlreadyExists, else Internal. The message is "<what> <path>: <strerror>".
 Status ErrnoStatus(int error_number, std::string_view what, const std::filesystem::path& path);
 
 }  // namespace coterie

@@ -26,8 +26,8 @@ Status Annotate(const Status& status, std::string_view context);
 #define COTERIE_CONCAT_INNER(a, b) a##b
 #define COTERIE_CONCAT(a, b) COTERIE_CONCAT_INNER(a, b)
 
-#define RETURN_IF_ERROR(expression)                            \
-  do {                                                         \
+#define RETURN_IF_ERROR(expression)                                           \
+  do {                                                                        \
     if (::absl::Status status_ = (expression); !status_.ok()) return status_; \
   } while (false)
 

@@ -11,14 +11,14 @@
 #include "kernels/batch.h"
 #include "kernels/dtype.h"
 
-// The op contract: what the model graphs may ask of a device. One op is one function here, one file per backend
-// of the same name (kernels/cpu/rms_norm.cc, kernels/cuda/rms_norm.cu). Every op's order of operations is fixed
-// by docs/numerics.md, so that a row's result never depends on the other rows of the batch, on how a prompt was
-// cut into chunks, or on the number of threads.
+// The op contract: what the model graphs may ask of a device. One op is one function here, one file per
+// backend of the same name (kernels/cpu/rms_norm.cc, kernels/cuda/rms_norm.cu). Every op's order of
+// operations is fixed by docs/numerics.md, so that a row's result never depends on the other rows of the
+// batch, on how a prompt was cut into chunks, or on the number of threads.
 //
-// Pointers named *_dev are device memory (host memory on the CPU backend). Activations are float32, row-major.
-// Ops are enqueued in order; on the CPU they have finished when they return. Sizes are the caller's to get right:
-// ops CHECK, they do not return errors, so that nothing fails inside the step loop.
+// Pointers named *_dev are device memory (host memory on the CPU backend). Activations are float32,
+// row-major. Ops are enqueued in order; on the CPU they have finished when they return. Sizes are the
+// caller's to get right: ops CHECK, they do not return errors, so that nothing fails inside the step loop.
 namespace coterie {
 
 // kExact: float32 activations over dequantised weights, float32 KV: the mode compared with references.
@@ -31,8 +31,8 @@ struct HostMatrix {
   int64_t n_out = 0;
   int64_t n_in = 0;
   const uint8_t* data = nullptr;  // borrowed until packed; may be unaligned
-  // Source row of each output row, or empty for the identity. Undoes the row permutation that GGUF files of the
-  // llama family carry on Q and K.
+  // Source row of each output row, or empty for the identity. Undoes the row permutation that GGUF files of
+  // the llama family carry on Q and K.
   std::vector<int32_t> row_order;
 };
 
@@ -53,8 +53,8 @@ class DeviceBuffer {
   virtual size_t n_floats() const = 0;
 };
 
-// The linear layers an adapter may change, in the order of the forward pass. Q, K and V read the same input, as do
-// gate and up; the fused products of those groups are laid side by side in their output rows.
+// The linear layers an adapter may change, in the order of the forward pass. Q, K and V read the same input,
+// as do gate and up; the fused products of those groups are laid side by side in their output rows.
 enum class LoraModule : uint8_t { kQ, kK, kV, kO, kGate, kUp, kDown };
 constexpr int kLoraModuleCount = 7;
 
@@ -84,8 +84,8 @@ struct KvCacheShape {
 
 constexpr int kKvBlockTokens = 16;  // tokens per KV block, the unit of paging and of prefix reuse
 
-// Keys and values of every layer in blocks of kKvBlockTokens tokens, rounded to the mode's KV type. Layout is the
-// backend's own. Block ids are handed out by the engine's BlockAllocator.
+// Keys and values of every layer in blocks of kKvBlockTokens tokens, rounded to the mode's KV type. Layout is
+// the backend's own. Block ids are handed out by the engine's BlockAllocator.
 class KvCache {
  public:
   virtual ~KvCache() = default;
@@ -110,7 +110,7 @@ class StepContext {
 struct StepLimits {
   int max_tokens = 0;
   int max_seqs = 0;
-  int max_blocks = 0;     // entries of block_ids
+  int max_blocks = 0;  // entries of block_ids
   int max_logit_rows = 0;
 };
 
@@ -127,7 +127,8 @@ class Backend {
   // --- Memory and packing: any thread, before or beside steps; never inside one. ---
   virtual StatusOr<std::unique_ptr<DeviceBuffer>> Allocate(size_t n_floats) = 0;
   virtual StatusOr<std::unique_ptr<DeviceBuffer>> Upload(std::span<const float> values) = 0;
-  // Packs `parts` one under the other (their outputs side by side): all have the same n_in; dtypes may differ.
+  // Packs `parts` one under the other (their outputs side by side): all have the same n_in; dtypes may
+  // differ.
   virtual StatusOr<std::unique_ptr<PackedMatrix>> PackMatrix(std::span<const HostMatrix> parts) = 0;
   virtual StatusOr<std::unique_ptr<PackedAdapter>> PackAdapter(std::span<const HostLora> pairs) = 0;
   virtual StatusOr<std::unique_ptr<KvCache>> MakeKvCache(const KvCacheShape& shape) = 0;
@@ -143,21 +144,23 @@ class Backend {
   virtual void Embed(const StepContext& step, const PackedMatrix& table, float* x_dev) = 0;
 
   // y [rows, d] = x / sqrt(mean(x²) + eps) * weight [d].  y may be x.
-  virtual void RmsNorm(const float* x_dev, const DeviceBuffer& weight, float eps, int rows, int d, float* y_dev) = 0;
+  virtual void RmsNorm(const float* x_dev, const DeviceBuffer& weight, float eps, int rows, int d,
+                       float* y_dev) = 0;
 
   // y [rows, n_out] = x [rows, n_in] · wᵀ (+ bias [n_out]); with `accumulate`, y += that product.
-  virtual void Linear(const float* x_dev, int rows, const PackedMatrix& w, const DeviceBuffer* bias, bool accumulate,
-                      float* y_dev) = 0;
+  virtual void Linear(const float* x_dev, int rows, const PackedMatrix& w, const DeviceBuffer* bias,
+                      bool accumulate, float* y_dev) = 0;
 
   // For each sequence s and each of its adapters in order: the rows of s in y[:, y_column ...] +=
   // weight · scale · B (A x), for one module of one layer; rows of sequences without adapters are untouched.
   // x [n_tokens, n_in], y [n_tokens, y_stride].
-  virtual void Lora(const StepContext& step, int layer, LoraModule module, const float* x_dev, int n_in, float* y_dev,
-                    int y_stride, int y_column) = 0;
+  virtual void Lora(const StepContext& step, int layer, LoraModule module, const float* x_dev, int n_in,
+                    float* y_dev, int y_stride, int y_column) = 0;
 
-  // qkv [n_tokens, (n_heads + 2 n_kv_heads) · head_dim], heads of Q, then K, then V. Normalises each head of Q and K
-  // (RMS, where the model has such weights [head_dim]), rotates Q and K by their positions (half-split pairs
-  // i, i + rotary_dim/2), leaves Q in place, and writes K and V, rounded, into the blocks of `layer`.
+  // qkv [n_tokens, (n_heads + 2 n_kv_heads) · head_dim], heads of Q, then K, then V. Normalises each head of
+  // Q and K (RMS, where the model has such weights [head_dim]), rotates Q and K by their positions
+  // (half-split pairs i, i + rotary_dim/2), leaves Q in place, and writes K and V, rounded, into the blocks
+  // of `layer`.
   virtual void RopeAndKvWrite(const StepContext& step, int layer, int n_heads, const DeviceBuffer* q_norm,
                               const DeviceBuffer* k_norm, float eps, const RopeTable& rope, float* qkv_dev,
                               KvCache* kv) = 0;
@@ -181,10 +184,11 @@ class Backend {
   virtual void Gelu(float* x_dev, int rows, int d) = 0;
   // out [rows, n_heads · head_dim]: attention of every token over all tokens of its own text.
   // qkv [rows, 3 · n_heads · head_dim]; cu_seqlens [n_texts + 1] on the host.
-  virtual void FullAttention(const float* qkv_dev, std::span<const int32_t> cu_seqlens, int n_heads, int head_dim,
-                             float* out_dev) = 0;
+  virtual void FullAttention(const float* qkv_dev, std::span<const int32_t> cu_seqlens, int n_heads,
+                             int head_dim, float* out_dev) = 0;
   // y [n_texts, d] = mean over each text's rows, divided by its Euclidean norm.
-  virtual void MeanPoolNormalize(const float* x_dev, std::span<const int32_t> cu_seqlens, int d, float* y_dev) = 0;
+  virtual void MeanPoolNormalize(const float* x_dev, std::span<const int32_t> cu_seqlens, int d,
+                                 float* y_dev) = 0;
 };
 
 struct CpuBackendOptions {
@@ -194,7 +198,8 @@ struct CpuBackendOptions {
   std::string isa;
 };
 
-// The one factory that knows the build's flags. InvalidArgument for a forced instruction set this machine lacks.
+// The one factory that knows the build's flags. InvalidArgument for a forced instruction set this machine
+// lacks.
 StatusOr<std::unique_ptr<Backend>> CreateCpuBackend(const CpuBackendOptions& options);
 
 }  // namespace coterie

@@ -8,9 +8,9 @@ namespace coterie {
 
 class PackedAdapter;
 
-// One engine step: the tokens of `n_seqs` sequences, prompts in chunks and decodes side by side, each sequence
-// under its own (weighted) adapters. Host memory, plain arrays in CSR form; the engine refills one Batch for
-// every step so that nothing is allocated in the loop.
+// One engine step: the tokens of `n_seqs` sequences, prompts in chunks and decodes side by side, each
+// sequence under its own (weighted) adapters. Host memory, plain arrays in CSR form; the engine refills one
+// Batch for every step so that nothing is allocated in the loop.
 struct Batch {
   std::vector<int32_t> token_ids;   // [n_tokens], the sequences one after the other
   std::vector<int32_t> positions;   // [n_tokens], position of each token in its sequence, from 0
@@ -21,11 +21,11 @@ struct Batch {
   std::vector<int32_t> block_offsets;  // [n_seqs + 1]
   std::vector<int32_t> block_ids;      // [n_blocks_used]
 
-  // Adapters of sequence s: slots adapter_slots[adapter_offsets[s] .. adapter_offsets[s + 1]); none = the base.
-  // The products are added in this order, each times its weight.
-  std::vector<int32_t> adapter_offsets;       // [n_seqs + 1]
-  std::vector<int32_t> adapter_slots;         // [n_uses], index into `adapters`
-  std::vector<float> adapter_weights;         // [n_uses]
+  // Adapters of sequence s: slots adapter_slots[adapter_offsets[s] .. adapter_offsets[s + 1]); none = the
+  // base. The products are added in this order, each times its weight.
+  std::vector<int32_t> adapter_offsets;        // [n_seqs + 1]
+  std::vector<int32_t> adapter_slots;          // [n_uses], index into `adapters`
+  std::vector<float> adapter_weights;          // [n_uses]
   std::vector<const PackedAdapter*> adapters;  // [n_distinct], borrowed; pinned by the engine for the step
 
   // Tokens whose logits are wanted, ascending indices into token_ids.

@@ -33,9 +33,9 @@ struct LoadedAdapter {
   size_t bytes = 0;
 };
 
-// What the engine runs: tokens in, logits out. The decoder over a Backend is one; a fake one (the next token is a
-// hash of adapter, position and token) lets the whole cluster be tested without arithmetic.
-// Forward is called by one thread; LoadAdapter by others at the same time.
+// What the engine runs: tokens in, logits out. The decoder over a Backend is one; a fake one (the next token
+// is a hash of adapter, position and token) lets the whole cluster be tested without arithmetic. Forward is
+// called by one thread; LoadAdapter by others at the same time.
 class LanguageModel {
  public:
   virtual ~LanguageModel() = default;

@@ -10,7 +10,8 @@ TEST(DigestTest, MatchesThePublishedVectorOfFips180) {
 }
 
 TEST(DigestTest, FieldsDoNotRunIntoEachOther) {
-  EXPECT_NE(Hasher().UpdateField("ab").UpdateField("c").Finish(), Hasher().UpdateField("a").UpdateField("bc").Finish());
+  EXPECT_NE(Hasher().UpdateField("ab").UpdateField("c").Finish(),
+            Hasher().UpdateField("a").UpdateField("bc").Finish());
 }
 
 TEST(DigestTest, HexRoundTripsAndRefusesWhatIsNotHex) {

@@ -1,0 +1,160 @@
+"""The rules of docs/architecture.md that a compiler does not hold: who includes whom, where vendor headers stay,
+and how files look. Run without arguments over the repository; `--self-test` proves that each rule can fail."""
+
+import pathlib
+import re
+import subprocess
+import sys
+import tempfile
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+
+# Folder -> folders of ours it may include. A longer path wins over its parent.
+MAY_INCLUDE = {
+    "common": set(),
+    "kernels": {"common"},
+    "model": {"common", "kernels"},
+    "router": {"common", "kernels"},
+    "worker/engine": {"common", "kernels", "model"},
+    "worker": {"proto", "common", "kernels", "model"},
+    "gateway": {"proto", "common", "kernels", "model", "router"},
+    "tools": {"proto", "common"},
+}
+OURS = {"proto", "common", "kernels", "model", "router", "worker", "gateway", "tools", "tests"}
+
+# Vendor headers -> the only folders that may name them.
+CONFINED = {
+    r"cuda|cublas|cuda_runtime|cuda_fp16|cuda_bf16": ("kernels/cuda", "kernels/comm", "tests/gpu"),
+    r"nccl": ("kernels/comm",),
+    r"grpcpp/|grpc/": ("worker", "gateway", "tools", "tests", "proto"),
+}
+
+INCLUDE = re.compile(r'^\s*#\s*include\s*[<"]([^">]+)[">]', re.MULTILINE)
+MAX_LINES = 500
+# Files that are longer for a reason. Keep it short.
+LONG_FOR_A_REASON = {
+    "tests/house/check.py",
+}
+
+
+def rule_for(path: str):
+    """The include rule of a file, by its longest matching folder; None where everything is allowed (tests)."""
+    parts = path.split("/")
+    for n in range(len(parts) - 1, 0, -1):
+        if "/".join(parts[:n]) in MAY_INCLUDE:
+            return "/".join(parts[:n])
+    return None
+
+
+def folder_of_include(header: str):
+    """Which folder of ours a header belongs to; None for the system's."""
+    if header.startswith("coterie/v1/"):
+        return "proto"
+    first = header.split("/")[0]
+    return first if first in OURS and "/" in header else None
+
+
+def check_includes(path: str, text: str):
+    rule = rule_for(path)
+    for header in INCLUDE.findall(text):
+        target = folder_of_include(header)
+        if rule and target and target != rule.split("/")[0] and target not in MAY_INCLUDE[rule]:
+            yield f"{path}: includes {header}, but {rule}/ may include only {sorted(MAY_INCLUDE[rule]) or 'nothing of ours'}"
+        if rule and target == rule.split("/")[0] and "/" in rule and not header.startswith(rule):
+            yield f"{path}: includes {header}, but {rule}/ stands alone below {rule.split('/')[0]}/"
+        for vendor, folders in CONFINED.items():
+            if re.match(vendor, header) and not path.startswith(folders):
+                yield f"{path}: includes {header}, which stays in {', '.join(folders)}"
+
+
+def check_shape(path: str, text: str):
+    lines = text.count("\n")
+    if lines > MAX_LINES and path not in LONG_FOR_A_REASON:
+        yield f"{path}: {lines} lines; over {MAX_LINES} wants a reason in tests/house/check.py"
+    if path.endswith(".h"):
+        guard = "COTERIE_" + re.sub(r"[/.]", "_", path).upper() + "_"
+        if f"#ifndef {guard}" not in text and "#pragma once" not in text:
+            yield f"{path}: include guard is not {guard}"
+    for n, line in enumerate(text.splitlines(), 1):
+        if re.search(r"/(home|root|work|Users)/\w", line) and "check.py" not in path:
+            yield f"{path}:{n}: an absolute path of one machine"
+
+
+def check_cpp(path: str, text: str):
+    yield from check_includes(path, text)
+    yield from check_shape(path, text)
+
+
+def tracked(root: pathlib.Path):
+    out = subprocess.run(["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=root,
+                         check=True, capture_output=True).stdout.decode()
+    return [p for p in out.split("\0") if p and (root / p).is_file()]
+
+
+def check_tree(root: pathlib.Path, files):
+    problems = []
+    for path in files:
+        if path.endswith((".h", ".cc", ".cu", ".cuh", ".inc")):
+            problems += check_cpp(path, (root / path).read_text())
+    return problems
+
+
+def check_format(root: pathlib.Path, files):
+    sources = [p for p in files if p.endswith((".h", ".cc", ".cu", ".cuh", ".inc"))]
+    if not sources:
+        return []
+    run = subprocess.run(["clang-format", "--dry-run", "-Werror", *sources], cwd=root, capture_output=True, text=True)
+    bad = sorted({line.split(":")[0] for line in run.stderr.splitlines() if "error:" in line})
+    return [f"{p}: not in the house's format; run clang-format -i" for p in bad]
+
+
+def self_test():
+    """Each breach below must be caught; each allowed line must not be."""
+    breaches = {
+        "common/a.h": '#include "kernels/backend.h"',
+        "kernels/cpu/a.cc": '#include "model/decoder/decoder.h"',
+        "router/a.cc": '#include "model/store/expert_store.h"',
+        "worker/a.cc": '#include "gateway/admission.h"',
+        "gateway/a.cc": '#include "worker/engine/engine.h"',
+        "worker/engine/a.cc": '#include "coterie/v1/worker.pb.h"',
+        "worker/engine/b.cc": '#include "worker/service/attach.h"',
+        "tools/a.cc": '#include "gateway/admission.h"',
+        "model/a.cc": "#include <nccl.h>",
+        "worker/b.cc": "#include <cuda_runtime.h>",
+        "kernels/b.cc": "#include <grpcpp/grpcpp.h>",
+    }
+    allowed = {
+        "gateway/a.cc": '#include "router/expert_index.h"',
+        "worker/service/a.cc": '#include "worker/engine/engine.h"',
+        "worker/engine/a.cc": '#include "worker/engine/engine.h"',
+        "kernels/cuda/a.cu": "#include <cuda_runtime.h>",
+        "tests/worker/a.cc": '#include "worker/engine/engine.h"',
+    }
+    failures = [f"not caught: {p}: {t}" for p, t in breaches.items() if not list(check_includes(p, t))]
+    failures += [f"wrongly caught: {m}" for p, t in allowed.items() for m in check_includes(p, t)]
+    with tempfile.TemporaryDirectory() as folder:
+        bad = pathlib.Path(folder) / "a.h"
+        bad.write_text("int  x;\n")
+        if not list(check_cpp("common/a.h", bad.read_text())):
+            failures.append("not caught: a header without its guard")
+        if not list(check_shape("common/a.cc", "\n" * (MAX_LINES + 1))):
+            failures.append("not caught: a file that is too long")
+    return failures
+
+
+def main():
+    failures = self_test()
+    if failures:
+        sys.exit("the house check does not work:\n  " + "\n  ".join(failures))
+    if "--self-test" in sys.argv:
+        print("the house check catches what it should")
+        return
+    files = tracked(ROOT)
+    problems = check_tree(ROOT, files) + check_format(ROOT, files)
+    if problems:
+        sys.exit(f"{len(problems)} breaches of the house rules:\n  " + "\n  ".join(problems))
+    print(f"house rules hold in {len(files)} files")
+
+
+if __name__ == "__main__":
+    main()
