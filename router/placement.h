@@ -27,17 +27,18 @@ struct WorkerView {
 
   uint32_t running = 0;  // sequences
   uint32_t waiting = 0;
-  uint32_t max_running = 1;  // sequences one step can hold
-  uint32_t kv_blocks_free = 0;
+  uint32_t max_running = 1;     // sequences one step can hold
+  uint32_t kv_blocks_free = 0;  // with those that hold only cached prefixes: they can be had at once
   uint32_t kv_blocks_total = 0;
 
   uint32_t adapter_slots_total = 0;
-  absl::flat_hash_set<Digest> resident;       // adapters in device slots
-  absl::flat_hash_set<Digest> loading;        // on their way
-  absl::flat_hash_set<PrefixKey> warm;        // prefix blocks in its cache, as it last said
-  absl::flat_hash_set<std::string> serves;    // experts this worker is for; empty: all of them
-  double prefill_tokens_per_second = 1000.0;  // estimates, > 0
-  double decode_tokens_per_second = 50.0;     // of all running sequences together
+  absl::flat_hash_set<Digest> resident;     // adapters in device slots
+  absl::flat_hash_set<Digest> loading;      // on their way
+  absl::flat_hash_set<PrefixKey> warm;      // prefix blocks in its cache, as it last said
+  absl::flat_hash_set<std::string> serves;  // experts this worker is for; empty: all of them
+  // Estimates; one that is not a positive number counts as 1.
+  double prefill_tokens_per_second = 1000.0;
+  double decode_tokens_per_second = 50.0;  // of all running sequences together
 };
 
 struct PlacementRequest {
@@ -55,7 +56,7 @@ struct PlacementRequest {
   // other is taken and the placement says so. Empty: no preference.
   std::string numerics_class;
   absl::flat_hash_set<std::string> exclude;  // workers that just failed this request
-  uint64_t seed = 0;                         // spreads exact ties
+  uint64_t seed = 0;  // spreads requests that have neither an adapter nor a prefix to be at home with
 };
 
 struct Placement {
@@ -77,19 +78,26 @@ struct PlacementOptions {
   uint32_t kv_block_tokens = 16;
   double load_bytes_per_second = 200e6;  // file -> device slot, conservatively a disk's
   double load_latency_seconds = 0.005;   // per cold adapter, whatever its size
-  double eviction_seconds = 0.02;        // what somebody else's adapter costs when every slot is taken
-  double mean_answer_tokens = 128;       // what a waiting sequence still needs
-  // A move away from the expert's home worker must save at least so much: otherwise noise in the estimates
-  // would make every adapter resident everywhere.
-  double stickiness_seconds = 0.01;
+  double eviction_seconds = 0.02;   // what reloading somebody else's adapter costs, when every slot is taken
+  double mean_answer_tokens = 128;  // what a running or waiting sequence still needs
+  // A full worker makes an answer this much longer than an empty one, as a fraction; batching hides the rest.
+  double contention = 0.25;
+  // Costs within so much of the best count as equal, and the expert's home decides: without it, noise in the
+  // estimates would make every adapter resident everywhere. Below load_latency_seconds, so that a resident
+  // adapter always beats a cold home.
+  double stickiness_seconds = 0.004;
+  // A worker whose `serves` lacks the expert is unfit (true), or only taken when no other is fit (false).
+  bool strict_serves = false;
 };
 
-// Chooses the worker with the lowest estimated time to first token:
-//   queue delay + cold load (bytes / throughput, a slot evicted) + prefill of what is not warm.
+// Chooses the worker with the lowest estimated cost in seconds:
+//   queue (sequences ahead) + contention (sequences beside) + cold load (latency, bytes / throughput, a slot
+//   evicted) + prefill of the prompt tokens whose prefix blocks are not warm there.
+// Workers of the wanted numerics class come before others, and among those the ones that serve the expert.
 // Among workers within `stickiness_seconds` of the best, rendezvous hashing (Thaler and Ravishankar 1998)
 // over (expert, worker) decides: a cold expert lands on a stable home, experts spread evenly, and a worker
-// that comes or goes moves only its own share. Pure and thread-safe; the same inputs and seed give the same
-// answer.
+// that comes or goes moves only its own share. Pure and thread-safe; the answer depends on the inputs alone,
+// not on the order of the workers.
 class Placer {
  public:
   // InvalidArgument naming the option, its value and the limit.
@@ -100,6 +108,12 @@ class Placer {
 
  private:
   explicit Placer(const PlacementOptions& options) : options_(options) {}
+
+  // Why `worker` cannot take the request at all; empty when it can.
+  std::string WhyUnfit(const PlacementRequest& request, const WorkerView& worker) const;
+  // Seconds, and in *words what they are made of.
+  double Cost(const PlacementRequest& request, const WorkerView& worker, std::string* words) const;
+
   PlacementOptions options_;
 };
 

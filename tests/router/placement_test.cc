@@ -1,0 +1,330 @@
+#include "router/placement.h"
+
+#include <algorithm>
+#include <map>
+#include <random>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+
+namespace coterie {
+namespace {
+
+using testing::HasSubstr;
+
+const Digest kBase = Sha256("base");
+
+WorkerView MakeWorker(std::string id) {
+  WorkerView worker;
+  worker.id = std::move(id);
+  worker.base = kBase;
+  worker.numerics_class = "avx512-fast";
+  worker.max_running = 16;
+  worker.kv_blocks_free = worker.kv_blocks_total = 1000;
+  worker.adapter_slots_total = 8;
+  return worker;
+}
+
+std::vector<WorkerView> MakeWorkers(size_t n) {
+  std::vector<WorkerView> workers;
+  for (size_t i = 0; i < n; ++i) workers.push_back(MakeWorker("w" + std::to_string(i)));
+  return workers;
+}
+
+PlacementRequest ForExpert(std::string name) {
+  PlacementRequest request;
+  request.adapters.push_back({.name = name, .digest = Sha256(name), .n_bytes = 2'000'000});
+  request.base = kBase;
+  request.n_prompt_tokens = 100;
+  request.max_new_tokens = 100;
+  return request;
+}
+
+Placement Place(const PlacementRequest& request, std::span<const WorkerView> workers,
+                PlacementOptions options = {}) {
+  auto placement = Placer::Create(options).value().Place(request, workers);
+  EXPECT_TRUE(placement.ok()) << placement.status();
+  return placement.ok() ? *placement : Placement();
+}
+
+std::string Refusal(const PlacementRequest& request, std::span<const WorkerView> workers,
+                    PlacementOptions options = {}) {
+  const auto placement = Placer::Create(options).value().Place(request, workers);
+  EXPECT_EQ(placement.status().code(), absl::StatusCode::kUnavailable);
+  return std::string(ToStd(placement.status().message()));
+}
+
+TEST(PlacementTest, AResidentAdapterWinsOverAnyColdWorker) {
+  for (size_t holder = 0; holder < 4; ++holder) {
+    auto workers = MakeWorkers(4);
+    workers[holder].resident.insert(Sha256("python"));
+    const Placement placement = Place(ForExpert("python"), workers);
+    EXPECT_EQ(placement.worker, holder);
+    EXPECT_THAT(placement.reason, HasSubstr("adapter resident, 0 running, 0 waiting, cost 0.100 s; next w"));
+  }
+}
+
+TEST(PlacementTest, AnAdapterOnItsWayBeatsAColdOne) {
+  for (size_t holder = 0; holder < 4; ++holder) {
+    auto workers = MakeWorkers(4);
+    workers[holder].loading.insert(Sha256("python"));
+    EXPECT_EQ(Place(ForExpert("python"), workers).worker, holder);
+  }
+}
+
+TEST(PlacementTest, ALongQueueOutweighsAColdLoad) {
+  auto workers = MakeWorkers(2);
+  workers[0].resident.insert(Sha256("python"));
+  workers[0].running = 16;
+  workers[0].waiting = 3;
+  EXPECT_EQ(Place(ForExpert("python"), workers).worker_id, "w1");
+}
+
+TEST(PlacementTest, AnExpensiveLoadOutweighsAFewNeighbours) {
+  auto workers = MakeWorkers(2);
+  workers[0].resident.insert(Sha256("python"));
+  workers[0].running = 2;
+  PlacementRequest request = ForExpert("python");
+  request.adapters[0].n_bytes = 400'000'000;  // two seconds
+  EXPECT_EQ(Place(request, workers).worker_id, "w0");
+}
+
+TEST(PlacementTest, AWarmPrefixSavesItsPrefill) {
+  for (size_t holder = 0; holder < 3; ++holder) {
+    auto workers = MakeWorkers(3);
+    const std::vector<PrefixKey> keys = {11, 12, 13, 14};
+    workers[holder].warm = {11, 12, 13};
+    workers[(holder + 1) % 3].warm = {12, 13, 14};  // without its beginning a prefix is worth nothing
+    PlacementRequest request;
+    request.base = kBase;
+    request.n_prompt_tokens = 70;
+    request.prefix_keys = keys;
+    const Placement placement = Place(request, workers);
+    EXPECT_EQ(placement.worker, holder);
+    EXPECT_THAT(placement.reason, HasSubstr("48 of 70 prompt tokens warm, cost 0.022 s"));
+  }
+}
+
+TEST(PlacementTest, AFreeSlotIsBetterThanEvictingAnAdapter) {
+  for (size_t full = 0; full < 2; ++full) {
+    auto workers = MakeWorkers(2);
+    for (int i = 0; i < 8; ++i) workers[full].resident.insert(Sha256(std::to_string(i)));
+    EXPECT_EQ(Place(ForExpert("python"), workers).worker, 1 - full);
+  }
+}
+
+TEST(PlacementTest, FewFreeBlocksCountAsAQueue) {
+  for (size_t full = 0; full < 2; ++full) {
+    auto workers = MakeWorkers(2);
+    workers[full].running = 4;
+    workers[full].kv_blocks_free = 2;  // the prompt needs 7
+    workers[1 - full].running = 6;
+    EXPECT_EQ(Place(ForExpert("python"), workers).worker, 1 - full);
+  }
+}
+
+TEST(PlacementTest, ResumingPrefersTheSameNumericsClassWhateverItCosts) {
+  auto workers = MakeWorkers(3);
+  workers[0].numerics_class = workers[1].numerics_class = "avx2-fast";
+  workers[0].resident.insert(Sha256("python"));
+  workers[2].waiting = 5;
+  PlacementRequest request = ForExpert("python");
+  request.numerics_class = "avx512-fast";
+  const Placement same = Place(request, workers);
+  EXPECT_EQ(same.worker_id, "w2");
+  EXPECT_FALSE(same.numerics_class_changed);
+
+  workers[2].alive = false;
+  const Placement other = Place(request, workers);
+  EXPECT_EQ(other.worker_id, "w0");
+  EXPECT_TRUE(other.numerics_class_changed);
+  EXPECT_THAT(other.reason, HasSubstr("numerics class avx2-fast instead of avx512-fast"));
+}
+
+TEST(PlacementTest, WorkersThatServeTheExpertComeFirst) {
+  auto workers = MakeWorkers(2);
+  workers[0].serves = {"law"};
+  workers[0].resident.insert(Sha256("python"));
+  workers[1].serves = {"python"};
+  workers[1].waiting = 2;
+  EXPECT_EQ(Place(ForExpert("python"), workers).worker_id, "w1");
+  workers[1].alive = false;
+  EXPECT_THAT(Place(ForExpert("python"), workers).reason, HasSubstr("outside its share of experts"));
+  EXPECT_EQ(Refusal(ForExpert("python"), workers, {.strict_serves = true}),
+            "no worker can take this request: w0 does not serve this expert; w1 does not answer");
+  PlacementRequest base;
+  base.base = kBase;
+  EXPECT_EQ(Place(base, workers, {.strict_serves = true}).worker_id, "w0");
+}
+
+TEST(PlacementTest, EveryUnfitWorkerIsNamedWithItsReason) {
+  auto workers = MakeWorkers(7);
+  workers[0].alive = false;
+  workers[1].draining = true;
+  workers[2].base = Sha256("another base");
+  workers[3].adapter_slots_total = 0;
+  workers[4].kv_blocks_total = 12;
+  PlacementRequest request = ForExpert("python");
+  request.exclude = {"w5", "w6"};
+  EXPECT_EQ(Refusal(request, workers),
+            absl::StrCat(
+                "no worker can take this request: w0 does not answer; w1 is draining; w2 has base ",
+                Sha256("another base").Short(), ", the request needs ", kBase.Short(),
+                "; w3 has 0 adapter slots, the request needs 1; w4 has 12 KV blocks, the request needs 13; "
+                "w5 just failed this request; w6 just failed this request"));
+  EXPECT_EQ(Refusal(request, {}), "no worker can take this request: none is known");
+  auto many = MakeWorkers(30);
+  for (WorkerView& worker : many) worker.alive = false;
+  EXPECT_THAT(Refusal(request, many), HasSubstr("; and 14 more"));
+}
+
+TEST(PlacementTest, TheRankingListsEveryWorkerWithItsWords) {
+  auto workers = MakeWorkers(3);
+  workers[0].draining = true;
+  workers[1].waiting = 1;
+  const Placement placement = Place(ForExpert("python"), workers);
+  ASSERT_EQ(placement.ranking.size(), 3u);
+  EXPECT_EQ(placement.ranking[0].worker, "w2");
+  EXPECT_EQ(placement.ranking[1].worker, "w1");
+  EXPECT_GT(placement.ranking[1].cost_seconds, placement.ranking[0].cost_seconds);
+  EXPECT_FALSE(placement.ranking[2].fit);
+  EXPECT_EQ(placement.ranking[2].words, "is draining");
+}
+
+std::map<std::string, std::string> Homes(std::span<const WorkerView> workers, size_t n_experts) {
+  std::map<std::string, std::string> homes;
+  for (size_t i = 0; i < n_experts; ++i) {
+    const std::string name = "expert-" + std::to_string(i);
+    homes[name] = Place(ForExpert(name), workers).worker_id;
+  }
+  return homes;
+}
+
+TEST(PlacementTest, ColdExpertsSpreadEvenlyOverIdleWorkers) {
+  std::map<std::string, int> counts;
+  for (const auto& [expert, worker] : Homes(MakeWorkers(8), 2000)) ++counts[worker];
+  ASSERT_EQ(counts.size(), 8u);
+  // 250 expected; the standard deviation of a fair draw is 15.
+  for (const auto& [worker, count] : counts) EXPECT_NEAR(count, 250, 75) << worker;
+}
+
+TEST(PlacementTest, AWorkerThatGoesMovesOnlyItsOwnExperts) {
+  auto workers = MakeWorkers(8);
+  const auto before = Homes(workers, 500);
+  workers[3].alive = false;
+  const auto after = Homes(workers, 500);
+  for (const auto& [expert, worker] : before) {
+    if (worker != "w3") {
+      EXPECT_EQ(after.at(expert), worker) << expert;
+    }
+  }
+}
+
+TEST(PlacementTest, RequestsWithoutAHomeSpreadByTheirSeed) {
+  const auto workers = MakeWorkers(4);
+  std::map<std::string, int> counts;
+  for (uint64_t seed = 0; seed < 400; ++seed) {
+    PlacementRequest request;
+    request.base = kBase;
+    request.seed = seed;
+    ++counts[Place(request, workers).worker_id];
+  }
+  ASSERT_EQ(counts.size(), 4u);
+  for (const auto& [worker, count] : counts) EXPECT_GT(count, 60) << worker;
+}
+
+WorkerView RandomWorker(size_t i, std::mt19937* random) {
+  const auto below = [&](uint32_t n) { return static_cast<uint32_t>((*random)() % n); };
+  WorkerView worker = MakeWorker("w" + std::to_string(i));
+  worker.alive = below(8) > 0;
+  worker.draining = below(8) == 0;
+  worker.running = below(20);
+  worker.waiting = below(3) == 0 ? below(10) : 0;
+  worker.kv_blocks_total = below(200);
+  worker.kv_blocks_free = below(worker.kv_blocks_total + 1);
+  worker.adapter_slots_total = below(5);
+  worker.numerics_class = below(2) == 0 ? "a" : "b";
+  worker.prefill_tokens_per_second = below(10) == 0 ? 0 : below(5000);
+  worker.decode_tokens_per_second = below(10) == 0 ? NAN : below(500);
+  for (uint32_t n = below(4); n > 0; --n) worker.resident.insert(Sha256("e" + std::to_string(below(6))));
+  for (uint32_t n = below(3); n > 0; --n) worker.serves.insert("e" + std::to_string(below(6)));
+  for (uint32_t n = below(6); n > 0; --n) worker.warm.insert(below(6));
+  return worker;
+}
+
+// Over random clusters: the choice is fit, of the best tier, within the stickiness of the cheapest, and does
+// not depend on the order in which the workers are listed.
+TEST(PlacementTest, HoldsItsPropertiesOnRandomClusters) {
+  std::mt19937 random(3);
+  const PlacementOptions options;
+  const Placer placer = Placer::Create(options).value();
+  int n_placed = 0;
+  for (int round = 0; round < 3000; ++round) {
+    std::vector<WorkerView> workers;
+    for (size_t i = 0; i < 1 + random() % 8; ++i) workers.push_back(RandomWorker(i, &random));
+    PlacementRequest request = ForExpert("e" + std::to_string(random() % 6));
+    if (random() % 4 == 0) request.adapters.clear();
+    request.n_prompt_tokens = random() % 1000;
+    request.seed = random();
+    if (random() % 2 == 0) request.numerics_class = "a";
+    const std::vector<PrefixKey> keys = {random() % 6, random() % 6};
+    request.prefix_keys = keys;
+    const auto placement = placer.Place(request, workers);
+    std::vector<WorkerView> shuffled = workers;
+    std::shuffle(shuffled.begin(), shuffled.end(), random);
+    const auto again = placer.Place(request, shuffled);
+    ASSERT_EQ(placement.status(), again.status());
+    if (!placement.ok()) continue;
+    ++n_placed;
+    EXPECT_EQ(placement->worker_id, again->worker_id);
+    const WorkerView& chosen = workers[placement->worker];
+    EXPECT_EQ(chosen.id, placement->worker_id);
+    EXPECT_TRUE(chosen.alive && !chosen.draining);
+    EXPECT_GE(chosen.kv_blocks_total * 16, request.n_prompt_tokens + request.max_new_tokens);
+    ASSERT_EQ(placement->ranking.size(), workers.size());
+    bool same_class_was_fit = false;
+    for (const Placement::Ranked& ranked : placement->ranking) {
+      if (!ranked.fit) continue;
+      EXPECT_TRUE(std::isfinite(ranked.cost_seconds) && ranked.cost_seconds >= 0) << ranked.words;
+      const auto& worker =
+          *std::find_if(workers.begin(), workers.end(), [&](auto& w) { return w.id == ranked.worker; });
+      if (worker.numerics_class == request.numerics_class) same_class_was_fit = true;
+      const auto serves = [&](const WorkerView& w) {
+        return w.serves.empty() || request.adapters.empty() || w.serves.contains(request.adapters[0].name);
+      };
+      if (worker.numerics_class == chosen.numerics_class && serves(worker) == serves(chosen)) {
+        EXPECT_LE(placement->cost_seconds, ranked.cost_seconds + options.stickiness_seconds);
+      }
+    }
+    EXPECT_EQ(placement->numerics_class_changed, !request.numerics_class.empty() && !same_class_was_fit);
+  }
+  EXPECT_GT(n_placed, 1000);
+}
+
+// Making the chosen worker better never loses it the request.
+TEST(PlacementTest, AnImprovedWorkerStaysChosen) {
+  std::mt19937 random(4);
+  for (int round = 0; round < 500; ++round) {
+    auto workers = MakeWorkers(5);
+    for (WorkerView& worker : workers) worker.running = random() % 17, worker.waiting = random() % 3;
+    const PlacementRequest request = ForExpert("python");
+    const size_t chosen = Place(request, workers).worker;
+    WorkerView& worker = workers[chosen];
+    worker.resident.insert(Sha256("python"));
+    EXPECT_EQ(Place(request, workers).worker, chosen);
+    worker.waiting = 0;
+    worker.running /= 2;
+    EXPECT_EQ(Place(request, workers).worker, chosen);
+  }
+}
+
+TEST(PlacementTest, OptionsOutsideTheirRangeAreNamed) {
+  EXPECT_EQ(Placer::Create({.kv_block_tokens = 0}).status().message(),
+            "placement option kv_block_tokens = 0 is outside 1..4096");
+  EXPECT_EQ(Placer::Create({.load_bytes_per_second = NAN}).status().message(),
+            "placement option load_bytes_per_second = nan is outside 1..1e+15");
+  EXPECT_FALSE(Placer::Create({.stickiness_seconds = -1}).ok());
+}
+
+}  // namespace
+}  // namespace coterie
