@@ -1,0 +1,44 @@
+#ifndef COTERIE_GATEWAY_RUNTIME_WORK_POOL_H_
+#define COTERIE_GATEWAY_RUNTIME_WORK_POOL_H_
+
+#include <cstddef>
+#include <deque>
+#include <functional>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "common/mutex.h"
+#include "common/status.h"
+
+namespace coterie::gateway {
+
+// A few threads for work that computes or touches files (templates, tokenising, embedding, publishing):
+// gRPC's own threads are few and carry every stream, so nothing may hold them. Thread-safe. The destructor
+// finishes what is queued.
+class WorkPool {
+ public:
+  // n_threads > 0; at most max_queued jobs wait.
+  WorkPool(std::string name, size_t n_threads, size_t max_queued);
+  ~WorkPool();
+  WorkPool(const WorkPool&) = delete;
+  WorkPool& operator=(const WorkPool&) = delete;
+
+  // ResourceExhausted, naming the pool and its limit, when the queue is full; the job is then dropped.
+  Status Submit(std::function<void()> job);
+
+ private:
+  void Run();
+
+  const std::string name_;
+  const size_t max_queued_;
+  Mutex mutex_;
+  CondVar changed_;
+  bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
+  std::deque<std::function<void()>> jobs_ ABSL_GUARDED_BY(mutex_);
+  std::vector<std::thread> threads_;
+};
+
+}  // namespace coterie::gateway
+
+#endif  // COTERIE_GATEWAY_RUNTIME_WORK_POOL_H_
