@@ -1,0 +1,376 @@
+#include "common/flags.h"
+
+#include <algorithm>
+#include <cmath>
+#include <utility>
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
+#include "common/check.h"
+
+namespace coterie {
+namespace {
+
+Status Bad(std::string_view name, const std::string& value, std::string_view wants) {
+  return absl::InvalidArgumentError(absl::StrCat("--", ToAbsl(name), "=", value, ": ", ToAbsl(wants)));
+}
+
+template <typename T>
+std::function<Status(const std::string&)> IntSetter(std::string name, T* target, auto min, auto max) {
+  using Wide = decltype(min);
+  return [=](const std::string& text) -> Status {
+    Wide parsed = 0;
+    if (!absl::SimpleAtoi(text, &parsed)) return Bad(name, text, "is not a whole number");
+    if (parsed < min || parsed > max) {
+      return Bad(name, text, absl::StrCat("must lie between ", min, " and ", max));
+    }
+    *target = static_cast<T>(parsed);
+    return absl::OkStatus();
+  };
+}
+
+// Number of single-character edits between two short words (Levenshtein).
+size_t EditDistance(std::string_view a, std::string_view b) {
+  std::vector<size_t> row(b.size() + 1);
+  for (size_t j = 0; j <= b.size(); ++j) row[j] = j;
+  for (size_t i = 1; i <= a.size(); ++i) {
+    size_t diagonal = row[0];
+    row[0] = i;
+    for (size_t j = 1; j <= b.size(); ++j) {
+      const size_t above = row[j];
+      row[j] = std::min({above + 1, row[j - 1] + 1, diagonal + (a[i - 1] == b[j - 1] ? 0 : 1)});
+      diagonal = above;
+    }
+  }
+  return row[b.size()];
+}
+
+std::string BytesText(uint64_t bytes) {
+  static constexpr std::pair<int, const char*> kUnits[] = {
+      {40, "TiB"}, {30, "GiB"}, {20, "MiB"}, {10, "KiB"}};
+  for (auto [shift, unit] : kUnits) {
+    if (bytes >> shift && (bytes & ((uint64_t{1} << shift) - 1)) == 0)
+      return absl::StrCat(bytes >> shift, unit);
+  }
+  return absl::StrCat(bytes);
+}
+
+bool ParseBytes(std::string_view text, uint64_t* bytes) {
+  const size_t digits = std::min(text.find_first_not_of("0123456789"), text.size());
+  uint64_t number = 0;
+  if (!absl::SimpleAtoi(ToAbsl(text.substr(0, digits)), &number)) return false;
+  const std::string_view unit = text.substr(digits);
+  int shift = -1;
+  if (unit.empty() || unit == "B") shift = 0;
+  const std::string_view letters = "KMGT";
+  for (size_t i = 0; i < letters.size(); ++i) {
+    const std::string letter(1, letters[i]);
+    if (unit == letter || unit == letter + "B" || unit == letter + "iB") shift = 10 * static_cast<int>(i + 1);
+  }
+  if (shift < 0 || (shift > 0 && number >> (64 - shift))) return false;
+  *bytes = number << shift;
+  return true;
+}
+
+// `text` in lines of at most `width` characters, further ones indented.
+void AppendWrapped(std::string* out, const std::string& text, size_t indent, size_t width) {
+  size_t column = 0;
+  for (absl::string_view word : absl::StrSplit(text, ' ')) {
+    if (column > 0 && column + 1 + word.size() > width) {
+      out->append("\n").append(indent, ' ');
+      column = 0;
+    } else if (column > 0) {
+      out->push_back(' ');
+      ++column;
+    }
+    out->append(word.data(), word.size());
+    column += word.size();
+  }
+  out->push_back('\n');
+}
+
+}  // namespace
+
+FlagSet::FlagSet(std::string program, std::string summary)
+    : program_(std::move(program)), summary_(std::move(summary)) {}
+
+void FlagSet::Section(std::string title) { section_ = std::move(title); }
+
+void FlagSet::Positionals(std::string usage, size_t min_count, size_t max_count) {
+  positional_usage_ = std::move(usage);
+  min_positionals_ = min_count;
+  max_positionals_ = max_count;
+}
+
+void FlagSet::Short(char letter, std::string_view name) {
+  Flag* flag = Find(name);
+  COTERIE_CHECK(flag != nullptr) << name;
+  flag->short_letter = letter;
+}
+
+void FlagSet::Required(std::string_view name) {
+  Flag* flag = Find(name);
+  COTERIE_CHECK(flag != nullptr) << name;
+  flag->required = true;
+}
+
+void FlagSet::Add(std::string name, std::string meta, std::string help, std::string default_text,
+                  std::function<Status(const std::string&)> set) {
+  COTERIE_CHECK(Find(name) == nullptr) << "flag declared twice: " << name;
+  flags_.push_back({.name = std::move(name),
+                    .meta = std::move(meta),
+                    .help = std::move(help),
+                    .default_text = std::move(default_text),
+                    .section = section_,
+                    .set = std::move(set)});
+}
+
+void FlagSet::String(std::string name, std::string* value, std::string meta, std::string help) {
+  Add(std::move(name), std::move(meta), std::move(help), *value, [value](const std::string& text) {
+    *value = text;
+    return absl::OkStatus();
+  });
+}
+
+void FlagSet::Strings(std::string name, std::vector<std::string>* value, std::string meta, std::string help) {
+  Add(std::move(name), std::move(meta), std::move(help), absl::StrJoin(*value, ","),
+      [value, first = true](const std::string& text) mutable {
+        if (first) value->clear();
+        first = false;
+        for (absl::string_view part : absl::StrSplit(text, ',', absl::SkipWhitespace()))
+          value->emplace_back(part);
+        return absl::OkStatus();
+      });
+}
+
+void FlagSet::Bool(std::string name, bool* value, std::string help) {
+  Add(name, "", std::move(help), *value ? "yes" : "", [name, value](const std::string& text) -> Status {
+    if (text == "true" || text == "1" || text == "yes") {
+      *value = true;
+    } else if (text == "false" || text == "0" || text == "no") {
+      *value = false;
+    } else {
+      return Bad(name, text, "is neither true nor false");
+    }
+    return absl::OkStatus();
+  });
+}
+
+void FlagSet::Int(std::string name, int* value, int64_t min, int64_t max, std::string meta,
+                  std::string help) {
+  auto set = IntSetter(name, value, min, max);
+  Add(std::move(name), std::move(meta), std::move(help), absl::StrCat(*value), std::move(set));
+}
+
+void FlagSet::Int(std::string name, int64_t* value, int64_t min, int64_t max, std::string meta,
+                  std::string help) {
+  auto set = IntSetter(name, value, min, max);
+  Add(std::move(name), std::move(meta), std::move(help), absl::StrCat(*value), std::move(set));
+}
+
+void FlagSet::Int(std::string name, uint64_t* value, uint64_t min, uint64_t max, std::string meta,
+                  std::string help) {
+  auto set = IntSetter(name, value, min, max);
+  Add(std::move(name), std::move(meta), std::move(help), absl::StrCat(*value), std::move(set));
+}
+
+void FlagSet::Double(std::string name, double* value, double min, double max, std::string meta,
+                     std::string help) {
+  Add(name, std::move(meta), std::move(help), absl::StrCat(*value),
+      [name, value, min, max](const std::string& text) -> Status {
+        double parsed = 0;
+        if (!absl::SimpleAtod(text, &parsed) || std::isnan(parsed)) return Bad(name, text, "is not a number");
+        if (parsed < min || parsed > max) {
+          return Bad(name, text, absl::StrCat("must lie between ", min, " and ", max));
+        }
+        *value = parsed;
+        return absl::OkStatus();
+      });
+}
+
+void FlagSet::Duration(std::string name, absl::Duration* value, absl::Duration min, absl::Duration max,
+                       std::string help) {
+  Add(name, "TIME", std::move(help), absl::FormatDuration(*value),
+      [name, value, min, max](const std::string& text) -> Status {
+        absl::Duration parsed;
+        if (!absl::ParseDuration(text, &parsed))
+          return Bad(name, text, "is not a time such as 250ms, 5s or 1m30s");
+        if (parsed < min || parsed > max) {
+          return Bad(name, text,
+                     absl::StrCat("must lie between ", absl::FormatDuration(min), " and ",
+                                  absl::FormatDuration(max)));
+        }
+        *value = parsed;
+        return absl::OkStatus();
+      });
+}
+
+void FlagSet::Bytes(std::string name, uint64_t* value, uint64_t min, uint64_t max, std::string help) {
+  Add(name, "BYTES", std::move(help), BytesText(*value),
+      [name, value, min, max](const std::string& text) -> Status {
+        uint64_t parsed = 0;
+        if (!ParseBytes(text, &parsed)) return Bad(name, text, "is not a size such as 4096, 64MiB or 2G");
+        if (parsed < min || parsed > max) {
+          return Bad(name, text, absl::StrCat("must lie between ", BytesText(min), " and ", BytesText(max)));
+        }
+        *value = parsed;
+        return absl::OkStatus();
+      });
+}
+
+void FlagSet::Choice(std::string name, std::string* value, std::vector<std::string> allowed,
+                     std::string help) {
+  std::string meta = absl::StrJoin(allowed, "|");
+  Add(name, std::move(meta), std::move(help), *value,
+      [name, value, allowed = std::move(allowed)](const std::string& text) -> Status {
+        if (std::find(allowed.begin(), allowed.end(), text) == allowed.end()) {
+          return Bad(name, text, absl::StrCat("must be one of ", absl::StrJoin(allowed, ", ")));
+        }
+        *value = text;
+        return absl::OkStatus();
+      });
+}
+
+FlagSet::Flag* FlagSet::Find(std::string_view name) {
+  return const_cast<Flag*>(std::as_const(*this).Find(name));
+}
+
+const FlagSet::Flag* FlagSet::Find(std::string_view name) const {
+  for (const Flag& flag : flags_) {
+    if (flag.name == name) return &flag;
+  }
+  return nullptr;
+}
+
+bool FlagSet::was_set(std::string_view name) const {
+  const Flag* flag = Find(name);
+  return flag != nullptr && flag->seen;
+}
+
+Status FlagSet::UnknownFlag(std::string_view written) const {
+  const Flag* nearest = nullptr;
+  size_t best = 4;  // beyond three edits it is another word
+  for (const Flag& flag : flags_) {
+    const size_t distance = EditDistance(written, flag.name);
+    if (distance < best) {
+      best = distance;
+      nearest = &flag;
+    }
+  }
+  std::string message = absl::StrCat("unknown flag --", ToAbsl(written));
+  if (nearest != nullptr) absl::StrAppend(&message, "; did you mean --", nearest->name, "?");
+  return absl::InvalidArgumentError(absl::StrCat(message, " (", program_, " --help lists them all)"));
+}
+
+Status FlagSet::SetFlag(Flag* flag, const std::string& value) {
+  RETURN_IF_ERROR(flag->set(value));
+  flag->seen = true;
+  return absl::OkStatus();
+}
+
+Status FlagSet::Parse(int argc, const char* const* argv) {
+  std::vector<std::string> args(argv + std::min(argc, 1), argv + argc);
+  return Parse(args);
+}
+
+Status FlagSet::Parse(std::span<const std::string> args) {
+  for (const std::string& arg : args) {
+    if (arg == "--") break;
+    if (arg == "--help" || arg == "-h") {
+      help_requested_ = true;
+      return absl::OkStatus();
+    }
+  }
+  for (size_t i = 0; i < args.size(); ++i) {
+    const std::string& arg = args[i];
+    if (arg == "--") {
+      positionals_.insert(positionals_.end(), args.begin() + i + 1, args.end());
+      break;
+    }
+    if (arg.size() < 2 || arg[0] != '-') {
+      positionals_.push_back(arg);
+      continue;
+    }
+    Flag* flag = nullptr;
+    const size_t equals = arg.find('=');
+    std::string name = arg.substr(0, equals);
+    bool negated = false;
+    if (arg[1] != '-') {
+      for (Flag& candidate : flags_) {
+        if (name.size() == 2 && candidate.short_letter == name[1]) flag = &candidate;
+      }
+      name = name.substr(1);
+    } else {
+      name = name.substr(2);
+      flag = Find(name);
+      if (flag == nullptr && name.rfind("no-", 0) == 0) {
+        flag = Find(std::string_view(name).substr(3));
+        if (flag != nullptr && !flag->meta.empty()) flag = nullptr;
+        negated = flag != nullptr;
+      }
+    }
+    if (flag == nullptr) return UnknownFlag(name);
+    if (equals != std::string::npos) {
+      if (negated) return absl::InvalidArgumentError(absl::StrCat("--", name, " takes no value"));
+      RETURN_IF_ERROR(SetFlag(flag, arg.substr(equals + 1)));
+    } else if (flag->meta.empty()) {
+      RETURN_IF_ERROR(SetFlag(flag, negated ? "false" : "true"));
+    } else if (i + 1 < args.size()) {
+      RETURN_IF_ERROR(SetFlag(flag, args[++i]));
+    } else {
+      return absl::InvalidArgumentError(absl::StrCat("--", flag->name, " needs a value: ", flag->meta));
+    }
+  }
+  for (const Flag& flag : flags_) {
+    if (flag.required && !flag.seen) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("--", flag.name, " ", flag.meta, " is missing: ", flag.help));
+    }
+  }
+  if (positionals_.size() > max_positionals_) {
+    return absl::InvalidArgumentError(absl::StrCat("unexpected argument '", positionals_[max_positionals_],
+                                                   "' (", program_, " takes at most ", max_positionals_,
+                                                   " besides flags)"));
+  }
+  if (positionals_.size() < min_positionals_) {
+    return absl::InvalidArgumentError(absl::StrCat(program_, " needs ", positional_usage_, "; got ",
+                                                   positionals_.size(), " of at least ", min_positionals_));
+  }
+  return absl::OkStatus();
+}
+
+std::string FlagSet::Help() const {
+  constexpr size_t kIndent = 30;
+  constexpr size_t kWidth = 70;
+  std::string out = absl::StrCat("Usage: ", program_, flags_.empty() ? "" : " [flags]",
+                                 positional_usage_.empty() ? "" : " ", positional_usage_, "\n\n");
+  AppendWrapped(&out, summary_, 0, kIndent + kWidth);
+  std::string section = "\n";  // no section has this name, so the first heading is always printed
+  for (const Flag& flag : flags_) {
+    if (flag.section != section) {
+      section = flag.section;
+      absl::StrAppend(&out, "\n", section.empty() ? "Flags" : section, ":\n");
+    }
+    std::string left = "  ";
+    if (flag.short_letter != 0)
+      absl::StrAppend(&left, std::string(1, '-'), std::string(1, flag.short_letter), ", ");
+    absl::StrAppend(&left, "--", flag.name, flag.meta.empty() ? "" : " ", flag.meta);
+    out += left;
+    if (left.size() + 2 > kIndent) {
+      out.append("\n").append(kIndent, ' ');
+    } else {
+      out.append(kIndent - left.size(), ' ');
+    }
+    std::string help = flag.help;
+    if (flag.required) {
+      help += " (required)";
+    } else if (!flag.default_text.empty()) {
+      absl::StrAppend(&help, " (default ", flag.default_text, ")");
+    }
+    AppendWrapped(&out, help, kIndent, kWidth);
+  }
+  return out;
+}
+
+}  // namespace coterie
