@@ -1,55 +1,77 @@
 #include "common/sampling_params.h"
 
+#include <algorithm>
 #include <cmath>
 #include <string_view>
 
 namespace coterie {
 namespace {
 
-Status CheckRange(std::string_view field, float value, float low, float high) {
-  if (std::isfinite(value) && value >= low && value <= high) return absl::OkStatus();
+Status OutOfRange(std::string_view field, double value, std::string_view limit) {
   return absl::InvalidArgumentError(
-      absl::StrCat("sampling.", ToAbsl(field), " is ", value, ", must lie in [", low, ", ", high, "]"));
+      absl::StrCat(ToAbsl(field), " is ", value, "; it must be ", ToAbsl(limit)));
 }
 
-Status CheckCount(std::string_view field, size_t count, size_t limit) {
-  if (count <= limit) return absl::OkStatus();
+Status TooMany(std::string_view field, size_t count, size_t limit) {
   return absl::InvalidArgumentError(
-      absl::StrCat("sampling.", ToAbsl(field), " has ", count, " entries, at most ", limit, " are allowed"));
+      absl::StrCat(ToAbsl(field), " has ", count, " entries; at most ", limit, " are allowed"));
 }
 
-Status CheckToken(std::string_view field, uint32_t token, uint32_t vocabulary) {
-  if (token < vocabulary) return absl::OkStatus();
-  return absl::InvalidArgumentError(absl::StrCat("sampling.", ToAbsl(field), " names token ", token,
-                                                 ", the vocabulary has ", vocabulary, " tokens"));
+Status CheckToken(std::string_view field, uint32_t token, uint32_t vocab_size) {
+  if (vocab_size == 0 || token < vocab_size) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat(ToAbsl(field), " names token ", token, "; the vocabulary has ", vocab_size, " tokens"));
 }
 
 }  // namespace
 
-Status ValidateSamplingParams(const SamplingParams& params, uint32_t vocabulary) {
-  if (params.max_tokens == 0)
-    return absl::InvalidArgumentError("sampling.max_tokens is 0, must be at least 1");
-  RETURN_IF_ERROR(CheckRange("temperature", params.temperature, 0.0f, 100.0f));
-  RETURN_IF_ERROR(CheckRange("top_p", params.top_p, 0.0f, 1.0f));
-  if (params.top_p == 0.0f) return absl::InvalidArgumentError("sampling.top_p is 0, must lie in (0, 1]");
-  RETURN_IF_ERROR(CheckRange("min_p", params.min_p, 0.0f, 1.0f));
-  RETURN_IF_ERROR(CheckRange("repetition_penalty", params.repetition_penalty, 0.0f, 100.0f));
-  if (params.repetition_penalty == 0.0f) {
-    return absl::InvalidArgumentError("sampling.repetition_penalty is 0, must lie in (0, 100]");
+// Comparisons are written so that a NaN fails them.
+Status ValidateSamplingParams(const SamplingParams& p, uint32_t vocab_size) {
+  if (p.max_tokens < 1) return OutOfRange("max_tokens", p.max_tokens, "at least 1");
+  if (!(p.temperature >= 0.0f && p.temperature <= kMaxTemperature)) {
+    return OutOfRange("temperature", p.temperature, absl::StrCat("in [0, ", kMaxTemperature, "]"));
   }
-  RETURN_IF_ERROR(CheckRange("presence_penalty", params.presence_penalty, -2.0f, 2.0f));
-  RETURN_IF_ERROR(CheckRange("frequency_penalty", params.frequency_penalty, -2.0f, 2.0f));
-  RETURN_IF_ERROR(CheckCount("logit_bias", params.logit_bias.size(), SamplingParams::kMaxLogitBias));
-  for (const auto& [token, bias] : params.logit_bias) {
-    RETURN_IF_ERROR(CheckToken("logit_bias", token, vocabulary));
-    RETURN_IF_ERROR(CheckRange(absl::StrCat("logit_bias[", token, "]"), bias, -100.0f, 100.0f));
+  if (!(p.top_p > 0.0f && p.top_p <= 1.0f)) return OutOfRange("top_p", p.top_p, "in (0, 1]");
+  if (!(p.min_p >= 0.0f && p.min_p <= 1.0f)) return OutOfRange("min_p", p.min_p, "in [0, 1]");
+  if (!(p.repetition_penalty > 0.0f) || !std::isfinite(p.repetition_penalty)) {
+    return OutOfRange("repetition_penalty", p.repetition_penalty, "greater than 0 and finite");
   }
-  RETURN_IF_ERROR(CheckCount("stop_token_ids", params.stop_token_ids.size(), SamplingParams::kMaxStopTokens));
-  for (uint32_t token : params.stop_token_ids)
-    RETURN_IF_ERROR(CheckToken("stop_token_ids", token, vocabulary));
-  if (params.logprobs && *params.logprobs > SamplingParams::kMaxLogprobs) {
-    return absl::InvalidArgumentError(absl::StrCat("sampling.logprobs is ", *params.logprobs, ", at most ",
-                                                   SamplingParams::kMaxLogprobs, " are reported"));
+  if (!(std::fabs(p.presence_penalty) <= 2.0f)) {
+    return OutOfRange("presence_penalty", p.presence_penalty, "in [-2, 2]");
+  }
+  if (!(std::fabs(p.frequency_penalty) <= 2.0f)) {
+    return OutOfRange("frequency_penalty", p.frequency_penalty, "in [-2, 2]");
+  }
+  if (p.logit_bias.size() > kMaxLogitBiasEntries) {
+    return TooMany("logit_bias", p.logit_bias.size(), kMaxLogitBiasEntries);
+  }
+  std::vector<uint32_t> biased;
+  biased.reserve(p.logit_bias.size());
+  for (const auto& [token, bias] : p.logit_bias) {
+    if (!(std::fabs(bias) <= kMaxLogitBias)) {
+      return OutOfRange(absl::StrCat("logit_bias[", token, "]").c_str(), bias, "in [-100, 100]");
+    }
+    RETURN_IF_ERROR(CheckToken("logit_bias", token, vocab_size));
+    biased.push_back(token);
+  }
+  std::sort(biased.begin(), biased.end());
+  if (auto twice = std::adjacent_find(biased.begin(), biased.end()); twice != biased.end()) {
+    return absl::InvalidArgumentError(absl::StrCat("logit_bias names token ", *twice, " twice"));
+  }
+  if (p.stop.size() > kMaxStopStrings) return TooMany("stop", p.stop.size(), kMaxStopStrings);
+  for (const std::string& stop : p.stop) {
+    if (stop.empty()) return absl::InvalidArgumentError("stop has an empty string");
+    if (stop.size() > kMaxStopStringBytes) {
+      return absl::InvalidArgumentError(absl::StrCat("a stop string has ", stop.size(), " bytes; at most ",
+                                                     kMaxStopStringBytes, " are allowed"));
+    }
+  }
+  if (p.stop_token_ids.size() > kMaxStopTokens) {
+    return TooMany("stop_token_ids", p.stop_token_ids.size(), kMaxStopTokens);
+  }
+  for (uint32_t token : p.stop_token_ids) RETURN_IF_ERROR(CheckToken("stop_token_ids", token, vocab_size));
+  if (p.logprobs.has_value() && *p.logprobs > kMaxLogprobs) {
+    return OutOfRange("logprobs", *p.logprobs, absl::StrCat("at most ", kMaxLogprobs));
   }
   return absl::OkStatus();
 }

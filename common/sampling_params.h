@@ -1,9 +1,9 @@
 #ifndef COTERIE_COMMON_SAMPLING_PARAMS_H_
 #define COTERIE_COMMON_SAMPLING_PARAMS_H_
 
-#include <cstddef>
 #include <cstdint>
 #include <optional>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -11,32 +11,42 @@
 
 namespace coterie {
 
-// How tokens are drawn; coterie/v1/sampling.proto says what each field means. Stop strings are not here: they
-// are text, and text is the gateway's.
-struct SamplingParams {
-  static constexpr uint32_t kMaxLogprobs = 20;
-  static constexpr size_t kMaxLogitBias = 1024;
-  static constexpr size_t kMaxStopTokens = 64;
+inline constexpr size_t kMaxLogitBiasEntries = 1024;
+inline constexpr float kMaxLogitBias = 100.0f;
+inline constexpr size_t kMaxStopStrings = 16;
+inline constexpr size_t kMaxStopStringBytes = 256;
+inline constexpr size_t kMaxStopTokens = 64;
+inline constexpr uint32_t kMaxLogprobs = 20;
+inline constexpr float kMaxTemperature = 100.0f;
 
-  uint32_t max_tokens = 256;  // of the whole answer
-  float temperature = 0.0f;   // 0: greedy
-  uint32_t top_k = 0;         // 0: all
+// How tokens are drawn, with the defaults of proto/coterie/v1/sampling.proto, which says what each field
+// means. The order of application is written in worker/engine/sampler.h.
+struct SamplingParams {
+  uint32_t max_tokens = 256;
+  float temperature = 0.0f;  // 0: greedy
+  uint32_t top_k = 0;        // 0: all
   float top_p = 1.0f;
   float min_p = 0.0f;
   float repetition_penalty = 1.0f;
   float presence_penalty = 0.0f;
   float frequency_penalty = 0.0f;
-  std::vector<std::pair<uint32_t, float>> logit_bias;  // by token id, ascending, each once
-  uint64_t seed = 0;
+  std::vector<std::pair<uint32_t, float>> logit_bias;  // token id, bias; each id once
+  std::optional<uint64_t> seed;   // absent: the gateway draws one; workers always get one
+  std::vector<std::string> stop;  // matched by the gateway
   std::vector<uint32_t> stop_token_ids;
   bool ignore_eos = false;
-  std::optional<uint32_t> logprobs;
+  std::optional<uint32_t>
+      logprobs;  // how many alternatives to report beside the token's own; absent: nothing
 
-  bool operator==(const SamplingParams&) const = default;
+  bool greedy() const { return temperature == 0.0f; }
+  bool has_penalties() const {
+    return repetition_penalty != 1.0f || presence_penalty != 0.0f || frequency_penalty != 0.0f;
+  }
 };
 
-// InvalidArgument naming the field, its value and the limit. Token ids must lie below `vocabulary`.
-Status ValidateSamplingParams(const SamplingParams& params, uint32_t vocabulary);
+// InvalidArgument naming the field, its value and the limit. Token ids are held against `vocab_size`; 0:
+// unknown here, not checked.
+Status ValidateSamplingParams(const SamplingParams& params, uint32_t vocab_size);
 
 }  // namespace coterie
 

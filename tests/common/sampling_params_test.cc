@@ -2,7 +2,6 @@
 
 #include <cmath>
 #include <functional>
-#include <string>
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -10,44 +9,60 @@
 namespace coterie {
 namespace {
 
-constexpr uint32_t kVocabulary = 100;
+using ::testing::HasSubstr;
 
-TEST(SamplingParamsTest, DefaultsAreValid) { EXPECT_TRUE(ValidateSamplingParams({}, kVocabulary).ok()); }
+TEST(SamplingParamsTest, DefaultsAreValid) {
+  EXPECT_TRUE(ValidateSamplingParams(SamplingParams(), 100).ok());
+  EXPECT_TRUE(SamplingParams().greedy());
+}
 
-struct Case {
-  std::string words;
-  std::function<void(SamplingParams&)> spoil;
-};
-
-TEST(SamplingParamsTest, NamesFieldValueAndLimitOfWhatIsOutOfBounds) {
+TEST(SamplingParamsTest, EachBoundIsCheckedAndNamed) {
+  struct Case {
+    std::function<void(SamplingParams&)> change;
+    const char* message;
+  };
   const Case cases[] = {
-      {"sampling.max_tokens is 0, must be at least 1", [](auto& p) { p.max_tokens = 0; }},
-      {"sampling.temperature is -1, must lie in [0, 100]", [](auto& p) { p.temperature = -1; }},
-      {"sampling.temperature is nan, must lie in [0, 100]", [](auto& p) { p.temperature = NAN; }},
-      {"sampling.top_p is 0, must lie in (0, 1]", [](auto& p) { p.top_p = 0; }},
-      {"sampling.top_p is 1.5, must lie in [0, 1]", [](auto& p) { p.top_p = 1.5f; }},
-      {"sampling.min_p is 2, must lie in [0, 1]", [](auto& p) { p.min_p = 2; }},
-      {"sampling.repetition_penalty is 0, must lie in (0, 100]", [](auto& p) { p.repetition_penalty = 0; }},
-      {"sampling.presence_penalty is 3, must lie in [-2, 2]", [](auto& p) { p.presence_penalty = 3; }},
-      {"sampling.frequency_penalty is -3, must lie in [-2, 2]", [](auto& p) { p.frequency_penalty = -3; }},
-      {"sampling.logit_bias names token 100, the vocabulary has 100 tokens",
-       [](auto& p) {
+      {[](SamplingParams& p) { p.max_tokens = 0; }, "max_tokens is 0; it must be at least 1"},
+      {[](SamplingParams& p) { p.temperature = -0.1f; }, "temperature is -0.1; it must be in [0, 100]"},
+      {[](SamplingParams& p) { p.temperature = NAN; }, "temperature is nan"},
+      {[](SamplingParams& p) { p.top_p = 0; }, "top_p is 0; it must be in (0, 1]"},
+      {[](SamplingParams& p) { p.top_p = 1.5f; }, "top_p is 1.5"},
+      {[](SamplingParams& p) { p.min_p = 2; }, "min_p is 2; it must be in [0, 1]"},
+      {[](SamplingParams& p) { p.repetition_penalty = 0; }, "repetition_penalty is 0"},
+      {[](SamplingParams& p) { p.repetition_penalty = INFINITY; }, "repetition_penalty is inf"},
+      {[](SamplingParams& p) { p.presence_penalty = 3; }, "presence_penalty is 3; it must be in [-2, 2]"},
+      {[](SamplingParams& p) { p.frequency_penalty = -3; }, "frequency_penalty is -3"},
+      {[](SamplingParams& p) {
+         p.logit_bias = {{5, 101.0f}};
+       },
+       "logit_bias[5] is 101; it must be in [-100, 100]"},
+      {[](SamplingParams& p) {
          p.logit_bias = {{100, 1.0f}};
-       }},
-      {"sampling.logit_bias[7] is 101, must lie in [-100, 100]",
-       [](auto& p) {
-         p.logit_bias = {{7, 101.0f}};
-       }},
-      {"sampling.stop_token_ids has 65 entries, at most 64 are allowed",
-       [](auto& p) { p.stop_token_ids.assign(65, 1); }},
-      {"sampling.logprobs is 21, at most 20 are reported", [](auto& p) { p.logprobs = 21; }},
+       },
+       "logit_bias names token 100; the vocabulary has 100"},
+      {[](SamplingParams& p) {
+         p.logit_bias = {{5, 1.0f}, {5, 2.0f}};
+       },
+       "logit_bias names token 5 twice"},
+      {[](SamplingParams& p) {
+         p.logit_bias.assign(1025, {1, 0.0f});
+       },
+       "logit_bias has 1025 entries; at most 1024"},
+      {[](SamplingParams& p) { p.stop.assign(17, "x"); }, "stop has 17 entries; at most 16"},
+      {[](SamplingParams& p) { p.stop = {std::string(257, 'x')}; },
+       "a stop string has 257 bytes; at most 256"},
+      {[](SamplingParams& p) { p.stop = {""}; }, "stop has an empty string"},
+      {[](SamplingParams& p) { p.stop_token_ids.assign(65, 1); },
+       "stop_token_ids has 65 entries; at most 64"},
+      {[](SamplingParams& p) { p.stop_token_ids = {100}; }, "stop_token_ids names token 100"},
+      {[](SamplingParams& p) { p.logprobs = 21; }, "logprobs is 21; it must be at most 20"},
   };
   for (const Case& c : cases) {
     SamplingParams params;
-    c.spoil(params);
-    const Status status = ValidateSamplingParams(params, kVocabulary);
-    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << c.words;
-    EXPECT_EQ(status.message(), ToAbsl(c.words));
+    c.change(params);
+    const Status status = ValidateSamplingParams(params, 100);
+    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << c.message;
+    EXPECT_THAT(std::string(status.message()), HasSubstr(c.message));
   }
 }
 
