@@ -37,7 +37,7 @@ def tidy(path: str, cache: pathlib.Path) -> str:
     mark = cache / key_of(path)
     if mark.exists():
         return ""
-    run = subprocess.run(["clang-tidy", "--quiet", "-p", "build/clang", path], cwd=ROOT, capture_output=True, text=True)
+    run = subprocess.run(["clang-tidy", "--quiet", "-p", "build/static", path], cwd=ROOT, capture_output=True, text=True)
     if run.returncode:
         return run.stdout + run.stderr
     mark.touch()
