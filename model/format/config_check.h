@@ -1,0 +1,14 @@
+#ifndef COTERIE_MODEL_FORMAT_CONFIG_CHECK_H_
+#define COTERIE_MODEL_FORMAT_CONFIG_CHECK_H_
+
+#include "model/format/model_config.h"
+
+namespace coterie {
+
+// What must hold between the fields of a configuration once each is in its own range: heads divide, the head
+// is even, the scaling's parameters are in order. `name` stands in errors.
+Status CheckConsistent(const ModelConfig& config, std::string_view name);
+
+}  // namespace coterie
+
+#endif  // COTERIE_MODEL_FORMAT_CONFIG_CHECK_H_

@@ -1,0 +1,93 @@
+#ifndef COTERIE_MODEL_FORMAT_MODEL_CONFIG_H_
+#define COTERIE_MODEL_FORMAT_MODEL_CONFIG_H_
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "common/status.h"
+#include "model/format/gguf.h"
+
+namespace coterie {
+
+// What the decoder graph can run. Llama 2/3, SmolLM2, TinyLlama and Mistral are all kLlama.
+enum class Architecture : uint8_t { kLlama, kQwen2, kQwen3 };
+
+std::string_view ArchitectureName(Architecture architecture);
+
+// How rotary frequencies are stretched beyond the trained context (definitions: transformers'
+// modeling_rope_utils.py; YaRN: arXiv 2309.00071).
+struct RopeScaling {
+  enum class Kind : uint8_t { kNone, kLinear, kDynamic, kLlama3, kYarn };
+  Kind kind = Kind::kNone;
+  double factor = 1;
+  int original_context = 0;                          // tokens; llama3 and yarn
+  double low_freq_factor = 1, high_freq_factor = 4;  // llama3
+  double beta_fast = 32, beta_slow = 1;              // yarn
+  bool truncate = true;                              // yarn: round the correction range to whole dimensions
+  double attention_factor = 1;                       // yarn: cos and sin are multiplied by it
+};
+
+// The shape of a decoder-only model and the constants of its forward pass. Every number is bounded by
+// kConfigLimits, so that products of sizes cannot overflow.
+struct ModelConfig {
+  Architecture architecture = Architecture::kLlama;
+  int n_layers = 0;
+  int hidden_size = 0;
+  int n_heads = 0;
+  int n_kv_heads = 0;  // divides n_heads
+  int head_dim = 0;    // even
+  int ffn_size = 0;
+  int vocab_size = 0;
+  // The most positions a sequence may have: the trained context, or less where the model is only exact up to
+  // there (a sliding window, dynamic RoPE scaling).
+  int context_length = 0;
+  float rms_eps = 0;
+  double rope_theta = 0;
+  RopeScaling rope_scaling;
+  // [head_dim / 2] divisors of the rotary frequencies as some GGUF files bring them (rope_freqs.weight, the
+  // llama3 scaling computed by the converter); empty otherwise.
+  std::vector<float> rope_divisors;
+  bool qkv_bias = false;
+  bool o_bias = false;
+  bool qk_norm = false;  // RMS norm of each head of Q and K
+  bool tied_embeddings = false;
+
+  int q_size() const { return n_heads * head_dim; }
+  int kv_size() const { return n_kv_heads * head_dim; }
+};
+
+struct ConfigLimits {
+  int max_layers = 1024;
+  int max_hidden_size = 1 << 16;
+  int max_heads = 1024;
+  int max_head_dim = 1024;
+  int max_ffn_size = 1 << 20;
+  int max_vocab_size = 1 << 22;
+  int max_context_length = 1 << 24;
+  double max_rope_theta = 1e12;
+  double max_rope_factor = 1e4;
+};
+inline constexpr ConfigLimits kConfigLimits;
+
+// From the metadata (general.architecture llama, qwen2, qwen3) and the tensor names of a GGUF file.
+// InvalidArgument names the key, its value and the range; Unimplemented names an architecture or a feature we
+// do not run (experts, long RoPE, partial rotation, …).
+StatusOr<ModelConfig> ModelConfigFromGguf(const GgufFile& file);
+
+// From a Hugging Face config.json (LlamaForCausalLM, MistralForCausalLM, Qwen2ForCausalLM, Qwen3ForCausalLM);
+// `name` stands in errors, which are as above.
+StatusOr<ModelConfig> ModelConfigFromJson(std::string_view text, std::string_view name);
+
+// Inverse frequencies [head_dim / 2] of the rotation: position p turns the pair (i, i + head_dim / 2) by
+// p * frequency[i] radians. Rounded step by step in float32 as transformers does; cos and sin are to be
+// multiplied by rope_scaling.attention_factor.
+std::vector<float> RopeInverseFrequencies(const ModelConfig& config);
+
+// Every field that can change a logit, one per line: what the base digest covers.
+std::string CanonicalText(const ModelConfig& config);
+
+}  // namespace coterie
+
+#endif  // COTERIE_MODEL_FORMAT_MODEL_CONFIG_H_

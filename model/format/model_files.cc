@@ -1,0 +1,286 @@
+#include "model/format/model_files.h"
+
+#include <algorithm>
+#include <set>
+#include <system_error>
+
+#include "common/check.h"
+#include "common/file.h"
+#include "model/format/describe.h"
+#include "model/format/json.h"
+#include "model/format/safetensors.h"
+#include "model/format/weight_names.h"
+
+namespace coterie {
+namespace {
+
+constexpr size_t kMaxConfigBytes = 4 << 20;
+constexpr int kOnceRoles = 3;
+constexpr int kLayerRoles = kWeightRoleCount - kOnceRoles;
+
+bool IsMatrix(WeightRole role) {
+  switch (role) {
+    case WeightRole::kTokenEmbedding:
+    case WeightRole::kOutput:
+    case WeightRole::kQ:
+    case WeightRole::kK:
+    case WeightRole::kV:
+    case WeightRole::kO:
+    case WeightRole::kGate:
+    case WeightRole::kUp:
+    case WeightRole::kDown:
+      return true;
+    default:
+      return false;
+  }
+}
+
+// Rows that GGUF's llama converter permutes, with the number of heads they hold; 0 for the others.
+int PermutedHeads(const ModelConfig& config, WeightRole role) {
+  switch (role) {
+    case WeightRole::kQ:
+    case WeightRole::kQBias:
+      return config.n_heads;
+    case WeightRole::kK:
+    case WeightRole::kKBias:
+      return config.n_kv_heads;
+    default:
+      return 0;
+  }
+}
+
+}  // namespace
+
+bool HasWeight(const ModelConfig& config, WeightRole role) {
+  switch (role) {
+    case WeightRole::kOutput:
+      return !config.tied_embeddings;
+    case WeightRole::kQBias:
+    case WeightRole::kKBias:
+    case WeightRole::kVBias:
+      return config.qkv_bias;
+    case WeightRole::kOBias:
+      return config.o_bias;
+    case WeightRole::kQNorm:
+    case WeightRole::kKNorm:
+      return config.qk_norm;
+    default:
+      return true;
+  }
+}
+
+std::vector<int64_t> WeightShape(const ModelConfig& c, WeightRole role) {
+  switch (role) {
+    case WeightRole::kTokenEmbedding:
+    case WeightRole::kOutput:
+      return {c.vocab_size, c.hidden_size};
+    case WeightRole::kFinalNorm:
+    case WeightRole::kAttnNorm:
+    case WeightRole::kFfnNorm:
+    case WeightRole::kOBias:
+      return {c.hidden_size};
+    case WeightRole::kQ:
+      return {c.q_size(), c.hidden_size};
+    case WeightRole::kK:
+    case WeightRole::kV:
+      return {c.kv_size(), c.hidden_size};
+    case WeightRole::kO:
+      return {c.hidden_size, c.q_size()};
+    case WeightRole::kQBias:
+      return {c.q_size()};
+    case WeightRole::kKBias:
+    case WeightRole::kVBias:
+      return {c.kv_size()};
+    case WeightRole::kQNorm:
+    case WeightRole::kKNorm:
+      return {c.head_dim};
+    case WeightRole::kGate:
+    case WeightRole::kUp:
+      return {c.ffn_size, c.hidden_size};
+    case WeightRole::kDown:
+      return {c.hidden_size, c.ffn_size};
+  }
+  return {};
+}
+
+std::vector<int32_t> HalfSplitRowOrder(int n_heads, int head_dim) {
+  std::vector<int32_t> order;
+  order.reserve(static_cast<size_t>(n_heads) * static_cast<size_t>(head_dim));
+  for (int head = 0; head < n_heads; ++head) {
+    for (int half = 0; half < 2; ++half) {
+      for (int i = 0; i < head_dim / 2; ++i) order.push_back(head * head_dim + 2 * i + half);
+    }
+  }
+  return order;
+}
+
+StatusOr<std::unique_ptr<ModelFiles>> ModelFiles::Open(const std::filesystem::path& path) {
+  std::error_code error;
+  const std::filesystem::file_status status = std::filesystem::status(path, error);
+  if (!std::filesystem::exists(status)) {
+    return absl::NotFoundError(absl::StrCat("model ", path.string(), " does not exist"));
+  }
+  if (std::filesystem::is_directory(status)) return OpenFolder(path);
+  ASSIGN_OR_RETURN(GgufFile file, GgufFile::Open(path));
+  return FromGguf(std::move(file));
+}
+
+StatusOr<std::unique_ptr<ModelFiles>> ModelFiles::FromGguf(GgufFile file) {
+  auto out = std::unique_ptr<ModelFiles>(new ModelFiles());
+  out->name_ = file.name();
+  ASSIGN_OR_RETURN(out->config_, ModelConfigFromGguf(file));
+  out->gguf_ = std::move(file);
+  RETURN_IF_ERROR(out->TakeTensors(out->gguf_->tensors(), /*is_gguf=*/true));
+  RETURN_IF_ERROR(out->ReadGgufTokens());
+  return out;
+}
+
+StatusOr<std::unique_ptr<ModelFiles>> ModelFiles::OpenFolder(const std::filesystem::path& folder) {
+  auto out = std::unique_ptr<ModelFiles>(new ModelFiles());
+  out->name_ = folder.string();
+  out->folder_ = folder;
+  const std::string config_name = (folder / "config.json").string();
+  ASSIGN_OR_RETURN(const std::string config_text, ReadFile(config_name, kMaxConfigBytes));
+  ASSIGN_OR_RETURN(out->config_, ModelConfigFromJson(config_text, config_name));
+  ASSIGN_OR_RETURN(const SafetensorsFile tensors, SafetensorsFile::OpenFolder(folder));
+  for (const auto& [name, type] : tensors.other_tensors()) {
+    if (IsIgnorableTensor(name, /*is_gguf=*/false)) continue;
+    return absl::UnimplementedError(absl::StrCat(tensors.name(), ": tensor ", Quote(name), " has type ", type,
+                                                 ", supported are F32, F16, BF16"));
+  }
+  RETURN_IF_ERROR(out->TakeTensors(tensors.tensors(), /*is_gguf=*/false));
+  RETURN_IF_ERROR(out->ReadFolderTokens(config_text, config_name));
+  return out;
+}
+
+size_t ModelFiles::Slot(WeightRole role, int layer) const {
+  const int index = static_cast<int>(role);
+  if (!IsPerLayer(role)) return static_cast<size_t>(index);
+  return static_cast<size_t>(kOnceRoles + layer * kLayerRoles + index - kOnceRoles);
+}
+
+Status ModelFiles::TakeTensors(const std::vector<TensorView>& tensors, bool is_gguf) {
+  weights_.resize(static_cast<size_t>(kOnceRoles + config_.n_layers * kLayerRoles));
+  std::vector<bool> found(weights_.size());
+  for (const TensorView& tensor : tensors) {
+    if (IsIgnorableTensor(tensor.name, is_gguf)) continue;
+    const std::optional<WeightPlace> place = ParseWeightName(tensor.name, is_gguf);
+    // Files of models with tied embeddings may bring the head all the same: it is the embedding once more.
+    if (place && place->role == WeightRole::kOutput && config_.tied_embeddings) continue;
+    if (!place || place->layer >= config_.n_layers || !HasWeight(config_, place->role)) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          name_, ": tensor ", Quote(tensor.name), " is no weight of a ",
+          ToAbsl(ArchitectureName(config_.architecture)), " model with ", config_.n_layers, " layers"));
+    }
+    const std::vector<int64_t> shape = WeightShape(config_, place->role);
+    if (tensor.shape != shape) {
+      return absl::InvalidArgumentError(absl::StrCat(name_, ": tensor ", Quote(tensor.name), " has shape ",
+                                                     ShapeText(tensor.shape), ", the configuration says ",
+                                                     ShapeText(shape)));
+    }
+    if (!IsMatrix(place->role) && BlockElements(tensor.dtype) != 1) {
+      return absl::InvalidArgumentError(absl::StrCat(name_, ": tensor ", Quote(tensor.name), " is ",
+                                                     ToAbsl(DTypeName(tensor.dtype)),
+                                                     ", norms and biases must be F32, F16 or BF16"));
+    }
+    const size_t slot = Slot(place->role, place->layer);
+    weights_[slot].tensor = tensor;
+    const int permuted_heads = PermutedHeads(config_, place->role);
+    if (is_gguf && config_.architecture == Architecture::kLlama && permuted_heads > 0) {
+      weights_[slot].row_order = HalfSplitRowOrder(permuted_heads, config_.head_dim);
+    }
+    found[slot] = true;
+    n_bytes_ += tensor.bytes.size();
+  }
+  for (int r = 0; r < kWeightRoleCount; ++r) {
+    const auto role = static_cast<WeightRole>(r);
+    if (!HasWeight(config_, role)) continue;
+    for (int layer = 0; layer < (IsPerLayer(role) ? config_.n_layers : 1); ++layer) {
+      if (!found[Slot(role, layer)]) {
+        return absl::InvalidArgumentError(
+            absl::StrCat(name_, ": tensor ", Quote(WeightName(role, layer, is_gguf)), " is missing"));
+      }
+    }
+  }
+  return absl::OkStatus();
+}
+
+const Weight& ModelFiles::Get(WeightRole role, int layer) const {
+  COTERIE_CHECK(HasWeight(config_, role)) << WeightRoleName(role);
+  COTERIE_CHECK(layer >= 0 && layer < config_.n_layers) << layer;
+  return weights_[Slot(role, layer)];
+}
+
+const Weight& ModelFiles::OutputHead() const {
+  return Get(config_.tied_embeddings ? WeightRole::kTokenEmbedding : WeightRole::kOutput);
+}
+
+Digest ModelFiles::ComputeDigest() const {
+  Hasher hasher;
+  hasher.UpdateField("coterie base 1").UpdateField(CanonicalText(config_));
+  for (const Weight& weight : weights_) {
+    // Slots stand in a fixed order of role and layer: names need not be part of it.
+    hasher.UpdateField(DTypeName(weight.tensor.dtype)).UpdateU64(weight.row_order.empty() ? 0 : 1);
+    hasher.UpdateU64(weight.tensor.bytes.size())
+        .Update(weight.tensor.bytes.data(), weight.tensor.bytes.size());
+  }
+  return hasher.Finish();
+}
+
+void ModelFiles::DropPages() const {
+  std::set<const MappedFile*> files;
+  for (const Weight& weight : weights_) {
+    if (weight.tensor.file != nullptr) files.insert(weight.tensor.file.get());
+  }
+  for (const MappedFile* file : files) file->DropPages();
+}
+
+Status ModelFiles::ReadGgufTokens() {
+  const auto read = [this](std::string_view key, std::optional<int32_t>* out) -> Status {
+    if (!gguf_->Has(key)) return absl::OkStatus();
+    ASSIGN_OR_RETURN(const int64_t id, gguf_->GetInt(key));
+    if (id < 0 || id >= config_.vocab_size) {
+      return absl::InvalidArgumentError(absl::StrCat(name_, ": ", ToAbsl(key), " is ", id,
+                                                     ", the vocabulary has ", config_.vocab_size, " tokens"));
+    }
+    *out = static_cast<int32_t>(id);
+    return absl::OkStatus();
+  };
+  RETURN_IF_ERROR(read("tokenizer.ggml.bos_token_id", &bos_token_id_));
+  std::set<int32_t> ends;
+  for (const std::string_view key :
+       {"tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id"}) {
+    std::optional<int32_t> id;
+    RETURN_IF_ERROR(read(key, &id));
+    if (id) ends.insert(*id);
+  }
+  eos_token_ids_.assign(ends.begin(), ends.end());
+  return absl::OkStatus();
+}
+
+Status ModelFiles::ReadFolderTokens(std::string_view config_text, std::string_view config_name) {
+  const auto read = [this](const Json& json, std::string_view name) -> Status {
+    ASSIGN_OR_RETURN(const JsonFields fields, JsonFields::Of(json, name));
+    if (eos_token_ids_.empty()) {
+      ASSIGN_OR_RETURN(const std::vector<int64_t> ids,
+                       fields.Ints("eos_token_id", 0, config_.vocab_size - 1));
+      const std::set<int32_t> ends(ids.begin(), ids.end());
+      eos_token_ids_.assign(ends.begin(), ends.end());
+    }
+    if (!bos_token_id_ && fields.Has("bos_token_id")) {
+      ASSIGN_OR_RETURN(const int64_t id, fields.Int("bos_token_id", 0, config_.vocab_size - 1));
+      bos_token_id_ = static_cast<int32_t>(id);
+    }
+    return absl::OkStatus();
+  };
+  const std::filesystem::path generation = folder_ / "generation_config.json";
+  std::error_code ignored;
+  if (std::filesystem::exists(generation, ignored)) {
+    ASSIGN_OR_RETURN(const Json json, ReadJsonFile(generation.string()));
+    RETURN_IF_ERROR(read(json, generation.string()));
+  }
+  ASSIGN_OR_RETURN(const Json json, ParseJson(config_text, config_name));
+  return read(json, config_name);
+}
+
+}  // namespace coterie

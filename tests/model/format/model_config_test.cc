@@ -1,0 +1,285 @@
+#include "model/format/model_config.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "common/file.h"
+#include "model/format/json.h"
+#include "tests/model/format/expect_refused.h"
+#include "tests/model/format/tiny_model.h"
+
+namespace coterie {
+namespace {
+
+using testing::AddTinyWeights;
+using testing::AsBytes;
+using ::testing::ElementsAre;
+using testing::GgufWriter;
+using testing::TinyConfig;
+using testing::TinyConfigJson;
+using testing::TinyGgufMetadata;
+
+constexpr auto kInvalid = absl::StatusCode::kInvalidArgument;
+constexpr auto kUnimplemented = absl::StatusCode::kUnimplemented;
+
+StatusOr<ModelConfig> FromJson(std::string_view more, std::string_view architecture = "LlamaForCausalLM") {
+  return ModelConfigFromJson(TinyConfigJson(more, architecture), "config.json");
+}
+
+StatusOr<ModelConfig> FromGguf(GgufWriter writer, const ModelConfig& config = TinyConfig()) {
+  const std::string bytes = AddTinyWeights(&writer, config).Bytes();
+  const auto file = GgufFile::Parse(AsBytes(bytes), "tiny.gguf");
+  if (!file.ok()) return file.status();
+  return ModelConfigFromGguf(*file);
+}
+
+TEST(ModelConfigTest, ReadsAHuggingFaceConfig) {
+  const auto c = FromJson("");
+  ASSERT_TRUE(c.ok()) << c.status();
+  EXPECT_EQ(CanonicalText(*c), CanonicalText(TinyConfig()));
+}
+
+TEST(ModelConfigTest, ReadsTheSameFromGguf) {
+  for (const Architecture architecture : {Architecture::kLlama, Architecture::kQwen2, Architecture::kQwen3}) {
+    const ModelConfig tiny = TinyConfig(architecture);
+    const auto c = FromGguf(TinyGgufMetadata(tiny), tiny);
+    ASSERT_TRUE(c.ok()) << c.status();
+    EXPECT_EQ(CanonicalText(*c), CanonicalText(tiny));
+  }
+}
+
+TEST(ModelConfigTest, KnowsWhatEachClassImplies) {
+  const auto qwen2 = FromJson("", "Qwen2ForCausalLM");
+  ASSERT_TRUE(qwen2.ok()) << qwen2.status();
+  EXPECT_TRUE(qwen2->qkv_bias);
+  EXPECT_FALSE(qwen2->o_bias);
+  const auto qwen3 = FromJson("\"head_dim\": null", "Qwen3ForCausalLM");
+  ASSERT_TRUE(qwen3.ok()) << qwen3.status();
+  EXPECT_TRUE(qwen3->qk_norm);
+  EXPECT_FALSE(qwen3->qkv_bias);
+  EXPECT_EQ(qwen3->head_dim, 128);
+  const auto llama = FromJson("\"attention_bias\": true, \"num_key_value_heads\": null, \"head_dim\": null");
+  ASSERT_TRUE(llama.ok()) << llama.status();
+  EXPECT_TRUE(llama->qkv_bias);
+  EXPECT_TRUE(llama->o_bias);
+  EXPECT_EQ(llama->n_kv_heads, 2);
+  EXPECT_EQ(llama->head_dim, 4);
+  const auto mistral = FromJson("", "MistralForCausalLM");
+  ASSERT_TRUE(mistral.ok()) << mistral.status();
+  EXPECT_EQ(mistral->architecture, Architecture::kLlama);
+}
+
+TEST(ModelConfigTest, RefusesOtherModelsByName) {
+  EXPECT_REFUSED(
+      FromJson("", "GemmaForCausalLM").status(), kUnimplemented,
+      "config.json: field \"architectures\" is [\"GemmaForCausalLM\"], supported are LlamaForCausalLM");
+  EXPECT_REFUSED(ModelConfigFromJson("{}", "config.json").status(), kUnimplemented,
+                 "field \"architectures\" is missing");
+  EXPECT_REFUSED(FromJson("\"hidden_act\": \"gelu\"").status(), kUnimplemented,
+                 "field \"hidden_act\" is \"gelu\"");
+  EXPECT_REFUSED(FromJson("\"mlp_bias\": true").status(), kUnimplemented, "field \"mlp_bias\" is true");
+  EXPECT_REFUSED(FromJson("\"quantization_config\": {\"quant_method\": \"gptq\"}").status(), kUnimplemented,
+                 "field \"quantization_config\"");
+  EXPECT_REFUSED(FromJson("\"partial_rotary_factor\": 0.5").status(), kUnimplemented,
+                 "\"partial_rotary_factor\" is 0.5");
+  EXPECT_REFUSED(FromJson("\"layer_types\": [\"chunked_attention\"]").status(), kUnimplemented,
+                 "\"layer_types\"");
+}
+
+TEST(ModelConfigTest, BoundsEveryNumber) {
+  const std::pair<const char*, const char*> cases[] = {{"num_hidden_layers", "0"},
+                                                       {"num_hidden_layers", "1025"},
+                                                       {"hidden_size", "65537"},
+                                                       {"num_attention_heads", "-1"},
+                                                       {"num_attention_heads", "1025"},
+                                                       {"intermediate_size", "1048577"},
+                                                       {"vocab_size", "4194305"},
+                                                       {"vocab_size", "\"16\""},
+                                                       {"max_position_embeddings", "16777217"},
+                                                       {"num_key_value_heads", "0"},
+                                                       {"head_dim", "1025"},
+                                                       {"rms_norm_eps", "0"},
+                                                       {"rms_norm_eps", "1"},
+                                                       {"rope_theta", "0.5"},
+                                                       {"rope_theta", "1e13"},
+                                                       {"vocab_size", "16.5"},
+                                                       {"num_hidden_layers", "18446744073709551615"}};
+  for (const auto& [field, value] : cases) {
+    EXPECT_REFUSED(FromJson(absl::StrCat("\"", field, "\": ", value)).status(), kInvalid,
+                   absl::StrCat("config.json: field \"", field, "\" is "));
+  }
+  EXPECT_REFUSED(FromJson("\"num_key_value_heads\": 3").status(), kInvalid,
+                 "2 attention heads cannot share 3 key/value heads evenly");
+  EXPECT_REFUSED(FromJson("\"head_dim\": 3").status(), kInvalid,
+                 "head dimension is 3, rotary embedding needs an even one");
+  EXPECT_REFUSED(
+      FromJson("\"head_dim\": null, \"num_attention_heads\": 3, \"num_key_value_heads\": 3").status(),
+      kInvalid, "it does not divide hidden_size 8");
+  EXPECT_REFUSED(FromJson("\"num_attention_heads\": 1024, \"head_dim\": 1024").status(), kInvalid,
+                 "the limit is 65536");
+}
+
+TEST(ModelConfigTest, ASlidingWindowBoundsTheContext) {
+  EXPECT_EQ(FromJson("\"sliding_window\": 32", "MistralForCausalLM").value().context_length, 32);
+  EXPECT_EQ(FromJson("\"sliding_window\": 4096", "MistralForCausalLM").value().context_length, 64);
+  EXPECT_EQ(FromJson("\"sliding_window\": null", "MistralForCausalLM").value().context_length, 64);
+  EXPECT_EQ(FromJson("\"sliding_window\": 32", "Qwen2ForCausalLM").value().context_length, 64);
+  EXPECT_EQ(FromJson("\"sliding_window\": 32, \"use_sliding_window\": true", "Qwen2ForCausalLM")
+                .value()
+                .context_length,
+            32);
+  EXPECT_EQ(FromJson("\"sliding_window\": 32, \"layer_types\": [\"full_attention\", \"sliding_attention\"]",
+                     "Qwen3ForCausalLM")
+                .value()
+                .context_length,
+            32);
+  EXPECT_REFUSED(FromJson("\"layer_types\": [\"sliding_attention\"]", "Qwen3ForCausalLM").status(), kInvalid,
+                 "field \"sliding_window\" is missing, but layer_types has sliding_attention");
+  auto writer = TinyGgufMetadata(TinyConfig());
+  writer.AddU32("llama.attention.sliding_window", 16);
+  EXPECT_EQ(FromGguf(std::move(writer)).value().context_length, 16);
+}
+
+TEST(ModelConfigTest, RefusesRopeScalingItCannotCompute) {
+  const auto with = [](std::string_view fields) {
+    return FromJson(absl::StrCat("\"rope_scaling\": {", ToAbsl(fields), "}")).status();
+  };
+  EXPECT_REFUSED(
+      with("\"rope_type\": \"longrope\", \"factor\": 2"), kUnimplemented,
+      "config.json rope_scaling: field \"rope_type\" is \"longrope\", supported are default, linear");
+  EXPECT_REFUSED(with("\"type\": \"su\", \"factor\": 2"), kUnimplemented, "field \"type\" is \"su\"");
+  EXPECT_REFUSED(with("\"type\": \"linear\""), kInvalid, "field \"factor\" is missing");
+  EXPECT_REFUSED(with("\"type\": \"linear\", \"factor\": 0.5"), kInvalid,
+                 "field \"factor\" is 0.5, expected a number from 1");
+  EXPECT_REFUSED(with("\"rope_type\": \"llama3\", \"factor\": 8"), kInvalid,
+                 "field \"low_freq_factor\" is missing");
+  EXPECT_REFUSED(
+      with("\"rope_type\": \"llama3\", \"factor\": 8, \"low_freq_factor\": 4, \"high_freq_factor\": 4"),
+      kInvalid, "high_freq_factor 4 must exceed low_freq_factor 4");
+  EXPECT_REFUSED(with("\"rope_type\": \"yarn\", \"factor\": 8, \"beta_fast\": 1"), kInvalid,
+                 "beta_fast 1 must exceed beta_slow 1");
+  EXPECT_REFUSED(with("\"full_attention\": {\"rope_type\": \"default\"}"), kUnimplemented,
+                 "RoPE parameters per layer type");
+  EXPECT_REFUSED(FromJson("\"rope_scaling\": 3").status(), kInvalid,
+                 "field \"rope_scaling\" is 3, expected an object");
+  EXPECT_EQ(FromJson("\"rope_scaling\": {\"type\": \"linear\", \"factor\": 2}").value().rope_scaling.kind,
+            RopeScaling::Kind::kLinear);
+}
+
+// The reference is transformers; tests/golden/make_rope.py wrote the file.
+TEST(ModelConfigTest, RotaryFrequenciesEqualTransformers) {
+  const auto golden = ReadJsonFile(std::string(COTERIE_SOURCE_DIR) + "/tests/golden/rope.json");
+  ASSERT_TRUE(golden.ok()) << golden.status();
+  int n_cases = 0;
+  for (const Json& item : (*golden)["cases"]) {
+    SCOPED_TRACE(item["name"].get<std::string>());
+    const auto c = ModelConfigFromJson(item["config"].get<std::string>(), "config.json");
+    ASSERT_TRUE(c.ok()) << c.status();
+    EXPECT_NEAR(c->rope_scaling.attention_factor, item["attention_factor"].get<double>(), 1e-12);
+    const std::vector<float> frequencies = RopeInverseFrequencies(*c);
+    const auto expected = item["inverse_frequencies"].get<std::vector<float>>();
+    ASSERT_EQ(frequencies.size(), expected.size());
+    for (size_t i = 0; i < expected.size(); ++i) {
+      EXPECT_NEAR(frequencies[i], expected[i], 3e-7f * expected[i]) << i;
+    }
+    ++n_cases;
+  }
+  EXPECT_EQ(n_cases, 11);
+}
+
+TEST(ModelConfigTest, ReadsGgufRopeScaling) {
+  auto linear = TinyGgufMetadata(TinyConfig());
+  linear.AddString("llama.rope.scaling.type", "linear").AddF32("llama.rope.scaling.factor", 2);
+  const auto c = FromGguf(std::move(linear));
+  ASSERT_TRUE(c.ok()) << c.status();
+  EXPECT_EQ(c->rope_scaling.kind, RopeScaling::Kind::kLinear);
+  EXPECT_FLOAT_EQ(RopeInverseFrequencies(*c)[0], 0.5f);
+
+  auto yarn = TinyGgufMetadata(TinyConfig());
+  yarn.AddString("llama.rope.scaling.type", "yarn")
+      .AddF32("llama.rope.scaling.factor", 4)
+      .AddU32("llama.rope.scaling.original_context_length", 16);
+  const auto y = FromGguf(std::move(yarn));
+  ASSERT_TRUE(y.ok()) << y.status();
+  EXPECT_EQ(y->rope_scaling.kind, RopeScaling::Kind::kYarn);
+  EXPECT_EQ(y->rope_scaling.original_context, 16);
+  EXPECT_NEAR(y->rope_scaling.attention_factor, 1.138629436111989, 1e-9);
+
+  auto divisors = TinyGgufMetadata(TinyConfig());
+  divisors.AddF32Tensor("rope_freqs.weight", {2}, {1, 8});
+  const auto d = FromGguf(std::move(divisors));
+  ASSERT_TRUE(d.ok()) << d.status();
+  EXPECT_THAT(d->rope_divisors, ElementsAre(1, 8));
+  EXPECT_FLOAT_EQ(RopeInverseFrequencies(*d)[1], 0.01f / 8);
+}
+
+TEST(ModelConfigTest, RefusesGgufMetadataByKey) {
+  const auto with = [](auto add) {
+    GgufWriter writer = TinyGgufMetadata(TinyConfig());
+    add(&writer);
+    return FromGguf(std::move(writer)).status();
+  };
+  EXPECT_REFUSED(with([](GgufWriter* w) { w->AddString("llama.rope.scaling.type", "longrope"); }),
+                 kUnimplemented,
+                 "llama.rope.scaling.type is \"longrope\", supported are none, linear and yarn");
+  EXPECT_REFUSED(with([](GgufWriter* w) { w->AddF32("llama.rope.scaling.factor", 0.5); }), kUnimplemented,
+                 "llama.rope.scaling.factor is 0.5");
+  EXPECT_REFUSED(with([](GgufWriter* w) { w->AddU32("llama.rope.dimension_count", 2); }), kUnimplemented,
+                 "llama.rope.dimension_count is 2, the head has 4");
+  EXPECT_REFUSED(with([](GgufWriter* w) { w->AddU32("llama.attention.value_length", 8); }), kUnimplemented,
+                 "llama.attention.value_length is 8");
+  EXPECT_REFUSED(with([](GgufWriter* w) { w->AddU32("llama.expert_count", 8); }), kUnimplemented,
+                 "llama.expert_count is 8: mixture-of-experts");
+  EXPECT_REFUSED(with([](GgufWriter* w) { w->AddF32("llama.logit_scale", 2); }), kUnimplemented,
+                 "llama.logit_scale is 2");
+  EXPECT_REFUSED(with([](GgufWriter* w) { w->AddBool("llama.attention.causal", false); }), kUnimplemented,
+                 "llama.attention.causal is false");
+  EXPECT_REFUSED(with([](GgufWriter* w) { w->AddF32("llama.attention.clamp_kqv", 8); }), kUnimplemented,
+                 "metadata key \"llama.attention.clamp_kqv\" is not known");
+  EXPECT_REFUSED(with([](GgufWriter* w) { w->AddU32("llama.vocab_size", 17); }), kInvalid,
+                 "llama.vocab_size is 17, but tensor \"token_embd.weight\" has 16 rows");
+  EXPECT_REFUSED(with([](GgufWriter* w) { w->AddF32("llama.rope.freq_base", 0); }), kInvalid,
+                 "llama.rope.freq_base is 0, expected 1 to");
+  EXPECT_REFUSED(with([](GgufWriter* w) {
+                   w->AddF32Tensor("rope_freqs.weight", {3}, {1, 1, 1});
+                 }),
+                 kInvalid, "tensor \"rope_freqs.weight\" is F32 [3], expected F32 [2]");
+  EXPECT_REFUSED(with([](GgufWriter* w) {
+                   w->AddF32Tensor("rope_freqs.weight", {2}, {1, 0});
+                 }),
+                 kInvalid, "tensor \"rope_freqs.weight\" holds 0");
+  EXPECT_REFUSED(with([](GgufWriter* w) {
+                   w->AddF32Tensor("rope_factors_long.weight", {2}, {1, 1});
+                 }),
+                 kUnimplemented, "long RoPE scaling is not supported");
+}
+
+TEST(ModelConfigTest, NamesTheGgufArchitectureAndTheMissingKey) {
+  EXPECT_REFUSED(FromGguf(GgufWriter().AddString("general.architecture", "mamba")).status(), kUnimplemented,
+                 "tiny.gguf: general.architecture is \"mamba\", supported are llama, qwen2 and qwen3");
+  EXPECT_REFUSED(FromGguf(GgufWriter().AddString("general.architecture", "llama")).status(),
+                 absl::StatusCode::kNotFound, "no metadata key \"llama.block_count\"");
+  auto wrong = GgufWriter().AddString("general.architecture", "llama").AddU32("llama.block_count", 0);
+  EXPECT_REFUSED(FromGguf(std::move(wrong)).status(), kInvalid, "llama.block_count is 0, expected 1 to 1024");
+}
+
+TEST(ModelConfigTest, TakesPerLayerNumbersOnlyWhenAllAreEqual) {
+  const auto with_heads = [](const std::vector<int32_t>& heads) {
+    GgufWriter w;
+    w.AddString("general.architecture", "llama")
+        .AddU32("llama.block_count", 2)
+        .AddU32("llama.context_length", 64)
+        .AddU32("llama.embedding_length", 8)
+        .AddU32("llama.feed_forward_length", 12)
+        .AddArray<int32_t>("llama.attention.head_count", GgufType::kI32, heads)
+        .AddU32("llama.attention.head_count_kv", 1)
+        .AddF32("llama.attention.layer_norm_rms_epsilon", 1e-5f);
+    return FromGguf(std::move(w));
+  };
+  EXPECT_EQ(with_heads({2, 2}).value().n_heads, 2);
+  EXPECT_REFUSED(with_heads({2, 4}).status(), kUnimplemented,
+                 "llama.attention.head_count differs from layer to layer");
+}
+
+}  // namespace
+}  // namespace coterie
