@@ -1,0 +1,68 @@
+#ifndef COTERIE_GATEWAY_UPSTREAM_WORKER_INFO_H_
+#define COTERIE_GATEWAY_UPSTREAM_WORKER_INFO_H_
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "common/digest.h"
+
+namespace coterie::gateway {
+
+// As coterie.v1.WorkerHealth.
+enum class WorkerHealth {
+  kConnecting = 1,
+  kReady = 2,
+  kSuspect = 3,
+  kLost = 4,
+  kDraining = 5,
+  kRefused = 6,
+};
+
+// What a worker says of itself in its Hello.
+struct WorkerIdentity {
+  uint32_t protocol_version = 0;
+  std::string worker_id;
+  std::string incarnation;
+  Digest base;
+  Digest tokenizer;
+  std::string numerics_class;
+  std::string device;
+  uint32_t max_sequence_tokens = 0;
+  uint32_t kv_block_tokens = 0;
+  uint32_t kv_blocks = 0;
+  uint32_t adapter_slots = 0;
+  uint32_t max_waiting = 0;
+  uint32_t max_running = 0;
+  uint32_t reattach_grace_ms = 0;
+  std::vector<std::string> serves;
+};
+
+// One WorkerState message: levels, and changes of the two sets.
+struct WorkerStateUpdate {
+  uint32_t running = 0;
+  uint32_t waiting = 0;
+  uint32_t kv_blocks_used = 0;
+  bool draining = false;
+  std::vector<Digest> resident_added;
+  std::vector<Digest> resident_removed;
+  std::vector<uint64_t> prefixes_added;
+  std::vector<uint64_t> prefixes_removed;
+  double tokens_per_second = 0;
+  uint64_t bytes_between_workers = 0;
+  uint32_t adapters_resident = 0;
+  uint64_t preemptions = 0;
+};
+
+// One line of ClusterService.Status.
+struct WorkerReport {
+  std::string address;
+  WorkerHealth health = WorkerHealth::kConnecting;
+  std::string message;
+  WorkerIdentity identity;  // of the last Hello
+  WorkerStateUpdate state;  // the last levels; its change lists are empty
+};
+
+}  // namespace coterie::gateway
+
+#endif  // COTERIE_GATEWAY_UPSTREAM_WORKER_INFO_H_

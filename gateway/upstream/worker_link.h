@@ -1,0 +1,77 @@
+#ifndef COTERIE_GATEWAY_UPSTREAM_WORKER_LINK_H_
+#define COTERIE_GATEWAY_UPSTREAM_WORKER_LINK_H_
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/time/time.h"
+#include "common/mutex.h"
+#include "gateway/runtime/timer_queue.h"
+#include "gateway/upstream/sequence.h"
+#include "gateway/upstream/worker_info.h"
+#include "gateway/upstream/worker_state.h"
+#include "router/placement.h"
+
+namespace coterie::gateway {
+
+struct WorkerLinkOptions {
+  std::string gateway_id;  // stable over the life of this process
+  Digest base;             // what the gateway tokenises and routes for; a worker with another one is refused
+  Digest tokenizer;
+  absl::Duration heartbeat_interval = absl::Milliseconds(500);
+  // A worker that said nothing for so long (killed, stopped, cut off) is lost.
+  absl::Duration silence_timeout = absl::Seconds(3);
+  // After a mere loss of the connection: how long its sequences wait for it to come back. The worker's own
+  // grace time, when shorter, counts instead.
+  absl::Duration reattach_grace = absl::Milliseconds(1500);
+  absl::Duration min_backoff = absl::Milliseconds(50);
+  absl::Duration max_backoff = absl::Seconds(2);
+  absl::Duration refused_retry = absl::Seconds(5);  // it may be replaced by one that fits
+  size_t max_outgoing = 4096;                       // messages waiting for the connection
+};
+
+// Follows one sequence on one worker. Called from gRPC's or the timer's thread with no lock of the link held,
+// in order. A call for an id that the observer has given up may still arrive.
+class SequenceObserver {
+ public:
+  virtual ~SequenceObserver() = default;
+  // An output with finish set is the last call for this id.
+  virtual void OnOutput(SequenceOutput output) = 0;
+  // The connection broke and was taken up again; nothing was lost.
+  virtual void OnReattached(uint64_t sequence_id) = 0;
+  // The worker is gone and so is the sequence's state there; the last call for this id.
+  virtual void OnWorkerLost(uint64_t sequence_id, const Status& why) = 0;
+};
+
+// The stream between this gateway and one worker: keeps it up, takes it up again, and tells apart a lost
+// connection (re-attached within the grace time) from a lost worker (silent, gone or replaced). Thread-safe.
+class WorkerLink {
+ public:
+  static std::shared_ptr<WorkerLink> Start(const WorkerLinkOptions& options, std::string address,
+                                           TimerQueue* timers);
+  virtual ~WorkerLink() = default;
+
+  // Unavailable when the worker cannot take it at this moment; the observer is then not called.
+  virtual Status Submit(uint64_t sequence_id, const SequenceRequest& request,
+                        std::shared_ptr<SequenceObserver> observer) = 0;
+  // The sequence is forgotten here at once and at the worker soon. Unknown ids are ignored.
+  virtual void Cancel(uint64_t sequence_id) = 0;
+  // The worker may send `tokens` more.
+  virtual void Grant(uint64_t sequence_id, uint32_t tokens) = 0;
+
+  virtual WorkerView View(const PlacementRequest& request) const = 0;
+  virtual WorkerReport Report() const = 0;
+  virtual bool Holds(const Digest& adapter) const = 0;
+  virtual size_t sequences() const = 0;
+  virtual const std::string& address() const = 0;
+
+  // Ends the stream for good; its sequences are lost with `why`.
+  virtual void Stop(const Status& why) = 0;
+};
+
+}  // namespace coterie::gateway
+
+#endif  // COTERIE_GATEWAY_UPSTREAM_WORKER_LINK_H_

@@ -1,0 +1,150 @@
+#include "gateway/upstream/worker_pool.h"
+
+#include <algorithm>
+#include <random>
+#include <utility>
+
+#include "absl/time/clock.h"
+#include "spdlog/spdlog.h"
+
+namespace coterie::gateway {
+namespace {
+
+uint64_t RandomStart() {
+  std::random_device device;
+  // The upper half is drawn, the lower counts: 2^32 sequences before it could meet another gateway's.
+  return (uint64_t{device()} << 32) | 1;
+}
+
+}  // namespace
+
+StatusOr<std::unique_ptr<WorkerPool>> WorkerPool::Start(Options options, WorkerDirectory directory,
+                                                        TimerQueue* timers) {
+  ASSIGN_OR_RETURN(Placer placer, Placer::Create(options.placement));
+  std::unique_ptr<WorkerPool> pool(
+      new WorkerPool(std::move(options), std::move(directory), std::move(placer), timers));
+  if (pool->directory_.changes()) {
+    pool->resolver_ = std::thread([pool = pool.get()] { pool->FollowName(); });
+  } else {
+    ASSIGN_OR_RETURN(const std::vector<std::string> addresses, pool->directory_.Resolve());
+    pool->Adopt(addresses);
+  }
+  return pool;
+}
+
+WorkerPool::WorkerPool(Options options, WorkerDirectory directory, Placer placer, TimerQueue* timers)
+    : options_(std::move(options)),
+      directory_(std::move(directory)),
+      placer_(std::move(placer)),
+      timers_(timers),
+      next_sequence_id_(RandomStart()) {}
+
+WorkerPool::~WorkerPool() { Stop(); }
+
+void WorkerPool::Stop() {
+  std::map<std::string, std::shared_ptr<WorkerLink>> links;
+  {
+    MutexLock lock(&mutex_);
+    stopping_ = true;
+    changed_.SignalAll();
+    links = std::move(links_);
+    links_.clear();
+  }
+  if (resolver_.joinable()) resolver_.join();
+  for (auto& [address, link] : links) link->Stop(absl::UnavailableError("the gateway is shutting down"));
+}
+
+void WorkerPool::FollowName() {
+  while (true) {
+    StatusOr<std::vector<std::string>> addresses = directory_.Resolve();
+    if (addresses.ok()) {
+      Adopt(*addresses);
+    } else {
+      spdlog::warn("{}", std::string(addresses.status().message()));
+    }
+    MutexLock lock(&mutex_);
+    resolve_error_ = addresses.ok() ? "" : std::string(addresses.status().message());
+    const absl::Time until = absl::Now() + options_.resolve_interval;
+    while (!stopping_ && absl::Now() < until) changed_.WaitUntil(&mutex_, until);
+    if (stopping_) return;
+  }
+}
+
+void WorkerPool::Adopt(const std::vector<std::string>& addresses) {
+  std::vector<std::shared_ptr<WorkerLink>> gone;
+  {
+    MutexLock lock(&mutex_);
+    if (stopping_) return;
+    for (const std::string& address : addresses) {
+      if (!links_.contains(address)) links_[address] = WorkerLink::Start(options_.link, address, timers_);
+    }
+    for (auto it = links_.begin(); it != links_.end();) {
+      const bool named = std::binary_search(addresses.begin(), addresses.end(), it->first);
+      // A name drops a worker that is not ready for a moment; its answers go on as long as its stream is up.
+      const WorkerHealth health = it->second->Report().health;
+      const bool in_use = health == WorkerHealth::kReady || health == WorkerHealth::kSuspect ||
+                          (health == WorkerHealth::kDraining && it->second->sequences() > 0);
+      if (named || in_use) {
+        ++it;
+      } else {
+        gone.push_back(std::move(it->second));
+        it = links_.erase(it);
+      }
+    }
+  }
+  for (const auto& link : gone) link->Stop(absl::UnavailableError("the worker left the directory"));
+}
+
+std::vector<std::shared_ptr<WorkerLink>> WorkerPool::Links() const {
+  MutexLock lock(&mutex_);
+  std::vector<std::shared_ptr<WorkerLink>> links;
+  links.reserve(links_.size());
+  for (const auto& [address, link] : links_) links.push_back(link);
+  return links;
+}
+
+StatusOr<WorkerPool::Placed> WorkerPool::Place(const PlacementRequest& request) const {
+  const std::vector<std::shared_ptr<WorkerLink>> links = Links();
+  std::vector<WorkerView> views;
+  views.reserve(links.size());
+  for (const auto& link : links) views.push_back(link->View(request));
+  StatusOr<Placement> placement = placer_.Place(request, views);
+  if (!placement.ok()) {
+    std::string words(placement.status().message());
+    for (const auto& link : links) {
+      const WorkerReport report = link->Report();
+      if (report.health != WorkerHealth::kReady)
+        absl::StrAppend(&words, "; ", report.address, ": ", report.message);
+    }
+    MutexLock lock(&mutex_);
+    if (!resolve_error_.empty()) absl::StrAppend(&words, "; ", resolve_error_);
+    return Status(placement.status().code(), words);
+  }
+  const std::shared_ptr<WorkerLink>& chosen = links[placement->worker];
+  const WorkerReport report = chosen->Report();
+  return Placed{chosen, *std::move(placement), report.identity.numerics_class,
+                report.identity.max_sequence_tokens};
+}
+
+std::vector<WorkerReport> WorkerPool::Report() const {
+  std::vector<WorkerReport> reports;
+  for (const auto& link : Links()) reports.push_back(link->Report());
+  return reports;
+}
+
+std::vector<std::string> WorkerPool::Holders(const Digest& adapter) const {
+  std::vector<std::string> ids;
+  for (const auto& link : Links()) {
+    if (link->Holds(adapter)) ids.push_back(link->Report().identity.worker_id);
+  }
+  return ids;
+}
+
+size_t WorkerPool::ready() const {
+  const auto links = Links();
+  return static_cast<size_t>(std::count_if(links.begin(), links.end(), [](const auto& link) {
+    return link->Report().health == WorkerHealth::kReady;
+  }));
+}
+
+}  // namespace coterie::gateway

@@ -1,0 +1,76 @@
+#ifndef COTERIE_GATEWAY_UPSTREAM_WORKER_POOL_H_
+#define COTERIE_GATEWAY_UPSTREAM_WORKER_POOL_H_
+
+#include <atomic>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "common/mutex.h"
+#include "gateway/upstream/worker_directory.h"
+#include "gateway/upstream/worker_link.h"
+#include "router/placement.h"
+
+namespace coterie::gateway {
+
+// All the workers this gateway knows: a link to each, and the choice among them. Thread-safe.
+class WorkerPool {
+ public:
+  struct Options {
+    WorkerLinkOptions link;
+    PlacementOptions placement;
+    absl::Duration resolve_interval = absl::Seconds(5);  // of a name; a list is read once
+  };
+  struct Placed {
+    std::shared_ptr<WorkerLink> link;
+    Placement placement;
+    std::string numerics_class;
+    uint32_t max_sequence_tokens = 0;
+  };
+
+  // InvalidArgument naming the placement option that is out of bounds.
+  static StatusOr<std::unique_ptr<WorkerPool>> Start(Options options, WorkerDirectory directory,
+                                                     TimerQueue* timers);
+  ~WorkerPool();  // as Stop
+  WorkerPool(const WorkerPool&) = delete;
+  WorkerPool& operator=(const WorkerPool&) = delete;
+
+  // Unavailable, saying of each worker why it cannot be used, when none can.
+  StatusOr<Placed> Place(const PlacementRequest& request) const;
+
+  std::vector<WorkerReport> Report() const;
+  // Ids of the workers that hold this adapter in a device slot.
+  std::vector<std::string> Holders(const Digest& adapter) const;
+  size_t ready() const;
+  // Never given twice by this gateway, nor, in practice, by another one.
+  uint64_t NextSequenceId() { return next_sequence_id_.fetch_add(1, std::memory_order_relaxed); }
+
+  // Ends every link; sequences are lost.
+  void Stop();
+
+ private:
+  WorkerPool(Options options, WorkerDirectory directory, Placer placer, TimerQueue* timers);
+  void FollowName();
+  void Adopt(const std::vector<std::string>& addresses);
+  std::vector<std::shared_ptr<WorkerLink>> Links() const;
+
+  const Options options_;
+  const WorkerDirectory directory_;
+  const Placer placer_;
+  TimerQueue* const timers_;
+  std::atomic<uint64_t> next_sequence_id_;
+
+  mutable Mutex mutex_;
+  CondVar changed_;
+  bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
+  std::string resolve_error_ ABSL_GUARDED_BY(mutex_);
+  std::map<std::string, std::shared_ptr<WorkerLink>> links_ ABSL_GUARDED_BY(mutex_);  // by address
+  std::thread resolver_;  // when the directory changes
+};
+
+}  // namespace coterie::gateway
+
+#endif  // COTERIE_GATEWAY_UPSTREAM_WORKER_POOL_H_
