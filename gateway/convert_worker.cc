@@ -130,7 +130,7 @@ SequenceOutput OutputFromProto(v1::SequenceOutput&& proto) {
       output.error = Status(static_cast<absl::StatusCode>(code), ToAbsl(proto.error_message()));
       break;
   }
-  if (proto.has_stop_token_id()) output.stop_token_id = proto.stop_token_id();
+  if (proto.has_stop_token_id()) output.stop_token_id = static_cast<int32_t>(proto.stop_token_id());
   output.cached_prompt_tokens = proto.cached_prompt_tokens();
   output.queued = absl::Milliseconds(proto.queued_ms());
   return output;
@@ -147,7 +147,7 @@ v1::SamplingParams SamplingToProto(const SamplingParams& params) {
   proto.set_presence_penalty(params.presence_penalty);
   proto.set_frequency_penalty(params.frequency_penalty);
   for (const auto& [token, bias] : params.logit_bias) (*proto.mutable_logit_bias())[token] = bias;
-  proto.set_seed(params.seed);
+  proto.set_seed(params.seed.value_or(0));
   proto.mutable_stop_token_ids()->Assign(params.stop_token_ids.begin(), params.stop_token_ids.end());
   proto.set_ignore_eos(params.ignore_eos);
   if (params.logprobs) proto.set_logprobs(*params.logprobs);
@@ -156,11 +156,11 @@ v1::SamplingParams SamplingToProto(const SamplingParams& params) {
 
 v1::PositionLogprobs LogprobsToProto(const PositionLogprobs& logprobs) {
   v1::PositionLogprobs proto;
-  proto.mutable_chosen()->set_token_id(logprobs.chosen.token);
+  proto.mutable_chosen()->set_token_id(static_cast<uint32_t>(logprobs.chosen.token));
   proto.mutable_chosen()->set_logprob(logprobs.chosen.logprob);
   for (const TokenLogprob& top : logprobs.top) {
     v1::TokenLogprob* added = proto.add_top();
-    added->set_token_id(top.token);
+    added->set_token_id(static_cast<uint32_t>(top.token));
     added->set_logprob(top.logprob);
   }
   return proto;
@@ -168,8 +168,9 @@ v1::PositionLogprobs LogprobsToProto(const PositionLogprobs& logprobs) {
 
 PositionLogprobs LogprobsFromProto(const v1::PositionLogprobs& proto) {
   PositionLogprobs logprobs;
-  logprobs.chosen = {proto.chosen().token_id(), proto.chosen().logprob()};
-  for (const v1::TokenLogprob& top : proto.top()) logprobs.top.push_back({top.token_id(), top.logprob()});
+  logprobs.chosen = {static_cast<int32_t>(proto.chosen().token_id()), proto.chosen().logprob()};
+  for (const v1::TokenLogprob& top : proto.top())
+    logprobs.top.push_back({static_cast<int32_t>(top.token_id()), top.logprob()});
   return logprobs;
 }
 

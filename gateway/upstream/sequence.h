@@ -19,7 +19,7 @@ namespace coterie::gateway {
 enum class FinishReason { kNone = 0, kStop = 1, kLength = 2, kCancelled = 3, kDeadline = 4, kError = 5 };
 
 struct TokenLogprob {
-  uint32_t token = 0;
+  int32_t token = 0;
   float logprob = 0;
 };
 
@@ -35,8 +35,8 @@ struct AdapterUse {
 };
 
 struct SequenceRequest {
-  std::vector<uint32_t> prompt_ids;
-  std::vector<uint32_t> resume_ids;  // generated elsewhere already
+  std::vector<int32_t> prompt_ids;
+  std::vector<int32_t> resume_ids;  // generated elsewhere already
   SamplingParams sampling;
   std::vector<AdapterUse> adapters;  // empty: the base
   std::string tenant;
@@ -52,11 +52,11 @@ struct SequenceRequest {
 struct SequenceOutput {
   uint64_t sequence_id = 0;
   uint32_t position = 0;  // of token_ids[0], counted from the answer's start
-  std::vector<uint32_t> token_ids;
+  std::vector<int32_t> token_ids;
   std::vector<PositionLogprobs> logprobs;
   std::vector<PositionLogprobs> prompt_logprobs;
   FinishReason finish = FinishReason::kNone;
-  std::optional<uint32_t> stop_token_id;
+  std::optional<int32_t> stop_token_id;
   Status error;  // with kError
   uint32_t cached_prompt_tokens = 0;
   absl::Duration queued;

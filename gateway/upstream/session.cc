@@ -183,7 +183,7 @@ void Session::TakeTokensLocked(SequenceOutput& output) {
         absl::StrCat("worker ", worker_, " skipped from token ", received(), " to ", output.position)));
   }
   const size_t n_old = std::min<size_t>(received() - output.position, output.token_ids.size());
-  const std::span<const uint32_t> fresh = std::span(output.token_ids).subspan(n_old);
+  const std::span<const int32_t> fresh = std::span(output.token_ids).subspan(n_old);
   if (fresh.empty()) return;
   request_.resume_ids.insert(request_.resume_ids.end(), fresh.begin(), fresh.end());
   if (output.logprobs.size() == output.token_ids.size()) {

@@ -35,7 +35,7 @@ struct SessionPlacement {
 struct SessionEnd {
   Status status;  // OK for an answer that finished in any of the ways below
   FinishReason finish = FinishReason::kNone;
-  std::optional<uint32_t> stop_token_id;
+  std::optional<int32_t> stop_token_id;
   std::string worker;
   std::string numerics_class;
 };
@@ -53,7 +53,7 @@ class SessionListener {
   virtual void OnPromptLogprobsVoid() = 0;
   // `logprobs` is empty or as long as `ids`. False: enough; the session cancels what is left and calls no
   // more.
-  virtual bool OnTokens(std::span<const uint32_t> ids, std::vector<PositionLogprobs> logprobs) = 0;
+  virtual bool OnTokens(std::span<const int32_t> ids, std::vector<PositionLogprobs> logprobs) = 0;
   // The last call.
   virtual void OnEnd(const SessionEnd& end) = 0;
 };
