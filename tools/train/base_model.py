@@ -11,7 +11,7 @@ import os
 import pathlib
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
-os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
+os.environ.setdefault("TQDM_DISABLE", "1")  # the conversion's bar hides our own lines in a log
 
 import gguf  # noqa: E402
 import jinja2.ext  # noqa: E402
