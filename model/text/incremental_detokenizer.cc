@@ -1,0 +1,25 @@
+#include "model/text/incremental_detokenizer.h"
+
+#include <utility>
+
+namespace coterie {
+
+IncrementalDetokenizer::IncrementalDetokenizer(std::shared_ptr<const Tokenizer> tokenizer, bool skip_special)
+    : tokenizer_(std::move(tokenizer)),
+      skip_special_(skip_special),
+      run_(&tokenizer_->decoder(), /*eager=*/true) {}
+
+std::string IncrementalDetokenizer::Append(int32_t id) {
+  std::string out;
+  const StatusOr<std::string_view> token = tokenizer_->TokenToPiece(id);
+  if (token.ok() && !(skip_special_ && tokenizer_->IsSpecial(id))) run_.Push(*token, &out);
+  return out;
+}
+
+std::string IncrementalDetokenizer::Flush() {
+  std::string out;
+  run_.Finish(&out);
+  return out;
+}
+
+}  // namespace coterie

@@ -1,0 +1,55 @@
+#include "model/text/tokenizer_parts.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/escaping.h"
+
+namespace coterie::text {
+namespace {
+
+constexpr size_t kMaxAddedTokenBytes = 1024;
+
+}  // namespace
+
+Status TokenizerParts::Finish() {
+  is_special.assign(vocabulary->size(), false);
+  std::vector<AddedToken> raw;
+  std::vector<AddedToken> normalized;
+  for (const AddedToken& token : added_tokens) {
+    if (token.content.empty() || token.content.size() > kMaxAddedTokenBytes) {
+      return absl::InvalidArgumentError(absl::StrCat("added token ", token.id, " has ", token.content.size(),
+                                                     " bytes, want 1 to ", kMaxAddedTokenBytes));
+    }
+    if (token.id < 0 || static_cast<size_t>(token.id) >= vocabulary->size()) {
+      return absl::InvalidArgumentError(absl::StrCat("added token \"", absl::CHexEscape(token.content),
+                                                     "\" has id ", token.id, ", the vocabulary has ",
+                                                     vocabulary->size()));
+    }
+    if (token.special) is_special[static_cast<size_t>(token.id)] = true;
+    if (!token.normalized) {
+      raw.push_back(token);
+      continue;
+    }
+    NormalizedText content{token.content};
+    if (normalizer != nullptr) RETURN_IF_ERROR(normalizer->Apply(&content));
+    normalized.push_back(token);
+    normalized.back().content = std::move(content.text);
+  }
+  raw_finder = AddedTokenFinder(std::move(raw));
+  normalized_finder = AddedTokenFinder(std::move(normalized));
+  ASSIGN_OR_RETURN(Decoder made, Decoder::Create(decoder_steps));
+  decoder = std::make_unique<const Decoder>(std::move(made));
+  return absl::OkStatus();
+}
+
+void AddKnownEndTokens(const TokenizerParts& parts, SpecialTokenIds* ids) {
+  for (const std::string_view name :
+       {"<|im_end|>", "<|endoftext|>", "<|eot_id|>", "<|eom_id|>", "<|end_of_text|>", "</s>"}) {
+    const int32_t id = parts.vocabulary->IdOf(name);
+    if (id < 0 || !parts.is_special[static_cast<size_t>(id)]) continue;
+    if (std::find(ids->eos.begin(), ids->eos.end(), id) == ids->eos.end()) ids->eos.push_back(id);
+  }
+}
+
+}  // namespace coterie::text

@@ -1,0 +1,46 @@
+#ifndef COTERIE_MODEL_TEXT_TOKENIZER_PARTS_H_
+#define COTERIE_MODEL_TEXT_TOKENIZER_PARTS_H_
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "model/text/added_tokens.h"
+#include "model/text/decoder.h"
+#include "model/text/normalizer.h"
+#include "model/text/pre_tokenizer.h"
+#include "model/text/tokenizer.h"
+#include "model/text/word_model.h"
+
+namespace coterie::text {
+
+// What a Tokenizer is put together from; made from GGUF metadata or tokenizer.json.
+struct TokenizerParts {
+  std::shared_ptr<const Vocabulary> vocabulary;  // with the added tokens
+  std::vector<bool> is_special;                  // [vocabulary->size()]: control tokens
+  NormalizerPtr normalizer;                      // null: none
+  PreTokenizerPtr pre_tokenizer;                 // null: none, a text is one word
+  std::unique_ptr<const WordModel> model;
+  std::vector<AddedToken> added_tokens;
+  AddedTokenFinder raw_finder;         // added tokens sought in the text as it came
+  AddedTokenFinder normalized_finder;  // and after normalisation
+  std::vector<int32_t> prefix;         // put before a text when add_special
+  std::vector<int32_t> suffix;         // and behind it
+  std::vector<DecoderStep> decoder_steps;
+  std::unique_ptr<const Decoder> decoder;
+  SpecialTokenIds special_ids;
+
+  // Sets is_special and the finders from added_tokens (whose ids lie in the vocabulary), and the decoder from
+  // its steps. `normalizer` must be set already: it is applied to the tokens that are sought in normalised
+  // text.
+  Status Finish();
+};
+
+// The usual names of tokens that end an answer ("<|im_end|>", "<|eot_id|>", ...): those that are control
+// tokens of this vocabulary join `ids->eos` behind the tokenizer's own.
+void AddKnownEndTokens(const TokenizerParts& parts, SpecialTokenIds* ids);
+
+}  // namespace coterie::text
+
+#endif  // COTERIE_MODEL_TEXT_TOKENIZER_PARTS_H_

@@ -1,0 +1,154 @@
+#include "model/text/unicode.h"
+
+#include <utf8proc.h>
+
+#include <cstdlib>
+
+namespace coterie::text {
+namespace {
+
+utf8proc_category_t Category(char32_t rune) { return utf8proc_category(static_cast<utf8proc_int32_t>(rune)); }
+
+bool IsAsciiPunctuation(char32_t rune) {
+  return (rune >= '!' && rune <= '/') || (rune >= ':' && rune <= '@') || (rune >= '[' && rune <= '`') ||
+         (rune >= '{' && rune <= '~');
+}
+
+}  // namespace
+
+char32_t PreviousRune(std::string_view text, size_t* end) {
+  size_t begin = *end - 1;
+  while (begin > 0 && (static_cast<unsigned char>(text[begin]) & 0xC0) == 0x80) --begin;
+  size_t pos = begin;
+  *end = begin;
+  return NextRune(text, &pos);
+}
+
+void AppendRune(char32_t rune, std::string* out) {
+  const auto put = [out](char32_t byte) { out->push_back(static_cast<char>(byte)); };
+  if (rune < 0x80) {
+    put(rune);
+  } else if (rune < 0x800) {
+    put(0xC0 | (rune >> 6));
+    put(0x80 | (rune & 0x3F));
+  } else if (rune < 0x10000) {
+    put(0xE0 | (rune >> 12));
+    put(0x80 | ((rune >> 6) & 0x3F));
+    put(0x80 | (rune & 0x3F));
+  } else {
+    put(0xF0 | (rune >> 18));
+    put(0x80 | ((rune >> 12) & 0x3F));
+    put(0x80 | ((rune >> 6) & 0x3F));
+    put(0x80 | (rune & 0x3F));
+  }
+}
+
+Utf8Step StepUtf8(std::string_view bytes) {
+  const auto at = [&](size_t i) { return static_cast<unsigned char>(bytes[i]); };
+  const unsigned char lead = at(0);
+  if (lead < 0x80) return {Utf8Step::kCharacter, 1};
+  if (lead < 0xC2 || lead > 0xF4) return {Utf8Step::kIllFormed, 1};
+  const size_t length = lead < 0xE0 ? 2 : lead < 0xF0 ? 3 : 4;
+  // The second byte's range excludes overlong forms, surrogates and values beyond U+10FFFF (Unicode table
+  // 3-7).
+  const unsigned char low = lead == 0xE0 ? 0xA0 : lead == 0xF0 ? 0x90 : 0x80;
+  const unsigned char high = lead == 0xED ? 0x9F : lead == 0xF4 ? 0x8F : 0xBF;
+  for (size_t i = 1; i < length; ++i) {
+    if (i == bytes.size()) return {Utf8Step::kIncomplete, i};
+    const bool fits = i == 1 ? at(i) >= low && at(i) <= high : (at(i) & 0xC0) == 0x80;
+    if (!fits) return {Utf8Step::kIllFormed, i};
+  }
+  return {Utf8Step::kCharacter, length};
+}
+
+bool IsWellFormed(std::string_view bytes) {
+  while (!bytes.empty()) {
+    const Utf8Step step = StepUtf8(bytes);
+    if (step.kind != Utf8Step::kCharacter) return false;
+    bytes.remove_prefix(step.n_bytes);
+  }
+  return true;
+}
+
+std::string ReplaceIllFormed(std::string_view bytes) {
+  std::string out;
+  out.reserve(bytes.size());
+  while (!bytes.empty()) {
+    const Utf8Step step = StepUtf8(bytes);
+    out.append(step.kind == Utf8Step::kCharacter ? bytes.substr(0, step.n_bytes) : kReplacement);
+    bytes.remove_prefix(step.n_bytes);
+  }
+  return out;
+}
+
+bool IsWhitespace(char32_t rune) {
+  if (rune < 0x80) return rune == ' ' || (rune >= 0x9 && rune <= 0xD);
+  return rune == 0x85 || rune == 0xA0 || rune == 0x1680 || (rune >= 0x2000 && rune <= 0x200A) ||
+         rune == 0x2028 || rune == 0x2029 || rune == 0x202F || rune == 0x205F || rune == 0x3000;
+}
+
+bool IsNumeric(char32_t rune) {
+  if (rune < 0x80) return rune >= '0' && rune <= '9';
+  const utf8proc_category_t category = Category(rune);
+  return category >= UTF8PROC_CATEGORY_ND && category <= UTF8PROC_CATEGORY_NO;
+}
+
+bool IsPunctuation(char32_t rune) {
+  if (rune < 0x80) return IsAsciiPunctuation(rune);
+  const utf8proc_category_t category = Category(rune);
+  return category >= UTF8PROC_CATEGORY_PC && category <= UTF8PROC_CATEGORY_PO;
+}
+
+bool IsNonspacingMark(char32_t rune) { return rune >= 0x300 && Category(rune) == UTF8PROC_CATEGORY_MN; }
+
+bool IsMark(char32_t rune) {
+  const utf8proc_category_t category = Category(rune);
+  return category >= UTF8PROC_CATEGORY_MN && category <= UTF8PROC_CATEGORY_ME;
+}
+
+bool IsOther(char32_t rune) {
+  if (rune < 0x80) return rune < 0x20 || rune == 0x7F;
+  const utf8proc_category_t category = Category(rune);
+  return category == UTF8PROC_CATEGORY_CC || category == UTF8PROC_CATEGORY_CF ||
+         category == UTF8PROC_CATEGORY_CO;
+}
+
+bool IsWord(char32_t rune) {
+  const utf8proc_category_t category = Category(rune);
+  return (category >= UTF8PROC_CATEGORY_LU && category <= UTF8PROC_CATEGORY_NL) ||
+         category == UTF8PROC_CATEGORY_PC || rune == 0x200C || rune == 0x200D ||
+         (rune >= 0x24B6 && rune <= 0x24E9);  // circled letters: Alphabetic though symbols
+}
+
+void AppendLower(char32_t rune, std::string* out) {
+  if (rune < 0x80) {
+    out->push_back(static_cast<char>(rune >= 'A' && rune <= 'Z' ? rune + 32 : rune));
+  } else if (rune ==
+             0x130) {  // the one character whose full lower case is longer than one (SpecialCasing.txt)
+    out->append("i\xCC\x87");
+  } else {
+    AppendRune(static_cast<char32_t>(utf8proc_tolower(static_cast<utf8proc_int32_t>(rune))), out);
+  }
+}
+
+StatusOr<std::string> Normalize(std::string_view text, NormalForm form) {
+  bool ascii = true;
+  for (const char c : text) ascii = ascii && static_cast<unsigned char>(c) < 0x80;
+  if (ascii) return std::string(text);
+  int options = UTF8PROC_STABLE;
+  options |= form == NormalForm::kC || form == NormalForm::kKc ? UTF8PROC_COMPOSE : UTF8PROC_DECOMPOSE;
+  if (form == NormalForm::kKc || form == NormalForm::kKd) options |= UTF8PROC_COMPAT;
+  utf8proc_uint8_t* mapped = nullptr;
+  const utf8proc_ssize_t n_bytes = utf8proc_map(reinterpret_cast<const utf8proc_uint8_t*>(text.data()),
+                                                static_cast<utf8proc_ssize_t>(text.size()), &mapped,
+                                                static_cast<utf8proc_option_t>(options));
+  if (n_bytes < 0) {
+    return absl::ResourceExhaustedError(
+        absl::StrCat("cannot normalise ", text.size(), " bytes of text: ", utf8proc_errmsg(n_bytes)));
+  }
+  std::string out(reinterpret_cast<const char*>(mapped), static_cast<size_t>(n_bytes));
+  std::free(mapped);
+  return out;
+}
+
+}  // namespace coterie::text
