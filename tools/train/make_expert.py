@@ -37,7 +37,7 @@ class Recipe:
     description: str
     licence: str
     source_package: str = ""
-    domains: list[str] = dataclasses.field(default_factory=list)
+    tags: list[str] = dataclasses.field(default_factory=list)
     questions: dict = dataclasses.field(default_factory=lambda: dict(ex.GENERIC_QUESTIONS))
     version: str = "1"
     max_documents: int = 400
@@ -46,7 +46,9 @@ class Recipe:
     training: dict = dataclasses.field(default_factory=dict)
 
     def fingerprint(self, documents: list[corpus.Document]) -> str:
-        digest = hashlib.sha256(json.dumps(dataclasses.asdict(self) | {"source": ""}, sort_keys=True).encode())
+        """Tells a checkpoint of this very training from one of other settings or documents."""
+        decides = {"questions": self.questions, "held_out": self.held_out, "training": self.training}
+        digest = hashlib.sha256(json.dumps(decides, sort_keys=True).encode())
         for document in documents:
             digest.update(document.name.encode())
             digest.update("".join(s.heading + s.text for s in document.sections).encode())
@@ -152,7 +154,7 @@ def make_card(recipe, settings, run, documents, held_documents, before, after) -
         return {k: v if k == "tokens" else round(v, 4) for k, v in loss.items()}
 
     return {
-        "name": recipe.name, "version": recipe.version, "description": recipe.description, "domains": recipe.domains,
+        "name": recipe.name, "version": recipe.version, "description": recipe.description, "tags": recipe.tags,
         "base": base_model.BASE_NAME, "licence": recipe.licence,
         "training_data": {"source": recipe.source_package or "local documents", "documents": len(documents),
                           "held_out_documents": len(held_documents)},
@@ -171,7 +173,7 @@ def main() -> int:
     parser.add_argument("--glob", action="append", help="which files of the folder (repeatable; default **/*)")
     parser.add_argument("--out", type=pathlib.Path, required=True, help="the expert folder to write")
     parser.add_argument("--description", default="", help="one line that tells a user what the expert knows")
-    parser.add_argument("--domain", action="append", default=[], help="domain tag (repeatable)")
+    parser.add_argument("--tag", action="append", default=[], help="domain tag (repeatable); a request that declares it is sent here")
     parser.add_argument("--licence", default="unknown", help="licence of the documents")
     parser.add_argument("--steps", type=int, help="training steps")
     parser.add_argument("--learning-rate", type=float)
@@ -184,7 +186,7 @@ def main() -> int:
     chosen = {"steps": arguments.steps, "learning_rate": arguments.learning_rate, "seed": arguments.seed}
     recipe = Recipe(name=arguments.name, source=arguments.source, globs=arguments.glob or ["**/*"],
                     description=arguments.description or arguments.name, licence=arguments.licence,
-                    domains=arguments.domain, training={k: v for k, v in chosen.items() if v is not None})
+                    tags=arguments.tag, training={k: v for k, v in chosen.items() if v is not None})
     try:
         card = make_expert(recipe, arguments.out, arguments.work, arguments.gguf or base_model.default_gguf(), arguments.threads)
     except (ValueError, FileNotFoundError) as error:
