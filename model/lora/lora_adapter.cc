@@ -1,0 +1,220 @@
+#include "model/lora/lora_adapter.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <set>
+#include <system_error>
+
+#include "absl/strings/match.h"
+#include "common/file.h"
+#include "model/format/describe.h"
+#include "model/format/float16.h"
+#include "model/format/safetensors.h"
+#include "model/lora/module_resolver.h"
+
+namespace coterie {
+namespace {
+
+constexpr size_t kMaxConfigBytes = 4 << 20;
+constexpr std::string_view kPrefix = "base_model.model.";
+
+std::string FactorName(const AdaptedModule& module, char factor) {
+  return absl::StrCat(ToAbsl(kPrefix), module.name, ".lora_", std::string(1, factor), ".weight");
+}
+
+Status Refuse(std::string_view name, std::string_view what) {
+  return absl::InvalidArgumentError(absl::StrCat(ToAbsl(name), ": ", ToAbsl(what)));
+}
+
+// Why a tensor that belongs to no adapted module is there.
+Status RefuseTensor(std::string_view name, std::string_view tensor) {
+  const auto has = [tensor](const char* part) { return absl::StrContains(ToAbsl(tensor), part); };
+  if (has("lora_embedding_")) {
+    return absl::UnimplementedError(
+        absl::StrCat(ToAbsl(name), ": tensor ", Quote(tensor), ": adapters on embeddings are not supported"));
+  }
+  if (has("lora_magnitude_vector")) {
+    return absl::UnimplementedError(
+        absl::StrCat(ToAbsl(name), ": tensor ", Quote(tensor), ": DoRA is not supported"));
+  }
+  return absl::FailedPreconditionError(absl::StrCat(
+      ToAbsl(name), ": tensor ", Quote(tensor),
+      " belongs to no linear layer of this base that the configuration's target_modules select"));
+}
+
+struct Content {
+  bool finite = true;
+  bool zero = true;
+};
+
+// Reads every value once. An exponent of all ones is infinity or NaN.
+Content Inspect(const TensorView& tensor) {
+  Content out;
+  const uint8_t* p = tensor.bytes.data();
+  const int64_t n = tensor.n_elements();
+  if (tensor.dtype == DType::kF32) {
+    uint32_t any = 0;
+    bool finite = true;
+    for (int64_t i = 0; i < n; ++i) {
+      const uint32_t v = LoadU32(p + 4 * i) & 0x7fffffff;
+      any |= v;
+      finite &= v < 0x7f800000;
+    }
+    return {finite, any == 0};
+  }
+  const uint32_t infinity = tensor.dtype == DType::kF16 ? 0x7c00 : 0x7f80;
+  uint32_t any = 0;
+  bool finite = true;
+  for (int64_t i = 0; i < n; ++i) {
+    const uint32_t v = LoadU16(p + 2 * i) & 0x7fff;
+    any |= v;
+    finite &= v < infinity;
+  }
+  return {finite, any == 0};
+}
+
+StatusOr<TensorView> Factor(const SafetensorsFile& file, const AdaptedModule& module, char factor) {
+  const std::string name = FactorName(module, factor);
+  if (file.Find(name) == nullptr && !file.other_tensors().contains(name)) {
+    return Refuse(file.name(), absl::StrCat("tensor ", Quote(name), " is missing, but target_modules select ",
+                                            module.name));
+  }
+  ASSIGN_OR_RETURN(TensorView tensor, file.Get(name));
+  const std::vector<int64_t> shape = factor == 'A' ? std::vector<int64_t>{module.rank, module.n_in}
+                                                   : std::vector<int64_t>{module.n_out, module.rank};
+  if (tensor.shape != shape) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        file.name(), ": tensor ", Quote(name), " has shape ", ShapeText(tensor.shape),
+        ", the base's layer and the configured rank ", module.rank, " make it ", ShapeText(shape)));
+  }
+  return tensor;
+}
+
+// One hash over everything that decides what the adapter computes.
+Digest ComputeDigest(std::vector<std::pair<const AdaptedModule*, const LoraPair*>> modules) {
+  std::sort(modules.begin(), modules.end(),
+            [](const auto& x, const auto& y) { return x.first->name < y.first->name; });
+  Hasher hasher;
+  hasher.UpdateField("coterie lora 1").UpdateU64(modules.size());
+  for (const auto& [module, pair] : modules) {
+    uint32_t scale_bits;
+    std::memcpy(&scale_bits, &pair->scale, sizeof scale_bits);
+    hasher.UpdateField(module->name).UpdateU64(scale_bits);
+    const auto factor = [&hasher](DType dtype, int rows, int columns, const uint8_t* data) {
+      hasher.UpdateField(DTypeName(dtype))
+          .UpdateU64(static_cast<uint64_t>(rows))
+          .UpdateU64(static_cast<uint64_t>(columns));
+      hasher.Update(data, static_cast<size_t>(RowBytes(dtype, columns) * rows));
+    };
+    factor(pair->a_dtype, pair->rank, pair->n_in, pair->a);
+    factor(pair->b_dtype, pair->n_out, pair->rank, pair->b);
+  }
+  return hasher.Finish();
+}
+
+}  // namespace
+
+int LoraAdapter::max_rank() const {
+  int rank = 0;
+  for (const LoraPair& pair : pairs_) rank = std::max(rank, pair.rank);
+  return rank;
+}
+
+std::vector<HostLora> LoraAdapter::ToHost() const {
+  std::vector<HostLora> out;
+  out.reserve(pairs_.size());
+  for (const LoraPair& p : pairs_) {
+    HostLora host;
+    host.a = {.dtype = p.a_dtype, .n_out = p.rank, .n_in = p.n_in, .data = p.a, .row_order = {}};
+    host.b = {.dtype = p.b_dtype, .n_out = p.n_out, .n_in = p.rank, .data = p.b, .row_order = {}};
+    host.scale = p.scale;
+    host.layer = p.layer;
+    host.module = p.module;
+    out.push_back(std::move(host));
+  }
+  return out;
+}
+
+StatusOr<std::unique_ptr<const LoraAdapter>> LoraAdapter::Parse(std::string_view config_json,
+                                                                std::span<const uint8_t> safetensors,
+                                                                std::string_view name,
+                                                                const ModelConfig& base,
+                                                                const LoraLimits& limits) {
+  const std::string config_name = absl::StrCat(ToAbsl(name), "/adapter_config.json");
+  const std::string weights_name = absl::StrCat(ToAbsl(name), "/adapter_model.safetensors");
+  if (safetensors.size() > limits.max_bytes) {
+    return absl::ResourceExhaustedError(
+        absl::StrCat(weights_name, " has ", safetensors.size(), " bytes, the limit is ", limits.max_bytes));
+  }
+  ASSIGN_OR_RETURN(const PeftConfig peft, ParsePeftConfig(config_json, config_name, limits));
+  ASSIGN_OR_RETURN(const std::vector<AdaptedModule> modules, ResolveModules(peft, base, config_name, limits));
+  ASSIGN_OR_RETURN(const SafetensorsFile file, SafetensorsFile::Parse(safetensors, weights_name));
+
+  auto out = std::unique_ptr<LoraAdapter>(new LoraAdapter());
+  out->storage_ = std::make_unique_for_overwrite<uint8_t[]>(safetensors.size());
+  const auto keep = [&out](const TensorView& tensor) {
+    uint8_t* place = out->storage_.get() + out->n_bytes_;
+    if (!tensor.bytes.empty()) std::memcpy(place, tensor.bytes.data(), tensor.bytes.size());
+    out->n_bytes_ += tensor.bytes.size();
+    return place;
+  };
+  std::set<std::string, std::less<>> expected;
+  bool changes_something = false;
+  for (const AdaptedModule& module : modules) {
+    ASSIGN_OR_RETURN(const TensorView a, Factor(file, module, 'A'));
+    ASSIGN_OR_RETURN(const TensorView b, Factor(file, module, 'B'));
+    const Content a_content = Inspect(a);
+    const Content b_content = Inspect(b);
+    for (const auto& [tensor, content] : {std::pair(&a, a_content), std::pair(&b, b_content)}) {
+      if (!content.finite) {
+        return Refuse(weights_name, absl::StrCat("tensor ", Quote(tensor->name), " holds infinity or NaN"));
+      }
+      expected.insert(tensor->name);
+    }
+    const auto scale = static_cast<float>(module.scale);
+    changes_something |= scale != 0 && !a_content.zero && !b_content.zero;
+    out->pairs_.push_back({.layer = module.layer,
+                           .module = module.module,
+                           .rank = module.rank,
+                           .n_in = module.n_in,
+                           .n_out = module.n_out,
+                           .scale = scale,
+                           .a_dtype = a.dtype,
+                           .b_dtype = b.dtype,
+                           .a = keep(a),
+                           .b = keep(b)});
+  }
+  for (const TensorView& tensor : file.tensors()) {
+    if (!expected.contains(tensor.name)) return RefuseTensor(weights_name, tensor.name);
+  }
+  for (const auto& [tensor, type] : file.other_tensors()) return RefuseTensor(weights_name, tensor);
+  if (!changes_something) {
+    return absl::FailedPreconditionError(
+        absl::StrCat(ToAbsl(name), ": the adapter would change nothing: in each of its ", modules.size(),
+                     " modules the scale (field \"lora_alpha\") is 0 or lora_A or lora_B is all zeros"));
+  }
+  std::vector<std::pair<const AdaptedModule*, const LoraPair*>> named;
+  for (size_t i = 0; i < modules.size(); ++i) named.emplace_back(&modules[i], &out->pairs_[i]);
+  out->digest_ = ComputeDigest(std::move(named));
+  return out;
+}
+
+StatusOr<std::unique_ptr<const LoraAdapter>> LoraAdapter::Load(const std::filesystem::path& folder,
+                                                               const ModelConfig& base,
+                                                               const LoraLimits& limits) {
+  const std::filesystem::path weights_path = folder / "adapter_model.safetensors";
+  ASSIGN_OR_RETURN(const std::string config_json, ReadFile(folder / "adapter_config.json", kMaxConfigBytes));
+  std::error_code ignored;
+  if (!std::filesystem::exists(weights_path, ignored) &&
+      std::filesystem::exists(folder / "adapter_model.bin", ignored)) {
+    return absl::UnimplementedError(
+        absl::StrCat((folder / "adapter_model.bin").string(),
+                     " is a Python pickle, which can run code; save the adapter as "
+                     "adapter_model.safetensors"));
+  }
+  ASSIGN_OR_RETURN(const std::shared_ptr<const MappedFile> file, MappedFile::Open(weights_path));
+  return Parse(config_json, file->bytes(), folder.string(), base, limits);
+}
+
+}  // namespace coterie

@@ -1,0 +1,251 @@
+#include "model/lora/module_resolver.h"
+
+#include <algorithm>
+#include <cmath>
+#include <optional>
+
+#include "absl/strings/match.h"
+#include "model/format/describe.h"
+#include "model/format/model_files.h"
+#include "model/lora/name_pattern.h"
+
+namespace coterie {
+namespace {
+
+constexpr std::string_view kModuleNames[kLoraModuleCount] = {
+    "self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj",
+    "mlp.gate_proj",    "mlp.up_proj",      "mlp.down_proj"};
+constexpr WeightRole kModuleRoles[kLoraModuleCount] = {WeightRole::kQ,   WeightRole::kK,    WeightRole::kV,
+                                                       WeightRole::kO,   WeightRole::kGate, WeightRole::kUp,
+                                                       WeightRole::kDown};
+
+bool IsNameOrSuffix(std::string_view name, std::string_view selector) {
+  if (name == selector) return true;
+  return name.size() > selector.size() && absl::EndsWith(ToAbsl(name), ToAbsl(selector)) &&
+         name[name.size() - selector.size() - 1] == '.';
+}
+
+bool IsPlainName(std::string_view key) {
+  return std::all_of(key.begin(), key.end(),
+                     [](unsigned char c) { return std::isalnum(c) || c == '_' || c == '.'; });
+}
+
+// A selector ready for matching.
+class SelectorMatcher {
+ public:
+  static StatusOr<SelectorMatcher> Make(const ModuleSelector& selector, std::string_view what) {
+    SelectorMatcher out(selector);
+    if (selector.regex) {
+      ASSIGN_OR_RETURN(out.regex_, NamePattern::Compile(*selector.regex, what));
+    }
+    return out;
+  }
+  // `used` gets a mark for each listed name that fits.
+  StatusOr<bool> Matches(std::string_view name, std::vector<bool>* used) const {
+    if (regex_) return regex_->FullMatch(name);
+    bool matched = false;
+    for (size_t i = 0; i < selector_->names.size(); ++i) {
+      if (!IsNameOrSuffix(name, selector_->names[i])) continue;
+      matched = true;
+      if (used != nullptr) (*used)[i] = true;
+    }
+    return matched;
+  }
+
+ private:
+  explicit SelectorMatcher(const ModuleSelector& selector) : selector_(&selector) {}
+  const ModuleSelector* selector_;
+  std::optional<NamePattern> regex_;
+};
+
+// The keys of rank_pattern or alpha_pattern; the first that matches `(.*\.)?(key)$` counts.
+class PatternKeys {
+ public:
+  template <typename V>
+  static StatusOr<PatternKeys> Make(const std::vector<std::pair<std::string, V>>& entries,
+                                    std::string_view what, int* regexes_left) {
+    PatternKeys out;
+    for (const auto& [key, value] : entries) {
+      Key compiled{key, std::nullopt};
+      if (!IsPlainName(key)) {
+        if (--*regexes_left < 0) {
+          return absl::InvalidArgumentError(
+              absl::StrCat(ToAbsl(what), ": too many regular expressions, at ", Quote(key)));
+        }
+        ASSIGN_OR_RETURN(compiled.regex, NamePattern::Compile(absl::StrCat("(.*\\.)?(", key, ")$"), what));
+      }
+      out.keys_.push_back(std::move(compiled));
+    }
+    return out;
+  }
+  // The index of the entry, or -1.
+  StatusOr<int> Find(std::string_view name) const {
+    for (size_t i = 0; i < keys_.size(); ++i) {
+      bool matched = false;
+      if (keys_[i].regex) {
+        ASSIGN_OR_RETURN(matched, keys_[i].regex->MatchStart(name));
+      } else {
+        matched = MatchesPlain(name, keys_[i].text);
+      }
+      if (matched) return static_cast<int>(i);
+    }
+    return -1;
+  }
+
+ private:
+  struct Key {
+    std::string text;
+    std::optional<NamePattern> regex;
+  };
+  // The same expression without a regex engine: a dot stands for any character.
+  static bool MatchesPlain(std::string_view name, std::string_view key) {
+    if (key.size() > name.size()) return false;
+    const size_t at = name.size() - key.size();
+    if (at > 0 && name[at - 1] != '.') return false;
+    for (size_t i = 0; i < key.size(); ++i) {
+      if (key[i] != '.' && key[i] != name[at + i]) return false;
+    }
+    return true;
+  }
+  std::vector<Key> keys_;
+};
+
+// Which layer PEFT thinks a name belongs to.
+StatusOr<std::vector<NamePattern>> LayerPatterns(const PeftConfig& peft, std::string_view what) {
+  std::vector<NamePattern> out;
+  if (!peft.layers_to_transform) return out;
+  std::vector<std::string> texts;
+  for (const std::string& pattern : peft.layers_patterns) {
+    texts.push_back(absl::StrCat("(?:^|.*?\\.)", pattern, "\\.(?P<idx>\\d+)\\."));
+  }
+  if (texts.empty()) texts.push_back(".*?\\.[^.]*\\.(?P<idx>\\d+)\\.");
+  if (texts.size() > 16) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(ToAbsl(what), " has ", texts.size(), " patterns, the limit is 16"));
+  }
+  for (const std::string& text : texts) {
+    ASSIGN_OR_RETURN(NamePattern pattern, NamePattern::Compile(text, what));
+    out.push_back(std::move(pattern));
+  }
+  return out;
+}
+
+Status DoesNotFit(std::string_view name, std::string_view what) {
+  return absl::FailedPreconditionError(absl::StrCat(ToAbsl(name), ": ", ToAbsl(what)));
+}
+
+class Resolver {
+ public:
+  Resolver(const PeftConfig& peft, const ModelConfig& base, std::string_view name, const LoraLimits& limits)
+      : peft_(peft), base_(base), name_(name), limits_(limits) {}
+
+  StatusOr<std::vector<AdaptedModule>> Resolve() {
+    ASSIGN_OR_RETURN(const SelectorMatcher targets,
+                     SelectorMatcher::Make(peft_.targets, Field("target_modules")));
+    ASSIGN_OR_RETURN(const SelectorMatcher excluded,
+                     SelectorMatcher::Make(peft_.excluded, Field("exclude_modules")));
+    ASSIGN_OR_RETURN(layer_patterns_, LayerPatterns(peft_, Field("layers_pattern")));
+    int regexes_left = limits_.max_regexes;
+    ASSIGN_OR_RETURN(const PatternKeys ranks,
+                     PatternKeys::Make(peft_.rank_pattern, Field("rank_pattern"), &regexes_left));
+    ASSIGN_OR_RETURN(const PatternKeys alphas,
+                     PatternKeys::Make(peft_.alpha_pattern, Field("alpha_pattern"), &regexes_left));
+    RETURN_IF_ERROR(CheckLayers());
+
+    std::vector<AdaptedModule> out;
+    std::vector<bool> used(peft_.targets.names.size());
+    for (int layer = 0; layer < base_.n_layers; ++layer) {
+      for (int m = 0; m < kLoraModuleCount; ++m) {
+        const auto module = static_cast<LoraModule>(m);
+        const std::string name = LoraModuleName(layer, module);
+        bool targeted = peft_.all_linear;
+        if (!targeted) {
+          ASSIGN_OR_RETURN(targeted, targets.Matches(name, &used));
+        }
+        if (!targeted) continue;
+        ASSIGN_OR_RETURN(const bool is_excluded, excluded.Matches(name, nullptr));
+        if (is_excluded) continue;
+        ASSIGN_OR_RETURN(const bool in_layers, IsInLayers(name));
+        if (!in_layers) continue;
+        ASSIGN_OR_RETURN(const int rank_entry, ranks.Find(name));
+        ASSIGN_OR_RETURN(const int alpha_entry, alphas.Find(name));
+        const int rank =
+            rank_entry < 0 ? peft_.rank : peft_.rank_pattern[static_cast<size_t>(rank_entry)].second;
+        const double alpha =
+            alpha_entry < 0 ? peft_.alpha : peft_.alpha_pattern[static_cast<size_t>(alpha_entry)].second;
+        const std::vector<int64_t> shape = WeightShape(base_, kModuleRoles[m]);
+        out.push_back({.layer = layer,
+                       .module = module,
+                       .rank = rank,
+                       .scale = alpha / (peft_.use_rslora ? std::sqrt(static_cast<double>(rank)) : rank),
+                       .n_in = static_cast<int>(shape[1]),
+                       .n_out = static_cast<int>(shape[0]),
+                       .name = name});
+      }
+    }
+    for (size_t i = 0; i < used.size(); ++i) {
+      if (!used[i]) {
+        return DoesNotFit(name_,
+                          absl::StrCat("field \"target_modules\" names ", Quote(peft_.targets.names[i]),
+                                       ", which is no linear layer of this base that can be adapted (",
+                                       ToAbsl(ArchitectureName(base_.architecture)), ", ", base_.n_layers,
+                                       " layers: q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, "
+                                       "down_proj)"));
+      }
+    }
+    if (out.empty()) {
+      return DoesNotFit(name_,
+                        "fields \"target_modules\", \"exclude_modules\" and \"layers_to_transform\" leave no "
+                        "linear layer of this base: the adapter would change nothing");
+    }
+    return out;
+  }
+
+ private:
+  std::string Field(std::string_view field) const {
+    return absl::StrCat(ToAbsl(name_), ": field ", Quote(field));
+  }
+
+  Status CheckLayers() const {
+    if (!peft_.layers_to_transform) return absl::OkStatus();
+    for (const int64_t layer : *peft_.layers_to_transform) {
+      if (layer < base_.n_layers) continue;
+      return DoesNotFit(name_, absl::StrCat("field \"layers_to_transform\" names layer ", layer,
+                                            ", the base has ", base_.n_layers, " layers"));
+    }
+    return absl::OkStatus();
+  }
+
+  StatusOr<bool> IsInLayers(std::string_view name) const {
+    if (!peft_.layers_to_transform) return true;
+    // A full name in target_modules counts whatever its layer, as in PEFT.
+    const std::vector<std::string>& names = peft_.targets.names;
+    if (std::find(names.begin(), names.end(), name) != names.end()) return true;
+    for (const NamePattern& pattern : layer_patterns_) {
+      ASSIGN_OR_RETURN(const int index, pattern.MatchIndex(name));
+      if (index < 0) continue;
+      const std::vector<int64_t>& layers = *peft_.layers_to_transform;
+      return std::find(layers.begin(), layers.end(), index) != layers.end();
+    }
+    return false;
+  }
+
+  const PeftConfig& peft_;
+  const ModelConfig& base_;
+  const std::string_view name_;
+  const LoraLimits& limits_;
+  std::vector<NamePattern> layer_patterns_;
+};
+
+}  // namespace
+
+std::string LoraModuleName(int layer, LoraModule module) {
+  return absl::StrCat("model.layers.", layer, ".", ToAbsl(kModuleNames[static_cast<int>(module)]));
+}
+
+StatusOr<std::vector<AdaptedModule>> ResolveModules(const PeftConfig& peft, const ModelConfig& base,
+                                                    std::string_view name, const LoraLimits& limits) {
+  return Resolver(peft, base, name, limits).Resolve();
+}
+
+}  // namespace coterie
