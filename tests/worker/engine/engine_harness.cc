@@ -1,0 +1,144 @@
+#include "tests/worker/engine/engine_harness.h"
+
+#include <unistd.h>
+
+#include <atomic>
+
+#include "absl/time/clock.h"
+#include "common/file.h"
+#include "gtest/gtest.h"
+
+namespace coterie {
+
+AdapterFolder::AdapterFolder() {
+  std::string pattern = (std::filesystem::temp_directory_path() / "coterie_adapters_XXXXXX").string();
+  path_ = mkdtemp(pattern.data());
+}
+
+AdapterFolder::~AdapterFolder() { std::filesystem::remove_all(path_); }
+
+Digest AdapterFolder::Make(const std::string& name) {
+  const Digest digest = Sha256(name);
+  const std::filesystem::path folder = path_ / digest.ToHex();
+  std::filesystem::create_directory(folder);
+  EXPECT_TRUE(WriteFileAtomically(folder / "adapter_config.json", "{}").ok());
+  return digest;
+}
+
+StatusOr<std::filesystem::path> AdapterFolder::Find(const Digest& digest) const {
+  std::filesystem::path folder = path_ / digest.ToHex();
+  if (!std::filesystem::exists(folder))
+    return absl::NotFoundError(absl::StrCat("no folder ", folder.string()));
+  return folder;
+}
+
+EngineHarness::EngineHarness(EngineOptions options, FakeModelOptions model,
+                             std::function<std::unique_ptr<LanguageModel>(FakeModelOptions)> make_model)
+    : model_(make_model ? make_model(model) : std::make_unique<FakeModel>(model)) {
+  auto engine = Engine::Create(options, model_.get(), [this](const Digest& d) { return adapters_.Find(d); });
+  EXPECT_TRUE(engine.ok()) << engine.status();
+  engine_ = std::move(engine).value();
+}
+
+EngineHarness::~EngineHarness() { engine_.reset(); }
+
+uint64_t EngineHarness::Submit(GenerateRequest request) {
+  request.id = next_id_;
+  const Status status = TrySubmit(std::move(request));
+  EXPECT_TRUE(status.ok()) << status;
+  return next_id_ - 1;
+}
+
+Status EngineHarness::TrySubmit(GenerateRequest request) {
+  request.id = next_id_++;
+  resumed_[request.id] = static_cast<uint32_t>(request.resume_ids.size());
+  return engine_->Submit(std::move(request));
+}
+
+void EngineHarness::Take(OutputBatch& batch) {
+  for (const OutputEvent& event : batch.events) {
+    if (on_event) on_event(event);
+    Answer& answer = answers_[event.id];
+    EXPECT_EQ(answer.finish, FinishReason::kNone) << "an event after the end of " << event.id;
+    if (event.first) {
+      ++answer.n_first;
+      answer.cached_prompt_tokens = event.cached_prompt_tokens;
+      answer.queued_ms = event.queued_ms;
+    }
+    EXPECT_EQ(answer.n_first, 1);
+    const auto logprobs = batch.logprobs.begin() + event.logprobs_begin;
+    std::vector<ScoredToken> scored(logprobs, logprobs + event.logprobs_count);
+    switch (event.kind) {
+      case OutputEvent::Kind::kToken:
+        EXPECT_EQ(event.position, resumed_[event.id] + answer.tokens.size());
+        answer.tokens.push_back(event.token);
+        if (!scored.empty()) answer.logprobs.push_back(std::move(scored));
+        break;
+      case OutputEvent::Kind::kPromptLogprob:
+        EXPECT_TRUE(answer.prompt_logprobs.emplace(event.position, std::move(scored)).second)
+            << "prompt position " << event.position << " scored twice";
+        break;
+      case OutputEvent::Kind::kFinish:
+        EXPECT_EQ(event.position, resumed_[event.id] + answer.tokens.size());
+        answer.finish = event.finish;
+        answer.stop_token = event.token;
+        answer.status = event.status;
+        break;
+    }
+  }
+  for (const ResidencyEvent& event : batch.residency) {
+    if (event.added) {
+      EXPECT_TRUE(resident_.insert(event.digest).second);
+    } else {
+      EXPECT_EQ(resident_.erase(event.digest), 1u);
+    }
+  }
+  for (const PrefixEvent& event : batch.prefixes) {
+    if (event.added) {
+      prefixes_.insert(event.key);
+    } else {
+      prefixes_.erase(event.key);
+    }
+  }
+}
+
+void EngineHarness::PumpUntil(const std::function<bool()>& done) {
+  const absl::Time limit = absl::Now() + absl::Seconds(20);
+  while (!done()) {
+    ASSERT_LT(absl::Now(), limit) << "what was waited for did not come";
+    if (engine_->WaitOutputs(&batch_, absl::Now() + absl::Milliseconds(20))) Take(batch_);
+  }
+}
+
+void EngineHarness::PumpFor(absl::Duration time) {
+  const absl::Time until = absl::Now() + time;
+  while (absl::Now() < until) {
+    if (engine_->WaitOutputs(&batch_, until)) Take(batch_);
+  }
+}
+
+void EngineHarness::WaitFinished(uint64_t id) {
+  PumpUntil([&] { return finished(id); });
+}
+
+const Answer& EngineHarness::Run(GenerateRequest request) {
+  const uint64_t id = Submit(std::move(request));
+  WaitFinished(id);
+  return answers_[id];
+}
+
+std::vector<int32_t> TestPrompt(int n, int seed, int vocab_size) {
+  std::vector<int32_t> ids(n);
+  for (int i = 0; i < n; ++i) ids[i] = static_cast<int32_t>((i * 31 + seed * 977 + i * i % 13) % vocab_size);
+  return ids;
+}
+
+GenerateRequest TestRequest(std::vector<int32_t> prompt, uint32_t max_tokens) {
+  GenerateRequest request;
+  request.prompt_ids = std::move(prompt);
+  request.sampling.max_tokens = max_tokens;
+  request.sampling.seed = 7;
+  return request;
+}
+
+}  // namespace coterie

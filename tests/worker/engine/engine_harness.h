@@ -1,0 +1,91 @@
+#ifndef COTERIE_TESTS_WORKER_ENGINE_ENGINE_HARNESS_H_
+#define COTERIE_TESTS_WORKER_ENGINE_ENGINE_HARNESS_H_
+
+#include <filesystem>
+#include <functional>
+#include <map>
+#include <memory>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "worker/engine/engine.h"
+#include "worker/engine/fake_model.h"
+
+namespace coterie {
+
+// What came out for one sequence.
+struct Answer {
+  std::vector<int32_t> tokens;
+  std::vector<std::vector<ScoredToken>> logprobs;                // of tokens
+  std::map<uint32_t, std::vector<ScoredToken>> prompt_logprobs;  // by position
+  FinishReason finish = FinishReason::kNone;
+  int32_t stop_token = -1;
+  Status status;
+  uint32_t cached_prompt_tokens = 0;
+  uint32_t queued_ms = 0;
+  int n_first = 0;  // events marked as the first
+};
+
+// A folder of fake adapters; each folder is named by its digest.
+class AdapterFolder {
+ public:
+  AdapterFolder();
+  ~AdapterFolder();
+  Digest Make(const std::string& name);
+  StatusOr<std::filesystem::path> Find(const Digest& digest) const;
+  const std::filesystem::path& path() const { return path_; }
+
+ private:
+  std::filesystem::path path_;
+};
+
+// An engine over a fake model, with every event checked for order as it comes.
+class EngineHarness {
+ public:
+  explicit EngineHarness(
+      EngineOptions options = {}, FakeModelOptions model = {},
+      std::function<std::unique_ptr<LanguageModel>(FakeModelOptions)> make_model = nullptr);
+  ~EngineHarness();
+
+  Digest MakeAdapter(const std::string& name) { return adapters_.Make(name); }
+  // Gives it an id, which is returned.
+  uint64_t Submit(GenerateRequest request);
+  Status TrySubmit(GenerateRequest request);
+
+  // Takes outputs in until `done`, or fails the test after 20 seconds.
+  void PumpUntil(const std::function<bool()>& done);
+  void PumpFor(absl::Duration time);
+  void WaitFinished(uint64_t id);
+  const Answer& Run(GenerateRequest request);
+
+  Answer& answer(uint64_t id) { return answers_[id]; }
+  bool finished(uint64_t id) { return answers_[id].finish != FinishReason::kNone; }
+  const std::set<Digest>& resident() const { return resident_; }
+  const std::set<uint64_t>& prefixes() const { return prefixes_; }
+  Engine& engine() { return *engine_; }
+  void StopEngine() { engine_.reset(); }
+  // Called with each event, in order.
+  std::function<void(const OutputEvent&)> on_event;
+
+ private:
+  void Take(OutputBatch& batch);
+
+  AdapterFolder adapters_;
+  std::unique_ptr<LanguageModel> model_;
+  std::unique_ptr<Engine> engine_;
+  OutputBatch batch_;
+  std::map<uint64_t, Answer> answers_;
+  std::map<uint64_t, uint32_t> resumed_;
+  std::set<Digest> resident_;
+  std::set<uint64_t> prefixes_;
+  uint64_t next_id_ = 1;
+};
+
+// `n` token ids that depend on `seed`.
+std::vector<int32_t> TestPrompt(int n, int seed, int vocab_size = 1000);
+GenerateRequest TestRequest(std::vector<int32_t> prompt, uint32_t max_tokens);
+
+}  // namespace coterie
+
+#endif  // COTERIE_TESTS_WORKER_ENGINE_ENGINE_HARNESS_H_

@@ -1,0 +1,129 @@
+#include "worker/engine/fake_model.h"
+
+#include <algorithm>
+#include <bit>
+#include <thread>
+#include <utility>
+
+#include "absl/time/clock.h"
+#include "common/check.h"
+#include "common/file.h"
+#include "common/philox.h"
+#include "kernels/backend.h"
+
+namespace coterie {
+namespace {
+
+class FakePackedAdapter : public PackedAdapter {
+ public:
+  FakePackedAdapter(uint64_t hash, size_t bytes) : hash_(hash), bytes_(bytes) {}
+  size_t bytes() const override { return bytes_; }
+  uint64_t hash() const { return hash_; }
+
+ private:
+  const uint64_t hash_;
+  const size_t bytes_;
+};
+
+uint64_t FirstBytes(const Digest& digest) {
+  uint64_t value = 0;
+  for (int i = 0; i < 8; ++i) value = value << 8 | digest.bytes()[i];
+  return value;
+}
+
+// The finaliser of splitmix64 (Steele, Lea, Flood 2014) over a running state.
+uint64_t Mix(uint64_t state, uint64_t value) {
+  uint64_t x = (state ^ value) + 0x9E3779B97F4A7C15;
+  x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9;
+  x = (x ^ (x >> 27)) * 0x94D049BB133111EB;
+  return x ^ (x >> 31);
+}
+
+}  // namespace
+
+FakeModel::FakeModel(FakeModelOptions options) : options_(std::move(options)) {
+  info_.vocab_size = options_.vocab_size;
+  info_.context_length = options_.context_length;
+  info_.n_kv_blocks = options_.n_kv_blocks;
+  info_.kv_bytes = sizeof(Cell) * kKvBlockTokens * options_.n_kv_blocks;
+  info_.eos_token_ids = options_.eos_token_ids;
+  info_.base_digest = options_.base_digest.empty() ? Sha256("fake") : options_.base_digest;
+  info_.numerics_class = options_.numerics_class;
+  kv_.resize(static_cast<size_t>(options_.n_kv_blocks) * kKvBlockTokens);
+  noise_.resize(2 * static_cast<size_t>(options_.vocab_size));
+  for (size_t i = 0; i < noise_.size(); ++i) {
+    noise_[i] = static_cast<float>(2 * PhiloxUniform(options_.seed, i % options_.vocab_size));
+  }
+}
+
+StatusOr<std::unique_ptr<LoadedAdapter>> FakeModel::LoadAdapter(const std::filesystem::path& folder) {
+  if (options_.load_time > absl::ZeroDuration()) absl::SleepFor(options_.load_time);
+  ASSIGN_OR_RETURN(const std::string config, ReadFile(folder / "adapter_config.json", 1 << 20));
+  if (config.empty()) {
+    return absl::FailedPreconditionError(
+        absl::StrCat((folder / "adapter_config.json").string(), " is empty"));
+  }
+  auto loaded = std::make_unique<LoadedAdapter>();
+  if (StatusOr<Digest> named = Digest::FromHex(folder.filename().string()); named.ok()) {
+    loaded->digest = *named;
+  } else {
+    ASSIGN_OR_RETURN(const std::string weights,
+                     ReadFile(folder / "adapter_model.safetensors", size_t{1} << 30));
+    loaded->digest = Sha256(weights);
+  }
+  loaded->bytes = options_.adapter_bytes;
+  loaded->packed = std::make_unique<FakePackedAdapter>(FirstBytes(loaded->digest), options_.adapter_bytes);
+  return loaded;
+}
+
+uint64_t FakeModel::AdaptersHash(const Batch& batch, int seq) const {
+  uint64_t hash = 0;
+  for (int i = batch.adapter_offsets[seq]; i < batch.adapter_offsets[seq + 1]; ++i) {
+    const auto* adapter = static_cast<const FakePackedAdapter*>(batch.adapters[batch.adapter_slots[i]]);
+    hash = Mix(Mix(hash, adapter->hash()), std::bit_cast<uint32_t>(batch.adapter_weights[i]));
+  }
+  return hash;
+}
+
+Status FakeModel::Forward(const Batch& batch, std::span<const float>* logits) {
+  const absl::Duration time = options_.step_time + batch.n_tokens() * options_.token_time;
+  if (time > absl::ZeroDuration()) absl::SleepFor(time);
+  const size_t vocab = static_cast<size_t>(options_.vocab_size);
+  logits_.resize(batch.logit_rows.size() * vocab);
+  size_t row = 0;
+  for (int seq = 0; seq < batch.n_seqs(); ++seq) {
+    const int32_t* blocks = batch.block_ids.data() + batch.block_offsets[seq];
+    const int n_blocks = batch.block_offsets[seq + 1] - batch.block_offsets[seq];
+    auto cell = [&](int position) -> Cell& {
+      COTERIE_CHECK_LT(position / kKvBlockTokens, n_blocks) << "position " << position << " has no block";
+      const int32_t block = blocks[position / kKvBlockTokens];
+      COTERIE_CHECK(block >= 0 && block < options_.n_kv_blocks) << "block " << block;
+      return kv_[static_cast<size_t>(block) * kKvBlockTokens + position % kKvBlockTokens];
+    };
+    const uint64_t adapters = AdaptersHash(batch, seq);
+    for (int t = batch.cu_seqlens[seq]; t < batch.cu_seqlens[seq + 1]; ++t) {
+      cell(batch.positions[t]) = {batch.token_ids[t], batch.positions[t], adapters};
+    }
+    uint64_t hash = options_.seed;
+    int next = 0;
+    for (int t = batch.cu_seqlens[seq]; t < batch.cu_seqlens[seq + 1]; ++t) {
+      if (row == batch.logit_rows.size() || batch.logit_rows[row] != t) continue;
+      for (; next <= batch.positions[t]; ++next) {
+        const Cell& c = cell(next);
+        hash = Mix(Mix(hash, static_cast<uint64_t>(c.position) << 32 | static_cast<uint32_t>(c.token)),
+                   c.adapters);
+      }
+      float* out = logits_.data() + row++ * vocab;
+      std::copy_n(noise_.data() + (hash >> 20) % vocab, vocab, out);
+      size_t top = hash % vocab;
+      const std::vector<int32_t>& eos = options_.eos_token_ids;
+      while (std::find(eos.begin(), eos.end(), static_cast<int32_t>(top)) != eos.end())
+        top = (top + 1) % vocab;
+      out[top] = 12.0f;
+    }
+  }
+  *logits = logits_;
+  return absl::OkStatus();
+}
+
+}  // namespace coterie

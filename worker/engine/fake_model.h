@@ -1,0 +1,64 @@
+#ifndef COTERIE_WORKER_ENGINE_FAKE_MODEL_H_
+#define COTERIE_WORKER_ENGINE_FAKE_MODEL_H_
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/time/time.h"
+#include "model/decoder/language_model.h"
+
+namespace coterie {
+
+struct FakeModelOptions {
+  int vocab_size = 1000;
+  int context_length = 4096;
+  int n_kv_blocks = 512;
+  std::vector<int32_t> eos_token_ids;  // never the most probable token
+  Digest base_digest;                  // empty: one that says "fake"
+  std::string numerics_class = "fake";
+  uint64_t seed = 0;  // another seed is another model
+  // Emulated speed: a step takes step_time + token_time for each token.
+  absl::Duration step_time;
+  absl::Duration token_time;
+  absl::Duration load_time;        // of an adapter
+  size_t adapter_bytes = 1 << 20;  // what each adapter pretends to take
+};
+
+// A language model without arithmetic, for tests of everything around one. Its KV blocks hold, for each
+// position, the token and the adapters that were seen there; the most probable next token is a hash of what
+// stands in the blocks of the whole prefix. So a wrong block table, a stale prefix, a missing recomputation
+// or the wrong adapter changes the text, and equal inputs give equal text whatever the batch and the chunks.
+//
+// The logits are that token at 12 and the others spread over [0, 2), by the hash too: sampling has something
+// to choose from.
+//
+// LoadAdapter takes a folder with an adapter_config.json. Its digest is the folder's name when that is 64
+// hexadecimal digits (as in an expert store), else the hash of adapter_model.safetensors.
+class FakeModel : public LanguageModel {
+ public:
+  explicit FakeModel(FakeModelOptions options);
+
+  const LanguageModelInfo& info() const override { return info_; }
+  StatusOr<std::unique_ptr<LoadedAdapter>> LoadAdapter(const std::filesystem::path& folder) override;
+  Status Forward(const Batch& batch, std::span<const float>* logits) override;
+
+ private:
+  struct Cell {
+    int32_t token = -1;
+    int32_t position = -1;
+    uint64_t adapters = 0;
+  };
+  uint64_t AdaptersHash(const Batch& batch, int seq) const;
+
+  const FakeModelOptions options_;
+  LanguageModelInfo info_;
+  std::vector<Cell> kv_;      // [n_kv_blocks * kKvBlockTokens]
+  std::vector<float> noise_;  // [2 * vocab]: a row starts anywhere in the first half
+  std::vector<float> logits_;
+};
+
+}  // namespace coterie
+
+#endif  // COTERIE_WORKER_ENGINE_FAKE_MODEL_H_

@@ -1,0 +1,42 @@
+#include "worker/engine/request.h"
+
+#include <iterator>
+#include <utility>
+
+#include "worker/engine/sequence.h"
+
+namespace coterie {
+
+OutputBatch::OutputBatch() = default;
+OutputBatch::~OutputBatch() = default;
+OutputBatch::OutputBatch(OutputBatch&&) noexcept = default;
+OutputBatch& OutputBatch::operator=(OutputBatch&&) noexcept = default;
+
+bool OutputBatch::empty() const {
+  return steps == 0 && events.empty() && residency.empty() && prefixes.empty() && retired.empty();
+}
+
+void OutputBatch::Clear() {
+  steps = 0;
+  events.clear();
+  logprobs.clear();
+  residency.clear();
+  prefixes.clear();
+  retired.clear();
+}
+
+void OutputBatch::Append(OutputBatch* later) {
+  steps += later->steps;
+  const uint32_t shift = static_cast<uint32_t>(logprobs.size());
+  for (OutputEvent& event : later->events) {
+    event.logprobs_begin += shift;
+    events.push_back(std::move(event));
+  }
+  logprobs.insert(logprobs.end(), later->logprobs.begin(), later->logprobs.end());
+  residency.insert(residency.end(), later->residency.begin(), later->residency.end());
+  prefixes.insert(prefixes.end(), later->prefixes.begin(), later->prefixes.end());
+  std::move(later->retired.begin(), later->retired.end(), std::back_inserter(retired));
+  later->Clear();
+}
+
+}  // namespace coterie

@@ -1,0 +1,258 @@
+#include "worker/engine/scheduler.h"
+
+#include <algorithm>
+
+#include "common/check.h"
+
+namespace coterie {
+
+Status Scheduler::Validate(const SchedulerOptions& o) {
+  if (o.max_seqs < 1)
+    return absl::InvalidArgumentError(absl::StrCat("max_seqs is ", o.max_seqs, "; at least 1"));
+  if (o.max_batch_tokens <= o.max_seqs) {
+    return absl::InvalidArgumentError(absl::StrCat("max_batch_tokens is ", o.max_batch_tokens,
+                                                   "; it must be above max_seqs, which is ", o.max_seqs,
+                                                   ", or prompts would stand still while all decode"));
+  }
+  if (o.max_logit_rows < o.max_seqs) {
+    return absl::InvalidArgumentError(absl::StrCat("max_logit_rows is ", o.max_logit_rows,
+                                                   "; it must be at least max_seqs, which is ", o.max_seqs));
+  }
+  if (o.max_live < o.max_seqs) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("max_live is ", o.max_live, "; it must be at least max_seqs, which is ", o.max_seqs));
+  }
+  return absl::OkStatus();
+}
+
+int64_t Scheduler::Rank(const SchedulerOptions& options, absl::Time arrival, int priority) {
+  return absl::ToUnixMicros(arrival) - priority * absl::ToInt64Microseconds(options.aging_interval);
+}
+
+Scheduler::Scheduler(const SchedulerOptions& options, KvManager* kv, AdapterStore* adapters)
+    : options_(options), kv_(kv), adapters_(adapters) {
+  for (List* list : {&running_, &waiting_, &paused_}) list->reserve(options.max_live);
+}
+
+void Scheduler::Insert(List* list, Sequence* s) {
+  auto place = std::lower_bound(list->begin(), list->end(), s,
+                                [](const Sequence* a, const Sequence* b) { return a->before(*b); });
+  list->insert(place, s);
+}
+
+void Scheduler::Erase(List* list, Sequence* s) {
+  auto found = std::find(list->begin(), list->end(), s);
+  COTERIE_CHECK(found != list->end()) << "sequence " << s->request.id << " is not where its state says";
+  list->erase(found);
+}
+
+void Scheduler::Add(Sequence* s) {
+  s->state = SequenceState::kWaiting;
+  Insert(&waiting_, s);
+}
+
+void Scheduler::Remove(Sequence* s) {
+  switch (s->state) {
+    case SequenceState::kWaiting:
+      Erase(&waiting_, s);
+      break;
+    case SequenceState::kRunning:
+      Erase(&running_, s);
+      adapters_->Unpin(s->adapters);
+      break;
+    case SequenceState::kPaused:
+      Erase(&paused_, s);
+      break;
+    case SequenceState::kFinished:
+      return;
+  }
+  kv_->Release(s);
+  for (AdapterEntry* entry : s->adapters) adapters_->Unref(entry);
+  s->adapters.clear();
+  s->state = SequenceState::kFinished;
+}
+
+void Scheduler::AddCredit(Sequence* s, uint32_t tokens) {
+  s->credit = std::min<uint64_t>(kMaxCredit, uint64_t{s->credit} + tokens);
+  if (s->state != SequenceState::kPaused || s->credit == 0) return;
+  Erase(&paused_, s);
+  Add(s);
+}
+
+// Tokens that may be computed now. The last one yields an answer token and so wants credit; scoring alone
+// never needs it at all.
+int Scheduler::Remaining(const Sequence& s) {
+  const bool without_last = s.request.score_only || s.credit == 0;
+  return s.n_tokens() - (without_last ? 1 : 0) - s.n_computed;
+}
+
+bool Scheduler::WantsLogits(const Sequence& s, int position) {
+  if (position + 1 >= s.next_prompt_logprob && position + 1 < s.n_prompt) return true;
+  return position + 1 == s.n_tokens() && !s.request.score_only;
+}
+
+void Scheduler::Plan(absl::Time now, std::vector<StepEntry>* plan, std::vector<FailedSequence>* failed) {
+  plan->clear();
+  plan_ = plan;
+  token_budget_ = options_.max_batch_tokens;
+  row_budget_ = options_.max_logit_rows;
+  adapters_->BeginRound();
+  PauseThoseWithoutCredit();
+  PlanRunning(/*decode=*/true);
+  PlanRunning(/*decode=*/false);
+  Admit(now, failed);
+  // Entries of sequences that were put back after they had been planned.
+  std::erase_if(*plan, [](const StepEntry& entry) { return entry.sequence == nullptr; });
+  plan_ = nullptr;
+}
+
+void Scheduler::PauseThoseWithoutCredit() {
+  for (size_t i = running_.size(); i-- > 0;) {
+    Sequence* s = running_[i];
+    if (s->request.score_only || Remaining(*s) > 0) continue;
+    running_.erase(running_.begin() + i);
+    adapters_->Unpin(s->adapters);
+    s->state = SequenceState::kPaused;
+    Insert(&paused_, s);
+  }
+}
+
+void Scheduler::PlanRunning(bool decode) {
+  // PlanTokens may put back sequences behind position i, or the one at i itself.
+  for (size_t i = 0; i < running_.size();) {
+    Sequence* s = running_[i];
+    const bool decoding = s->n_tokens() - s->n_computed == 1;
+    if (decoding == decode && token_budget_ > 0 && !PlanTokens(s)) continue;
+    ++i;
+  }
+}
+
+// Plans as much of `s` as the budgets allow; nothing is no failure. False when `s` was put back for want of
+// blocks.
+bool Scheduler::PlanTokens(Sequence* s) {
+  int n = std::min(Remaining(*s), token_budget_);
+  if (s->next_prompt_logprob < s->n_prompt) {
+    const int first_row = std::max(s->n_computed, s->next_prompt_logprob - 1);
+    n = std::min(n, first_row - s->n_computed + row_budget_);
+  }
+  if (row_budget_ == 0 && s->n_computed + n == s->n_tokens()) --n;
+  if (n <= 0) return true;
+  while (!kv_->Reserve(s, s->n_computed + n)) {
+    Sequence* victim = IdleHolder(s);
+    if (victim == nullptr)
+      victim = running_.back();  // the worst rank of all; s itself when nobody is behind it
+    TakeBlocks(victim);
+    if (victim == s) return false;
+  }
+  for (int position = s->n_computed; position < s->n_computed + n; ++position) {
+    row_budget_ -= WantsLogits(*s, position) ? 1 : 0;
+  }
+  token_budget_ -= n;
+  plan_->push_back({s, n});
+  return true;
+}
+
+// The worst-ranked sequence that holds blocks without running.
+Sequence* Scheduler::IdleHolder(const Sequence* besides) const {
+  for (const List* list : {&paused_, &waiting_}) {
+    for (auto s = list->rbegin(); s != list->rend(); ++s) {
+      if (!(*s)->blocks.empty() && *s != besides) return *s;
+    }
+  }
+  return nullptr;
+}
+
+void Scheduler::TakeBlocks(Sequence* victim) {
+  ++n_preemptions_;
+  kv_->Release(victim);
+  if (victim->state != SequenceState::kRunning) return;
+  for (StepEntry& entry : *plan_) {
+    if (entry.sequence != victim) continue;
+    token_budget_ += entry.n_tokens;  // its rows are not given back: they are few, and this is rare
+    entry.sequence = nullptr;
+  }
+  Erase(&running_, victim);
+  adapters_->Unpin(victim->adapters);
+  Add(victim);
+}
+
+// Room for every token `s` has, and one block for each running sequence to grow by.
+bool Scheduler::MakeRoom(Sequence* s) {
+  const int wanted = s->n_tokens();
+  while (KvManager::MissingBlocks(*s, wanted) + n_running() > kv_->n_available()) {
+    Sequence* victim = IdleHolder(s);
+    if (victim == nullptr && !running_.empty()) {
+      Sequence* last = running_.back();
+      if (last->request.priority < s->request.priority && s->before(*last)) victim = last;
+    }
+    if (victim == nullptr) return false;
+    TakeBlocks(victim);
+  }
+  return kv_->Reserve(s, wanted);
+}
+
+void Scheduler::Admit(absl::Time now, std::vector<FailedSequence>* failed) {
+  bool slots_kept = false;  // for a sequence that was passed over for too long
+  bool blocks_short = false;
+  for (size_t i = 0; i < waiting_.size();) {
+    Sequence* s = waiting_[i++];
+    if (blocks_short || n_running() >= options_.max_seqs || token_budget_ <= 0) {
+      adapters_->Want(s->adapters);
+      continue;
+    }
+    if (slots_kept && !s->adapters.empty()) continue;
+    Status error;
+    switch (adapters_->TryPin(s->adapters, &error)) {
+      case AdapterStore::Pin::kFailed:
+        failed->push_back({s, error});
+        continue;
+      case AdapterStore::Pin::kLoading:
+        s->waited_for_adapter = true;
+        s->slot_blocked_since = absl::InfiniteFuture();
+        continue;
+      case AdapterStore::Pin::kNoRoom:
+        s->slot_blocked_since = std::min(s->slot_blocked_since, now);
+        slots_kept = now - s->slot_blocked_since > options_.slot_patience;
+        continue;
+      case AdapterStore::Pin::kPinned:
+        break;
+    }
+    const bool fresh = s->blocks.empty();
+    if (fresh) {
+      const bool scoring = s->next_prompt_logprob < s->n_prompt;
+      kv_->AttachPrefix(s, (scoring ? std::min(s->next_prompt_logprob, s->n_tokens()) : s->n_tokens()) - 1);
+    }
+    const int n_hit = fresh ? s->n_computed : 0;
+    const size_t n_waiting = waiting_.size();
+    if (!MakeRoom(s)) {
+      if (fresh) kv_->Release(s);
+      adapters_->Unpin(s->adapters);
+      blocks_short = true;
+      continue;
+    }
+    // MakeRoom may have put running sequences of worse rank back: they stand behind s and do not move it.
+    COTERIE_CHECK(waiting_.size() >= n_waiting && waiting_[i - 1] == s) << "sequence " << s->request.id;
+    waiting_.erase(waiting_.begin() + --i);
+    if (fresh) {
+      prefix_queried_tokens_ += s->n_tokens();
+      prefix_hit_tokens_ += n_hit;
+    }
+    Start(s, now);
+    PlanTokens(s);
+  }
+}
+
+void Scheduler::Start(Sequence* s, absl::Time now) {
+  s->state = SequenceState::kRunning;
+  s->slot_blocked_since = absl::InfiniteFuture();
+  Insert(&running_, s);
+  if (s->started) return;
+  s->started = true;
+  s->cached_prompt_tokens = static_cast<uint32_t>(s->n_computed);
+  s->queued_ms = static_cast<uint32_t>(std::max<int64_t>(0, absl::ToInt64Milliseconds(now - s->arrival)));
+  if (s->adapters.empty()) return;
+  (s->waited_for_adapter ? adapters_->stats().misses : adapters_->stats().hits)
+      .fetch_add(1, std::memory_order_relaxed);
+}
+
+}  // namespace coterie

@@ -1,0 +1,105 @@
+#ifndef COTERIE_WORKER_ENGINE_SCHEDULER_H_
+#define COTERIE_WORKER_ENGINE_SCHEDULER_H_
+
+#include <cstdint>
+#include <vector>
+
+#include "absl/time/time.h"
+#include "common/status.h"
+#include "worker/engine/adapter_store.h"
+#include "worker/engine/kv_manager.h"
+#include "worker/engine/sequence.h"
+
+namespace coterie {
+
+struct SchedulerOptions {
+  int max_batch_tokens = 256;  // of one step; above max_seqs, so that prompts go on however many decode
+  int max_seqs = 32;           // running at once
+  int max_logit_rows = 64;     // of one step; at least max_seqs
+  int max_live = 32 + 256;     // sequences ever known at once (memory is reserved for so many)
+  // One level of priority is worth this much waiting: a sequence overtakes those of higher priority that
+  // arrive later than that. Nothing starves.
+  absl::Duration aging_interval = absl::Seconds(10);
+  // How long a sequence may be passed over because every adapter slot is pinned, before nothing behind it
+  // gets one.
+  absl::Duration slot_patience = absl::Seconds(2);
+};
+
+// One sequence's share of a step.
+struct StepEntry {
+  Sequence* sequence = nullptr;
+  int n_tokens = 0;  // from sequence->n_computed on
+};
+
+struct FailedSequence {
+  Sequence* sequence = nullptr;
+  Status status;
+};
+
+// Decides which tokens the next step computes (continuous batching as in Orca, Yu et al. 2022; paging and
+// preemption by recomputation as in vLLM, Kwon et al. 2023). Each step: first one token for every decoding
+// sequence, then chunks of prompts, then newcomers, in order of rank, within max_batch_tokens.
+//
+// Blocks run out: sequences without credit give theirs first, then the running sequence of the worst rank
+// (lowest priority, latest arrival) is put back and later recomputed. The one of the best rank is never put
+// back, so there is always progress. A newcomer starts only when its whole prompt has room; it waits in line
+// for that, and takes blocks from running sequences only of lower priority.
+//
+// Not thread-safe: the engine's thread owns it. Allocates nothing in steady state.
+class Scheduler {
+ public:
+  // Borrows `kv` and `adapters`.
+  Scheduler(const SchedulerOptions& options, KvManager* kv, AdapterStore* adapters);
+  static Status Validate(const SchedulerOptions& options);
+  static int64_t Rank(const SchedulerOptions& options, absl::Time arrival, int priority);
+
+  // Borrows the sequence until Remove.
+  void Add(Sequence* sequence);
+  // Ends it: blocks, pins and references are let go at once.
+  void Remove(Sequence* sequence);
+  void AddCredit(Sequence* sequence, uint32_t tokens);
+
+  // The next step; empty when nothing can run now. `failed` gets sequences whose adapter cannot be had; the
+  // caller Removes them.
+  void Plan(absl::Time now, std::vector<StepEntry>* plan, std::vector<FailedSequence>* failed);
+
+  // Rows of logits that tokens [n_computed, n_computed + n_tokens) of `sequence` need.
+  static bool WantsLogits(const Sequence& sequence, int position);
+
+  int n_running() const { return static_cast<int>(running_.size()); }
+  int n_waiting() const { return static_cast<int>(waiting_.size() + paused_.size()); }
+  uint64_t n_preemptions() const { return n_preemptions_; }
+  uint64_t prefix_queried_tokens() const { return prefix_queried_tokens_; }
+  uint64_t prefix_hit_tokens() const { return prefix_hit_tokens_; }
+
+ private:
+  using List = std::vector<Sequence*>;  // by rank, best first
+  static void Insert(List* list, Sequence* sequence);
+  static void Erase(List* list, Sequence* sequence);
+  static int Remaining(const Sequence& sequence);
+
+  void PauseThoseWithoutCredit();
+  void PlanRunning(bool decode);
+  void Admit(absl::Time now, std::vector<FailedSequence>* failed);
+  bool MakeRoom(Sequence* sequence);
+  void Start(Sequence* sequence, absl::Time now);
+  bool PlanTokens(Sequence* sequence);
+  Sequence* IdleHolder(const Sequence* besides) const;
+  void TakeBlocks(Sequence* victim);
+
+  const SchedulerOptions options_;
+  KvManager* const kv_;
+  AdapterStore* const adapters_;
+  List running_, waiting_, paused_;
+
+  std::vector<StepEntry>* plan_ = nullptr;  // of the Plan call under way
+  int token_budget_ = 0;
+  int row_budget_ = 0;
+  uint64_t n_preemptions_ = 0;
+  uint64_t prefix_queried_tokens_ = 0;
+  uint64_t prefix_hit_tokens_ = 0;
+};
+
+}  // namespace coterie
+
+#endif  // COTERIE_WORKER_ENGINE_SCHEDULER_H_

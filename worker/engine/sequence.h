@@ -1,0 +1,65 @@
+#ifndef COTERIE_WORKER_ENGINE_SEQUENCE_H_
+#define COTERIE_WORKER_ENGINE_SEQUENCE_H_
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "absl/time/time.h"
+#include "common/prefix_key.h"
+#include "worker/engine/request.h"
+
+namespace coterie {
+
+struct AdapterEntry;
+
+enum class SequenceState : uint8_t {
+  kWaiting,  // for a seat, blocks or its adapters; may still hold blocks after a pause
+  kRunning,  // in steps; adapters pinned, blocks held
+  kPaused,   // without credit; keeps its blocks until somebody needs them
+  kFinished,
+};
+
+// One sequence's whole state. Made (and all its memory reserved) on the submitter's thread, then owned by the
+// engine's thread, freed by the consumer of outputs.
+struct Sequence {
+  GenerateRequest request;  // prompt_ids and resume_ids moved into `tokens`
+  SequenceState state = SequenceState::kWaiting;
+
+  std::vector<int32_t> tokens;  // prompt, resumed and generated; capacity for all that may come
+  int n_prompt = 0;
+  int max_total = 0;  // tokens.size() at which it ends by length
+
+  int n_computed = 0;           // leading tokens whose KV stands in `blocks`
+  std::vector<int32_t> blocks;  // in order of position
+  PrefixHash root;
+  std::vector<PrefixHash> keys;  // of the leading whole blocks of `tokens`, as far as computed
+  int n_cached_blocks = 0;       // leading blocks that stand in the prefix cache
+
+  std::vector<AdapterEntry*>
+      adapters;  // references held while the sequence lives; parallel to request.adapters
+  uint32_t credit = 0;
+  // Order among sequences, smaller first: arrival in microseconds, minus the head start of its priority.
+  // Constant, so everything that waits ages against newcomers and nothing starves.
+  int64_t rank = 0;
+  absl::Time arrival;
+  absl::Time slot_blocked_since = absl::InfiniteFuture();
+  bool started = false;   // its prompt has begun, or it ended before: the first event was or is being sent
+  bool reported = false;  // the first event was sent
+  bool waited_for_adapter = false;
+  uint32_t cached_prompt_tokens = 0;
+  uint32_t queued_ms = 0;
+  int next_prompt_logprob = 0;  // next prompt position to score; n_prompt when done or not asked for
+
+  int n_tokens() const { return static_cast<int>(tokens.size()); }
+  uint32_t answer_position() const { return static_cast<uint32_t>(n_tokens() - n_prompt); }
+  std::span<const int32_t> prompt() const { return std::span(tokens).first(n_prompt); }
+  std::span<const int32_t> answer() const { return std::span(tokens).subspan(n_prompt); }
+  bool before(const Sequence& other) const {
+    return rank != other.rank ? rank < other.rank : request.id < other.request.id;
+  }
+};
+
+}  // namespace coterie
+
+#endif  // COTERIE_WORKER_ENGINE_SEQUENCE_H_

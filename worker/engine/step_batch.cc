@@ -1,0 +1,52 @@
+#include "worker/engine/step_batch.h"
+
+#include <algorithm>
+
+#include "kernels/backend.h"
+
+namespace coterie {
+
+StepBatchBuilder::StepBatchBuilder(int max_tokens, int max_seqs, int max_blocks, int max_logit_rows,
+                                   int n_slots)
+    : index_of_slot_(n_slots, -1) {
+  batch_.token_ids.reserve(max_tokens);
+  batch_.positions.reserve(max_tokens);
+  batch_.cu_seqlens.reserve(max_seqs + 1);
+  batch_.block_offsets.reserve(max_seqs + 1);
+  batch_.block_ids.reserve(max_blocks);
+  batch_.adapter_offsets.reserve(max_seqs + 1);
+  batch_.adapter_slots.reserve(max_seqs * kMaxAdaptersPerSequence);
+  batch_.adapter_weights.reserve(max_seqs * kMaxAdaptersPerSequence);
+  batch_.adapters.reserve(n_slots);
+  batch_.logit_rows.reserve(max_logit_rows);
+}
+
+const Batch& StepBatchBuilder::Build(std::span<const StepEntry> plan) {
+  batch_.Clear();
+  std::fill(index_of_slot_.begin(), index_of_slot_.end(), -1);
+  for (const StepEntry& entry : plan) {
+    const Sequence& s = *entry.sequence;
+    for (int position = s.n_computed; position < s.n_computed + entry.n_tokens; ++position) {
+      if (Scheduler::WantsLogits(s, position)) batch_.logit_rows.push_back(batch_.n_tokens());
+      batch_.token_ids.push_back(s.tokens[position]);
+      batch_.positions.push_back(position);
+    }
+    batch_.cu_seqlens.push_back(batch_.n_tokens());
+    const int n_blocks = (s.n_computed + entry.n_tokens + kKvBlockTokens - 1) / kKvBlockTokens;
+    batch_.block_ids.insert(batch_.block_ids.end(), s.blocks.begin(), s.blocks.begin() + n_blocks);
+    batch_.block_offsets.push_back(static_cast<int32_t>(batch_.block_ids.size()));
+    for (size_t i = 0; i < s.adapters.size(); ++i) {
+      int32_t& index = index_of_slot_[s.adapters[i]->slot];
+      if (index < 0) {
+        index = static_cast<int32_t>(batch_.adapters.size());
+        batch_.adapters.push_back(s.adapters[i]->loaded->packed.get());
+      }
+      batch_.adapter_slots.push_back(index);
+      batch_.adapter_weights.push_back(s.request.adapters[i].weight);
+    }
+    batch_.adapter_offsets.push_back(static_cast<int32_t>(batch_.adapter_slots.size()));
+  }
+  return batch_;
+}
+
+}  // namespace coterie
