@@ -52,6 +52,7 @@ Status ErrnoStatus(int error_number, std::string_view what, const std::filesyste
       return absl::PermissionDeniedError(message);
     case ENOSPC:
     case EDQUOT:
+    case EFBIG:
     case EMFILE:
     case ENFILE:
       return absl::ResourceExhaustedError(message);

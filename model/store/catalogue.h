@@ -1,0 +1,76 @@
+#ifndef COTERIE_MODEL_STORE_CATALOGUE_H_
+#define COTERIE_MODEL_STORE_CATALOGUE_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "common/digest.h"
+#include "common/ids.h"
+#include "common/status.h"
+
+namespace coterie {
+
+// One published state of an expert.
+struct ExpertVersion {
+  Digest adapter;              // objects/<adapter>/
+  Digest revision;             // cards/<revision>/
+  std::string version;         // as its card says
+  uint64_t adapter_bytes = 0;  // of the weights file
+  int64_t published_unix = 0;  // seconds
+  std::optional<Digest> base;  // the base it was made for, where the card says so
+
+  bool operator==(const ExpertVersion&) const = default;
+};
+
+// One name in the catalogue. Everything but the history is of the live version.
+struct CatalogueEntry {
+  std::string name;
+  ExpertVersion live;
+  std::string description;
+  std::vector<std::string> tags;  // claims in the rules matrix
+  std::string licence;
+  std::optional<float> min_score;  // the router's abstain threshold
+  uint32_t n_prototypes = 0;
+  std::vector<ExpertVersion> history;  // newest first, without the live one, bounded
+
+  bool operator==(const CatalogueEntry&) const = default;
+};
+
+// One generation of the expert store: which experts exist. A plain value, immutable once shared.
+struct Catalogue {
+  uint64_t generation = 0;              // 0: nothing was ever published
+  std::vector<CatalogueEntry> entries;  // by name
+
+  const CatalogueEntry* Find(std::string_view name) const;
+  // The entry with this name, or the place where it belongs.
+  std::vector<CatalogueEntry>::iterator LowerBound(std::string_view name);
+
+  struct Resolved {
+    const CatalogueEntry* entry;   // of this catalogue
+    const ExpertVersion* version;  // entry->live or one of entry->history
+  };
+  // For a selector of kind kNamed. NotFound when the name, or a version of it with that digest, is not there;
+  // InvalidArgument when the prefix of the digest fits several.
+  StatusOr<Resolved> Resolve(const ExpertSelector& selector) const;
+};
+
+struct CatalogueLimits {
+  size_t max_experts = 100'000;
+  size_t max_history = 16;
+  size_t max_bytes = size_t{512} << 20;  // of the file
+};
+
+// catalogue.json: {"format": 1, "generation": n, "experts": [...]}. Unknown fields are passed over, so that
+// an older program reads a newer one's file; another format is FailedPrecondition. Everything else that is
+// wrong is InvalidArgument (or ResourceExhausted beyond a limit) naming `name`, the expert and the field.
+StatusOr<Catalogue> ParseCatalogue(std::string_view json, std::string_view name,
+                                   const CatalogueLimits& limits = {});
+std::string SerializeCatalogue(const Catalogue& catalogue);
+
+}  // namespace coterie
+
+#endif  // COTERIE_MODEL_STORE_CATALOGUE_H_

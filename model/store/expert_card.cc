@@ -1,0 +1,205 @@
+#include "model/store/expert_card.h"
+
+#include <algorithm>
+#include <cmath>
+#include <functional>
+
+#include "absl/strings/numbers.h"
+#include "common/ids.h"
+#include "model/store/yaml_tree.h"
+
+namespace coterie {
+namespace {
+
+constexpr size_t kMaxVersionBytes = 32;
+constexpr size_t kMaxShortTextBytes = 256;  // base, embedder, facts
+
+std::string Cut(std::string_view text) {
+  // At most 80 bytes, and never through the middle of a character: messages go on as UTF-8.
+  size_t n = std::min<size_t>(text.size(), 80);
+  while (n < text.size() && n > 0 && (static_cast<uint8_t>(text[n]) & 0xc0) == 0x80) --n;
+  return std::string(text.substr(0, n)) + (n < text.size() ? "..." : "");
+}
+
+class CardReader {
+ public:
+  CardReader(std::string_view name, const CardLimits& limits) : name_(name), limits_(limits) {}
+
+  StatusOr<ExpertCard> Read(const YamlValue& root) {
+    if (root.kind != YamlValue::Kind::kMap) {
+      return absl::InvalidArgumentError(
+          absl::StrCat(name_, ": a card is a map of fields (name: ..., version: ...)"));
+    }
+    for (const auto& [key, value] : root.fields) RETURN_IF_ERROR(ReadField(key, value));
+    for (const char* key : {"name", "version", "description"}) {
+      if (root.Find(key) == nullptr) {
+        return absl::InvalidArgumentError(absl::StrCat(name_, ": field ", key, " is missing"));
+      }
+    }
+    return std::move(card_);
+  }
+
+ private:
+  Status ReadField(const std::string& key, const YamlValue& value) {
+    if (key == "name") {
+      RETURN_IF_ERROR(Text(key, value, kMaxExpertNameBytes, &card_.name));
+      return Annotate(ValidateExpertName(card_.name), Place(key, value));
+    }
+    if (key == "version") return Version(key, value);
+    if (key == "description") return Text(key, value, limits_.max_description_bytes, &card_.description);
+    if (key == "tags" || key == "domains") return Words(key, value, &card_.tags);
+    if (key == "thresholds") return Thresholds(key, value);
+    if (key == "base") return Text(key, value, kMaxShortTextBytes, &card_.base);
+    if (key == "base_digest") return BaseDigest(key, value);
+    if (key == "embedder") return Text(key, value, kMaxShortTextBytes, &card_.embedder);
+    if (key == "licence") return Text(key, value, kMaxShortTextBytes, &card_.licence);
+    if (key == "training_data" || key == "training" || key == "evaluation") {
+      return Facts(key, value);
+    }
+    return absl::InvalidArgumentError(absl::StrCat(
+        name_, " line ", value.line, ": unknown field \"", Cut(key),
+        "\"; known are name, version, description, tags, domains, thresholds, base, base_digest, "
+        "embedder, licence, training_data, training, evaluation"));
+  }
+
+  std::string Place(std::string_view key, const YamlValue& value) const {
+    return absl::StrCat(name_, " line ", value.line, ": field ", ToAbsl(key));
+  }
+
+  Status Refuse(std::string_view key, const YamlValue& value, std::string_view want) const {
+    const std::string shown = value.kind == YamlValue::Kind::kScalar
+                                  ? absl::StrCat("\"", Cut(value.scalar), "\"")
+                              : value.kind == YamlValue::Kind::kList ? "a list"
+                              : value.kind == YamlValue::Kind::kMap  ? "a map"
+                                                                     : "empty";
+    return absl::InvalidArgumentError(
+        absl::StrCat(Place(key, value), " is ", shown, ", want ", ToAbsl(want)));
+  }
+
+  // One line of text without control characters.
+  Status Text(std::string_view key, const YamlValue& value, size_t max_bytes, std::string* text) const {
+    if (value.kind != YamlValue::Kind::kScalar || value.scalar.empty()) return Refuse(key, value, "a text");
+    std::string line = value.scalar;
+    while (!line.empty() && (line.back() == '\n' || line.back() == ' ')) line.pop_back();
+    // A folded text may hold line ends; for everything that shows a card it is one line.
+    std::replace(line.begin(), line.end(), '\n', ' ');
+    const auto control = [](char c) { return static_cast<uint8_t>(c) < 0x20 || c == 0x7f; };
+    if (line.empty()) return Refuse(key, value, "a text");
+    if (std::any_of(line.begin(), line.end(), control)) {
+      return absl::InvalidArgumentError(absl::StrCat(Place(key, value), " holds a control character"));
+    }
+    if (line.size() > max_bytes) {
+      return absl::InvalidArgumentError(
+          absl::StrCat(Place(key, value), " has ", line.size(), " bytes, the limit is ", max_bytes));
+    }
+    *text = std::move(line);
+    return absl::OkStatus();
+  }
+
+  Status Version(std::string_view key, const YamlValue& value) {
+    RETURN_IF_ERROR(Text(key, value, kMaxVersionBytes, &card_.version));
+    const auto alphanumeric = [](char c) {
+      return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
+    };
+    const auto allowed = [&](char c) {
+      return alphanumeric(c) || c == '.' || c == '+' || c == '_' || c == '-';
+    };
+    if (!alphanumeric(card_.version[0]) ||
+        !std::all_of(card_.version.begin(), card_.version.end(), allowed)) {
+      return Refuse(key, value, "letters, digits, '.', '+', '_' and '-', as in 1.2.0");
+    }
+    return absl::OkStatus();
+  }
+
+  // Words are as names of experts are: what a client declares is compared with them byte for byte.
+  Status Words(std::string_view key, const YamlValue& value, std::vector<std::string>* words) const {
+    if (value.kind == YamlValue::Kind::kNull) return absl::OkStatus();
+    if (value.kind != YamlValue::Kind::kList) return Refuse(key, value, "a list of words");
+    for (const YamlValue& item : value.items) {
+      const bool is_word =
+          item.kind == YamlValue::Kind::kScalar &&
+          (item.scalar == "base" || item.scalar == "auto" || ValidateExpertName(item.scalar).ok());
+      if (!is_word)
+        return Refuse(key, item, "words of a-z, 0-9, '.', '_' and '-', at most 64 characters each");
+      if (std::find(words->begin(), words->end(), item.scalar) == words->end()) words->push_back(item.scalar);
+    }
+    if (words->size() > limits_.max_tags) {
+      return absl::InvalidArgumentError(absl::StrCat(Place(key, value), " makes ", words->size(),
+                                                     " words, the limit is ", limits_.max_tags));
+    }
+    return absl::OkStatus();
+  }
+
+  Status Thresholds(std::string_view key, const YamlValue& value) {
+    if (value.kind != YamlValue::Kind::kMap) return Refuse(key, value, "a map as in {min_score: 0.3}");
+    for (const auto& [name, threshold] : value.fields) {
+      if (name != "min_score") {
+        return absl::InvalidArgumentError(absl::StrCat(name_, " line ", threshold.line,
+                                                       ": unknown field \"thresholds.", Cut(name),
+                                                       "\"; known is min_score"));
+      }
+      float score = 0;
+      if (threshold.kind != YamlValue::Kind::kScalar || !absl::SimpleAtof(threshold.scalar, &score) ||
+          !(score >= -1 && score <= 1)) {
+        return Refuse("thresholds.min_score", threshold, "a number from -1 to 1");
+      }
+      card_.min_score = score;
+    }
+    return absl::OkStatus();
+  }
+
+  Status BaseDigest(std::string_view key, const YamlValue& value) {
+    auto digest = Digest::FromHex(value.scalar);
+    if (!digest.ok()) return Refuse(key, value, "64 lower-case hexadecimal digits");
+    card_.base_digest = *digest;
+    return absl::OkStatus();
+  }
+
+  Status Facts(const std::string& path, const YamlValue& value) {
+    switch (value.kind) {
+      case YamlValue::Kind::kNull:
+        return absl::OkStatus();
+      case YamlValue::Kind::kScalar:
+        if (value.scalar.size() > limits_.max_description_bytes) {
+          return absl::InvalidArgumentError(absl::StrCat(Place(Cut(path), value), " has ",
+                                                         value.scalar.size(), " bytes, the limit is ",
+                                                         limits_.max_description_bytes));
+        }
+        if (path.size() > kMaxShortTextBytes) {
+          return absl::InvalidArgumentError(absl::StrCat(name_, " line ", value.line, ": the name of field ",
+                                                         Cut(path), " has ", path.size(),
+                                                         " bytes, the limit is ", kMaxShortTextBytes));
+        }
+        if (card_.facts.size() >= limits_.max_facts) {
+          return absl::InvalidArgumentError(absl::StrCat(name_, " line ", value.line, ": more than ",
+                                                         limits_.max_facts,
+                                                         " values in the fields for people"));
+        }
+        card_.facts.emplace_back(path, value.scalar);
+        return absl::OkStatus();
+      case YamlValue::Kind::kList:
+        for (size_t i = 0; i < value.items.size(); ++i) {
+          RETURN_IF_ERROR(Facts(absl::StrCat(path, "[", i, "]"), value.items[i]));
+        }
+        return absl::OkStatus();
+      case YamlValue::Kind::kMap:
+        for (const auto& [key, field] : value.fields)
+          RETURN_IF_ERROR(Facts(absl::StrCat(path, ".", key), field));
+        return absl::OkStatus();
+    }
+    return absl::OkStatus();
+  }
+
+  const std::string name_;
+  const CardLimits limits_;
+  ExpertCard card_;
+};
+
+}  // namespace
+
+StatusOr<ExpertCard> ParseExpertCard(std::string_view yaml, std::string_view name, const CardLimits& limits) {
+  ASSIGN_OR_RETURN(const YamlValue root, ParseYaml(yaml, name, {.max_bytes = limits.max_bytes}));
+  return CardReader(name, limits).Read(root);
+}
+
+}  // namespace coterie

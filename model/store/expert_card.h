@@ -1,0 +1,59 @@
+#ifndef COTERIE_MODEL_STORE_EXPERT_CARD_H_
+#define COTERIE_MODEL_STORE_EXPERT_CARD_H_
+
+#include <cstddef>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "common/digest.h"
+#include "common/status.h"
+
+namespace coterie {
+
+// Bounds on a card; what is longer is refused by name.
+struct CardLimits {
+  size_t max_bytes = 64 << 10;
+  size_t max_description_bytes = 2048;
+  size_t max_tags = 64;
+  size_t max_facts = 512;
+};
+
+// What an expert says about itself: expert.yaml in its folder (docs/experts.md).
+//
+//   name: postgres            required; [a-z0-9][a-z0-9._-]{0,63}
+//   version: 1.2.0            required; [A-Za-z0-9][A-Za-z0-9.+_-]{0,31}
+//   description: one line     required
+//   tags: [sql, database]     words as names are: a request that declares one is sent here by rule; `domains`
+//   is
+//                             another name for them, and both may be there
+//   thresholds: {min_score: 0.3}  below it the router abstains; a cosine
+//   base: SmolLM2-135M-Instruct   the base it was trained on, for people
+//   base_digest: <64 hex>     that base's digest; checked when it is there
+//   embedder: all-MiniLM-L6-v2    which made the prototypes
+//   licence: PostgreSQL       of the data it was made from
+//   training_data, training, evaluation: for people; any maps, lists and texts
+struct ExpertCard {
+  std::string name;
+  std::string version;
+  std::string description;
+  std::vector<std::string> tags;
+  std::optional<float> min_score;
+  std::string base;
+  std::optional<Digest> base_digest;
+  std::string embedder;
+  std::string licence;
+  // What stands in the fields for people, flattened: "evaluation.before.total" -> "3.3724".
+  std::vector<std::pair<std::string, std::string>> facts;
+};
+
+// InvalidArgument naming `name`, the line, the field, its value and what is expected; unknown fields are
+// refused.
+StatusOr<ExpertCard> ParseExpertCard(std::string_view yaml, std::string_view name,
+                                     const CardLimits& limits = {});
+
+}  // namespace coterie
+
+#endif  // COTERIE_MODEL_STORE_EXPERT_CARD_H_

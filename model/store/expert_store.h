@@ -1,0 +1,184 @@
+#ifndef COTERIE_MODEL_STORE_EXPERT_STORE_H_
+#define COTERIE_MODEL_STORE_EXPERT_STORE_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
+#include "common/digest.h"
+#include "common/ids.h"
+#include "common/mutex.h"
+#include "common/status.h"
+#include "model/store/catalogue.h"
+#include "model/store/expert_card.h"
+#include "model/store/prototypes.h"
+#include "model/store/staging.h"
+
+namespace coterie {
+
+// Says whether the adapter in a folder (adapter_config.json, adapter_model.safetensors) may be served over
+// our base, and gives its digest. What it refuses is not published; its message reaches the publisher.
+using AdapterValidator =
+    std::function<StatusOr<Digest>(const std::filesystem::path& adapter_folder, const ExpertCard& card)>;
+
+struct ExpertStoreOptions {
+  // Needed to publish; a store opened without it only reads.
+  AdapterValidator validate_adapter;
+  // Makes the folders when they are missing. Without it a missing root is NotFound (a volume that was not
+  // mounted should not look like a store without experts).
+  bool create = false;
+  CatalogueLimits catalogue_limits;
+  CardLimits card_limits;
+  PrototypeLimits prototype_limits;
+  StagingFolder::Limits file_limits;
+  // The embedder's dimension: prototypes of another one are refused. 0: any.
+  size_t prototype_dim = 0;
+  // Uploads at the same time in this process; one more is ResourceExhausted.
+  size_t max_uploads = 8;
+  // How long a publisher waits for the others; holders keep the lock for milliseconds.
+  absl::Duration lock_timeout = absl::Seconds(30);
+  std::function<absl::Time()> now = absl::Now;
+};
+
+struct PublishResult {
+  ExpertRef expert;
+  uint64_t generation = 0;
+  bool changed = false;  // false: exactly this was live already
+  std::string words;     // "published postgres 1.2.0 as 0123456789ab (generation 7)"
+};
+
+// The expert store: a directory, the only truth about which experts exist.
+//
+//   catalogue.json         one generation, replaced by an atomic rename
+//   objects/<adapter>/     adapter_config.json, adapter_model.safetensors: immutable
+//   cards/<revision>/      expert.yaml, prototypes.safetensors: immutable
+//   staging/               what is being published
+//   unused/                when garbage collection first saw something unreferenced
+//   lock                   held by whoever writes any of this
+//
+// Any number of processes may publish and read at the same time, also over a network file system that honours
+// flock and atomic rename. A process that dies at any point leaves the previous generation valid; what it
+// left lying about is removed by the next publisher. Objects are put in place before the catalogue that names
+// them. Thread-safe; reading a snapshot takes no file access.
+class ExpertStore {
+ public:
+  // Reads the catalogue. A root without catalogue.json is an empty store, generation 0.
+  static StatusOr<std::unique_ptr<ExpertStore>> Open(const std::filesystem::path& root,
+                                                     ExpertStoreOptions options);
+
+  // The generation last read; never null.
+  std::shared_ptr<const Catalogue> Snapshot() const;
+  // Reads the catalogue again if its file changed (one stat when it did not: made to be polled). True when
+  // another generation was taken. On an error the old snapshot stays.
+  StatusOr<bool> Refresh();
+
+  // The folder of an adapter, for live, historic and removed versions alike, as long as nothing collected it.
+  StatusOr<std::filesystem::path> ObjectPath(const Digest& adapter) const;
+  // expert.yaml as published, and the prototypes.
+  StatusOr<std::string> ReadCard(const Digest& revision) const;
+  StatusOr<Prototypes> ReadPrototypes(const Digest& revision) const;
+
+  // Publishes the expert folder `folder`. Idempotent: what is live already changes nothing and says so.
+  // Errors: what the card, the prototypes or the validator refuse; NotFound for a missing file;
+  // ResourceExhausted naming the path when the disk is full. On every error nothing is published.
+  StatusOr<PublishResult> Publish(const std::filesystem::path& folder);
+  // Many at once, in few generations: each is published or refused on its own. One result per folder, in
+  // order.
+  std::vector<StatusOr<PublishResult>> PublishAll(std::span<const std::filesystem::path> folders);
+
+  // An expert that arrives in pieces. Not thread-safe; must not outlive the store. Dropping it drops what
+  // came.
+  class Upload {
+   public:
+    ~Upload();
+    // Appends to one of the four files of an expert folder.
+    Status Write(std::string_view file, std::string_view chunk) { return staging_->Append(file, chunk); }
+    // As Publish. `expected_name` must be the card's name, unless empty. Once only.
+    StatusOr<PublishResult> Commit(std::string_view expected_name);
+
+   private:
+    friend class ExpertStore;
+    Upload(ExpertStore* store, std::unique_ptr<StagingFolder> staging)
+        : store_(store), staging_(std::move(staging)) {}
+    ExpertStore* const store_;
+    std::unique_ptr<StagingFolder> staging_;
+  };
+  StatusOr<std::unique_ptr<Upload>> BeginUpload();
+
+  // Takes a name out of the catalogue; its objects stay for the answers that still use them. NotFound if it
+  // is not there. Returns the new generation.
+  StatusOr<uint64_t> Remove(std::string_view name);
+  // Makes an earlier version live again, with its card; the version that was live becomes history.
+  StatusOr<PublishResult> RollBack(std::string_view name, std::string_view digest_prefix);
+
+  struct GarbageReport {
+    size_t n_removed = 0;
+    size_t n_waiting = 0;  // unreferenced, but not for long enough
+  };
+  // Removes objects and cards that no entry, live or historic, has named for `grace` (counted from the first
+  // collection that saw them so). Never runs by itself. `grace` must outlast every answer in flight and every
+  // poll.
+  StatusOr<GarbageReport> CollectGarbage(absl::Duration grace);
+
+  const std::filesystem::path& root() const { return root_; }
+
+ private:
+  // An expert in staging that passed every check.
+  struct Checked {
+    std::unique_ptr<StagingFolder> staging;
+    ExpertCard card;
+    Prototypes prototypes;
+    Digest adapter;
+    Digest revision;
+  };
+  struct FileIdentity {
+    uint64_t inode = 0;
+    int64_t mtime_ns = 0;
+    int64_t n_bytes = -1;  // -1: there is no file
+    bool operator==(const FileIdentity&) const = default;
+  };
+
+  ExpertStore(std::filesystem::path root, ExpertStoreOptions options);
+  std::filesystem::path CataloguePath() const { return root_ / "catalogue.json"; }
+
+  Status CheckWritable() const;
+  StatusOr<std::unique_ptr<FileLock>> LockStore() const;
+  StatusOr<std::unique_ptr<StagingFolder>> NewStaging();
+  StatusOr<Checked> Stage(const std::filesystem::path& folder, bool flush);
+  StatusOr<Checked> Check(std::unique_ptr<StagingFolder> staging, bool flush) const;
+  // Under the store's lock: puts the objects in place and enters them into *next.
+  StatusOr<PublishResult> Enter(Checked* checked, Catalogue* next,
+                                std::vector<std::filesystem::path>* placed) const;
+  Status EnterVersion(const ExpertCard& card, const ExpertVersion& version, uint32_t n_prototypes,
+                      Catalogue* next, bool* changed) const;
+  // What is in staging is on the disk by now.
+  std::vector<StatusOr<PublishResult>> Commit(std::vector<StatusOr<Checked>> experts);
+  // Under the store's lock: the next generation becomes the catalogue and the snapshot.
+  Status WriteCatalogue(Catalogue catalogue);
+
+  StatusOr<FileIdentity> Identify() const;
+  // What is on the disk now; the snapshot where that is the same.
+  StatusOr<Catalogue> CurrentCatalogue();
+
+  const std::filesystem::path root_;
+  const ExpertStoreOptions options_;
+  // Held from looking at the file to taking its content, so that a slow reader never puts an old generation
+  // over a new one. Order: the store's lock, refresh_mutex_, mutex_.
+  Mutex refresh_mutex_;
+  FileIdentity identity_ ABSL_GUARDED_BY(refresh_mutex_);  // of what snapshot_ was read from
+  mutable Mutex mutex_;
+  std::shared_ptr<const Catalogue> snapshot_ ABSL_GUARDED_BY(mutex_);
+  size_t n_uploads_ ABSL_GUARDED_BY(mutex_) = 0;
+};
+
+}  // namespace coterie
+
+#endif  // COTERIE_MODEL_STORE_EXPERT_STORE_H_

@@ -1,0 +1,44 @@
+#include "model/store/file_lock.h"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+
+#include "absl/time/clock.h"
+#include "common/file.h"
+
+namespace coterie {
+
+StatusOr<std::unique_ptr<FileLock>> FileLock::Acquire(const std::filesystem::path& path,
+                                                      absl::Duration timeout) {
+  const int fd = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+  if (fd < 0) return ErrnoStatus(errno, "cannot open lock", path);
+  std::unique_ptr<FileLock> lock(new FileLock(fd));  // closes on every way out
+  const absl::Time deadline = absl::Now() + timeout;
+  // A blocking flock could not be bounded; holders keep it for milliseconds.
+  absl::Duration pause = absl::Milliseconds(1);
+  while (::flock(fd, LOCK_EX | LOCK_NB) != 0) {
+    if (errno != EWOULDBLOCK && errno != EINTR) return ErrnoStatus(errno, "cannot lock", path);
+    if (absl::Now() >= deadline) {
+      return absl::UnavailableError(absl::StrCat("lock ", path.string(), " was held by another process for ",
+                                                 absl::FormatDuration(timeout)));
+    }
+    absl::SleepFor(pause);
+    pause = std::min(pause * 2, absl::Milliseconds(20));
+  }
+  return lock;
+}
+
+std::unique_ptr<FileLock> FileLock::TryExisting(const std::filesystem::path& path) {
+  const int fd = ::open(path.c_str(), O_RDWR | O_CLOEXEC);
+  if (fd < 0) return nullptr;
+  std::unique_ptr<FileLock> lock(new FileLock(fd));
+  return ::flock(fd, LOCK_EX | LOCK_NB) == 0 ? std::move(lock) : nullptr;
+}
+
+FileLock::~FileLock() { ::close(fd_); }
+
+}  // namespace coterie

@@ -1,0 +1,37 @@
+#ifndef COTERIE_MODEL_STORE_PROTOTYPES_H_
+#define COTERIE_MODEL_STORE_PROTOTYPES_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "common/status.h"
+
+namespace coterie {
+
+struct PrototypeLimits {
+  size_t max_prototypes = 1024;  // per expert
+  size_t max_dim = 8192;
+  size_t max_bytes = (size_t{1024} * 8192 * 4) + (1 << 20);  // of the file
+};
+
+// What an expert is found by: the file prototypes.safetensors with one tensor `prototypes [n, dim]` F32,
+// every row finite and of unit norm within 1e-3.
+struct Prototypes {
+  size_t n = 0;
+  size_t dim = 0;
+  std::vector<float> values;  // [n, dim]
+  std::string embedder;       // of the file's metadata; may be empty
+};
+
+// InvalidArgument naming `name`, the row or tensor, the value and the limit; ResourceExhausted beyond the
+// limits.
+StatusOr<Prototypes> ParsePrototypes(std::span<const uint8_t> bytes, std::string_view name,
+                                     const PrototypeLimits& limits = {});
+
+}  // namespace coterie
+
+#endif  // COTERIE_MODEL_STORE_PROTOTYPES_H_

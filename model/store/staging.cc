@@ -1,0 +1,147 @@
+#include "model/store/staging.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <system_error>
+
+#include "common/file.h"
+
+namespace coterie {
+namespace fs = std::filesystem;
+namespace {
+
+constexpr std::string_view kFiles[] = {kConfigFile, kWeightsFile, kCardFile, kPrototypesFile};
+
+// `sync` is fsync or syncfs.
+Status SyncWith(int (*sync)(int), const fs::path& folder) {
+  const int fd = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (fd < 0) return ErrnoStatus(errno, "cannot open folder", folder);
+  const int result = sync(fd);
+  const int error = errno;
+  ::close(fd);
+  return result == 0 ? absl::OkStatus() : ErrnoStatus(error, "cannot flush", folder);
+}
+
+}  // namespace
+
+Status SyncFolder(const fs::path& folder) { return SyncWith(::fsync, folder); }
+Status SyncFileSystem(const fs::path& folder) { return SyncWith(::syncfs, folder); }
+
+StatusOr<std::unique_ptr<StagingFolder>> StagingFolder::Create(const fs::path& root, const Limits& limits) {
+  std::string path = (root / "XXXXXX").string();
+  if (::mkdtemp(path.data()) == nullptr)
+    return ErrnoStatus(errno, "cannot create staging folder below", root);
+  auto lock = FileLock::Acquire(fs::path(path) / "lock", absl::ZeroDuration());
+  std::error_code error;
+  if (lock.ok()) fs::create_directory(fs::path(path) / "adapter", error);
+  if (lock.ok() && !error) fs::create_directory(fs::path(path) / "card", error);
+  if (!lock.ok() || error) {
+    std::error_code ignored;
+    fs::remove_all(path, ignored);
+    return lock.ok() ? ErrnoStatus(error.value(), "cannot create folder below", path) : lock.status();
+  }
+  return std::unique_ptr<StagingFolder>(new StagingFolder(path, *std::move(lock), limits));
+}
+
+void StagingFolder::RemoveAbandoned(const fs::path& root) {
+  std::error_code error;
+  for (const auto& folder : fs::directory_iterator(root, error)) {
+    std::error_code ignored;
+    // No lock file: its maker died before it could lock, since makers hold the store's lock meanwhile, as we
+    // do now; or a cleaner died on it.
+    if (!fs::exists(folder.path() / "lock", ignored) ||
+        FileLock::TryExisting(folder.path() / "lock") != nullptr) {
+      fs::remove_all(folder.path(), ignored);
+    }
+  }
+}
+
+StagingFolder::~StagingFolder() {
+  for (const auto& [name, file] : files_) {
+    if (file.fd >= 0) ::close(file.fd);
+  }
+  std::error_code ignored;
+  fs::remove_all(path_, ignored);
+}
+
+fs::path StagingFolder::PathOf(std::string_view file) const {
+  return (file == kConfigFile || file == kWeightsFile ? adapter_folder() : card_folder()) / file;
+}
+
+StatusOr<uint64_t> StagingFolder::LimitOf(std::string_view file) const {
+  if (file == kConfigFile) return limits_.max_config_bytes;
+  if (file == kWeightsFile) return limits_.max_weights_bytes;
+  if (file == kCardFile) return limits_.max_card_bytes;
+  if (file == kPrototypesFile) return limits_.max_prototypes_bytes;
+  return absl::InvalidArgumentError(absl::StrCat(
+      "file \"", ToAbsl(file.substr(0, 80)), "\" is not one of an expert's: ", ToAbsl(kConfigFile), ", ",
+      ToAbsl(kWeightsFile), ", ", ToAbsl(kCardFile), ", ", ToAbsl(kPrototypesFile)));
+}
+
+Status StagingFolder::Append(std::string_view file, std::string_view chunk) {
+  ASSIGN_OR_RETURN(const uint64_t limit, LimitOf(file));
+  OpenFile& open = files_[std::string(file)];
+  if (chunk.size() > limit || open.n_bytes > limit - chunk.size()) {
+    return absl::ResourceExhaustedError(
+        absl::StrCat("file ", ToAbsl(file), " is larger than the limit of ", limit, " bytes"));
+  }
+  const fs::path path = PathOf(file);
+  if (open.fd < 0) {
+    open.fd = ::open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
+    if (open.fd < 0) return ErrnoStatus(errno, "cannot create", path);
+  }
+  while (!chunk.empty()) {
+    const ssize_t n = ::write(open.fd, chunk.data(), chunk.size());
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) return ErrnoStatus(errno, "cannot write", path);
+    open.n_bytes += static_cast<uint64_t>(n);
+    chunk.remove_prefix(static_cast<size_t>(n));
+  }
+  return absl::OkStatus();
+}
+
+Status StagingFolder::CopyIn(std::string_view file, const fs::path& source) {
+  const int fd = ::open(source.c_str(), O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return ErrnoStatus(errno, "cannot open", source);
+  std::string chunk(1 << 20, '\0');
+  Status status = Append(file, "");  // an empty file exists too
+  while (status.ok()) {
+    const ssize_t n = ::read(fd, chunk.data(), chunk.size());
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) status = ErrnoStatus(errno, "cannot read", source);
+    if (n <= 0) break;
+    status = Append(file, std::string_view(chunk).substr(0, static_cast<size_t>(n)));
+  }
+  ::close(fd);
+  return status;
+}
+
+Status StagingFolder::Seal(bool flush) {
+  for (const std::string_view name : kFiles) {
+    const auto it = files_.find(name);
+    if (it == files_.end()) {
+      return absl::FailedPreconditionError(absl::StrCat("file ", ToAbsl(name), " is missing"));
+    }
+    if (it->second.fd < 0) continue;
+    const int synced = flush ? ::fsync(it->second.fd) : 0;
+    const int sync_error = errno;
+    // Network file systems report a full disk only here.
+    const int closed = ::close(it->second.fd);
+    const int close_error = errno;
+    it->second.fd = -1;
+    if (synced != 0) return ErrnoStatus(sync_error, "cannot flush", PathOf(name));
+    if (closed != 0) return ErrnoStatus(close_error, "cannot close", PathOf(name));
+  }
+  if (!flush) return absl::OkStatus();
+  RETURN_IF_ERROR(SyncFolder(adapter_folder()));
+  return SyncFolder(card_folder());
+}
+
+uint64_t StagingFolder::n_bytes(std::string_view file) const {
+  const auto it = files_.find(file);
+  return it == files_.end() ? 0 : it->second.n_bytes;
+}
+
+}  // namespace coterie

@@ -1,0 +1,83 @@
+#ifndef COTERIE_MODEL_STORE_STAGING_H_
+#define COTERIE_MODEL_STORE_STAGING_H_
+
+#include <cstdint>
+#include <filesystem>
+#include <map>
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "common/status.h"
+#include "model/store/file_lock.h"
+
+namespace coterie {
+
+// The files of one expert on their way into the store: staging/<random>/{adapter,card}/. They are written
+// here, checked here, and renamed to their final place whole. Whatever is left is removed on destruction;
+// when the process dies before that, the next publisher does it (RemoveAbandoned), which it may because the
+// kernel has dropped our lock. Not thread-safe.
+class StagingFolder {
+ public:
+  struct Limits {
+    uint64_t max_config_bytes = 1 << 20;
+    uint64_t max_weights_bytes = uint64_t{4} << 30;
+    uint64_t max_card_bytes = 64 << 10;
+    uint64_t max_prototypes_bytes = uint64_t{34} << 20;
+  };
+
+  // Below `root` (a store's staging/). The caller holds the store's lock, so that no cleaner meets the folder
+  // before it is locked.
+  static StatusOr<std::unique_ptr<StagingFolder>> Create(const std::filesystem::path& root,
+                                                         const Limits& limits);
+  // Removes the folders of publishers that are gone. The caller holds the store's lock.
+  static void RemoveAbandoned(const std::filesystem::path& root);
+  ~StagingFolder();
+  StagingFolder(const StagingFolder&) = delete;
+  StagingFolder& operator=(const StagingFolder&) = delete;
+
+  // Appends to one of the four files of an expert. InvalidArgument for another name, ResourceExhausted beyond
+  // the limit of that file or when the disk is full; both name the file.
+  Status Append(std::string_view file, std::string_view chunk);
+  // The whole of `source` as `file`.
+  Status CopyIn(std::string_view file, const std::filesystem::path& source);
+  // Closes all files and, unless the caller will do it for many at once (SyncFileSystem), flushes them to the
+  // disk. FailedPrecondition naming the file when one of the four is missing.
+  Status Seal(bool flush);
+
+  // adapter_config.json and adapter_model.safetensors; expert.yaml and prototypes.safetensors.
+  std::filesystem::path adapter_folder() const { return path_ / "adapter"; }
+  std::filesystem::path card_folder() const { return path_ / "card"; }
+  uint64_t n_bytes(std::string_view file) const;
+
+ private:
+  struct OpenFile {
+    int fd = -1;
+    uint64_t n_bytes = 0;
+  };
+
+  StagingFolder(std::filesystem::path path, std::unique_ptr<FileLock> lock, const Limits& limits)
+      : path_(std::move(path)), lock_(std::move(lock)), limits_(limits) {}
+  std::filesystem::path PathOf(std::string_view file) const;
+  StatusOr<uint64_t> LimitOf(std::string_view file) const;
+
+  const std::filesystem::path path_;
+  std::unique_ptr<FileLock> lock_;
+  const Limits limits_;
+  std::map<std::string, OpenFile, std::less<>> files_;
+};
+
+// The four files of an expert folder.
+inline constexpr std::string_view kConfigFile = "adapter_config.json";
+inline constexpr std::string_view kWeightsFile = "adapter_model.safetensors";
+inline constexpr std::string_view kCardFile = "expert.yaml";
+inline constexpr std::string_view kPrototypesFile = "prototypes.safetensors";
+
+// Flushes a folder's entries to the disk.
+Status SyncFolder(const std::filesystem::path& folder);
+// Flushes everything on the file system that holds `folder`: one wait instead of one per file.
+Status SyncFileSystem(const std::filesystem::path& folder);
+
+}  // namespace coterie
+
+#endif  // COTERIE_MODEL_STORE_STAGING_H_

@@ -1,0 +1,130 @@
+#include "model/store/catalogue.h"
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+
+namespace coterie {
+namespace {
+
+using testing::HasSubstr;
+
+ExpertVersion MakeVersion(std::string text) {
+  return {.adapter = Sha256("adapter " + text),
+          .revision = Sha256("revision " + text),
+          .version = text,
+          .adapter_bytes = 1234,
+          .published_unix = 1'700'000'000};
+}
+
+Catalogue MakeCatalogue() {
+  Catalogue catalogue{.generation = 7};
+  CatalogueEntry law{.name = "law", .live = MakeVersion("1"), .description = "\"quoted\" \xc3\xa9\n"};
+  law.live.base = Sha256("base");
+  CatalogueEntry sql{.name = "sql",
+                     .live = MakeVersion("3"),
+                     .description = "d",
+                     .tags = {"db", "postgres"},
+                     .licence = "MIT",
+                     .min_score = 0.25f,
+                     .n_prototypes = 8,
+                     .history = {MakeVersion("2"), MakeVersion("1")}};
+  catalogue.entries = {law, sql};
+  return catalogue;
+}
+
+StatusOr<Catalogue::Resolved> Resolve(const Catalogue& catalogue, std::string text) {
+  return catalogue.Resolve(ParseExpertSelector(text).value());
+}
+
+TEST(CatalogueTest, SurvivesItsText) {
+  const Catalogue catalogue = MakeCatalogue();
+  const Catalogue again = ParseCatalogue(SerializeCatalogue(catalogue), "c").value();
+  EXPECT_EQ(again.generation, catalogue.generation);
+  EXPECT_EQ(again.entries, catalogue.entries);
+  EXPECT_TRUE(ParseCatalogue(SerializeCatalogue({}), "c").value().entries.empty());
+}
+
+TEST(CatalogueTest, NamesAndVersionsResolve) {
+  const Catalogue catalogue = MakeCatalogue();
+  EXPECT_EQ(Resolve(catalogue, "sql").value().version->version, "3");
+  const std::string old = MakeVersion("2").adapter.ToHex();
+  EXPECT_EQ(Resolve(catalogue, "sql@" + old).value().version->version, "2");
+  EXPECT_EQ(Resolve(catalogue, "sql@" + old.substr(0, 8)).value().version->version, "2");
+  EXPECT_EQ(Resolve(catalogue, "sql@" + MakeVersion("3").adapter.ToHex()).value().version,
+            &catalogue.Find("sql")->live);
+}
+
+TEST(CatalogueTest, WhatIsNotThereIsNotFoundWithWords) {
+  const Catalogue catalogue = MakeCatalogue();
+  EXPECT_EQ(Resolve(catalogue, "medicine").status(),
+            absl::NotFoundError("no expert \"medicine\" in the catalogue (generation 7, 2 experts)"));
+  EXPECT_EQ(Resolve(catalogue, "sql@00000000").status(),
+            absl::NotFoundError(absl::StrCat("expert sql has no version with digest 00000000; live is ",
+                                             MakeVersion("3").adapter.Short(), ", 2 earlier ones are kept")));
+}
+
+TEST(CatalogueTest, APrefixOfTwoDigestsIsRefused) {
+  Catalogue catalogue = MakeCatalogue();
+  auto bytes = catalogue.entries[1].live.adapter.bytes();
+  bytes[31] ^= 1;
+  catalogue.entries[1].history[0].adapter = Digest(bytes);
+  const std::string hex = catalogue.entries[1].live.adapter.ToHex();
+  EXPECT_EQ(Resolve(catalogue, "sql@" + hex.substr(0, 63)).status().code(),
+            absl::StatusCode::kInvalidArgument);
+  EXPECT_TRUE(Resolve(catalogue, "sql@" + hex).ok());
+}
+
+TEST(CatalogueTest, OfTwoRevisionsOfOneAdapterTheNewestIsMeant) {
+  Catalogue catalogue = MakeCatalogue();
+  auto& history = catalogue.entries[1].history;
+  history[1].adapter = history[0].adapter;
+  EXPECT_EQ(Resolve(catalogue, "sql@" + history[0].adapter.ToHex()).value().version, &history[0]);
+}
+
+TEST(CatalogueTest, MalformedFilesSayWhereAndWhat) {
+  const std::string good = SerializeCatalogue(MakeCatalogue());
+  const auto refusal = [](std::string_view text, CatalogueLimits limits = {}) {
+    const Status status = ParseCatalogue(text, "c", limits).status();
+    EXPECT_FALSE(status.ok()) << text;
+    return std::string(ToStd(status.message()));
+  };
+  const auto with = [&](std::string_view from, std::string_view to) {
+    std::string text = good;
+    const size_t at = text.rfind(from);
+    EXPECT_NE(at, std::string::npos) << from;
+    return text.replace(at, from.size(), to);
+  };
+  EXPECT_THAT(refusal(""), HasSubstr("c: "));
+  EXPECT_EQ(refusal("[]"), "c: not an object");
+  EXPECT_EQ(refusal("{}"), "c: field format is missing");
+  EXPECT_EQ(refusal("{\"format\": 2}"), "c: format 2 is not the one this program reads, 1");
+  EXPECT_EQ(refusal("{\"format\": 1, \"generation\": -1}"),
+            "c: field generation is not a number without sign");
+  EXPECT_EQ(refusal("{\"format\": 1, \"generation\": 1, \"experts\": [1]}"),
+            "c: field experts holds something that is no object");
+  EXPECT_EQ(refusal("{\"format\": 1, \"generation\": 1, \"experts\": {}}"), "c: field experts is not a list");
+  EXPECT_EQ(refusal(with("\"n_prototypes\":8", "\"n_prototypes\":-8")),
+            "c: expert sql: field n_prototypes is not a number without sign");
+  EXPECT_EQ(refusal(with("\"min_score\":0.25", "\"min_score\":7")),
+            "c: expert sql: field min_score is not a number from -1 to 1");
+  EXPECT_EQ(refusal(with(MakeVersion("1").adapter.ToHex(), "12")),
+            "c: expert sql history: field adapter is not 64 lower-case hexadecimal digits");
+  EXPECT_THAT(refusal(with("\"name\":\"sql\"", "\"name\":\"SQL\"")),
+              HasSubstr("c: expert 1: expert name \"SQL\""));
+  EXPECT_EQ(refusal(with("\"name\":\"sql\"", "\"name\":\"law\"")),
+            "c: experts law and law are not in the order of their names");
+  EXPECT_EQ(refusal(good, {.max_experts = 1}), "c: more than 1 experts");
+  EXPECT_EQ(refusal(good, {.max_history = 1}), "c: expert sql: field history is not a list of at most 1");
+  EXPECT_THAT(refusal(good, {.max_bytes = 10}), HasSubstr("the limit is 10"));
+  EXPECT_THAT(refusal(std::string(100000, '[')), HasSubstr("c: nested deeper than 8"));
+  for (size_t n = 0; n + 2 < good.size(); ++n) EXPECT_FALSE(ParseCatalogue(good.substr(0, n), "c").ok()) << n;
+}
+
+TEST(CatalogueTest, AnUnknownFieldIsPassedOver) {
+  std::string text = SerializeCatalogue(MakeCatalogue());
+  text.replace(text.find("\"generation\""), 0, "\"later\": {\"experts\": [{\"x\": 1}]}, ");
+  EXPECT_EQ(ParseCatalogue(text, "c").value().entries, MakeCatalogue().entries);
+}
+
+}  // namespace
+}  // namespace coterie

@@ -1,0 +1,149 @@
+#include "model/store/expert_card.h"
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "model/store/yaml_tree.h"
+
+namespace coterie {
+namespace {
+
+using testing::ElementsAre;
+using testing::HasSubstr;
+using testing::Pair;
+
+constexpr char kCard[] = R"(name: postgres
+version: 1.2.0
+description: Answers questions about PostgreSQL, from its manual.
+domains: [sql, database]
+tags:
+- manual
+- sql
+- "15"
+thresholds: {min_score: 0.3}
+base: SmolLM2-135M-Instruct
+base_digest: ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad
+embedder: all-MiniLM-L6-v2
+licence: PostgreSQL
+training_data: {source: postgresql-doc-15, documents: 1100}
+training: {rank: 4, seed: 1}
+evaluation:
+  measure: mean loss
+  before: {total: 3.89}
+  sets: [a, b]
+)";
+
+std::string Refusal(std::string_view yaml, CardLimits limits = {}) {
+  const Status status = ParseExpertCard(yaml, "expert.yaml", limits).status();
+  EXPECT_FALSE(status.ok()) << yaml;
+  return std::string(ToStd(status.message()));
+}
+
+std::string RefusalOfField(std::string_view field) {
+  return Refusal(absl::StrCat("name: a\nversion: 1\ndescription: b\n", ToAbsl(field)));
+}
+
+TEST(ExpertCardTest, EveryFieldIsRead) {
+  const ExpertCard card = ParseExpertCard(kCard, "expert.yaml").value();
+  EXPECT_EQ(card.name, "postgres");
+  EXPECT_EQ(card.version, "1.2.0");
+  EXPECT_EQ(card.description, "Answers questions about PostgreSQL, from its manual.");
+  EXPECT_THAT(card.tags, ElementsAre("sql", "database", "manual", "15"));
+  EXPECT_FLOAT_EQ(card.min_score.value(), 0.3f);
+  EXPECT_EQ(card.base, "SmolLM2-135M-Instruct");
+  EXPECT_EQ(card.base_digest, Sha256("abc"));
+  EXPECT_EQ(card.embedder, "all-MiniLM-L6-v2");
+  EXPECT_EQ(card.licence, "PostgreSQL");
+  EXPECT_THAT(card.facts, ElementsAre(Pair("training_data.source", "postgresql-doc-15"),
+                                      Pair("training_data.documents", "1100"), Pair("training.rank", "4"),
+                                      Pair("training.seed", "1"), Pair("evaluation.measure", "mean loss"),
+                                      Pair("evaluation.before.total", "3.89"),
+                                      Pair("evaluation.sets[0]", "a"), Pair("evaluation.sets[1]", "b")));
+}
+
+TEST(ExpertCardTest, AFoldedDescriptionBecomesOneLine) {
+  const auto card =
+      ParseExpertCard("name: a\nversion: 1\ndescription: >\n  two\n  lines\n\n  three\n", "x").value();
+  EXPECT_EQ(card.description, "two lines three");
+}
+
+TEST(ExpertCardTest, UnknownFieldsAreNamed) {
+  EXPECT_THAT(RefusalOfField("colour: red\n"),
+              HasSubstr("expert.yaml line 4: unknown field \"colour\"; known are"));
+  EXPECT_EQ(RefusalOfField("thresholds: {max_score: 1}\n"),
+            "expert.yaml line 4: unknown field \"thresholds.max_score\"; known is min_score");
+}
+
+TEST(ExpertCardTest, MissingFieldsAreNamed) {
+  EXPECT_EQ(Refusal("name: a\nversion: 1\n"), "expert.yaml: field description is missing");
+  EXPECT_EQ(Refusal("version: 1\ndescription: x\n"), "expert.yaml: field name is missing");
+  EXPECT_EQ(Refusal(""), "expert.yaml: a card is a map of fields (name: ..., version: ...)");
+  EXPECT_EQ(Refusal("- a\n"), "expert.yaml: a card is a map of fields (name: ..., version: ...)");
+}
+
+TEST(ExpertCardTest, ValuesOfTheWrongKindSayWhatIsWanted) {
+  EXPECT_EQ(Refusal("name: [a]\n"), "expert.yaml line 1: field name is a list, want a text");
+  EXPECT_THAT(Refusal("name: Big\n"),
+              HasSubstr("expert.yaml line 1: field name: expert name \"Big\" may hold only"));
+  EXPECT_EQ(Refusal("name: a\nversion: 1 beta\n"),
+            "expert.yaml line 2: field version is \"1 beta\", want letters, digits, '.', '+', '_' and '-', "
+            "as in 1.2.0");
+  EXPECT_EQ(Refusal("name: a\ndescription:\n"),
+            "expert.yaml line 2: field description is empty, want a text");
+  EXPECT_EQ(RefusalOfField("domains: sql\n"),
+            "expert.yaml line 4: field domains is \"sql\", want a list of words");
+  EXPECT_THAT(RefusalOfField("domains: [SQL]\n"), HasSubstr("field domains is \"SQL\", want words of a-z"));
+  EXPECT_EQ(RefusalOfField("thresholds: {min_score: nan}\n"),
+            "expert.yaml line 4: field thresholds.min_score is \"nan\", want a number from -1 to 1");
+  EXPECT_EQ(RefusalOfField("thresholds: {min_score: 2}\n"),
+            "expert.yaml line 4: field thresholds.min_score is \"2\", want a number from -1 to 1");
+  EXPECT_EQ(RefusalOfField("base_digest: abc\n"),
+            "expert.yaml line 4: field base_digest is \"abc\", want 64 lower-case hexadecimal digits");
+}
+
+TEST(ExpertCardTest, ControlCharactersAreRefused) {
+  EXPECT_EQ(RefusalOfField("base: \"a\\tb\"\n"), "expert.yaml line 4: field base holds a control character");
+}
+
+TEST(ExpertCardTest, EveryLengthIsBounded) {
+  EXPECT_EQ(Refusal("name: a\ndescription: " + std::string(3000, 'x')),
+            "expert.yaml line 2: field description has 3000 bytes, the limit is 2048");
+  std::string many = "domains: [";
+  for (int i = 0; i < 65; ++i) absl::StrAppend(&many, "d", i, ",");
+  EXPECT_EQ(RefusalOfField(many + "]\n"),
+            "expert.yaml line 4: field domains makes 65 words, the limit is 64");
+  EXPECT_EQ(Refusal(std::string(70000, ' ')), "expert.yaml has 70000 bytes, the limit is 65536");
+  std::string facts = "training: [";
+  for (int i = 0; i < 513; ++i) facts += "1,";
+  EXPECT_EQ(RefusalOfField(facts + "]\n"),
+            "expert.yaml line 4: more than 512 values in the fields for people");
+}
+
+TEST(YamlTreeTest, WhatCanExplodeIsRefused) {
+  const auto refusal = [](std::string_view yaml) {
+    return std::string(ToStd(ParseYaml(yaml, "y", {.max_depth = 4, .max_values = 20}).status().message()));
+  };
+  EXPECT_EQ(refusal("a: &x 1\nb: *x\n"), "y line 1: an anchor is not allowed");
+  EXPECT_EQ(refusal("a: !!binary abc\n"), "y line 1: tag tag:yaml.org,2002:binary is not allowed");
+  EXPECT_EQ(refusal("a: [[[[1]]]]\n"), "y line 1: nested deeper than 4");
+  EXPECT_EQ(refusal("[1,2,3,4,5,6,7,8,9,1,2,3,4,5,6,7,8,9,1,2]"), "y line 1: more than 20 values");
+  EXPECT_EQ(refusal("a: 1\nb: 2\na: 3\n"), "y line 3: field \"a\" appears twice");
+  EXPECT_EQ(refusal("? [a]\n: b\n"), "y line 1: the name of a field must be a plain text");
+  EXPECT_EQ(refusal("a: 1\n---\nb: 2\n"), "y holds more than one document");
+  EXPECT_EQ(refusal("a: \"\\ud800\"\n").substr(0, 9), "y line 1:");
+  EXPECT_THAT(refusal("a: [1\nb: 2"), HasSubstr("y line"));
+  EXPECT_THAT(refusal(std::string(30000, '[')), HasSubstr("y line 1"));
+}
+
+TEST(YamlTreeTest, ScalarsKeepTheirTextAndNullsAreNull) {
+  const YamlValue root = ParseYaml("a: 'null'\nb: null\nc: ~\nd:\ne: 1.50\n\"f\": {}\n", "y").value();
+  EXPECT_EQ(root.Find("a")->scalar, "null");
+  EXPECT_EQ(root.Find("b")->kind, YamlValue::Kind::kNull);
+  EXPECT_EQ(root.Find("c")->kind, YamlValue::Kind::kNull);
+  EXPECT_EQ(root.Find("d")->kind, YamlValue::Kind::kNull);
+  EXPECT_EQ(root.Find("e")->scalar, "1.50");
+  EXPECT_EQ(root.Find("f")->kind, YamlValue::Kind::kMap);
+  EXPECT_EQ(root.Find("f")->line, 6);
+}
+
+}  // namespace
+}  // namespace coterie
