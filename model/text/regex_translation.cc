@@ -6,6 +6,7 @@
 #include "absl/strings/str_format.h"
 #include "model/text/regex.h"
 #include "model/text/unicode.h"
+#include "model/text/unicode_tables.h"
 
 // Oniguruma (Ruby syntax) to PCRE2. Where both read the same letters differently (\s, ^, $, {n,m}+, (?m),
 // class set operations) the construct is spelled out or refused.
@@ -19,12 +20,35 @@ constexpr std::string_view kSpace =
 constexpr std::string_view kNotSpace =
     "\\x{0}-\\x{8}\\x{E}-\\x{1F}\\x{21}-\\x{84}\\x{86}-\\x{9F}\\x{A1}-\\x{167F}\\x{1681}-\\x{1FFF}"
     "\\x{200B}-\\x{2027}\\x{202A}-\\x{202E}\\x{2030}-\\x{205E}\\x{2060}-\\x{2FFF}\\x{3001}-\\x{10FFFF}";
-constexpr std::string_view kWord = "\\p{L}\\p{M}\\p{Nd}\\p{Pc}";
+// What Oniguruma's \w adds to letters, marks, decimal digits, letter numbers and connectors.
+constexpr std::string_view kMoreWord =
+    "\\x{B2}\\x{B3}\\x{B9}\\x{BC}-\\x{BE}\\x{24B6}-\\x{24E9}\\x{1F130}-\\x{1F149}\\x{1F150}-\\x{1F169}\\x{"
+    "1F170}-"
+    "\\x{1F189}";
 
-constexpr std::array<std::string_view, 37> kCategories = {
-    "L",  "Lu", "Ll", "Lt", "Lm", "Lo", "M",  "Mn", "Mc", "Me", "N",  "Nd", "Nl",
-    "No", "P",  "Pc", "Pd", "Ps", "Pe", "Pi", "Pf", "Po", "S",  "Sm", "Sc", "Sk",
-    "So", "Z",  "Zs", "Zl", "Zp", "C",  "Cc", "Cf", "Cs", "Co", "Cn"};
+constexpr std::array<std::string_view, 33> kCategories = {
+    "L",  "Lu", "Ll", "Lt", "Lm", "Lo", "M",  "Mn", "Mc", "Me", "N", "Nd", "Nl", "No", "P",  "Pc", "Pd",
+    "Ps", "Pe", "Pi", "Pf", "Po", "S",  "Sm", "Sc", "Sk", "So", "Z", "Zs", "Zl", "Zp", "Cc", "Cf"};
+
+// The contents of a class for a general category of one or two letters: PCRE2's, and what newer Unicode
+// added.
+std::string CategoryClass(std::string_view category) {
+  std::string contents = absl::StrCat("\\p{", ToAbsl(category), "}");
+  for (const NewCategory& added : NewCategories()) {
+    if (added.category.substr(0, category.size()) != category) continue;
+    for (const RuneRange& range : added.ranges) {
+      absl::StrAppendFormat(&contents, "\\x{%X}-\\x{%X}", static_cast<uint32_t>(range.first),
+                            static_cast<uint32_t>(range.last));
+    }
+  }
+  return contents;
+}
+
+std::string WordClass() {
+  std::string contents(kMoreWord);
+  for (const std::string_view category : {"L", "M", "Nd", "Nl", "Pc"}) contents += CategoryClass(category);
+  return contents;
+}
 
 class Translator {
  public:
@@ -84,21 +108,22 @@ class Translator {
         Set(kNotSpace, in_class);
         break;
       case 'd':
-        Set("\\p{Nd}", in_class);
+        Set(CategoryClass("Nd"), in_class);
         break;
       case 'D':
-        Set("\\P{Nd}", in_class);
+        if (in_class) return Refuse("\\D in a class");
+        absl::StrAppend(&out_, "[^", CategoryClass("Nd"), "]");
         break;
       case 'w':
-        Set(kWord, in_class);
+        Set(WordClass(), in_class);
         break;
       case 'W':
         if (in_class) return Refuse("\\W in a class");
-        absl::StrAppend(&out_, "[^", ToAbsl(kWord), "]");
+        absl::StrAppend(&out_, "[^", WordClass(), "]");
         break;
       case 'p':
       case 'P':
-        return Property();
+        return Property(in_class);
       case 'x':
       case 'u':
         return CodePoint();
@@ -130,7 +155,7 @@ class Translator {
   }
 
   // \p{L}, \p{^L}, \P{L} for general categories.
-  Status Property() {
+  Status Property(bool in_class) {
     const bool negated_by_letter = Peek(1) == 'P';
     if (Peek(2) != '{') return Refuse("\\p without braces");
     const size_t close = in_.find('}', pos_);
@@ -141,7 +166,14 @@ class Translator {
     if (std::find(kCategories.begin(), kCategories.end(), name) == kCategories.end()) {
       return Refuse(absl::StrCat("the property ", ToAbsl(name)));
     }
-    absl::StrAppend(&out_, negated_by_letter != negated_by_caret ? "\\P{" : "\\p{", ToAbsl(name), "}");
+    const std::string contents = CategoryClass(name);
+    if (negated_by_letter == negated_by_caret) {
+      Set(contents, in_class);
+    } else if (in_class) {
+      return Refuse("a negated property in a class");
+    } else {
+      absl::StrAppend(&out_, "[^", contents, "]");
+    }
     pos_ = close + 1;
     return absl::OkStatus();
   }

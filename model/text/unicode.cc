@@ -2,16 +2,20 @@
 
 #include <utf8proc.h>
 
+#include <algorithm>
 #include <cstdlib>
+#include <span>
+
+#include "model/text/unicode_tables.h"
 
 namespace coterie::text {
 namespace {
 
-utf8proc_category_t Category(char32_t rune) { return utf8proc_category(static_cast<utf8proc_int32_t>(rune)); }
-
-bool IsAsciiPunctuation(char32_t rune) {
-  return (rune >= '!' && rune <= '/') || (rune >= ':' && rune <= '@') || (rune >= '[' && rune <= '`') ||
-         (rune >= '{' && rune <= '~');
+bool IsIn(std::span<const RuneRange> ranges, char32_t rune) {
+  const auto range =
+      std::upper_bound(ranges.begin(), ranges.end(), rune,
+                       [](char32_t r, const RuneRange& candidate) { return r < candidate.first; });
+  return range != ranges.begin() && rune <= std::prev(range)->last;
 }
 
 }  // namespace
@@ -89,65 +93,90 @@ bool IsWhitespace(char32_t rune) {
 
 bool IsNumeric(char32_t rune) {
   if (rune < 0x80) return rune >= '0' && rune <= '9';
-  const utf8proc_category_t category = Category(rune);
-  return category >= UTF8PROC_CATEGORY_ND && category <= UTF8PROC_CATEGORY_NO;
+  return IsIn(NumericRanges(), rune);
 }
 
-bool IsPunctuation(char32_t rune) {
-  if (rune < 0x80) return IsAsciiPunctuation(rune);
-  const utf8proc_category_t category = Category(rune);
-  return category >= UTF8PROC_CATEGORY_PC && category <= UTF8PROC_CATEGORY_PO;
-}
+bool IsPunctuation(char32_t rune) { return IsIn(PunctuationRanges(), rune); }
 
-bool IsNonspacingMark(char32_t rune) { return rune >= 0x300 && Category(rune) == UTF8PROC_CATEGORY_MN; }
+bool IsNonspacingMark(char32_t rune) { return rune >= 0x300 && IsIn(NonspacingMarkRanges(), rune); }
 
-bool IsMark(char32_t rune) {
-  const utf8proc_category_t category = Category(rune);
-  return category >= UTF8PROC_CATEGORY_MN && category <= UTF8PROC_CATEGORY_ME;
-}
+bool IsMark(char32_t rune) { return rune >= 0x300 && IsIn(MarkRanges(), rune); }
 
 bool IsOther(char32_t rune) {
   if (rune < 0x80) return rune < 0x20 || rune == 0x7F;
-  const utf8proc_category_t category = Category(rune);
-  return category == UTF8PROC_CATEGORY_CC || category == UTF8PROC_CATEGORY_CF ||
-         category == UTF8PROC_CATEGORY_CO;
+  return IsIn(OtherRanges(), rune);
 }
 
-bool IsWord(char32_t rune) {
-  const utf8proc_category_t category = Category(rune);
-  return (category >= UTF8PROC_CATEGORY_LU && category <= UTF8PROC_CATEGORY_NL) ||
-         category == UTF8PROC_CATEGORY_PC || rune == 0x200C || rune == 0x200D ||
-         (rune >= 0x24B6 && rune <= 0x24E9);  // circled letters: Alphabetic though symbols
-}
+bool IsWord(char32_t rune) { return IsIn(WordRanges(), rune); }
 
 void AppendLower(char32_t rune, std::string* out) {
   if (rune < 0x80) {
     out->push_back(static_cast<char>(rune >= 'A' && rune <= 'Z' ? rune + 32 : rune));
-  } else if (rune ==
-             0x130) {  // the one character whose full lower case is longer than one (SpecialCasing.txt)
-    out->append("i\xCC\x87");
-  } else {
-    AppendRune(static_cast<char32_t>(utf8proc_tolower(static_cast<utf8proc_int32_t>(rune))), out);
+    return;
   }
+  if (rune == 0x130) {  // the one character whose full lower case is longer than one (SpecialCasing.txt)
+    out->append("i\xCC\x87");
+    return;
+  }
+  for (const CaseRange& range : NewLowercase()) {
+    if (rune < range.first || rune > range.last) continue;
+    AppendRune(static_cast<char32_t>(static_cast<int32_t>(rune) + range.delta), out);
+    return;
+  }
+  AppendRune(static_cast<char32_t>(utf8proc_tolower(static_cast<utf8proc_int32_t>(rune))), out);
 }
 
-StatusOr<std::string> Normalize(std::string_view text, NormalForm form) {
-  bool ascii = true;
-  for (const char c : text) ascii = ascii && static_cast<unsigned char>(c) < 0x80;
-  if (ascii) return std::string(text);
-  int options = UTF8PROC_STABLE;
-  options |= form == NormalForm::kC || form == NormalForm::kKc ? UTF8PROC_COMPOSE : UTF8PROC_DECOMPOSE;
-  if (form == NormalForm::kKc || form == NormalForm::kKd) options |= UTF8PROC_COMPAT;
+namespace {
+
+// Normalises what utf8proc and the reference know alike.
+Status AppendNormalized(std::string_view text, utf8proc_option_t options, std::string* out) {
+  if (text.empty()) return absl::OkStatus();
   utf8proc_uint8_t* mapped = nullptr;
   const utf8proc_ssize_t n_bytes = utf8proc_map(reinterpret_cast<const utf8proc_uint8_t*>(text.data()),
-                                                static_cast<utf8proc_ssize_t>(text.size()), &mapped,
-                                                static_cast<utf8proc_option_t>(options));
+                                                static_cast<utf8proc_ssize_t>(text.size()), &mapped, options);
   if (n_bytes < 0) {
     return absl::ResourceExhaustedError(
         absl::StrCat("cannot normalise ", text.size(), " bytes of text: ", utf8proc_errmsg(n_bytes)));
   }
-  std::string out(reinterpret_cast<const char*>(mapped), static_cast<size_t>(n_bytes));
+  out->append(reinterpret_cast<const char*>(mapped), static_cast<size_t>(n_bytes));
   std::free(mapped);
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+StatusOr<std::string> Normalize(std::string_view text, NormalForm form) {
+  int options = UTF8PROC_STABLE;
+  options |= form == NormalForm::kC || form == NormalForm::kKc ? UTF8PROC_COMPOSE : UTF8PROC_DECOMPOSE;
+  if (form == NormalForm::kKc || form == NormalForm::kKd) options |= UTF8PROC_COMPAT;
+  std::string out;
+  out.reserve(text.size());
+  // A character the reference's tables do not know neither changes nor combines with its neighbours, so the
+  // text falls apart there.
+  size_t begin = 0;
+  bool is_ascii = true;
+  const auto flush = [&](size_t end) -> Status {
+    const std::string_view part = text.substr(begin, end - begin);
+    if (is_ascii) {
+      out += part;
+      return absl::OkStatus();
+    }
+    return AppendNormalized(part, static_cast<utf8proc_option_t>(options), &out);
+  };
+  for (size_t pos = 0; pos < text.size();) {
+    const size_t here = pos;
+    const char32_t rune = NextRune(text, &pos);
+    if (rune < 0x80) continue;
+    if (rune < 0x300 || !IsIn(FixedRanges(), rune)) {
+      is_ascii = false;
+      continue;
+    }
+    RETURN_IF_ERROR(flush(here));
+    out += text.substr(here, pos - here);
+    begin = pos;
+    is_ascii = true;
+  }
+  RETURN_IF_ERROR(flush(text.size()));
   return out;
 }
 
