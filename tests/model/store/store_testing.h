@@ -75,12 +75,12 @@ inline ExpertStoreOptions TestOptions() {
   return options;
 }
 
-class StoreTest : public testing::Test {
+class StoreTest : public ::testing::Test {
  protected:
   void SetUp() override {
-    const auto* info = testing::UnitTest::GetInstance()->current_test_info();
+    const auto* info = ::testing::UnitTest::GetInstance()->current_test_info();
     folder_ =
-        std::filesystem::path(testing::TempDir()) / absl::StrCat("store_", ::getpid(), "_", info->name());
+        std::filesystem::path(::testing::TempDir()) / absl::StrCat("store_", ::getpid(), "_", info->name());
     std::filesystem::remove_all(folder_);
     std::filesystem::create_directories(folder_);
   }
