@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -57,6 +58,12 @@ class DeviceBuffer {
 // as do gate and up; the fused products of those groups are laid side by side in their output rows.
 enum class LoraModule : uint8_t { kQ, kK, kV, kO, kGate, kUp, kDown };
 constexpr int kLoraModuleCount = 7;
+
+// Where a module's product is added: its first column in the rows of a fused output.
+struct LoraTarget {
+  LoraModule module = LoraModule::kQ;
+  int y_column = 0;
+};
 
 // One low-rank pair: y += weight * scale * B (A x).
 struct HostLora {
@@ -123,6 +130,8 @@ class Backend {
   // numerics class.
   virtual std::string numerics_class() const = 0;
   virtual std::string device_name() const = 0;
+  // True where *_dev pointers may be read by the host at any time between ops (the CPU backend).
+  virtual bool memory_is_host() const = 0;
 
   // --- Memory and packing: any thread, before or beside steps; never inside one. ---
   virtual StatusOr<std::unique_ptr<DeviceBuffer>> Allocate(size_t n_floats) = 0;
@@ -132,6 +141,8 @@ class Backend {
   virtual StatusOr<std::unique_ptr<PackedMatrix>> PackMatrix(std::span<const HostMatrix> parts) = 0;
   virtual StatusOr<std::unique_ptr<PackedAdapter>> PackAdapter(std::span<const HostLora> pairs) = 0;
   virtual StatusOr<std::unique_ptr<KvCache>> MakeKvCache(const KvCacheShape& shape) = 0;
+  // Bytes of one block over all layers of `shape` (its n_blocks is not read).
+  virtual size_t KvBlockBytes(const KvCacheShape& shape) const = 0;
   virtual StatusOr<std::unique_ptr<StepContext>> MakeStepContext(const StepLimits& limits) = 0;
   // Waits for everything enqueued and copies to the host.
   virtual Status Download(const float* from_dev, std::span<float> to) = 0;
@@ -151,11 +162,12 @@ class Backend {
   virtual void Linear(const float* x_dev, int rows, const PackedMatrix& w, const DeviceBuffer* bias,
                       bool accumulate, float* y_dev) = 0;
 
-  // For each sequence s and each of its adapters in order: the rows of s in y[:, y_column ...] +=
-  // weight · scale · B (A x), for one module of one layer; rows of sequences without adapters are untouched.
-  // x [n_tokens, n_in], y [n_tokens, y_stride].
-  virtual void Lora(const StepContext& step, int layer, LoraModule module, const float* x_dev, int n_in,
-                    float* y_dev, int y_stride, int y_column) = 0;
+  // For each target module, each sequence s and each of its adapters in order: the rows of s in y[:, y_column
+  // ...] += weight · scale · B (A x), in one layer; rows of sequences without adapters are untouched. All
+  // targets read the same x [n_tokens, n_in] and write y [n_tokens, y_stride]: Q, K and V are one call, as
+  // are gate and up.
+  virtual void Lora(const StepContext& step, int layer, std::span<const LoraTarget> targets,
+                    const float* x_dev, int n_in, float* y_dev, int y_stride) = 0;
 
   // qkv [n_tokens, (n_heads + 2 n_kv_heads) · head_dim], heads of Q, then K, then V. Normalises each head of
   // Q and K (RMS, where the model has such weights [head_dim]), rotates Q and K by their positions
@@ -196,6 +208,8 @@ struct CpuBackendOptions {
   int n_threads = 0;  // 0: every core this process may run on
   // "", or "avx512", "avx2", "portable": force an instruction set (tests; valgrind knows no AVX-512).
   std::string isa;
+  // Type K and V are rounded to: F32, BF16 or F16. Unset: F32 in exact mode, BF16 in fast mode.
+  std::optional<DType> kv_dtype;
 };
 
 // The one factory that knows the build's flags. InvalidArgument for a forced instruction set this machine

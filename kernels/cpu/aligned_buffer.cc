@@ -1,0 +1,50 @@
+#include "kernels/cpu/aligned_buffer.h"
+
+#include <sys/mman.h>
+
+#include <cstdlib>
+#include <cstring>
+
+#include "common/check.h"
+
+namespace coterie::cpu {
+namespace {
+constexpr size_t kHugePage = size_t{2} << 20;
+}  // namespace
+
+AlignedBuffer::AlignedBuffer(size_t n_bytes) {
+  if (n_bytes == 0) return;
+  if (n_bytes < kHugePage) {
+    const size_t rounded = (n_bytes + 63) / 64 * 64;
+    data_ = static_cast<uint8_t*>(std::aligned_alloc(64, rounded));
+    if (data_ != nullptr) std::memset(data_, 0, rounded);
+  } else {
+    mapped_bytes_ = (n_bytes + 4095) / 4096 * 4096;
+    void* p = mmap(nullptr, mapped_bytes_, PROT_READ | PROT_WRITE,
+                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (p == MAP_FAILED) {
+      mapped_bytes_ = 0;
+    } else {
+      data_ = static_cast<uint8_t*>(p);
+      madvise(p, mapped_bytes_, MADV_HUGEPAGE);  // advice: a refusal changes speed only
+    }
+  }
+  if (data_ != nullptr) n_bytes_ = n_bytes;
+}
+
+AlignedBuffer::~AlignedBuffer() {
+  if (data_ == nullptr) return;
+  if (mapped_bytes_ != 0) {
+    munmap(data_, mapped_bytes_);
+  } else {
+    std::free(data_);
+  }
+}
+
+void AlignedBuffer::Reserve(size_t n_bytes) {
+  if (n_bytes <= n_bytes_) return;
+  *this = AlignedBuffer(n_bytes + n_bytes / 2);
+  COTERIE_CHECK(data_ != nullptr) << "out of memory for " << n_bytes << " bytes of scratch";
+}
+
+}  // namespace coterie::cpu

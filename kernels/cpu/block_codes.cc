@@ -1,0 +1,128 @@
+#include "kernels/cpu/block_codes.h"
+
+#include <cstring>
+
+#include "common/check.h"
+#include "kernels/cpu/half.h"
+
+namespace coterie::cpu {
+namespace {
+
+uint16_t Read16(const uint8_t* p) {
+  uint16_t v;
+  std::memcpy(&v, p, 2);
+  return v;
+}
+
+void SetHalfScale(BlockCodes* to, uint16_t d) {
+  to->d_half = d;
+  to->d[0] = to->d[1] = HalfToFloat(d);
+}
+
+// 32 nibbles: the first 16 values low, the last 16 high.
+void ReadNibbles(const uint8_t* p, uint8_t* code) {
+  for (int i = 0; i < 16; ++i) {
+    code[i] = p[i] & 0x0f;
+    code[i + 16] = p[i] >> 4;
+  }
+}
+
+void AddFifthBits(const uint8_t* p, uint8_t* code) {
+  uint32_t bits;
+  std::memcpy(&bits, p, 4);
+  for (int i = 0; i < 32; ++i) code[i] = static_cast<uint8_t>(code[i] | ((bits >> i & 1) << 4));
+}
+
+// The j-th of 8 six-bit (scale, minimum) pairs in the 12 bytes of Q4_K and Q5_K.
+void ReadScaleMin(const uint8_t* p, int j, int* scale, int* min) {
+  if (j < 4) {
+    *scale = p[j] & 63;
+    *min = p[j + 4] & 63;
+  } else {
+    *scale = (p[j + 4] & 15) | (p[j - 4] >> 6) << 4;
+    *min = (p[j + 4] >> 4) | (p[j] >> 6) << 4;
+  }
+}
+
+// Sub-block `sub` of 32 in a super-block of 256: 64-value groups share 32 bytes, low nibbles first.
+void ReadKNibbles(const uint8_t* p, int sub, uint8_t* code) {
+  const uint8_t* q = p + sub / 2 * 32;
+  for (int i = 0; i < 32; ++i) code[i] = sub % 2 == 0 ? q[i] & 0x0f : q[i] >> 4;
+}
+
+void SetKScales(BlockCodes* to, const uint8_t* super, int sub) {
+  int scale, min;
+  ReadScaleMin(super + 4, sub, &scale, &min);
+  to->d[0] = to->d[1] = HalfToFloat(Read16(super)) * static_cast<float>(scale);
+  to->m = -(HalfToFloat(Read16(super + 2)) * static_cast<float>(min));
+}
+
+}  // namespace
+
+BlockCodes ReadBlock(DType dtype, const uint8_t* row, int64_t block) {
+  BlockCodes to = {};
+  const int64_t per_block = BlockElements(dtype) / 32;
+  const uint8_t* p = row + block / per_block * BlockBytes(dtype);
+  const int sub = static_cast<int>(block % per_block);
+  switch (dtype) {
+    case DType::kQ8_0:
+      SetHalfScale(&to, Read16(p));
+      for (int i = 0; i < 32; ++i) to.code[i] = static_cast<uint8_t>(p[2 + i] ^ 0x80);  // + 128
+      return to;
+    case DType::kQ4_0:
+      SetHalfScale(&to, Read16(p));
+      ReadNibbles(p + 2, to.code);
+      return to;
+    case DType::kQ4_1:
+      SetHalfScale(&to, Read16(p));
+      to.m_half = Read16(p + 2);
+      to.m = HalfToFloat(to.m_half);
+      ReadNibbles(p + 4, to.code);
+      return to;
+    case DType::kQ5_0:  // d · (u - 16), stored as a Q8_0 panel: u - 16 + 128
+      SetHalfScale(&to, Read16(p));
+      ReadNibbles(p + 6, to.code);
+      AddFifthBits(p + 2, to.code);
+      for (uint8_t& c : to.code) c = static_cast<uint8_t>(c + 112);
+      return to;
+    case DType::kQ5_1:
+      SetHalfScale(&to, Read16(p));
+      to.m = HalfToFloat(Read16(p + 2));
+      ReadNibbles(p + 8, to.code);
+      AddFifthBits(p + 4, to.code);
+      return to;
+    case DType::kQ4_K:
+      SetKScales(&to, p, sub);
+      ReadKNibbles(p + 16, sub, to.code);
+      return to;
+    case DType::kQ5_K:
+      SetKScales(&to, p, sub);
+      ReadKNibbles(p + 48, sub, to.code);
+      for (int i = 0; i < 32; ++i) {
+        to.code[i] = static_cast<uint8_t>(to.code[i] | ((p[16 + i] >> sub & 1) << 4));
+      }
+      return to;
+    case DType::kQ6_K: {
+      // 256 values: per 128, 64 bytes of low nibbles and 32 bytes of high bit pairs; 16 int8 scales; d last.
+      const int half = sub / 4;
+      const int quarter = sub % 4;
+      const uint8_t* low = p + 64 * half + 32 * (quarter % 2);
+      const uint8_t* high = p + 128 + 32 * half;
+      const int8_t* scales = reinterpret_cast<const int8_t*>(p + 192);
+      const float d = HalfToFloat(Read16(p + 208));
+      for (int i = 0; i < 32; ++i) {
+        const int nibble = quarter < 2 ? low[i] & 0x0f : low[i] >> 4;
+        const int pair = high[i] >> (2 * quarter) & 3;
+        to.code[i] = static_cast<uint8_t>((nibble | pair << 4) - 32 + 128);
+      }
+      to.d[0] = d * static_cast<float>(scales[2 * sub]);
+      to.d[1] = d * static_cast<float>(scales[2 * sub + 1]);
+      return to;
+    }
+    default:
+      COTERIE_CHECK(false) << "not a quantised type: " << DTypeName(dtype);
+  }
+  return to;
+}
+
+}  // namespace coterie::cpu

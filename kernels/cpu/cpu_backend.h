@@ -1,0 +1,119 @@
+#ifndef COTERIE_KERNELS_CPU_CPU_BACKEND_H_
+#define COTERIE_KERNELS_CPU_CPU_BACKEND_H_
+
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "kernels/backend.h"
+#include "kernels/cpu/aligned_buffer.h"
+#include "kernels/cpu/kernel_table.h"
+#include "kernels/cpu/kv_cache.h"
+#include "kernels/cpu/panels.h"
+#include "kernels/cpu/thread_pool.h"
+
+namespace coterie::cpu {
+
+// The rows of one step that get one adapter at one weight, at one place of their sequences' adapter lists.
+struct LoraGroup {
+  const PackedAdapter* adapter = nullptr;
+  float weight = 0;
+  int level = 0;  // place in the list: the products of a row are added in this order
+  std::vector<int32_t> rows;
+};
+
+// What the ops read of the current step, worked out once in BeginStep.
+class CpuStep final : public StepContext {
+ public:
+  explicit CpuStep(const StepLimits& limits);
+  void Begin(const Batch& batch);
+
+  const Batch& batch() const { return *batch_; }
+  int n_tokens() const { return batch_->n_tokens(); }
+  const std::vector<int32_t>& token_blocks() const {
+    return token_blocks_;
+  }  // KV block each token is written to
+  std::span<const LoraGroup> lora_groups() const { return {lora_groups_.data(), n_lora_groups_}; }
+
+ private:
+  void GroupAdapters();
+
+  const Batch* batch_ = nullptr;
+  std::vector<int32_t> token_blocks_;
+  std::vector<LoraGroup> lora_groups_;  // grows to the most ever used; rows keep their capacity
+  size_t n_lora_groups_ = 0;
+};
+
+// The CPU backend: each op cuts its outputs among the pool's threads and calls the kernels of one instruction
+// set. One op at a time (backend.h); packing may run beside it, on the packer's own thread.
+class CpuBackend final : public Backend {
+ public:
+  static StatusOr<std::unique_ptr<Backend>> Create(const CpuBackendOptions& options);
+
+  NumericsMode mode() const override { return mode_; }
+  std::string numerics_class() const override;
+  std::string device_name() const override;
+  bool memory_is_host() const override { return true; }
+
+  StatusOr<std::unique_ptr<DeviceBuffer>> Allocate(size_t n_floats) override;
+  StatusOr<std::unique_ptr<DeviceBuffer>> Upload(std::span<const float> values) override;
+  StatusOr<std::unique_ptr<PackedMatrix>> PackMatrix(std::span<const HostMatrix> parts) override;
+  StatusOr<std::unique_ptr<PackedAdapter>> PackAdapter(std::span<const HostLora> pairs) override;
+  StatusOr<std::unique_ptr<KvCache>> MakeKvCache(const KvCacheShape& shape) override;
+  size_t KvBlockBytes(const KvCacheShape& shape) const override;
+  StatusOr<std::unique_ptr<StepContext>> MakeStepContext(const StepLimits& limits) override;
+  Status Download(const float* from_dev, std::span<float> to) override;
+
+  void BeginStep(StepContext* step, const Batch& batch) override;
+  void Embed(const StepContext& step, const PackedMatrix& table, float* x_dev) override;
+  void RmsNorm(const float* x_dev, const DeviceBuffer& weight, float eps, int rows, int d,
+               float* y_dev) override;
+  void Linear(const float* x_dev, int rows, const PackedMatrix& w, const DeviceBuffer* bias, bool accumulate,
+              float* y_dev) override;
+  void Lora(const StepContext& step, int layer, std::span<const LoraTarget> targets, const float* x_dev,
+            int n_in, float* y_dev, int y_stride) override;
+  void RopeAndKvWrite(const StepContext& step, int layer, int n_heads, const DeviceBuffer* q_norm,
+                      const DeviceBuffer* k_norm, float eps, const RopeTable& rope, float* qkv_dev,
+                      KvCache* kv) override;
+  void PagedAttention(const StepContext& step, int layer, int n_heads, float scale, int window,
+                      const float* qkv_dev, const KvCache& kv, float* out_dev) override;
+  void SwiGlu(const float* gate_up_dev, int rows, int f, float* h_dev) override;
+  void GatherLogitRows(const StepContext& step, const float* x_dev, int d, float* y_dev) override;
+  void LayerNorm(const float* x_dev, const float* residual_dev, const DeviceBuffer& weight,
+                 const DeviceBuffer& bias, float eps, int rows, int d, float* y_dev) override;
+  void Gelu(float* x_dev, int rows, int d) override;
+  void FullAttention(const float* qkv_dev, std::span<const int32_t> cu_seqlens, int n_heads, int head_dim,
+                     float* out_dev) override;
+  void MeanPoolNormalize(const float* x_dev, std::span<const int32_t> cu_seqlens, int d,
+                         float* y_dev) override;
+
+ private:
+  CpuBackend(const CpuBackendOptions& options, const KernelTable* kernels, KvType kv_type, int n_threads);
+
+  // body(begin, end) over rows: on the pool when `floats_per_row` makes it worth a dispatch, else here.
+  template <class Body>
+  void ForRows(int rows, int64_t floats_per_row, Body&& body) {
+    // A dispatch costs 1-2 µs; 16,384 floats of elementwise work about as much.
+    if (static_cast<int64_t>(rows) * floats_per_row < 16384) {
+      if (rows > 0) body(0, rows);
+    } else {
+      pool_.RunRanges(rows, [&](int64_t begin, int64_t end, int) {
+        body(static_cast<int>(begin), static_cast<int>(end));
+      });
+    }
+  }
+  QuantisedRows Quantise(const float* x, int rows, int64_t n_in);
+
+  const NumericsMode mode_;
+  const KvType kv_type_;
+  const KernelTable* const kernels_;
+  ThreadPool pool_;
+  AlignedBuffer quantised_;                // QuantisedRows of the current product
+  AlignedBuffer lora_;                     // A x of the current Lora call
+  std::vector<AlignedBuffer> transposed_;  // per thread: K and V of one head (FullAttention)
+};
+
+}  // namespace coterie::cpu
+
+#endif  // COTERIE_KERNELS_CPU_CPU_BACKEND_H_

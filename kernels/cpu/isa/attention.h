@@ -1,0 +1,290 @@
+#ifndef COTERIE_KERNELS_CPU_ISA_ATTENTION_H_
+#define COTERIE_KERNELS_CPU_ISA_ATTENTION_H_
+
+#include "kernels/cpu/isa/rows.h"
+#include "kernels/cpu/kernel_table.h"
+
+// Attention of a few query vectors over one KV head. Keys come in segments of 64 at absolute positions; each
+// segment gives (max m, sum l, weighted values o) from nothing but its own keys, and segments are folded
+// together from left to right. So a query's result depends on its position and its keys alone: not on how the
+// prompt was cut, nor on which queries share the pass (docs/numerics.md, "Attention").
+namespace coterie::cpu::COTERIE_ISA {
+
+template <KvType kType>
+inline F LoadKv(const uint8_t* p, int64_t index) {
+  if constexpr (kType == KvType::kF32) {
+    return Load(reinterpret_cast<const float*>(p) + index);
+  } else if constexpr (kType == KvType::kBF16) {
+    return LoadBf16(reinterpret_cast<const uint16_t*>(p) + index);
+  } else {
+    return LoadF16(reinterpret_cast<const uint16_t*>(p) + index);
+  }
+}
+
+constexpr int kSegmentBlocks = kAttentionSegment / kKeysPerBlock;
+
+// scores[r][16 · b + lane] = scale · Σ_d q[r][d] · k[b][d][lane], d ascending. Lanes are keys: those not to
+// be attended may hold anything and are masked later.
+template <KvType kType, int R, int B>
+inline void ScoreTile(const AttendArgs& a, int row, const uint8_t* const* k, int block,
+                      float scores[][kAttentionSegment]) {
+  F acc[R][B];
+  for (int r = 0; r < R; ++r) {
+    for (int b = 0; b < B; ++b) acc[r][b] = Zero();
+  }
+  for (int d = 0; d < a.head_dim; ++d) {
+    F key[B];
+    for (int b = 0; b < B; ++b) key[b] = LoadKv<kType>(k[block + b], static_cast<int64_t>(d) * kKeysPerBlock);
+    for (int r = 0; r < R; ++r) {
+      const F q = Set1(a.q[row + r][d]);
+      for (int b = 0; b < B; ++b) acc[r][b] = Fma(q, key[b], acc[r][b]);
+    }
+  }
+  for (int r = 0; r < R; ++r) {
+    for (int b = 0; b < B; ++b) {
+      Store(&scores[row + r][(block + b) * kKeysPerBlock], Mul(acc[r][b], Set1(a.scale)));
+    }
+  }
+}
+
+template <KvType kType, int R, int B>
+inline void ScoreRows(const AttendArgs& a, int row, const uint8_t* const* k, int n_blocks,
+                      float scores[][kAttentionSegment]) {
+  int block = 0;
+  for (; block + B <= n_blocks; block += B) ScoreTile<kType, R, B>(a, row, k, block, scores);
+  for (; block < n_blocks; ++block) ScoreTile<kType, R, 1>(a, row, k, block, scores);
+}
+
+// o[r][c .. c + 16·V) = Σ p[r][key] · v[key], keys lo .. hi-1 of the segment ascending, folded into out:
+// out = first ? o : fma(o, beta, out · alpha).
+struct Fold {
+  float alpha;
+  float beta;
+  bool first;
+};
+template <KvType kType, int R, int V>
+inline void ValueTile(const AttendArgs& a, int row, const uint8_t* const* v, int lo, int hi, int column,
+                      const float scores[][kAttentionSegment], const Fold* fold, float* const* out) {
+  F acc[R][V];
+  for (int r = 0; r < R; ++r) {
+    for (int c = 0; c < V; ++c) acc[r][c] = Zero();
+  }
+  for (int key = lo; key < hi; ++key) {
+    const uint8_t* block = v[key / kKeysPerBlock];
+    const int64_t base = static_cast<int64_t>(key % kKeysPerBlock) * a.v_stride + column;
+    F value[V];
+    for (int c = 0; c < V; ++c) value[c] = LoadKv<kType>(block, base + 16 * c);
+    for (int r = 0; r < R; ++r) {
+      const F p = Set1(scores[row + r][key]);
+      for (int c = 0; c < V; ++c) acc[r][c] = Fma(p, value[c], acc[r][c]);
+    }
+  }
+  for (int r = 0; r < R; ++r) {
+    for (int c = 0; c < V; ++c) {
+      float* o = out[row + r] + column + 16 * c;
+      F result = acc[r][c];
+      if (!fold[row + r].first) {
+        result = Fma(result, Set1(fold[row + r].beta), Mul(Load(o), Set1(fold[row + r].alpha)));
+      }
+      Store(o, result);
+    }
+  }
+}
+
+template <KvType kType, int R>
+inline void ValueRows(const AttendArgs& a, int row, const uint8_t* const* v, int lo, int hi,
+                      const float scores[][kAttentionSegment], const Fold* fold, float* const* out) {
+  int column = 0;
+  for (; column + 64 <= a.v_stride; column += 64) {
+    ValueTile<kType, R, 4>(a, row, v, lo, hi, column, scores, fold, out);
+  }
+  for (; column < a.v_stride; column += 16) {
+    ValueTile<kType, R, 1>(a, row, v, lo, hi, column, scores, fold, out);
+  }
+}
+
+inline int ClampTo(int x, int lo, int hi) { return x < lo ? lo : (x > hi ? hi : x); }
+
+template <KvType kType>
+inline void AttendTyped(const AttendArgs& a) {
+  // scores: 12 rows x 64 keys x 4 B = 3 KiB; outputs: 12 rows x 256 x 4 B = 12 KiB.
+  alignas(64) float scores[kAttentionRows][kAttentionSegment];
+  alignas(64) float output[kAttentionRows][kMaxHeadDim];
+  float* out[kAttentionRows];
+  float m[kAttentionRows];
+  float l[kAttentionRows];
+  bool started[kAttentionRows];
+  int first_key = a.lo[0];
+  int last_key = a.hi[0];
+  for (int r = 0; r < a.n_rows; ++r) {
+    out[r] = output[r];
+    started[r] = false;
+    m[r] = 0;
+    l[r] = 0;
+    if (a.lo[r] < first_key) first_key = a.lo[r];
+    if (a.hi[r] > last_key) last_key = a.hi[r];
+  }
+
+  for (int start = first_key / kAttentionSegment * kAttentionSegment; start < last_key;
+       start += kAttentionSegment) {
+    // Blocks of this segment that hold keys someone attends; block ids beyond them may not exist.
+    const int end = last_key < start + kAttentionSegment ? last_key : start + kAttentionSegment;
+    const int n_blocks = (end - start + kKeysPerBlock - 1) / kKeysPerBlock;
+    const int first_block = first_key > start ? (first_key - start) / kKeysPerBlock : 0;
+    const uint8_t* k[kSegmentBlocks];
+    const uint8_t* v[kSegmentBlocks];
+    for (int b = first_block; b < n_blocks; ++b) {
+      const int position = start / kKeysPerBlock + b;
+      const int64_t id = a.block_ids == nullptr ? position : a.block_ids[position];
+      k[b] = a.k + id * a.block_bytes;
+      v[b] = a.v + id * a.block_bytes;
+    }
+    for (int b = 0; b < first_block; ++b) {  // before the window: scored with the others, then masked
+      k[b] = k[first_block];
+      v[b] = v[first_block];
+    }
+
+    int row = 0;
+    for (; row + 12 <= a.n_rows; row += 12) ScoreRows<kType, 12, 1>(a, row, k, n_blocks, scores);
+    for (; row + 6 <= a.n_rows; row += 6) ScoreRows<kType, 6, 2>(a, row, k, n_blocks, scores);
+    for (; row + 3 <= a.n_rows; row += 3) ScoreRows<kType, 3, 4>(a, row, k, n_blocks, scores);
+    for (; row < a.n_rows; ++row) ScoreRows<kType, 1, 4>(a, row, k, n_blocks, scores);
+
+    Fold fold[kAttentionRows];
+    int lo[kAttentionRows];
+    int hi[kAttentionRows];
+    for (int r = 0; r < a.n_rows; ++r) {
+      lo[r] = ClampTo(a.lo[r] - start, 0, kAttentionSegment);
+      hi[r] = ClampTo(a.hi[r] - start, 0, kAttentionSegment);
+      if (lo[r] >= hi[r]) continue;
+      F largest = Set1(-__builtin_inff());
+      for (int b = lo[r] / kKeysPerBlock; b * kKeysPerBlock < hi[r]; ++b) {
+        float* s = &scores[r][b * kKeysPerBlock];
+        const F masked = SelectLanes(ClampTo(lo[r] - b * 16, 0, 16), ClampTo(hi[r] - b * 16, 0, 16), Load(s),
+                                     Set1(-__builtin_inff()));
+        Store(s, masked);
+        largest = Max(largest, masked);
+      }
+      const float segment_max = ReduceMax(largest);
+      F sum = Zero();
+      for (int b = lo[r] / kKeysPerBlock; b * kKeysPerBlock < hi[r]; ++b) {
+        float* s = &scores[r][b * kKeysPerBlock];
+        const F p = Exp(Sub(Load(s), Set1(segment_max)));  // e^-inf = +0 for masked keys
+        Store(s, p);
+        sum = Add(sum, p);
+      }
+      const float segment_sum = ReduceAdd(sum);
+      if (!started[r]) {
+        fold[r] = {0, 1, true};
+        m[r] = segment_max;
+        l[r] = segment_sum;
+        started[r] = true;
+      } else {
+        const float new_max = m[r] > segment_max ? m[r] : segment_max;
+        alignas(64) float pair[16] = {m[r] - new_max, segment_max - new_max};
+        Store(pair, Exp(Load(pair)));
+        fold[r] = {pair[0], pair[1], false};
+        l[r] = __builtin_fmaf(segment_sum, pair[1], l[r] * pair[0]);
+        m[r] = new_max;
+      }
+    }
+    // Values: rows that see the same keys go together.
+    row = 0;
+    while (row < a.n_rows) {
+      if (lo[row] >= hi[row]) {
+        ++row;
+        continue;
+      }
+      int n = 1;
+      while (n < 4 && row + n < a.n_rows && lo[row + n] == lo[row] && hi[row + n] == hi[row]) ++n;
+      switch (n) {
+        case 4:
+          ValueRows<kType, 4>(a, row, v, lo[row], hi[row], scores, fold, out);
+          break;
+        case 3:
+          ValueRows<kType, 3>(a, row, v, lo[row], hi[row], scores, fold, out);
+          break;
+        case 2:
+          ValueRows<kType, 2>(a, row, v, lo[row], hi[row], scores, fold, out);
+          break;
+        default:
+          ValueRows<kType, 1>(a, row, v, lo[row], hi[row], scores, fold, out);
+      }
+      row += n;
+    }
+  }
+  for (int r = 0; r < a.n_rows; ++r) {
+    const F inverse = Set1(1.0f / l[r]);
+    ForVectors(a.head_dim,
+               [&](int64_t i, int n) { StoreUpTo(a.out[r] + i, Mul(Load(out[r] + i), inverse), n); });
+  }
+}
+
+inline void Attend(const AttendArgs& a) {
+  switch (a.type) {
+    case KvType::kF32:
+      return AttendTyped<KvType::kF32>(a);
+    case KvType::kBF16:
+      return AttendTyped<KvType::kBF16>(a);
+    case KvType::kF16:
+      return AttendTyped<KvType::kF16>(a);
+  }
+}
+
+// ---- RoPE and the KV write of one token. ----
+
+// Pairs (i, i + rotary_dim/2): x1' = x1·cos - x2·sin, x2' = x2·cos + x1·sin; the second product is rounded
+// first.
+inline void Rotate(float* head, const float* cos, const float* sin, int half) {
+  ForVectors(half, [&](int64_t i, int n) {
+    const F x1 = LoadUpTo(head + i, n);
+    const F x2 = LoadUpTo(head + half + i, n);
+    const F c = LoadUpTo(cos + i, n);
+    const F s = LoadUpTo(sin + i, n);
+    const F y1 = Fma(x1, c, Sub(Zero(), Mul(x2, s)));
+    const F y2 = Fma(x2, c, Mul(x1, s));
+    StoreUpTo(head + i, y1, n);
+    StoreUpTo(head + half + i, y2, n);
+  });
+}
+
+inline void RoundTo(KvType type, F x, uint8_t* p) {
+  switch (type) {
+    case KvType::kF32:
+      return Store(reinterpret_cast<float*>(p), x);
+    case KvType::kBF16:
+      return StoreBf16(reinterpret_cast<uint16_t*>(p), x);
+    case KvType::kF16:
+      return StoreF16(reinterpret_cast<uint16_t*>(p), x);
+  }
+}
+
+inline void RopeKv(const RopeKvArgs& a) {
+  const int half = a.rotary_dim / 2;
+  for (int h = 0; h < a.n_heads + a.n_kv_heads; ++h) {
+    float* head = a.qkv + static_cast<int64_t>(h) * a.head_dim;
+    const float* norm = h < a.n_heads ? a.q_norm : a.k_norm;
+    if (norm != nullptr) RmsNormRow(head, norm, a.eps, a.head_dim, head);
+    Rotate(head, a.cos, a.sin, half);
+  }
+  const int bytes = KvTypeBytes(a.type);
+  const float* k = a.qkv + static_cast<int64_t>(a.n_heads) * a.head_dim;
+  const float* v = k + static_cast<int64_t>(a.n_kv_heads) * a.head_dim;
+  alignas(64) uint8_t rounded[64];
+  for (int h = 0; h < a.n_kv_heads; ++h) {
+    uint8_t* k_block = a.k + static_cast<int64_t>(h) * a.head_dim * kKeysPerBlock * bytes;
+    uint8_t* v_block = a.v + static_cast<int64_t>(h) * a.v_stride * kKeysPerBlock * bytes;
+    ForVectors(a.head_dim, [&](int64_t i, int n) {
+      RoundTo(a.type, LoadUpTo(k + h * a.head_dim + i, n), rounded);
+      for (int e = 0; e < n; ++e) {
+        std::memcpy(k_block + ((i + e) * kKeysPerBlock + a.slot) * bytes, rounded + e * bytes, bytes);
+      }
+      RoundTo(a.type, LoadUpTo(v + h * a.head_dim + i, n), rounded);
+      std::memcpy(v_block + (static_cast<int64_t>(a.slot) * a.v_stride + i) * bytes, rounded, 16 * bytes);
+    });
+  }
+}
+
+}  // namespace coterie::cpu::COTERIE_ISA
+
+#endif  // COTERIE_KERNELS_CPU_ISA_ATTENTION_H_

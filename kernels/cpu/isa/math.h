@@ -1,0 +1,49 @@
+#ifndef COTERIE_KERNELS_CPU_ISA_MATH_H_
+#define COTERIE_KERNELS_CPU_ISA_MATH_H_
+
+#include "kernels/cpu/math_constants.h"
+
+// Elementary functions as fixed sequences of operations, the same on every instruction set; never libm.
+// Errors are measured by tests/kernels/math_test.cc. Included once per instruction set, after its simd_*.h.
+namespace coterie::cpu::COTERIE_ISA {
+
+// e^x to 1 ulp for results that are normal numbers; inf above 88.73, 0 below -103.98; NaN stays NaN.
+inline F Exp(F x) {
+  // Max and Min give their second operand for NaN.
+  x = Max(Set1(kExpLowest), Min(Set1(kExpHighest), x));
+  const I n = ToInt(Mul(x, Set1(kLog2E)));
+  const F nf = ToFloat(n);
+  F r = Fma(nf, Set1(-kLn2High), x);
+  r = Fma(nf, Set1(-kLn2Low), r);
+  F p = Set1(kExpPoly[4]);
+  for (int i = 3; i >= 0; --i) p = Fma(p, r, Set1(kExpPoly[i]));
+  p = Fma(Mul(r, r), p, r);
+  p = Add(p, Set1(1.0f));
+  // 2^n in two steps, so that the ends (subnormal results, n = 128) are reached by rounding, not by wrapping.
+  const I half = ShiftRightSigned<1>(n);
+  const F s1 = AsFloat(ShiftLeft<23>(AddI(half, Set1I(127))));
+  const F s2 = AsFloat(ShiftLeft<23>(AddI(SubI(n, half), Set1I(127))));
+  return Mul(Mul(p, s1), s2);
+}
+
+// x / (1 + e^-x)
+inline F Silu(F x) { return Div(x, Add(Set1(1.0f), Exp(Sub(Zero(), x)))); }
+
+// Odd series below 0.92, 1 - e^-p(|x|) above.
+inline F Erf(F x) {
+  const F a = Abs(x);
+  const F z = Mul(x, x);
+  F small = Set1(kErfSmall[6]);
+  for (int i = 5; i >= 0; --i) small = Fma(small, z, Set1(kErfSmall[i]));
+  small = Mul(x, small);
+  const F c = Min(Set1(4.0f), a);
+  F large = Set1(kErfLarge[8]);
+  for (int i = 7; i >= 0; --i) large = Fma(large, c, Set1(kErfLarge[i]));
+  large = Sub(Set1(1.0f), Exp(Sub(Zero(), large)));
+  large = SelectGreater(Zero(), x, Sub(Zero(), large), large);
+  return SelectGreater(a, Set1(kErfSplit), large, small);
+}
+
+}  // namespace coterie::cpu::COTERIE_ISA
+
+#endif  // COTERIE_KERNELS_CPU_ISA_MATH_H_

@@ -1,0 +1,136 @@
+#ifndef COTERIE_KERNELS_CPU_ISA_ROWS_H_
+#define COTERIE_KERNELS_CPU_ISA_ROWS_H_
+
+#include "kernels/cpu/isa/math.h"
+#include "kernels/cpu/kernel_table.h"
+
+// Ops that work row by row: norms, activations, pooling, dot products. A sum along a row runs in 16 strided
+// lanes (lane l adds elements l, l + 16, ... in order), then the tree of ReduceAdd (docs/numerics.md, "Sums
+// along a row").
+namespace coterie::cpu::COTERIE_ISA {
+
+// f(index, count): whole vectors, then what is left.
+template <class Body>
+inline void ForVectors(int64_t n, Body f) {
+  int64_t i = 0;
+  for (; i + 16 <= n; i += 16) f(i, 16);
+  if (i < n) f(i, static_cast<int>(n - i));
+}
+inline F LoadUpTo(const float* p, int n) { return n == 16 ? Load(p) : LoadN(p, n); }
+inline void StoreUpTo(float* p, F a, int n) {
+  if (n == 16) {
+    Store(p, a);
+  } else {
+    StoreN(p, a, n);
+  }
+}
+
+inline float SumOfSquares(const float* x, int64_t n) {
+  F acc = Zero();
+  ForVectors(n, [&](int64_t i, int count) {
+    const F v = LoadUpTo(x + i, count);
+    acc = Fma(v, v, acc);
+  });
+  return ReduceAdd(acc);
+}
+
+inline float InverseRms(const float* x, int d, float eps) {
+  return 1.0f / __builtin_sqrtf(SumOfSquares(x, d) / static_cast<float>(d) + eps);
+}
+
+inline void RmsNormRow(const float* x, const float* weight, float eps, int d, float* y) {
+  const F inverse = Set1(InverseRms(x, d, eps));
+  ForVectors(d, [&](int64_t i, int n) {
+    StoreUpTo(y + i, Mul(Mul(LoadUpTo(x + i, n), inverse), LoadUpTo(weight + i, n)), n);
+  });
+}
+
+inline void RmsNorm(const float* x, const float* weight, float eps, int rows, int d, float* y) {
+  for (int64_t row = 0; row < rows; ++row) RmsNormRow(x + row * d, weight, eps, d, y + row * d);
+}
+
+inline void LayerNorm(const float* x, const float* residual, const float* weight, const float* bias,
+                      float eps, int rows, int d, float* y) {
+  for (int64_t row = 0; row < rows; ++row) {
+    float* out = y + row * d;
+    F acc = Zero();
+    ForVectors(d, [&](int64_t i, int n) {
+      F v = LoadUpTo(x + row * d + i, n);
+      if (residual != nullptr) v = Add(v, LoadUpTo(residual + row * d + i, n));
+      StoreUpTo(out + i, v, n);
+      acc = Add(acc, v);
+    });
+    const float mean = ReduceAdd(acc) / static_cast<float>(d);
+    ForVectors(d, [&](int64_t i, int n) { StoreUpTo(out + i, Sub(LoadUpTo(out + i, n), Set1(mean)), n); });
+    const float variance = SumOfSquares(out, d) / static_cast<float>(d);
+    const F inverse = Set1(1.0f / __builtin_sqrtf(variance + eps));
+    ForVectors(d, [&](int64_t i, int n) {
+      const F v = Mul(LoadUpTo(out + i, n), inverse);
+      StoreUpTo(out + i, Fma(v, LoadUpTo(weight + i, n), LoadUpTo(bias + i, n)), n);
+    });
+  }
+}
+
+inline void SwiGlu(const float* gate_up, int rows, int f, float* h) {
+  for (int64_t row = 0; row < rows; ++row) {
+    const float* gate = gate_up + row * 2 * f;
+    ForVectors(f, [&](int64_t i, int n) {
+      StoreUpTo(h + row * f + i, Mul(Silu(LoadUpTo(gate + i, n)), LoadUpTo(gate + f + i, n)), n);
+    });
+  }
+}
+
+// x/2 · (1 + erf(x/√2))
+inline void Gelu(float* x, int64_t count) {
+  ForVectors(count, [&](int64_t i, int n) {
+    const F v = LoadUpTo(x + i, n);
+    const F e = Erf(Mul(v, Set1(0.707106769f)));
+    StoreUpTo(x + i, Mul(Mul(v, Set1(0.5f)), Add(Set1(1.0f), e)), n);
+  });
+}
+
+// y = mean of the rows, then divided by its length. Column sums run over ascending rows.
+inline void MeanPoolNormalize(const float* x, int rows, int d, float* y) {
+  ForVectors(d, [&](int64_t i, int n) {
+    F acc = Zero();
+    for (int64_t row = 0; row < rows; ++row) acc = Add(acc, LoadUpTo(x + row * d + i, n));
+    StoreUpTo(y + i, Div(acc, Set1(static_cast<float>(rows))), n);
+  });
+  const float length = __builtin_sqrtf(SumOfSquares(y, d));
+  const F divisor = Set1(length > 1e-12f ? length : 1e-12f);
+  ForVectors(d, [&](int64_t i, int n) { StoreUpTo(y + i, Div(LoadUpTo(y + i, n), divisor), n); });
+}
+
+inline void DotRows(const float* query, const float* rows, int64_t n_rows, int64_t dim, float* scores) {
+  for (int64_t row = 0; row < n_rows; ++row) {
+    const float* p = rows + row * dim;
+    F acc = Zero();
+    ForVectors(dim, [&](int64_t i, int n) { acc = Fma(LoadUpTo(query + i, n), LoadUpTo(p + i, n), acc); });
+    scores[row] = ReduceAdd(acc);
+  }
+}
+
+// Exact in int32 for dim <= 130,000. Dot4 wants one side unsigned: u = query + 128, and 128 · Σ row is taken
+// off.
+inline void DotRowsI8(const int8_t* query, const int8_t* rows, int64_t n_rows, int64_t dim, int32_t* scores) {
+  const I flip = Set1I(static_cast<int32_t>(0x80808080u));
+  for (int64_t row = 0; row < n_rows; ++row) {
+    const int8_t* p = rows + row * dim;
+    I acc = ZeroI();
+    I row_sum = ZeroI();
+    int64_t i = 0;
+    for (; i + 64 <= dim; i += 64) {
+      const I r = LoadI(p + i);
+      // q + 128 bytewise: flipping the top bit is adding 128 modulo 256.
+      acc = Dot4(acc, XorI(LoadI(query + i), flip), r);
+      row_sum = Dot4(row_sum, flip, r);
+    }
+    int32_t sum = ReduceAddI(SubI(acc, row_sum));
+    for (; i < dim; ++i) sum += static_cast<int32_t>(query[i]) * p[i];
+    scores[row] = sum;
+  }
+}
+
+}  // namespace coterie::cpu::COTERIE_ISA
+
+#endif  // COTERIE_KERNELS_CPU_ISA_ROWS_H_

@@ -1,0 +1,149 @@
+#ifndef COTERIE_KERNELS_CPU_KERNEL_TABLE_H_
+#define COTERIE_KERNELS_CPU_KERNEL_TABLE_H_
+
+#include <cstdint>
+
+// What one instruction set gives the CPU backend: plain functions over plain memory, each doing a range of
+// the outputs of one op on the calling thread. Every table gives the same bits (docs/numerics.md). The
+// structures here cross from files compiled for a higher instruction set to files that are not, so they hold
+// plain data only.
+namespace coterie::cpu {
+
+constexpr int kPanelOutputs = 16;  // outputs side by side in the lanes of a vector
+constexpr int kPanelBlock = 32;    // K values per quantised block
+
+// How 16 outputs x 32 K stand in memory. Bytes of a block in brackets. Order of the codes: vector j of 64
+// bytes holds in lane n, byte i the code of output n at k = 4j + i; for 4-bit codes that is the low nibble,
+// and the high nibble is k = 16 + 4j + i. Scales stand before codes.
+enum class PanelKind : uint8_t {
+  kQ4_1,  // 4 bit, w = d·u + m; d[16], m[16] binary16 [320]
+  kQ4_0,  // 4 bit, w = d·(u - 8); d[16] binary16 [288]
+  kQ8_0,  // 8 bit, w = d·(u - 128); d[16] binary16 [544]; also Q5_0
+  kQ4F,   // 4 bit, w = d·u + m; d[16], m[16] float32 [384]: Q4_K
+  kQ8F,   // 8 bit, w = d·u + m; d[16], m[16] float32 [640]: Q5_1, Q5_K
+  kQ6_K,  // 8 bit, w = d·(u - 128), one d per 16 K; d0[16], d1[16] float32 [640]
+  kF32,   // one vector of 16 values per k
+  kBF16,
+  kF16,
+};
+constexpr int kPanelKindCount = 9;
+
+constexpr bool IsQuantised(PanelKind kind) { return kind < PanelKind::kF32; }
+
+// Bytes of one panel (16 outputs) over n_in values of K.
+constexpr int64_t PanelBytes(PanelKind kind, int64_t n_in) {
+  constexpr int kBlockBytes[kPanelKindCount] = {320, 288, 544, 384, 640, 640, 0, 0, 0};
+  switch (kind) {
+    case PanelKind::kF32:
+      return n_in * kPanelOutputs * 4;
+    case PanelKind::kBF16:
+    case PanelKind::kF16:
+      return n_in * kPanelOutputs * 2;
+    default:
+      return n_in / kPanelBlock * kBlockBytes[static_cast<int>(kind)];
+  }
+}
+
+// Activations of the fast mode, quantised once per product and shared by every panel. nb = n_in / 32.
+struct QuantisedRows {
+  int8_t* q;          // [rows, n_in]
+  float* scale;       // [rows, nb]
+  float* scaled_sum;  // [rows, nb]  scale · Σ q
+  int32_t* half_sum;  // [rows, nb, 2]  Σ q over the first and the second 16 values
+};
+
+struct LinearArgs {
+  PanelKind kind;
+  const uint8_t* panels;  // [n_panels, PanelBytes(kind, n_in)]
+  int64_t n_out;          // real outputs of this segment; the last panel may be partly padding
+  int64_t n_in;
+  int rows;
+  const float* x;  // [rows, x_stride]: exact mode, and float weights in both modes
+  int64_t x_stride;
+  QuantisedRows q;    // fast mode over quantised weights
+  const float* bias;  // [n_out] or null
+  float* y;           // [rows, y_stride], column 0 is this segment's first output
+  int64_t y_stride;
+  bool accumulate;  // y = fma(alpha, product, y) instead of y = product
+  float alpha;
+  // Where row r stands in x (float weights only) and in y; null: at r. Lets an adapter's rows be spread over
+  // a batch.
+  const int32_t* x_rows;
+  const int32_t* y_rows;
+};
+
+enum class KvType : uint8_t { kF32, kBF16, kF16 };
+constexpr int KvTypeBytes(KvType type) { return type == KvType::kF32 ? 4 : 2; }
+
+constexpr int kAttentionRows = 12;     // query vectors that share one pass over the keys
+constexpr int kAttentionSegment = 64;  // keys per online-softmax step, at absolute positions
+constexpr int kKeysPerBlock = 16;      // == kKvBlockTokens
+constexpr int kMaxHeadDim = 256;
+
+// Up to kAttentionRows query vectors over the keys of one KV head.
+struct AttendArgs {
+  KvType type;
+  const uint8_t* k;  // block b of this head: k + b · block_bytes, [head_dim][16]
+  const uint8_t* v;  // block b of this head: v + b · block_bytes, [16][v_stride]
+  int64_t block_bytes;
+  const int32_t* block_ids;  // by position / 16; null: the identity
+  int head_dim;
+  int v_stride;  // head_dim rounded up to 16
+  float scale;
+  int n_rows;
+  const float* q[kAttentionRows];  // [head_dim]
+  float* out[kAttentionRows];      // [head_dim]
+  int32_t lo[kAttentionRows];      // row r attends keys [lo, hi), hi > lo
+  int32_t hi[kAttentionRows];
+};
+
+struct RopeKvArgs {
+  float* qkv;  // one token's row: heads of Q, K, V
+  int n_heads;
+  int n_kv_heads;
+  int head_dim;
+  int v_stride;
+  const float* q_norm;  // [head_dim] or null
+  const float* k_norm;
+  float eps;
+  const float* cos;  // [rotary_dim / 2] of this position
+  const float* sin;
+  int rotary_dim;
+  KvType type;
+  uint8_t* k;  // this block: [n_kv_heads][head_dim][16]
+  uint8_t* v;  // this block: [n_kv_heads][16][v_stride]
+  int slot;    // position within the block
+};
+
+struct KernelTable {
+  const char* name;
+  // Row by row. `rows` x n_in, x_stride apart.
+  void (*quantise_rows)(const float* x, int64_t x_stride, int64_t n_in, int row_begin, int row_end,
+                        QuantisedRows to);
+  // Panels [begin, end) of the segment for all rows. `quantised_x` picks args.q over args.x.
+  void (*linear)(const LinearArgs& args, bool quantised_x, int64_t panel_begin, int64_t panel_end);
+  void (*rms_norm)(const float* x, const float* weight, float eps, int rows, int d, float* y);
+  void (*layer_norm)(const float* x, const float* residual, const float* weight, const float* bias, float eps,
+                     int rows, int d, float* y);
+  void (*swiglu)(const float* gate_up, int rows, int f, float* h);
+  void (*gelu)(float* x, int64_t n);
+  void (*rope_kv)(const RopeKvArgs& args);
+  void (*attend)(const AttendArgs& args);
+  void (*mean_pool_normalize)(const float* x, int rows, int d, float* y);
+  // scores[i] = query · rows[i] for n rows of dim values.
+  void (*dot_rows)(const float* query, const float* rows, int64_t n, int64_t dim, float* scores);
+  void (*dot_rows_i8)(const int8_t* query, const int8_t* rows, int64_t n, int64_t dim, int32_t* scores);
+  // The elementary functions, for their tests.
+  void (*exp)(const float* x, int64_t n, float* y);
+  void (*erf)(const float* x, int64_t n, float* y);
+  void (*silu)(const float* x, int64_t n, float* y);
+};
+
+// Null where the build lacks the instruction set; whether the machine has it is isa.h's question.
+const KernelTable* Avx512Table();
+const KernelTable* Avx2Table();
+const KernelTable* PortableTable();
+
+}  // namespace coterie::cpu
+
+#endif  // COTERIE_KERNELS_CPU_KERNEL_TABLE_H_

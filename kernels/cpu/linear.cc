@@ -1,0 +1,62 @@
+#include <algorithm>
+
+#include "common/check.h"
+#include "kernels/cpu/cpu_backend.h"
+
+namespace coterie::cpu {
+
+QuantisedRows CpuBackend::Quantise(const float* x, int rows, int64_t n_in) {
+  const int64_t blocks = rows * (n_in / kPanelBlock);
+  // q (1 B per value), then scale, scaled_sum (4 B per block each), half_sum (8 B per block).
+  quantised_.Reserve(static_cast<size_t>(rows * n_in + 16 * blocks));
+  uint8_t* p = quantised_.data();
+  QuantisedRows to;
+  to.q = reinterpret_cast<int8_t*>(p);
+  p += rows * n_in;
+  to.scale = reinterpret_cast<float*>(p);
+  to.scaled_sum = to.scale + blocks;
+  to.half_sum = reinterpret_cast<int32_t*>(to.scaled_sum + blocks);
+  ForRows(rows, 4 * n_in,
+          [&](int begin, int end) { kernels_->quantise_rows(x, n_in, n_in, begin, end, to); });
+  return to;
+}
+
+void CpuBackend::Linear(const float* x_dev, int rows, const PackedMatrix& w, const DeviceBuffer* bias,
+                        bool accumulate, float* y_dev) {
+  if (rows == 0) return;
+  const CpuMatrix& matrix = static_cast<const CpuMatrix&>(w);
+  const bool fast = mode_ == NumericsMode::kFast && matrix.any_quantised();
+  LinearArgs args = {};
+  args.n_in = matrix.n_in();
+  args.rows = rows;
+  args.x = x_dev;
+  args.x_stride = matrix.n_in();
+  if (fast) args.q = Quantise(x_dev, rows, matrix.n_in());
+  args.y_stride = matrix.n_out();
+  args.accumulate = accumulate;
+  args.alpha = 1.0f;
+  if (bias != nullptr) {
+    COTERIE_CHECK_EQ(static_cast<int64_t>(bias->n_floats()), matrix.n_out()) << "bias of a linear layer";
+  }
+
+  // Whole groups of three panels, the width of a tile, so that no tile is cut between threads.
+  const int64_t group = rows > 4 ? 3 : 1;
+  pool_.RunRanges((matrix.n_panels() + group - 1) / group, [&](int64_t begin, int64_t end, int) {
+    int64_t first = 0;  // the segment's first panel among all
+    LinearArgs a = args;
+    for (const PanelSegment& segment : matrix.segments()) {
+      const int64_t from = std::max(begin * group - first, int64_t{0});
+      const int64_t to = std::min(end * group - first, segment.n_panels());
+      first += segment.n_panels();
+      if (from >= to) continue;
+      a.kind = segment.kind;
+      a.panels = segment.panels.data();
+      a.n_out = segment.n_out;
+      a.bias = bias == nullptr ? nullptr : bias->data() + segment.out_begin;
+      a.y = y_dev + segment.out_begin;
+      kernels_->linear(a, fast && IsQuantised(segment.kind), from, to);
+    }
+  });
+}
+
+}  // namespace coterie::cpu

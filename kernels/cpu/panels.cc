@@ -1,0 +1,227 @@
+#include "kernels/cpu/panels.h"
+
+#include <cstring>
+
+#include "kernels/cpu/block_codes.h"
+#include "kernels/cpu/half.h"
+
+namespace coterie::cpu {
+namespace {
+
+// Where the code of lane `lane` at k of a block stands, in bytes after the scales; 4-bit codes share a byte.
+int CodeByte(int lane, int k) { return 64 * (k / 4) + 4 * lane + k % 4; }
+
+bool HasNibbles(PanelKind kind) {
+  return kind == PanelKind::kQ4_1 || kind == PanelKind::kQ4_0 || kind == PanelKind::kQ4F;
+}
+
+int ScaleBytes(PanelKind kind) {
+  switch (kind) {
+    case PanelKind::kQ4_1:
+      return 64;
+    case PanelKind::kQ4_0:
+    case PanelKind::kQ8_0:
+      return 32;
+    default:
+      return 128;
+  }
+}
+
+void WriteBlock(PanelKind kind, const BlockCodes& from, int lane, uint8_t* block) {
+  switch (kind) {
+    case PanelKind::kQ4_1:
+      std::memcpy(block + 32 + 2 * lane, &from.m_half, 2);
+      [[fallthrough]];
+    case PanelKind::kQ4_0:
+    case PanelKind::kQ8_0:
+      std::memcpy(block + 2 * lane, &from.d_half, 2);
+      break;
+    case PanelKind::kQ6_K:
+      std::memcpy(block + 4 * lane, &from.d[0], 4);
+      std::memcpy(block + 64 + 4 * lane, &from.d[1], 4);
+      break;
+    default:
+      std::memcpy(block + 4 * lane, &from.d[0], 4);
+      std::memcpy(block + 64 + 4 * lane, &from.m, 4);
+  }
+  uint8_t* codes = block + ScaleBytes(kind);
+  if (HasNibbles(kind)) {
+    for (int k = 0; k < 16; ++k) {
+      codes[CodeByte(lane, k)] = static_cast<uint8_t>(from.code[k] | from.code[k + 16] << 4);
+    }
+  } else {
+    for (int k = 0; k < 32; ++k) codes[CodeByte(lane, k)] = from.code[k];
+  }
+}
+
+float ReadFloat(DType dtype, const uint8_t* row, int64_t k) {
+  uint16_t half;
+  float full;
+  switch (dtype) {
+    case DType::kF32:
+      std::memcpy(&full, row + 4 * k, 4);
+      return full;
+    case DType::kF16:
+      std::memcpy(&half, row + 2 * k, 2);
+      return HalfToFloat(half);
+    default:
+      std::memcpy(&half, row + 2 * k, 2);
+      return Bf16ToFloat(half);
+  }
+}
+
+void PackRow(const HostMatrix& part, const uint8_t* source, PanelKind kind, int64_t output, uint8_t* panels) {
+  const int lane = static_cast<int>(output % kPanelOutputs);
+  uint8_t* panel = panels + output / kPanelOutputs * PanelBytes(kind, part.n_in);
+  if (IsQuantised(kind)) {
+    const int64_t n_blocks = part.n_in / kPanelBlock;
+    const int64_t block_bytes = PanelBytes(kind, kPanelBlock);
+    for (int64_t b = 0; b < n_blocks; ++b) {
+      WriteBlock(kind, ReadBlock(part.dtype, source, b), lane, panel + b * block_bytes);
+    }
+    return;
+  }
+  const int size = kind == PanelKind::kF32 ? 4 : 2;
+  for (int64_t k = 0; k < part.n_in; ++k) {
+    std::memcpy(panel + (k * kPanelOutputs + lane) * size, source + k * size, static_cast<size_t>(size));
+  }
+}
+
+Status CheckPart(const HostMatrix& part, int64_t n_in, size_t index) {
+  const auto refuse = [&](std::string_view what) {
+    return absl::InvalidArgumentError(absl::StrCat("matrix part ", index, " (", ToAbsl(DTypeName(part.dtype)),
+                                                   " [", part.n_out, ", ", part.n_in, "]): ", ToAbsl(what)));
+  };
+  if (part.data == nullptr || part.n_out <= 0 || part.n_in <= 0) return refuse("empty");
+  if (part.n_in != n_in) return refuse(absl::StrCat("its inputs differ from the first part's ", n_in));
+  if (part.n_in % BlockElements(part.dtype) != 0) return refuse("inputs are not whole blocks of the type");
+  if (!part.row_order.empty()) {
+    if (static_cast<int64_t>(part.row_order.size()) != part.n_out)
+      return refuse("row order of another length");
+    for (int32_t row : part.row_order) {
+      if (row < 0 || row >= part.n_out) return refuse(absl::StrCat("row order names row ", row));
+    }
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+PanelKind PanelKindOf(DType dtype) {
+  switch (dtype) {
+    case DType::kF32:
+      return PanelKind::kF32;
+    case DType::kF16:
+      return PanelKind::kF16;
+    case DType::kBF16:
+      return PanelKind::kBF16;
+    case DType::kQ8_0:
+    case DType::kQ5_0:
+      return PanelKind::kQ8_0;
+    case DType::kQ4_0:
+      return PanelKind::kQ4_0;
+    case DType::kQ4_1:
+      return PanelKind::kQ4_1;
+    case DType::kQ4_K:
+      return PanelKind::kQ4F;
+    case DType::kQ5_1:
+    case DType::kQ5_K:
+      return PanelKind::kQ8F;
+    case DType::kQ6_K:
+      return PanelKind::kQ6_K;
+  }
+  return PanelKind::kF32;
+}
+
+StatusOr<std::unique_ptr<CpuMatrix>> CpuMatrix::Pack(std::span<const HostMatrix> parts) {
+  if (parts.empty()) return absl::InvalidArgumentError("a matrix of no parts");
+  auto matrix = std::unique_ptr<CpuMatrix>(new CpuMatrix);
+  matrix->n_in_ = parts.front().n_in;
+  for (size_t i = 0; i < parts.size(); ++i) RETURN_IF_ERROR(CheckPart(parts[i], matrix->n_in_, i));
+
+  for (size_t first = 0; first < parts.size();) {
+    // Parts of one kind share a segment, so that tiles run across their borders.
+    const PanelKind kind = PanelKindOf(parts[first].dtype);
+    size_t last = first;
+    PanelSegment segment;
+    segment.kind = kind;
+    segment.out_begin = matrix->n_out_;
+    while (last < parts.size() && PanelKindOf(parts[last].dtype) == kind)
+      segment.n_out += parts[last++].n_out;
+    const size_t n_bytes = static_cast<size_t>(segment.n_panels() * PanelBytes(kind, matrix->n_in_));
+    segment.panels = AlignedBuffer(n_bytes);
+    if (segment.panels.data() == nullptr) {
+      return absl::ResourceExhaustedError(
+          absl::StrCat("no memory for ", n_bytes, " bytes of packed weights"));
+    }
+    int64_t output = 0;
+    for (; first < last; ++first) {
+      const HostMatrix& part = parts[first];
+      const int64_t row_bytes = RowBytes(part.dtype, part.n_in);
+      for (int64_t row = 0; row < part.n_out; ++row) {
+        const int64_t source = part.row_order.empty() ? row : part.row_order[row];
+        PackRow(part, part.data + source * row_bytes, kind, output++, segment.panels.data());
+      }
+    }
+    matrix->n_out_ += segment.n_out;
+    matrix->n_panels_ += segment.n_panels();
+    (IsQuantised(kind) ? matrix->any_quantised_ : matrix->any_float_) = true;
+    matrix->segments_.push_back(std::move(segment));
+  }
+  return matrix;
+}
+
+size_t CpuMatrix::bytes() const {
+  size_t total = 0;
+  for (const PanelSegment& segment : segments_) total += segment.panels.n_bytes();
+  return total;
+}
+
+void CpuMatrix::DequantiseRow(int64_t row, float* to) const {
+  const PanelSegment* segment = &segments_.front();
+  while (row >= segment->out_begin + segment->n_out) ++segment;
+  const int64_t output = row - segment->out_begin;
+  const int lane = static_cast<int>(output % kPanelOutputs);
+  const uint8_t* panel = segment->panels.data() + output / kPanelOutputs * PanelBytes(segment->kind, n_in_);
+  if (!IsQuantised(segment->kind)) {
+    const DType dtype = segment->kind == PanelKind::kF32   ? DType::kF32
+                        : segment->kind == PanelKind::kF16 ? DType::kF16
+                                                           : DType::kBF16;
+    for (int64_t k = 0; k < n_in_; ++k) to[k] = ReadFloat(dtype, panel, k * kPanelOutputs + lane);
+    return;
+  }
+  const int64_t block_bytes = PanelBytes(segment->kind, kPanelBlock);
+  for (int64_t b = 0; b < n_in_ / kPanelBlock; ++b, panel += block_bytes, to += kPanelBlock) {
+    const uint8_t* codes = panel + ScaleBytes(segment->kind);
+    float d[2];
+    float m = 0;
+    float offset = 0;
+    switch (segment->kind) {
+      case PanelKind::kQ4_1:
+        m = ReadFloat(DType::kF16, panel + 32, lane);
+        d[0] = d[1] = ReadFloat(DType::kF16, panel, lane);
+        break;
+      case PanelKind::kQ4_0:
+      case PanelKind::kQ8_0:
+        d[0] = d[1] = ReadFloat(DType::kF16, panel, lane);
+        offset = segment->kind == PanelKind::kQ4_0 ? 8 : 128;
+        break;
+      case PanelKind::kQ6_K:
+        d[0] = ReadFloat(DType::kF32, panel, lane);
+        d[1] = ReadFloat(DType::kF32, panel + 64, lane);
+        offset = 128;
+        break;
+      default:
+        d[0] = d[1] = ReadFloat(DType::kF32, panel, lane);
+        m = ReadFloat(DType::kF32, panel + 64, lane);
+    }
+    for (int k = 0; k < 32; ++k) {
+      const int code = !HasNibbles(segment->kind) ? codes[CodeByte(lane, k)]
+                       : k < 16                   ? codes[CodeByte(lane, k)] & 0x0f
+                                                  : codes[CodeByte(lane, k - 16)] >> 4;
+      to[k] = d[k / 16] * (static_cast<float>(code) - offset) + m;  // the product is exact
+    }
+  }
+}
+
+}  // namespace coterie::cpu

@@ -1,0 +1,58 @@
+#ifndef COTERIE_KERNELS_CPU_PANELS_H_
+#define COTERIE_KERNELS_CPU_PANELS_H_
+
+#include <vector>
+
+#include "kernels/backend.h"
+#include "kernels/cpu/aligned_buffer.h"
+#include "kernels/cpu/kernel_table.h"
+
+namespace coterie::cpu {
+
+// Outputs [out_begin, out_begin + n_out) of a packed matrix, all of one panel kind.
+struct PanelSegment {
+  PanelKind kind = PanelKind::kF32;
+  int64_t out_begin = 0;
+  int64_t n_out = 0;
+  AlignedBuffer panels;  // [ceil(n_out / 16), PanelBytes(kind, n_in)]
+
+  int64_t n_panels() const { return (n_out + kPanelOutputs - 1) / kPanelOutputs; }
+};
+
+// A weight matrix in panels (kernel_table.h). Quantised weights stay quantised. Every value dequantises
+// exactly as the file's format says: w = d·u + m with one rounding, which is what the two roundings of the
+// reference give, d·u being exact (at most 11 + 7 + 5 significant bits).
+class CpuMatrix final : public PackedMatrix {
+ public:
+  // Packs the parts one under the other. InvalidArgument naming the part whose shape or row order is wrong;
+  // ResourceExhausted naming the bytes that were not there.
+  static StatusOr<std::unique_ptr<CpuMatrix>> Pack(std::span<const HostMatrix> parts);
+
+  int64_t n_out() const override { return n_out_; }
+  int64_t n_in() const override { return n_in_; }
+  size_t bytes() const override;
+
+  const std::vector<PanelSegment>& segments() const { return segments_; }
+  int64_t n_panels() const { return n_panels_; }
+  bool any_quantised() const { return any_quantised_; }
+  bool any_float() const { return any_float_; }
+
+  // Row `row` [n_in], dequantised.
+  void DequantiseRow(int64_t row, float* to) const;
+
+ private:
+  CpuMatrix() = default;
+  int64_t n_out_ = 0;
+  int64_t n_in_ = 0;
+  int64_t n_panels_ = 0;
+  bool any_quantised_ = false;
+  bool any_float_ = false;
+  std::vector<PanelSegment> segments_;
+};
+
+// The panel kind a file's type is packed into.
+PanelKind PanelKindOf(DType dtype);
+
+}  // namespace coterie::cpu
+
+#endif  // COTERIE_KERNELS_CPU_PANELS_H_

@@ -1,0 +1,91 @@
+#ifndef COTERIE_MODEL_DECODER_DECODER_H_
+#define COTERIE_MODEL_DECODER_DECODER_H_
+
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "common/status.h"
+#include "kernels/backend.h"
+#include "model/decoder/language_model.h"
+#include "model/format/model_files.h"
+
+namespace coterie {
+
+struct DecoderOptions {
+  // Room for keys and values: blocks of kKvBlockTokens tokens, or bytes to be divided into such blocks.
+  // Exactly one of the two is set.
+  int n_kv_blocks = 0;
+  size_t kv_bytes = 0;
+  int max_batch_tokens = 512;  // tokens of one step, prompts and decodes together
+  int max_seqs = 16;           // sequences of one step
+  int max_logit_rows =
+      0;                // rows of logits of one step; 0: max_seqs. Each takes 4 · vocab_size bytes once used
+  int max_context = 0;  // most positions of a sequence; 0: all the model has
+};
+
+// A decoder-only transformer of the Llama family (Llama, Mistral, SmolLM2, Qwen2, Qwen3) over a Backend.
+// Weights are packed once in Create; the files may be closed afterwards. Threads and lifetimes:
+// language_model.h.
+class Decoder final : public LanguageModel {
+ public:
+  // Packs all weights, letting the mapped pages go layer by layer, so that weights are never in memory twice.
+  // InvalidArgument names the option that is out of range; ResourceExhausted when memory is short.
+  static StatusOr<std::unique_ptr<Decoder>> Create(const ModelFiles& files, std::unique_ptr<Backend> backend,
+                                                   const DecoderOptions& options);
+
+  const LanguageModelInfo& info() const override { return info_; }
+  const ModelConfig& config() const { return config_; }
+  Backend& backend() { return *backend_; }
+
+  StatusOr<std::unique_ptr<LoadedAdapter>> LoadAdapter(const std::filesystem::path& folder) override;
+  Status Forward(const Batch& batch, std::span<const float>* logits) override;
+
+ private:
+  struct Layer {
+    std::unique_ptr<DeviceBuffer> attn_norm;  // [d]
+    std::unique_ptr<PackedMatrix> qkv;        // [(n_heads + 2 n_kv_heads) · head_dim, d]
+    std::unique_ptr<DeviceBuffer> qkv_bias;   // null where the model has none
+    std::unique_ptr<DeviceBuffer> q_norm;     // [head_dim] or null
+    std::unique_ptr<DeviceBuffer> k_norm;
+    std::unique_ptr<PackedMatrix> o;         // [d, n_heads · head_dim]
+    std::unique_ptr<DeviceBuffer> o_bias;    // null where the model has none
+    std::unique_ptr<DeviceBuffer> ffn_norm;  // [d]
+    std::unique_ptr<PackedMatrix> gate_up;   // [2 ffn, d]
+    std::unique_ptr<PackedMatrix> down;      // [d, ffn]
+  };
+
+  Decoder(const ModelConfig& config, std::unique_ptr<Backend> backend, const DecoderOptions& options);
+  Status LoadWeights(const ModelFiles& files);
+  StatusOr<Layer> LoadLayer(const ModelFiles& files, int index);
+  Status AllocateBuffers();
+  Status CheckBatch(const Batch& batch) const;
+  void RunLayer(int index, int n_tokens);
+
+  const ModelConfig config_;
+  const std::unique_ptr<Backend> backend_;
+  DecoderOptions options_;
+  LanguageModelInfo info_;
+
+  std::unique_ptr<PackedMatrix> embedding_;  // [vocab, d]; also the head when tied
+  std::unique_ptr<PackedMatrix> head_;       // [vocab, d] or null: tied
+  std::unique_ptr<DeviceBuffer> final_norm_;
+  std::vector<Layer> layers_;
+  RopeTable rope_;
+
+  std::unique_ptr<KvCache> kv_;
+  std::unique_ptr<StepContext> step_;
+  std::unique_ptr<DeviceBuffer> x_;        // [n_tokens, d], the residual stream
+  std::unique_ptr<DeviceBuffer> normed_;   // [n_tokens, d]
+  std::unique_ptr<DeviceBuffer> qkv_;      // [n_tokens, (n_heads + 2 n_kv_heads) · head_dim]
+  std::unique_ptr<DeviceBuffer> attn_;     // [n_tokens, n_heads · head_dim]
+  std::unique_ptr<DeviceBuffer> gate_up_;  // [n_tokens, 2 ffn]
+  std::unique_ptr<DeviceBuffer> hidden_;   // [n_tokens, ffn]
+  std::unique_ptr<DeviceBuffer> last_;     // [n_logit_rows, d]
+  std::unique_ptr<DeviceBuffer> logits_;   // [n_logit_rows, vocab]
+  std::vector<float> host_logits_;         // where device memory is not host memory
+};
+
+}  // namespace coterie
+
+#endif  // COTERIE_MODEL_DECODER_DECODER_H_

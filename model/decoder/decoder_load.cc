@@ -1,0 +1,187 @@
+#include <algorithm>
+#include <cmath>
+
+#include "model/decoder/decoder.h"
+#include "model/format/dequantize.h"
+
+// Making a Decoder: weights from the files' roles into the backend's layout, tables, buffers.
+namespace coterie {
+namespace {
+
+HostMatrix MatrixOf(const Weight& weight) {
+  HostMatrix matrix;
+  matrix.dtype = weight.tensor.dtype;
+  matrix.n_out = weight.tensor.shape[0];
+  matrix.n_in = weight.tensor.shape[1];
+  matrix.data = weight.tensor.bytes.data();
+  matrix.row_order = weight.row_order;
+  return matrix;
+}
+
+// A norm's weight or a bias as float32, in the order of the matrix's rows.
+void AppendVector(const Weight& weight, std::vector<float>* to) {
+  const std::vector<float> values = DequantizeTensor(weight.tensor);
+  for (size_t i = 0; i < values.size(); ++i) {
+    to->push_back(weight.row_order.empty() ? values[i] : values[static_cast<size_t>(weight.row_order[i])]);
+  }
+}
+
+// Angles as transformers computes them: frequency and product rounded to float32, so that positions far out
+// turn by the angles the model was trained with; cosine and sine of that angle in float64, rounded once.
+StatusOr<RopeTable> MakeRopeTable(const ModelConfig& config, int n_positions, Backend& backend) {
+  const std::vector<float> frequencies = RopeInverseFrequencies(config);
+  const double factor = config.rope_scaling.attention_factor;
+  std::vector<float> cosines, sines;
+  cosines.reserve(frequencies.size() * static_cast<size_t>(n_positions));
+  sines.reserve(cosines.capacity());
+  for (int position = 0; position < n_positions; ++position) {
+    for (const float frequency : frequencies) {
+      const float angle = static_cast<float>(position) * frequency;
+      cosines.push_back(static_cast<float>(std::cos(static_cast<double>(angle)) * factor));
+      sines.push_back(static_cast<float>(std::sin(static_cast<double>(angle)) * factor));
+    }
+  }
+  RopeTable table;
+  table.rotary_dim = 2 * static_cast<int>(frequencies.size());
+  ASSIGN_OR_RETURN(table.cos, backend.Upload(cosines));
+  ASSIGN_OR_RETURN(table.sin, backend.Upload(sines));
+  return table;
+}
+
+Status CheckOptions(const DecoderOptions& o) {
+  const auto refuse = [](const char* field, int64_t value, const char* range) {
+    return absl::InvalidArgumentError(absl::StrCat("DecoderOptions.", field, " is ", value, ": ", range));
+  };
+  if ((o.n_kv_blocks > 0) == (o.kv_bytes > 0)) {
+    return refuse("n_kv_blocks", o.n_kv_blocks, "set either it or kv_bytes, not both");
+  }
+  if (o.n_kv_blocks < 0) return refuse("n_kv_blocks", o.n_kv_blocks, "at least 1");
+  if (o.max_batch_tokens < 1 || o.max_batch_tokens > 1 << 20) {
+    return refuse("max_batch_tokens", o.max_batch_tokens, "1 to 1,048,576");
+  }
+  if (o.max_seqs < 1 || o.max_seqs > 1 << 16) return refuse("max_seqs", o.max_seqs, "1 to 65,536");
+  if (o.max_logit_rows < 0 || o.max_logit_rows > 1 << 20) {
+    return refuse("max_logit_rows", o.max_logit_rows, "0 to 1,048,576");
+  }
+  if (o.max_context < 0) return refuse("max_context", o.max_context, "at least 0");
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+StatusOr<std::unique_ptr<Decoder>> Decoder::Create(const ModelFiles& files, std::unique_ptr<Backend> backend,
+                                                   const DecoderOptions& options) {
+  RETURN_IF_ERROR(CheckOptions(options));
+  auto decoder = std::unique_ptr<Decoder>(new Decoder(files.config(), std::move(backend), options));
+  RETURN_IF_ERROR(decoder->LoadWeights(files));
+  RETURN_IF_ERROR(decoder->AllocateBuffers());
+  decoder->info_.eos_token_ids = files.eos_token_ids();
+  decoder->info_.base_digest = files.ComputeDigest();
+  files.DropPages();
+  return decoder;
+}
+
+StatusOr<Decoder::Layer> Decoder::LoadLayer(const ModelFiles& files, int index) {
+  Layer layer;
+  const auto vector = [&](std::initializer_list<WeightRole> roles) {
+    std::vector<float> values;
+    for (WeightRole role : roles) AppendVector(files.Get(role, index), &values);
+    return backend_->Upload(values);
+  };
+  const auto matrix =
+      [&](std::initializer_list<WeightRole> roles) -> StatusOr<std::unique_ptr<PackedMatrix>> {
+    std::vector<HostMatrix> parts;
+    for (WeightRole role : roles) parts.push_back(MatrixOf(files.Get(role, index)));
+    ASSIGN_OR_RETURN(std::unique_ptr<PackedMatrix> packed, backend_->PackMatrix(parts));
+    info_.weight_bytes += packed->bytes();
+    return packed;
+  };
+  ASSIGN_OR_RETURN(layer.attn_norm, vector({WeightRole::kAttnNorm}));
+  ASSIGN_OR_RETURN(layer.qkv, matrix({WeightRole::kQ, WeightRole::kK, WeightRole::kV}));
+  if (config_.qkv_bias) {
+    ASSIGN_OR_RETURN(layer.qkv_bias, vector({WeightRole::kQBias, WeightRole::kKBias, WeightRole::kVBias}));
+  }
+  if (config_.qk_norm) {
+    ASSIGN_OR_RETURN(layer.q_norm, vector({WeightRole::kQNorm}));
+    ASSIGN_OR_RETURN(layer.k_norm, vector({WeightRole::kKNorm}));
+  }
+  ASSIGN_OR_RETURN(layer.o, matrix({WeightRole::kO}));
+  if (config_.o_bias) {
+    ASSIGN_OR_RETURN(layer.o_bias, vector({WeightRole::kOBias}));
+  }
+  ASSIGN_OR_RETURN(layer.ffn_norm, vector({WeightRole::kFfnNorm}));
+  ASSIGN_OR_RETURN(layer.gate_up, matrix({WeightRole::kGate, WeightRole::kUp}));
+  ASSIGN_OR_RETURN(layer.down, matrix({WeightRole::kDown}));
+  return layer;
+}
+
+Status Decoder::LoadWeights(const ModelFiles& files) {
+  const HostMatrix embedding = MatrixOf(files.Get(WeightRole::kTokenEmbedding));
+  ASSIGN_OR_RETURN(embedding_, backend_->PackMatrix({&embedding, 1}));
+  info_.weight_bytes += embedding_->bytes();
+  if (!config_.tied_embeddings) {
+    const HostMatrix head = MatrixOf(files.OutputHead());
+    ASSIGN_OR_RETURN(head_, backend_->PackMatrix({&head, 1}));
+    info_.weight_bytes += head_->bytes();
+  }
+  std::vector<float> norm;
+  AppendVector(files.Get(WeightRole::kFinalNorm), &norm);
+  ASSIGN_OR_RETURN(final_norm_, backend_->Upload(norm));
+  files.DropPages();
+  for (int index = 0; index < config_.n_layers; ++index) {
+    ASSIGN_OR_RETURN(Layer layer, LoadLayer(files, index));
+    layers_.push_back(std::move(layer));
+    files.DropPages();
+  }
+  return absl::OkStatus();
+}
+
+Status Decoder::AllocateBuffers() {
+  if (options_.max_logit_rows == 0) options_.max_logit_rows = options_.max_seqs;
+  info_.vocab_size = config_.vocab_size;
+  info_.context_length = options_.max_context > 0 ? std::min(options_.max_context, config_.context_length)
+                                                  : config_.context_length;
+  info_.numerics_class = backend_->numerics_class();
+  ASSIGN_OR_RETURN(rope_, MakeRopeTable(config_, info_.context_length, *backend_));
+
+  KvCacheShape shape{config_.n_layers, options_.n_kv_blocks, config_.n_kv_heads, config_.head_dim};
+  if (shape.n_blocks == 0) {
+    const size_t block_bytes = backend_->KvBlockBytes(shape);
+    shape.n_blocks = static_cast<int>(std::min<size_t>(options_.kv_bytes / block_bytes, 1 << 30));
+    if (shape.n_blocks == 0) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("DecoderOptions.kv_bytes is ", options_.kv_bytes, ": one block takes ", block_bytes));
+    }
+  }
+  ASSIGN_OR_RETURN(kv_, backend_->MakeKvCache(shape));
+  info_.n_kv_blocks = shape.n_blocks;
+  info_.kv_bytes = kv_->bytes();
+
+  StepLimits limits;
+  limits.max_tokens = options_.max_batch_tokens;
+  limits.max_seqs = options_.max_seqs;
+  limits.max_blocks = shape.n_blocks;
+  limits.max_logit_rows = options_.max_logit_rows;
+  ASSIGN_OR_RETURN(step_, backend_->MakeStepContext(limits));
+
+  const auto allocate = [&](int rows, int columns, std::unique_ptr<DeviceBuffer>* to) -> Status {
+    ASSIGN_OR_RETURN(*to, backend_->Allocate(static_cast<size_t>(rows) * static_cast<size_t>(columns)));
+    return absl::OkStatus();
+  };
+  const int tokens = options_.max_batch_tokens;
+  const int rows = options_.max_logit_rows;
+  RETURN_IF_ERROR(allocate(tokens, config_.hidden_size, &x_));
+  RETURN_IF_ERROR(allocate(tokens, config_.hidden_size, &normed_));
+  RETURN_IF_ERROR(allocate(tokens, config_.q_size() + 2 * config_.kv_size(), &qkv_));
+  RETURN_IF_ERROR(allocate(tokens, config_.q_size(), &attn_));
+  RETURN_IF_ERROR(allocate(tokens, 2 * config_.ffn_size, &gate_up_));
+  RETURN_IF_ERROR(allocate(tokens, config_.ffn_size, &hidden_));
+  RETURN_IF_ERROR(allocate(rows, config_.hidden_size, &last_));
+  RETURN_IF_ERROR(allocate(rows, config_.vocab_size, &logits_));
+  if (!backend_->memory_is_host()) {
+    host_logits_.resize(static_cast<size_t>(rows) * static_cast<size_t>(config_.vocab_size));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace coterie
