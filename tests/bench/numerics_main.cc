@@ -1,0 +1,179 @@
+// What the fast mode loses: KL divergence and agreement of its next-token distributions with the exact mode's, on
+// every position of a text, for each candidate way of computing. Prints one line of JSON per candidate.
+//
+//   bench_numerics MODEL.gguf TEXT... [--windows=N] [--window=TOKENS]
+//
+// Texts are tokenised with the model's own tokenizer and cut into windows; each window is one sequence.
+#include <chrono>
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <string>
+
+#include "common/file.h"
+#include "model/decoder/decoder.h"
+#include "model/text/gguf_tokenizer.h"
+#include "tests/bench/sequences.h"
+
+namespace coterie {
+namespace {
+
+struct Candidate {
+  const char* name;
+  CpuBackendOptions options;
+};
+
+StatusOr<std::vector<float>> Logits(Decoder* decoder, const std::vector<int32_t>& tokens) {
+  testing::TestSequence sequence;
+  sequence.tokens = tokens;
+  sequence.UseBlocks(0, static_cast<int>(tokens.size()));
+  Batch batch;
+  batch.Clear();
+  testing::AddToBatch(&sequence, static_cast<int>(tokens.size()), testing::LogitRows::kAll, &batch);
+  std::span<const float> logits;
+  RETURN_IF_ERROR(decoder->Forward(batch, &logits));
+  return std::vector<float>(logits.begin(), logits.end());
+}
+
+// log of the sum of exponentials, in float64.
+double LogSum(std::span<const float> row) {
+  double largest = row[0];
+  for (float v : row) largest = std::max<double>(largest, v);
+  double sum = 0;
+  for (float v : row) sum += std::exp(static_cast<double>(v) - largest);
+  return largest + std::log(sum);
+}
+
+struct Divergence {
+  double kl_sum = 0, kl_max = 0;
+  double loss_reference = 0, loss = 0;  // nats, of the text's own next tokens
+  int64_t same_top = 0, n = 0, n_loss = 0;
+
+  void Add(std::span<const float> reference, std::span<const float> other, int32_t next) {
+    const double p_log = LogSum(reference);
+    const double q_log = LogSum(other);
+    double kl = 0;
+    size_t p_top = 0, q_top = 0;
+    for (size_t i = 0; i < reference.size(); ++i) {
+      const double p = reference[i] - p_log;
+      kl += std::exp(p) * (p - (other[i] - q_log));
+      if (reference[i] > reference[p_top]) p_top = i;
+      if (other[i] > other[q_top]) q_top = i;
+    }
+    kl_sum += kl;
+    kl_max = std::max(kl_max, kl);
+    same_top += p_top == q_top;
+    ++n;
+    if (next >= 0) {
+      loss_reference -= reference[static_cast<size_t>(next)] - p_log;
+      loss -= other[static_cast<size_t>(next)] - q_log;
+      ++n_loss;
+    }
+  }
+};
+
+StatusOr<std::unique_ptr<Decoder>> MakeDecoder(const ModelFiles& files, const CpuBackendOptions& options, int window) {
+  ASSIGN_OR_RETURN(std::unique_ptr<Backend> backend, CreateCpuBackend(options));
+  DecoderOptions decoder_options;
+  decoder_options.n_kv_blocks = (window + kKvBlockTokens - 1) / kKvBlockTokens;
+  decoder_options.max_batch_tokens = window;
+  decoder_options.max_logit_rows = window;
+  decoder_options.max_seqs = 1;
+  return Decoder::Create(files, std::move(backend), decoder_options);
+}
+
+Status Run(int argc, char** argv) {
+  int window = 256;
+  int64_t max_windows = 12;
+  std::vector<std::string> texts;
+  std::string model;
+  for (int i = 1; i < argc; ++i) {
+    if (std::strncmp(argv[i], "--window=", 9) == 0) {
+      window = std::atoi(argv[i] + 9);
+    } else if (std::strncmp(argv[i], "--windows=", 10) == 0) {
+      max_windows = std::atoi(argv[i] + 10);
+    } else if (model.empty()) {
+      model = argv[i];
+    } else {
+      texts.push_back(argv[i]);
+    }
+  }
+  if (model.empty() || texts.empty() || window < 2 || max_windows < 1) {
+    return absl::InvalidArgumentError("usage: bench_numerics MODEL.gguf TEXT... [--windows=N] [--window=TOKENS]");
+  }
+  ASSIGN_OR_RETURN(std::unique_ptr<ModelFiles> files, ModelFiles::Open(model));
+  if (files->gguf() == nullptr) return absl::InvalidArgumentError("the model must be a GGUF file");
+  ASSIGN_OR_RETURN(std::shared_ptr<const Tokenizer> tokenizer, LoadTokenizer(*files->gguf()));
+
+  // Windows in turn from every text, so that few windows still are varied text.
+  std::vector<std::vector<int32_t>> per_text;
+  for (const std::string& path : texts) {
+    ASSIGN_OR_RETURN(const std::string text, ReadFile(path, 64 << 20));
+    ASSIGN_OR_RETURN(std::vector<int32_t> ids, tokenizer->Encode(std::string_view(text).substr(0, 1 << 20), {}));
+    per_text.push_back(std::move(ids));
+  }
+  std::vector<std::vector<int32_t>> windows;
+  for (size_t round = 0; static_cast<int64_t>(windows.size()) < max_windows; ++round) {
+    bool any = false;
+    for (const std::vector<int32_t>& ids : per_text) {
+      const size_t begin = round * static_cast<size_t>(window);
+      if (begin + static_cast<size_t>(window) > ids.size()) continue;
+      any = true;
+      windows.emplace_back(ids.begin() + static_cast<int64_t>(begin),
+                           ids.begin() + static_cast<int64_t>(begin) + window);
+      if (static_cast<int64_t>(windows.size()) == max_windows) break;
+    }
+    if (!any) break;
+  }
+  if (windows.empty()) return absl::InvalidArgumentError("no text is as long as one window");
+
+  const Candidate candidates[] = {
+      {"fast p32, KV f32", {.mode = NumericsMode::kFast, .kv_dtype = DType::kF32}},
+      {"fast p32, KV bf16", {.mode = NumericsMode::kFast, .kv_dtype = DType::kBF16}},
+      {"fast p32, KV f16", {.mode = NumericsMode::kFast, .kv_dtype = DType::kF16}},
+      {"exact, KV bf16", {.mode = NumericsMode::kExact, .kv_dtype = DType::kBF16}},
+      {"exact, KV f16", {.mode = NumericsMode::kExact, .kv_dtype = DType::kF16}},
+  };
+  ASSIGN_OR_RETURN(std::unique_ptr<Decoder> reference,
+                   MakeDecoder(*files, {.mode = NumericsMode::kExact}, window));
+  std::vector<std::unique_ptr<Decoder>> decoders;
+  for (const Candidate& candidate : candidates) {
+    ASSIGN_OR_RETURN(std::unique_ptr<Decoder> decoder, MakeDecoder(*files, candidate.options, window));
+    decoders.push_back(std::move(decoder));
+  }
+  std::vector<Divergence> results(decoders.size());
+  const size_t vocab = static_cast<size_t>(reference->info().vocab_size);
+  for (const std::vector<int32_t>& tokens : windows) {
+    ASSIGN_OR_RETURN(const std::vector<float> expected, Logits(reference.get(), tokens));
+    for (size_t c = 0; c < decoders.size(); ++c) {
+      ASSIGN_OR_RETURN(const std::vector<float> actual, Logits(decoders[c].get(), tokens));
+      for (size_t t = 0; t < tokens.size(); ++t) {
+        results[c].Add({expected.data() + t * vocab, vocab}, {actual.data() + t * vocab, vocab},
+                       t + 1 < tokens.size() ? tokens[t + 1] : -1);
+      }
+    }
+  }
+  for (size_t c = 0; c < results.size(); ++c) {
+    const Divergence& r = results[c];
+    std::printf(
+        "{\"candidate\": \"%s\", \"class\": \"%s\", \"positions\": %lld, \"kl_mean\": %.6f, \"kl_max\": %.4f, "
+        "\"same_top1\": %.4f, \"loss_reference\": %.5f, \"loss\": %.5f}\n",
+        candidates[c].name, decoders[c]->info().numerics_class.c_str(), static_cast<long long>(r.n),
+        r.kl_sum / static_cast<double>(r.n), r.kl_max, static_cast<double>(r.same_top) / static_cast<double>(r.n),
+        r.loss_reference / static_cast<double>(r.n_loss), r.loss / static_cast<double>(r.n_loss));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+}  // namespace coterie
+
+int main(int argc, char** argv) {
+  const absl::Status status = coterie::Run(argc, argv);
+  if (!status.ok()) {
+    std::fprintf(stderr, "%s\n", status.ToString().c_str());
+    return 1;
+  }
+  return 0;
+}

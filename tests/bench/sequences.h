@@ -1,0 +1,56 @@
+#ifndef COTERIE_TESTS_BENCH_SEQUENCES_H_
+#define COTERIE_TESTS_BENCH_SEQUENCES_H_
+
+#include <algorithm>
+#include <span>
+#include <vector>
+
+#include "kernels/backend.h"
+#include "kernels/batch.h"
+
+namespace coterie::testing {
+
+// One sequence of a test or a benchmark: its tokens, how many of them are in the KV cache, its blocks.
+struct TestSequence {
+  std::vector<int32_t> tokens;
+  int n_done = 0;
+  std::vector<int32_t> blocks;
+  std::vector<const PackedAdapter*> adapters;
+  std::vector<float> weights;
+
+  // Blocks first, first + 1, ... for `n_positions` positions.
+  void UseBlocks(int first, int n_positions) {
+    blocks.clear();
+    for (int b = 0; b * kKvBlockTokens < n_positions; ++b) blocks.push_back(first + b);
+  }
+};
+
+enum class LogitRows { kNone, kLast, kAll };
+
+// Adds the next `n` tokens of `s` to the step and counts them as done.
+inline void AddToBatch(TestSequence* s, int n, LogitRows rows, Batch* batch) {
+  const int first_row = batch->n_tokens();
+  for (int i = 0; i < n; ++i) {
+    batch->token_ids.push_back(s->tokens[static_cast<size_t>(s->n_done + i)]);
+    batch->positions.push_back(s->n_done + i);
+    if (rows == LogitRows::kAll || (rows == LogitRows::kLast && i == n - 1)) {
+      batch->logit_rows.push_back(first_row + i);
+    }
+  }
+  s->n_done += n;
+  batch->cu_seqlens.push_back(batch->n_tokens());
+  const int n_blocks = (s->n_done + kKvBlockTokens - 1) / kKvBlockTokens;
+  batch->block_ids.insert(batch->block_ids.end(), s->blocks.begin(), s->blocks.begin() + n_blocks);
+  batch->block_offsets.push_back(static_cast<int32_t>(batch->block_ids.size()));
+  for (size_t i = 0; i < s->adapters.size(); ++i) {
+    auto found = std::find(batch->adapters.begin(), batch->adapters.end(), s->adapters[i]);
+    batch->adapter_slots.push_back(static_cast<int32_t>(found - batch->adapters.begin()));
+    if (found == batch->adapters.end()) batch->adapters.push_back(s->adapters[i]);
+    batch->adapter_weights.push_back(s->weights[i]);
+  }
+  batch->adapter_offsets.push_back(static_cast<int32_t>(batch->adapter_slots.size()));
+}
+
+}  // namespace coterie::testing
+
+#endif  // COTERIE_TESTS_BENCH_SEQUENCES_H_
