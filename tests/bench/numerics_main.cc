@@ -1,5 +1,6 @@
-// What the fast mode loses: KL divergence and agreement of its next-token distributions with the exact mode's, on
-// every position of a text, for each candidate way of computing. Prints one line of JSON per candidate.
+// What the fast mode loses: KL divergence and agreement of its next-token distributions with the exact
+// mode's, on every position of a text, for each candidate way of computing. Prints one line of JSON per
+// candidate.
 //
 //   bench_numerics MODEL.gguf TEXT... [--windows=N] [--window=TOKENS]
 //
@@ -14,7 +15,7 @@
 #include "common/file.h"
 #include "model/decoder/decoder.h"
 #include "model/text/gguf_tokenizer.h"
-#include "tests/bench/sequences.h"
+#include "tests/model/decoder/sequences.h"
 
 namespace coterie {
 namespace {
@@ -73,7 +74,8 @@ struct Divergence {
   }
 };
 
-StatusOr<std::unique_ptr<Decoder>> MakeDecoder(const ModelFiles& files, const CpuBackendOptions& options, int window) {
+StatusOr<std::unique_ptr<Decoder>> MakeDecoder(const ModelFiles& files, const CpuBackendOptions& options,
+                                               int window) {
   ASSIGN_OR_RETURN(std::unique_ptr<Backend> backend, CreateCpuBackend(options));
   DecoderOptions decoder_options;
   decoder_options.n_kv_blocks = (window + kKvBlockTokens - 1) / kKvBlockTokens;
@@ -100,7 +102,8 @@ Status Run(int argc, char** argv) {
     }
   }
   if (model.empty() || texts.empty() || window < 2 || max_windows < 1) {
-    return absl::InvalidArgumentError("usage: bench_numerics MODEL.gguf TEXT... [--windows=N] [--window=TOKENS]");
+    return absl::InvalidArgumentError(
+        "usage: bench_numerics MODEL.gguf TEXT... [--windows=N] [--window=TOKENS]");
   }
   ASSIGN_OR_RETURN(std::unique_ptr<ModelFiles> files, ModelFiles::Open(model));
   if (files->gguf() == nullptr) return absl::InvalidArgumentError("the model must be a GGUF file");
@@ -110,7 +113,8 @@ Status Run(int argc, char** argv) {
   std::vector<std::vector<int32_t>> per_text;
   for (const std::string& path : texts) {
     ASSIGN_OR_RETURN(const std::string text, ReadFile(path, 64 << 20));
-    ASSIGN_OR_RETURN(std::vector<int32_t> ids, tokenizer->Encode(std::string_view(text).substr(0, 1 << 20), {}));
+    ASSIGN_OR_RETURN(std::vector<int32_t> ids,
+                     tokenizer->Encode(std::string_view(text).substr(0, 1 << 20), {}));
     per_text.push_back(std::move(ids));
   }
   std::vector<std::vector<int32_t>> windows;
@@ -157,10 +161,12 @@ Status Run(int argc, char** argv) {
   for (size_t c = 0; c < results.size(); ++c) {
     const Divergence& r = results[c];
     std::printf(
-        "{\"candidate\": \"%s\", \"class\": \"%s\", \"positions\": %lld, \"kl_mean\": %.6f, \"kl_max\": %.4f, "
+        "{\"candidate\": \"%s\", \"class\": \"%s\", \"positions\": %lld, \"kl_mean\": %.6f, \"kl_max\": "
+        "%.4f, "
         "\"same_top1\": %.4f, \"loss_reference\": %.5f, \"loss\": %.5f}\n",
         candidates[c].name, decoders[c]->info().numerics_class.c_str(), static_cast<long long>(r.n),
-        r.kl_sum / static_cast<double>(r.n), r.kl_max, static_cast<double>(r.same_top) / static_cast<double>(r.n),
+        r.kl_sum / static_cast<double>(r.n), r.kl_max,
+        static_cast<double>(r.same_top) / static_cast<double>(r.n),
         r.loss_reference / static_cast<double>(r.n_loss), r.loss / static_cast<double>(r.n_loss));
   }
   return absl::OkStatus();

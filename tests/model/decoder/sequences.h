@@ -1,5 +1,5 @@
-#ifndef COTERIE_TESTS_BENCH_SEQUENCES_H_
-#define COTERIE_TESTS_BENCH_SEQUENCES_H_
+#ifndef COTERIE_TESTS_MODEL_DECODER_SEQUENCES_H_
+#define COTERIE_TESTS_MODEL_DECODER_SEQUENCES_H_
 
 #include <algorithm>
 #include <span>
@@ -53,4 +53,4 @@ inline void AddToBatch(TestSequence* s, int n, LogitRows rows, Batch* batch) {
 
 }  // namespace coterie::testing
 
-#endif  // COTERIE_TESTS_BENCH_SEQUENCES_H_
+#endif  // COTERIE_TESTS_MODEL_DECODER_SEQUENCES_H_

@@ -1,0 +1,157 @@
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstdlib>
+
+#include "model/decoder/decoder.h"
+#include "model/text/gguf_tokenizer.h"
+#include "tests/model/decoder/golden_arrays.h"
+#include "tests/model/decoder/sequences.h"
+
+// The decoder against transformers and PEFT in float32 (tests/golden/make_logits.py).
+namespace coterie {
+namespace {
+
+using testing::AddToBatch;
+using testing::GoldenArray;
+using testing::LogitRows;
+using testing::TestSequence;
+
+const std::filesystem::path kSource = COTERIE_SOURCE_DIR;
+
+std::unique_ptr<Decoder> OpenDecoder(const std::filesystem::path& path, NumericsMode mode) {
+  absl::StatusOr<std::unique_ptr<ModelFiles>> files = ModelFiles::Open(path);
+  EXPECT_TRUE(files.ok()) << files.status();
+  if (!files.ok()) return nullptr;
+  absl::StatusOr<std::unique_ptr<Backend>> backend = CreateCpuBackend({.mode = mode});
+  EXPECT_TRUE(backend.ok()) << backend.status();
+  DecoderOptions options;
+  options.n_kv_blocks = 32;
+  options.max_batch_tokens = 256;
+  options.max_logit_rows = 256;
+  absl::StatusOr<std::unique_ptr<Decoder>> decoder = Decoder::Create(**files, std::move(*backend), options);
+  EXPECT_TRUE(decoder.ok()) << decoder.status();
+  return decoder.ok() ? std::move(*decoder) : nullptr;
+}
+
+// [n_tokens, vocab]
+std::vector<float> AllLogits(Decoder* decoder, TestSequence sequence) {
+  sequence.UseBlocks(0, static_cast<int>(sequence.tokens.size()));
+  Batch batch;
+  batch.Clear();
+  AddToBatch(&sequence, static_cast<int>(sequence.tokens.size()), LogitRows::kAll, &batch);
+  std::span<const float> logits;
+  const absl::Status status = decoder->Forward(batch, &logits);
+  EXPECT_TRUE(status.ok()) << status;
+  return {logits.begin(), logits.end()};
+}
+
+struct Error {
+  double largest;  // difference of a logit, over the logits' root mean square
+  double rms;      // root mean square of the differences, over the same
+};
+Error RelativeError(const std::vector<float>& all, const std::vector<uint16_t>& rows,
+                    const std::vector<float>& expected, size_t vocab) {
+  double worst = 0, squares = 0, error_squares = 0;
+  for (size_t r = 0; r < rows.size(); ++r) {
+    for (size_t v = 0; v < vocab; ++v) {
+      const double want = expected[r * vocab + v];
+      const double error = all[rows[r] * vocab + v] - want;
+      worst = std::max(worst, std::abs(error));
+      error_squares += error * error;
+      squares += want * want;
+    }
+  }
+  return {worst / std::sqrt(squares / static_cast<double>(rows.size() * vocab)),
+          std::sqrt(error_squares / squares)};
+}
+
+std::filesystem::path PathOf(const std::string& model) {
+  const std::filesystem::path data = kSource / "tests/data";
+  return std::filesystem::is_directory(data / model) ? data / model : data / (model + ".gguf");
+}
+
+class GoldenLogits : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    absl::StatusOr<std::map<std::string, GoldenArray>> arrays =
+        testing::ReadGoldenArrays(kSource / "tests/golden/tiny_logits.bin");
+    ASSERT_TRUE(arrays.ok()) << arrays.status();
+    arrays_ = std::move(*arrays);
+  }
+
+  void Check(const std::string& name, const std::filesystem::path& model,
+             const std::filesystem::path& adapter, NumericsMode mode, double bound) {
+    SCOPED_TRACE(name + " " + model.string());
+    ASSERT_TRUE(arrays_.count(name + ".ids")) << "no golden of that name";
+    std::unique_ptr<Decoder> decoder = OpenDecoder(model, mode);
+    ASSERT_NE(decoder, nullptr);
+    TestSequence sequence;
+    for (uint16_t id : arrays_[name + ".ids"].As<uint16_t>()) sequence.tokens.push_back(id);
+    std::unique_ptr<LoadedAdapter> loaded;
+    if (!adapter.empty()) {
+      absl::StatusOr<std::unique_ptr<LoadedAdapter>> result = decoder->LoadAdapter(adapter);
+      ASSERT_TRUE(result.ok()) << result.status();
+      loaded = std::move(*result);
+      sequence.adapters = {loaded->packed.get()};
+      sequence.weights = {1.0f};
+    }
+    const size_t vocab = static_cast<size_t>(decoder->info().vocab_size);
+    const Error error =
+        RelativeError(AllLogits(decoder.get(), sequence), arrays_[name + ".rows"].As<uint16_t>(),
+                      arrays_[name + ".logits"].As<float>(), vocab);
+    EXPECT_LT(mode == NumericsMode::kExact ? error.largest : error.rms, bound);
+  }
+
+  std::map<std::string, GoldenArray> arrays_;
+};
+
+TEST_F(GoldenLogits, ExactModeEqualsTransformersForEveryArchitecture) {
+  for (const char* model : {"tiny-llama", "tiny-qwen2", "tiny-qwen3"}) {
+    Check(model, kSource / "tests/data" / model, "", NumericsMode::kExact, 2e-5);
+    Check(model, kSource / "tests/data" / (std::string(model) + ".gguf"), "", NumericsMode::kExact, 2e-5);
+  }
+}
+
+TEST_F(GoldenLogits, ExactModeEqualsTransformersForQuantisedWeights) {
+  Check("tiny-llama-q", PathOf("tiny-llama-q"), "", NumericsMode::kExact, 2e-5);
+}
+
+TEST_F(GoldenLogits, ExactModeEqualsTransformersForEveryRopeScaling) {
+  for (const char* kind : {"linear", "dynamic", "llama3", "yarn"}) {
+    const std::string name = std::string("tiny-llama-rope-") + kind;
+    // The configuration stands alone: the weights are tiny-llama's.
+    const std::filesystem::path folder = std::filesystem::path(::testing::TempDir()) / name;
+    std::filesystem::remove_all(folder);
+    std::filesystem::create_directories(folder);
+    for (const char* file : {"model.safetensors", "tokenizer.json", "tokenizer_config.json"}) {
+      std::filesystem::create_symlink(kSource / "tests/data/tiny-llama" / file, folder / file);
+    }
+    std::filesystem::copy_file(kSource / "tests/data" / name / "config.json", folder / "config.json");
+    Check(name, folder, "", NumericsMode::kExact, 2e-5);
+    std::filesystem::remove_all(folder);
+  }
+}
+
+TEST_F(GoldenLogits, FastModeStaysNearTransformers) {
+  Check("tiny-llama-q", PathOf("tiny-llama-q"), "", NumericsMode::kFast, 0.06);
+  Check("tiny-qwen3", PathOf("tiny-qwen3"), "", NumericsMode::kFast, 0.02);
+}
+
+TEST_F(GoldenLogits, ExactModeEqualsPeftForEveryAdapter) {
+  int n = 0;
+  for (const auto& [name, array] : arrays_) {
+    if (name.rfind("tiny-adapters/", 0) != 0 || name.size() < 4 || name.substr(name.size() - 4) != ".ids")
+      continue;
+    const std::string adapter = name.substr(0, name.size() - 4);
+    const std::string family = adapter.substr(14, adapter.find('-', 14) - 14);  // "llama" of "llama-qv"
+    Check(adapter, kSource / "tests/data" / ("tiny-" + family), kSource / "tests/data" / adapter,
+          NumericsMode::kExact, 5e-5);
+    ++n;
+  }
+  EXPECT_GE(n, 9);
+}
+
+}  // namespace
+}  // namespace coterie
