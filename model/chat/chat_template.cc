@@ -1,0 +1,156 @@
+#include "model/chat/chat_template.h"
+
+#include <nlohmann/json.hpp>
+
+#include "model/chat/jinja/interpreter.h"
+#include "model/chat/jinja/json.h"
+#include "model/chat/jinja/parser.h"
+#include "model/chat/jinja/unicode.h"
+
+namespace coterie {
+namespace {
+
+using jinja::Value;
+
+// Roles every caller may take: as trustworthy as the template, which may build a special token from them
+// ('<|' + role + '|>'). Any other role is the caller's own text.
+constexpr std::string_view kKnownRoles[] = {"system", "developer", "user",   "assistant",
+                                            "tool",   "function",  "ipython"};
+
+StatusOr<Value> WithTrustedRole(const Value& message, const jinja::Limits& limits) {
+  const Value* role = message.dict()->Find("role");
+  if (!role || !role->text()) return message;
+  for (const std::string_view known : kKnownRoles) {
+    if (role->text()->bytes() != known) continue;
+    jinja::DictBuilder copy;
+    for (const auto& [key, value] : message.dict()->items()) {
+      const bool is_role = key.text() && key.text()->bytes() == "role";
+      RETURN_IF_ERROR(copy.Set(key, is_role ? Value(jinja::Text::Trusted(known)) : value));
+    }
+    return copy.Build(limits);
+  }
+  return message;
+}
+
+StatusOr<Value> Messages(std::string_view json, const jinja::Limits& limits) {
+  ASSIGN_OR_RETURN(const Value parsed, jinja::FromJson(json, limits));
+  if (!parsed.list()) return absl::InvalidArgumentError("must be an array");
+  std::vector<Value> messages;
+  for (const Value& message : parsed.list()->items) {
+    if (!message.dict()) {
+      return absl::InvalidArgumentError(absl::StrCat("message ", messages.size(), " is no object"));
+    }
+    ASSIGN_OR_RETURN(Value trusted, WithTrustedRole(message, limits));
+    messages.push_back(std::move(trusted));
+  }
+  return jinja::List::Make(std::move(messages), limits);
+}
+
+}  // namespace
+
+struct ChatTemplate::Parsed {
+  jinja::Limits limits;
+  SpecialTokens special_tokens;
+  jinja::Body body;
+};
+
+std::string RenderedPrompt::Text() const {
+  std::string text;
+  for (const PromptPiece& piece : pieces) text += piece.text;
+  return text;
+}
+
+ChatRequest ChatRequest::Of(const std::vector<ChatMessage>& messages) {
+  nlohmann::ordered_json array = nlohmann::ordered_json::array();
+  for (const ChatMessage& message : messages) {
+    array.push_back({{"role", message.role}, {"content", message.content}});
+  }
+  ChatRequest request;
+  // Bytes that are no UTF-8 become U+FFFD here instead of an exception.
+  request.messages_json = array.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace);
+  return request;
+}
+
+StatusOr<ChatTemplate> ChatTemplate::Create(std::string_view source, SpecialTokens special_tokens,
+                                            const jinja::Limits& limits) {
+  ChatTemplate result;
+  if (source.empty()) return result;
+  if (!jinja::IsValidUtf8(source)) return absl::InvalidArgumentError("chat template: is not UTF-8");
+  auto parsed = std::make_shared<Parsed>();
+  parsed->limits = limits;
+  for (const auto& [name, token] : special_tokens) {
+    if (!jinja::IsValidUtf8(token)) return absl::InvalidArgumentError(absl::StrCat(name, " is not UTF-8"));
+  }
+  parsed->special_tokens = std::move(special_tokens);
+  StatusOr<jinja::Body> body = jinja::Parse(source, limits);
+  if (!body.ok()) return Annotate(body.status(), "chat template");
+  parsed->body = *std::move(body);
+  result.parsed_ = std::move(parsed);
+  return result;
+}
+
+StatusOr<RenderedPrompt> ChatTemplate::Render(const ChatRequest& request) const {
+  if (!parsed_) {
+    return absl::FailedPreconditionError(
+        "this model has no chat template: send a prompt (plain text) instead of messages");
+  }
+  const jinja::Limits& limits = parsed_->limits;
+  std::vector<std::pair<std::string, Value>> variables;
+  for (const auto& [name, token] : parsed_->special_tokens)
+    variables.emplace_back(name, jinja::Text::Trusted(token));
+
+  StatusOr<Value> messages = Messages(request.messages_json, limits);
+  if (!messages.ok()) return Annotate(messages.status(), "messages");
+  variables.emplace_back("messages", *std::move(messages));
+  Value tools;
+  if (!request.tools_json.empty()) {
+    StatusOr<Value> parsed = jinja::FromJson(request.tools_json, limits);
+    if (!parsed.ok()) return Annotate(parsed.status(), "tools");
+    tools = *std::move(parsed);
+  }
+  variables.emplace_back("tools", std::move(tools));
+  variables.emplace_back("documents", Value());
+  variables.emplace_back("add_generation_prompt", Value(request.add_generation_prompt));
+  if (!request.extra_json.empty()) {
+    StatusOr<Value> extra = jinja::FromJson(request.extra_json, limits);
+    if (!extra.ok()) return Annotate(extra.status(), "template variables");
+    if (!extra->dict()) return absl::InvalidArgumentError("template variables: must be an object");
+    static constexpr size_t kMaxVariables = 64;
+    if (extra->dict()->items().size() > kMaxVariables) {
+      return absl::InvalidArgumentError(absl::StrCat("template variables: ", extra->dict()->items().size(),
+                                                     " are more than the limit of ", kMaxVariables));
+    }
+    for (const auto& [key, value] : extra->dict()->items()) {
+      const std::string_view name = key.text()->bytes();
+      bool fixed = false;
+      for (const auto& [other, unused] : variables) fixed |= other == name;
+      // `documents` is the one of ours that only waits to be set.
+      if (name == "documents") {
+        for (auto& [other, old] : variables) {
+          if (other == name) old = value;
+        }
+      } else if (fixed) {
+        return absl::InvalidArgumentError(
+            absl::StrCat("template variables: '", ToAbsl(name), "' is set by the server"));
+      } else {
+        variables.emplace_back(name, value);
+      }
+    }
+  }
+
+  jinja::Interpreter interpreter(limits, request.now, request.time_zone);
+  StatusOr<jinja::Text> text = interpreter.Render(parsed_->body, std::move(variables));
+  if (!text.ok()) {
+    return interpreter.raised() ? text.status() : Annotate(text.status(), "chat template");
+  }
+  RenderedPrompt prompt;
+  for (size_t begin = 0; begin < text->size();) {
+    size_t end = begin + 1;
+    while (end < text->size() && text->trusted(end) == text->trusted(begin)) ++end;
+    prompt.pieces.push_back({std::string(text->bytes().substr(begin, end - begin)), text->trusted(begin)});
+    begin = end;
+  }
+  return prompt;
+}
+
+}  // namespace coterie

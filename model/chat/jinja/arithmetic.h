@@ -1,0 +1,26 @@
+#ifndef COTERIE_MODEL_CHAT_JINJA_ARITHMETIC_H_
+#define COTERIE_MODEL_CHAT_JINJA_ARITHMETIC_H_
+
+#include "common/status.h"
+#include "model/chat/jinja/ast.h"
+#include "model/chat/jinja/interpreter.h"
+
+namespace coterie::jinja {
+
+// Python's binary operators on numbers, strings (+, *, %) and lists (+, *). Integers are 64 bits: what
+// overflows is InvalidArgument, as are division by zero and operands that do not go together.
+StatusOr<Value> Arithmetic(Interpreter& in, BinaryExpr::Op op, const Value& left, const Value& right);
+
+// `format % values`: %s %r %d %i %f %x %% with flags and widths.
+StatusOr<Value> FormatPercent(Interpreter& in, const Text& format, const std::vector<Value>& values);
+
+// `needle in container`.
+StatusOr<bool> Contains(Interpreter& in, const Value& container, const Value& needle);
+
+// value[begin:end:step] for strings and lists; none stands for "left out".
+StatusOr<Value> Slice(Interpreter& in, const Value& value, const Value& begin, const Value& end,
+                      const Value& step);
+
+}  // namespace coterie::jinja
+
+#endif  // COTERIE_MODEL_CHAT_JINJA_ARITHMETIC_H_

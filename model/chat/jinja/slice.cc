@@ -1,0 +1,71 @@
+// value[begin:end:step]
+#include "model/chat/jinja/arithmetic.h"
+#include "model/chat/jinja/unicode.h"
+
+namespace coterie::jinja {
+namespace {
+
+StatusOr<int64_t> Bound(const Value& bound, int64_t fallback, int64_t n, bool forward) {
+  if (bound.is_none()) return fallback;
+  int64_t i;
+  if (!bound.ToInt(&i)) {
+    if (const auto* undefined = bound.As<Value::Undefined>())
+      return absl::InvalidArgumentError(*undefined->reason);
+    return absl::InvalidArgumentError(
+        absl::StrCat("slices take integers or nothing, got ", ToAbsl(bound.TypeName())));
+  }
+  if (i < 0) i += n;
+  return forward ? std::clamp<int64_t>(i, 0, n) : std::clamp<int64_t>(i, -1, n - 1);
+}
+
+}  // namespace
+
+StatusOr<Value> Slice(Interpreter& in, const Value& value, const Value& begin, const Value& end,
+                      const Value& step) {
+  const Text* text = value.text();
+  const List* list = value.list();
+  if (const auto* undefined = value.As<Value::Undefined>())
+    return absl::InvalidArgumentError(*undefined->reason);
+  if (!text && (!list || list->flavour == List::Flavour::kGenerator)) {
+    return Value::UndefinedBecause(
+        absl::StrCat("a value of type ", ToAbsl(value.TypeName()), " has no slices"));
+  }
+  const auto n = static_cast<int64_t>(text ? CountChars(text->bytes()) : list->items.size());
+  int64_t stride = 1;
+  if (!step.is_none()) {
+    if (!step.ToInt(&stride)) return absl::InvalidArgumentError("the step of a slice must be an integer");
+    if (stride == 0) return absl::InvalidArgumentError("the step of a slice cannot be zero");
+  }
+  const bool forward = stride > 0;
+  stride = std::clamp<int64_t>(stride, -n - 1,
+                               n + 1);  // a longer stride takes one element too, and never overflows
+  ASSIGN_OR_RETURN(const int64_t from, Bound(begin, forward ? 0 : n - 1, n, forward));
+  ASSIGN_OR_RETURN(const int64_t to, Bound(end, forward ? n : -1, n, forward));
+
+  if (list) {
+    std::vector<Value> items;
+    for (int64_t i = from; forward ? i < to : i > to; i += stride) {
+      RETURN_IF_ERROR(in.budget().Elements(1));
+      items.push_back(list->items[static_cast<size_t>(i)]);
+    }
+    return List::Make(std::move(items), in.limits(), list->flavour);
+  }
+  RETURN_IF_ERROR(in.budget().Bytes(text->size()));
+  if (stride == 1) {
+    if (from >= to) return Value(Text());
+    const size_t first = ByteOfChar(text->bytes(), static_cast<size_t>(from));
+    const size_t n_bytes = ByteOfChar(text->bytes().substr(first), static_cast<size_t>(to - from));
+    return Value(text->Slice(first, first + n_bytes));
+  }
+  std::vector<size_t> starts;  // byte of each character, and the end
+  RETURN_IF_ERROR(in.budget().Elements(static_cast<size_t>(n) + 1));
+  for (size_t i = 0; i < text->size(); NextChar(text->bytes(), &i)) starts.push_back(i);
+  starts.push_back(text->size());
+  Text out;
+  for (int64_t i = from; forward ? i < to : i > to; i += stride) {
+    out.Append(*text, starts[static_cast<size_t>(i)], starts[static_cast<size_t>(i) + 1]);
+  }
+  return Value(std::move(out));
+}
+
+}  // namespace coterie::jinja

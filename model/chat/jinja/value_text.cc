@@ -1,0 +1,126 @@
+// Values as text: str() and repr() of Python.
+#include <charconv>
+#include <cmath>
+
+#include "absl/strings/str_format.h"
+#include "model/chat/jinja/unicode.h"
+#include "model/chat/jinja/value.h"
+
+namespace coterie::jinja {
+namespace {
+
+// Prefers single quotes; escapes what does not print.
+Text QuotedText(const Text& text) {
+  const std::string_view s = text.bytes();
+  const char quote =
+      s.find('\'') != std::string_view::npos && s.find('"') == std::string_view::npos ? '"' : '\'';
+  Text out = Text::Trusted(std::string_view(&quote, 1));
+  out.Append(MapChars(text, [quote](char32_t c, size_t) -> std::string {
+    if (c == static_cast<char32_t>(quote) || c == '\\') return std::string{'\\', static_cast<char>(c)};
+    if (c == '\n') return "\\n";
+    if (c == '\r') return "\\r";
+    if (c == '\t') return "\\t";
+    if (!IsPrintable(c)) {
+      const auto code = static_cast<unsigned>(c);
+      return c < 0x100     ? absl::StrFormat("\\x%02x", code)
+             : c < 0x10000 ? absl::StrFormat("\\u%04x", code)
+                           : absl::StrFormat("\\U%08x", code);
+    }
+    std::string same;
+    AppendUtf8(c, &same);
+    return same;
+  }));
+  out.AppendTrusted(std::string_view(&quote, 1));
+  return out;
+}
+
+// Shared elements may unfold into far more text than their memory: every piece is charged before it is
+// appended.
+Status AppendRepr(const Value& value, Budget* budget, Text* out) {
+  RETURN_IF_ERROR(budget->Step());
+  const auto append = [&](std::string_view s) -> Status {
+    RETURN_IF_ERROR(budget->Bytes(s.size()));
+    out->AppendTrusted(s);
+    return absl::OkStatus();
+  };
+  if (const Text* text = value.text()) {
+    RETURN_IF_ERROR(budget->Bytes(text->size() + 2));
+    out->Append(QuotedText(*text));
+    return absl::OkStatus();
+  }
+  if (const List* list = value.list()) {
+    if (list->flavour == List::Flavour::kGenerator) return append("<generator object>");
+    const bool tuple = list->flavour == List::Flavour::kTuple;
+    RETURN_IF_ERROR(append(tuple ? "(" : "["));
+    for (size_t i = 0; i < list->items.size(); ++i) {
+      if (i > 0) RETURN_IF_ERROR(append(", "));
+      RETURN_IF_ERROR(AppendRepr(list->items[i], budget, out));
+    }
+    if (tuple && list->items.size() == 1) RETURN_IF_ERROR(append(","));
+    return append(tuple ? ")" : "]");
+  }
+  if (const Dict* dict = value.dict()) {
+    RETURN_IF_ERROR(append("{"));
+    for (size_t i = 0; i < dict->items().size(); ++i) {
+      if (i > 0) RETURN_IF_ERROR(append(", "));
+      RETURN_IF_ERROR(AppendRepr(dict->items()[i].first, budget, out));
+      RETURN_IF_ERROR(append(": "));
+      RETURN_IF_ERROR(AppendRepr(dict->items()[i].second, budget, out));
+    }
+    return append("}");
+  }
+  if (value.is_none()) return append("None");
+  if (value.is_undefined()) return append("Undefined");
+  if (const bool* b = value.As<bool>()) return append(*b ? "True" : "False");
+  if (const int64_t* i = value.As<int64_t>()) return append(std::to_string(*i));
+  if (const double* d = value.As<double>()) return append(FloatRepr(*d));
+  return append(absl::StrCat("<", ToAbsl(value.TypeName()), ">"));
+}
+
+}  // namespace
+
+StatusOr<Text> Repr(const Value& value, Budget* budget) {
+  Text out;
+  RETURN_IF_ERROR(AppendRepr(value, budget, &out));
+  return out;
+}
+
+StatusOr<Text> ToText(const Value& value, Budget* budget) {
+  if (value.is_undefined()) return Text();
+  if (const Text* text = value.text()) {
+    RETURN_IF_ERROR(budget->Bytes(text->size()));
+    return *text;
+  }
+  return Repr(value, budget);
+}
+
+std::string FloatRepr(double value) {
+  if (std::isnan(value)) return "nan";
+  if (std::isinf(value)) return value > 0 ? "inf" : "-inf";
+  char buffer[40];
+  const auto end = std::to_chars(buffer, buffer + sizeof(buffer), value, std::chars_format::scientific).ptr;
+  const std::string_view scientific(buffer, static_cast<size_t>(end - buffer));  // [-]d[.ddd]e±xx
+  const size_t e = scientific.find('e');
+  int exponent = 0;
+  const size_t sign_bytes = scientific[e + 1] == '+' ? 2 : 1;
+  std::from_chars(buffer + e + sign_bytes, end, exponent);
+  std::string digits;
+  for (const char c : scientific.substr(0, e)) {
+    if (c >= '0' && c <= '9') digits += c;
+  }
+  std::string out = scientific[0] == '-' ? "-" : "";
+  if (exponent < -4 || exponent >= 16) {
+    out += digits[0];
+    if (digits.size() > 1) absl::StrAppend(&out, ".", digits.substr(1));
+    absl::StrAppendFormat(&out, "e%c%02d", exponent < 0 ? '-' : '+', std::abs(exponent));
+    return out;
+  }
+  if (exponent < 0)
+    return absl::StrCat(out, "0.", std::string(static_cast<size_t>(-exponent - 1), '0'), digits);
+  const size_t whole = static_cast<size_t>(exponent) + 1;
+  if (digits.size() < whole) digits.append(whole - digits.size(), '0');
+  absl::StrAppend(&out, digits.substr(0, whole), ".");
+  return out + (digits.size() > whole ? digits.substr(whole) : "0");
+}
+
+}  // namespace coterie::jinja
