@@ -30,7 +30,7 @@ class CardReader {
       return absl::InvalidArgumentError(
           absl::StrCat(name_, ": a card is a map of fields (name: ..., version: ...)"));
     }
-    for (const auto& [key, value] : root.fields) RETURN_IF_ERROR(ReadField(key, value));
+    for (size_t i = 0; i < root.keys.size(); ++i) RETURN_IF_ERROR(ReadField(root.keys[i], root.items[i]));
     for (const char* key : {"name", "version", "description"}) {
       if (root.Find(key) == nullptr) {
         return absl::InvalidArgumentError(absl::StrCat(name_, ": field ", key, " is missing"));
@@ -132,7 +132,9 @@ class CardReader {
 
   Status Thresholds(std::string_view key, const YamlValue& value) {
     if (value.kind != YamlValue::Kind::kMap) return Refuse(key, value, "a map as in {min_score: 0.3}");
-    for (const auto& [name, threshold] : value.fields) {
+    for (size_t i = 0; i < value.keys.size(); ++i) {
+      const std::string& name = value.keys[i];
+      const YamlValue& threshold = value.items[i];
       if (name != "min_score") {
         return absl::InvalidArgumentError(absl::StrCat(name_, " line ", threshold.line,
                                                        ": unknown field \"thresholds.", Cut(name),
@@ -183,8 +185,9 @@ class CardReader {
         }
         return absl::OkStatus();
       case YamlValue::Kind::kMap:
-        for (const auto& [key, field] : value.fields)
-          RETURN_IF_ERROR(Facts(absl::StrCat(path, ".", key), field));
+        for (size_t i = 0; i < value.keys.size(); ++i) {
+          RETURN_IF_ERROR(Facts(absl::StrCat(path, ".", value.keys[i]), value.items[i]));
+        }
         return absl::OkStatus();
     }
     return absl::OkStatus();

@@ -108,14 +108,12 @@ class TreeBuilder : public YAML::EventHandler {
       YamlValue& parent = *stack_.back();
       if (parent.kind == YamlValue::Kind::kMap) {
         if (!has_key_) Refuse(mark, "the name of a field must be a plain text");
-        parent.fields.emplace_back(std::move(key_), YamlValue());
-        value = &parent.fields.back().second;
+        parent.keys.push_back(std::move(key_));
         line = key_line_;  // where a person looks for the field; the parser notices an empty value only later
         has_key_ = false;
-      } else {
-        parent.items.emplace_back();
-        value = &parent.items.back();
       }
+      parent.items.emplace_back();
+      value = &parent.items.back();
     }
     value->kind = kind;
     value->line = line;
@@ -141,8 +139,8 @@ class TreeBuilder : public YAML::EventHandler {
 }  // namespace
 
 const YamlValue* YamlValue::Find(std::string_view key) const {
-  for (const auto& [name, value] : fields) {
-    if (name == key) return &value;
+  for (size_t i = 0; i < keys.size(); ++i) {
+    if (keys[i] == key) return &items[i];
   }
   return nullptr;
 }

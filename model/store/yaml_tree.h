@@ -4,7 +4,6 @@
 #include <cstddef>
 #include <string>
 #include <string_view>
-#include <utility>
 #include <vector>
 
 #include "common/status.h"
@@ -16,9 +15,9 @@ struct YamlValue {
   enum class Kind { kNull, kScalar, kList, kMap };
   Kind kind = Kind::kNull;
   int line = 0;
-  std::string scalar;                                     // kScalar: valid UTF-8
-  std::vector<YamlValue> items;                           // kList
-  std::vector<std::pair<std::string, YamlValue>> fields;  // kMap, in the file's order; no key twice
+  std::string scalar;             // kScalar: valid UTF-8
+  std::vector<YamlValue> items;   // kList; kMap: the value of keys[i] is items[i]
+  std::vector<std::string> keys;  // kMap, in the file's order; none twice
 
   const YamlValue* Find(std::string_view key) const;
 };
