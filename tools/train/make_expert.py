@@ -25,7 +25,7 @@ import documents as corpus  # noqa: E402
 import examples as ex  # noqa: E402
 
 EVALUATION_TOKENS = 12_000  # of pairs, and as many of chunks
-PROTOTYPE_QUESTIONS = 800
+PROTOTYPE_QUESTIONS = 300
 
 
 @dataclasses.dataclass

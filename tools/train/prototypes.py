@@ -8,7 +8,7 @@ import numpy as np
 from safetensors.numpy import save_file
 
 EMBEDDER_NAME = "all-MiniLM-L6-v2"
-ANSWER_CHARACTERS = 400  # about what the embedder reads of a text in one sentence or two
+ANSWER_CHARACTERS = 250  # a sentence or two: as much as a question says
 
 
 def load_embedder(models: pathlib.Path):
