@@ -56,7 +56,10 @@ StatusOr<SafetensorsFile> SafetensorsFile::OpenSharded(const std::filesystem::pa
 
   SafetensorsFile out;
   out.name_ = index_name;
-  for (auto& [file, names] : names_of_shard) {
+  for (auto& shard_and_names : names_of_shard) {
+    // Names instead of a structured binding: a lambda of C++20 may capture them, but clang 14 does not know.
+    const std::string& file = shard_and_names.first;
+    auto& names = shard_and_names.second;
     ASSIGN_OR_RETURN(SafetensorsFile shard, Open(index_path.parent_path() / file, limits));
     const auto claimed = [&](std::string_view tensor) -> Status {
       if (names.erase(std::string(tensor)) == 1) return absl::OkStatus();
