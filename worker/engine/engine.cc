@@ -213,11 +213,19 @@ void Engine::EndAll(Status status) {
 bool Engine::WaitOutputs(OutputBatch* batch, absl::Time deadline) {
   batch->Clear();
   MutexLock lock(&output_mutex_);
-  while (outputs_.empty()) {
-    if (!output_ready_.WaitUntil(&output_mutex_, deadline) && outputs_.empty()) return false;
+  while (outputs_.empty() && !interrupted_) {
+    if (!output_ready_.WaitUntil(&output_mutex_, deadline)) break;
   }
+  interrupted_ = false;
+  if (outputs_.empty()) return false;
   std::swap(*batch, outputs_);
   return true;
+}
+
+void Engine::InterruptWait() {
+  MutexLock lock(&output_mutex_);
+  interrupted_ = true;
+  output_ready_.Signal();
 }
 
 // --- The engine's thread ---

@@ -80,6 +80,8 @@ class Engine {
   // Moves what has come out since the last call into `*batch` (cleared first; its memory is reused). Waits
   // until there is something or `deadline` has passed; false then. One thread.
   bool WaitOutputs(OutputBatch* batch, absl::Time deadline);
+  // Makes the WaitOutputs under way, or else the next one, return at once.
+  void InterruptWait();
 
   // Most tokens one sequence may have, prompt and answer: the context, or all KV blocks if those are fewer.
   int max_sequence_tokens() const { return max_sequence_tokens_; }
@@ -156,6 +158,7 @@ class Engine {
   Mutex output_mutex_;
   CondVar output_ready_;
   OutputBatch outputs_ ABSL_GUARDED_BY(output_mutex_);
+  bool interrupted_ ABSL_GUARDED_BY(output_mutex_) = false;
 
   std::thread thread_;
 };

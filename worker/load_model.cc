@@ -1,0 +1,76 @@
+#include "worker/load_model.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "kernels/backend.h"
+#include "model/decoder/decoder.h"
+#include "model/format/model_files.h"
+#include "model/text/gguf_tokenizer.h"
+#include "model/text/tokenizer.h"
+#include "worker/engine/fake_model.h"
+
+namespace coterie::worker {
+namespace {
+
+FakeModelOptions FakeOptions(const WorkerOptions& options) {
+  FakeModelOptions fake;
+  fake.vocab_size = options.fake_vocab;
+  fake.n_kv_blocks = options.kv_tokens / kKvBlockTokens;
+  fake.step_time = options.fake_step_time;
+  fake.token_time = options.fake_token_time;
+  fake.load_time = options.fake_load_time;
+  if (options.max_context > 0) fake.context_length = options.max_context;
+  return fake;
+}
+
+StatusOr<std::unique_ptr<LanguageModel>> MakeDecoder(const WorkerOptions& options, const ModelFiles& files) {
+  CpuBackendOptions backend_options;
+  backend_options.mode = options.mode == "exact" ? NumericsMode::kExact : NumericsMode::kFast;
+  backend_options.n_threads = options.threads;
+  if (options.isa != "auto") backend_options.isa = options.isa;
+  ASSIGN_OR_RETURN(std::unique_ptr<Backend> backend, CreateCpuBackend(backend_options));
+  DecoderOptions decoder_options;
+  if (options.kv_bytes > 0) {
+    decoder_options.kv_bytes = options.kv_bytes;
+  } else {
+    decoder_options.n_kv_blocks = options.kv_tokens / kKvBlockTokens;
+  }
+  decoder_options.max_batch_tokens = options.max_batch_tokens;
+  decoder_options.max_seqs = options.max_seqs;
+  decoder_options.max_logit_rows = options.max_logit_rows;
+  decoder_options.max_context = options.max_context;
+  return Decoder::Create(files, std::move(backend), decoder_options);
+}
+
+}  // namespace
+
+StatusOr<LoadedModel> LoadModel(const WorkerOptions& options) {
+  LoadedModel loaded;
+  if (options.model.empty()) {
+    loaded.name = "fake";
+    loaded.model = std::make_unique<FakeModel>(FakeOptions(options));
+    loaded.tokenizer_digest = Sha256("fake tokenizer");
+    return loaded;
+  }
+  ASSIGN_OR_RETURN(const std::unique_ptr<ModelFiles> files, ModelFiles::Open(options.model));
+  loaded.name = files->name();
+  ASSIGN_OR_RETURN(
+      const std::shared_ptr<const Tokenizer> tokenizer,
+      files->gguf() != nullptr ? LoadTokenizer(*files->gguf()) : Tokenizer::FromFolder(files->folder()));
+  loaded.tokenizer_digest = tokenizer->digest();
+  if (options.fake) {
+    FakeModelOptions fake = FakeOptions(options);
+    fake.vocab_size = files->config().vocab_size;
+    fake.context_length = files->config().context_length;
+    if (options.max_context > 0) fake.context_length = std::min(fake.context_length, options.max_context);
+    fake.eos_token_ids = files->eos_token_ids();
+    fake.base_digest = files->ComputeDigest();
+    loaded.model = std::make_unique<FakeModel>(std::move(fake));
+    return loaded;
+  }
+  ASSIGN_OR_RETURN(loaded.model, MakeDecoder(options, *files));
+  return loaded;
+}
+
+}  // namespace coterie::worker

@@ -1,0 +1,26 @@
+#ifndef COTERIE_WORKER_LOAD_MODEL_H_
+#define COTERIE_WORKER_LOAD_MODEL_H_
+
+#include <memory>
+#include <string>
+
+#include "common/digest.h"
+#include "common/status.h"
+#include "model/decoder/language_model.h"
+#include "worker/options.h"
+
+namespace coterie::worker {
+
+struct LoadedModel {
+  std::string name;
+  std::unique_ptr<LanguageModel> model;
+  Digest tokenizer_digest;
+};
+
+// The model the options ask for, ready to run. The files are closed again. Takes as long as packing the
+// weights does.
+StatusOr<LoadedModel> LoadModel(const WorkerOptions& options);
+
+}  // namespace coterie::worker
+
+#endif  // COTERIE_WORKER_LOAD_MODEL_H_

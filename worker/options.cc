@@ -1,0 +1,89 @@
+#include "worker/options.h"
+
+namespace coterie::worker {
+
+FlagSet WorkerOptions::Flags() {
+  constexpr absl::Duration kNone = absl::ZeroDuration();
+  FlagSet flags(
+      "coterie-worker",
+      "Runs one base model on one device for any number of gateways. Each sequence may use its own expert "
+      "(LoRA adapter), loaded from the store when it is first asked for. SIGTERM lets running answers "
+      "finish, then ends.");
+  flags.Section("What it runs");
+  flags.String("model", &model, "PATH", "base model: a .gguf file or a Hugging Face folder");
+  flags.String("store", &store, "DIR", "expert store; without one only the base can be asked");
+  flags.Strings(
+      "serves", &serves, "PATTERNS",
+      "names of the experts this worker is for, as shell patterns ('law-*,code'); none: all of the store");
+  flags.String("device", &device, "DEVICE", "cpu, or cuda:N in builds that have it");
+  flags.Choice(
+      "mode", &mode, {"fast", "exact"},
+      "fast: int8 activations over quantised weights; exact: float32, the mode compared with references");
+  flags.Int("threads", &threads, 0, 1024, "N", "compute threads; 0: one for each core it may use");
+  flags.String("cores", &cores, "LIST", "run on these cores only, such as 0-3,8");
+  flags.Choice("isa", &isa, {"auto", "avx512", "avx2", "portable"}, "the instruction set of the kernels");
+
+  flags.Section("Where it listens");
+  flags.String("listen", &listen, "HOST:PORT",
+               "gRPC address; port 0 picks a free one, printed on standard output");
+  flags.Int("metrics-port", &metrics_port, -1, 65535, "PORT",
+            "serve /metrics here, on the same host; 0 picks a free one, -1 serves none");
+  flags.String("id", &id, "NAME", "its name for people; empty: host name and port");
+  flags.Duration("reattach-grace", &reattach_grace, kNone, absl::Minutes(10),
+                 "how long the answers of a gateway whose connection broke are kept");
+  flags.Duration("drain-timeout", &drain_timeout, kNone, absl::Hours(1),
+                 "how long SIGTERM waits for running answers before handing them to other workers");
+
+  flags.Section("Limits");
+  flags.Int("kv-tokens", &kv_tokens, 16, 1 << 30, "N", "tokens the KV cache has room for");
+  flags.Bytes("kv-bytes", &kv_bytes, 0, uint64_t{1} << 42,
+              "the same in bytes of memory; takes the place of kv-tokens");
+  flags.Int("max-context", &max_context, 0, 1 << 30, "N",
+            "most tokens of one sequence; 0: all the model has");
+  flags.Int("max-batch-tokens", &max_batch_tokens, 2, 65536, "N",
+            "tokens of one step: more fill the device better, fewer delay running answers less");
+  flags.Int("max-seqs", &max_seqs, 1, 4096, "N", "sequences of one step");
+  flags.Int("max-waiting", &max_waiting, 0, 65536, "N",
+            "sequences waiting; more are refused as RESOURCE_EXHAUSTED");
+  flags.Int("max-logit-rows", &max_logit_rows, 1, 65536, "N",
+            "rows of logits of one step, at least max-seqs; scoring a prompt needs one for each token");
+  flags.Int("adapter-slots", &adapter_slots, 1, 4096, "N", "experts one step can choose from");
+  flags.Bytes("adapter-bytes", &adapter_bytes, 1 << 16, uint64_t{1} << 42,
+              "memory for packed experts, slots included");
+  flags.Int("adapter-loaders", &adapter_loaders, 1, 16, "N", "threads that read and pack experts");
+
+  flags.Section("Without arithmetic, for tests of everything around a model");
+  flags.Bool(
+      "fake", &fake,
+      "answer with a hash of adapters and tokens; of --model, if given, only configuration, tokenizer and "
+      "digest are used");
+  flags.Int("fake-vocab", &fake_vocab, 2, 1 << 20, "N", "vocabulary without --model");
+  flags.Duration("fake-step-time", &fake_step_time, kNone, absl::Minutes(1), "time each step takes");
+  flags.Duration("fake-token-time", &fake_token_time, kNone, absl::Minutes(1), "time each token adds");
+  flags.Duration("fake-load-time", &fake_load_time, kNone, absl::Minutes(1), "time an adapter takes to load");
+  return flags;
+}
+
+Status WorkerOptions::Check() const {
+  if (model.empty() && !fake) {
+    return absl::InvalidArgumentError("--model is missing: name a .gguf file or a Hugging Face folder");
+  }
+  if (device.rfind("cuda", 0) == 0) {
+    return absl::UnimplementedError(
+        absl::StrCat("--device=", device, ": this build has no CUDA; use --device=cpu"));
+  }
+  if (device != "cpu") {
+    return absl::InvalidArgumentError(absl::StrCat("--device=", device, ": must be cpu or cuda:N"));
+  }
+  if (max_batch_tokens <= max_seqs) {
+    return absl::InvalidArgumentError(absl::StrCat("--max-batch-tokens=", max_batch_tokens,
+                                                   ": must be above --max-seqs, which is ", max_seqs));
+  }
+  if (max_logit_rows < max_seqs) {
+    return absl::InvalidArgumentError(absl::StrCat("--max-logit-rows=", max_logit_rows,
+                                                   ": must be at least --max-seqs, which is ", max_seqs));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace coterie::worker

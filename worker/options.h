@@ -1,0 +1,55 @@
+#ifndef COTERIE_WORKER_OPTIONS_H_
+#define COTERIE_WORKER_OPTIONS_H_
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/time/time.h"
+#include "common/flags.h"
+#include "common/status.h"
+
+namespace coterie::worker {
+
+// The command line of coterie-worker; the flags' help says what each means.
+struct WorkerOptions {
+  std::string model;
+  std::string store;
+  std::string listen = "127.0.0.1:7601";
+  std::string device = "cpu";
+  std::string mode = "fast";
+  std::string isa = "auto";
+  std::string id;
+  std::vector<std::string> serves;
+  int threads = 0;
+  std::string cores;
+
+  int kv_tokens = 16384;
+  uint64_t kv_bytes = 0;
+  int max_context = 0;
+  int max_batch_tokens = 256;
+  int max_seqs = 16;
+  int max_waiting = 256;
+  int max_logit_rows = 64;
+  int adapter_slots = 16;
+  uint64_t adapter_bytes = uint64_t{512} << 20;
+  int adapter_loaders = 1;
+
+  absl::Duration reattach_grace = absl::Seconds(10);
+  absl::Duration drain_timeout = absl::Seconds(30);
+  int metrics_port = -1;
+
+  bool fake = false;
+  int fake_vocab = 1000;
+  absl::Duration fake_step_time;
+  absl::Duration fake_token_time;
+  absl::Duration fake_load_time;
+
+  FlagSet Flags();
+  // What single flags cannot see. InvalidArgument or Unimplemented naming the flag.
+  Status Check() const;
+};
+
+}  // namespace coterie::worker
+
+#endif  // COTERIE_WORKER_OPTIONS_H_

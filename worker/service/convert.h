@@ -1,0 +1,30 @@
+#ifndef COTERIE_WORKER_SERVICE_CONVERT_H_
+#define COTERIE_WORKER_SERVICE_CONVERT_H_
+
+#include <span>
+
+#include "absl/time/time.h"
+#include "common/status.h"
+#include "coterie/v1/worker.pb.h"
+#include "grpcpp/support/status.h"
+#include "worker/engine/request.h"
+
+// Wire <-> plain for what travels between gateway and worker.
+namespace coterie::worker {
+
+inline constexpr uint32_t kProtocolVersion = 1;
+
+// Everything but the engine's id. InvalidArgument naming the field that is malformed; bounds are the engine's
+// to check.
+StatusOr<GenerateRequest> RequestFromProto(const v1::Submit& submit, absl::Time now);
+StatusOr<SamplingParams> SamplingFromProto(const v1::SamplingParams& proto);
+
+// `scored` holds the token itself and then the most probable ones.
+void LogprobsToProto(std::span<const ScoredToken> scored, v1::PositionLogprobs* proto);
+v1::FinishReason FinishToProto(FinishReason reason);
+// gRPC's codes and absl's are the same numbers.
+grpc::Status ToGrpc(const Status& status);
+
+}  // namespace coterie::worker
+
+#endif  // COTERIE_WORKER_SERVICE_CONVERT_H_

@@ -1,0 +1,93 @@
+#include "worker/service/gateway_session.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "common/check.h"
+
+namespace coterie::worker {
+namespace {
+
+// Tokens and log-probabilities of one message; at about 12 bytes each, 2.4 MB.
+constexpr size_t kMaxEntriesPerStep = 200'000;
+// Ended answers kept for a gateway that might have missed their end.
+constexpr size_t kMaxFinished = 1024;
+
+}  // namespace
+
+SequenceLog* GatewaySession::Find(uint64_t sequence_id) {
+  auto found = sequences_.find(sequence_id);
+  return found == sequences_.end() ? nullptr : found->second.get();
+}
+
+SequenceLog* GatewaySession::Insert(std::unique_ptr<SequenceLog> log) {
+  SequenceLog* raw = log.get();
+  COTERIE_CHECK(sequences_.emplace(raw->sequence_id(), std::move(log)).second);
+  return raw;
+}
+
+void GatewaySession::Erase(uint64_t sequence_id) {
+  std::erase(ready_, sequence_id);
+  sequences_.erase(sequence_id);
+}
+
+size_t GatewaySession::n_unfinished() const {
+  return std::count_if(sequences_.begin(), sequences_.end(),
+                       [](const auto& e) { return !e.second->finished(); });
+}
+
+void GatewaySession::Touch(SequenceLog* log) {
+  if (log->queued || log->suspended || !log->pending()) return;
+  log->queued = true;
+  ready_.push_back(log->sequence_id());
+}
+
+void GatewaySession::Refuse(uint64_t sequence_id, Status status) {
+  refused_.emplace_back(sequence_id, std::move(status));
+}
+
+void GatewaySession::Suspend(absl::Time now) {
+  ready_.clear();
+  refused_.clear();
+  for (auto& [id, log] : sequences_) {
+    log->queued = false;
+    log->suspended = true;
+  }
+  suspended_since = sequences_.empty() ? absl::InfiniteFuture() : now;
+}
+
+void GatewaySession::TakeOutput(v1::Step* step) {
+  for (auto& [sequence_id, status] : refused_) {
+    v1::SequenceOutput* out = step->add_outputs();
+    out->set_sequence_id(sequence_id);
+    out->set_finish(v1::FINISH_REASON_ERROR);
+    out->set_error_code(static_cast<uint32_t>(status.code()));
+    out->set_error_message(std::string(status.message()));
+  }
+  refused_.clear();
+  size_t budget = kMaxEntriesPerStep;
+  size_t n_taken = 0;
+  for (; n_taken < ready_.size() && budget > 0; ++n_taken) {
+    SequenceLog* log = Find(ready_[n_taken]);
+    log->Take(step->add_outputs(), &budget);
+    if (log->pending()) break;  // the budget is used up
+    log->queued = false;
+  }
+  ready_.erase(ready_.begin(), ready_.begin() + static_cast<ptrdiff_t>(n_taken));
+}
+
+void GatewaySession::DropFinished(absl::Time horizon, std::vector<uint64_t>* dropped) {
+  std::vector<std::pair<absl::Time, uint64_t>> finished;
+  for (auto& [id, log] : sequences_) {
+    if (log->finished() && !log->pending()) finished.emplace_back(log->finished_at(), id);
+  }
+  if (finished.empty()) return;
+  std::sort(finished.begin(), finished.end());
+  const size_t excess = finished.size() > kMaxFinished ? finished.size() - kMaxFinished : 0;
+  for (size_t i = 0; i < finished.size() && (i < excess || finished[i].first < horizon); ++i) {
+    dropped->push_back(Find(finished[i].second)->engine_id());
+    Erase(finished[i].second);
+  }
+}
+
+}  // namespace coterie::worker

@@ -1,0 +1,68 @@
+#ifndef COTERIE_WORKER_SERVICE_GATEWAY_SESSION_H_
+#define COTERIE_WORKER_SERVICE_GATEWAY_SESSION_H_
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/time/time.h"
+#include "coterie/v1/worker.pb.h"
+#include "worker/service/attach_stream.h"
+#include "worker/service/sequence_log.h"
+#include "worker/service/state_tracker.h"
+
+namespace coterie::worker {
+
+// Everything the worker keeps for one gateway: its sequences, and what of it has been sent. Outlives the
+// gateway's connections by the grace time. Not thread-safe: the service's mutex guards it.
+class GatewaySession {
+ public:
+  explicit GatewaySession(std::string id) : id_(std::move(id)) {}
+
+  const std::string& id() const { return id_; }
+
+  // --- The connection ---
+  AttachStream* stream = nullptr;  // borrowed; null while the gateway is away
+  absl::Duration heartbeat_interval;
+  absl::Duration silence_timeout;
+  absl::Time last_heard;
+  absl::Time next_heartbeat;
+  absl::Time away_since = absl::InfiniteFuture();
+  absl::Time suspended_since = absl::InfiniteFuture();  // a new connection that has not sent Reattach yet
+  uint64_t n_heartbeats = 0;
+  StateReport report;
+  absl::Time prefixes_told_at = absl::InfinitePast();
+
+  // --- Its sequences ---
+  SequenceLog* Find(uint64_t sequence_id);
+  // The id must be new.
+  SequenceLog* Insert(std::unique_ptr<SequenceLog> log);
+  void Erase(uint64_t sequence_id);
+  const absl::flat_hash_map<uint64_t, std::unique_ptr<SequenceLog>>& sequences() const { return sequences_; }
+  size_t n_unfinished() const;
+
+  // `log` has something new.
+  void Touch(SequenceLog* log);
+  // An answer to a sequence id that has no log: it ends with `status`.
+  void Refuse(uint64_t sequence_id, Status status);
+  // No output is sent until Resume or the grace time's end.
+  void Suspend(absl::Time now);
+
+  bool has_output() const { return !ready_.empty() || !refused_.empty(); }
+  // Moves unsent output into `step`, up to a bound; the rest goes with the next one.
+  void TakeOutput(v1::Step* step);
+
+  // Forgets answers that ended before `horizon`, and the oldest ended ones above the bound.
+  void DropFinished(absl::Time horizon, std::vector<uint64_t>* dropped_engine_ids);
+
+ private:
+  const std::string id_;
+  absl::flat_hash_map<uint64_t, std::unique_ptr<SequenceLog>> sequences_;
+  std::vector<uint64_t> ready_;  // ids with something to send, in order
+  std::vector<std::pair<uint64_t, Status>> refused_;
+};
+
+}  // namespace coterie::worker
+
+#endif  // COTERIE_WORKER_SERVICE_GATEWAY_SESSION_H_

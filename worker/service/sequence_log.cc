@@ -1,0 +1,80 @@
+#include "worker/service/sequence_log.h"
+
+#include <algorithm>
+
+#include "worker/service/convert.h"
+
+namespace coterie::worker {
+
+void SequenceLog::Add(const OutputEvent& event, std::span<const ScoredToken> scored, absl::Time now) {
+  if (event.first) {
+    started_ = true;
+    cached_prompt_tokens_ = event.cached_prompt_tokens;
+    queued_ms_ = event.queued_ms;
+  }
+  switch (event.kind) {
+    case OutputEvent::Kind::kToken:
+      tokens_.push_back(static_cast<uint32_t>(event.token));
+      stride_ = scored.size();
+      logprobs_.insert(logprobs_.end(), scored.begin(), scored.end());
+      break;
+    case OutputEvent::Kind::kPromptLogprob:
+      prompt_stride_ = scored.size();
+      prompt_logprobs_.insert(prompt_logprobs_.end(), scored.begin(), scored.end());
+      break;
+    case OutputEvent::Kind::kFinish:
+      finish_ = event.finish;
+      stop_token_ = event.token;
+      error_ = event.status;
+      finished_at_ = now;
+      break;
+  }
+}
+
+bool SequenceLog::pending() const {
+  return n_sent_ < tokens_.size() || n_prompt_sent_ < prompt_logprobs_.size() ||
+         (finished() && !finish_sent_);
+}
+
+void SequenceLog::Take(v1::SequenceOutput* out, size_t* budget) {
+  const bool first = n_sent_ == 0 && n_prompt_sent_ == 0;
+  out->set_sequence_id(sequence_id_);
+  out->set_position(begin_ + static_cast<uint32_t>(n_sent_));
+  if (started_ && first) {
+    out->set_cached_prompt_tokens(cached_prompt_tokens_);
+    out->set_queued_ms(queued_ms_);
+  }
+  while (n_prompt_sent_ < prompt_logprobs_.size() && *budget > 0) {
+    LogprobsToProto(std::span(prompt_logprobs_).subspan(n_prompt_sent_, prompt_stride_),
+                    out->add_prompt_logprobs());
+    n_prompt_sent_ += prompt_stride_;
+    *budget -= std::min(*budget, prompt_stride_);
+  }
+  while (n_sent_ < tokens_.size() && *budget > 0) {
+    out->add_token_ids(tokens_[n_sent_]);
+    if (stride_ > 0)
+      LogprobsToProto(std::span(logprobs_).subspan(n_sent_ * stride_, stride_), out->add_logprobs());
+    ++n_sent_;
+    *budget -= std::min(*budget, stride_ + 1);
+  }
+  if (!finished() || n_sent_ < tokens_.size() || n_prompt_sent_ < prompt_logprobs_.size()) return;
+  finish_sent_ = true;
+  out->set_finish(FinishToProto(finish_));
+  if (finish_ == FinishReason::kStop && stop_token_ >= 0)
+    out->set_stop_token_id(static_cast<uint32_t>(stop_token_));
+  if (finish_ == FinishReason::kError) {
+    out->set_error_code(static_cast<uint32_t>(error_.code()));
+    out->set_error_message(std::string(error_.message()));
+  }
+}
+
+bool SequenceLog::Rewind(uint32_t next_position) {
+  if (next_position < begin_ || next_position > end()) return false;
+  // Of the prompt's log-probabilities only all are known to have arrived, once a token came after them.
+  if (scores_prompt_ && next_position == begin_) return false;
+  n_sent_ = next_position - begin_;
+  finish_sent_ = false;
+  return true;
+}
+
+}  // namespace coterie::worker

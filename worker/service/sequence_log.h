@@ -1,0 +1,81 @@
+#ifndef COTERIE_WORKER_SERVICE_SEQUENCE_LOG_H_
+#define COTERIE_WORKER_SERVICE_SEQUENCE_LOG_H_
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "absl/time/time.h"
+#include "common/status.h"
+#include "coterie/v1/worker.pb.h"
+#include "worker/engine/request.h"
+
+namespace coterie::worker {
+
+// What one sequence has said so far and how much of it has been sent. Everything is kept until the sequence
+// is dropped, so that a gateway that lost its connection can be sent the rest from any position. Bounded by
+// the sequence's own length. Not thread-safe.
+class SequenceLog {
+ public:
+  // Answer positions count from `n_resumed`: those tokens were generated elsewhere.
+  SequenceLog(uint64_t sequence_id, uint64_t engine_id, uint32_t n_resumed, bool scores_prompt,
+              absl::Time submitted)
+      : sequence_id_(sequence_id),
+        engine_id_(engine_id),
+        begin_(n_resumed),
+        scores_prompt_(scores_prompt),
+        submitted_(submitted) {}
+
+  void Add(const OutputEvent& event, std::span<const ScoredToken> scored, absl::Time now);
+
+  // Something stands here that was not sent.
+  bool pending() const;
+  // Puts it into `out`, at most about `*budget` tokens and log-probabilities, which it reduces.
+  void Take(v1::SequenceOutput* out, size_t* budget);
+  // The reader has the answer up to `next_position` and wants the rest. False when that cannot be: it lies
+  // outside of what was said, or log-probabilities of the prompt may have been lost (they carry no
+  // positions).
+  bool Rewind(uint32_t next_position);
+
+  uint64_t sequence_id() const { return sequence_id_; }
+  uint64_t engine_id() const { return engine_id_; }
+  uint32_t end() const { return begin_ + static_cast<uint32_t>(tokens_.size()); }
+  bool started() const { return started_; }
+  FinishReason finish() const { return finish_; }
+  bool finished() const { return finish_ != FinishReason::kNone; }
+  absl::Time submitted() const { return submitted_; }
+  absl::Time finished_at() const { return finished_at_; }
+
+  // For the session's bookkeeping.
+  bool queued = false;     // in the list of those with something to send
+  bool suspended = false;  // the connection was replaced; the new one has not said what it has
+  std::vector<std::string> experts;
+
+ private:
+  const uint64_t sequence_id_;
+  const uint64_t engine_id_;
+  const uint32_t begin_;
+  const bool scores_prompt_;
+  const absl::Time submitted_;
+
+  std::vector<uint32_t> tokens_;              // from position begin_ on
+  std::vector<ScoredToken> logprobs_;         // [tokens, stride_], when asked for
+  std::vector<ScoredToken> prompt_logprobs_;  // [positions, prompt_stride_]
+  size_t stride_ = 0;
+  size_t prompt_stride_ = 0;
+  size_t n_sent_ = 0;         // of tokens_
+  size_t n_prompt_sent_ = 0;  // entries of prompt_logprobs_
+  bool started_ = false;      // the first event came
+  uint32_t cached_prompt_tokens_ = 0;
+  uint32_t queued_ms_ = 0;
+  FinishReason finish_ = FinishReason::kNone;
+  bool finish_sent_ = false;
+  int32_t stop_token_ = -1;
+  Status error_;
+  absl::Time finished_at_ = absl::InfiniteFuture();
+};
+
+}  // namespace coterie::worker
+
+#endif  // COTERIE_WORKER_SERVICE_SEQUENCE_LOG_H_

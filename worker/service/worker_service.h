@@ -1,0 +1,120 @@
+#ifndef COTERIE_WORKER_SERVICE_WORKER_SERVICE_H_
+#define COTERIE_WORKER_SERVICE_WORKER_SERVICE_H_
+
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/container/flat_hash_set.h"
+#include "absl/time/time.h"
+#include "common/digest.h"
+#include "common/mutex.h"
+#include "coterie/v1/worker.grpc.pb.h"
+#include "worker/engine/engine.h"
+#include "worker/engine/peer_traffic.h"
+#include "worker/service/attach_stream.h"
+#include "worker/service/gateway_session.h"
+#include "worker/service/state_tracker.h"
+#include "worker/service/worker_metrics.h"
+
+namespace coterie::worker {
+
+struct WorkerServiceOptions {
+  std::string worker_id;  // for people; not empty
+  Digest tokenizer_digest;
+  std::string device = "cpu";
+  std::vector<std::string> serves;  // name patterns; empty: every expert
+  // How long the sequences of a gateway that went away are kept.
+  absl::Duration reattach_grace = absl::Seconds(10);
+  int max_gateways = 64;
+  // A call that sends no Hello for so long is ended.
+  absl::Duration hello_timeout = absl::Seconds(10);
+};
+
+// WorkerService of worker.proto in front of an Engine: any number of gateways, each with its session. One
+// thread takes the engine's outputs, files them in the sequences' logs and sends; each gateway has at most
+// one message in flight, which gathers whatever was said meanwhile, so a slow connection gets fewer, larger
+// messages and piles up nothing beyond the credit its gateway gave. The engine's own thread never meets this
+// one.
+class WorkerServiceImpl : public v1::WorkerService::CallbackService, private StreamOwner {
+ public:
+  // Borrows all of them; `metrics` may be null.
+  WorkerServiceImpl(const WorkerServiceOptions& options, Engine* engine, const PeerTraffic* traffic,
+                    WorkerMetrics* metrics);
+  // Call after the server's Shutdown: waits until the last stream is gone.
+  ~WorkerServiceImpl() override;
+
+  grpc::ServerBidiReactor<v1::GatewayMessage, v1::WorkerMessage>* Attach(
+      grpc::CallbackServerContext* context) override;
+
+  // Takes nothing new from now on and tells the gateways. Returns when every sequence has ended and been
+  // sent, or, after `timeout`, once the gateways were told to go on elsewhere (UNAVAILABLE). Returns the
+  // number handed over.
+  int Drain(absl::Duration timeout);
+  // Ends every stream; for the time between Drain and the server's Shutdown.
+  void EndStreams();
+
+  const std::string& incarnation() const { return incarnation_; }
+
+ private:
+  using Sessions = absl::flat_hash_map<std::string, std::unique_ptr<GatewaySession>>;
+  struct Owner {
+    GatewaySession* session = nullptr;
+    SequenceLog* log = nullptr;
+  };
+
+  bool OnMessage(AttachStream* stream, const v1::GatewayMessage& message) override;
+  void OnWritten(AttachStream* stream, bool ok) override;
+  void OnClosed(AttachStream* stream) override;
+  void OnGone(AttachStream* stream) override;
+
+  // gRPC's threads, by message.
+  grpc::Status CheckHello(const v1::GatewayHello& hello) const;
+  void OnHello(AttachStream* stream, const v1::GatewayHello& hello) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void OnSubmit(GatewaySession* session, const v1::Submit& submit) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void OnReattach(GatewaySession* session, const v1::Reattach& reattach)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void Drop(GatewaySession* session, uint64_t sequence_id) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void DropSuspended(GatewaySession* session) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void Detach(GatewaySession* session, absl::Time now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+
+  // The dispatcher's thread.
+  void Dispatch();
+  void File(OutputBatch& batch, absl::Time now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  absl::Time RunTimers(absl::Time now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void Send(GatewaySession* session, absl::Time now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void FillState(GatewaySession* session, bool with_prefixes, v1::WorkerState* state)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void MeasureSpeed();
+
+  const WorkerServiceOptions options_;
+  Engine* const engine_;
+  const PeerTraffic* const traffic_;
+  WorkerMetrics* const metrics_;
+  const std::string incarnation_;
+
+  Mutex mutex_;
+  CondVar changed_;  // a stream is gone, or output was sent
+  Sessions sessions_ ABSL_GUARDED_BY(mutex_);
+  absl::flat_hash_map<uint64_t, Owner> owners_ ABSL_GUARDED_BY(mutex_);  // by engine id
+  absl::flat_hash_set<AttachStream*> streams_ ABSL_GUARDED_BY(mutex_);
+  StateTracker tracker_ ABSL_GUARDED_BY(mutex_);
+  uint64_t next_engine_id_ ABSL_GUARDED_BY(mutex_) = 1;
+  bool draining_ ABSL_GUARDED_BY(mutex_) = false;
+  bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
+  bool timers_changed_ ABSL_GUARDED_BY(mutex_) = true;
+
+  double tokens_per_second_ ABSL_GUARDED_BY(mutex_) = 0;
+
+  // The dispatcher's thread only.
+  double measured_seconds_ = 0;
+  uint64_t measured_tokens_ = 0;
+
+  std::thread dispatcher_;
+};
+
+}  // namespace coterie::worker
+
+#endif  // COTERIE_WORKER_SERVICE_WORKER_SERVICE_H_

@@ -1,0 +1,175 @@
+// coterie-worker: one process, one base model, one device.
+#include <pthread.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+#include <string>
+#include <thread>
+#include <utility>
+
+#include "common/metrics.h"
+#include "common/mutex.h"
+#include "common/status.h"
+#include "model/store/expert_store.h"
+#include "spdlog/sinks/stdout_color_sinks.h"
+#include "spdlog/spdlog.h"
+#include "worker/cores.h"
+#include "worker/engine/engine.h"
+#include "worker/engine/peer_traffic.h"
+#include "worker/load_model.h"
+#include "worker/options.h"
+#include "worker/service/worker_metrics.h"
+#include "worker/service/worker_service.h"
+#include "worker/worker_server.h"
+
+namespace coterie::worker {
+namespace {
+
+StatusOr<AdapterStore::Resolver> MakeResolver(const std::string& root) {
+  if (root.empty()) {
+    return AdapterStore::Resolver([](const Digest& digest) -> StatusOr<std::filesystem::path> {
+      return absl::NotFoundError("this worker was started without --store");
+    });
+  }
+  ASSIGN_OR_RETURN(std::unique_ptr<ExpertStore> opened, ExpertStore::Open(root, {}));
+  std::shared_ptr<ExpertStore> store = std::move(opened);
+  return AdapterStore::Resolver([store](const Digest& digest) { return store->ObjectPath(digest); });
+}
+
+EngineOptions MakeEngineOptions(const WorkerOptions& options) {
+  EngineOptions engine;
+  engine.max_batch_tokens = options.max_batch_tokens;
+  engine.max_seqs = options.max_seqs;
+  engine.max_waiting = options.max_waiting;
+  engine.max_logit_rows = options.max_logit_rows;
+  engine.adapters.n_slots = options.adapter_slots;
+  engine.adapters.max_bytes = options.adapter_bytes;
+  engine.adapters.n_loader_threads = options.adapter_loaders;
+  return engine;
+}
+
+// SIGTERM and SIGINT. Before Serving the first one ends the process (a load takes seconds); after it the
+// first asks for a drain and the second ends.
+class Signals {
+ public:
+  // Before any other thread starts: all of them inherit the block.
+  Signals() {
+    sigemptyset(&set_);
+    sigaddset(&set_, SIGTERM);
+    sigaddset(&set_, SIGINT);
+    pthread_sigmask(SIG_BLOCK, &set_, nullptr);
+    std::thread([this] { Watch(); }).detach();
+  }
+
+  // Returns the signal that asks for a drain.
+  int WaitForFirst() {
+    MutexLock lock(&mutex_);
+    serving_ = true;
+    while (first_ == 0) came_.Wait(&mutex_);
+    return first_;
+  }
+
+ private:
+  [[noreturn]] void Watch() {
+    for (;;) {
+      int signal = 0;
+      if (sigwait(&set_, &signal) != 0) continue;
+      MutexLock lock(&mutex_);
+      if (!serving_ || first_ != 0) _exit(128 + signal);
+      first_ = signal;
+      came_.Signal();
+    }
+  }
+
+  sigset_t set_;
+  Mutex mutex_;
+  CondVar came_;
+  bool serving_ ABSL_GUARDED_BY(mutex_) = false;
+  int first_ ABSL_GUARDED_BY(mutex_) = 0;
+};
+
+std::string DefaultId(const std::string& listen) {
+  char host[256] = "worker";
+  gethostname(host, sizeof(host) - 1);
+  return absl::StrCat(host, ":", listen.substr(listen.rfind(':') + 1));
+}
+
+Status Run(const WorkerOptions& options, Signals* signals) {
+  if (!options.cores.empty()) {
+    ASSIGN_OR_RETURN(const std::vector<int> cores, ParseCores(options.cores));
+    RETURN_IF_ERROR(PinToCores(cores));
+  }
+  ASSIGN_OR_RETURN(AdapterStore::Resolver resolver, MakeResolver(options.store));
+  spdlog::info("loading {}", options.model.empty() ? "the fake model" : options.model);
+  const absl::Time begin = absl::Now();
+  ASSIGN_OR_RETURN(LoadedModel loaded, LoadModel(options));
+  const LanguageModelInfo& info = loaded.model->info();
+  spdlog::info("{} (base {}, {}) is ready after {}: {} MB of weights, {} MB of KV for {} tokens", loaded.name,
+               info.base_digest.Short(), info.numerics_class, absl::FormatDuration(absl::Now() - begin),
+               info.weight_bytes >> 20, info.kv_bytes >> 20, info.n_kv_blocks * kKvBlockTokens);
+  ASSIGN_OR_RETURN(const std::unique_ptr<Engine> engine,
+                   Engine::Create(MakeEngineOptions(options), loaded.model.get(), std::move(resolver)));
+
+  PeerTraffic traffic;
+  MetricsRegistry registry;
+  WorkerMetrics metrics(&registry, engine.get(), &traffic);
+  std::unique_ptr<MetricsServer> metrics_server;
+  if (options.metrics_port >= 0) {
+    const std::string host = options.listen.substr(0, options.listen.rfind(':'));
+    ASSIGN_OR_RETURN(metrics_server,
+                     MetricsServer::Start(registry, absl::StrCat(host, ":", options.metrics_port)));
+  }
+  WorkerServiceOptions service_options;
+  service_options.worker_id = options.id.empty() ? DefaultId(options.listen) : options.id;
+  service_options.tokenizer_digest = loaded.tokenizer_digest;
+  service_options.device = options.device;
+  service_options.serves = options.serves;
+  service_options.reattach_grace = options.reattach_grace;
+  WorkerServiceImpl service(service_options, engine.get(), &traffic, &metrics);
+  ASSIGN_OR_RETURN(const std::unique_ptr<WorkerServer> server, WorkerServer::Start(options.listen, &service));
+
+  std::printf("listening %s:%d\n", options.listen.substr(0, options.listen.rfind(':')).c_str(),
+              server->port());
+  if (metrics_server != nullptr) std::printf("metrics %d\n", metrics_server->port());
+  std::fflush(stdout);
+  spdlog::info("worker {} listens on port {}", service_options.worker_id, server->port());
+
+  const int signal = signals->WaitForFirst();
+  spdlog::info("{}: draining for at most {}; a second signal ends at once", strsignal(signal),
+               absl::FormatDuration(options.drain_timeout));
+  const int handed_over = server->Drain(options.drain_timeout);
+  spdlog::info("drained; {} sequences handed over", handed_over);
+  return absl::OkStatus();
+}
+
+int Main(int argc, char** argv) {
+  WorkerOptions options;
+  FlagSet flags = options.Flags();
+  Status status = flags.Parse(argc, argv);
+  if (flags.help_requested()) {
+    std::fputs(flags.Help().c_str(), stdout);
+    return EXIT_SUCCESS;
+  }
+  if (status.ok()) status = options.Check();
+  if (!status.ok()) {
+    std::fprintf(stderr, "coterie-worker: %s\n", std::string(status.message()).c_str());
+    return 2;
+  }
+  spdlog::set_default_logger(spdlog::stderr_color_mt("worker"));
+  // Never destroyed: its thread watches until the process ends.
+  status = Run(options, new Signals());
+  if (!status.ok()) {
+    std::fprintf(stderr, "coterie-worker: %s\n", std::string(status.message()).c_str());
+    return EXIT_FAILURE;
+  }
+  return EXIT_SUCCESS;
+}
+
+}  // namespace
+}  // namespace coterie::worker
+
+int main(int argc, char** argv) { return coterie::worker::Main(argc, argv); }

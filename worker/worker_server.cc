@@ -1,0 +1,51 @@
+#include "worker/worker_server.h"
+
+#include "absl/time/clock.h"
+#include "grpcpp/ext/proto_server_reflection_plugin.h"
+#include "grpcpp/health_check_service_interface.h"
+
+namespace coterie::worker {
+namespace {
+
+// A Submit of 131,072 prompt ids is at most 0.6 MB.
+constexpr int kMaxMessageBytes = 4 << 20;
+
+}  // namespace
+
+StatusOr<std::unique_ptr<WorkerServer>> WorkerServer::Start(const std::string& address,
+                                                            WorkerServiceImpl* service) {
+  grpc::EnableDefaultHealthCheckService(true);
+  grpc::reflection::InitProtoReflectionServerBuilderPlugin();
+  std::unique_ptr<WorkerServer> server(new WorkerServer(service));
+  grpc::ServerBuilder builder;
+  builder.AddListeningPort(address, grpc::InsecureServerCredentials(), &server->port_);
+  builder.RegisterService(service);
+  builder.SetMaxReceiveMessageSize(kMaxMessageBytes);
+  // Two workers on one port would share its connections between them: an error is better.
+  builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
+  builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, 5000);
+  builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, 256);
+  server->server_ = builder.BuildAndStart();
+  if (server->server_ == nullptr || server->port_ == 0) {
+    return absl::AlreadyExistsError(
+        absl::StrCat("cannot listen on ", address, ": the port is taken or the host is not this machine's"));
+  }
+  for (const char* name : {"", "coterie.v1.WorkerService"}) {
+    server->server_->GetHealthCheckService()->SetServingStatus(name, true);
+  }
+  return server;
+}
+
+int WorkerServer::Drain(absl::Duration timeout) {
+  server_->GetHealthCheckService()->SetServingStatus(false);
+  return service_->Drain(timeout);
+}
+
+WorkerServer::~WorkerServer() {
+  if (server_ == nullptr) return;
+  service_->EndStreams();
+  // A peer that does not take the end of its stream must not keep us.
+  server_->Shutdown(absl::ToChronoTime(absl::Now() + absl::Seconds(1)));
+}
+
+}  // namespace coterie::worker

@@ -1,0 +1,38 @@
+#ifndef COTERIE_WORKER_WORKER_SERVER_H_
+#define COTERIE_WORKER_WORKER_SERVER_H_
+
+#include <memory>
+#include <string>
+
+#include "absl/time/time.h"
+#include "common/status.h"
+#include "grpcpp/grpcpp.h"
+#include "worker/service/worker_service.h"
+
+namespace coterie::worker {
+
+// A WorkerServiceImpl behind a gRPC port, with health (grpc.health.v1, per service and for "") and
+// reflection.
+class WorkerServer {
+ public:
+  // `service` is borrowed. AlreadyExists or InvalidArgument, naming the address, when it cannot be had.
+  static StatusOr<std::unique_ptr<WorkerServer>> Start(const std::string& address,
+                                                       WorkerServiceImpl* service);
+  // Ends every call at once; Drain first for a gentle end.
+  ~WorkerServer();
+
+  int port() const { return port_; }
+  // NOT_SERVING, no new sequences; returns as WorkerServiceImpl::Drain does.
+  int Drain(absl::Duration timeout);
+
+ private:
+  explicit WorkerServer(WorkerServiceImpl* service) : service_(service) {}
+
+  WorkerServiceImpl* const service_;
+  std::unique_ptr<grpc::Server> server_;
+  int port_ = 0;
+};
+
+}  // namespace coterie::worker
+
+#endif  // COTERIE_WORKER_WORKER_SERVER_H_
