@@ -1,0 +1,170 @@
+#include "tools/client/client.h"
+
+#include <grpcpp/create_channel.h>
+
+#include <algorithm>
+#include <array>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "absl/time/clock.h"
+#include "common/digest.h"
+#include "common/file.h"
+
+namespace coterie::client {
+namespace {
+
+constexpr size_t kChunkBytes = 1 << 19;            // the server takes up to 1 MiB a message
+constexpr size_t kMaxFileBytes = size_t{1} << 31;  // no adapter comes near it
+constexpr absl::Duration kUnaryTimeout = absl::Seconds(60);
+constexpr absl::Duration kPublishTimeout = absl::Minutes(10);
+
+constexpr std::array<std::string_view, 4> kExpertFiles = {"adapter_config.json", "adapter_model.safetensors",
+                                                          "expert.yaml", "prototypes.safetensors"};
+
+std::shared_ptr<grpc::Channel> MakeChannel(const std::string& address) {
+  grpc::ChannelArguments args;
+  args.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS, 30'000);
+  args.SetInt(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 10'000);
+  args.SetMaxReceiveMessageSize(64 << 20);
+  return grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), args);
+}
+
+// One unary call with its deadline and cancellation.
+template <typename Response, typename Request, typename Stub>
+StatusOr<Response> Unary(Cancellation* cancellation, absl::Duration timeout, Stub* stub,
+                         grpc::Status (Stub::*method)(grpc::ClientContext*, const Request&, Response*),
+                         const Request& request) {
+  grpc::ClientContext context;
+  if (timeout < absl::InfiniteDuration()) context.set_deadline(absl::ToChronoTime(absl::Now() + timeout));
+  const CancellableCall registration(cancellation, &context);
+  Response response;
+  RETURN_IF_ERROR(FromGrpc((stub->*method)(&context, request, &response)));
+  return response;
+}
+
+}  // namespace
+
+Status FromGrpc(const grpc::Status& status) {
+  if (status.ok()) return absl::OkStatus();
+  return Status(static_cast<absl::StatusCode>(status.error_code()), status.error_message());
+}
+
+Client::Client(ClientOptions options)
+    : options_(std::move(options)),
+      channel_(MakeChannel(options_.address)),
+      admin_channel_(MakeChannel(options_.admin_address)),
+      generation_(v1::GenerationService::NewStub(channel_)),
+      cluster_(v1::ClusterService::NewStub(channel_)),
+      experts_(v1::ExpertService::NewStub(admin_channel_)) {}
+
+Status Client::Reach(grpc::Channel* channel, const std::string& address) {
+  const absl::Time deadline = absl::Now() + options_.connect_timeout;
+  grpc_connectivity_state state = channel->GetState(/*try_to_connect=*/true);
+  while (state != GRPC_CHANNEL_READY) {
+    // Short waits, so that Ctrl-C is heard.
+    channel->WaitForStateChange(state, std::chrono::system_clock::now() + std::chrono::milliseconds(100));
+    if (options_.cancellation != nullptr && options_.cancellation->cancelled()) {
+      return absl::CancelledError("interrupted");
+    }
+    state = channel->GetState(true);
+    if (state != GRPC_CHANNEL_READY && absl::Now() >= deadline) {
+      return absl::UnavailableError(absl::StrCat("no gateway answers at ", address,
+                                                 "; start one with `coterie up`, or name another address"));
+    }
+  }
+  return absl::OkStatus();
+}
+
+Status Client::Generate(const v1::GenerateRequest& request, absl::Duration timeout,
+                        const std::function<void(const v1::GenerateResponse&)>& on_event) {
+  RETURN_IF_ERROR(Reach(channel_.get(), options_.address));
+  grpc::ClientContext context;
+  if (timeout < absl::InfiniteDuration()) context.set_deadline(absl::ToChronoTime(absl::Now() + timeout));
+  const CancellableCall registration(options_.cancellation, &context);
+  const auto reader = generation_->Generate(&context, request);
+  v1::GenerateResponse event;
+  while (reader->Read(&event)) on_event(event);
+  return FromGrpc(reader->Finish());
+}
+
+StatusOr<v1::RouteResponse> Client::Route(const v1::RouteRequest& request) {
+  RETURN_IF_ERROR(Reach(channel_.get(), options_.address));
+  return Unary(options_.cancellation, kUnaryTimeout, generation_.get(), &v1::GenerationService::Stub::Route,
+               request);
+}
+
+StatusOr<v1::ScoreResponse> Client::Score(const v1::ScoreRequest& request) {
+  RETURN_IF_ERROR(Reach(channel_.get(), options_.address));
+  return Unary(options_.cancellation, absl::InfiniteDuration(), generation_.get(),
+               &v1::GenerationService::Stub::Score, request);
+}
+
+StatusOr<v1::EmbedResponse> Client::Embed(const v1::EmbedRequest& request) {
+  RETURN_IF_ERROR(Reach(channel_.get(), options_.address));
+  return Unary(options_.cancellation, kUnaryTimeout, generation_.get(), &v1::GenerationService::Stub::Embed,
+               request);
+}
+
+StatusOr<v1::StatusResponse> Client::ClusterStatus(absl::Duration timeout) {
+  RETURN_IF_ERROR(Reach(channel_.get(), options_.address));
+  return Unary(options_.cancellation, timeout, cluster_.get(), &v1::ClusterService::Stub::Status,
+               v1::StatusRequest());
+}
+
+StatusOr<v1::ListExpertsResponse> Client::ListExperts(const v1::ListExpertsRequest& request) {
+  RETURN_IF_ERROR(Reach(admin_channel_.get(), options_.admin_address));
+  return Unary(options_.cancellation, kUnaryTimeout, experts_.get(), &v1::ExpertService::Stub::List, request);
+}
+
+StatusOr<v1::GetExpertResponse> Client::GetExpert(const std::string& name) {
+  RETURN_IF_ERROR(Reach(admin_channel_.get(), options_.admin_address));
+  v1::GetExpertRequest request;
+  request.set_name(name);
+  return Unary(options_.cancellation, kUnaryTimeout, experts_.get(), &v1::ExpertService::Stub::Get, request);
+}
+
+StatusOr<v1::RemoveExpertResponse> Client::RemoveExpert(const std::string& name) {
+  RETURN_IF_ERROR(Reach(admin_channel_.get(), options_.admin_address));
+  v1::RemoveExpertRequest request;
+  request.set_name(name);
+  return Unary(options_.cancellation, kUnaryTimeout, experts_.get(), &v1::ExpertService::Stub::Remove,
+               request);
+}
+
+StatusOr<v1::PublishExpertResponse> Client::PublishExpert(const std::string& name,
+                                                          const std::filesystem::path& folder) {
+  std::vector<std::string> contents;
+  v1::PublishExpertRequest message;
+  message.mutable_header()->set_name(name);
+  for (std::string_view file : kExpertFiles) {
+    ASSIGN_OR_RETURN(std::string content, ReadFile(folder / file, kMaxFileBytes));
+    v1::PublishExpertRequest::File* entry = message.mutable_header()->add_files();
+    entry->set_name(std::string(file));
+    entry->set_size_bytes(content.size());
+    entry->set_sha256(Sha256(content).ToHex());
+    contents.push_back(std::move(content));
+  }
+  RETURN_IF_ERROR(Reach(admin_channel_.get(), options_.admin_address));
+  grpc::ClientContext context;
+  context.set_deadline(absl::ToChronoTime(absl::Now() + kPublishTimeout));
+  const CancellableCall registration(options_.cancellation, &context);
+  v1::PublishExpertResponse response;
+  const auto writer = experts_->Publish(&context, &response);
+  // A refused Write means that the server has already answered: Finish says why.
+  bool open = writer->Write(message);
+  for (size_t i = 0; open && i < contents.size(); ++i) {
+    for (size_t at = 0; open && at < contents[i].size(); at += kChunkBytes) {
+      message.Clear();
+      message.mutable_chunk()->set_file_index(static_cast<uint32_t>(i));
+      message.mutable_chunk()->set_data(contents[i].substr(at, kChunkBytes));
+      open = writer->Write(message);
+    }
+  }
+  if (open) writer->WritesDone();
+  RETURN_IF_ERROR(FromGrpc(writer->Finish()));
+  return response;
+}
+
+}  // namespace coterie::client

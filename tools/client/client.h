@@ -1,0 +1,65 @@
+#ifndef COTERIE_TOOLS_CLIENT_CLIENT_H_
+#define COTERIE_TOOLS_CLIENT_CLIENT_H_
+
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "absl/time/time.h"
+#include "common/status.h"
+#include "coterie/v1/cluster.grpc.pb.h"
+#include "coterie/v1/expert.grpc.pb.h"
+#include "coterie/v1/generation.grpc.pb.h"
+#include "tools/client/cancellation.h"
+
+namespace coterie::client {
+
+struct ClientOptions {
+  std::string address = "127.0.0.1:7070";        // for questions
+  std::string admin_address = "127.0.0.1:7071";  // for publishing experts
+  // How long a call waits for the gateway to be reachable before it fails with Unavailable.
+  absl::Duration connect_timeout = absl::Seconds(5);
+  Cancellation* cancellation = nullptr;  // borrowed; null: calls cannot be cancelled
+};
+
+// Calls to one gateway; connects on the first one. Thread-safe; calls block. A server's status comes back as
+// the absl::Status of the same code; an unreachable gateway is Unavailable, naming the address and what to
+// do.
+class Client {
+ public:
+  explicit Client(ClientOptions options);
+
+  // Calls `on_event` for each message, on the calling thread. `timeout` infinite: no deadline.
+  Status Generate(const v1::GenerateRequest& request, absl::Duration timeout,
+                  const std::function<void(const v1::GenerateResponse&)>& on_event);
+  StatusOr<v1::RouteResponse> Route(const v1::RouteRequest& request);
+  StatusOr<v1::ScoreResponse> Score(const v1::ScoreRequest& request);
+  StatusOr<v1::EmbedResponse> Embed(const v1::EmbedRequest& request);
+  StatusOr<v1::StatusResponse> ClusterStatus(absl::Duration timeout = absl::Seconds(10));
+
+  StatusOr<v1::ListExpertsResponse> ListExperts(const v1::ListExpertsRequest& request);
+  StatusOr<v1::GetExpertResponse> GetExpert(const std::string& name);
+  StatusOr<v1::RemoveExpertResponse> RemoveExpert(const std::string& name);
+  // Sends the expert files of `folder` (docs/expert-format.md) in chunks.
+  StatusOr<v1::PublishExpertResponse> PublishExpert(const std::string& name,
+                                                    const std::filesystem::path& folder);
+
+ private:
+  // Waits until `channel` is ready.
+  Status Reach(grpc::Channel* channel, const std::string& address);
+
+  ClientOptions options_;
+  std::shared_ptr<grpc::Channel> channel_;
+  std::shared_ptr<grpc::Channel> admin_channel_;
+  std::unique_ptr<v1::GenerationService::Stub> generation_;
+  std::unique_ptr<v1::ClusterService::Stub> cluster_;
+  std::unique_ptr<v1::ExpertService::Stub> experts_;
+};
+
+// The same code and message.
+Status FromGrpc(const grpc::Status& status);
+
+}  // namespace coterie::client
+
+#endif  // COTERIE_TOOLS_CLIENT_CLIENT_H_

@@ -1,0 +1,95 @@
+#include "tools/coterie/command.h"
+
+#include <csignal>
+#include <cstdio>
+#include <nlohmann/json.hpp>
+#include <thread>
+
+#include "tools/coterie/terminal.h"
+
+namespace coterie::command {
+namespace {
+
+int ExitCodeOf(absl::StatusCode code) {
+  switch (code) {
+    case absl::StatusCode::kOk:
+      return kDone;
+    case absl::StatusCode::kUnavailable:
+      return kUnreachable;
+    case absl::StatusCode::kNotFound:
+    case absl::StatusCode::kPermissionDenied:
+    case absl::StatusCode::kFailedPrecondition:
+    case absl::StatusCode::kInvalidArgument:
+      return kRefused;
+    case absl::StatusCode::kResourceExhausted:
+    case absl::StatusCode::kDeadlineExceeded:
+      return kBusy;
+    case absl::StatusCode::kCancelled:
+      return kInterrupted;
+    default:
+      return kFailed;
+  }
+}
+
+}  // namespace
+
+void AddConnectionFlags(FlagSet* flags, Connection* connection) {
+  flags->Section("Gateway");
+  flags->String("gateway", &connection->options.address, "HOST:PORT", "where questions go");
+  flags->String("admin", &connection->options.admin_address, "HOST:PORT", "where experts are published");
+  flags->Duration("connect-timeout", &connection->options.connect_timeout, absl::Milliseconds(10),
+                  absl::Hours(1), "how long to wait for the gateway to be there");
+  flags->Bool("json", &connection->json, "machine-readable output, one JSON object a line");
+}
+
+bool ParseOrExplain(FlagSet* flags, std::span<const std::string> args, int* exit_code) {
+  const Status status = flags->Parse(args);
+  if (flags->help_requested()) {
+    std::fputs(flags->Help().c_str(), stdout);
+    *exit_code = kDone;
+    return false;
+  }
+  if (!status.ok()) {
+    std::fprintf(stderr, "error: %s\n", std::string(status.message()).c_str());
+    *exit_code = kUsage;
+    return false;
+  }
+  return true;
+}
+
+int Fail(const Status& status, bool json) {
+  const std::string message(status.message());
+  if (json) {
+    const nlohmann::json error = {
+        {"error", {{"code", absl::StatusCodeToString(status.code())}, {"message", message}}}};
+    std::fprintf(stderr, "%s\n",
+                 error.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace).c_str());
+  } else {
+    const Terminal terminal(stderr);
+    std::fprintf(stderr, "%s %s\n", terminal.Red("error:").c_str(), message.c_str());
+  }
+  return ExitCodeOf(status.code());
+}
+
+client::Cancellation* InterruptCancellation() {
+  static client::Cancellation* const cancellation = [] {
+    auto* made = new client::Cancellation;  // never freed: the waiting thread uses it until the process ends
+    sigset_t signals;
+    sigemptyset(&signals);
+    sigaddset(&signals, SIGINT);
+    sigaddset(&signals, SIGTERM);
+    pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+    std::thread([made, signals] {
+      int signal = 0;
+      sigwait(&signals, &signal);
+      made->Cancel();
+      // A second Ctrl-C ends the process whatever it is doing.
+      sigwait(&signals, &signal);
+      std::_Exit(kInterrupted);
+    }).detach();
+    return made;
+  }();
+  return cancellation;
+}
+
+}  // namespace coterie::command

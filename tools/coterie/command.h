@@ -1,0 +1,59 @@
+#ifndef COTERIE_TOOLS_COTERIE_COMMAND_H_
+#define COTERIE_TOOLS_COTERIE_COMMAND_H_
+
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "common/flags.h"
+#include "common/status.h"
+#include "tools/client/client.h"
+
+namespace coterie::command {
+
+// Exit codes, the same for every subcommand; `coterie --help` lists them.
+enum ExitCode : int {
+  kDone = 0,
+  kFailed = 1,       // the server answered with an error
+  kUsage = 2,        // the command line
+  kUnreachable = 3,  // no gateway, or no worker left
+  kRefused = 4,      // not found, not permitted, not acceptable
+  kBusy = 5,         // queue full or deadline passed: try again
+  kInterrupted = 130,
+};
+
+// `args` without the program's and the subcommand's names.
+using Run = int (*)(std::span<const std::string> args);
+
+struct Command {
+  std::string_view name;
+  std::string_view summary;
+  Run run;
+};
+
+int RunAsk(std::span<const std::string> args);
+int RunRoute(std::span<const std::string> args);
+int RunStatus(std::span<const std::string> args);
+int RunUp(std::span<const std::string> args);
+
+// The flags that every subcommand with a gateway has.
+struct Connection {
+  client::ClientOptions options;
+  bool json = false;
+};
+void AddConnectionFlags(FlagSet* flags, Connection* connection);
+
+// Parses; returns true when the command should go on, else sets *exit_code (help was printed, or an error
+// said).
+bool ParseOrExplain(FlagSet* flags, std::span<const std::string> args, int* exit_code);
+
+// Prints `error: <message>` (or a JSON object with code and message) on the error stream and gives the exit
+// code.
+int Fail(const Status& status, bool json);
+
+// Cancelled by Ctrl-C. Made before any other thread; lives as long as the process.
+client::Cancellation* InterruptCancellation();
+
+}  // namespace coterie::command
+
+#endif  // COTERIE_TOOLS_COTERIE_COMMAND_H_

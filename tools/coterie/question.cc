@@ -1,0 +1,78 @@
+#include "tools/coterie/question.h"
+
+namespace coterie::command {
+namespace {
+
+// GenerateRequest and RouteRequest name these fields alike.
+template <typename Request>
+void FillQuestion(const QuestionOptions& options, const std::string& question, Request* request) {
+  if (options.raw) {
+    request->set_prompt(question);
+  } else {
+    if (!options.system.empty()) {
+      v1::ChatMessage* message = request->mutable_chat()->add_messages();
+      message->set_role("system");
+      message->set_content(options.system);
+    }
+    v1::ChatMessage* message = request->mutable_chat()->add_messages();
+    message->set_role("user");
+    message->set_content(question);
+  }
+  request->set_expert(options.expert);
+  for (const std::string& tag : options.tags) request->mutable_routing()->add_tags(tag);
+  for (const std::string& name : options.allowed) request->mutable_routing()->add_allowed_experts(name);
+  request->mutable_routing()->set_policy(options.policy);
+  request->mutable_context()->set_tenant(options.tenant);
+  request->mutable_context()->set_priority(options.priority);
+}
+
+}  // namespace
+
+void AddRoutingFlags(FlagSet* flags, QuestionOptions* options) {
+  flags->Section("Who answers");
+  flags->String("expert", &options->expert, "NAME", "auto, base, a name, or name@digest");
+  flags->Strings("tag", &options->tags, "TAG",
+                 "a declared field of the question, tried against the rules first");
+  flags->Strings("allow", &options->allowed, "NAME", "experts that may answer; none given: all");
+  flags->String("policy", &options->policy, "NAME",
+                "nearest, top_k, adaptive_k, classifier; empty: the gateway's");
+  flags->String("system", &options->system, "TEXT", "system message; empty: the model's own default");
+  flags->Bool("raw", &options->raw, "send the text as it is, without the chat template");
+  flags->String("tenant", &options->tenant, "NAME", "on whose account");
+  flags->Int("priority", &options->priority, -100, 100, "N", "higher is served first");
+}
+
+void AddSamplingFlags(FlagSet* flags, QuestionOptions* options) {
+  flags->Section("Sampling");
+  flags->Int("max-tokens", &options->max_tokens, 1, 1 << 20, "N", "longest answer");
+  flags->Double("temperature", &options->temperature, 0, 100, "T", "0: the most probable token");
+  flags->Int("top-k", &options->top_k, 0, 1 << 20, "K", "draw from the K most probable; 0: all");
+  flags->Double("top-p", &options->top_p, 0, 1, "P", "draw from the smallest set of this mass");
+  flags->Double("min-p", &options->min_p, 0, 1, "P", "drop what is less probable than P times the best");
+  flags->Double("repetition-penalty", &options->repetition_penalty, 0.01, 10, "R", "1: none");
+  flags->Int("seed", &options->seed, -1, INT64_MAX, "N", "-1: drawn by the gateway");
+  flags->Strings("stop", &options->stop, "TEXT", "end the answer before this text");
+}
+
+v1::GenerateRequest MakeGenerateRequest(const QuestionOptions& options, const std::string& question) {
+  v1::GenerateRequest request;
+  FillQuestion(options, question, &request);
+  v1::SamplingParams* sampling = request.mutable_sampling();
+  sampling->set_max_tokens(static_cast<uint32_t>(options.max_tokens));
+  sampling->set_temperature(static_cast<float>(options.temperature));
+  sampling->set_top_k(static_cast<uint32_t>(options.top_k));
+  sampling->set_top_p(static_cast<float>(options.top_p));
+  sampling->set_min_p(static_cast<float>(options.min_p));
+  sampling->set_repetition_penalty(static_cast<float>(options.repetition_penalty));
+  if (options.seed >= 0) sampling->set_seed(static_cast<uint64_t>(options.seed));
+  for (const std::string& stop : options.stop) sampling->add_stop(stop);
+  return request;
+}
+
+v1::RouteRequest MakeRouteRequest(const QuestionOptions& options, const std::string& question) {
+  v1::RouteRequest request;
+  FillQuestion(options, question, &request);
+  return request;
+}
+
+}  // namespace coterie::command

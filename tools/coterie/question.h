@@ -1,0 +1,42 @@
+#ifndef COTERIE_TOOLS_COTERIE_QUESTION_H_
+#define COTERIE_TOOLS_COTERIE_QUESTION_H_
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "common/flags.h"
+#include "coterie/v1/generation.pb.h"
+
+namespace coterie::command {
+
+// What `ask`, `chat`, `route` and `bench` let a person say about a question.
+struct QuestionOptions {
+  std::string expert = "auto";
+  std::string system;
+  std::vector<std::string> tags;
+  std::vector<std::string> allowed;
+  std::string policy;
+  std::string tenant;
+  int priority = 0;
+  bool raw = false;
+
+  int max_tokens = 256;
+  double temperature = 0;
+  int top_k = 0;
+  double top_p = 1;
+  double min_p = 0;
+  double repetition_penalty = 1;
+  int64_t seed = -1;
+  std::vector<std::string> stop;
+};
+
+void AddRoutingFlags(FlagSet* flags, QuestionOptions* options);
+void AddSamplingFlags(FlagSet* flags, QuestionOptions* options);
+
+v1::GenerateRequest MakeGenerateRequest(const QuestionOptions& options, const std::string& question);
+v1::RouteRequest MakeRouteRequest(const QuestionOptions& options, const std::string& question);
+
+}  // namespace coterie::command
+
+#endif  // COTERIE_TOOLS_COTERIE_QUESTION_H_
