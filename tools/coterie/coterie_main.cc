@@ -8,7 +8,7 @@ namespace coterie::command {
 namespace {
 
 constexpr Command kCommands[] = {
-
+    {"up", "start a gateway and workers on this machine", RunUp},
     {"ask", "ask one question, or many at once, and stream the answers", RunAsk},
     {"route", "show which expert would answer, and why, without asking it", RunRoute},
     {"status", "show the gateway and its workers", RunStatus},

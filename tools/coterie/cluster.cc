@@ -1,0 +1,187 @@
+#include "tools/coterie/cluster.h"
+
+#include <netdb.h>
+#include <sched.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <filesystem>
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_join.h"
+#include "absl/time/clock.h"
+#include "common/file.h"
+
+namespace coterie::command {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr absl::Duration kPoll = absl::Milliseconds(50);
+constexpr absl::Duration kStopPatience = absl::Seconds(10);
+constexpr int kLogLines = 8;
+
+// AlreadyExists when something listens there already.
+Status CheckPortFree(const std::string& what, const std::string& address) {
+  const size_t colon = address.rfind(':');
+  if (colon == std::string::npos) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("address \"", address, "\" of the ", what, " has no :PORT"));
+  }
+  addrinfo hints = {};
+  hints.ai_socktype = SOCK_STREAM;
+  hints.ai_flags = AI_PASSIVE;
+  addrinfo* found = nullptr;
+  const std::string host = address.substr(0, colon), port = address.substr(colon + 1);
+  if (const int error = ::getaddrinfo(host.c_str(), port.c_str(), &hints, &found); error != 0) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("address \"", address, "\" of the ", what, ": ", ::gai_strerror(error)));
+  }
+  const int fd = ::socket(found->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  const int on = 1;
+  ::setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+  const int error = ::bind(fd, found->ai_addr, found->ai_addrlen) == 0 ? 0 : errno;
+  ::freeaddrinfo(found);
+  ::close(fd);
+  if (error == 0) return absl::OkStatus();
+  return absl::AlreadyExistsError(
+      absl::StrCat("cannot listen on ", address, " for the ", what, ": ",
+                   error == EADDRINUSE ? "the port is taken; end what runs there or choose another port"
+                                       : ErrnoStatus(error, "bind", address).message()));
+}
+
+Status CheckExists(const std::string& what, const std::string& path, const std::string& flag) {
+  if (fs::exists(path)) return absl::OkStatus();
+  return absl::NotFoundError(absl::StrCat(
+      what, " ", path, " is missing; fetch it with tools/fetch-models, or name one with ", flag));
+}
+
+}  // namespace
+
+std::vector<std::string> DivideCores(int n) {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  std::vector<int> cores;
+  if (::sched_getaffinity(0, sizeof(set), &set) == 0) {
+    for (int core = 0; core < CPU_SETSIZE; ++core) {
+      if (CPU_ISSET(core, &set)) cores.push_back(core);
+    }
+  }
+  const auto count = static_cast<int>(cores.size());
+  std::vector<std::string> lists(static_cast<size_t>(n));
+  if (count < n) return lists;
+  for (int i = 0; i < n; ++i) {
+    const auto begin = cores.begin() + count * i / n, end = cores.begin() + count * (i + 1) / n;
+    lists[static_cast<size_t>(i)] = absl::StrJoin(begin, end, ",");
+  }
+  return lists;
+}
+
+StatusOr<std::unique_ptr<Cluster>> Cluster::Start(ClusterOptions options) {
+  RETURN_IF_ERROR(CheckExists("the base model", options.model, "--model"));
+  RETURN_IF_ERROR(CheckExists("the embedder", options.embedder, "--embedder"));
+  RETURN_IF_ERROR(CheckPortFree("gateway", options.listen));
+  RETURN_IF_ERROR(CheckPortFree("gateway's admin service", options.admin_listen));
+  std::vector<std::string> addresses;
+  for (int i = 0; i < options.workers; ++i) {
+    addresses.push_back(absl::StrCat("127.0.0.1:", options.worker_port + i));
+    RETURN_IF_ERROR(CheckPortFree(absl::StrCat("worker ", i + 1), addresses.back()));
+  }
+  std::error_code error;
+  for (const std::string& folder : {options.store, options.run_folder}) {
+    fs::create_directories(folder, error);
+    if (error) return ErrnoStatus(error.value(), "cannot make the folder", folder);
+  }
+  const fs::path binaries = fs::read_symlink("/proc/self/exe", error).parent_path();
+
+  std::unique_ptr<Cluster> cluster(new Cluster(std::move(options)));
+  const ClusterOptions& o = cluster->options_;
+  Member gateway{.name = "gateway"};
+  gateway.command = {(binaries / "coterie-gateway").string(),
+                     "--model=" + o.model,
+                     "--embedder=" + o.embedder,
+                     "--store=" + o.store,
+                     "--workers=" + absl::StrJoin(addresses, ","),
+                     "--listen=" + o.listen,
+                     "--admin-listen=" + o.admin_listen,
+                     absl::StrCat("--metrics-port=", o.metrics_port)};
+  cluster->members_.push_back(std::move(gateway));
+  const std::vector<std::string> cores = DivideCores(o.workers);
+  for (int i = 0; i < o.workers; ++i) {
+    Member worker{.name = absl::StrCat("worker-", i + 1)};
+    worker.command = {
+        (binaries / "coterie-worker").string(),           "--model=" + o.model,  "--store=" + o.store,
+        "--listen=" + addresses[static_cast<size_t>(i)],  "--id=" + worker.name, "--mode=" + o.mode,
+        absl::StrCat("--adapter-slots=", o.adapter_slots)};
+    const std::string& list = cores[static_cast<size_t>(i)];
+    worker.command.push_back(list.empty() ? "--threads=1" : "--cores=" + list);
+    cluster->members_.push_back(std::move(worker));
+  }
+  for (Member& member : cluster->members_) RETURN_IF_ERROR(cluster->Launch(&member));
+  return cluster;
+}
+
+Cluster::~Cluster() {
+  // The gateway first: it lets its answers end while the workers are still there.
+  for (Member& member : members_) {
+    if (member.process != nullptr && &member == members_.data()) member.process->Stop(kStopPatience);
+  }
+  for (Member& member : members_) {
+    if (member.process != nullptr) member.process->AskToStop();
+  }
+  for (Member& member : members_) {
+    if (member.process != nullptr) member.process->Stop(kStopPatience);
+  }
+}
+
+Status Cluster::Launch(Member* member) {
+  member->started = absl::Now();
+  ASSIGN_OR_RETURN(member->process, ChildProcess::Start(member->command, fs::path(options_.run_folder) /
+                                                                             (member->name + ".log")));
+  return absl::OkStatus();
+}
+
+Status Cluster::WaitReady(client::Client* client, client::Cancellation* cancellation) {
+  const absl::Time deadline = absl::Now() + options_.start_timeout;
+  std::string waiting_for = "the gateway";
+  while (absl::Now() < deadline) {
+    if (cancellation->cancelled()) return absl::CancelledError("interrupted");
+    for (Member& member : members_) {
+      if (const auto ended = member.process->Ended()) {
+        return absl::FailedPreconditionError(absl::StrCat("the ", member.name, " ", *ended, "; the end of ",
+                                                          member.process->log().string(), ":\n",
+                                                          member.process->LogTail(kLogLines)));
+      }
+    }
+    if (const StatusOr<v1::StatusResponse> status = client->ClusterStatus(absl::Seconds(2)); status.ok()) {
+      int ready = 0;
+      for (const v1::WorkerStatus& worker : status->workers()) {
+        if (worker.health() == v1::WORKER_HEALTH_REFUSED) {
+          return absl::FailedPreconditionError(
+              absl::StrCat("the worker at ", worker.address(), " was refused: ", worker.message()));
+        }
+        ready += worker.health() == v1::WORKER_HEALTH_READY ? 1 : 0;
+      }
+      if (ready == options_.workers) return absl::OkStatus();
+      waiting_for = absl::StrCat(options_.workers - ready, " of ", options_.workers, " workers");
+    }
+    absl::SleepFor(kPoll);
+  }
+  return absl::DeadlineExceededError(absl::StrCat("still waiting for ", waiting_for, " after ",
+                                                  absl::FormatDuration(options_.start_timeout),
+                                                  "; logs are in ", options_.run_folder));
+}
+
+std::vector<std::string> Cluster::Revive() {
+  std::vector<std::string> lines;
+  for (Member& member : members_) {
+    const auto ended = member.process->Ended();
+    if (!ended || absl::Now() - member.started < absl::Seconds(1)) continue;
+    lines.push_back(absl::StrCat(member.name, " ", *ended, "; starting it again"));
+    if (const Status status = Launch(&member); !status.ok()) lines.emplace_back(status.message());
+  }
+  return lines;
+}
+
+}  // namespace coterie::command

@@ -1,0 +1,66 @@
+#ifndef COTERIE_TOOLS_COTERIE_CLUSTER_H_
+#define COTERIE_TOOLS_COTERIE_CLUSTER_H_
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/time/time.h"
+#include "common/status.h"
+#include "tools/client/client.h"
+#include "tools/coterie/child_process.h"
+
+namespace coterie::command {
+
+// What runs on this machine, and where.
+struct ClusterOptions {
+  std::string model;
+  std::string embedder;
+  std::string store;
+  std::string run_folder;  // logs
+  std::string mode = "fast";
+  int workers = 1;
+  int worker_port = 7601;  // the first one's; the others follow
+  int adapter_slots = 16;
+  std::string listen = "127.0.0.1:7070";
+  std::string admin_listen = "127.0.0.1:7071";
+  int metrics_port = 9464;  // the gateway's; -1: none
+  absl::Duration start_timeout = absl::Minutes(2);
+};
+
+// A gateway and its workers as children of this process. The cores this process may use are divided evenly
+// between the workers. A child that ends is started again. Not thread-safe.
+class Cluster {
+ public:
+  // Checks models and ports first: NotFound naming what is missing and how to get it, AlreadyExists for a
+  // taken port.
+  static StatusOr<std::unique_ptr<Cluster>> Start(ClusterOptions options);
+  ~Cluster();  // stops the gateway, then the workers
+
+  // Blocks until every worker is ready. Fails with the end of the log when a process ends meanwhile.
+  Status WaitReady(client::Client* client, client::Cancellation* cancellation);
+  // Starts again what has ended, at most once a second each. Returns a line for each.
+  std::vector<std::string> Revive();
+
+ private:
+  struct Member {
+    std::string name;
+    std::vector<std::string> command;
+    std::unique_ptr<ChildProcess> process;
+    absl::Time started;
+  };
+
+  explicit Cluster(ClusterOptions options) : options_(std::move(options)) {}
+  Status Launch(Member* member);
+
+  ClusterOptions options_;
+  std::vector<Member> members_;  // the gateway first
+};
+
+// The cores this process may run on, divided into `n` lists for --cores ("0-3", "4,6"); every list is empty
+// (no pinning) when there are fewer cores than lists.
+std::vector<std::string> DivideCores(int n);
+
+}  // namespace coterie::command
+
+#endif  // COTERIE_TOOLS_COTERIE_CLUSTER_H_

@@ -1,0 +1,126 @@
+#include <algorithm>
+#include <cstdio>
+#include <cstdlib>
+#include <filesystem>
+#include <thread>
+
+#include "absl/strings/str_format.h"
+#include "absl/time/clock.h"
+#include "tools/coterie/cluster.h"
+#include "tools/coterie/command.h"
+#include "tools/coterie/terminal.h"
+
+namespace coterie::command {
+namespace {
+
+namespace fs = std::filesystem;
+
+// $VARIABLE, or a folder below the home folder.
+std::string FolderFrom(const char* variable, const std::string& below_home) {
+  // NOLINTBEGIN(concurrency-mt-unsafe): read once, before any other thread runs.
+  if (const char* value = std::getenv(variable); value != nullptr && *value != '\0') return value;
+  const char* home = std::getenv("HOME");
+  // NOLINTEND(concurrency-mt-unsafe)
+  return (fs::path(home == nullptr ? "." : home) / below_home).string();
+}
+
+struct UpOptions {
+  ClusterOptions cluster;
+  std::string experts;
+};
+
+UpOptions Defaults() {
+  UpOptions options;
+  const fs::path models = FolderFrom("COTERIE_MODELS", ".cache/coterie/models");
+  options.cluster.model = (models / "SmolLM2-135M-Instruct.Q4_1.gguf").string();
+  options.cluster.embedder = (models / "all-MiniLM-L6-v2").string();
+  const fs::path state = FolderFrom("COTERIE_STATE", ".local/state/coterie");
+  options.cluster.store = (state / "store").string();
+  options.cluster.run_folder = (state / "log").string();
+  return options;
+}
+
+void DeclareFlags(FlagSet* flags, UpOptions* options) {
+  ClusterOptions& c = options->cluster;
+  flags->Section("What runs");
+  flags->String("model", &c.model, "PATH", "base model: a .gguf file or a Hugging Face folder");
+  flags->String("embedder", &c.embedder, "PATH", "folder of the sentence encoder that routes");
+  flags->String("experts", &options->experts, "DIR", "publish every expert folder found here; empty: none");
+  flags->String("store", &c.store, "DIR", "expert store; kept between runs");
+  flags->Int("workers", &c.workers, 1, 64, "N", "worker processes; the cores are divided between them");
+  flags->Choice("mode", &c.mode, {"fast", "exact"}, "numerics of the workers");
+  flags->Int("adapter-slots", &c.adapter_slots, 1, 4096, "N", "experts a worker holds ready");
+  flags->String("log-dir", &c.run_folder, "DIR", "where the processes write their logs");
+  flags->Duration("start-timeout", &c.start_timeout, absl::Seconds(1), absl::Hours(1),
+                  "how long starting may take");
+  flags->Section("Where it listens");
+  flags->String("listen", &c.listen, "HOST:PORT", "questions");
+  flags->String("admin-listen", &c.admin_listen, "HOST:PORT", "publishing experts");
+  flags->Int("worker-port", &c.worker_port, 1, 65000, "PORT", "the first worker's; the others follow");
+  flags->Int("metrics-port", &c.metrics_port, -1, 65535, "PORT", "the gateway's /metrics; -1: none");
+}
+
+// Publishes every folder with an adapter in it, in order of names.
+Status PublishAll(client::Client* client, const std::string& folder, const Terminal& terminal) {
+  std::vector<fs::path> experts;
+  std::error_code error;
+  for (const fs::directory_entry& entry : fs::directory_iterator(folder, error)) {
+    if (fs::exists(entry.path() / "adapter_config.json")) experts.push_back(entry.path());
+  }
+  if (error) return absl::NotFoundError(absl::StrCat("cannot read the experts' folder ", folder));
+  std::sort(experts.begin(), experts.end());
+  int added = 0;
+  for (const fs::path& expert : experts) {
+    const auto published = client->PublishExpert(expert.filename().string(), expert);
+    if (!published.ok()) return published.status();
+    added += published->already_published() ? 0 : 1;
+  }
+  std::fprintf(stderr, "%s %d experts from %s (%d new)\n", terminal.Green("published").c_str(),
+               static_cast<int>(experts.size()), folder.c_str(), added);
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+int RunUp(std::span<const std::string> args) {
+  UpOptions options = Defaults();
+  FlagSet flags(
+      "coterie up",
+      "Starts a gateway and workers on this machine, and runs until it is interrupted. A process that ends "
+      "is started again.");
+  DeclareFlags(&flags, &options);
+  int exit_code = kDone;
+  if (!ParseOrExplain(&flags, args, &exit_code)) return exit_code;
+  client::Cancellation* cancellation = InterruptCancellation();
+  const Terminal terminal(stderr);
+
+  const absl::Time started = absl::Now();
+  StatusOr<std::unique_ptr<Cluster>> cluster = Cluster::Start(options.cluster);
+  if (!cluster.ok()) return Fail(cluster.status(), false);
+  client::Client client({.address = options.cluster.listen,
+                         .admin_address = options.cluster.admin_listen,
+                         .connect_timeout = absl::Milliseconds(200),
+                         .cancellation = cancellation});
+  std::fprintf(stderr, "starting a gateway and %d workers, logs in %s\n", options.cluster.workers,
+               options.cluster.run_folder.c_str());
+  Status status = (*cluster)->WaitReady(&client, cancellation);
+  if (status.ok() && !options.experts.empty()) status = PublishAll(&client, options.experts, terminal);
+  if (!status.ok()) return Fail(status, false);
+  std::fprintf(stderr,
+               "%s after %s: questions to %s, experts to %s, metrics on port %d\n"
+               "  coterie ask --gateway %s \"How do I list all tables?\"\n"
+               "  coterie status --gateway %s\n",
+               terminal.Green("ready").c_str(),
+               FormatSeconds(absl::ToDoubleSeconds(absl::Now() - started)).c_str(),
+               options.cluster.listen.c_str(), options.cluster.admin_listen.c_str(),
+               options.cluster.metrics_port, options.cluster.listen.c_str(), options.cluster.listen.c_str());
+
+  while (!cancellation->cancelled()) {
+    for (const std::string& line : (*cluster)->Revive()) std::fprintf(stderr, "%s\n", line.c_str());
+    absl::SleepFor(absl::Milliseconds(50));
+  }
+  std::fprintf(stderr, "stopping\n");
+  return kDone;
+}
+
+}  // namespace coterie::command
