@@ -33,6 +33,9 @@ struct Command {
 
 int RunAsk(std::span<const std::string> args);
 int RunRoute(std::span<const std::string> args);
+int RunChat(std::span<const std::string> args);
+int RunExperts(std::span<const std::string> args);
+int RunBench(std::span<const std::string> args);
 int RunStatus(std::span<const std::string> args);
 int RunUp(std::span<const std::string> args);
 

@@ -10,8 +10,11 @@ namespace {
 constexpr Command kCommands[] = {
     {"up", "start a gateway and workers on this machine", RunUp},
     {"ask", "ask one question, or many at once, and stream the answers", RunAsk},
+    {"chat", "talk: questions line by line, with what was said before", RunChat},
     {"route", "show which expert would answer, and why, without asking it", RunRoute},
+    {"experts", "list, show, publish and remove experts", RunExperts},
     {"status", "show the gateway and its workers", RunStatus},
+    {"bench", "measure a running cluster", RunBench},
 };
 
 void PrintHelp(std::FILE* stream) {

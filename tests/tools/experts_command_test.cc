@@ -1,0 +1,98 @@
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "tests/tools/command_run.h"
+#include "tests/tools/fake_gateway.h"
+
+namespace coterie {
+namespace {
+
+using ::testing::HasSubstr;
+using ::testing::Not;
+
+class ExpertsCommandTest : public testing::Test {
+ protected:
+  CommandOutcome Experts(std::vector<std::string> args) {
+    args.insert(args.begin(), "experts");
+    args.push_back("--admin=" + gateway_.address());
+    return RunCommand(args);
+  }
+
+  // A folder with the four files; the weights are larger than one chunk.
+  std::string MakeFolder(const std::string& name) {
+    const auto folder = std::filesystem::path(testing::TempDir()) /
+                        testing::UnitTest::GetInstance()->current_test_info()->name() / name;
+    std::filesystem::create_directories(folder);
+    for (const char* file : {"adapter_config.json", "expert.yaml", "prototypes.safetensors"}) {
+      std::ofstream(folder / file) << name << file;
+    }
+    std::ofstream(folder / "adapter_model.safetensors") << std::string(1'500'000, 'w');
+    return folder.string();
+  }
+
+  FakeGateway gateway_;
+};
+
+TEST_F(ExpertsCommandTest, PublishesFoldersUnderTheirNamesAndListsThemPageByPage) {
+  const CommandOutcome published =
+      Experts({"publish", MakeFolder("a") + "/", MakeFolder("b"), MakeFolder("c")});
+  EXPECT_EQ(published.exit_code, 0) << published.err;
+  EXPECT_THAT(published.out, HasSubstr("c@aaaaaaaaaaaa is live (generation 3)"));
+  EXPECT_EQ(gateway_.published().at("a/adapter_model.safetensors"), std::string(1'500'000, 'w'));
+  EXPECT_EQ(gateway_.published().at("a/expert.yaml"), "aexpert.yaml");
+
+  const CommandOutcome again = Experts({"publish", MakeFolder("b")});
+  EXPECT_THAT(again.out, HasSubstr("was already live"));
+
+  const CommandOutcome listed = Experts({"list"});
+  EXPECT_THAT(listed.out, HasSubstr("about c"));
+  EXPECT_THAT(listed.out, HasSubstr("3 experts, catalogue generation 7"));
+  const CommandOutcome json = Experts({"list", "--json"});
+  std::istringstream lines(json.out);
+  std::string line;
+  std::getline(lines, line);
+  EXPECT_EQ(nlohmann::json::parse(line)["name"], "a");
+}
+
+TEST_F(ExpertsCommandTest, ShowsTheCardWithoutWhatATerminalWouldActOn) {
+  Experts({"publish", "--name=x", MakeFolder("folder")});
+  const CommandOutcome shown = Experts({"show", "x"});
+  EXPECT_EQ(shown.exit_code, 0);
+  EXPECT_THAT(shown.out, HasSubstr("Apache-2.0"));
+  EXPECT_THAT(shown.out, HasSubstr("name: x"));
+  EXPECT_THAT(shown.out, Not(HasSubstr("\033")));
+}
+
+TEST_F(ExpertsCommandTest, ARefusalSaysWhyAndHasItsExitCode) {
+  const CommandOutcome bad = Experts({"publish", MakeFolder("bad")});
+  EXPECT_EQ(bad.exit_code, 4);
+  EXPECT_THAT(bad.err, HasSubstr("cannot publish bad: use_dora is not supported"));
+  const CommandOutcome absent = Experts({"remove", "nobody"});
+  EXPECT_EQ(absent.exit_code, 4);
+  EXPECT_THAT(absent.err, HasSubstr("no expert is called 'nobody'"));
+  const CommandOutcome json = Experts({"show", "nobody", "--json"});
+  EXPECT_EQ(nlohmann::json::parse(json.err)["error"]["code"], "NOT_FOUND");
+  const CommandOutcome no_folder = Experts({"publish", "/nonexistent/folder"});
+  EXPECT_EQ(no_folder.exit_code, 4);
+  EXPECT_THAT(no_folder.err, HasSubstr("adapter_config.json"));
+}
+
+TEST_F(ExpertsCommandTest, AWrongCommandLineIsToldApart) {
+  EXPECT_EQ(RunCommand({"experts"}).exit_code, 2);
+  EXPECT_THAT(RunCommand({"experts", "lst"}).err, HasSubstr("unknown command 'experts lst'"));
+  EXPECT_EQ(RunCommand({"experts", "--help"}).exit_code, 0);
+  EXPECT_EQ(Experts({"publish", "--name=x", "a", "b"}).exit_code, 2);
+}
+
+TEST(ExpertsCommandAloneTest, NobodyThereIsItsOwnExitCode) {
+  const CommandOutcome outcome =
+      RunCommand({"experts", "list", "--admin=127.0.0.1:1", "--connect-timeout=100ms"});
+  EXPECT_EQ(outcome.exit_code, 3);
+  EXPECT_THAT(outcome.err, HasSubstr("127.0.0.1:1"));
+}
+
+}  // namespace
+}  // namespace coterie

@@ -1,0 +1,149 @@
+#include "tests/tools/fake_gateway.h"
+
+#include <algorithm>
+
+namespace coterie {
+namespace {
+
+constexpr size_t kPageSize = 2;  // small, so that lists have pages
+
+grpc::Status NoExpert(const std::string& name) {
+  return {grpc::StatusCode::NOT_FOUND, "no expert is called '" + name + "'"};
+}
+
+}  // namespace
+
+FakeGateway::FakeGateway() {
+  grpc::ServerBuilder builder;
+  builder.AddListeningPort("127.0.0.1:0", grpc::InsecureServerCredentials(), &port_);
+  builder.RegisterService(static_cast<v1::GenerationService::Service*>(this));
+  builder.RegisterService(static_cast<v1::ExpertService::Service*>(this));
+  builder.RegisterService(static_cast<v1::ClusterService::Service*>(this));
+  server_ = builder.BuildAndStart();
+}
+
+FakeGateway::~FakeGateway() { server_->Shutdown(std::chrono::system_clock::now()); }
+
+std::vector<v1::GenerateRequest> FakeGateway::requests() const {
+  MutexLock lock(&mutex_);
+  return requests_;
+}
+
+std::map<std::string, std::string> FakeGateway::published() const {
+  MutexLock lock(&mutex_);
+  return published_;
+}
+
+void FakeGateway::FailWith(grpc::Status status) {
+  MutexLock lock(&mutex_);
+  failure_ = std::move(status);
+}
+
+int FakeGateway::cancelled() const {
+  MutexLock lock(&mutex_);
+  return cancelled_;
+}
+
+grpc::Status FakeGateway::Generate(grpc::ServerContext* context, const v1::GenerateRequest* request,
+                                   grpc::ServerWriter<v1::GenerateResponse>* writer) {
+  {
+    MutexLock lock(&mutex_);
+    requests_.push_back(*request);
+    if (!failure_.ok()) return failure_;
+  }
+  const std::string question =
+      request->has_chat() ? request->chat().messages().rbegin()->content() : request->prompt();
+  v1::GenerateResponse event;
+  if (request->expert() != "base") {
+    v1::ExpertScore* expert = event.mutable_route()->add_experts();
+    expert->set_name(request->expert() == "auto" ? "postgres" : request->expert());
+    expert->set_score(0.5F);
+  }
+  event.mutable_route()->set_reason("because");
+  writer->Write(event);
+  event.mutable_delta()->set_text((request->expert().empty() ? "auto" : request->expert()) + ": ");
+  writer->Write(event);
+  event.mutable_delta()->set_text(question);
+  writer->Write(event);
+  if (question == "never ends") {
+    while (!context->IsCancelled()) absl::SleepFor(absl::Milliseconds(5));
+    MutexLock lock(&mutex_);
+    ++cancelled_;
+    return grpc::Status::CANCELLED;
+  }
+  event.mutable_finish()->set_reason(v1::FINISH_REASON_STOP);
+  event.mutable_finish()->set_worker("w0");
+  event.mutable_finish()->mutable_usage()->set_prompt_tokens(10);
+  event.mutable_finish()->mutable_usage()->set_completion_tokens(2);
+  writer->Write(event);
+  return grpc::Status::OK;
+}
+
+grpc::Status FakeGateway::List(grpc::ServerContext*, const v1::ListExpertsRequest* request,
+                               v1::ListExpertsResponse* response) {
+  MutexLock lock(&mutex_);
+  const size_t begin = request->page_token().empty() ? 0 : std::stoul(request->page_token());
+  const size_t end = std::min(begin + kPageSize, experts_.size());
+  for (size_t i = begin; i < end; ++i) {
+    v1::ExpertInfo* info = response->add_experts();
+    info->set_name(experts_[i]);
+    info->set_digest(std::string(64, 'a'));
+    info->set_description("about " + experts_[i]);
+    info->add_tags("tag");
+  }
+  if (end < experts_.size()) response->set_next_page_token(std::to_string(end));
+  response->set_catalogue_generation(7);
+  return grpc::Status::OK;
+}
+
+grpc::Status FakeGateway::Get(grpc::ServerContext*, const v1::GetExpertRequest* request,
+                              v1::GetExpertResponse* response) {
+  MutexLock lock(&mutex_);
+  if (std::find(experts_.begin(), experts_.end(), request->name()) == experts_.end())
+    return NoExpert(request->name());
+  response->mutable_expert()->set_name(request->name());
+  response->mutable_expert()->set_licence("Apache-2.0");
+  response->set_card("name: " + request->name() + "\n\033[31mred\n");
+  return grpc::Status::OK;
+}
+
+grpc::Status FakeGateway::Publish(grpc::ServerContext*, grpc::ServerReader<v1::PublishExpertRequest>* reader,
+                                  v1::PublishExpertResponse* response) {
+  v1::PublishExpertRequest message;
+  v1::PublishExpertRequest::Header header;
+  MutexLock lock(&mutex_);
+  while (reader->Read(&message)) {
+    if (message.has_header()) header = message.header();
+    if (message.has_chunk()) {
+      const int index = static_cast<int>(message.chunk().file_index());
+      published_[header.name() + "/" + header.files(index).name()] += message.chunk().data();
+    }
+  }
+  if (header.name() == "bad") return {grpc::StatusCode::FAILED_PRECONDITION, "use_dora is not supported"};
+  const bool known = std::find(experts_.begin(), experts_.end(), header.name()) != experts_.end();
+  if (!known) experts_.push_back(header.name());
+  std::sort(experts_.begin(), experts_.end());
+  response->mutable_expert()->set_name(header.name());
+  response->mutable_expert()->set_digest(std::string(64, 'a'));
+  response->set_already_published(known);
+  response->set_catalogue_generation(experts_.size());
+  return grpc::Status::OK;
+}
+
+grpc::Status FakeGateway::Remove(grpc::ServerContext*, const v1::RemoveExpertRequest* request,
+                                 v1::RemoveExpertResponse* response) {
+  MutexLock lock(&mutex_);
+  const auto it = std::find(experts_.begin(), experts_.end(), request->name());
+  if (it == experts_.end()) return NoExpert(request->name());
+  experts_.erase(it);
+  response->set_catalogue_generation(8);
+  return grpc::Status::OK;
+}
+
+grpc::Status FakeGateway::Status(grpc::ServerContext*, const v1::StatusRequest*,
+                                 v1::StatusResponse* response) {
+  response->set_gateway_id("fake");
+  return grpc::Status::OK;
+}
+
+}  // namespace coterie

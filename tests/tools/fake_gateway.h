@@ -1,0 +1,61 @@
+#ifndef COTERIE_TESTS_TOOLS_FAKE_GATEWAY_H_
+#define COTERIE_TESTS_TOOLS_FAKE_GATEWAY_H_
+
+#include <grpcpp/grpcpp.h>
+
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "common/mutex.h"
+#include "coterie/v1/cluster.grpc.pb.h"
+#include "coterie/v1/expert.grpc.pb.h"
+#include "coterie/v1/generation.grpc.pb.h"
+
+namespace coterie {
+
+// A gateway's three services on one loopback port, for the command's tests. It answers "<expert>: <question>"
+// in two deltas and keeps what it was asked. Experts published to it are held in memory.
+class FakeGateway final : public v1::GenerationService::Service,
+                          public v1::ExpertService::Service,
+                          public v1::ClusterService::Service {
+ public:
+  FakeGateway();
+  ~FakeGateway() override;
+
+  std::string address() const { return "127.0.0.1:" + std::to_string(port_); }
+  std::vector<v1::GenerateRequest> requests() const;
+  // Files as they arrived, by "name/file".
+  std::map<std::string, std::string> published() const;
+  // Every later Generate answers this.
+  void FailWith(grpc::Status status);
+  int cancelled() const;
+
+ private:
+  grpc::Status Generate(grpc::ServerContext* context, const v1::GenerateRequest* request,
+                        grpc::ServerWriter<v1::GenerateResponse>* writer) override;
+  grpc::Status List(grpc::ServerContext* context, const v1::ListExpertsRequest* request,
+                    v1::ListExpertsResponse* response) override;
+  grpc::Status Get(grpc::ServerContext* context, const v1::GetExpertRequest* request,
+                   v1::GetExpertResponse* response) override;
+  grpc::Status Publish(grpc::ServerContext* context, grpc::ServerReader<v1::PublishExpertRequest>* reader,
+                       v1::PublishExpertResponse* response) override;
+  grpc::Status Remove(grpc::ServerContext* context, const v1::RemoveExpertRequest* request,
+                      v1::RemoveExpertResponse* response) override;
+  grpc::Status Status(grpc::ServerContext* context, const v1::StatusRequest* request,
+                      v1::StatusResponse* response) override;
+
+  mutable Mutex mutex_;
+  std::vector<v1::GenerateRequest> requests_ ABSL_GUARDED_BY(mutex_);
+  std::map<std::string, std::string> published_ ABSL_GUARDED_BY(mutex_);
+  std::vector<std::string> experts_ ABSL_GUARDED_BY(mutex_);
+  grpc::Status failure_ ABSL_GUARDED_BY(mutex_);
+  int cancelled_ ABSL_GUARDED_BY(mutex_) = 0;
+  int port_ = 0;
+  std::unique_ptr<grpc::Server> server_;
+};
+
+}  // namespace coterie
+
+#endif  // COTERIE_TESTS_TOOLS_FAKE_GATEWAY_H_

@@ -1,0 +1,224 @@
+// coterie experts list|show|publish|remove: the experts of a running cluster, through the admin listener.
+#include <algorithm>
+#include <cstdio>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+
+#include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
+#include "tools/coterie/answer_view.h"
+#include "tools/coterie/command.h"
+#include "tools/coterie/terminal.h"
+
+namespace coterie::command {
+namespace {
+
+constexpr uint32_t kPageSize = 1000;
+
+nlohmann::json InfoToJson(const v1::ExpertInfo& info) {
+  nlohmann::json json = {{"name", info.name()},
+                         {"digest", info.digest()},
+                         {"revision", info.revision()},
+                         {"version", info.version()},
+                         {"description", info.description()},
+                         {"licence", info.licence()},
+                         {"prototypes", info.prototypes()},
+                         {"adapter_bytes", info.adapter_bytes()}};
+  json["tags"] = std::vector<std::string>(info.tags().begin(), info.tags().end());
+  json["previous_digests"] =
+      std::vector<std::string>(info.previous_digests().begin(), info.previous_digests().end());
+  json["resident_on"] = std::vector<std::string>(info.resident_on().begin(), info.resident_on().end());
+  return json;
+}
+
+std::string Megabytes(uint64_t bytes) {
+  return absl::StrFormat("%.1f MB", static_cast<double>(bytes) * 1e-6);
+}
+
+// Every page. The catalogue may change between two of them: names come in order, so none is shown twice.
+StatusOr<std::vector<v1::ExpertInfo>> ListAll(client::Client* client, uint64_t* generation) {
+  std::vector<v1::ExpertInfo> experts;
+  v1::ListExpertsRequest request;
+  request.set_page_size(kPageSize);
+  do {
+    ASSIGN_OR_RETURN(v1::ListExpertsResponse page, client->ListExperts(request));
+    if (page.next_page_token() == request.page_token() && !page.next_page_token().empty()) {
+      return absl::InternalError("the gateway repeats a page of its list of experts");
+    }
+    std::move(page.mutable_experts()->begin(), page.mutable_experts()->end(), std::back_inserter(experts));
+    request.set_page_token(page.next_page_token());
+    *generation = page.catalogue_generation();
+  } while (!request.page_token().empty());
+  return experts;
+}
+
+int RunList(std::span<const std::string> args) {
+  Connection connection;
+  FlagSet flags("coterie experts list", "Lists the experts that are live.");
+  AddConnectionFlags(&flags, &connection);
+  int exit_code = kDone;
+  if (!ParseOrExplain(&flags, args, &exit_code)) return exit_code;
+  connection.options.cancellation = InterruptCancellation();
+  client::Client client(connection.options);
+  uint64_t generation = 0;
+  const StatusOr<std::vector<v1::ExpertInfo>> experts = ListAll(&client, &generation);
+  if (!experts.ok()) return Fail(experts.status(), connection.json);
+  if (connection.json) {
+    for (const v1::ExpertInfo& info : *experts) std::printf("%s\n", Dump(InfoToJson(info)).c_str());
+    return kDone;
+  }
+  std::vector<std::vector<std::string>> rows = {
+      {"name", "version", "digest", "size", "prototypes", "resident on", "tags", "description"}};
+  for (const v1::ExpertInfo& info : *experts) {
+    rows.push_back({info.name(), Printable(info.version()), info.digest().substr(0, 12),
+                    Megabytes(info.adapter_bytes()), absl::StrCat(info.prototypes()),
+                    info.resident_on().empty() ? "-" : absl::StrJoin(info.resident_on(), ","),
+                    Printable(absl::StrJoin(info.tags(), ",")), Printable(info.description())});
+  }
+  std::printf("%s\n%d experts, catalogue generation %d\n", FormatTable(rows).c_str(),
+              static_cast<int>(experts->size()), static_cast<int>(generation));
+  return kDone;
+}
+
+int RunShow(std::span<const std::string> args) {
+  Connection connection;
+  FlagSet flags("coterie experts show", "Shows one expert and its card.");
+  flags.Positionals("NAME[@DIGEST]", 1, 1);
+  AddConnectionFlags(&flags, &connection);
+  int exit_code = kDone;
+  if (!ParseOrExplain(&flags, args, &exit_code)) return exit_code;
+  connection.options.cancellation = InterruptCancellation();
+  client::Client client(connection.options);
+  const StatusOr<v1::GetExpertResponse> response = client.GetExpert(flags.positionals()[0]);
+  if (!response.ok()) return Fail(response.status(), connection.json);
+  const v1::ExpertInfo& info = response->expert();
+  if (connection.json) {
+    nlohmann::json json = InfoToJson(info);
+    json["card"] = response->card();
+    std::printf("%s\n", Dump(json).c_str());
+    return kDone;
+  }
+  const Terminal terminal(stdout);
+  const auto line = [&](std::string_view name, const std::string& value) {
+    if (!value.empty()) {
+      std::printf("%s %s\n", terminal.Dim(absl::StrFormat("%-12s", std::string(name))).c_str(),
+                  Printable(value).c_str());
+    }
+  };
+  std::printf("%s  %s\n", terminal.Bold(info.name()).c_str(), Printable(info.description()).c_str());
+  line("version", info.version());
+  line("digest", info.digest());
+  line("revision", info.revision());
+  line("tags", absl::StrJoin(info.tags(), ", "));
+  line("licence", info.licence());
+  line("prototypes", absl::StrCat(info.prototypes()));
+  line("adapter", Megabytes(info.adapter_bytes()));
+  line("resident on", absl::StrJoin(info.resident_on(), ", "));
+  line("before", absl::StrJoin(info.previous_digests(), ", "));
+  std::printf("\n%s", Printable(response->card()).c_str());
+  return kDone;
+}
+
+// "experts/postgres/" is called postgres.
+std::string NameOfFolder(const std::filesystem::path& folder) {
+  const std::filesystem::path whole = folder.lexically_normal();
+  return whole.has_filename() ? whole.filename().string() : whole.parent_path().filename().string();
+}
+
+int RunPublish(std::span<const std::string> args) {
+  Connection connection;
+  std::string name;
+  FlagSet flags(
+      "coterie experts publish",
+      "Publishes expert folders (docs/expert-format.md). They take effect without a restart; what is\n"
+      "already live stays as it is.");
+  flags.Positionals("FOLDER...", 1, 10'000);
+  flags.String("name", &name, "NAME", "publish one folder under this name; empty: the folder's own");
+  AddConnectionFlags(&flags, &connection);
+  int exit_code = kDone;
+  if (!ParseOrExplain(&flags, args, &exit_code)) return exit_code;
+  if (!name.empty() && flags.positionals().size() > 1) {
+    std::fprintf(stderr, "error: --name goes with one folder, got %d\n",
+                 static_cast<int>(flags.positionals().size()));
+    return kUsage;
+  }
+  connection.options.cancellation = InterruptCancellation();
+  client::Client client(connection.options);
+  for (const std::string& folder : flags.positionals()) {
+    const std::string as = name.empty() ? NameOfFolder(folder) : name;
+    const StatusOr<v1::PublishExpertResponse> response = client.PublishExpert(as, folder);
+    if (!response.ok())
+      return Fail(Annotate(response.status(), absl::StrCat("cannot publish ", as)), connection.json);
+    if (connection.json) {
+      nlohmann::json json = InfoToJson(response->expert());
+      json["already_published"] = response->already_published();
+      json["catalogue_generation"] = response->catalogue_generation();
+      std::printf("%s\n", Dump(json).c_str());
+    } else {
+      std::printf("%s@%s %s (generation %d)\n", response->expert().name().c_str(),
+                  response->expert().digest().substr(0, 12).c_str(),
+                  response->already_published() ? "was already live" : "is live",
+                  static_cast<int>(response->catalogue_generation()));
+    }
+    std::fflush(stdout);
+  }
+  return kDone;
+}
+
+int RunRemove(std::span<const std::string> args) {
+  Connection connection;
+  FlagSet flags(
+      "coterie experts remove",
+      "Withdraws experts. Answers that have begun end as they began; name@digest still finds the bytes.");
+  flags.Positionals("NAME...", 1, 10'000);
+  AddConnectionFlags(&flags, &connection);
+  int exit_code = kDone;
+  if (!ParseOrExplain(&flags, args, &exit_code)) return exit_code;
+  connection.options.cancellation = InterruptCancellation();
+  client::Client client(connection.options);
+  for (const std::string& name : flags.positionals()) {
+    const StatusOr<v1::RemoveExpertResponse> response = client.RemoveExpert(name);
+    if (!response.ok()) return Fail(response.status(), connection.json);
+    if (connection.json) {
+      const nlohmann::json json = {{"removed", name},
+                                   {"catalogue_generation", response->catalogue_generation()}};
+      std::printf("%s\n", Dump(json).c_str());
+    } else {
+      std::printf("%s is removed (generation %d)\n", name.c_str(),
+                  static_cast<int>(response->catalogue_generation()));
+    }
+    std::fflush(stdout);
+  }
+  return kDone;
+}
+
+constexpr Command kCommands[] = {
+    {"list", "list the experts that are live", RunList},
+    {"show", "show one expert and its card", RunShow},
+    {"publish", "publish expert folders", RunPublish},
+    {"remove", "withdraw experts", RunRemove},
+};
+
+}  // namespace
+
+int RunExperts(std::span<const std::string> args) {
+  const bool help = !args.empty() && (args[0] == "--help" || args[0] == "-h" || args[0] == "help");
+  for (const Command& command : kCommands) {
+    if (!args.empty() && command.name == args[0]) return command.run(args.subspan(1));
+  }
+  std::FILE* stream = help ? stdout : stderr;
+  if (!help) {
+    std::fprintf(stream, "error: %s\n\n",
+                 args.empty() ? "which of its commands?"
+                              : absl::StrCat("unknown command 'experts ", args[0], "'").c_str());
+  }
+  std::fputs("Usage: coterie experts COMMAND [FLAGS...]\n\nCommands:\n", stream);
+  for (const Command& command : kCommands) {
+    std::fprintf(stream, "  %-8s %s\n", std::string(command.name).c_str(),
+                 std::string(command.summary).c_str());
+  }
+  std::fputs("\n`coterie experts COMMAND --help` lists a command's flags.\n", stream);
+  return help ? kDone : kUsage;
+}
+
+}  // namespace coterie::command
