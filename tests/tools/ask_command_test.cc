@@ -1,0 +1,92 @@
+// coterie ask and coterie route, as a person and as a script see them.
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "tests/tools/command_run.h"
+#include "tests/tools/fake_gateway.h"
+
+namespace coterie {
+namespace {
+
+using ::testing::HasSubstr;
+using ::testing::Not;
+
+TEST(AskCommandTest, TheAnswerAloneGoesToTheOutputAndTheRouteBesideIt) {
+  FakeGateway gateway;
+  const CommandOutcome outcome = RunCommand(
+      {"ask", "--gateway=" + gateway.address(), "--expert=rust", "--temperature=0.5", "what", "is", "it?"});
+  EXPECT_EQ(outcome.exit_code, 0);
+  EXPECT_EQ(outcome.out, "rust: what is it?\n");
+  EXPECT_THAT(outcome.err, HasSubstr("rust"));
+  EXPECT_THAT(outcome.err, HasSubstr("because"));
+  EXPECT_THAT(outcome.err, Not(HasSubstr("\033"))) << "colours belong on terminals only";
+  ASSERT_EQ(gateway.requests().size(), 1u);
+  EXPECT_FLOAT_EQ(gateway.requests()[0].sampling().temperature(), 0.5F);
+}
+
+TEST(AskCommandTest, JsonIsOneObjectAnEvent) {
+  FakeGateway gateway;
+  const CommandOutcome outcome = RunCommand({"ask", "--gateway=" + gateway.address(), "--json", "hi"});
+  std::istringstream lines(outcome.out);
+  std::vector<std::string> keys;
+  for (std::string line; std::getline(lines, line);)
+    keys.push_back(nlohmann::json::parse(line).begin().key());
+  EXPECT_THAT(keys, testing::ElementsAre("route", "text", "text", "finish"));
+}
+
+TEST(AskCommandTest, CtrlCCancelsTheAnswerAtTheServer) {
+  FakeGateway gateway;
+  const CommandOutcome outcome =
+      RunAndInterrupt({"ask", "--gateway=" + gateway.address(), "never ends"}, "", "never ends");
+  EXPECT_EQ(outcome.exit_code, 130);
+  for (int i = 0; i < 1000 && gateway.cancelled() == 0; ++i) absl::SleepFor(absl::Milliseconds(10));
+  EXPECT_EQ(gateway.cancelled(), 1);
+}
+
+TEST(AskCommandTest, EveryKindOfFailureHasItsExitCode) {
+  const auto exit_code = [](grpc::StatusCode code) {
+    FakeGateway gateway;
+    gateway.FailWith({code, "the reason"});
+    const CommandOutcome outcome = RunCommand({"ask", "--gateway=" + gateway.address(), "hi"});
+    EXPECT_THAT(outcome.err, HasSubstr("the reason"));
+    return outcome.exit_code;
+  };
+  EXPECT_EQ(exit_code(grpc::StatusCode::INTERNAL), 1);
+  EXPECT_EQ(exit_code(grpc::StatusCode::UNAVAILABLE), 3);
+  EXPECT_EQ(exit_code(grpc::StatusCode::NOT_FOUND), 4);
+  EXPECT_EQ(exit_code(grpc::StatusCode::INVALID_ARGUMENT), 4);
+  EXPECT_EQ(exit_code(grpc::StatusCode::RESOURCE_EXHAUSTED), 5);
+  EXPECT_EQ(exit_code(grpc::StatusCode::DEADLINE_EXCEEDED), 5);
+}
+
+TEST(AskCommandTest, ManyQuestionsEndWithATable) {
+  FakeGateway gateway;
+  const std::string file = testing::TempDir() + "/questions.txt";
+  std::ofstream(file) << "first?\n# a remark\n\nsecond?\n";
+  const CommandOutcome outcome = RunCommand({"ask", "--gateway=" + gateway.address(), "--questions=" + file});
+  EXPECT_EQ(outcome.exit_code, 0);
+  EXPECT_THAT(outcome.out, HasSubstr("auto: first?"));
+  EXPECT_THAT(outcome.out, HasSubstr("auto: second?"));
+  EXPECT_THAT(outcome.out, HasSubstr("tokens/s"));
+  EXPECT_EQ(gateway.requests().size(), 2u);
+}
+
+TEST(AskCommandTest, AWrongCommandLineIsToldApart) {
+  EXPECT_EQ(RunCommand({}).exit_code, 2);
+  EXPECT_EQ(RunCommand({"--help"}).exit_code, 0);
+  EXPECT_THAT(RunCommand({"aks"}).err, HasSubstr("unknown command 'aks'"));
+  EXPECT_EQ(RunCommand({"ask"}).exit_code, 2);
+  const CommandOutcome flag = RunCommand({"ask", "--temprature=1", "hi"});
+  EXPECT_EQ(flag.exit_code, 2);
+  EXPECT_THAT(flag.err, HasSubstr("temperature"));
+  for (const char* command : {"ask", "chat", "route", "status", "bench"}) {
+    const CommandOutcome help = RunCommand({command, "--help"});
+    EXPECT_EQ(help.exit_code, 0) << command;
+    EXPECT_THAT(help.out, HasSubstr("--gateway")) << command;
+  }
+}
+
+}  // namespace
+}  // namespace coterie
