@@ -4,7 +4,7 @@
 #include <bit>
 
 #include "gtest/gtest.h"
-#include "tests/golden/golden_file.h"
+#include "tests/golden/golden_arrays.h"
 
 namespace coterie {
 namespace {
@@ -14,11 +14,12 @@ class DequantizeGoldenTest : public ::testing::TestWithParam<int> {};
 TEST_P(DequantizeGoldenTest, EqualsTheReferenceBitForBit) {
   const auto type = static_cast<DType>(GetParam());
   const std::string name(DTypeName(type));
-  const auto arrays = ReadGoldenArrays(GoldenPath("dequant.bin"));
+  auto arrays =
+      testing::ReadGoldenArrays(std::filesystem::path(COTERIE_SOURCE_DIR) / "tests/golden/dequant.bin");
   ASSERT_TRUE(arrays.ok()) << arrays.status();
   ASSERT_TRUE(arrays->contains(name + ".bytes")) << name;
-  const GoldenArray& blocks = arrays->at(name + ".bytes");
-  const std::vector<float> expected = arrays->at(name + ".values").Floats();
+  const testing::GoldenArray& blocks = arrays->at(name + ".bytes");
+  const std::vector<float> expected = arrays->at(name + ".values").As<float>();
   const auto n = static_cast<int64_t>(expected.size());
   ASSERT_EQ(static_cast<int64_t>(blocks.bytes.size()), RowBytes(type, n));
   std::vector<float> got(expected.size());

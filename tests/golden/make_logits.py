@@ -167,7 +167,7 @@ def experts() -> None:
 
 
 if __name__ == "__main__":
-    torch.set_num_threads(2)
+    torch.set_num_threads(1)  # a machine that builds and trains beside this starves spinning threads
     parts = {"tiny": tiny, "base": base, "experts": experts}
     chosen = sys.argv[1:] or list(parts)
     for part in chosen:

@@ -24,7 +24,7 @@ import card as card_file  # noqa: E402
 import documents as corpus  # noqa: E402
 import examples as ex  # noqa: E402
 
-EVALUATION_TOKENS = 12_000  # of pairs, and as many of chunks
+EVALUATION_TOKENS = 5_000  # of pairs, and as many of chunks
 PROTOTYPE_QUESTIONS = 300
 
 

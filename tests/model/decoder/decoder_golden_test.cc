@@ -6,7 +6,7 @@
 
 #include "model/decoder/decoder.h"
 #include "model/text/gguf_tokenizer.h"
-#include "tests/model/decoder/golden_arrays.h"
+#include "tests/golden/golden_arrays.h"
 #include "tests/model/decoder/sequences.h"
 
 // The decoder against transformers and PEFT in float32 (tests/golden/make_logits.py).

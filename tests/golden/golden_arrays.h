@@ -1,5 +1,5 @@
-#ifndef COTERIE_TESTS_MODEL_DECODER_GOLDEN_ARRAYS_H_
-#define COTERIE_TESTS_MODEL_DECODER_GOLDEN_ARRAYS_H_
+#ifndef COTERIE_TESTS_GOLDEN_GOLDEN_ARRAYS_H_
+#define COTERIE_TESTS_GOLDEN_GOLDEN_ARRAYS_H_
 
 #include <cstdint>
 #include <cstring>
@@ -79,4 +79,4 @@ inline StatusOr<std::map<std::string, GoldenArray>> ReadGoldenArrays(const std::
 
 }  // namespace coterie::testing
 
-#endif  // COTERIE_TESTS_MODEL_DECODER_GOLDEN_ARRAYS_H_
+#endif  // COTERIE_TESTS_GOLDEN_GOLDEN_ARRAYS_H_

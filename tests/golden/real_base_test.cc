@@ -1,0 +1,178 @@
+// The real base and the shipped experts against transformers and PEFT in float32 (make_logits.py).
+#include <algorithm>
+#include <cmath>
+#include <cstdlib>
+#include <set>
+
+#include "common/file.h"
+#include "gtest/gtest.h"
+#include "model/decoder/decoder.h"
+#include "nlohmann/json.hpp"
+#include "tests/golden/golden_arrays.h"
+#include "tests/model/decoder/sequences.h"
+
+namespace coterie {
+namespace {
+
+using testing::GoldenArray;
+using testing::TestSequence;
+
+const std::filesystem::path kSource = COTERIE_SOURCE_DIR;
+constexpr int kMaxTokens = 512;  // the longest text of the goldens is shorter
+
+std::filesystem::path BasePath() {
+  const char* folder = std::getenv("COTERIE_MODELS");
+  const char* home = std::getenv("HOME");
+  const std::filesystem::path models =
+      folder != nullptr ? std::filesystem::path(folder)
+                        : std::filesystem::path(home == nullptr ? "." : home) / ".cache/coterie/models";
+  return models / "SmolLM2-135M-Instruct.Q4_1.gguf";
+}
+
+// How far the log-probabilities of a run lie from the golden ones.
+struct Distance {
+  double worst = 0;  // of a log-probability among those above 1e-4
+  double kl = 0;     // mean Kullback-Leibler divergence of a position, nats
+  double worst_kl = 0;
+  double loss = 0;         // mean loss of the text's own next tokens, nats
+  double golden_loss = 0;  // the same by the reference; tokens beyond its top k left out of both
+  int n_positions = 0;
+  int n_predicted = 0;
+  int n_other_choice = 0;  // positions whose likeliest token differs
+};
+
+class RealBaseTest : public ::testing::TestWithParam<NumericsMode> {
+ protected:
+  void SetUp() override {
+    if (!std::filesystem::exists(BasePath())) {
+      GTEST_SKIP() << BasePath() << " is not there; set COTERIE_MODELS to the folder that holds it";
+    }
+  }
+
+  std::unique_ptr<Decoder> Open() {
+    auto files = ModelFiles::Open(BasePath());
+    EXPECT_TRUE(files.ok()) << files.status();
+    auto backend = CreateCpuBackend({.mode = GetParam()});
+    EXPECT_TRUE(backend.ok()) << backend.status();
+    DecoderOptions options;
+    options.n_kv_blocks = kMaxTokens / kKvBlockTokens;
+    options.max_batch_tokens = kMaxTokens;
+    options.max_logit_rows = kMaxTokens;
+    auto decoder = Decoder::Create(**files, std::move(*backend), options);
+    EXPECT_TRUE(decoder.ok()) << decoder.status();
+    return std::move(*decoder);
+  }
+
+  static std::map<std::string, GoldenArray> Arrays(const char* file) {
+    auto arrays = testing::ReadGoldenArrays(kSource / "tests/golden" / file);
+    EXPECT_TRUE(arrays.ok()) << arrays.status();
+    return arrays.ok() ? std::move(*arrays) : std::map<std::string, GoldenArray>();
+  }
+
+  // [n_tokens, vocab], valid until the next call.
+  static std::span<const float> Run(Decoder* decoder, const std::vector<int32_t>& ids,
+                                    const LoadedAdapter* adapter) {
+    TestSequence sequence;
+    sequence.tokens = ids;
+    if (adapter != nullptr) {
+      sequence.adapters = {adapter->packed.get()};
+      sequence.weights = {1.0f};
+    }
+    sequence.UseBlocks(0, static_cast<int>(ids.size()));
+    Batch batch;
+    batch.Clear();
+    AddToBatch(&sequence, static_cast<int>(ids.size()), testing::LogitRows::kAll, &batch);
+    std::span<const float> logits;
+    const Status status = decoder->Forward(batch, &logits);
+    EXPECT_TRUE(status.ok()) << status;
+    return logits;
+  }
+
+  static std::vector<int32_t> Ids(const GoldenArray& array) {
+    const std::vector<uint16_t> ids = array.As<uint16_t>();
+    return {ids.begin(), ids.end()};
+  }
+
+  // Adds one text to `distance`.
+  static void Compare(Decoder* decoder, std::map<std::string, GoldenArray>& arrays, const std::string& name,
+                      const LoadedAdapter* adapter, Distance* distance) {
+    const std::vector<int32_t> ids = Ids(arrays[name + ".ids"]);
+    const std::vector<uint16_t> top_ids = arrays[name + ".top_ids"].As<uint16_t>();
+    const std::vector<float> top = arrays[name + ".top_logprobs"].As<float>();
+    const std::vector<float> tail = arrays[name + ".tail_mass"].As<float>();
+    const size_t k = top.size() / ids.size();
+    const auto vocab = static_cast<size_t>(decoder->info().vocab_size);
+    const std::span<const float> logits = Run(decoder, ids, adapter);
+    ASSERT_EQ(logits.size(), ids.size() * vocab) << name;
+    for (size_t p = 0; p < ids.size(); ++p) {
+      const std::span<const float> row = logits.subspan(p * vocab, vocab);
+      const float best = *std::max_element(row.begin(), row.end());
+      double sum = 0;
+      for (const float logit : row) sum += std::exp(static_cast<double>(logit) - best);
+      const double log_sum = best + std::log(sum);
+      double kl = 0, mass = 0;
+      for (size_t i = 0; i < k; ++i) {
+        const double want = top[p * k + i];
+        const double got = row[top_ids[p * k + i]] - log_sum;
+        if (want > std::log(1e-4)) distance->worst = std::max(distance->worst, std::abs(got - want));
+        kl += std::exp(want) * (want - got);
+        mass += std::exp(got);
+        if (p + 1 < ids.size() && top_ids[p * k + i] == ids[p + 1]) {
+          distance->loss -= got;
+          distance->golden_loss -= want;
+          ++distance->n_predicted;
+        }
+      }
+      // All other tokens count as one.
+      if (tail[p] > 1e-9) kl += tail[p] * (std::log(tail[p]) - std::log(std::max(1 - mass, 1e-12)));
+      distance->kl += kl;
+      distance->worst_kl = std::max(distance->worst_kl, kl);
+      const size_t choice = static_cast<size_t>(std::max_element(row.begin(), row.end()) - row.begin());
+      distance->n_other_choice += choice != top_ids[p * k] ? 1 : 0;
+      ++distance->n_positions;
+    }
+  }
+
+  static std::string Show(const Distance& d) {
+    return absl::StrCat(d.n_positions, " positions: mean KL ", d.kl / d.n_positions, ", worst KL ",
+                        d.worst_kl, ", worst log-probability off by ", d.worst, ", loss ",
+                        d.loss / d.n_predicted, " against ", d.golden_loss / d.n_predicted,
+                        ", likeliest token differs at ", d.n_other_choice);
+  }
+
+  void ExpectNear(const Distance& d) {
+    if (GetParam() == NumericsMode::kExact) {
+      // float32 against float32: sums in another order, nothing else.
+      EXPECT_LT(d.worst, 2e-3);
+      EXPECT_LT(d.worst_kl, 1e-5);
+      EXPECT_LE(d.n_other_choice, d.n_positions / 500);  // ties within rounding
+    } else {
+      EXPECT_LT(d.kl / d.n_positions, 0.01);
+      EXPECT_LT(std::abs(d.loss / d.golden_loss - 1), 0.01);
+    }
+  }
+};
+
+std::set<std::string> TextNames(const std::map<std::string, GoldenArray>& arrays) {
+  std::set<std::string> names;
+  for (const auto& [key, array] : arrays) names.insert(key.substr(0, key.rfind('.')));
+  return names;
+}
+
+TEST_P(RealBaseTest, LogProbabilitiesOfTheBaseEqualTransformers) {
+  auto arrays = Arrays("base_logits.bin");
+  const std::unique_ptr<Decoder> decoder = Open();
+  Distance distance;
+  for (const std::string& name : TextNames(arrays)) Compare(decoder.get(), arrays, name, nullptr, &distance);
+  ASSERT_GE(distance.n_positions, 2000);
+  std::cout << Show(distance) << "\n";
+  ExpectNear(distance);
+}
+
+INSTANTIATE_TEST_SUITE_P(BothModes, RealBaseTest,
+                         ::testing::Values(NumericsMode::kExact, NumericsMode::kFast), [](const auto& info) {
+                           return info.param == NumericsMode::kExact ? "Exact" : "Fast";
+                         });
+
+}  // namespace
+}  // namespace coterie
