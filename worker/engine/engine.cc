@@ -55,6 +55,8 @@ Engine::Engine(const EngineOptions& options, LanguageModel* model)
   sequences_.reserve(scheduler_options_.max_live);
   plan_.reserve(2 * options.max_seqs);
   failed_.reserve(scheduler_options_.max_live);
+  pending_.Reserve(options.max_seqs);
+  outputs_.Reserve(options.max_seqs);
 }
 
 Status Engine::Start(AdapterStore::Resolver resolver) {
@@ -100,7 +102,7 @@ Status Engine::CheckRequest(const GenerateRequest& r) const {
       }
     }
   }
-  if (std::abs(r.priority) > kMaxPriority) {
+  if (r.priority < -kMaxPriority || r.priority > kMaxPriority) {
     return absl::InvalidArgumentError(absl::StrCat("priority is ", r.priority, "; it must be in [-",
                                                    kMaxPriority, ", ", kMaxPriority, "]"));
   }
@@ -212,6 +214,7 @@ void Engine::EndAll(Status status) {
 
 bool Engine::WaitOutputs(OutputBatch* batch, absl::Time deadline) {
   batch->Clear();
+  batch->Reserve(options_.max_seqs);  // it will be the engine's next
   MutexLock lock(&output_mutex_);
   while (outputs_.empty() && !interrupted_) {
     if (!output_ready_.WaitUntil(&output_mutex_, deadline)) break;

@@ -25,6 +25,16 @@ void OutputBatch::Clear() {
   retired.clear();
 }
 
+void OutputBatch::Reserve(int max_seqs) {
+  constexpr size_t kSteps = 32;
+  const size_t n = kSteps * static_cast<size_t>(max_seqs);
+  events.reserve(n);
+  logprobs.reserve(n);
+  prefixes.reserve(n);
+  residency.reserve(kSteps);
+  retired.reserve(n);
+}
+
 void OutputBatch::Append(OutputBatch* later) {
   steps += later->steps;
   const uint32_t shift = static_cast<uint32_t>(logprobs.size());

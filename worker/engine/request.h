@@ -97,6 +97,8 @@ struct OutputBatch {
 
   bool empty() const;
   void Clear();
+  // Memory for what `max_seqs` sequences say in several steps: a consumer may come late now and then.
+  void Reserve(int max_seqs);
   // Moves `later` behind what is here and leaves it clear.
   void Append(OutputBatch* later);
 };

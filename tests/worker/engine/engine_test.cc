@@ -1,0 +1,314 @@
+// What one request may ask of the engine, and what it gets for a wrong one.
+#include "worker/engine/engine.h"
+
+#include <cmath>
+#include <limits>
+
+#include "absl/time/clock.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "tests/worker/engine/engine_harness.h"
+
+namespace coterie {
+namespace {
+
+using ::testing::HasSubstr;
+
+TEST(EngineTest, EndsAtMaxTokensAtTheContextsEndAndAtStopTokens) {
+  FakeModelOptions model;
+  model.context_length = 64;
+  EngineHarness harness({}, model);
+  EXPECT_EQ(harness.Run(TestRequest(TestPrompt(10, 1), 7)).tokens.size(), 7u);
+  const Answer full = harness.Run(TestRequest(TestPrompt(50, 1), 1000));
+  EXPECT_EQ(full.tokens.size(), 14u);
+  EXPECT_EQ(full.finish, FinishReason::kLength);
+  GenerateRequest stops = TestRequest(TestPrompt(50, 1), 1000);
+  stops.sampling.stop_token_ids = {static_cast<uint32_t>(full.tokens[5])};
+  const Answer& stopped = harness.Run(stops);
+  EXPECT_EQ(stopped.finish, FinishReason::kStop);
+  EXPECT_EQ(stopped.stop_token, full.tokens[5]);
+  EXPECT_EQ(stopped.tokens, std::vector<int32_t>(full.tokens.begin(), full.tokens.begin() + 5));
+}
+
+TEST(EngineTest, EndOfTextEndsUnlessIgnored) {
+  FakeModelOptions model;
+  model.eos_token_ids = {3};
+  EngineHarness harness({}, model);
+  GenerateRequest request = TestRequest(TestPrompt(10, 1), 5);
+  request.sampling.logit_bias = {{3, 100.0f}};
+  const Answer ended = harness.Run(request);
+  EXPECT_EQ(ended.finish, FinishReason::kStop);
+  EXPECT_EQ(ended.stop_token, 3);
+  EXPECT_TRUE(ended.tokens.empty());
+  request.sampling.ignore_eos = true;
+  EXPECT_EQ(harness.Run(request).tokens, (std::vector<int32_t>{3, 3, 3, 3, 3}));
+}
+
+TEST(EngineTest, LogprobsComeWithEveryToken) {
+  EngineHarness harness;
+  GenerateRequest request = TestRequest(TestPrompt(10, 1), 6);
+  request.sampling.logprobs = 3;
+  const Answer& answer = harness.Run(request);
+  ASSERT_EQ(answer.logprobs.size(), 6u);
+  for (size_t i = 0; i < 6; ++i) {
+    ASSERT_EQ(answer.logprobs[i].size(), 4u);
+    EXPECT_EQ(answer.logprobs[i][0].token, answer.tokens[i]);
+    EXPECT_EQ(answer.logprobs[i][1].token, answer.tokens[i]) << "greedy: the most probable one";
+    EXPECT_GE(answer.logprobs[i][2].logprob, answer.logprobs[i][3].logprob);
+  }
+}
+
+TEST(EngineTest, ScoringGivesThePromptsLogprobsWhateverTheChunksAndTheCache) {
+  GenerateRequest request = TestRequest(TestPrompt(100, 1), 1);
+  request.sampling.logprobs = 1;
+  request.prompt_logprobs_from = 0;
+  request.score_only = true;
+  EngineHarness whole;
+  const Answer reference = whole.Run(request);
+  EXPECT_EQ(reference.finish, FinishReason::kStop);
+  EXPECT_TRUE(reference.tokens.empty());
+  ASSERT_EQ(reference.prompt_logprobs.size(), 99u);  // the first token has none
+  EXPECT_EQ(reference.prompt_logprobs.begin()->first, 1u);
+  for (const auto& [position, scored] : reference.prompt_logprobs) {
+    ASSERT_EQ(scored.size(), 2u);
+    EXPECT_EQ(scored[0].token, request.prompt_ids[position]);
+  }
+  auto same = [&](const Answer& answer, uint32_t from) {
+    ASSERT_EQ(answer.prompt_logprobs.size(), 100 - from);
+    for (const auto& [position, scored] : answer.prompt_logprobs) {
+      EXPECT_GE(position, from);
+      EXPECT_EQ(scored[0].logprob, reference.prompt_logprobs.at(position)[0].logprob) << position;
+      EXPECT_EQ(scored[1].token, reference.prompt_logprobs.at(position)[1].token) << position;
+    }
+  };
+  request.prompt_logprobs_from = 70;
+  const Answer& cached = whole.Run(request);
+  EXPECT_EQ(cached.cached_prompt_tokens, 64u);  // the row of token 69 scores token 70
+  same(cached, 70);
+  EngineOptions options;
+  options.max_seqs = 2;
+  options.max_batch_tokens = 11;
+  options.max_logit_rows = 3;  // scoring goes in bites of three rows
+  EngineHarness chunked(options);
+  request.prompt_logprobs_from = 1;
+  const uint64_t scored = chunked.Submit(request);
+  const uint64_t beside = chunked.Submit(TestRequest(TestPrompt(30, 2), 40));
+  chunked.WaitFinished(scored);
+  chunked.WaitFinished(beside);
+  same(chunked.answer(scored), 1);
+}
+
+TEST(EngineTest, AGenerationMayReportItsPromptToo) {
+  EngineHarness harness;
+  GenerateRequest request = TestRequest(TestPrompt(40, 1), 5);
+  request.prompt_logprobs_from = 20;
+  const Answer& answer = harness.Run(request);
+  EXPECT_EQ(answer.tokens.size(), 5u);
+  EXPECT_EQ(answer.prompt_logprobs.size(), 20u);
+}
+
+TEST(EngineTest, RefusesWhatIsOutOfBoundsNamingIt) {
+  FakeModelOptions model;
+  model.context_length = 100;
+  EngineOptions options;
+  options.adapters.n_slots = 2;
+  EngineHarness harness(options, model);
+  auto expect = [&](const std::function<void(GenerateRequest&)>& change, const std::string& message) {
+    GenerateRequest request = TestRequest(TestPrompt(10, 1), 5);
+    change(request);
+    const Status status = harness.TrySubmit(request);
+    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << message;
+    EXPECT_THAT(std::string(status.message()), HasSubstr(message));
+  };
+  expect([](auto& r) { r.prompt_ids.clear(); }, "the prompt has no tokens");
+  expect([](auto& r) { r.prompt_ids = TestPrompt(100, 1); },
+         "the prompt has 100 tokens; this worker has room for 100");
+  expect([](auto& r) { r.prompt_ids[3] = 1000; },
+         "token id 1000 in the prompt; the vocabulary has 1000 tokens");
+  expect([](auto& r) { r.prompt_ids[3] = -1; }, "token id -1");
+  expect([](auto& r) { r.resume_ids = {5000}; }, "token id 5000");
+  expect([](auto& r) { r.priority = 101; }, "priority is 101; it must be in [-100, 100]");
+  expect([](auto& r) { r.priority = std::numeric_limits<int>::min(); }, "priority is -2147483648");
+  expect([](auto& r) { r.cache_salt.assign(257, 'x'); }, "cache_salt has 257 bytes");
+  expect([](auto& r) { r.adapters.resize(3); }, "uses 3 adapters; this worker combines at most 2");
+  expect([](auto& r) { r.adapters.resize(1); }, "digest is empty");
+  expect([](auto& r) { r.adapters = {{Sha256("x"), NAN, ""}}; }, "weight of adapter");
+  expect([](auto& r) { r.sampling.max_tokens = 0; }, "max_tokens is 0");
+  expect([](auto& r) { r.score_only = true; }, "score_only without prompt_logprobs_from");
+  expect([](auto& r) { r.prompt_logprobs_from = 10; },
+         "prompt_logprobs_from is 10; the prompt has 10 tokens");
+}
+
+TEST(EngineTest, AFullQueueSaysSoAndTakesMoreWhenItEmpties) {
+  EngineOptions options;
+  options.max_seqs = 2;
+  options.max_waiting = 3;
+  FakeModelOptions model;
+  model.step_time = absl::Milliseconds(2);
+  EngineHarness harness(options, model);
+  std::vector<uint64_t> ids;
+  for (int i = 0; i < 5; ++i) ids.push_back(harness.Submit(TestRequest(TestPrompt(5, i), 50)));
+  const Status full = harness.TrySubmit(TestRequest(TestPrompt(5, 9), 50));
+  EXPECT_EQ(full.code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_THAT(std::string(full.message()), HasSubstr("holds 5 sequences (2 running, 3 waiting)"));
+  for (uint64_t id : ids) harness.WaitFinished(id);
+  EXPECT_EQ(harness.Run(TestRequest(TestPrompt(5, 9), 5)).tokens.size(), 5u);
+}
+
+TEST(EngineTest, CancelFreesTheKvAtOnceWhereverTheSequenceIs) {
+  FakeModelOptions model;
+  model.step_time = absl::Milliseconds(1);
+  EngineOptions options;
+  options.max_seqs = 1;
+  EngineHarness harness(options, model);
+  const uint64_t running = harness.Submit(TestRequest(TestPrompt(100, 1), 3000));
+  const uint64_t waiting = harness.Submit(TestRequest(TestPrompt(100, 2), 3000));
+  harness.PumpUntil([&] { return harness.answer(running).tokens.size() > 3; });
+  GenerateRequest poor = TestRequest(TestPrompt(100, 3), 3000);
+  harness.engine().Cancel(running);
+  harness.engine().Cancel(waiting);
+  harness.WaitFinished(running);
+  harness.WaitFinished(waiting);
+  EXPECT_EQ(harness.answer(running).finish, FinishReason::kCancelled);
+  EXPECT_EQ(harness.answer(waiting).finish, FinishReason::kCancelled);
+  harness.PumpUntil([&] { return harness.engine().stats().kv_blocks_used == 0; });
+  poor.initial_credit = 5;
+  const uint64_t paused = harness.Submit(poor);
+  harness.PumpUntil([&] { return harness.answer(paused).tokens.size() == 5; });
+  EXPECT_GT(harness.engine().stats().kv_blocks_used, 0u);
+  harness.engine().Cancel(paused);
+  harness.engine().Cancel(12345);  // unknown: ignored
+  harness.WaitFinished(paused);
+  harness.PumpUntil([&] { return harness.engine().stats().kv_blocks_used == 0; });
+}
+
+TEST(EngineTest, ADeadlineEndsARunningAWaitingAndAPausedSequence) {
+  FakeModelOptions model;
+  model.step_time = absl::Milliseconds(1);
+  EngineOptions options;
+  options.max_seqs = 1;
+  EngineHarness harness(options, model);
+  GenerateRequest request = TestRequest(TestPrompt(10, 1), 4000);
+  request.deadline = absl::Now() + absl::Milliseconds(100);
+  const uint64_t running = harness.Submit(request);
+  const uint64_t waiting = harness.Submit(request);
+  harness.WaitFinished(running);
+  harness.WaitFinished(waiting);
+  EXPECT_EQ(harness.answer(running).finish, FinishReason::kDeadline);
+  EXPECT_FALSE(harness.answer(running).tokens.empty());
+  EXPECT_EQ(harness.answer(waiting).finish, FinishReason::kDeadline);
+  request.initial_credit = 2;
+  request.deadline = absl::Now() + absl::Milliseconds(100);
+  const Answer& paused = harness.Run(request);  // the loop sleeps until the deadline
+  EXPECT_EQ(paused.finish, FinishReason::kDeadline);
+  EXPECT_EQ(paused.tokens.size(), 2u);
+}
+
+TEST(EngineTest, CreditBoundsWhatIsGeneratedAndMayBeRestated) {
+  EngineHarness harness;
+  GenerateRequest request = TestRequest(TestPrompt(20, 1), 60);
+  const std::vector<int32_t> expected = harness.Run(request).tokens;
+  request.initial_credit = 0;
+  const uint64_t id = harness.Submit(request);
+  auto settle = [&](size_t n) {
+    harness.PumpFor(absl::Milliseconds(30));
+    EXPECT_EQ(harness.answer(id).tokens.size(), n);
+  };
+  settle(0);
+  harness.engine().AddCredit(id, 1);
+  settle(1);
+  harness.engine().AddCredit(id, 20);
+  settle(21);
+  harness.engine().SetCreditUntil(id, 15);  // already passed: nothing more
+  settle(21);
+  harness.engine().SetCreditUntil(id, 30);
+  settle(30);
+  harness.engine().AddCredit(id, std::numeric_limits<uint32_t>::max());
+  harness.WaitFinished(id);
+  EXPECT_EQ(harness.answer(id).tokens, expected);
+}
+
+TEST(EngineTest, EndAllHandsEverySequenceOverWithTheReason) {
+  FakeModelOptions model;
+  model.step_time = absl::Milliseconds(1);
+  EngineHarness harness({}, model);
+  std::vector<uint64_t> ids;
+  for (int i = 0; i < 40; ++i) ids.push_back(harness.Submit(TestRequest(TestPrompt(20, i), 3000)));
+  harness.PumpUntil([&] { return harness.answer(ids[0]).tokens.size() > 2; });
+  harness.engine().EndAll(absl::UnavailableError("draining"));
+  for (uint64_t id : ids) {
+    harness.WaitFinished(id);
+    EXPECT_EQ(harness.answer(id).finish, FinishReason::kError);
+    EXPECT_EQ(harness.answer(id).status, absl::UnavailableError("draining"));
+  }
+}
+
+// Fails every step that computes token 666, and gives no finite logits after token 667.
+class BrokenModel : public FakeModel {
+ public:
+  using FakeModel::FakeModel;
+  Status Forward(const Batch& batch, std::span<const float>* logits) override {
+    for (int32_t token : batch.token_ids) {
+      if (token == 666) return absl::InternalError("the device is gone");
+    }
+    RETURN_IF_ERROR(FakeModel::Forward(batch, logits));
+    if (batch.token_ids.back() == 667) {
+      nan_.assign(logits->size(), NAN);
+      *logits = nan_;
+    }
+    return absl::OkStatus();
+  }
+
+ private:
+  std::vector<float> nan_;
+};
+
+TEST(EngineTest, AFailingStepEndsItsSequencesAndNotTheEngine) {
+  EngineHarness harness({}, {},
+                        [](FakeModelOptions options) { return std::make_unique<BrokenModel>(options); });
+  const Answer& broken = harness.Run(TestRequest({1, 2, 666}, 5));
+  EXPECT_EQ(broken.finish, FinishReason::kError);
+  EXPECT_EQ(broken.status, absl::InternalError("the device is gone"));
+  const Answer& nan = harness.Run(TestRequest({1, 2, 667}, 5));
+  EXPECT_EQ(nan.finish, FinishReason::kError);
+  EXPECT_THAT(std::string(nan.status.message()), HasSubstr("logits at answer position 0 are not finite"));
+  EXPECT_EQ(harness.Run(TestRequest({1, 2, 3}, 5)).tokens.size(), 5u);
+  EXPECT_EQ(harness.engine().stats().kv_blocks_used, 0u);
+}
+
+TEST(EngineTest, OptionsOutOfRangeAreNamed) {
+  FakeModel model({});
+  auto create = [&](const std::function<void(EngineOptions&)>& change) {
+    EngineOptions options;
+    change(options);
+    return std::string(Engine::Create(options, &model, nullptr).status().message());
+  };
+  EXPECT_THAT(create([](auto& o) { o.max_batch_tokens = 32; }), HasSubstr("max_batch_tokens is 32"));
+  EXPECT_THAT(create([](auto& o) { o.max_seqs = 0; }), HasSubstr("max_seqs is 0"));
+  EXPECT_THAT(create([](auto& o) { o.max_waiting = -1; }), HasSubstr("max_waiting is -1"));
+  EXPECT_THAT(create([](auto& o) { o.max_logit_rows = 5; }), HasSubstr("max_logit_rows is 5"));
+  EXPECT_THAT(create([](auto& o) { o.adapters.n_slots = 0; }), HasSubstr("adapter slots: 0"));
+  EXPECT_THAT(create([](auto& o) { o.adapters.n_loader_threads = 99; }), HasSubstr("loader threads: 99"));
+}
+
+TEST(EngineTest, EndsWithSequencesInEveryState) {
+  FakeModelOptions model;
+  model.step_time = absl::Milliseconds(1);
+  model.load_time = absl::Milliseconds(50);
+  EngineOptions options;
+  options.max_seqs = 2;
+  EngineHarness harness(options, model);
+  GenerateRequest request = TestRequest(TestPrompt(20, 1), 3000);
+  harness.Submit(request);
+  harness.Submit(request);
+  harness.Submit(request);
+  request.initial_credit = 0;
+  harness.Submit(request);
+  request.adapters = {{harness.MakeAdapter("a"), 1.0f, "a"}};
+  harness.Submit(request);
+  harness.PumpFor(absl::Milliseconds(20));
+  harness.StopEngine();  // no crash, no leak (asan), no thread left behind
+}
+
+}  // namespace
+}  // namespace coterie
