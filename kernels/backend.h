@@ -126,8 +126,8 @@ class Backend {
   virtual ~Backend() = default;
 
   virtual NumericsMode mode() const = 0;
-  // Everything that can change a bit of the result: "cpu/1 fast p32" and the like. Part of the worker's
-  // numerics class.
+  // Everything that can change a bit of the result: "cpu/1 fast a32 kv=bf16" and the like. Part of the
+  // worker's numerics class.
   virtual std::string numerics_class() const = 0;
   virtual std::string device_name() const = 0;
   // True where *_dev pointers may be read by the host at any time between ops (the CPU backend).

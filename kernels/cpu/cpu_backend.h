@@ -98,7 +98,7 @@ class CpuBackend final : public Backend {
     if (static_cast<int64_t>(rows) * floats_per_row < 16384) {
       if (rows > 0) body(0, rows);
     } else {
-      pool_.RunRanges(rows, [&](int64_t begin, int64_t end, int) {
+      pool_.RunRanges(rows, 2, [&](int64_t begin, int64_t end, int) {
         body(static_cast<int>(begin), static_cast<int>(end));
       });
     }

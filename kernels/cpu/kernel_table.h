@@ -44,12 +44,17 @@ constexpr int64_t PanelBytes(PanelKind kind, int64_t n_in) {
   }
 }
 
-// Activations of the fast mode, quantised once per product and shared by every panel. nb = n_in / 32.
+// Activations of the fast mode, quantised once per product and shared by every panel: blocks of 32 values
+// x = scale · (q + zero), q in [-128, 127].
+struct QuantisedBlock {
+  float scale;
+  float scaled_sum;     // scale · Σ (q + zero)
+  int16_t half_sum[2];  // Σ (q + zero) over the first and the second 16 values
+  int32_t zero;         // [-127, 127]
+};
 struct QuantisedRows {
-  int8_t* q;          // [rows, n_in]
-  float* scale;       // [rows, nb]
-  float* scaled_sum;  // [rows, nb]  scale · Σ q
-  int32_t* half_sum;  // [rows, nb, 2]  Σ q over the first and the second 16 values
+  int8_t* q;               // [rows, n_in]
+  QuantisedBlock* blocks;  // [rows, n_in / 32]
 };
 
 struct LinearArgs {

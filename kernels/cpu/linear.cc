@@ -6,16 +6,12 @@
 namespace coterie::cpu {
 
 QuantisedRows CpuBackend::Quantise(const float* x, int rows, int64_t n_in) {
-  const int64_t blocks = rows * (n_in / kPanelBlock);
-  // q (1 B per value), then scale, scaled_sum (4 B per block each), half_sum (8 B per block).
-  quantised_.Reserve(static_cast<size_t>(rows * n_in + 16 * blocks));
-  uint8_t* p = quantised_.data();
+  const int64_t n_blocks = rows * (n_in / kPanelBlock);
+  quantised_.Reserve(static_cast<size_t>(rows * n_in) +
+                     static_cast<size_t>(n_blocks) * sizeof(QuantisedBlock));
   QuantisedRows to;
-  to.q = reinterpret_cast<int8_t*>(p);
-  p += rows * n_in;
-  to.scale = reinterpret_cast<float*>(p);
-  to.scaled_sum = to.scale + blocks;
-  to.half_sum = reinterpret_cast<int32_t*>(to.scaled_sum + blocks);
+  to.q = quantised_.as<int8_t>();
+  to.blocks = reinterpret_cast<QuantisedBlock*>(quantised_.data() + rows * n_in);  // n_in is a multiple of 32
   ForRows(rows, 4 * n_in,
           [&](int begin, int end) { kernels_->quantise_rows(x, n_in, n_in, begin, end, to); });
   return to;
@@ -41,7 +37,7 @@ void CpuBackend::Linear(const float* x_dev, int rows, const PackedMatrix& w, con
 
   // Whole groups of three panels, the width of a tile, so that no tile is cut between threads.
   const int64_t group = rows > 4 ? 3 : 1;
-  pool_.RunRanges((matrix.n_panels() + group - 1) / group, [&](int64_t begin, int64_t end, int) {
+  pool_.RunRanges((matrix.n_panels() + group - 1) / group, 4, [&](int64_t begin, int64_t end, int) {
     int64_t first = 0;  // the segment's first panel among all
     LinearArgs a = args;
     for (const PanelSegment& segment : matrix.segments()) {

@@ -153,7 +153,7 @@ void CpuBackend::Lora(const StepContext& step, int layer, std::span<const LoraTa
     }
   });
 
-  pool_.RunRanges(pool_.n_threads(), [&](int64_t begin, int64_t end, int) {
+  pool_.RunRanges(pool_.n_threads(), 1, [&](int64_t begin, int64_t end, int) {
     for (const Work& work : todo) {
       for (const LoraTarget& target : targets) {
         const Expand& expand = work.lora->b[static_cast<size_t>(target.module)];

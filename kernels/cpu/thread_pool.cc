@@ -9,8 +9,14 @@
 namespace coterie::cpu {
 namespace {
 
-// About 100 µs of pauses: longer than any serial part within a step, shorter than a scheduler tick.
+// 2,000 pauses are 20 to 60 µs: longer than the serial parts within a step, far shorter than a scheduler's
+// slice.
 constexpr int kSpins = 2000;
+constexpr uint64_t kFieldMask = (uint64_t{1} << 20) - 1;
+
+uint64_t Generation(uint64_t part) { return part >> 40; }
+uint64_t Items(uint64_t part) { return part >> 20 & kFieldMask; }
+uint64_t Next(uint64_t part) { return part & kFieldMask; }
 
 inline void Pause() {
 #if defined(__x86_64__)
@@ -18,21 +24,6 @@ inline void Pause() {
 #else
   std::this_thread::yield();
 #endif
-}
-
-// Waits until `value` differs from `old`: spins, then parks.
-template <class T>
-T AwaitChange(const std::atomic<T>& value, T old) {
-  for (int i = 0; i < kSpins; ++i) {
-    const T now = value.load(std::memory_order_acquire);
-    if (now != old) return now;
-    Pause();
-  }
-  for (;;) {
-    value.wait(old, std::memory_order_acquire);
-    const T now = value.load(std::memory_order_acquire);
-    if (now != old) return now;
-  }
 }
 
 }  // namespace
@@ -45,32 +36,59 @@ ThreadPool::ThreadPool(int n_threads) {
 }
 
 ThreadPool::~ThreadPool() {
-  stop_ = true;
-  generation_.fetch_add(1, std::memory_order_release);
-  generation_.notify_all();
+  stop_.store(true, std::memory_order_relaxed);
+  part_.store((Generation(part_.load(std::memory_order_relaxed)) + 1) << 40, std::memory_order_release);
+  part_.notify_all();
   for (std::thread& worker : workers_) worker.join();
 }
 
-void ThreadPool::Start(void (*function)(void*, int), void* context) {
+void ThreadPool::Dispatch(int64_t n, void (*function)(const void*, int64_t, int), const void* context) {
+  const uint64_t generation = Generation(part_.load(std::memory_order_relaxed)) + 1;
   function_ = function;
   context_ = context;
-  running_.store(static_cast<int32_t>(workers_.size()), std::memory_order_relaxed);
-  generation_.fetch_add(1, std::memory_order_release);
-  generation_.notify_all();
+  done_.store(0, std::memory_order_relaxed);
+  part_.store(generation << 40 | static_cast<uint64_t>(n) << 20, std::memory_order_release);
+  part_.notify_all();
+  DoItems(0);
+  // Only items that workers hold are left.
+  for (int spins = 0;; ++spins) {
+    const int32_t done = done_.load(std::memory_order_acquire);
+    if (done == n) return;
+    if (spins < kSpins) {
+      Pause();
+    } else {
+      done_.wait(done, std::memory_order_acquire);
+    }
+  }
 }
 
-void ThreadPool::Finish() {
-  int32_t left = running_.load(std::memory_order_acquire);
-  while (left != 0) left = AwaitChange(running_, left);
+void ThreadPool::DoItems(int thread) {
+  uint64_t part = part_.load(std::memory_order_acquire);
+  while (Next(part) < Items(part)) {
+    if (!part_.compare_exchange_weak(part, part + 1, std::memory_order_acq_rel, std::memory_order_acquire))
+      continue;
+    function_(context_, static_cast<int64_t>(Next(part)), thread);
+    // The caller owns the part again once the last item is counted: nothing of it is read after this.
+    const int32_t n = static_cast<int32_t>(Items(part));
+    if (done_.fetch_add(1, std::memory_order_acq_rel) + 1 == n && thread != 0) done_.notify_one();
+    part = part_.load(std::memory_order_acquire);
+  }
 }
 
 void ThreadPool::Work(int thread) {
-  int32_t seen = 0;
-  for (;;) {
-    seen = AwaitChange(generation_, seen);
-    if (stop_) return;
-    function_(context_, thread);
-    if (running_.fetch_sub(1, std::memory_order_acq_rel) == 1) running_.notify_one();
+  uint64_t generation = 0;
+  while (!stop_.load(std::memory_order_relaxed)) {
+    uint64_t part = part_.load(std::memory_order_acquire);
+    for (int spins = 0; Generation(part) == generation && spins < kSpins; ++spins) {
+      Pause();
+      part = part_.load(std::memory_order_acquire);
+    }
+    while (Generation(part) == generation) {
+      part_.wait(part, std::memory_order_acquire);
+      part = part_.load(std::memory_order_acquire);
+    }
+    generation = Generation(part);
+    DoItems(thread);
   }
 }
 

@@ -4,16 +4,21 @@
 #include <atomic>
 #include <cstdint>
 #include <thread>
+#include <type_traits>
 #include <vector>
 
 namespace coterie::cpu {
 
-// A fixed set of threads for the parallel parts of ops. The calling thread is one of them. Workers wait for
-// the next part by spinning for a bounded time (a part follows the last within microseconds during a step),
-// then park in the kernel until work comes. How items are dealt never changes a result: ops write disjoint
-// outputs. Run* is called by one thread at a time; bodies must not call it again.
+// A fixed set of threads for the parallel parts of ops; the calling thread is one of them. A part is a number
+// of items, claimed one by one: a thread that the system has taken off its core costs the item it holds and
+// nothing more, and one that wakes up late finds nothing left to do. Which thread does which item never
+// changes a result: ops write disjoint outputs. Workers wait for the next part by spinning for a bounded time
+// (parts follow within microseconds during a step), then park in the kernel. Run* is called by one thread at
+// a time; bodies must not call it again.
 class ThreadPool {
  public:
+  static constexpr int64_t kMaxItems = (1 << 20) - 1;
+
   explicit ThreadPool(int n_threads);  // >= 1
   ~ThreadPool();
   ThreadPool(const ThreadPool&) = delete;
@@ -21,58 +26,60 @@ class ThreadPool {
 
   int n_threads() const { return static_cast<int>(workers_.size()) + 1; }
 
-  // body(begin, end, thread) with [0, n) cut into one contiguous range per thread: for streams of weights.
-  template <class Body>
-  void RunRanges(int64_t n, Body&& body) {
-    const int64_t threads = n_threads();
-    if (threads == 1 || n < 2) {
-      if (n > 0) body(int64_t{0}, n, 0);
-      return;
-    }
-    Dispatch([&](int thread) {
-      const int64_t begin = n * thread / threads;
-      const int64_t end = n * (thread + 1) / threads;
-      if (begin < end) body(begin, end, thread);
-    });
-  }
-
-  // body(item, thread) for every item of [0, n), dealt one by one: for items of uneven cost.
+  // body(item, thread) for every item of [0, n).
   template <class Body>
   void RunItems(int64_t n, Body&& body) {
     if (n_threads() == 1 || n < 2) {
       for (int64_t item = 0; item < n; ++item) body(item, 0);
       return;
     }
-    next_item_.store(0, std::memory_order_relaxed);
-    Dispatch([&](int thread) {
-      for (;;) {
-        const int64_t item = next_item_.fetch_add(1, std::memory_order_relaxed);
-        if (item >= n) return;
-        body(item, thread);
-      }
-    });
+    // Beyond the counter's width, each item stands for several.
+    const int64_t grain = (n + kMaxItems - 1) / kMaxItems;
+    const auto job = [&](int64_t piece, int thread) {
+      const int64_t end = (piece + 1) * grain < n ? (piece + 1) * grain : n;
+      for (int64_t item = piece * grain; item < end; ++item) body(item, thread);
+    };
+    Run((n + grain - 1) / grain, job);
+  }
+
+  // body(begin, end, thread) over [0, n) cut into `pieces_per_thread` contiguous ranges per thread.
+  template <class Body>
+  void RunRanges(int64_t n, int pieces_per_thread, Body&& body) {
+    int64_t pieces = static_cast<int64_t>(n_threads()) * pieces_per_thread;
+    if (pieces > n) pieces = n;
+    if (n_threads() == 1 || pieces < 2) {
+      if (n > 0) body(int64_t{0}, n, 0);
+      return;
+    }
+    const auto job = [&](int64_t piece, int thread) {
+      body(n * piece / pieces, n * (piece + 1) / pieces, thread);
+    };
+    Run(pieces, job);
   }
 
  private:
   template <class Job>
-  void Dispatch(Job&& job) {
-    using Plain = std::remove_reference_t<Job>;
-    Start([](void* context, int thread) { (*static_cast<Plain*>(context))(thread); }, &job);
-    job(0);
-    Finish();
+  void Run(int64_t n, const Job& job) {
+    Dispatch(
+        n,
+        [](const void* context, int64_t item, int thread) {
+          (*static_cast<const Job*>(context))(item, thread);
+        },
+        &job);
   }
-  void Start(void (*function)(void*, int), void* context);
-  void Finish();
+  void Dispatch(int64_t n, void (*function)(const void*, int64_t, int), const void* context);
+  // Claims and does items of the current part until none is left.
+  void DoItems(int thread);
   void Work(int thread);
 
-  // Written by the caller before the generation moves, read by workers after they saw it move.
-  void (*function_)(void*, int) = nullptr;
-  void* context_ = nullptr;
-  bool stop_ = false;
-
-  alignas(64) std::atomic<int32_t> generation_{0};
-  alignas(64) std::atomic<int32_t> running_{0};
-  alignas(64) std::atomic<int64_t> next_item_{0};
+  // The current part: generation (24 bits), items (20), next item to claim (20). Whoever moves `next` from
+  // below `items` owns that item, and until it counts it as done the part, and so function_ and context_,
+  // stay.
+  alignas(64) std::atomic<uint64_t> part_{0};
+  alignas(64) std::atomic<int32_t> done_{0};
+  void (*function_)(const void*, int64_t, int) = nullptr;
+  const void* context_ = nullptr;
+  std::atomic<bool> stop_{false};
   std::vector<std::thread> workers_;
 };
 

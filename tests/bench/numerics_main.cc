@@ -133,9 +133,9 @@ Status Run(int argc, char** argv) {
   if (windows.empty()) return absl::InvalidArgumentError("no text is as long as one window");
 
   const Candidate candidates[] = {
-      {"fast p32, KV f32", {.mode = NumericsMode::kFast, .kv_dtype = DType::kF32}},
-      {"fast p32, KV bf16", {.mode = NumericsMode::kFast, .kv_dtype = DType::kBF16}},
-      {"fast p32, KV f16", {.mode = NumericsMode::kFast, .kv_dtype = DType::kF16}},
+      {"fast, KV f32", {.mode = NumericsMode::kFast, .kv_dtype = DType::kF32}},
+      {"fast, KV bf16", {.mode = NumericsMode::kFast, .kv_dtype = DType::kBF16}},
+      {"fast, KV f16", {.mode = NumericsMode::kFast, .kv_dtype = DType::kF16}},
       {"exact, KV bf16", {.mode = NumericsMode::kExact, .kv_dtype = DType::kBF16}},
       {"exact, KV f16", {.mode = NumericsMode::kExact, .kv_dtype = DType::kF16}},
   };

@@ -10,29 +10,37 @@ namespace coterie::cpu::COTERIE_ISA {
 
 inline int64_t MinOf(int64_t a, int64_t b) { return a < b ? a : b; }
 
-// ---- Quantising activations: blocks of 32, symmetric. ----
+// ---- Quantising activations: blocks of 32, zero somewhere within the range. ----
 inline void QuantiseRows(const float* x, int64_t x_stride, int64_t n_in, int row_begin, int row_end,
                          QuantisedRows to) {
   const int64_t nb = n_in / kPanelBlock;
   for (int row = row_begin; row < row_end; ++row) {
     for (int64_t b = 0; b < nb; ++b) {
       const float* p = x + row * x_stride + b * kPanelBlock;
-      const F lo = Load(p);
-      const F hi = Load(p + 16);
-      const float largest = ReduceMax(Max(Abs(lo), Abs(hi)));
-      const bool zero = !(largest >= 0x1p-100f);  // 127 / largest must be finite
-      const float scale = zero ? 0.0f : largest / 127.0f;
-      const F inverse = Set1(zero ? 0.0f : 127.0f / largest);
-      const I q_lo = ToInt(Mul(lo, inverse));
-      const I q_hi = ToInt(Mul(hi, inverse));
-      StoreInt8(to.q + row * n_in + b * kPanelBlock, q_lo);
-      StoreInt8(to.q + row * n_in + b * kPanelBlock + 16, q_hi);
-      const int32_t sum_lo = ReduceAddI(q_lo);
-      const int32_t sum_hi = ReduceAddI(q_hi);
-      to.scale[row * nb + b] = scale;
-      to.scaled_sum[row * nb + b] = scale * static_cast<float>(sum_lo + sum_hi);
-      to.half_sum[2 * (row * nb + b)] = sum_lo;
-      to.half_sum[2 * (row * nb + b) + 1] = sum_hi;
+      int8_t* q = to.q + row * n_in + b * kPanelBlock;
+      const F first = Load(p);
+      const F second = Load(p + 16);
+      const float highest = ReduceMax(Max(Max(first, second), Zero()));
+      const float lowest = -ReduceMax(Max(Max(Sub(Zero(), first), Sub(Zero(), second)), Zero()));
+      const float range = highest - lowest;
+      const bool empty = !(range >= 0x1p-100f);  // 254 / range must be finite
+      const float scale = empty ? 0.0f : range / 254.0f;
+      const float inverse = empty ? 0.0f : 254.0f / range;
+      const I zero = ToInt(Set1((highest + lowest) * 0.5f * inverse));
+      // Rounding both may step over the ends by one.
+      const I q1 = MaxI(MinI(SubI(ToInt(Mul(first, Set1(inverse))), zero), Set1I(127)), Set1I(-128));
+      const I q2 = MaxI(MinI(SubI(ToInt(Mul(second, Set1(inverse))), zero), Set1I(127)), Set1I(-128));
+      StoreInt8(q, q1);
+      StoreInt8(q + 16, q2);
+      QuantisedBlock& block = to.blocks[row * nb + b];
+      const int32_t zero_point = FirstLane(zero);
+      const int32_t sum1 = ReduceAddI(q1) + 16 * zero_point;
+      const int32_t sum2 = ReduceAddI(q2) + 16 * zero_point;
+      block.scale = scale;
+      block.scaled_sum = scale * static_cast<float>(sum1 + sum2);
+      block.half_sum[0] = static_cast<int16_t>(sum1);
+      block.half_sum[1] = static_cast<int16_t>(sum2);
+      block.zero = zero_point;
     }
   }
 }
@@ -55,22 +63,22 @@ inline void StoreResult(const LinearArgs& a, int64_t row, int64_t output, F prod
 }
 
 // ---- int8 activations over quantised weights (fast mode). ----
+// Per block Σ u · (q + zero) = Σ u · q + zero · Σ u exactly in int32, less the offset's part; then
+// acc = fma(m, scaled_sum, acc) where the format has m, and acc = fma(dot, d · scale, acc).
 template <class Format, int R, int P>
 inline void QuantisedTile(const LinearArgs& a, int64_t row, int64_t panel) {
   const int64_t nb = a.n_in / kPanelBlock;
   const int64_t panel_bytes = nb * Format::kBlockBytes;
   const uint8_t* w = a.panels + panel * panel_bytes;
   const int8_t* q = a.q.q + row * a.n_in;
-  const float* scale = a.q.scale + row * nb;
-  const float* scaled_sum = a.q.scaled_sum + row * nb;
-  const int32_t* half_sum = a.q.half_sum + 2 * row * nb;
+  const QuantisedBlock* blocks = a.q.blocks + row * nb;
   const I low4 = Set1I(0x0f0f0f0f);
 
   F acc[R][P];
   for (int r = 0; r < R; ++r) {
     for (int p = 0; p < P; ++p) acc[r][p] = Zero();
   }
-  for (int64_t b = 0; b < nb; ++b, w += Format::kBlockBytes, q += kPanelBlock) {
+  for (int64_t b = 0; b < nb; ++b, w += Format::kBlockBytes, q += kPanelBlock, ++blocks) {
     if constexpr (P == 1) {
       // One stream through memory: fetch 4 KiB ahead (1,024 B ahead was 15 % slower, separate streams 30-50
       // %).
@@ -83,19 +91,21 @@ inline void QuantisedTile(const LinearArgs& a, int64_t row, int64_t panel) {
           if constexpr (Format::kOffset == 0) {
             dot[r][p] = ZeroI();
           } else {
-            const int32_t* s = half_sum + 2 * (r * nb + b);
+            const int16_t* s = blocks[r * nb].half_sum;
             const int32_t sum = Format::kGroups == 2 ? s[g] : s[0] + s[1];
             dot[r][p] = Set1I(-Format::kOffset * sum);
           }
         }
       }
       if constexpr (Format::kNibbles) {
+        I sum[P];  // bytewise over the 8 vectors: at most 8 · 15
         for (int j = 0; j < 4; ++j) {
           I low[P], high[P];
           for (int p = 0; p < P; ++p) {
             const I both = LoadI(Format::Codes(w + p * panel_bytes) + 64 * j);
             low[p] = AndI(both, low4);
             high[p] = AndI(ShiftRight<4>(both), low4);
+            sum[p] = j == 0 ? AddBytes(low[p], high[p]) : AddBytes(sum[p], AddBytes(low[p], high[p]));
           }
           for (int r = 0; r < R; ++r) {
             const I x_low = Broadcast4Bytes(q + r * a.n_in + 4 * j);
@@ -106,26 +116,39 @@ inline void QuantisedTile(const LinearArgs& a, int64_t row, int64_t panel) {
             }
           }
         }
+        for (int r = 0; r < R; ++r) {
+          const I zero = BroadcastByte(&blocks[r * nb].zero);
+          for (int p = 0; p < P; ++p) dot[r][p] = Dot4Nibbles(dot[r][p], sum[p], zero);
+        }
       } else {
         constexpr int kSteps = 8 / Format::kGroups;
+        I sum[P];
+        for (int p = 0; p < P; ++p) sum[p] = ZeroI();
         for (int i = 0; i < kSteps; ++i) {
           const int j = g * kSteps + i;
           I codes[P];
-          for (int p = 0; p < P; ++p) codes[p] = LoadI(Format::Codes(w + p * panel_bytes) + 64 * j);
+          for (int p = 0; p < P; ++p) {
+            codes[p] = LoadI(Format::Codes(w + p * panel_bytes) + 64 * j);
+            sum[p] = Dot4(sum[p], codes[p], Set1I(0x01010101));
+          }
           for (int r = 0; r < R; ++r) {
             const I x4 = Broadcast4Bytes(q + r * a.n_in + 4 * j);
             for (int p = 0; p < P; ++p) dot[r][p] = Dot4(dot[r][p], codes[p], x4);
           }
+        }
+        for (int r = 0; r < R; ++r) {
+          const I zero = Set1I(blocks[r * nb].zero);
+          for (int p = 0; p < P; ++p) dot[r][p] = AddProduct16(dot[r][p], sum[p], zero);
         }
       }
       for (int p = 0; p < P; ++p) {
         const F d = Format::Scale(w + p * panel_bytes, g);
         if constexpr (Format::kHasMin) {
           const F m = Format::Min(w + p * panel_bytes);
-          for (int r = 0; r < R; ++r) acc[r][p] = Fma(m, Set1(scaled_sum[r * nb + b]), acc[r][p]);
+          for (int r = 0; r < R; ++r) acc[r][p] = Fma(m, Set1(blocks[r * nb].scaled_sum), acc[r][p]);
         }
         for (int r = 0; r < R; ++r) {
-          acc[r][p] = Fma(ToFloat(dot[r][p]), Mul(d, Set1(scale[r * nb + b])), acc[r][p]);
+          acc[r][p] = Fma(ToFloat(dot[r][p]), Mul(d, Set1(blocks[r * nb].scale)), acc[r][p]);
         }
       }
     }

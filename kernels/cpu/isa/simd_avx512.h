@@ -54,6 +54,12 @@ inline I Broadcast4Bytes(const void* p) {
 inline I AddI(I a, I b) { return {_mm512_add_epi32(a.v, b.v)}; }
 inline I SubI(I a, I b) { return {_mm512_sub_epi32(a.v, b.v)}; }
 inline I AndI(I a, I b) { return {_mm512_and_si512(a.v, b.v)}; }
+inline I MaxI(I a, I b) { return {_mm512_max_epi32(a.v, b.v)}; }
+inline I MinI(I a, I b) { return {_mm512_min_epi32(a.v, b.v)}; }
+inline I AddBytes(I a, I b) { return {_mm512_add_epi8(a.v, b.v)}; }
+inline I BroadcastByte(const void* p) { return {_mm512_set1_epi8(*static_cast<const char*>(p))}; }
+inline int32_t FirstLane(I a) { return _mm512_cvtsi512_si32(a.v); }
+inline I AddProduct16(I acc, I a, I b) { return {_mm512_dpwssd_epi32(acc.v, a.v, b.v)}; }
 inline I XorI(I a, I b) { return {_mm512_xor_si512(a.v, b.v)}; }
 template <int kBits>
 inline I ShiftLeft(I a) {

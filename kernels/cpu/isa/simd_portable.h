@@ -106,6 +106,32 @@ inline I AndI(I a, I b) {
   COTERIE_LANES a.v[l] &= b.v[l];
   return a;
 }
+inline I MaxI(I a, I b) {
+  COTERIE_LANES a.v[l] = a.v[l] > b.v[l] ? a.v[l] : b.v[l];
+  return a;
+}
+inline I MinI(I a, I b) {
+  COTERIE_LANES a.v[l] = a.v[l] < b.v[l] ? a.v[l] : b.v[l];
+  return a;
+}
+// Byte by byte, modulo 256.
+inline I AddBytes(I a, I b) {
+  uint8_t x[64], y[64];
+  std::memcpy(x, a.v, 64);
+  std::memcpy(y, b.v, 64);
+  for (int i = 0; i < 64; ++i) x[i] = static_cast<uint8_t>(x[i] + y[i]);
+  std::memcpy(a.v, x, 64);
+  return a;
+}
+inline I BroadcastByte(const void* p) {
+  return Set1I(static_cast<int32_t>(*static_cast<const uint8_t*>(p) * 0x01010101u));
+}
+inline int32_t FirstLane(I a) { return a.v[0]; }
+// acc + a · b for a in [0, 32767] and b in [-32768, 32767].
+inline I AddProduct16(I acc, I a, I b) {
+  COTERIE_LANES acc.v[l] += a.v[l] * b.v[l];
+  return acc;
+}
 inline I XorI(I a, I b) {
   COTERIE_LANES a.v[l] ^= b.v[l];
   return a;

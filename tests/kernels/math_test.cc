@@ -1,0 +1,129 @@
+#include <gtest/gtest.h>
+
+#include <bit>
+#include <cmath>
+#include <limits>
+
+#include "kernels/cpu/half.h"
+#include "kernels/cpu/isa.h"
+#include "tests/kernels/op_testing.h"
+#include "tests/kernels/oracle.h"
+
+namespace coterie::testing {
+namespace {
+
+double Ulp(double value) {
+  const float f = std::fabs(static_cast<float>(value));
+  if (f < std::numeric_limits<float>::min()) return 0x1p-149;
+  return std::ldexp(1.0, std::ilogb(f) - 23);
+}
+
+// Every 97th float of [lo, hi], signs apart.
+template <class Body>
+void ForFloats(float lo, float hi, Body body) {
+  for (uint32_t bits = std::bit_cast<uint32_t>(lo); bits <= std::bit_cast<uint32_t>(hi); bits += 97) {
+    body(std::bit_cast<float>(bits));
+  }
+}
+
+// Largest error in units in the last place of the float64 answer, over the floats given.
+template <class Reference>
+double WorstUlps(void (*kernel)(const float*, int64_t, float*), const std::vector<float>& x,
+                 Reference reference) {
+  std::vector<float> y(x.size());
+  kernel(x.data(), static_cast<int64_t>(x.size()), y.data());
+  double worst = 0;
+  for (size_t i = 0; i < x.size(); ++i) {
+    const double want = reference(static_cast<double>(x[i]));
+    worst = std::max(worst, std::fabs(y[i] - want) / Ulp(want));
+  }
+  return worst;
+}
+
+std::vector<float> Both(float lo, float hi) {
+  std::vector<float> x;
+  ForFloats(lo, hi, [&](float v) {
+    x.push_back(v);
+    x.push_back(-v);
+  });
+  return x;
+}
+
+// The bounds that docs/numerics.md states.
+TEST(Math, ErrorsStayWithinTheStatedUlps) {
+  const cpu::KernelTable& table = *cpu::AvailableKernels().front();
+  const double exp_worst = WorstUlps(table.exp, Both(1e-6f, 87.0f), [](double v) { return std::exp(v); });
+  EXPECT_LE(exp_worst, 1.1);
+  const double erf_worst = WorstUlps(table.erf, Both(1e-6f, 6.0f), [](double v) { return std::erf(v); });
+  EXPECT_LE(erf_worst, 2.5);
+  const double silu_worst =
+      WorstUlps(table.silu, Both(1e-6f, 80.0f), [](double v) { return v / (1.0 + std::exp(-v)); });
+  EXPECT_LE(silu_worst, 2.6);
+  RecordProperty("exp_ulps", std::to_string(exp_worst));
+  RecordProperty("erf_ulps", std::to_string(erf_worst));
+  RecordProperty("silu_ulps", std::to_string(silu_worst));
+}
+
+TEST(Math, EveryInstructionSetGivesTheOraclesBits) {
+  std::vector<float> x = Both(1e-8f, 120.0f);
+  const float infinity = std::numeric_limits<float>::infinity();
+  for (float v :
+       {0.0f, -0.0f, infinity, -infinity, 88.72f, 88.73f, -87.4f, -103.9f, -104.1f, 0.92f, 1e-40f}) {
+    x.push_back(v);
+  }
+  std::vector<float> exp, erf, silu;
+  for (float v : x) {
+    exp.push_back(oracle::Exp(v));
+    erf.push_back(oracle::Erf(v));
+    silu.push_back(oracle::Silu(v));
+  }
+  for (const cpu::KernelTable* table : cpu::AvailableKernels()) {
+    SCOPED_TRACE(table->name);
+    std::vector<float> y(x.size());
+    table->exp(x.data(), static_cast<int64_t>(x.size()), y.data());
+    EXPECT_TRUE(SameBits(y, exp));
+    table->erf(x.data(), static_cast<int64_t>(x.size()), y.data());
+    EXPECT_TRUE(SameBits(y, erf));
+    table->silu(x.data(), static_cast<int64_t>(x.size()), y.data());
+    EXPECT_TRUE(SameBits(y, silu));
+  }
+}
+
+TEST(Math, ExpReachesItsEndsAndKeepsNan) {
+  const float infinity = std::numeric_limits<float>::infinity();
+  const float x[] = {-infinity, -104.0f, 0.0f, 89.0f, infinity, std::nanf("")};
+  for (const cpu::KernelTable* table : cpu::AvailableKernels()) {
+    float y[6];
+    table->exp(x, 6, y);
+    EXPECT_EQ(y[0], 0.0f);
+    EXPECT_EQ(y[1], 0.0f);
+    EXPECT_EQ(y[2], 1.0f);
+    EXPECT_EQ(y[3], infinity);
+    EXPECT_EQ(y[4], infinity);
+    EXPECT_TRUE(std::isnan(y[5]));
+  }
+}
+
+TEST(Half, EveryValueWidensAndRoundsAsTheCompilersOwn) {
+  for (uint32_t h = 0; h < 0x10000; ++h) {
+    const uint16_t bits = static_cast<uint16_t>(h);
+    const float expected = static_cast<float>(std::bit_cast<_Float16>(bits));
+    if (std::isnan(expected)) {
+      ASSERT_TRUE(std::isnan(cpu::HalfToFloat(bits)));
+      continue;
+    }
+    ASSERT_EQ(std::bit_cast<uint32_t>(cpu::HalfToFloat(bits)), std::bit_cast<uint32_t>(expected)) << h;
+    ASSERT_EQ(cpu::FloatToHalf(expected), bits);
+  }
+  for (uint64_t bits = 0; bits < 0x100000000ull; bits += 65521) {
+    const float x = std::bit_cast<float>(static_cast<uint32_t>(bits));
+    if (std::isnan(x)) continue;
+    ASSERT_EQ(cpu::FloatToHalf(x), std::bit_cast<uint16_t>(static_cast<_Float16>(x))) << x;
+    if (!std::isinf(x) && std::fabs(x) < 3e38f) {
+      ASSERT_EQ(cpu::Bf16ToFloat(cpu::FloatToBf16(x)), oracle::RoundKv(DType::kBF16, x)) << x;
+    }
+  }
+}
+
+}  // namespace
+}  // namespace coterie::testing

@@ -1,0 +1,53 @@
+#ifndef COTERIE_TESTS_KERNELS_ORACLE_H_
+#define COTERIE_TESTS_KERNELS_ORACLE_H_
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "kernels/backend.h"
+
+// docs/numerics.md as plain scalar code: one value at a time, in the order written there. It shares nothing
+// with the kernels but the coefficients of the elementary functions. Every kernel of every instruction set,
+// with any number of threads and any neighbours in the batch, must give these bits.
+namespace coterie::testing::oracle {
+
+float Exp(float x);
+float Silu(float x);
+float Erf(float x);
+
+// x [d] -> y [d]
+std::vector<float> RmsNorm(std::span<const float> x, std::span<const float> weight, float eps);
+std::vector<float> LayerNorm(std::span<const float> x, std::span<const float> residual,
+                             std::span<const float> weight, std::span<const float> bias, float eps);
+std::vector<float> SwiGlu(std::span<const float> gate_up);
+float Gelu(float x);
+// x [rows, d] -> [d]
+std::vector<float> MeanPoolNormalize(std::span<const float> x, int rows, int d);
+float Dot(std::span<const float> a, std::span<const float> b);
+
+// A weight w = d · code + m as its file's format says, with the numbers themselves for the fast mode.
+struct WeightValue {
+  float d;
+  float m;
+  bool has_m;
+  int code;
+};
+WeightValue ReadWeight(const HostMatrix& matrix, int64_t row, int64_t k);  // quantised types, row of the file
+float Dequantise(const HostMatrix& matrix, int64_t row, int64_t k);        // every type
+
+// One output: x [n_in] times row `output` of the matrix (its row order applied), without bias.
+float LinearExact(const HostMatrix& matrix, int64_t output, std::span<const float> x);
+float LinearFast(const HostMatrix& matrix, int64_t output, std::span<const float> x);
+
+// In place on one head.
+void Rope(std::span<float> head, std::span<const float> cos, std::span<const float> sin);
+float RoundKv(DType type, float x);
+
+// One query over keys and values [n][head_dim], of which it attends [lo, hi).
+std::vector<float> Attend(std::span<const float> q, const std::vector<std::vector<float>>& keys,
+                          const std::vector<std::vector<float>>& values, int lo, int hi, float scale);
+
+}  // namespace coterie::testing::oracle
+
+#endif  // COTERIE_TESTS_KERNELS_ORACLE_H_

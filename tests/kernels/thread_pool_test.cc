@@ -1,0 +1,40 @@
+#include "kernels/cpu/thread_pool.h"
+
+#include <gtest/gtest.h>
+
+#include <chrono>
+
+namespace coterie::cpu {
+namespace {
+
+TEST(ThreadPool, EveryItemRunsOnceWhateverTheThreadCount) {
+  for (int n_threads : {1, 2, 5}) {
+    ThreadPool pool(n_threads);
+    for (int round = 0; round < 300; ++round) {
+      const int64_t n = round % 23;
+      std::vector<std::atomic<int>> ranges(23), items(23);
+      pool.RunRanges(n, 1 + round % 3, [&](int64_t begin, int64_t end, int thread) {
+        ASSERT_LT(thread, n_threads);
+        for (int64_t i = begin; i < end; ++i) ++ranges[static_cast<size_t>(i)];
+      });
+      pool.RunItems(n, [&](int64_t i, int) { ++items[static_cast<size_t>(i)]; });
+      for (int64_t i = 0; i < 23; ++i) {
+        ASSERT_EQ(ranges[static_cast<size_t>(i)], i < n ? 1 : 0);
+        ASSERT_EQ(items[static_cast<size_t>(i)], i < n ? 1 : 0);
+      }
+    }
+  }
+}
+
+TEST(ThreadPool, WorksAfterItsThreadsHaveParked) {
+  ThreadPool pool(3);
+  std::atomic<int> total = 0;
+  for (int round = 0; round < 5; ++round) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));  // far beyond the spinning
+    pool.RunItems(100, [&](int64_t, int) { ++total; });
+  }
+  EXPECT_EQ(total, 500);
+}
+
+}  // namespace
+}  // namespace coterie::cpu
