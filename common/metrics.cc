@@ -53,7 +53,8 @@ prometheus::Counter& BoundedCounters::Get(std::string_view value) {
 }
 
 StatusOr<std::unique_ptr<MetricsServer>> MetricsServer::Start(const MetricsRegistry& registry,
-                                                              const std::string& address) {
+                                                              const std::string& address,
+                                                              std::shared_ptr<prometheus::Collectable> live) {
   std::unique_ptr<MetricsServer> server(new MetricsServer());
   try {
     server->exposer_ = std::make_unique<prometheus::Exposer>(address, 1);
@@ -63,6 +64,8 @@ StatusOr<std::unique_ptr<MetricsServer>> MetricsServer::Start(const MetricsRegis
   }
   server->registry_ = registry.registry();
   server->exposer_->RegisterCollectable(server->registry_);
+  server->live_ = std::move(live);
+  if (server->live_ != nullptr) server->exposer_->RegisterCollectable(server->live_);
   const std::vector<int> ports = server->exposer_->GetListeningPorts();
   if (!ports.empty()) server->port_ = ports.front();
   return server;

@@ -70,16 +70,19 @@ class BoundedCounters {
 // Serves /metrics over HTTP until destroyed (which takes up to two seconds).
 class MetricsServer {
  public:
-  // `address` is host:port; port 0 picks one. AlreadyExists, naming it, when the port is taken.
-  static StatusOr<std::unique_ptr<MetricsServer>> Start(const MetricsRegistry& registry,
-                                                        const std::string& address);
+  // `address` is host:port; port 0 picks one. AlreadyExists, naming it, when the port is taken. `live`, which
+  // may be null, is asked at every scrape as well, from the server's thread.
+  static StatusOr<std::unique_ptr<MetricsServer>> Start(
+      const MetricsRegistry& registry, const std::string& address,
+      std::shared_ptr<prometheus::Collectable> live = nullptr);
   ~MetricsServer();
   int port() const { return port_; }
 
  private:
   MetricsServer();
   std::unique_ptr<prometheus::Exposer> exposer_;
-  std::shared_ptr<prometheus::Registry> registry_;  // the exposer holds it weakly
+  std::shared_ptr<prometheus::Registry> registry_;  // the exposer holds both weakly
+  std::shared_ptr<prometheus::Collectable> live_;
   int port_ = 0;
 };
 

@@ -13,10 +13,15 @@ TimerQueue::~TimerQueue() {
     changed_.SignalAll();
   }
   thread_.join();
+  // What callbacks own may call us while it goes.
+  std::map<std::pair<absl::Time, Id>, std::function<void()>> dropped;
+  MutexLock lock(&mutex_);
+  dropped.swap(due_);
 }
 
 TimerQueue::Id TimerQueue::At(absl::Time when, std::function<void()> callback) {
   MutexLock lock(&mutex_);
+  if (stopping_) return 0;
   const Id id = next_id_++;
   due_.emplace(std::make_pair(when, id), std::move(callback));
   times_.emplace(id, when);

@@ -16,7 +16,7 @@ namespace coterie::gateway {
 // wait. Thread-safe. The destructor runs nothing more and waits for the callback in progress.
 class TimerQueue {
  public:
-  using Id = uint64_t;  // 0 is never given out
+  using Id = uint64_t;  // 0: none, given by a queue that is being destroyed
 
   TimerQueue();
   ~TimerQueue();

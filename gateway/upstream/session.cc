@@ -57,6 +57,7 @@ void Session::PlaceLocked() {
     }
     SessionPlacement event;
     event.worker = placed->placement.worker_id;
+    event.numerics_class = placed->numerics_class;
     if (!placed_once_) {
       event.reason = placed->placement.reason;
     } else {
@@ -149,8 +150,8 @@ void Session::OnReattached(uint64_t sequence_id) {
   MutexLock lock(&mutex_);
   if (listener_ == nullptr || link_ == nullptr || sequence_id != sequence_id_) return;
   reattached_ = true;
-  listener_->OnPlaced(
-      {SessionPlacement::Kind::kReattached, worker_, "the connection broke and was taken up again"});
+  listener_->OnPlaced({SessionPlacement::Kind::kReattached, worker_,
+                       "the connection broke and was taken up again", numerics_class_});
 }
 
 void Session::OnWorkerLost(uint64_t sequence_id, const Status& why) {

@@ -30,6 +30,7 @@ struct SessionPlacement {
   Kind kind = Kind::kFirst;
   std::string worker;
   std::string reason;  // of the placement, or of the move
+  std::string numerics_class;
 };
 
 struct SessionEnd {

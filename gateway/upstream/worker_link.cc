@@ -18,8 +18,13 @@ class WorkerLinkImpl final : public WorkerLink,
                              public WorkerStream::Owner,
                              public std::enable_shared_from_this<WorkerLinkImpl> {
  public:
-  WorkerLinkImpl(const WorkerLinkOptions& options, std::string address, TimerQueue* timers)
-      : options_(options), address_(std::move(address)), timers_(timers), backoff_(options.min_backoff) {}
+  WorkerLinkImpl(const WorkerLinkOptions& options, std::string address, TimerQueue* timers,
+                 StreamReaper* reaper)
+      : options_(options),
+        address_(std::move(address)),
+        timers_(timers),
+        reaper_(reaper),
+        backoff_(options.min_backoff) {}
 
   void Connect() {
     MutexLock lock(&mutex_);
@@ -28,7 +33,7 @@ class WorkerLinkImpl final : public WorkerLink,
     *message.mutable_hello() = HelloToProto(options_);
     last_heard_ = absl::Now();  // the attempt itself may take as long as a silence
     attached_ = false;
-    stream_ = WorkerStream::Start(shared_from_this(), address_, message, options_.max_outgoing);
+    stream_ = WorkerStream::Start(shared_from_this(), address_, message, options_.max_outgoing, reaper_);
     ScheduleTick();
   }
 
@@ -42,7 +47,8 @@ class WorkerLinkImpl final : public WorkerLink,
           absl::StrCat("worker ", address_, " cannot take a request now: ", message_));
     }
     const uint32_t position = static_cast<uint32_t>(request.resume_ids.size());
-    sequences_[sequence_id] = {std::move(observer), position, position + request.credit};
+    sequences_[sequence_id] = {std::move(observer), position, position + request.credit,
+                               request.prompt_logprobs_from.has_value()};
     return absl::OkStatus();
   }
 
@@ -80,6 +86,7 @@ class WorkerLinkImpl final : public WorkerLink,
   WorkerReport Report() const override {
     MutexLock lock(&mutex_);
     WorkerReport report{address_, health_, message_, identity_, state_.levels()};
+    report.state.bytes_between_workers = bytes_total_;
     if (health_ == WorkerHealth::kReady && state_.levels().draining) report.health = WorkerHealth::kDraining;
     return report;
   }
@@ -164,6 +171,8 @@ class WorkerLinkImpl final : public WorkerLink,
     std::shared_ptr<SequenceObserver> observer;
     uint32_t next_position = 0;
     uint32_t credit_until = 0;  // position up to which the worker may send
+    // Log-probabilities of the prompt carry no position: nobody could say which were lost with a connection.
+    bool starts_over = false;
   };
 
   // Those to be told of a loss, once the lock is released.
@@ -185,6 +194,9 @@ class WorkerLinkImpl final : public WorkerLink,
   void ApplyState(const v1::WorkerState& proto) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     StatusOr<WorkerStateUpdate> update = StateFromProto(proto);
     if (update.ok()) {
+      bytes_total_ += update->bytes_between_workers - std::min(update->bytes_between_workers, bytes_seen_);
+      bytes_seen_ = update->bytes_between_workers;
+      update->bytes_between_workers = bytes_total_;
       state_.Apply(*update);
     } else {
       spdlog::warn("worker {}: state ignored: {}", address_, std::string(update.status().message()));
@@ -211,6 +223,7 @@ class WorkerLinkImpl final : public WorkerLink,
           lost = TakeSequences(
               absl::UnavailableError(absl::StrCat("worker ", address_, " was replaced by a new process")));
         }
+        if (!known) bytes_seen_ = 0;
         identity_ = *std::move(hello);
         state_.Reset();
         if (proto.has_state()) ApplyState(proto.state());
@@ -219,7 +232,7 @@ class WorkerLinkImpl final : public WorkerLink,
         message_ = "ready";
         backoff_ = options_.min_backoff;
         timers_->Cancel(grace_);
-        if (known) reattached = Reattach();
+        if (known) reattached = Reattach(&lost);
         spdlog::info("worker {} ({}) {}", address_, identity_.worker_id, known ? "re-attached" : "attached");
       }
     }
@@ -227,12 +240,20 @@ class WorkerLinkImpl final : public WorkerLink,
     for (auto& [id, observer] : reattached) observer->OnReattached(id);
   }
 
-  std::vector<std::pair<uint64_t, std::shared_ptr<SequenceObserver>>> Reattach()
+  std::vector<std::pair<uint64_t, std::shared_ptr<SequenceObserver>>> Reattach(Lost* lost)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     std::vector<std::pair<uint64_t, std::shared_ptr<SequenceObserver>>> reattached;
     v1::GatewayMessage message;
     v1::Reattach* reattach = message.mutable_reattach();
-    for (auto& [id, entry] : sequences_) {
+    lost->why = absl::UnavailableError(absl::StrCat("the connection to worker ", address_, " broke"));
+    for (auto it = sequences_.begin(); it != sequences_.end();) {
+      const auto here = it++;
+      auto& [id, entry] = *here;
+      if (entry.starts_over) {
+        lost->observers.emplace_back(id, std::move(entry.observer));
+        sequences_.erase(here);
+        continue;
+      }
       v1::Reattach::Position* position = reattach->add_sequences();
       position->set_sequence_id(id);
       position->set_next_position(entry.next_position);
@@ -366,7 +387,7 @@ class WorkerLinkImpl final : public WorkerLink,
     health_ = WorkerHealth::kLost;
     message_ = std::string(why.message());
     state_.Reset();
-    spdlog::warn("worker {} lost: {}", address_, message_);
+    if (!stopped_) spdlog::warn("worker {} lost: {}", address_, message_);
   }
 
   Lost LoseWorker(Status why) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
@@ -398,6 +419,7 @@ class WorkerLinkImpl final : public WorkerLink,
   const WorkerLinkOptions options_;
   const std::string address_;
   TimerQueue* const timers_;
+  StreamReaper* const reaper_;
 
   mutable Mutex mutex_;
   bool stopped_ ABSL_GUARDED_BY(mutex_) = false;
@@ -407,6 +429,8 @@ class WorkerLinkImpl final : public WorkerLink,
   std::string message_ ABSL_GUARDED_BY(mutex_) = "connecting";
   WorkerIdentity identity_ ABSL_GUARDED_BY(mutex_);
   WorkerStateFold state_ ABSL_GUARDED_BY(mutex_);
+  uint64_t bytes_seen_ ABSL_GUARDED_BY(mutex_) = 0;   // as this incarnation last said
+  uint64_t bytes_total_ ABSL_GUARDED_BY(mutex_) = 0;  // over all incarnations: never falls
   absl::Time last_heard_ ABSL_GUARDED_BY(mutex_) = absl::InfinitePast();
   absl::Duration backoff_ ABSL_GUARDED_BY(mutex_);
   uint64_t beats_ ABSL_GUARDED_BY(mutex_) = 0;
@@ -419,8 +443,8 @@ class WorkerLinkImpl final : public WorkerLink,
 }  // namespace
 
 std::shared_ptr<WorkerLink> WorkerLink::Start(const WorkerLinkOptions& options, std::string address,
-                                              TimerQueue* timers) {
-  auto link = std::make_shared<WorkerLinkImpl>(options, std::move(address), timers);
+                                              TimerQueue* timers, StreamReaper* reaper) {
+  auto link = std::make_shared<WorkerLinkImpl>(options, std::move(address), timers, reaper);
   link->Connect();
   return link;
 }

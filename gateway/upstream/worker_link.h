@@ -11,6 +11,7 @@
 #include "common/mutex.h"
 #include "gateway/runtime/timer_queue.h"
 #include "gateway/upstream/sequence.h"
+#include "gateway/upstream/stream_reaper.h"
 #include "gateway/upstream/worker_info.h"
 #include "gateway/upstream/worker_state.h"
 #include "router/placement.h"
@@ -51,7 +52,7 @@ class SequenceObserver {
 class WorkerLink {
  public:
   static std::shared_ptr<WorkerLink> Start(const WorkerLinkOptions& options, std::string address,
-                                           TimerQueue* timers);
+                                           TimerQueue* timers, StreamReaper* reaper);
   virtual ~WorkerLink() = default;
 
   // Unavailable when the worker cannot take it at this moment; the observer is then not called.

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "absl/time/clock.h"
+#include "common/check.h"
 #include "spdlog/spdlog.h"
 
 namespace coterie::gateway {
@@ -37,7 +38,8 @@ WorkerPool::WorkerPool(Options options, WorkerDirectory directory, Placer placer
       directory_(std::move(directory)),
       placer_(std::move(placer)),
       timers_(timers),
-      next_sequence_id_(RandomStart()) {}
+      next_sequence_id_(RandomStart()),
+      reaper_(timers) {}
 
 WorkerPool::~WorkerPool() { Stop(); }
 
@@ -52,6 +54,8 @@ void WorkerPool::Stop() {
   }
   if (resolver_.joinable()) resolver_.join();
   for (auto& [address, link] : links) link->Stop(absl::UnavailableError("the gateway is shutting down"));
+  // Every stream was cancelled; gRPC ends a cancelled call whatever the peer does.
+  COTERIE_CHECK(reaper_.WaitForAll(absl::Minutes(1))) << "streams to workers did not end";
 }
 
 void WorkerPool::FollowName() {
@@ -76,7 +80,8 @@ void WorkerPool::Adopt(const std::vector<std::string>& addresses) {
     MutexLock lock(&mutex_);
     if (stopping_) return;
     for (const std::string& address : addresses) {
-      if (!links_.contains(address)) links_[address] = WorkerLink::Start(options_.link, address, timers_);
+      if (!links_.contains(address))
+        links_[address] = WorkerLink::Start(options_.link, address, timers_, &reaper_);
     }
     for (auto it = links_.begin(); it != links_.end();) {
       const bool named = std::binary_search(addresses.begin(), addresses.end(), it->first);

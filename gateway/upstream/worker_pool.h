@@ -48,7 +48,7 @@ class WorkerPool {
   // Never given twice by this gateway, nor, in practice, by another one.
   uint64_t NextSequenceId() { return next_sequence_id_.fetch_add(1, std::memory_order_relaxed); }
 
-  // Ends every link; sequences are lost.
+  // Ends every link; sequences are lost. Returns when the last connection is closed.
   void Stop();
 
  private:
@@ -62,6 +62,7 @@ class WorkerPool {
   const Placer placer_;
   TimerQueue* const timers_;
   std::atomic<uint64_t> next_sequence_id_;
+  StreamReaper reaper_;
 
   mutable Mutex mutex_;
   CondVar changed_;

@@ -22,9 +22,11 @@ std::shared_ptr<grpc::Channel> MakeChannel(const std::string& address) {
 }  // namespace
 
 std::shared_ptr<WorkerStream> WorkerStream::Start(std::shared_ptr<Owner> owner, const std::string& address,
-                                                  const v1::GatewayMessage& hello, size_t max_outgoing) {
-  std::shared_ptr<WorkerStream> stream(new WorkerStream(std::move(owner), max_outgoing));
+                                                  const v1::GatewayMessage& hello, size_t max_outgoing,
+                                                  StreamReaper* reaper) {
+  std::shared_ptr<WorkerStream> stream(new WorkerStream(std::move(owner), max_outgoing, reaper));
   stream->self_ = stream;
+  reaper->Born();
   stream->stub_ = v1::WorkerService::NewStub(MakeChannel(address));
   stream->stub_->async()->Attach(&stream->context_, stream.get());
   // Send may start a write at any time from another thread; without the hold the call could end under it.
@@ -68,8 +70,9 @@ void WorkerStream::OnReadDone(bool ok) {
 
 void WorkerStream::OnDone(const grpc::Status& status) {
   owner_->OnClosed(this, status);
-  const std::shared_ptr<WorkerStream> self = std::move(self_);
   owner_.reset();
+  StreamReaper* const reaper = reaper_;
+  reaper->Bury(std::move(self_));
 }
 
 }  // namespace coterie::gateway

@@ -7,6 +7,7 @@
 
 #include "common/mutex.h"
 #include "coterie/v1/worker.grpc.pb.h"
+#include "gateway/upstream/stream_reaper.h"
 
 namespace coterie::gateway {
 
@@ -25,7 +26,8 @@ class WorkerStream : public grpc::ClientBidiReactor<v1::GatewayMessage, v1::Work
   // Starts at once with `hello`. A new channel, thus a new connection, every time: the old one may be a black
   // hole that TCP still believes in.
   static std::shared_ptr<WorkerStream> Start(std::shared_ptr<Owner> owner, const std::string& address,
-                                             const v1::GatewayMessage& hello, size_t max_outgoing);
+                                             const v1::GatewayMessage& hello, size_t max_outgoing,
+                                             StreamReaper* reaper);
 
   // False when the queue is full or the stream has ended; the message is then dropped.
   bool Send(v1::GatewayMessage message);
@@ -33,8 +35,8 @@ class WorkerStream : public grpc::ClientBidiReactor<v1::GatewayMessage, v1::Work
   void Stop() { context_.TryCancel(); }
 
  private:
-  WorkerStream(std::shared_ptr<Owner> owner, size_t max_outgoing)
-      : owner_(std::move(owner)), max_outgoing_(max_outgoing) {}
+  WorkerStream(std::shared_ptr<Owner> owner, size_t max_outgoing, StreamReaper* reaper)
+      : owner_(std::move(owner)), max_outgoing_(max_outgoing), reaper_(reaper) {}
 
   void OnReadDone(bool ok) override;
   void OnWriteDone(bool ok) override;
@@ -42,6 +44,7 @@ class WorkerStream : public grpc::ClientBidiReactor<v1::GatewayMessage, v1::Work
 
   std::shared_ptr<Owner> owner_;
   const size_t max_outgoing_;
+  StreamReaper* const reaper_;
   grpc::ClientContext context_;
   std::unique_ptr<v1::WorkerService::Stub> stub_;
   v1::WorkerMessage incoming_;

@@ -1,0 +1,68 @@
+#ifndef COTERIE_GATEWAY_ANSWER_EVENTS_H_
+#define COTERIE_GATEWAY_ANSWER_EVENTS_H_
+
+#include <cstdint>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "common/status.h"
+#include "gateway/router_state.h"
+#include "gateway/upstream/session.h"
+
+namespace coterie::gateway {
+
+// What an answer tells its client, in plain form (coterie/v1/generation.proto says what each field means).
+
+struct RouteEvent {
+  Decision decision;
+  std::string worker;
+  std::string placement_reason;
+};
+
+struct TextLogprobs {
+  PositionLogprobs values;
+  std::string chosen_text;
+  std::vector<std::string> top_texts;  // as values.top
+};
+
+struct TextEvent {
+  std::string text;
+  std::vector<int32_t> token_ids;
+  std::vector<TextLogprobs> logprobs;
+};
+
+struct NoticeEvent {
+  SessionPlacement placement;
+};
+
+struct UsageCount {
+  uint32_t prompt_tokens = 0;
+  uint32_t cached_prompt_tokens = 0;
+  uint32_t completion_tokens = 0;
+};
+
+struct FinishEvent {
+  FinishReason reason = FinishReason::kNone;
+  std::string stop;
+  UsageCount usage;
+  absl::Duration routed, queued, first_token, total;  // since the request was accepted
+  uint64_t seed = 0;
+  std::string worker;
+  std::string numerics_class;
+};
+
+using AnswerEvent = std::variant<RouteEvent, TextEvent, NoticeEvent, FinishEvent>;
+
+// Where an answer's events go. Called in order, never two at once; OnDone is the last call. A call must not
+// wait and must not call back into the answer.
+class AnswerSink {
+ public:
+  virtual ~AnswerSink() = default;
+  virtual void OnEvent(AnswerEvent event) = 0;
+  virtual void OnDone(const Status& status) = 0;
+};
+
+}  // namespace coterie::gateway
+
+#endif  // COTERIE_GATEWAY_ANSWER_EVENTS_H_

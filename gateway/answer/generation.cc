@@ -1,0 +1,147 @@
+#include "gateway/answer/generation.h"
+
+#include <algorithm>
+#include <random>
+#include <utility>
+
+#include "absl/time/clock.h"
+
+namespace coterie::gateway {
+namespace {
+
+uint64_t DrawSeed() {
+  std::random_device device;
+  return (uint64_t{device()} << 32) | device();
+}
+
+}  // namespace
+
+std::shared_ptr<Generation> Generation::Create(const GatewayCore* core, AnswerRequest request,
+                                               std::shared_ptr<const StopStrings> stops,
+                                               std::shared_ptr<AnswerSink> sink) {
+  return std::shared_ptr<Generation>(
+      new Generation(core, std::move(request), std::move(stops), std::move(sink)));
+}
+
+Generation::Generation(const GatewayCore* core, AnswerRequest request,
+                       std::shared_ptr<const StopStrings> stops, std::shared_ptr<AnswerSink> sink)
+    : Task(core, "Generate", request.context, request.deadline),
+      request_(std::move(request)),
+      sink_(std::move(sink)),
+      stream_(core->text->NewStream()),
+      seed_(request_.sampling.seed ? *request_.sampling.seed : DrawSeed()) {
+  if (stops != nullptr) stops_.emplace(std::move(stops));
+}
+
+Generation::~Generation() = default;
+
+PreparationRequest Generation::DescribePreparation() {
+  return {std::move(request_.input), request_.expert, request_.routing, "", false};
+}
+
+Status Generation::FillSequence(const Prepared& prepared, SequenceRequest* sequence) {
+  const uint32_t context = core_->text->context_tokens();
+  if (prepared.prompt_ids.empty()) return absl::InvalidArgumentError("the prompt has no tokens");
+  if (prepared.prompt_ids.size() >= context) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("the prompt has ", prepared.prompt_ids.size(),
+                     " tokens and leaves no room for an answer: the model's context "
+                     "holds ",
+                     context));
+  }
+  sequence->sampling = request_.sampling;
+  sequence->sampling.stop.clear();
+  sequence->sampling.seed = seed_;
+  const uint32_t room = context - static_cast<uint32_t>(prepared.prompt_ids.size());
+  sequence->sampling.max_tokens = std::min(sequence->sampling.max_tokens, room);
+  if (core_->limits.max_answer_tokens > 0) {
+    sequence->sampling.max_tokens = std::min(sequence->sampling.max_tokens, core_->limits.max_answer_tokens);
+  }
+  return absl::OkStatus();
+}
+
+void Generation::Placed(const SessionPlacement& placement) {
+  worker_ = placement.worker;
+  numerics_class_ = placement.numerics_class;
+  if (placement.kind == SessionPlacement::Kind::kFirst) {
+    sink_->OnEvent(RouteEvent{decision_, placement.worker, placement.reason});
+  } else {
+    sink_->OnEvent(NoticeEvent{placement});
+  }
+}
+
+TextLogprobs Generation::Describe(PositionLogprobs logprobs) const {
+  TextLogprobs described;
+  described.chosen_text = core_->text->TokenText(logprobs.chosen.token);
+  for (const TokenLogprob& top : logprobs.top)
+    described.top_texts.push_back(core_->text->TokenText(top.token));
+  described.values = std::move(logprobs);
+  return described;
+}
+
+bool Generation::Tokens(std::span<const int32_t> ids, std::vector<PositionLogprobs> logprobs) {
+  if (n_tokens_ == 0) {
+    first_token_ = absl::Now();
+    core_->metrics->time_to_first_token.Observe(absl::ToDoubleSeconds(first_token_ - accepted_));
+  }
+  TextEvent event;
+  for (size_t i = 0; i < ids.size(); ++i) {
+    ++n_tokens_;
+    event.token_ids.push_back(ids[i]);
+    if (i < logprobs.size()) event.logprobs.push_back(Describe(std::move(logprobs[i])));
+    const std::string text = stream_->Append(ids[i]);
+    event.text += stops_ ? stops_->Append(text) : text;
+    if (!stops_ || !stops_->stopped()) continue;
+    sink_->OnEvent(std::move(event));
+    Finish(FinishReason::kStop, request_.sampling.stop[static_cast<size_t>(stops_->stop_index())]);
+    return false;
+  }
+  sink_->OnEvent(std::move(event));
+  return true;
+}
+
+void Generation::SessionFinished(const SessionEnd& end) {
+  worker_ = end.worker;
+  numerics_class_ = end.numerics_class;
+  TextEvent rest;
+  const std::string text = stream_->Flush();
+  if (!stops_) {
+    rest.text = text;
+  } else {
+    rest.text = stops_->Append(text);
+    if (!stops_->stopped()) rest.text += stops_->Flush();
+  }
+  if (!rest.text.empty()) sink_->OnEvent(std::move(rest));
+  if (stops_ && stops_->stopped()) {
+    return Finish(FinishReason::kStop, request_.sampling.stop[static_cast<size_t>(stops_->stop_index())]);
+  }
+  Finish(end.finish, end.stop_token_id ? core_->text->TokenText(*end.stop_token_id) : "");
+}
+
+void Generation::Finish(FinishReason reason, std::string stop) {
+  const absl::Time now = absl::Now();
+  FinishEvent event;
+  event.reason = reason;
+  event.stop = std::move(stop);
+  event.usage = {n_prompt_tokens_, cached_prompt_tokens_, n_tokens_};
+  event.routed = routed_;
+  event.queued = queued_;
+  event.first_token = n_tokens_ > 0 ? first_token_ - accepted_ : absl::ZeroDuration();
+  event.total = now - accepted_;
+  event.seed = seed_;
+  event.worker = worker_;
+  event.numerics_class = numerics_class_;
+  if (n_tokens_ > 1) {
+    core_->metrics->time_per_output_token.Observe(absl::ToDoubleSeconds(now - first_token_) /
+                                                  (n_tokens_ - 1));
+  }
+  sink_->OnEvent(std::move(event));
+  EndLocked(absl::OkStatus());
+}
+
+void Generation::Ended(const Status& status) {
+  const std::shared_ptr<AnswerSink> sink = std::move(sink_);
+  sink->OnDone(status);
+}
+
+}  // namespace coterie::gateway

@@ -1,0 +1,58 @@
+#ifndef COTERIE_GATEWAY_ANSWER_GENERATION_H_
+#define COTERIE_GATEWAY_ANSWER_GENERATION_H_
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "gateway/answer/events.h"
+#include "gateway/answer/task.h"
+#include "model/text/stop_matcher.h"
+
+namespace coterie::gateway {
+
+// One answer: ids from the session become text, held against the stop strings, and go to the sink.
+// Thread-safe.
+class Generation final : public Task {
+ public:
+  // The request has been validated. The sink is held until the end.
+  static std::shared_ptr<Generation> Create(const GatewayCore* core, AnswerRequest request,
+                                            std::shared_ptr<const StopStrings> stops,
+                                            std::shared_ptr<AnswerSink> sink);
+  // The client took `n_tokens` more.
+  void Acknowledge(uint32_t n_tokens) { Task::Acknowledge(n_tokens); }
+  // Ends it with an error from outside.
+  void Fail(const Status& status) { Task::Fail(status); }
+  ~Generation() override;
+
+ private:
+  Generation(const GatewayCore* core, AnswerRequest request, std::shared_ptr<const StopStrings> stops,
+             std::shared_ptr<AnswerSink> sink);
+
+  PreparationRequest DescribePreparation() override;
+  Status FillSequence(const Prepared& prepared, SequenceRequest* sequence) override
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void Placed(const SessionPlacement& placement) override ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  bool Tokens(std::span<const int32_t> ids, std::vector<PositionLogprobs> logprobs) override
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void SessionFinished(const SessionEnd& end) override ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void Ended(const Status& status) override ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+
+  TextLogprobs Describe(PositionLogprobs logprobs) const;
+  void Finish(FinishReason reason, std::string stop) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+
+  AnswerRequest request_;
+  std::shared_ptr<AnswerSink> sink_;  // until Ended
+  std::unique_ptr<TextStream> stream_;
+  std::optional<StopMatcher> stops_;
+  uint64_t seed_ = 0;
+  uint32_t n_tokens_ = 0;
+  absl::Time first_token_ = absl::InfiniteFuture();
+  std::string worker_;
+  std::string numerics_class_;
+};
+
+}  // namespace coterie::gateway
+
+#endif  // COTERIE_GATEWAY_ANSWER_GENERATION_H_

@@ -1,0 +1,41 @@
+#ifndef COTERIE_GATEWAY_ANSWER_PREPARATION_H_
+#define COTERIE_GATEWAY_ANSWER_PREPARATION_H_
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "common/status.h"
+#include "gateway/answer/request.h"
+#include "gateway/gateway_core.h"
+#include "gateway/router_state.h"
+
+namespace coterie::gateway {
+
+// What stands between a request and a worker: its tokens and its route, made side by side on the work pool.
+struct Prepared {
+  std::vector<int32_t> prompt_ids;
+  size_t n_input_ids = 0;  // of prompt_ids; the rest is `completion`
+  Decision decision;
+};
+
+struct PreparationRequest {
+  TextInput input;  // may be empty when there is a completion
+  ExpertSelector expert;
+  RoutingAsk routing;
+  std::string completion;   // goes on after the input (Score)
+  bool only_route = false;  // leave prompt_ids empty
+};
+
+// Calls `done` once, from a thread of the pool; or returns why the pool took nothing, and does not call.
+Status Prepare(const GatewayCore* core, PreparationRequest request,
+               std::function<void(StatusOr<Prepared>)> done);
+
+// A text of unit norm, its time measured. FailedPrecondition when the gateway has no embedder.
+StatusOr<std::vector<float>> EmbedText(const GatewayCore& core, std::string_view text);
+
+}  // namespace coterie::gateway
+
+#endif  // COTERIE_GATEWAY_ANSWER_PREPARATION_H_

@@ -1,0 +1,237 @@
+#include "gateway/answer/task.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/time/clock.h"
+#include "common/prefix_key.h"
+#include "gateway/rpc_status.h"
+
+namespace coterie::gateway {
+
+Task::Task(const GatewayCore* core, const char* rpc, RequestContext context, absl::Time deadline)
+    : core_(core),
+      rpc_(rpc),
+      context_(std::move(context)),
+      accepted_(absl::Now()),
+      deadline_(std::min(deadline, accepted_ + core->limits.max_time)) {}
+
+void Task::Begin() {
+  core_->metrics->tenant_requests.Get(context_.tenant).Increment();
+  {
+    MutexLock lock(&mutex_);
+    timer_ = core_->timers->At(deadline_, [weak = weak_from_this()] {
+      if (const auto self = weak.lock()) {
+        self->Fail(absl::DeadlineExceededError(absl::StrCat(
+            "the request's time was over after ", absl::FormatDuration(self->deadline_ - self->accepted_))));
+      }
+    });
+  }
+  const StatusOr<uint64_t> id = core_->admission->Enter(
+      context_.tenant, context_.priority,
+      [self = shared_from_this()](Admission::Ticket ticket) { self->Admitted(std::move(ticket)); });
+  if (!id.ok()) return Fail(id.status());
+  MutexLock lock(&mutex_);
+  waiting_id_ = *id;
+  if (done_) core_->admission->Leave(*id);
+}
+
+void Task::Admitted(Admission::Ticket ticket) {
+  PreparationRequest request;
+  {
+    MutexLock lock(&mutex_);
+    if (done_) return;
+    ticket_ = std::move(ticket);
+    request = DescribePreparation();
+  }
+  const Status status =
+      Prepare(core_, std::move(request), [self = shared_from_this()](StatusOr<Prepared> prepared) {
+        self->PreparationDone(std::move(prepared));
+      });
+  if (!status.ok()) Fail(WithRetryDelay(status, core_->admission->RetryDelayNow()));
+}
+
+void Task::PreparationDone(StatusOr<Prepared> prepared) {
+  if (!prepared.ok()) return Fail(prepared.status());
+  SequenceRequest sequence;
+  PlacementRequest placement;
+  std::vector<uint64_t> prefix_keys;
+  Status status;
+  {
+    MutexLock lock(&mutex_);
+    if (done_) return;
+    routed_ = absl::Now() - accepted_;
+    n_prompt_tokens_ = static_cast<uint32_t>(prepared->prompt_ids.size());
+    decision_ = std::move(prepared->decision);
+    CountRoute();
+    status = FillSequence(*prepared, &sequence);
+    sequence.tenant = context_.tenant;
+    sequence.priority = context_.priority;
+    sequence.trace_id = context_.trace_id;
+    sequence.cache_salt = context_.cache_salt;
+    sequence.deadline = deadline_;
+    std::vector<PrefixAdapter> prefix_adapters;
+    for (size_t i = 0; i < decision_.plan.experts.size(); ++i) {
+      const PlannedExpert& expert = decision_.plan.experts[i];
+      sequence.adapters.push_back({expert.name, expert.adapter, expert.weight});
+      placement.adapters.push_back({expert.name, expert.adapter, decision_.adapter_bytes[i]});
+      prefix_adapters.push_back({expert.adapter, expert.weight});
+    }
+    placement.base = core_->text->base();
+    placement.seed = std::hash<std::string>()(context_.trace_id);
+    PrefixHasher hasher;
+    const PrefixHash root = hasher.Root(core_->text->base(), prefix_adapters, context_.cache_salt);
+    for (const PrefixHash& hash : hasher.Chain(root, prepared->prompt_ids))
+      prefix_keys.push_back(hash.wire_key());
+    sequence.prompt_ids = std::move(prepared->prompt_ids);
+    submitted_ = absl::Now();
+  }
+  if (!status.ok()) return Fail(status);
+  std::shared_ptr<Session> session =
+      Session::Start(core_->session, core_->workers, core_->timers, std::move(sequence), std::move(placement),
+                     std::move(prefix_keys), shared_from_this());
+  uint32_t acknowledged = 0;
+  bool over = false;
+  {
+    MutexLock lock(&mutex_);
+    over = done_;
+    if (!over) session_ = session;
+    acknowledged = std::exchange(unacknowledged_, 0);
+  }
+  if (over) return session->Cancel();
+  if (acknowledged > 0) session->Acknowledge(acknowledged);
+}
+
+void Task::CountRoute() {
+  if (decision_.plan.experts.empty()) {
+    core_->metrics->expert_requests.Get("base").Increment();
+  }
+  for (const PlannedExpert& expert : decision_.plan.experts) {
+    core_->metrics->expert_requests.Get(expert.name).Increment();
+  }
+  if (decision_.candidates.empty()) return;  // asked for by name
+  core_->metrics->router_score.Observe(decision_.candidates.front().score);
+  core_->metrics->router_margin.Observe(decision_.plan.margin);
+  if (decision_.plan.base) core_->metrics->abstained.Increment();
+}
+
+void Task::OnPlaced(const SessionPlacement& placement) {
+  MutexLock lock(&mutex_);
+  if (done_) return;
+  switch (placement.kind) {
+    case SessionPlacement::Kind::kFirst:
+      placed_ = true;
+      break;
+    case SessionPlacement::Kind::kResumed:
+      core_->metrics->failovers_same_numerics.Increment();
+      break;
+    case SessionPlacement::Kind::kResumedOtherNumerics:
+      core_->metrics->failovers_other_numerics.Increment();
+      break;
+    case SessionPlacement::Kind::kReattached:
+      core_->metrics->reattachments.Increment();
+      break;
+  }
+  Placed(placement);
+}
+
+void Task::OnStarted(uint32_t cached_prompt_tokens, absl::Duration queued) {
+  MutexLock lock(&mutex_);
+  if (done_ || queued_ != absl::ZeroDuration()) return;  // after a move the first start counts
+  cached_prompt_tokens_ = cached_prompt_tokens;
+  queued_ = submitted_ - accepted_ + queued;
+  core_->metrics->queue.Observe(absl::ToDoubleSeconds(queued_));
+  core_->metrics->prompt_tokens.Increment(n_prompt_tokens_);
+  core_->metrics->cached_prompt_tokens.Increment(cached_prompt_tokens);
+}
+
+void Task::OnPromptLogprobs(std::vector<PositionLogprobs> logprobs) {
+  MutexLock lock(&mutex_);
+  if (!done_) PromptLogprobs(std::move(logprobs));
+}
+
+void Task::OnPromptLogprobsVoid() {
+  MutexLock lock(&mutex_);
+  if (!done_) PromptLogprobsVoid();
+}
+
+bool Task::OnTokens(std::span<const int32_t> ids, std::vector<PositionLogprobs> logprobs) {
+  MutexLock lock(&mutex_);
+  if (done_) return false;
+  core_->metrics->generated_tokens.Increment(static_cast<double>(ids.size()));
+  return Tokens(ids, std::move(logprobs));
+}
+
+void Task::OnEnd(const SessionEnd& end) {
+  MutexLock lock(&mutex_);
+  if (done_) return;
+  if (!end.status.ok()) {
+    Status status = end.status;
+    if (status.code() == absl::StatusCode::kResourceExhausted && !RetryDelay(status)) {
+      status = WithRetryDelay(status, core_->admission->RetryDelayNow());
+    }
+    return EndLocked(status);
+  }
+  switch (end.finish) {
+    case FinishReason::kDeadline:
+      return EndLocked(absl::DeadlineExceededError(
+          absl::StrCat("worker ", end.worker, " stopped the answer: the request's time was over")));
+    case FinishReason::kCancelled:
+      return EndLocked(absl::AbortedError(absl::StrCat("worker ", end.worker, " cancelled the answer")));
+    default:
+      return SessionFinished(end);
+  }
+}
+
+std::shared_ptr<Session> Task::CloseLocked() {
+  done_ = true;
+  core_->timers->Cancel(timer_);
+  if (waiting_id_ != 0) core_->admission->Leave(waiting_id_);
+  ticket_.Release();
+  return std::move(session_);
+}
+
+void Task::EndLocked(const Status& status) {
+  if (done_) return;
+  CloseLocked();
+  core_->metrics->CountRequest(rpc_, status);
+  core_->metrics->end_to_end.Observe(absl::ToDoubleSeconds(absl::Now() - accepted_));
+  Ended(status);
+}
+
+void Task::Fail(const Status& status) {
+  std::shared_ptr<Session> session;
+  {
+    MutexLock lock(&mutex_);
+    if (done_) return;
+    session = session_;
+    EndLocked(status);
+  }
+  if (session != nullptr) session->Cancel();
+}
+
+void Task::Cancel() {
+  std::shared_ptr<Session> session;
+  {
+    MutexLock lock(&mutex_);
+    if (done_) return;
+    session = CloseLocked();
+    // At the client's deadline its gRPC cancels too, and may be quicker than our timer.
+    core_->metrics->CountRequest(
+        rpc_, absl::Now() < deadline_ ? absl::CancelledError() : absl::DeadlineExceededError(""));
+  }
+  if (session != nullptr) session->Cancel();
+}
+
+void Task::Acknowledge(uint32_t n_tokens) {
+  std::shared_ptr<Session> session;
+  {
+    MutexLock lock(&mutex_);
+    if (done_) return;
+    session = session_;
+    if (session == nullptr) unacknowledged_ += n_tokens;
+  }
+  if (session != nullptr) session->Acknowledge(n_tokens);
+}
+
+}  // namespace coterie::gateway

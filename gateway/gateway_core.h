@@ -1,0 +1,40 @@
+#ifndef COTERIE_GATEWAY_GATEWAY_CORE_H_
+#define COTERIE_GATEWAY_GATEWAY_CORE_H_
+
+#include <cstdint>
+#include <string>
+
+#include "gateway/admission.h"
+#include "gateway/answer/request.h"
+#include "gateway/gateway_metrics.h"
+#include "gateway/router_states.h"
+#include "gateway/runtime/timer_queue.h"
+#include "gateway/runtime/work_pool.h"
+#include "gateway/text/text_embedder.h"
+#include "gateway/text/text_model.h"
+#include "gateway/upstream/session.h"
+#include "gateway/upstream/worker_pool.h"
+
+namespace coterie::gateway {
+
+// What every request needs; the server owns the parts, which outlive all requests.
+struct GatewayCore {
+  std::string gateway_id;
+  std::string router_policy;  // by name, for people
+  const TextModel* text = nullptr;
+  const TextEmbedder* embedder = nullptr;  // null: only experts by name, and the base
+  RouterStates* routers = nullptr;
+  WorkerPool* workers = nullptr;
+  Admission* admission = nullptr;
+  WorkPool* compute = nullptr;
+  TimerQueue* timers = nullptr;
+  GatewayMetrics* metrics = nullptr;
+  RequestLimits limits;
+  SessionOptions session;
+  size_t embed_max_bytes = 4096;  // of the question; the encoder itself reads a few hundred tokens
+  absl::Duration client_stall_timeout = absl::Minutes(2);
+};
+
+}  // namespace coterie::gateway
+
+#endif  // COTERIE_GATEWAY_GATEWAY_CORE_H_

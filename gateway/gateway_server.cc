@@ -1,0 +1,194 @@
+#include "gateway/gateway_server.h"
+
+#include <grpcpp/ext/proto_server_reflection_plugin.h>
+#include <grpcpp/grpcpp.h>
+#include <grpcpp/health_check_service_interface.h>
+
+#include <mutex>
+#include <random>
+#include <utility>
+
+#include "absl/time/clock.h"
+#include "gateway/live_metrics.h"
+#include "gateway/service/cluster_service.h"
+#include "gateway/service/generation_service.h"
+#include "gateway/upstream/worker_directory.h"
+#include "spdlog/spdlog.h"
+
+namespace coterie::gateway {
+namespace {
+
+constexpr int kMaxStreams = 4096;
+constexpr int kAdminMessageBytes = 2 << 20;  // a chunk of 1 MiB and what is around it
+
+std::string DrawGatewayId() {
+  std::random_device device;
+  return absl::StrCat("gw-", absl::Hex(device(), absl::kZeroPad8), absl::Hex(device(), absl::kZeroPad8));
+}
+
+void EnablePlugins() {
+  static std::once_flag once;
+  std::call_once(once, [] {
+    grpc::EnableDefaultHealthCheckService(true);
+    grpc::reflection::InitProtoReflectionServerBuilderPlugin();
+  });
+}
+
+struct Listener {
+  std::unique_ptr<grpc::Server> server;
+  int port = 0;
+};
+
+StatusOr<Listener> Listen(const std::string& address, int max_message_bytes,
+                          const std::vector<grpc::Service*>& services) {
+  Listener listener;
+  grpc::ServerBuilder builder;
+  // Two gateways on one port would share its clients at random.
+  builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
+  builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, kMaxStreams);
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, 30'000);
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 10'000);
+  builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, 10'000);
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
+  builder.SetMaxReceiveMessageSize(max_message_bytes);
+  builder.AddListeningPort(address, grpc::InsecureServerCredentials(), &listener.port);
+  for (grpc::Service* service : services) builder.RegisterService(service);
+  listener.server = builder.BuildAndStart();
+  if (listener.server == nullptr || listener.port == 0) {
+    return absl::AlreadyExistsError(absl::StrCat(
+        "cannot listen on ", address, ": the port is taken or the address is not one of this machine"));
+  }
+  return listener;
+}
+
+class GatewayServerImpl final : public GatewayServer {
+ public:
+  GatewayServerImpl(GatewayOptions options, GatewayParts parts)
+      : options_(std::move(options)),
+        parts_(std::move(parts)),
+        metrics_(&registry_),
+        admission_(options_.admission, &timers_),
+        compute_("compute", options_.compute_threads, options_.max_compute_jobs),
+        generation_service_(&core_),
+        cluster_service_(&core_) {}
+
+  ~GatewayServerImpl() override {
+    metrics_server_.reset();
+    const auto now = std::chrono::system_clock::now();
+    for (Listener* listener : {&front_, &admin_}) {
+      if (listener->server != nullptr) listener->server->Shutdown(now);
+    }
+    front_.server.reset();  // waits for every call's end
+    admin_.server.reset();
+    if (workers_ != nullptr) workers_->Stop();
+  }
+
+  Status Start() {
+    if (parts_.text == nullptr) return absl::InvalidArgumentError("the gateway needs a model");
+    RETURN_IF_ERROR(Admission::Validate(options_.admission));
+    RETURN_IF_ERROR(MakeRouters());
+    ASSIGN_OR_RETURN(WorkerDirectory directory, WorkerDirectory::Parse(options_.workers));
+    FillCore();
+    WorkerPool::Options pool{options_.link, options_.placement, options_.resolve_interval};
+    pool.link.gateway_id = core_.gateway_id;
+    pool.link.base = parts_.text->base();
+    pool.link.tokenizer = parts_.text->tokenizer();
+    ASSIGN_OR_RETURN(workers_, WorkerPool::Start(std::move(pool), std::move(directory), &timers_));
+    core_.workers = workers_.get();
+    EnablePlugins();
+    const int front_bytes = static_cast<int>(2 * options_.limits.max_input_bytes) + (1 << 20);
+    ASSIGN_OR_RETURN(front_, Listen(options_.listen, front_bytes, {&generation_service_, &cluster_service_}));
+    if (!options_.admin_listen.empty()) {
+      ASSIGN_OR_RETURN(admin_, Listen(options_.admin_listen, kAdminMessageBytes, {&cluster_service_}));
+    }
+    if (!options_.metrics_listen.empty()) {
+      ASSIGN_OR_RETURN(metrics_server_, MetricsServer::Start(registry_, options_.metrics_listen,
+                                                             std::make_shared<LiveMetrics>(&core_)));
+    }
+    SetServing(true);
+    return absl::OkStatus();
+  }
+
+  int port() const override { return front_.port; }
+  int admin_port() const override { return admin_.port; }
+  int metrics_port() const override { return metrics_server_ == nullptr ? 0 : metrics_server_->port(); }
+  const GatewayCore& core() const override { return core_; }
+
+  bool Drain(absl::Duration timeout) override {
+    SetServing(false);
+    admission_.Drain();
+    const absl::Time until = absl::Now() + timeout;
+    while (!admission_.idle() && absl::Now() < until) absl::SleepFor(absl::Milliseconds(20));
+    const bool clean = admission_.idle();
+    spdlog::info(clean ? "drained" : "not everything ended in time; cutting off the rest");
+    // What was just finished is still on its way to the client.
+    const auto deadline = absl::ToChronoTime(absl::Now() + absl::Seconds(1));
+    if (front_.server != nullptr) front_.server->Shutdown(deadline);
+    return clean;
+  }
+
+ private:
+  Status MakeRouters() {
+    RouterState::Options options{options_.routing, parts_.embedder == nullptr ? 0 : parts_.embedder->dim(),
+                                 options_.max_candidates};
+    ASSIGN_OR_RETURN(auto state, RouterState::Create(options, Catalogue(), {}));
+    routers_ = std::make_unique<RouterStates>(std::move(state));
+    return absl::OkStatus();
+  }
+
+  void FillCore() {
+    core_.gateway_id = DrawGatewayId();
+    core_.router_policy = options_.router_policy;
+    core_.text = parts_.text.get();
+    core_.embedder = parts_.embedder.get();
+    core_.routers = routers_.get();
+    core_.admission = &admission_;
+    core_.compute = &compute_;
+    core_.timers = &timers_;
+    core_.metrics = &metrics_;
+    core_.limits = options_.limits;
+    core_.session = options_.session;
+    core_.embed_max_bytes = options_.embed_max_bytes;
+    core_.client_stall_timeout = options_.client_stall_timeout;
+  }
+
+  void SetServing(bool serving) {
+    for (Listener* listener : {&front_, &admin_}) {
+      if (listener->server == nullptr) continue;
+      grpc::HealthCheckServiceInterface* health = listener->server->GetHealthCheckService();
+      health->SetServingStatus(serving);
+      for (const char* name :
+           {"coterie.v1.GenerationService", "coterie.v1.ClusterService", "coterie.v1.ExpertService"}) {
+        health->SetServingStatus(name, serving);
+      }
+    }
+  }
+
+  // Destroyed from the bottom: what uses others stands below them. Timers may still hold tickets of the
+  // admission.
+  const GatewayOptions options_;
+  const GatewayParts parts_;
+  MetricsRegistry registry_;
+  GatewayMetrics metrics_;
+  GatewayCore core_;
+  Admission admission_;
+  TimerQueue timers_;
+  std::unique_ptr<RouterStates> routers_;
+  std::unique_ptr<WorkerPool> workers_;
+  WorkPool compute_;
+  GenerationServiceImpl generation_service_;
+  ClusterServiceImpl cluster_service_;
+  Listener front_;
+  Listener admin_;
+  std::unique_ptr<MetricsServer> metrics_server_;
+};
+
+}  // namespace
+
+StatusOr<std::unique_ptr<GatewayServer>> GatewayServer::Start(GatewayOptions options, GatewayParts parts) {
+  auto server = std::make_unique<GatewayServerImpl>(std::move(options), std::move(parts));
+  RETURN_IF_ERROR(server->Start());
+  return std::unique_ptr<GatewayServer>(std::move(server));
+}
+
+}  // namespace coterie::gateway

@@ -1,0 +1,58 @@
+#ifndef COTERIE_GATEWAY_GATEWAY_SERVER_H_
+#define COTERIE_GATEWAY_GATEWAY_SERVER_H_
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "gateway/gateway_core.h"
+
+namespace coterie::gateway {
+
+struct GatewayOptions {
+  std::string listen = "127.0.0.1:7070";          // clients; port 0 picks one
+  std::string admin_listen = "127.0.0.1:7071";    // publishing; empty: none
+  std::string metrics_listen = "127.0.0.1:9464";  // /metrics; empty: none
+  std::string workers;                            // see WorkerDirectory
+  WorkerLinkOptions link;                         // its ids and digests are filled in
+  PlacementOptions placement;
+  absl::Duration resolve_interval = absl::Seconds(5);
+  Admission::Options admission;
+  RequestLimits limits;
+  SessionOptions session;
+  coterie::RoutingOptions routing;
+  std::string router_policy = "nearest";
+  size_t max_candidates = 5;
+  size_t compute_threads = 2;  // templates, tokenising, embedding
+  size_t max_compute_jobs = 4096;
+  size_t embed_max_bytes = 4096;
+  absl::Duration client_stall_timeout = absl::Minutes(2);
+  absl::Duration catalogue_poll = absl::Milliseconds(500);
+};
+
+// What the gateway is made from.
+struct GatewayParts {
+  std::unique_ptr<const TextModel> text;
+  std::unique_ptr<const TextEmbedder> embedder;  // may be null
+};
+
+// The front door: everything between its listeners and its workers. Thread-safe.
+class GatewayServer {
+ public:
+  // InvalidArgument naming the option; AlreadyExists naming the address whose port is taken.
+  static StatusOr<std::unique_ptr<GatewayServer>> Start(GatewayOptions options, GatewayParts parts);
+  virtual ~GatewayServer() = default;  // ends what is left at once
+
+  virtual int port() const = 0;
+  virtual int admin_port() const = 0;
+  virtual int metrics_port() const = 0;
+  virtual const GatewayCore& core() const = 0;
+
+  // Says NOT_SERVING, takes nothing new, and returns when the last answer has ended, or after `timeout`; true
+  // if nothing had to be cut off.
+  virtual bool Drain(absl::Duration timeout) = 0;
+};
+
+}  // namespace coterie::gateway
+
+#endif  // COTERIE_GATEWAY_GATEWAY_SERVER_H_

@@ -1,0 +1,99 @@
+#include "gateway/live_metrics.h"
+
+#include <array>
+#include <string>
+#include <utility>
+
+namespace coterie::gateway {
+namespace {
+
+using prometheus::MetricFamily;
+using prometheus::MetricType;
+
+class Page {
+ public:
+  void Add(const char* name, MetricType type, const char* help, double value, const char* label = nullptr,
+           std::string label_value = "") {
+    if (families_.empty() || families_.back().name != name) families_.push_back({name, help, type, {}});
+    prometheus::ClientMetric metric;
+    if (label != nullptr) metric.label.push_back({label, std::move(label_value)});
+    (type == MetricType::Counter ? metric.counter.value : metric.gauge.value) = value;
+    families_.back().metric.push_back(std::move(metric));
+  }
+  std::vector<MetricFamily> Take() { return std::move(families_); }
+
+ private:
+  std::vector<MetricFamily> families_;
+};
+
+const char* Name(WorkerHealth health) {
+  switch (health) {
+    case WorkerHealth::kConnecting:
+      return "connecting";
+    case WorkerHealth::kReady:
+      return "ready";
+    case WorkerHealth::kSuspect:
+      return "suspect";
+    case WorkerHealth::kLost:
+      return "lost";
+    case WorkerHealth::kDraining:
+      return "draining";
+    case WorkerHealth::kRefused:
+      return "refused";
+  }
+  return "unknown";
+}
+
+constexpr std::array kHealths = {WorkerHealth::kConnecting, WorkerHealth::kReady,    WorkerHealth::kSuspect,
+                                 WorkerHealth::kLost,       WorkerHealth::kDraining, WorkerHealth::kRefused};
+
+}  // namespace
+
+std::vector<MetricFamily> LiveMetrics::Collect() const {
+  constexpr MetricType kGauge = MetricType::Gauge;
+  Page page;
+  page.Add("coterie_requests_running", kGauge, "Requests admitted and not ended.",
+           core_->admission->running());
+  page.Add("coterie_requests_waiting", kGauge, "Requests waiting for admission.",
+           core_->admission->waiting());
+  const auto router = core_->routers->Current();
+  page.Add("coterie_catalogue_generation", kGauge, "Generation of the expert store that is served.",
+           static_cast<double>(router->catalogue().generation));
+  page.Add("coterie_experts", kGauge, "Experts in the catalogue.",
+           static_cast<double>(router->catalogue().entries.size()));
+
+  const std::vector<WorkerReport> reports = core_->workers->Report();
+  for (const WorkerHealth health : kHealths) {
+    size_t n = 0;
+    for (const WorkerReport& report : reports) n += report.health == health;
+    page.Add("coterie_workers", kGauge, "Workers by health.", static_cast<double>(n), "health", Name(health));
+  }
+  double bytes = 0;
+  for (const WorkerReport& report : reports) bytes += static_cast<double>(report.state.bytes_between_workers);
+  page.Add("coterie_bytes_between_workers_total", MetricType::Counter,
+           "Bytes the workers sent to each other; none on the introvert path.", bytes);
+  for (const WorkerReport& r : reports) {
+    page.Add("coterie_worker_running", kGauge, "Sequences in the worker's batch.", r.state.running, "worker",
+             r.address);
+  }
+  for (const WorkerReport& r : reports) {
+    page.Add("coterie_worker_waiting", kGauge, "Sequences in the worker's queue.", r.state.waiting, "worker",
+             r.address);
+  }
+  for (const WorkerReport& r : reports) {
+    const double total = r.identity.kv_blocks == 0 ? 1.0 : r.identity.kv_blocks;
+    page.Add("coterie_worker_kv_use_ratio", kGauge, "Share of the worker's KV blocks in use.",
+             r.state.kv_blocks_used / total, "worker", r.address);
+  }
+  for (const WorkerReport& r : reports) {
+    page.Add("coterie_worker_adapters_resident", kGauge, "Adapters in the worker's device slots.",
+             r.state.adapters_resident, "worker", r.address);
+  }
+  for (const WorkerReport& r : reports) {
+    page.Add("coterie_worker_preemptions_total", MetricType::Counter, "Sequences the worker had to preempt.",
+             static_cast<double>(r.state.preemptions), "worker", r.address);
+  }
+  return page.Take();
+}
+
+}  // namespace coterie::gateway

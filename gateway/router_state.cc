@@ -1,0 +1,123 @@
+#include "gateway/router_state.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/container/flat_hash_set.h"
+#include "absl/strings/str_join.h"
+
+namespace coterie::gateway {
+namespace {
+
+using Selection = coterie::RoutingOptions::Selection;
+
+Status NotPermitted(const std::string& name) {
+  return absl::PermissionDeniedError(
+      absl::StrCat("expert \"", name, "\" is not among the experts this request may use"));
+}
+
+bool Allowed(const RoutingAsk& ask, const std::string& name) {
+  return ask.allowed_experts.empty() ||
+         std::find(ask.allowed_experts.begin(), ask.allowed_experts.end(), name) != ask.allowed_experts.end();
+}
+
+}  // namespace
+
+StatusOr<std::shared_ptr<const RouterState>> RouterState::Create(const Options& options, Catalogue catalogue,
+                                                                 std::vector<std::vector<float>> prototypes) {
+  std::shared_ptr<RouterState> state(new RouterState());
+  state->options_ = options;
+  std::vector<IndexedExpert> experts;
+  experts.reserve(catalogue.entries.size());
+  for (size_t i = 0; i < catalogue.entries.size(); ++i) {
+    const CatalogueEntry& entry = catalogue.entries[i];
+    experts.push_back(
+        {entry.name, entry.live.adapter, entry.tags, entry.min_score, std::move(prototypes[i])});
+  }
+  ExpertIndex::Options index_options;
+  index_options.dim = std::max<size_t>(1, options.dim);
+  index_options.generation = catalogue.generation;
+  ASSIGN_OR_RETURN(state->index_, ExpertIndex::Create(index_options, std::move(experts)));
+  ASSIGN_OR_RETURN(state->policy_, CreateRoutingPolicy(options.routing));
+  for (const char* name : {"nearest", "top_k", "adaptive_k", "classifier"}) {
+    coterie::RoutingOptions routing = options.routing;
+    ASSIGN_OR_RETURN(routing.selection, ParseSelection(name));
+    if (routing.selection == Selection::kClassifier && routing.classifier.classes.empty()) continue;
+    ASSIGN_OR_RETURN(auto policy, CreateRoutingPolicy(std::move(routing)));
+    state->others_.emplace_back(name, std::move(policy));
+  }
+  state->catalogue_ = std::move(catalogue);
+  return std::shared_ptr<const RouterState>(std::move(state));
+}
+
+StatusOr<Decision> RouterState::Decide(const ExpertSelector& expert, const RoutingAsk& ask,
+                                       std::span<const float> embedding) const {
+  switch (expert.kind) {
+    case ExpertSelector::Kind::kBase: {
+      Decision decision;
+      decision.plan = PlanForBase(catalogue_.generation);
+      return decision;
+    }
+    case ExpertSelector::Kind::kNamed:
+      return DecideByName(expert, ask);
+    case ExpertSelector::Kind::kAuto:
+      break;
+  }
+  return DecideByText(ask, embedding);
+}
+
+StatusOr<Decision> RouterState::DecideByName(const ExpertSelector& expert, const RoutingAsk& ask) const {
+  if (!Allowed(ask, expert.name)) return NotPermitted(expert.name);
+  ASSIGN_OR_RETURN(const Catalogue::Resolved found, catalogue_.Resolve(expert));
+  Decision decision;
+  decision.plan = PlanForExpert({found.entry->name, found.version->adapter, found.version->revision},
+                                catalogue_.generation);
+  decision.adapter_bytes.push_back(found.version->adapter_bytes);
+  return decision;
+}
+
+StatusOr<const RoutingPolicy*> RouterState::PolicyNamed(const std::string& name) const {
+  if (name.empty()) return policy_.get();
+  std::vector<std::string> known;
+  for (const auto& [other, policy] : others_) {
+    if (other == name) return policy.get();
+    known.push_back(other);
+  }
+  return absl::InvalidArgumentError(
+      absl::StrCat("routing.policy \"", name, "\" is not one of ", absl::StrJoin(known, ", ")));
+}
+
+StatusOr<Decision> RouterState::DecideByText(const RoutingAsk& ask, std::span<const float> embedding) const {
+  ASSIGN_OR_RETURN(const RoutingPolicy* policy, PolicyNamed(ask.policy));
+  RouteQuery query;
+  query.embedding = embedding;
+  query.domains = ask.tags;
+  query.max_candidates = options_.max_candidates;
+  ExpertMask mask;
+  if (!ask.allowed_experts.empty()) {
+    const absl::flat_hash_set<std::string> allowed(ask.allowed_experts.begin(), ask.allowed_experts.end());
+    mask = index_->MaskWhere([&](const IndexedExpert& expert) { return allowed.contains(expert.name); });
+    query.allowed = &mask;
+  }
+  Decision decision;
+  ASSIGN_OR_RETURN(decision.plan, policy->Route(*index_, query));
+  RETURN_IF_ERROR(FillDecision(&decision));
+  return decision;
+}
+
+Status RouterState::FillDecision(Decision* decision) const {
+  for (const PlannedExpert& expert : decision->plan.experts) {
+    const CatalogueEntry* entry = catalogue_.Find(expert.name);
+    if (entry == nullptr)
+      return absl::InternalError(absl::StrCat("planned expert ", expert.name, " is unknown"));
+    decision->adapter_bytes.push_back(entry->live.adapter_bytes);
+  }
+  for (const RouteCandidate& candidate : decision->plan.candidates) {
+    const auto found = index_->Find(candidate.name);
+    const Digest digest = found ? index_->expert(*found).adapter : Digest();
+    decision->candidates.push_back({candidate.name, digest, candidate.score});
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace coterie::gateway

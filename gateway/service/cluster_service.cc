@@ -1,0 +1,31 @@
+#include "gateway/service/cluster_service.h"
+
+#include "absl/time/clock.h"
+#include "gateway/convert_client.h"
+#include "gateway/version.h"
+
+namespace coterie::gateway {
+
+grpc::ServerUnaryReactor* ClusterServiceImpl::Status(grpc::CallbackServerContext* context,
+                                                     const v1::StatusRequest* request,
+                                                     v1::StatusResponse* response) {
+  const auto router = core_->routers->Current();
+  response->set_gateway_id(core_->gateway_id);
+  response->set_version(kVersion);
+  response->set_base_model(core_->text->name());
+  response->set_base_digest(core_->text->base().ToHex());
+  response->set_tokenizer_digest(core_->text->tokenizer().ToHex());
+  response->set_catalogue_generation(router->catalogue().generation);
+  response->set_experts(static_cast<uint32_t>(router->catalogue().entries.size()));
+  response->set_requests_running(core_->admission->running());
+  response->set_requests_waiting(core_->admission->waiting());
+  for (const WorkerReport& report : core_->workers->Report()) *response->add_workers() = ToProto(report);
+  response->set_uptime_seconds(absl::ToDoubleSeconds(absl::Now() - started_));
+  response->set_router_policy(core_->router_policy);
+  if (core_->embedder != nullptr) response->set_embedder_digest(core_->embedder->digest().ToHex());
+  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  reactor->Finish(grpc::Status::OK);
+  return reactor;
+}
+
+}  // namespace coterie::gateway

@@ -1,0 +1,24 @@
+#ifndef COTERIE_GATEWAY_SERVICE_CLUSTER_SERVICE_H_
+#define COTERIE_GATEWAY_SERVICE_CLUSTER_SERVICE_H_
+
+#include "coterie/v1/cluster.grpc.pb.h"
+#include "gateway/gateway_core.h"
+
+namespace coterie::gateway {
+
+// coterie.v1.ClusterService: what this gateway knows of itself and its workers.
+class ClusterServiceImpl final : public v1::ClusterService::CallbackService {
+ public:
+  explicit ClusterServiceImpl(const GatewayCore* core) : core_(core), started_(absl::Now()) {}
+
+  grpc::ServerUnaryReactor* Status(grpc::CallbackServerContext* context, const v1::StatusRequest* request,
+                                   v1::StatusResponse* response) override;
+
+ private:
+  const GatewayCore* const core_;
+  const absl::Time started_;
+};
+
+}  // namespace coterie::gateway
+
+#endif  // COTERIE_GATEWAY_SERVICE_CLUSTER_SERVICE_H_

@@ -1,0 +1,121 @@
+#include "gateway/service/generation_service.h"
+
+#include <memory>
+#include <utility>
+
+#include "gateway/answer/preparation.h"
+#include "gateway/answer/scoring.h"
+#include "gateway/convert_client.h"
+#include "gateway/rpc_status.h"
+#include "gateway/service/call_deadline.h"
+#include "gateway/service/generate_call.h"
+#include "gateway/service/unary_call.h"
+
+namespace coterie::gateway {
+namespace {
+
+StatusOr<v1::EmbedResponse> EmbedAll(const GatewayCore& core, const v1::EmbedRequest& request) {
+  v1::EmbedResponse response;
+  for (const std::string& text : request.texts()) {
+    ASSIGN_OR_RETURN(const std::vector<float> embedding, EmbedText(core, text));
+    response.add_embeddings()->mutable_values()->Add(embedding.begin(), embedding.end());
+  }
+  response.set_model_digest(core.embedder->digest().ToHex());
+  return response;
+}
+
+Status ValidateEmbed(const v1::EmbedRequest& request, const RequestLimits& limits) {
+  if (request.texts_size() == 0) return absl::InvalidArgumentError("texts is empty");
+  if (request.texts_size() > GenerationServiceImpl::kMaxEmbedTexts) {
+    return absl::InvalidArgumentError(absl::StrCat("texts has ", request.texts_size(), " entries, at most ",
+                                                   GenerationServiceImpl::kMaxEmbedTexts, " are allowed"));
+  }
+  for (int i = 0; i < request.texts_size(); ++i) {
+    if (request.texts(i).size() > limits.max_input_bytes) {
+      return absl::InvalidArgumentError(absl::StrCat("texts[", i, "] has ", request.texts(i).size(),
+                                                     " bytes, at most ", limits.max_input_bytes,
+                                                     " are allowed"));
+    }
+  }
+  return FromProto(request.context(), limits).status();
+}
+
+}  // namespace
+
+grpc::ServerWriteReactor<v1::GenerateResponse>* GenerationServiceImpl::Generate(
+    grpc::CallbackServerContext* context, const v1::GenerateRequest* request) {
+  return GenerateCall::Start(core_, context, *request);
+}
+
+grpc::ServerUnaryReactor* GenerationServiceImpl::Score(grpc::CallbackServerContext* context,
+                                                       const v1::ScoreRequest* request,
+                                                       v1::ScoreResponse* response) {
+  auto call = UnaryCall<v1::ScoreResponse>::Create(response);
+  StatusOr<ScoreRequest> score = FromProto(*request, core_->limits);
+  if (!score.ok()) {
+    core_->metrics->CountRequest("Score", score.status());
+    call->Finish(score.status());
+    return call->reactor();
+  }
+  score->deadline = DeadlineOf(*context);
+  const auto scoring = Scoring::Create(core_, *std::move(score), [call](StatusOr<ScoreResult> result) {
+    if (result.ok()) {
+      call->Finish(ToProto(*result));
+    } else {
+      call->Finish(result.status());
+    }
+  });
+  call->WhenCancelled([scoring] { scoring->Cancel(); });
+  scoring->Begin();
+  return call->reactor();
+}
+
+grpc::ServerUnaryReactor* GenerationServiceImpl::Embed(grpc::CallbackServerContext* context,
+                                                       const v1::EmbedRequest* request,
+                                                       v1::EmbedResponse* response) {
+  auto call = UnaryCall<v1::EmbedResponse>::Create(response);
+  Status status = ValidateEmbed(*request, core_->limits);
+  if (status.ok()) {
+    // The request is gRPC's and goes with the call.
+    auto copy = std::make_shared<v1::EmbedRequest>(*request);
+    status = core_->compute->Submit([call, copy, core = core_] {
+      StatusOr<v1::EmbedResponse> result = EmbedAll(*core, *copy);
+      core->metrics->CountRequest("Embed", result.status());
+      call->Finish(std::move(result));
+    });
+    if (status.ok()) return call->reactor();
+    status = WithRetryDelay(status, core_->admission->RetryDelayNow());
+  }
+  core_->metrics->CountRequest("Embed", status);
+  call->Finish(status);
+  return call->reactor();
+}
+
+grpc::ServerUnaryReactor* GenerationServiceImpl::Route(grpc::CallbackServerContext* context,
+                                                       const v1::RouteRequest* request,
+                                                       v1::RouteResponse* response) {
+  auto call = UnaryCall<v1::RouteResponse>::Create(response);
+  StatusOr<AnswerRequest> route = FromProto(*request, core_->limits);
+  Status status = route.status();
+  if (status.ok()) {
+    PreparationRequest preparation;
+    preparation.input = std::move(route->input);
+    preparation.expert = route->expert;
+    preparation.routing = std::move(route->routing);
+    preparation.only_route = true;
+    status = Prepare(core_, std::move(preparation), [call, core = core_](StatusOr<Prepared> prepared) {
+      core->metrics->CountRequest("Route", prepared.status());
+      if (!prepared.ok()) return call->Finish(prepared.status());
+      v1::RouteResponse result;
+      *result.mutable_decision() = ToProto(RouteEvent{std::move(prepared->decision), "", ""});
+      call->Finish(std::move(result));
+    });
+    if (status.ok()) return call->reactor();
+    status = WithRetryDelay(status, core_->admission->RetryDelayNow());
+  }
+  core_->metrics->CountRequest("Route", status);
+  call->Finish(status);
+  return call->reactor();
+}
+
+}  // namespace coterie::gateway

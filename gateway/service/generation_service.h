@@ -1,0 +1,31 @@
+#ifndef COTERIE_GATEWAY_SERVICE_GENERATION_SERVICE_H_
+#define COTERIE_GATEWAY_SERVICE_GENERATION_SERVICE_H_
+
+#include "coterie/v1/generation.grpc.pb.h"
+#include "gateway/gateway_core.h"
+
+namespace coterie::gateway {
+
+// coterie.v1.GenerationService: Generate, Score, Embed, Route.
+class GenerationServiceImpl final : public v1::GenerationService::CallbackService {
+ public:
+  static constexpr int kMaxEmbedTexts = 256;
+
+  explicit GenerationServiceImpl(const GatewayCore* core) : core_(core) {}
+
+  grpc::ServerWriteReactor<v1::GenerateResponse>* Generate(grpc::CallbackServerContext* context,
+                                                           const v1::GenerateRequest* request) override;
+  grpc::ServerUnaryReactor* Score(grpc::CallbackServerContext* context, const v1::ScoreRequest* request,
+                                  v1::ScoreResponse* response) override;
+  grpc::ServerUnaryReactor* Embed(grpc::CallbackServerContext* context, const v1::EmbedRequest* request,
+                                  v1::EmbedResponse* response) override;
+  grpc::ServerUnaryReactor* Route(grpc::CallbackServerContext* context, const v1::RouteRequest* request,
+                                  v1::RouteResponse* response) override;
+
+ private:
+  const GatewayCore* const core_;
+};
+
+}  // namespace coterie::gateway
+
+#endif  // COTERIE_GATEWAY_SERVICE_GENERATION_SERVICE_H_
