@@ -26,6 +26,7 @@ Digest AdapterFolder::Make(const std::string& name) {
 }
 
 StatusOr<std::filesystem::path> AdapterFolder::Find(const Digest& digest) const {
+  if (auto found = elsewhere_.find(digest); found != elsewhere_.end()) return found->second;
   std::filesystem::path folder = path_ / digest.ToHex();
   if (!std::filesystem::exists(folder))
     return absl::NotFoundError(absl::StrCat("no folder ", folder.string()));

@@ -33,11 +33,14 @@ class AdapterFolder {
   AdapterFolder();
   ~AdapterFolder();
   Digest Make(const std::string& name);
+  // An adapter that stands elsewhere. Before anything asks for it.
+  void Add(const Digest& digest, std::filesystem::path folder) { elsewhere_[digest] = std::move(folder); }
   StatusOr<std::filesystem::path> Find(const Digest& digest) const;
   const std::filesystem::path& path() const { return path_; }
 
  private:
   std::filesystem::path path_;
+  std::map<Digest, std::filesystem::path> elsewhere_;
 };
 
 // An engine over a fake model, with every event checked for order as it comes.
@@ -49,6 +52,9 @@ class EngineHarness {
   ~EngineHarness();
 
   Digest MakeAdapter(const std::string& name) { return adapters_.Make(name); }
+  void AddAdapter(const Digest& digest, std::filesystem::path folder) {
+    adapters_.Add(digest, std::move(folder));
+  }
   // Gives it an id, which is returned.
   uint64_t Submit(GenerateRequest request);
   Status TrySubmit(GenerateRequest request);
