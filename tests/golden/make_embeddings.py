@@ -25,7 +25,7 @@ from texts import BASE_TEXTS
 
 def make_texts() -> list[str]:
     questions = yaml.safe_load((ROOT / "tools/train/questions.yaml").read_text(encoding="utf-8"))
-    texts = [q for entry in questions.values() for q in (entry["demo"], *entry["questions"])]
+    texts = [q for field, entry in questions.items() if field != "none" for q in (entry["demo"], *entry["questions"])]
     texts += [t for t in BASE_TEXTS.values() if isinstance(t, str)]
     texts += [turn["content"] for t in BASE_TEXTS.values() if not isinstance(t, str) for turn in t]
     texts += SENTENCES
