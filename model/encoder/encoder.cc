@@ -1,0 +1,92 @@
+#include "model/encoder/encoder.h"
+
+#include "common/check.h"
+#include "model/format/dequantize.h"
+
+namespace coterie {
+
+StatusOr<std::vector<Embedding>> Encoder::Embed(std::span<const std::string> texts) {
+  EncodeOptions encode;
+  encode.add_special = true;
+  encode.truncate = true;
+  encode.max_tokens = static_cast<size_t>(config_.max_tokens);
+  encode.max_bytes = options_.max_text_bytes;
+  std::vector<std::vector<int32_t>> tokens;
+  tokens.reserve(texts.size());
+  for (size_t i = 0; i < texts.size(); ++i) {
+    auto ids = tokenizer_->Encode(texts[i], encode);
+    if (!ids.ok()) return Annotate(ids.status(), absl::StrCat("text ", i));
+    tokens.push_back(*std::move(ids));
+  }
+
+  std::vector<Embedding> out;
+  out.reserve(texts.size());
+  size_t begin = 0;
+  while (begin < tokens.size()) {
+    size_t end = begin;
+    size_t n_tokens = 0;
+    const auto room = static_cast<size_t>(options_.max_batch_tokens);
+    while (end < tokens.size() && n_tokens + tokens[end].size() <= room) n_tokens += tokens[end++].size();
+    COTERIE_CHECK(end > begin) << "a text of " << tokens[begin].size() << " tokens";
+    MutexLock lock(
+        &mutex_);  // one pass at a time, so that a long list does not keep others waiting to its end
+    RunPass({tokens.data() + begin, end - begin}, &out);
+    begin = end;
+  }
+  return out;
+}
+
+void Encoder::SumEmbeddings(std::span<const std::vector<int32_t>> texts) {
+  const auto d = static_cast<size_t>(config_.hidden_size);
+  const auto row_bytes = static_cast<size_t>(RowBytes(word_embeddings_.dtype, config_.hidden_size));
+  float* x = x_->data();
+  for (const std::vector<int32_t>& ids : texts) {
+    for (size_t position = 0; position < ids.size(); ++position, x += d) {
+      const auto row = static_cast<size_t>(ids[position]);
+      Dequantize(word_embeddings_.dtype, word_embeddings_.bytes.data() + row * row_bytes, config_.hidden_size,
+                 x);
+      const float* p = position_embeddings_.data() + position * d;
+      for (size_t i = 0; i < d; ++i) x[i] += p[i];
+    }
+  }
+}
+
+// x = norm(x + O · attention(QKV · x));  x = norm(x + down · gelu(up · x)): the norms come after the sums.
+void Encoder::RunLayer(const Layer& layer, int n_tokens) {
+  Backend& backend = *backend_;
+  const int d = config_.hidden_size;
+  const float eps = config_.layer_norm_eps;
+  float* x = x_->data();
+  backend.Linear(x, n_tokens, *layer.qkv.weight, layer.qkv.bias.get(), /*accumulate=*/false, qkv_->data());
+  backend.FullAttention(qkv_->data(), cu_seqlens_, config_.n_heads, config_.head_dim, attended_->data());
+  backend.Linear(attended_->data(), n_tokens, *layer.attention_output.weight,
+                 layer.attention_output.bias.get(),
+                 /*accumulate=*/true, x);
+  backend.LayerNorm(x, nullptr, *layer.attention_norm.weight, *layer.attention_norm.bias, eps, n_tokens, d,
+                    x);
+  backend.Linear(x, n_tokens, *layer.up.weight, layer.up.bias.get(), /*accumulate=*/false, hidden_->data());
+  backend.Gelu(hidden_->data(), n_tokens, config_.ffn_size);
+  backend.Linear(hidden_->data(), n_tokens, *layer.down.weight, layer.down.bias.get(), /*accumulate=*/true,
+                 x);
+  backend.LayerNorm(x, nullptr, *layer.output_norm.weight, *layer.output_norm.bias, eps, n_tokens, d, x);
+}
+
+void Encoder::RunPass(std::span<const std::vector<int32_t>> texts, std::vector<Embedding>* out) {
+  cu_seqlens_.assign(1, 0);
+  for (const std::vector<int32_t>& ids : texts) {
+    cu_seqlens_.push_back(cu_seqlens_.back() + static_cast<int32_t>(ids.size()));
+  }
+  const int n_tokens = cu_seqlens_.back();
+  const int d = config_.hidden_size;
+  SumEmbeddings(texts);
+  backend_->LayerNorm(x_->data(), nullptr, *embedding_norm_.weight, *embedding_norm_.bias,
+                      config_.layer_norm_eps, n_tokens, d, x_->data());
+  for (const Layer& layer : layers_) RunLayer(layer, n_tokens);
+  backend_->MeanPoolNormalize(x_->data(), cu_seqlens_, d, pooled_->data());
+  for (size_t i = 0; i < texts.size(); ++i) {
+    const float* row = pooled_->data() + i * static_cast<size_t>(d);
+    out->emplace_back(row, row + d);
+  }
+}
+
+}  // namespace coterie
