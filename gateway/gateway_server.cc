@@ -9,8 +9,10 @@
 #include <utility>
 
 #include "absl/time/clock.h"
+#include "gateway/catalogue_watch.h"
 #include "gateway/live_metrics.h"
 #include "gateway/service/cluster_service.h"
+#include "gateway/service/expert_service.h"
 #include "gateway/service/generation_service.h"
 #include "gateway/upstream/worker_directory.h"
 #include "spdlog/spdlog.h"
@@ -99,7 +101,13 @@ class GatewayServerImpl final : public GatewayServer {
     const int front_bytes = static_cast<int>(2 * options_.limits.max_input_bytes) + (1 << 20);
     ASSIGN_OR_RETURN(front_, Listen(options_.listen, front_bytes, {&generation_service_, &cluster_service_}));
     if (!options_.admin_listen.empty()) {
-      ASSIGN_OR_RETURN(admin_, Listen(options_.admin_listen, kAdminMessageBytes, {&cluster_service_}));
+      std::vector<grpc::Service*> services = {&cluster_service_};
+      if (parts_.store != nullptr) {
+        expert_service_ =
+            std::make_unique<ExpertServiceImpl>(parts_.store.get(), watch_.get(), workers_.get());
+        services.push_back(expert_service_.get());
+      }
+      ASSIGN_OR_RETURN(admin_, Listen(options_.admin_listen, kAdminMessageBytes, services));
     }
     if (!options_.metrics_listen.empty()) {
       ASSIGN_OR_RETURN(metrics_server_, MetricsServer::Start(registry_, options_.metrics_listen,
@@ -131,8 +139,13 @@ class GatewayServerImpl final : public GatewayServer {
   Status MakeRouters() {
     RouterState::Options options{options_.routing, parts_.embedder == nullptr ? 0 : parts_.embedder->dim(),
                                  options_.max_candidates};
+    if (parts_.store != nullptr) {
+      ASSIGN_OR_RETURN(
+          watch_, CatalogueWatch::Start(parts_.store.get(), std::move(options), options_.catalogue_poll));
+      return absl::OkStatus();
+    }
     ASSIGN_OR_RETURN(auto state, RouterState::Create(options, Catalogue(), {}));
-    routers_ = std::make_unique<RouterStates>(std::move(state));
+    no_experts_ = std::make_unique<RouterStates>(std::move(state));
     return absl::OkStatus();
   }
 
@@ -141,7 +154,7 @@ class GatewayServerImpl final : public GatewayServer {
     core_.router_policy = options_.router_policy;
     core_.text = parts_.text.get();
     core_.embedder = parts_.embedder.get();
-    core_.routers = routers_.get();
+    core_.routers = watch_ != nullptr ? watch_->routers() : no_experts_.get();
     core_.admission = &admission_;
     core_.compute = &compute_;
     core_.timers = &timers_;
@@ -167,17 +180,19 @@ class GatewayServerImpl final : public GatewayServer {
   // Destroyed from the bottom: what uses others stands below them. Timers may still hold tickets of the
   // admission.
   const GatewayOptions options_;
-  const GatewayParts parts_;
+  GatewayParts parts_;
   MetricsRegistry registry_;
   GatewayMetrics metrics_;
   GatewayCore core_;
   Admission admission_;
   TimerQueue timers_;
-  std::unique_ptr<RouterStates> routers_;
+  std::unique_ptr<RouterStates> no_experts_;  // without a store
+  std::unique_ptr<CatalogueWatch> watch_;     // with one
   std::unique_ptr<WorkerPool> workers_;
   WorkPool compute_;
   GenerationServiceImpl generation_service_;
   ClusterServiceImpl cluster_service_;
+  std::unique_ptr<ExpertServiceImpl> expert_service_;  // with a store
   Listener front_;
   Listener admin_;
   std::unique_ptr<MetricsServer> metrics_server_;

@@ -1,0 +1,87 @@
+#include "gateway/options.h"
+
+#include <utility>
+
+namespace coterie::gateway {
+
+void CommandLine::Declare(FlagSet* flags) {
+  flags->Section("What it serves");
+  flags->String("model", &model, "PATH",
+                "base model (tokenizer, chat template): a .gguf file or Hugging Face folder");
+  flags->String(
+      "embedder", &embedder, "PATH",
+      "folder of the sentence encoder that routes; without one only experts by name and the base answer");
+  flags->String("store", &store, "DIR", "expert store; without one only the base answers");
+  flags->String("workers", &gateway.workers, "LIST",
+                "host:port,host:port,… or dns:///name:port, resolved again and again");
+
+  flags->Section("Where it listens");
+  flags->String("listen", &gateway.listen, "HOST:PORT",
+                "questions; port 0 picks a free one, printed on standard output");
+  flags->String("admin-listen", &gateway.admin_listen, "HOST:PORT", "publishing experts; empty: none");
+  flags->Int("metrics-port", &metrics_port, -1, 65535, "PORT",
+             "/metrics on 127.0.0.1 (see --metrics-host); -1: none");
+  flags->String("metrics-host", &metrics_host, "HOST", "where /metrics listens");
+
+  flags->Section("Routing");
+  flags->String("policy", &gateway.router_policy, "NAME", "nearest, top_k, adaptive_k or classifier");
+  flags->Double("min-score", &min_score, -1, 1, "S", "below this cosine the base answers");
+  flags->Double("min-margin", &min_margin, 0, 2, "M", "closer to the next expert than this the base answers");
+  flags->Int("top-k", &top_k, 1, 16, "K", "experts of top_k, and at most of adaptive_k");
+  flags->Double("route-temperature", &temperature, 1e-6, 100, "T",
+                "of the weights of several experts (c-BTM)");
+  flags->Double("confident-margin", &confident_margin, 0, 2, "M",
+                "adaptive_k: one expert from this margin on");
+  flags->Double("adaptive-mass", &adaptive_mass, 1e-6, 1, "P",
+                "adaptive_k: otherwise the smallest set of this mass");
+  flags->Bytes("embed-bytes", &embed_bytes, 16, 1 << 20, "of a question, read for routing");
+  flags->Int("embedder-threads", &embedder_threads, 1, 64, "N", "cores that embed questions");
+  flags->Duration("catalogue-poll", &gateway.catalogue_poll, absl::Milliseconds(10), absl::Hours(1),
+                  "how often the store is looked at");
+
+  flags->Section("Limits");
+  flags->Int("max-running", &max_running, 1, 1 << 20, "N", "requests under way");
+  flags->Int("max-waiting", &max_waiting, 0, 1 << 20, "N", "requests waiting; more get RESOURCE_EXHAUSTED");
+  flags->Int("max-running-per-tenant", &max_running_per_tenant, 1, 1 << 20, "N",
+             "requests of one tenant under way");
+  flags->Int("max-waiting-per-tenant", &max_waiting_per_tenant, 0, 1 << 20, "N",
+             "requests of one tenant waiting");
+  flags->Int("max-answer-tokens", &max_answer_tokens, 0, 1 << 20, "N",
+             "longest answer; 0: the model's context");
+  flags->Duration("max-time", &gateway.limits.max_time, absl::Milliseconds(1), absl::Hours(24),
+                  "longest request");
+  flags->Duration("drain-timeout", &drain_timeout, absl::ZeroDuration(), absl::Hours(1),
+                  "how long SIGTERM waits for answers to end");
+
+  flags->Section("Workers");
+  flags->Duration("silence-timeout", &gateway.link.silence_timeout, absl::Milliseconds(50), absl::Minutes(10),
+                  "a worker that says nothing for so long is lost");
+  flags->Duration("heartbeat", &gateway.link.heartbeat_interval, absl::Milliseconds(10), absl::Minutes(1),
+                  "how often both sides say that they are there");
+  flags->Duration("reattach-grace", &gateway.link.reattach_grace, absl::Milliseconds(10), absl::Minutes(10),
+                  "how long a lost connection may take to come back before its answers move");
+  flags->Duration("worker-wait", &gateway.session.worker_wait, absl::Milliseconds(1), absl::Minutes(10),
+                  "how long an answer waits for any worker");
+}
+
+Status CommandLine::Finish() {
+  if (model.empty()) return absl::InvalidArgumentError("--model is missing; see --help");
+  if (gateway.workers.empty()) return absl::InvalidArgumentError("--workers is missing; see --help");
+  ASSIGN_OR_RETURN(gateway.routing.selection, ParseSelection(gateway.router_policy));
+  gateway.routing.min_score = static_cast<float>(min_score);
+  gateway.routing.min_margin = static_cast<float>(min_margin);
+  gateway.routing.top_k = static_cast<size_t>(top_k);
+  gateway.routing.temperature = static_cast<float>(temperature);
+  gateway.routing.confident_margin = static_cast<float>(confident_margin);
+  gateway.routing.adaptive_mass = static_cast<float>(adaptive_mass);
+  gateway.embed_max_bytes = embed_bytes;
+  gateway.admission.max_running = static_cast<uint32_t>(max_running);
+  gateway.admission.max_waiting = static_cast<uint32_t>(max_waiting);
+  gateway.admission.max_running_per_tenant = static_cast<uint32_t>(max_running_per_tenant);
+  gateway.admission.max_waiting_per_tenant = static_cast<uint32_t>(max_waiting_per_tenant);
+  gateway.limits.max_answer_tokens = static_cast<uint32_t>(max_answer_tokens);
+  gateway.metrics_listen = metrics_port < 0 ? "" : absl::StrCat(metrics_host, ":", metrics_port);
+  return absl::OkStatus();
+}
+
+}  // namespace coterie::gateway

@@ -1,0 +1,43 @@
+#ifndef COTERIE_GATEWAY_OPTIONS_H_
+#define COTERIE_GATEWAY_OPTIONS_H_
+
+#include <string>
+
+#include "common/flags.h"
+#include "gateway/gateway_server.h"
+
+namespace coterie::gateway {
+
+// The command line of coterie-gateway. The plain values are what flags can set; Finish moves them into
+// `gateway`.
+struct CommandLine {
+  std::string model;
+  std::string embedder;
+  std::string store;
+  std::string metrics_host = "127.0.0.1";
+  int metrics_port = 9464;
+  int embedder_threads = 1;
+  absl::Duration drain_timeout = absl::Seconds(30);
+  GatewayOptions gateway;
+
+  double min_score = 0.2;
+  double min_margin = 0.0;
+  double temperature = 0.1;
+  double confident_margin = 0.15;
+  double adaptive_mass = 0.9;
+  int top_k = 2;
+  uint64_t embed_bytes = 4096;
+  int max_running = 256;
+  int max_waiting = 1024;
+  int max_running_per_tenant = 256;
+  int max_waiting_per_tenant = 1024;
+  int max_answer_tokens = 0;
+
+  void Declare(FlagSet* flags);
+  // InvalidArgument naming the flag.
+  Status Finish();
+};
+
+}  // namespace coterie::gateway
+
+#endif  // COTERIE_GATEWAY_OPTIONS_H_

@@ -1,0 +1,178 @@
+#include "gateway/service/expert_service.h"
+
+#include <algorithm>
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "common/ids.h"
+#include "gateway/convert_client.h"
+#include "gateway/rpc_status.h"
+
+namespace coterie::gateway {
+namespace {
+
+constexpr uint32_t kDefaultPage = 100;
+constexpr uint32_t kMaxPage = 1000;
+constexpr size_t kMaxChunkBytes = 1 << 20;
+constexpr int kMaxFiles = 8;  // an expert has four; unknown names are the store's to refuse
+
+// What the header promised of one file, and what has come.
+struct IncomingFile {
+  std::string name;
+  uint64_t size_bytes = 0;
+  std::string sha256;
+  uint64_t received_bytes = 0;
+  std::unique_ptr<Hasher> hasher = std::make_unique<Hasher>();
+};
+
+StatusOr<std::vector<IncomingFile>> ReadHeader(const v1::PublishExpertRequest& message) {
+  if (!message.has_header())
+    return absl::InvalidArgumentError("the first message of Publish is not a header");
+  if (message.header().files_size() > kMaxFiles) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("the header names ", message.header().files_size(), " files, at most ", kMaxFiles));
+  }
+  std::vector<IncomingFile> files;
+  for (const v1::PublishExpertRequest::File& file : message.header().files()) {
+    files.push_back({.name = file.name(), .size_bytes = file.size_bytes(), .sha256 = file.sha256()});
+  }
+  return files;
+}
+
+Status TakeChunk(const v1::PublishExpertRequest& message, std::vector<IncomingFile>* files,
+                 ExpertStore::Upload* upload) {
+  if (!message.has_chunk())
+    return absl::InvalidArgumentError("a message of Publish after the header is no chunk");
+  const v1::PublishExpertRequest::Chunk& chunk = message.chunk();
+  if (chunk.file_index() >= files->size()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("chunk of file ", chunk.file_index(), ", but the header names ", files->size()));
+  }
+  if (chunk.data().size() > kMaxChunkBytes) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("chunk of ", chunk.data().size(), " bytes, at most ", kMaxChunkBytes));
+  }
+  IncomingFile& file = (*files)[chunk.file_index()];
+  file.received_bytes += chunk.data().size();
+  if (file.received_bytes > file.size_bytes) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(file.name, ": more than the ", file.size_bytes, " bytes that the header promised"));
+  }
+  file.hasher->Update(chunk.data());
+  return upload->Write(file.name, chunk.data());
+}
+
+// Nothing is published of an upload that broke off or was garbled on its way.
+Status CheckWhole(std::vector<IncomingFile>* files) {
+  for (IncomingFile& file : *files) {
+    if (file.received_bytes != file.size_bytes) {
+      return absl::InvalidArgumentError(absl::StrCat(file.name, ": ", file.received_bytes,
+                                                     " bytes came of the ", file.size_bytes,
+                                                     " that the header promised"));
+    }
+    const std::string sha256 = file.hasher->Finish().ToHex();
+    if (!file.sha256.empty() && file.sha256 != sha256) {
+      return absl::InvalidArgumentError(
+          absl::StrCat(file.name, ": its SHA-256 is ", sha256, ", the header says ", file.sha256));
+    }
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+v1::ExpertInfo ExpertServiceImpl::Describe(const CatalogueEntry& entry) const {
+  v1::ExpertInfo info = ToProto(entry);
+  for (const std::string& worker : workers_->Holders(entry.live.adapter)) info.add_resident_on(worker);
+  return info;
+}
+
+grpc::Status ExpertServiceImpl::List(grpc::ServerContext* context, const v1::ListExpertsRequest* request,
+                                     v1::ListExpertsResponse* response) {
+  if (request->page_size() > kMaxPage) {
+    return ToGrpc(absl::InvalidArgumentError(
+        absl::StrCat("page_size is ", request->page_size(), ", at most ", kMaxPage)));
+  }
+  const auto state = watch_->routers()->Current();
+  const std::vector<CatalogueEntry>& entries = state->catalogue().entries;
+  // The token is the last name of the page before: pages stay in step while experts come and go.
+  const auto after = [](const std::string& token, const CatalogueEntry& entry) { return token < entry.name; };
+  auto at = request->page_token().empty()
+                ? entries.begin()
+                : std::upper_bound(entries.begin(), entries.end(), request->page_token(), after);
+  const int page = static_cast<int>(request->page_size() == 0 ? kDefaultPage : request->page_size());
+  for (; at != entries.end() && response->experts_size() < page; ++at)
+    *response->add_experts() = Describe(*at);
+  if (at != entries.end()) response->set_next_page_token(response->experts(page - 1).name());
+  response->set_catalogue_generation(state->catalogue().generation);
+  response->set_total(static_cast<uint32_t>(entries.size()));
+  return grpc::Status::OK;
+}
+
+StatusOr<v1::GetExpertResponse> ExpertServiceImpl::GetExpert(const std::string& name) const {
+  ASSIGN_OR_RETURN(const ExpertSelector selector, ParseExpertSelector(name));
+  if (selector.kind != ExpertSelector::Kind::kNamed) {
+    return absl::InvalidArgumentError(absl::StrCat("\"", name, "\" is not the name of an expert"));
+  }
+  const auto state = watch_->routers()->Current();
+  ASSIGN_OR_RETURN(const Catalogue::Resolved resolved, state->catalogue().Resolve(selector));
+  v1::GetExpertResponse response;
+  v1::ExpertInfo* info = response.mutable_expert();
+  *info = Describe(*resolved.entry);
+  // An earlier version asked for by its digest.
+  info->set_digest(resolved.version->adapter.ToHex());
+  info->set_revision(resolved.version->revision.ToHex());
+  info->set_version(resolved.version->version);
+  info->set_adapter_bytes(resolved.version->adapter_bytes);
+  ASSIGN_OR_RETURN(*response.mutable_card(), store_->ReadCard(resolved.version->revision));
+  return response;
+}
+
+grpc::Status ExpertServiceImpl::Get(grpc::ServerContext* context, const v1::GetExpertRequest* request,
+                                    v1::GetExpertResponse* response) {
+  StatusOr<v1::GetExpertResponse> result = GetExpert(request->name());
+  if (result.ok()) *response = *std::move(result);
+  return ToGrpc(result.status());
+}
+
+StatusOr<v1::PublishExpertResponse> ExpertServiceImpl::ReceiveExpert(
+    grpc::ServerReader<v1::PublishExpertRequest>* reader) {
+  v1::PublishExpertRequest message;
+  if (!reader->Read(&message)) return absl::InvalidArgumentError("Publish ended before its header");
+  ASSIGN_OR_RETURN(std::vector<IncomingFile> files, ReadHeader(message));
+  const std::string name = message.header().name();
+  ASSIGN_OR_RETURN(const std::unique_ptr<ExpertStore::Upload> upload, store_->BeginUpload());
+  while (reader->Read(&message)) RETURN_IF_ERROR(TakeChunk(message, &files, upload.get()));
+  RETURN_IF_ERROR(CheckWhole(&files));
+  ASSIGN_OR_RETURN(const PublishResult published, upload->Commit(name));
+  RETURN_IF_ERROR(watch_->Refresh());
+
+  v1::PublishExpertResponse response;
+  response.set_already_published(!published.changed);
+  response.set_catalogue_generation(published.generation);
+  const auto state = watch_->routers()->Current();
+  if (const CatalogueEntry* entry = state->catalogue().Find(published.expert.name); entry != nullptr) {
+    *response.mutable_expert() = Describe(*entry);
+  }
+  return response;
+}
+
+grpc::Status ExpertServiceImpl::Publish(grpc::ServerContext* context,
+                                        grpc::ServerReader<v1::PublishExpertRequest>* reader,
+                                        v1::PublishExpertResponse* response) {
+  StatusOr<v1::PublishExpertResponse> result = ReceiveExpert(reader);
+  if (result.ok()) *response = *std::move(result);
+  return ToGrpc(result.status());
+}
+
+grpc::Status ExpertServiceImpl::Remove(grpc::ServerContext* context, const v1::RemoveExpertRequest* request,
+                                       v1::RemoveExpertResponse* response) {
+  const StatusOr<uint64_t> generation = store_->Remove(request->name());
+  if (!generation.ok()) return ToGrpc(generation.status());
+  if (const Status status = watch_->Refresh(); !status.ok()) return ToGrpc(status);
+  response->set_catalogue_generation(*generation);
+  return grpc::Status::OK;
+}
+
+}  // namespace coterie::gateway

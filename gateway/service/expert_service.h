@@ -1,0 +1,41 @@
+#ifndef COTERIE_GATEWAY_SERVICE_EXPERT_SERVICE_H_
+#define COTERIE_GATEWAY_SERVICE_EXPERT_SERVICE_H_
+
+#include <string>
+
+#include "coterie/v1/expert.grpc.pb.h"
+#include "gateway/catalogue_watch.h"
+#include "gateway/upstream/worker_pool.h"
+#include "model/store/expert_store.h"
+
+namespace coterie::gateway {
+
+// ExpertService on the admin listener. Synchronous: publishing is rare and mostly waits for the disk; the
+// listener's threads are bounded by the server. Thread-safe; everything is borrowed.
+class ExpertServiceImpl final : public v1::ExpertService::Service {
+ public:
+  ExpertServiceImpl(ExpertStore* store, CatalogueWatch* watch, WorkerPool* workers)
+      : store_(store), watch_(watch), workers_(workers) {}
+
+  grpc::Status List(grpc::ServerContext* context, const v1::ListExpertsRequest* request,
+                    v1::ListExpertsResponse* response) override;
+  grpc::Status Get(grpc::ServerContext* context, const v1::GetExpertRequest* request,
+                   v1::GetExpertResponse* response) override;
+  grpc::Status Publish(grpc::ServerContext* context, grpc::ServerReader<v1::PublishExpertRequest>* reader,
+                       v1::PublishExpertResponse* response) override;
+  grpc::Status Remove(grpc::ServerContext* context, const v1::RemoveExpertRequest* request,
+                      v1::RemoveExpertResponse* response) override;
+
+ private:
+  StatusOr<v1::GetExpertResponse> GetExpert(const std::string& name) const;
+  StatusOr<v1::PublishExpertResponse> ReceiveExpert(grpc::ServerReader<v1::PublishExpertRequest>* reader);
+  v1::ExpertInfo Describe(const CatalogueEntry& entry) const;
+
+  ExpertStore* const store_;
+  CatalogueWatch* const watch_;
+  WorkerPool* const workers_;
+};
+
+}  // namespace coterie::gateway
+
+#endif  // COTERIE_GATEWAY_SERVICE_EXPERT_SERVICE_H_

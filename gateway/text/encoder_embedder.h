@@ -1,0 +1,17 @@
+#ifndef COTERIE_GATEWAY_TEXT_ENCODER_EMBEDDER_H_
+#define COTERIE_GATEWAY_TEXT_ENCODER_EMBEDDER_H_
+
+#include <filesystem>
+#include <memory>
+
+#include "gateway/text/text_embedder.h"
+
+namespace coterie::gateway {
+
+// The sentence encoder in `folder` (model/encoder), on `n_threads` cores; 0: all.
+StatusOr<std::unique_ptr<const TextEmbedder>> LoadEmbedder(const std::filesystem::path& folder,
+                                                           int n_threads);
+
+}  // namespace coterie::gateway
+
+#endif  // COTERIE_GATEWAY_TEXT_ENCODER_EMBEDDER_H_
