@@ -22,6 +22,8 @@ import base_model
 from make_tokens import SENTENCES, make_strings
 from texts import BASE_TEXTS
 
+CONTROL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+
 
 def make_texts() -> list[str]:
     questions = yaml.safe_load((ROOT / "tools/train/questions.yaml").read_text(encoding="utf-8"))
@@ -29,7 +31,9 @@ def make_texts() -> list[str]:
     texts += [t for t in BASE_TEXTS.values() if isinstance(t, str)]
     texts += [turn["content"] for t in BASE_TEXTS.values() if not isinstance(t, str) for turn in t]
     texts += SENTENCES
-    texts += [s for s in random.Random(4).sample([s for s in make_strings() if isinstance(s, str)], 330)]
+    # sentence-transformers makes control tokens of such words; our encoder leaves a user's words words.
+    plain = [s for s in make_strings() if isinstance(s, str) and not any(c in s for c in CONTROL_TOKENS)]
+    texts += random.Random(4).sample(plain, 330)
     prose = " ".join(s for s in SENTENCES if s.isascii())
     texts += [prose[:n] for n in (300, 600, 900, 1100, 1500, 3000)] + [prose * 4, "word " * 254, "word " * 253 + "x y z", "", " ", "a"]
     return list(dict.fromkeys(texts))

@@ -1,0 +1,170 @@
+#include "model/encoder/encoder.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <filesystem>
+#include <thread>
+
+#include "absl/strings/str_replace.h"
+#include "common/file.h"
+#include "tests/model/format/expect_refused.h"
+#include "tests/model/format/temp_folder.h"
+
+namespace coterie {
+namespace {
+
+const std::filesystem::path kTinyBert = std::filesystem::path(COTERIE_SOURCE_DIR) / "tests/data/tiny-bert";
+
+constexpr auto kInvalid = absl::StatusCode::kInvalidArgument;
+constexpr auto kUnimplemented = absl::StatusCode::kUnimplemented;
+
+std::unique_ptr<Encoder> LoadTiny(const EncoderOptions& options = {.n_threads = 2}) {
+  auto encoder = Encoder::Load(kTinyBert, options);
+  EXPECT_TRUE(encoder.ok()) << encoder.status();
+  return encoder.ok() ? *std::move(encoder) : nullptr;
+}
+
+std::vector<std::string> SomeTexts() {
+  std::vector<std::string> texts = {"", "a", "the quick brown fox", "What is the capital of France?",
+                                    "[SEP] [CLS]"};
+  for (int n = 5; n < 60; n += 7) {
+    std::string text;
+    for (int i = 0; i < n; ++i) absl::StrAppend(&text, "word", i, " ");
+    texts.push_back(text);
+  }
+  return texts;
+}
+
+TEST(EncoderTest, AnEmbeddingDoesNotDependOnItsNeighboursNorOnThreads) {
+  const auto encoder = LoadTiny();
+  const auto single = LoadTiny({.n_threads = 1, .max_batch_tokens = 48});
+  ASSERT_TRUE(encoder && single);
+  const std::vector<std::string> texts = SomeTexts();
+  const auto together = encoder->Embed(texts);
+  const auto in_small_passes = single->Embed(texts);
+  ASSERT_TRUE(together.ok() && in_small_passes.ok());
+  EXPECT_EQ(*together, *in_small_passes);
+  for (size_t i = 0; i < texts.size(); ++i) {
+    const auto alone = encoder->Embed({&texts[i], 1});
+    ASSERT_TRUE(alone.ok());
+    EXPECT_EQ((*alone)[0], (*together)[i]) << texts[i];
+    double norm = 0;
+    for (const float v : (*alone)[0]) norm += static_cast<double>(v) * static_cast<double>(v);
+    EXPECT_NEAR(norm, 1, 1e-5);
+  }
+}
+
+TEST(EncoderTest, CallsFromManyThreadsGiveTheSame) {
+  const auto encoder = LoadTiny();
+  ASSERT_TRUE(encoder);
+  const std::vector<std::string> texts = SomeTexts();
+  const auto expected = encoder->Embed(texts);
+  ASSERT_TRUE(expected.ok());
+  std::vector<std::thread> threads;
+  std::vector<int> n_equal(4);
+  for (int t = 0; t < 4; ++t) {
+    threads.emplace_back([&, t] {
+      for (int round = 0; round < 5; ++round) {
+        const auto got = encoder->Embed(texts);
+        n_equal[static_cast<size_t>(t)] += got.ok() && *got == *expected ? 1 : 0;
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_THAT(n_equal, ::testing::Each(5));
+}
+
+TEST(EncoderTest, CutsLongTextsAndTakesNoTexts) {
+  const auto encoder = LoadTiny();
+  ASSERT_TRUE(encoder);
+  EXPECT_EQ(encoder->max_tokens(), 48);
+  EXPECT_EQ(encoder->dim(), 32);
+  std::string longer;
+  for (int i = 0; i < 100; ++i) longer += "the ";
+  const std::vector<std::string> texts = {longer, longer + "end"};
+  const auto got = encoder->Embed(texts);
+  ASSERT_TRUE(got.ok()) << got.status();
+  EXPECT_EQ((*got)[0], (*got)[1]);
+  EXPECT_TRUE(encoder->Embed({}).value().empty());
+}
+
+TEST(EncoderTest, RefusesTextsAndOptionsBeyondTheirLimits) {
+  const auto encoder = LoadTiny({.n_threads = 1, .max_text_bytes = 10});
+  ASSERT_TRUE(encoder);
+  const std::vector<std::string> texts = {"short", "longer than that"};
+  EXPECT_REFUSED(encoder->Embed(texts).status(), kInvalid, "text 1: ");
+  EXPECT_REFUSED(Encoder::Load(kTinyBert, {.max_batch_tokens = 47}).status(), kInvalid,
+                 "EncoderOptions.max_batch_tokens is 47: expected 48 (one text)");
+}
+
+// A copy of tiny-bert in which one file is changed.
+class EncoderFolderTest : public ::testing::Test {
+ protected:
+  EncoderFolderTest() {
+    std::filesystem::copy(kTinyBert, folder_.path() / "bert", std::filesystem::copy_options::recursive);
+  }
+  // Replaces `from` by `to` in `file` and loads; the file is put right again.
+  Status LoadWith(const std::string& file, std::string_view from, std::string_view to) {
+    const std::filesystem::path path = folder_.path() / "bert" / file;
+    const std::string before = ReadFile(path, 1 << 20).value();
+    const std::string after = absl::StrReplaceAll(before, {{ToAbsl(from), ToAbsl(to)}});
+    EXPECT_NE(before, after) << "nothing to replace in " << file;
+    EXPECT_TRUE(WriteFileAtomically(path, after).ok());
+    const Status status = Encoder::Load(folder_.path() / "bert").status();
+    EXPECT_TRUE(WriteFileAtomically(path, before).ok());
+    return status;
+  }
+  testing::TempFolder folder_;
+};
+
+TEST_F(EncoderFolderTest, RefusesOtherModelsByField) {
+  EXPECT_REFUSED(LoadWith("config.json", "\"model_type\": \"bert\"", "\"model_type\": \"mpnet\""),
+                 kUnimplemented, "config.json: field \"model_type\" is \"mpnet\"");
+  EXPECT_REFUSED(LoadWith("config.json", "\"gelu\"", "\"gelu_new\""), kUnimplemented,
+                 "field \"hidden_act\" is \"gelu_new\"");
+  EXPECT_REFUSED(LoadWith("config.json", "\"num_attention_heads\": 4", "\"num_attention_heads\": 5"),
+                 kInvalid, "it does not divide hidden_size 32");
+  EXPECT_REFUSED(LoadWith("config.json", "\"num_hidden_layers\": 2", "\"num_hidden_layers\": 0"), kInvalid,
+                 "field \"num_hidden_layers\" is 0, expected an integer from 1 to 256");
+  EXPECT_REFUSED(LoadWith("config.json", "\"num_hidden_layers\": 2", "\"num_hidden_layers\": 3"),
+                 absl::StatusCode::kNotFound, "no tensor \"encoder.layer.2.attention.self.query.weight\"");
+  EXPECT_REFUSED(LoadWith("config.json", "\"num_hidden_layers\": 2", "\"num_hidden_layers\": 1"),
+                 kUnimplemented,
+                 "tensor \"encoder.layer.1.attention.output.LayerNorm.bias\" is no weight of a BERT encoder");
+  EXPECT_REFUSED(LoadWith("config.json", "\"intermediate_size\": 64", "\"intermediate_size\": 65"), kInvalid,
+                 "intermediate.dense.weight\" has shape [64, 32], the configuration says [65, 32]");
+}
+
+TEST_F(EncoderFolderTest, RefusesOtherPoolingByField) {
+  EXPECT_REFUSED(LoadWith("1_Pooling/config.json", "cls_token\": false", "cls_token\": true"), kUnimplemented,
+                 "field \"pooling_mode_cls_token\" is true");
+  EXPECT_REFUSED(LoadWith("1_Pooling/config.json", "mean_tokens\": true", "mean_tokens\": false"),
+                 kUnimplemented, "field \"pooling_mode_mean_tokens\" is false");
+  EXPECT_REFUSED(LoadWith("1_Pooling/config.json", "\"word_embedding_dimension\": 32",
+                          "\"word_embedding_dimension\": 31"),
+                 kInvalid, "field \"word_embedding_dimension\" is 31, the encoder has 32");
+  EXPECT_REFUSED(LoadWith("modules.json", "models.Normalize", "models.Dense"), kUnimplemented,
+                 "modules.json: field \"type\" is \"sentence_transformers.models.Dense\"");
+  EXPECT_REFUSED(LoadWith("modules.json", "\"1_Pooling\"", "\"../1_Pooling\""), kInvalid,
+                 "expected the name of a folder");
+  EXPECT_REFUSED(LoadWith("sentence_bert_config.json", "\"max_seq_length\": 48", "\"max_seq_length\": 65"),
+                 kInvalid, "field \"max_seq_length\" is 65, expected an integer from 3 to 64");
+  EXPECT_REFUSED(LoadWith("sentence_bert_config.json", "\"do_lower_case\": false", "\"do_lower_case\": true"),
+                 kUnimplemented, "field \"do_lower_case\" is true");
+}
+
+TEST_F(EncoderFolderTest, TheDigestSaysWhichEmbedderItIs) {
+  const auto encoder = Encoder::Load(folder_.path() / "bert");
+  ASSERT_TRUE(encoder.ok()) << encoder.status();
+  EXPECT_EQ((*encoder)->digest(), LoadTiny()->digest());
+  const std::filesystem::path path = folder_.path() / "bert" / "model.safetensors";
+  std::string weights = ReadFile(path, 1 << 22).value();
+  weights.back() ^= 1;
+  ASSERT_TRUE(WriteFileAtomically(path, weights).ok());
+  EXPECT_NE(Encoder::Load(folder_.path() / "bert").value()->digest(), (*encoder)->digest());
+}
+
+}  // namespace
+}  // namespace coterie
