@@ -63,4 +63,11 @@ function(coterie_fuzzer name)
   add_executable(${name} ${ARG_SOURCES})
   target_link_libraries(${name} PRIVATE ${ARG_DEPS})
   target_link_options(${name} PRIVATE -fsanitize=fuzzer)
+  # A short bounded run; new inputs go to a scratch folder, the committed seeds are only read.
+  set(scratch ${CMAKE_BINARY_DIR}/fuzz-scratch/${name})
+  set(seeds ${CMAKE_SOURCE_DIR}/tests/fuzz/corpus/${name})
+  file(MAKE_DIRECTORY ${scratch})
+  add_test(NAME ${name} COMMAND ${name} -max_total_time=20 -timeout=10 -rss_limit_mb=2048 -print_final_stats=1
+                                        -artifact_prefix=${scratch}/ ${scratch} ${seeds})
+  set_tests_properties(${name} PROPERTIES TIMEOUT 120 LABELS fuzz)
 endfunction()

@@ -61,7 +61,7 @@ StatusOr<SafetensorsFile> SafetensorsFile::OpenSharded(const std::filesystem::pa
     const std::string& file = shard_and_names.first;
     auto& names = shard_and_names.second;
     ASSIGN_OR_RETURN(SafetensorsFile shard, Open(index_path.parent_path() / file, limits));
-    const auto claimed = [&](std::string_view tensor) -> Status {
+    const auto claimed = [&index_name, &names = names, &file = file](std::string_view tensor) -> Status {
       if (names.erase(std::string(tensor)) == 1) return absl::OkStatus();
       return absl::InvalidArgumentError(absl::StrCat(index_name, ": tensor ", Quote(tensor), " stands in ",
                                                      file, ", but weight_map says otherwise"));

@@ -50,7 +50,6 @@ struct Content {
 
 // Reads every value once. An exponent of all ones is infinity or NaN.
 Content Inspect(const TensorView& tensor) {
-  Content out;
   const uint8_t* p = tensor.bytes.data();
   const int64_t n = tensor.n_elements();
   if (tensor.dtype == DType::kF32) {
