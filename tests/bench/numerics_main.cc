@@ -2,9 +2,11 @@
 // mode's, on every position of a text, for each candidate way of computing. Prints one line of JSON per
 // candidate.
 //
+//   bench_numerics MODEL.gguf tests/golden/base_logits.bin
 //   bench_numerics MODEL.gguf TEXT... [--windows=N] [--window=TOKENS]
 //
-// Texts are tokenised with the model's own tokenizer and cut into windows; each window is one sequence.
+// From a golden file come its token ids, one sequence per text. Other texts are tokenised with the model's
+// own tokenizer and cut into windows; each window is one sequence.
 #include <chrono>
 #include <cmath>
 #include <cstdio>
@@ -15,6 +17,7 @@
 #include "common/file.h"
 #include "model/decoder/decoder.h"
 #include "model/text/gguf_tokenizer.h"
+#include "tests/golden/golden_arrays.h"
 #include "tests/model/decoder/sequences.h"
 
 namespace coterie {
@@ -85,6 +88,45 @@ StatusOr<std::unique_ptr<Decoder>> MakeDecoder(const ModelFiles& files, const Cp
   return Decoder::Create(files, std::move(backend), decoder_options);
 }
 
+StatusOr<std::vector<std::vector<int32_t>>> GoldenSequences(const std::string& path) {
+  ASSIGN_OR_RETURN(auto arrays, testing::ReadGoldenArrays(path));
+  std::vector<std::vector<int32_t>> sequences;
+  for (const auto& [name, array] : arrays) {
+    if (!name.ends_with(".ids") || array.type != 2) continue;
+    const std::vector<uint16_t> ids = array.As<uint16_t>();
+    sequences.emplace_back(ids.begin(), ids.end());
+  }
+  return sequences;
+}
+
+// Windows in turn from every text, so that few windows still are varied text.
+StatusOr<std::vector<std::vector<int32_t>>> TextWindows(const ModelFiles& files,
+                                                        const std::vector<std::string>& texts, int window,
+                                                        int64_t max_windows) {
+  ASSIGN_OR_RETURN(std::shared_ptr<const Tokenizer> tokenizer, LoadTokenizer(*files.gguf()));
+  std::vector<std::vector<int32_t>> per_text;
+  for (const std::string& path : texts) {
+    ASSIGN_OR_RETURN(const std::string text, ReadFile(path, 64 << 20));
+    ASSIGN_OR_RETURN(std::vector<int32_t> ids,
+                     tokenizer->Encode(std::string_view(text).substr(0, 1 << 20), {}));
+    per_text.push_back(std::move(ids));
+  }
+  std::vector<std::vector<int32_t>> windows;
+  for (size_t round = 0; static_cast<int64_t>(windows.size()) < max_windows; ++round) {
+    bool any = false;
+    for (const std::vector<int32_t>& ids : per_text) {
+      const size_t begin = round * static_cast<size_t>(window);
+      if (begin + static_cast<size_t>(window) > ids.size()) continue;
+      any = true;
+      windows.emplace_back(ids.begin() + static_cast<int64_t>(begin),
+                           ids.begin() + static_cast<int64_t>(begin) + window);
+      if (static_cast<int64_t>(windows.size()) == max_windows) break;
+    }
+    if (!any) break;
+  }
+  return windows;
+}
+
 Status Run(int argc, char** argv) {
   int window = 256;
   int64_t max_windows = 12;
@@ -107,30 +149,15 @@ Status Run(int argc, char** argv) {
   }
   ASSIGN_OR_RETURN(std::unique_ptr<ModelFiles> files, ModelFiles::Open(model));
   if (files->gguf() == nullptr) return absl::InvalidArgumentError("the model must be a GGUF file");
-  ASSIGN_OR_RETURN(std::shared_ptr<const Tokenizer> tokenizer, LoadTokenizer(*files->gguf()));
-
-  // Windows in turn from every text, so that few windows still are varied text.
-  std::vector<std::vector<int32_t>> per_text;
-  for (const std::string& path : texts) {
-    ASSIGN_OR_RETURN(const std::string text, ReadFile(path, 64 << 20));
-    ASSIGN_OR_RETURN(std::vector<int32_t> ids,
-                     tokenizer->Encode(std::string_view(text).substr(0, 1 << 20), {}));
-    per_text.push_back(std::move(ids));
-  }
   std::vector<std::vector<int32_t>> windows;
-  for (size_t round = 0; static_cast<int64_t>(windows.size()) < max_windows; ++round) {
-    bool any = false;
-    for (const std::vector<int32_t>& ids : per_text) {
-      const size_t begin = round * static_cast<size_t>(window);
-      if (begin + static_cast<size_t>(window) > ids.size()) continue;
-      any = true;
-      windows.emplace_back(ids.begin() + static_cast<int64_t>(begin),
-                           ids.begin() + static_cast<int64_t>(begin) + window);
-      if (static_cast<int64_t>(windows.size()) == max_windows) break;
-    }
-    if (!any) break;
+  if (texts.size() == 1 && texts[0].ends_with(".bin")) {
+    ASSIGN_OR_RETURN(windows, GoldenSequences(texts[0]));
+  } else {
+    ASSIGN_OR_RETURN(windows, TextWindows(*files, texts, window, max_windows));
   }
   if (windows.empty()) return absl::InvalidArgumentError("no text is as long as one window");
+  for (const std::vector<int32_t>& tokens : windows)
+    window = std::max(window, static_cast<int>(tokens.size()));
 
   const Candidate candidates[] = {
       {"fast, KV f32", {.mode = NumericsMode::kFast, .kv_dtype = DType::kF32}},

@@ -1,0 +1,240 @@
+#include <gtest/gtest.h>
+
+#include <bit>
+#include <random>
+
+#include "model/decoder/decoder.h"
+#include "tests/model/decoder/sequences.h"
+
+// A sequence's logits are the same bits alone and in any batch, under any cutting of its prompt, with any
+// number of threads, on every instruction set, and on blocks that another sequence filled (docs/numerics.md).
+namespace coterie {
+namespace {
+
+using testing::AddToBatch;
+using testing::LogitRows;
+using testing::TestSequence;
+
+const std::filesystem::path kData = std::filesystem::path(COTERIE_SOURCE_DIR) / "tests/data";
+constexpr int kBlocksPerSequence = 8;
+constexpr int kSequences = 16;
+
+// Bits of the logits of every token of one sequence.
+using Bits = std::vector<uint32_t>;
+
+struct Model {
+  std::unique_ptr<Decoder> decoder;
+  std::vector<std::unique_ptr<LoadedAdapter>> adapters;
+
+  Model(const std::filesystem::path& path, const std::vector<std::string>& adapter_names,
+        const CpuBackendOptions& options) {
+    absl::StatusOr<std::unique_ptr<ModelFiles>> files = ModelFiles::Open(path);
+    EXPECT_TRUE(files.ok()) << files.status();
+    absl::StatusOr<std::unique_ptr<Backend>> backend = CreateCpuBackend(options);
+    EXPECT_TRUE(backend.ok()) << backend.status();
+    DecoderOptions decoder_options;
+    decoder_options.n_kv_blocks = kSequences * kBlocksPerSequence;
+    decoder_options.max_batch_tokens = 2048;
+    decoder_options.max_seqs = kSequences;
+    decoder_options.max_logit_rows = 2048;
+    decoder = std::move(Decoder::Create(**files, std::move(*backend), decoder_options)).value();
+    for (const std::string& name : adapter_names) {
+      absl::StatusOr<std::unique_ptr<LoadedAdapter>> adapter =
+          decoder->LoadAdapter(kData / "tiny-adapters" / name);
+      EXPECT_TRUE(adapter.ok()) << adapter.status();
+      adapters.push_back(std::move(*adapter));
+    }
+  }
+
+  // One step; the logits of sequence i's tokens are appended to (*bits)[i].
+  void Step(const std::vector<TestSequence*>& sequences, const std::vector<int>& counts,
+            const std::vector<Bits*>& bits) {
+    Batch batch;
+    batch.Clear();
+    for (size_t i = 0; i < sequences.size(); ++i)
+      AddToBatch(sequences[i], counts[i], LogitRows::kAll, &batch);
+    std::span<const float> logits;
+    const absl::Status status = decoder->Forward(batch, &logits);
+    ASSERT_TRUE(status.ok()) << status;
+    size_t at = 0;
+    const size_t vocab = static_cast<size_t>(decoder->info().vocab_size);
+    for (size_t i = 0; i < sequences.size(); ++i) {
+      for (size_t n = static_cast<size_t>(counts[i]) * vocab; n > 0; --n) {
+        bits[i]->push_back(std::bit_cast<uint32_t>(logits[at++]));
+      }
+    }
+  }
+};
+
+struct Case {
+  const char* name;
+  const char* model;
+  std::vector<std::string> adapters;
+  NumericsMode mode;
+};
+
+class BatchInvariance : public ::testing::TestWithParam<Case> {
+ protected:
+  void SetUp() override {
+    random_.seed(static_cast<uint32_t>(::testing::UnitTest::GetInstance()->random_seed()) + 1);
+    for (int s = 0; s < kSequences; ++s) {
+      prompts_.push_back({});
+      const int n = Int(70, kBlocksPerSequence * kKvBlockTokens);  // across the 64-key segments
+      for (int i = 0; i < n; ++i) prompts_.back().push_back(Int(0, 383));
+    }
+  }
+
+  int Int(int lo, int hi) { return std::uniform_int_distribution<int>(lo, hi)(random_); }
+
+  // Sequence s under its adapters: bases, single adapters and weighted pairs side by side.
+  TestSequence Make(const Model& model, int s) {
+    TestSequence sequence;
+    sequence.tokens = prompts_[static_cast<size_t>(s)];
+    sequence.UseBlocks(s * kBlocksPerSequence, static_cast<int>(sequence.tokens.size()));
+    if (!model.adapters.empty() && s % 4 != 0) {
+      sequence.adapters.push_back(
+          model.adapters[static_cast<size_t>(s) % model.adapters.size()]->packed.get());
+      sequence.weights.push_back(s % 4 == 1 ? 1.0f : 0.625f);
+    }
+    if (!model.adapters.empty() && s % 4 == 3) {
+      sequence.adapters.push_back(
+          model.adapters[static_cast<size_t>(s + 1) % model.adapters.size()]->packed.get());
+      sequence.weights.push_back(0.375f);
+    }
+    return sequence;
+  }
+
+  Bits Alone(Model* model, int s) {
+    TestSequence sequence = Make(*model, s);
+    Bits bits;
+    model->Step({&sequence}, {static_cast<int>(sequence.tokens.size())}, {&bits});
+    return bits;
+  }
+
+  std::mt19937 random_;
+  std::vector<std::vector<int32_t>> prompts_;
+};
+
+TEST_P(BatchInvariance, LogitsKeepTheirBitsInAnyBatchAndUnderAnyChunking) {
+  Model model(kData / GetParam().model, GetParam().adapters, {.mode = GetParam().mode, .n_threads = 1});
+  std::vector<Bits> alone;
+  for (int s = 0; s < kSequences; ++s) alone.push_back(Alone(&model, s));
+
+  // All sixteen at once, whole; then again and again in random chunks (decodes among them), in random order.
+  for (int round = 0; round < 4; ++round) {
+    std::vector<TestSequence> sequences;
+    std::vector<Bits> bits(kSequences);
+    for (int s = 0; s < kSequences; ++s) sequences.push_back(Make(model, s));
+    for (;;) {
+      std::vector<TestSequence*> chosen;
+      std::vector<int> counts;
+      std::vector<Bits*> to;
+      std::vector<int> order(kSequences);
+      for (int s = 0; s < kSequences; ++s) order[static_cast<size_t>(s)] = s;
+      if (round > 0) std::shuffle(order.begin(), order.end(), random_);
+      for (const int s : order) {
+        TestSequence& sequence = sequences[static_cast<size_t>(s)];
+        const int left = static_cast<int>(sequence.tokens.size()) - sequence.n_done;
+        if (left == 0 || (round > 0 && Int(0, 4) == 0)) continue;
+        chosen.push_back(&sequence);
+        counts.push_back(round == 0 ? left : std::min(left, Int(0, 2) == 0 ? Int(1, 50) : 1));
+        to.push_back(&bits[static_cast<size_t>(s)]);
+      }
+      if (chosen.empty()) {
+        bool done = true;
+        for (const TestSequence& s : sequences) done = done && s.n_done == static_cast<int>(s.tokens.size());
+        if (done) break;
+        continue;
+      }
+      model.Step(chosen, counts, to);
+    }
+    for (size_t s = 0; s < kSequences; ++s)
+      ASSERT_EQ(bits[s], alone[s]) << "sequence " << s << " in round " << round;
+  }
+}
+
+TEST_P(BatchInvariance, LogitsKeepTheirBitsOnEveryInstructionSetAndThreadCount) {
+  Model reference(kData / GetParam().model, GetParam().adapters, {.mode = GetParam().mode, .n_threads = 1});
+  const std::vector<int> some = {0, 1, 2, 3};
+  std::vector<Bits> expected;
+  for (const int s : some) expected.push_back(Alone(&reference, s));
+  for (const char* isa : {"avx512", "avx2", "portable"}) {
+    for (const int n_threads : {1, 2, 3}) {
+      CpuBackendOptions options = {.mode = GetParam().mode, .n_threads = n_threads, .isa = isa};
+      if (!CreateCpuBackend(options).ok()) continue;  // not on this machine
+      Model model(kData / GetParam().model, GetParam().adapters, options);
+      EXPECT_EQ(model.decoder->info().numerics_class, reference.decoder->info().numerics_class);
+      for (size_t i = 0; i < some.size(); ++i) {
+        ASSERT_EQ(Alone(&model, some[i]), expected[i]) << isa << ", " << n_threads << " threads";
+      }
+    }
+  }
+}
+
+// The prefix cache: a second sequence starts on blocks that the first one filled.
+TEST_P(BatchInvariance, LogitsKeepTheirBitsOnReusedPrefixBlocks) {
+  Model model(kData / GetParam().model, GetParam().adapters, {.mode = GetParam().mode});
+  for (const int s : {0, 1, 3}) {
+    const Bits expected = Alone(&model, s);
+    const size_t vocab = static_cast<size_t>(model.decoder->info().vocab_size);
+    for (const int n_shared_blocks : {1, 3, 4}) {
+      TestSequence sequence = Make(model, s);
+      const int n_shared = n_shared_blocks * kKvBlockTokens;
+      // Fresh blocks for the rest; the shared ones are those that Alone left behind.
+      for (size_t b = static_cast<size_t>(n_shared_blocks); b < sequence.blocks.size(); ++b) {
+        sequence.blocks[b] = (kSequences - 1) * kBlocksPerSequence + static_cast<int32_t>(b);
+      }
+      sequence.n_done = n_shared;
+      Bits bits;
+      model.Step({&sequence}, {static_cast<int>(sequence.tokens.size()) - n_shared}, {&bits});
+      const Bits tail(expected.begin() + static_cast<int64_t>(static_cast<size_t>(n_shared) * vocab),
+                      expected.end());
+      ASSERT_EQ(bits, tail) << n_shared_blocks << " blocks of sequence " << s;
+    }
+  }
+}
+
+const std::vector<std::string> kLlamaAdapters = {"llama-all-linear", "llama-qv", "llama-top-layers",
+                                                 "llama-patterns"};
+
+INSTANTIATE_TEST_SUITE_P(
+    All, BatchInvariance,
+    ::testing::Values(Case{"LlamaExact", "tiny-llama", kLlamaAdapters, NumericsMode::kExact},
+                      Case{"LlamaQuantisedFast", "tiny-llama-q.gguf", kLlamaAdapters, NumericsMode::kFast},
+                      Case{"LlamaQuantisedExact", "tiny-llama-q.gguf", kLlamaAdapters, NumericsMode::kExact},
+                      Case{"Qwen2Fast", "tiny-qwen2", {"qwen2-all-linear"}, NumericsMode::kFast},
+                      Case{"Qwen3Fast", "tiny-qwen3", {"qwen3-all-linear"}, NumericsMode::kFast}),
+    [](const auto& info) { return std::string(info.param.name); });
+
+TEST(Decoder, RefusesBatchesBeyondItsLimitsNamingThem) {
+  Model model(kData / "tiny-llama", {}, {});
+  TestSequence sequence;
+  sequence.tokens = {1, 2, 384};
+  sequence.UseBlocks(0, 3);
+  Batch batch;
+  batch.Clear();
+  AddToBatch(&sequence, 3, LogitRows::kLast, &batch);
+  std::span<const float> logits;
+  absl::Status status = model.decoder->Forward(batch, &logits);
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_NE(status.message().find("384"), absl::string_view::npos) << status;
+  batch.token_ids[2] = 3;
+  batch.positions[2] = model.decoder->info().context_length;
+  status = model.decoder->Forward(batch, &logits);
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << status;
+}
+
+TEST(Decoder, RefusesOptionsOutOfRangeNamingTheField) {
+  absl::StatusOr<std::unique_ptr<ModelFiles>> files = ModelFiles::Open(kData / "tiny-llama");
+  ASSERT_TRUE(files.ok());
+  const auto create = [&](const DecoderOptions& options) {
+    return Decoder::Create(**files, std::move(CreateCpuBackend({})).value(), options).status();
+  };
+  EXPECT_EQ(create({}).code(), absl::StatusCode::kInvalidArgument);  // no room for KV
+  EXPECT_NE(create({.kv_bytes = 1}).message().find("kv_bytes"), absl::string_view::npos);
+  EXPECT_NE(create({.n_kv_blocks = 4, .max_seqs = 0}).message().find("max_seqs"), absl::string_view::npos);
+  EXPECT_TRUE(create({.kv_bytes = 1 << 20}).ok());
+}
+
+}  // namespace
+}  // namespace coterie
