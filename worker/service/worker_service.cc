@@ -456,7 +456,10 @@ int WorkerServiceImpl::Drain(absl::Duration timeout) {
   auto left = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     size_t n = 0;
     for (const auto& [id, session] : sessions_) {
-      n += session->n_unfinished() + (session->stream != nullptr && session->has_output() ? 1 : 0);
+      n += session->n_unfinished();
+      // What was said must also be on its way.
+      const AttachStream* stream = session->stream;
+      if (stream != nullptr && !stream->ended() && (session->has_output() || !stream->can_write())) ++n;
     }
     return static_cast<int>(n);
   };

@@ -225,7 +225,8 @@ TEST(AttachTest, ASilentGatewayIsCutOffAndItsSequencesWait) {
   ASSERT_TRUE(gateway.Connect());
   gateway.Submit(1, Prompt(30, 3), 300);
   ASSERT_TRUE(gateway.WaitClosed());
-  EXPECT_EQ(gateway.status().error_code(), grpc::DEADLINE_EXCEEDED);
+  // Cancelled when a message was on its way at that moment.
+  EXPECT_THAT(gateway.status().error_code(), ::testing::AnyOf(grpc::DEADLINE_EXCEEDED, grpc::CANCELLED));
   gateway.SetBeats(true);
   ASSERT_TRUE(gateway.Connect());
   gateway.Reattach();

@@ -51,7 +51,7 @@ TestGateway::TestGateway(std::string address, Options options)
 
 TestGateway::~TestGateway() { Cut(); }
 
-bool TestGateway::Connect() {
+bool TestGateway::ConnectWith(const v1::GatewayMessage* first) {
   Cut();
   grpc::ChannelArguments args;
   args.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
@@ -64,6 +64,8 @@ bool TestGateway::Connect() {
     open_ = true;
     has_hello_ = false;
     residents_.clear();
+    prefixes_.clear();
+    reading_ = true;
   }
   v1::GatewayMessage message;
   v1::GatewayHello* hello = message.mutable_hello();
@@ -73,7 +75,7 @@ bool TestGateway::Connect() {
   hello->set_tokenizer_digest(options_.tokenizer.ToBytes());
   hello->set_heartbeat_interval_ms(options_.heartbeat_ms);
   hello->set_silence_timeout_ms(options_.silence_ms);
-  Send(message);
+  Send(first != nullptr ? *first : message);
   reader_ = std::thread([this] { ReadLoop(); });
   beater_ = std::thread([this] { BeatLoop(); });
   WaitUntil([this] { return has_hello_ || !open_; });
@@ -84,6 +86,7 @@ bool TestGateway::Connect() {
 void TestGateway::Cut() {
   if (context_ == nullptr) return;
   context_->TryCancel();
+  SetReading(true);
   if (reader_.joinable()) reader_.join();
   if (beater_.joinable()) beater_.join();
   stream_.reset();
@@ -99,6 +102,8 @@ void TestGateway::ReadLoop() {
       state_ = state;
       for (const std::string& raw : state.resident_added()) EXPECT_TRUE(residents_.insert(raw).second);
       for (const std::string& raw : state.resident_removed()) EXPECT_EQ(residents_.erase(raw), 1u);
+      for (uint64_t key : state.prefixes_added()) EXPECT_TRUE(prefixes_.insert(key).second);
+      for (uint64_t key : state.prefixes_removed()) EXPECT_EQ(prefixes_.erase(key), 1u);
     };
     if (message.has_hello()) {
       EXPECT_FALSE(has_hello_);
@@ -127,6 +132,7 @@ void TestGateway::ReadLoop() {
       }
     }
     changed_.SignalAll();
+    while (!reading_) changed_.Wait(&mutex_);
   }
   const grpc::Status status = stream_->Finish();
   MutexLock lock(&mutex_);
@@ -225,6 +231,17 @@ Received TestGateway::Of(uint64_t id) {
 v1::WorkerHello TestGateway::Hello() {
   MutexLock lock(&mutex_);
   return hello_;
+}
+
+std::set<uint64_t> TestGateway::Prefixes() {
+  MutexLock lock(&mutex_);
+  return prefixes_;
+}
+
+void TestGateway::SetReading(bool reading) {
+  MutexLock lock(&mutex_);
+  reading_ = reading;
+  changed_.SignalAll();
 }
 
 v1::WorkerState TestGateway::State() {

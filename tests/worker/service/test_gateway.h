@@ -69,12 +69,16 @@ class TestGateway {
   ~TestGateway();
 
   // Opens a stream and waits for the worker's Hello, or for the end: then false, with `status`.
-  bool Connect();
+  bool Connect() { return ConnectWith(nullptr); }
+  // The same with another first message.
+  bool ConnectWith(const v1::GatewayMessage* first);
   // Breaks the connection from here, as a lost network would.
   void Cut();
   void Send(const v1::GatewayMessage& message);
   void Submit(uint64_t id, std::vector<uint32_t> prompt, uint32_t max_tokens, uint32_t credit = 100000,
               const std::function<void(v1::Submit*)>& change = nullptr);
+  // A gateway that reads nothing any more lets messages pile up on the way.
+  void SetReading(bool reading);
   void SetBeats(bool beats) { beats_ = beats; }
   void Grant(uint64_t id, uint32_t tokens);
   void Cancel(uint64_t id);
@@ -89,6 +93,7 @@ class TestGateway {
   v1::WorkerHello Hello();
   v1::WorkerState State();
   std::set<std::string> Residents();
+  std::set<uint64_t> Prefixes();
   int heartbeats();
   int steps();
   grpc::Status status();
@@ -113,6 +118,8 @@ class TestGateway {
   v1::WorkerHello hello_;
   v1::WorkerState state_;
   std::set<std::string> residents_;
+  std::set<uint64_t> prefixes_;
+  bool reading_ = true;
   std::map<uint64_t, Received> received_;
   int heartbeats_ = 0;
   int steps_ = 0;
