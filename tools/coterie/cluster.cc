@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdio>
 #include <filesystem>
 
 #include "absl/strings/numbers.h"
@@ -52,7 +53,8 @@ Status CheckPortFree(const std::string& what, const std::string& address) {
 }
 
 Status CheckExists(const std::string& what, const std::string& path, const std::string& flag) {
-  if (fs::exists(path)) return absl::OkStatus();
+  std::error_code error;
+  if (fs::exists(path, error)) return absl::OkStatus();
   return absl::NotFoundError(absl::StrCat(
       what, " ", path, " is missing; fetch it with tools/fetch-models, or name one with ", flag));
 }
@@ -83,6 +85,9 @@ StatusOr<std::unique_ptr<Cluster>> Cluster::Start(ClusterOptions options) {
   RETURN_IF_ERROR(CheckExists("the embedder", options.embedder, "--embedder"));
   RETURN_IF_ERROR(CheckPortFree("gateway", options.listen));
   RETURN_IF_ERROR(CheckPortFree("gateway's admin service", options.admin_listen));
+  if (options.metrics_port > 0) {
+    RETURN_IF_ERROR(CheckPortFree("gateway's metrics", absl::StrCat("127.0.0.1:", options.metrics_port)));
+  }
   std::vector<std::string> addresses;
   for (int i = 0; i < options.workers; ++i) {
     addresses.push_back(absl::StrCat("127.0.0.1:", options.worker_port + i));
@@ -145,6 +150,7 @@ Status Cluster::Launch(Member* member) {
 Status Cluster::WaitReady(client::Client* client, client::Cancellation* cancellation) {
   const absl::Time deadline = absl::Now() + options_.start_timeout;
   std::string waiting_for = "the gateway";
+  std::string said;
   while (absl::Now() < deadline) {
     if (cancellation->cancelled()) return absl::CancelledError("interrupted");
     for (Member& member : members_) {
@@ -166,6 +172,8 @@ Status Cluster::WaitReady(client::Client* client, client::Cancellation* cancella
       if (ready == options_.workers) return absl::OkStatus();
       waiting_for = absl::StrCat(options_.workers - ready, " of ", options_.workers, " workers");
     }
+    if (waiting_for != said) std::fprintf(stderr, "waiting for %s\n", waiting_for.c_str());
+    said = waiting_for;
     absl::SleepFor(kPoll);
   }
   return absl::DeadlineExceededError(absl::StrCat("still waiting for ", waiting_for, " after ",

@@ -65,7 +65,8 @@ Status PublishAll(client::Client* client, const std::string& folder, const Termi
   std::vector<fs::path> experts;
   std::error_code error;
   for (const fs::directory_entry& entry : fs::directory_iterator(folder, error)) {
-    if (fs::exists(entry.path() / "adapter_config.json")) experts.push_back(entry.path());
+    std::error_code unreadable;
+    if (fs::exists(entry.path() / "adapter_config.json", unreadable)) experts.push_back(entry.path());
   }
   if (error) return absl::NotFoundError(absl::StrCat("cannot read the experts' folder ", folder));
   std::sort(experts.begin(), experts.end());
