@@ -169,6 +169,40 @@ TEST_P(RealBaseTest, LogProbabilitiesOfTheBaseEqualTransformers) {
   ExpectNear(distance);
 }
 
+TEST_P(RealBaseTest, GreedyAnswersEqualTransformers) {
+  const auto content = ReadFile(kSource / "tests/golden/base_greedy.json", 16 << 20);
+  ASSERT_TRUE(content.ok()) << content.status();
+  const auto answers = nlohmann::json::parse(*content);
+  ASSERT_GE(answers.size(), 20u);
+  const std::unique_ptr<Decoder> decoder = Open();
+  const auto vocab = static_cast<size_t>(decoder->info().vocab_size);
+  int n_steps = 0, n_other = 0;
+  for (const auto& answer : answers) {
+    const auto prompt = answer["prompt_ids"].get<std::vector<int32_t>>();
+    const auto ids = answer["ids"].get<std::vector<int32_t>>();
+    const auto margins = answer["margins"].get<std::vector<double>>();
+    // One pass over prompt and answer: rows do not depend on how a sequence was cut into steps.
+    std::vector<int32_t> all = prompt;
+    all.insert(all.end(), ids.begin(), ids.end());
+    const std::span<const float> logits = Run(decoder.get(), all, nullptr);
+    ASSERT_EQ(logits.size(), all.size() * vocab);
+    for (size_t i = 0; i < ids.size(); ++i) {
+      const std::span<const float> row = logits.subspan((prompt.size() - 1 + i) * vocab, vocab);
+      const auto choice = static_cast<int32_t>(std::max_element(row.begin(), row.end()) - row.begin());
+      ++n_steps;
+      if (choice == ids[i]) continue;
+      ++n_other;
+      if (GetParam() == NumericsMode::kExact) {
+        EXPECT_LT(margins[i], 1e-3) << "token " << choice << " instead of " << ids[i] << " at step " << i;
+      }
+    }
+  }
+  std::cout << n_other << " of " << n_steps << " greedy tokens differ\n";
+  if (GetParam() == NumericsMode::kFast) {
+    EXPECT_LT(n_other, n_steps / 20);
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(BothModes, RealBaseTest,
                          ::testing::Values(NumericsMode::kExact, NumericsMode::kFast), [](const auto& info) {
                            return info.param == NumericsMode::kExact ? "Exact" : "Fast";
