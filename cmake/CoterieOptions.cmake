@@ -21,7 +21,8 @@ endif()
 
 set(COTERIE_SANITIZE "" CACHE STRING "address,undefined or thread")
 if(COTERIE_SANITIZE)
-  add_compile_options(-fsanitize=${COTERIE_SANITIZE} -fno-omit-frame-pointer -g1
+  # -O1 stands after the build type's -O2 and wins: instrumented code compiles in half the time.
+  add_compile_options(-O1 -fsanitize=${COTERIE_SANITIZE} -fno-omit-frame-pointer -g1
                       -fno-sanitize-recover=all)
   add_link_options(-fsanitize=${COTERIE_SANITIZE})
   if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
