@@ -1,0 +1,66 @@
+#include "gateway/upstream/worker_state.h"
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+
+namespace coterie::gateway::testing {
+namespace {
+
+TEST(WorkerStateFoldTest, FollowsResidencyAndWarmPrefixesByTheirChanges) {
+  const Digest a = Sha256("a"), b = Sha256("b");
+  WorkerStateFold fold;
+  WorkerStateUpdate update;
+  update.resident_added = {a, b};
+  update.prefixes_added = {1, 2, 3};
+  fold.Apply(update);
+  update = {};
+  update.resident_removed = {a};
+  update.prefixes_removed = {2};
+  fold.Apply(update);
+
+  PlacementRequest request;
+  request.adapters = {{"a", a, 1}, {"b", b, 1}};
+  const std::vector<uint64_t> keys = {1, 2, 3, 4};
+  request.prefix_keys = keys;
+  const WorkerView view = fold.View({}, request, 0);
+  EXPECT_THAT(view.resident, ::testing::ElementsAre(b));
+  EXPECT_THAT(view.warm, ::testing::UnorderedElementsAre(1, 3));
+  EXPECT_FALSE(fold.Holds(a));
+  EXPECT_TRUE(fold.Holds(b));
+}
+
+TEST(WorkerStateFoldTest, CountsWhatWasSubmittedSinceTheLastState) {
+  WorkerStateFold fold;
+  WorkerStateUpdate update;
+  update.running = 2;
+  fold.Apply(update);
+  EXPECT_EQ(fold.View({}, {}, 7).waiting, 5u);
+  EXPECT_EQ(fold.View({}, {}, 1).waiting, 0u);
+}
+
+TEST(WorkerStateFoldTest, ServesFollowsPatterns) {
+  WorkerIdentity identity;
+  identity.serves = {"law-*", "code"};
+  WorkerStateFold fold;
+  PlacementRequest request;
+  request.adapters = {{"law-french", Sha256("x"), 1}};
+  EXPECT_TRUE(fold.View(identity, request, 0).serves.contains("law-french"));
+  request.adapters[0].name = "cooking";
+  const WorkerView view = fold.View(identity, request, 0);
+  EXPECT_FALSE(view.serves.empty());  // empty would mean all
+  EXPECT_FALSE(view.serves.contains("cooking"));
+}
+
+TEST(WorkerStateFoldTest, AWorkerCannotFillTheGatewaysMemory) {
+  WorkerStateFold fold;
+  WorkerStateUpdate update;
+  for (uint64_t i = 0; i <= WorkerStateFold::kMaxPrefixes; ++i) update.prefixes_added.push_back(i);
+  fold.Apply(update);
+  const std::vector<uint64_t> keys = {1};
+  PlacementRequest request;
+  request.prefix_keys = keys;
+  EXPECT_TRUE(fold.View({}, request, 0).warm.empty());
+}
+
+}  // namespace
+}  // namespace coterie::gateway::testing
