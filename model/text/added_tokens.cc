@@ -73,6 +73,8 @@ AddedTokenFinder::Longest AddedTokenFinder::At(std::string_view text, size_t pos
 
 void AddedTokenFinder::Find(std::string_view text, const TrustMap& trust, std::vector<Piece>* pieces) const {
   size_t covered = 0;
+  size_t blank_begin = 1;  // the white space last scanned for an rstrip
+  size_t blank_end = 0;
   for (size_t pos = 0; pos < text.size() && !tokens_.empty();) {
     if (!begins_[static_cast<unsigned char>(text[pos])]) {
       ++pos;
@@ -105,18 +107,24 @@ void AddedTokenFinder::Find(std::string_view text, const TrustMap& trust, std::v
         if (!IsWhitespace(PreviousRune(text, &previous))) break;
         begin = previous;
       }
+      begin = std::max(begin, covered);
     }
-    begin = std::max(begin, covered);
     if (token->rstrip) {
-      while (end < text.size()) {
-        size_t next = end;
-        if (!IsWhitespace(NextRune(text, &next))) break;
-        end = next;
+      if (end < blank_begin || end > blank_end) {
+        blank_begin = blank_end = end;
+        while (blank_end < text.size()) {
+          size_t next = blank_end;
+          if (!IsWhitespace(NextRune(text, &next))) break;
+          blank_end = next;
+        }
       }
+      end = blank_end;
     }
+    // A token may begin in white space that the one before has taken along: as in the reference it then
+    // stands again, or vanishes when nothing of it is left.
     if (covered < begin) pieces->push_back({covered, begin, nullptr});
-    pieces->push_back({begin, std::max(begin, end), token});
-    covered = std::max(begin, end);
+    if (begin < end) pieces->push_back({begin, end, token});
+    covered = end;
   }
   if (covered < text.size()) pieces->push_back({covered, text.size(), nullptr});
 }

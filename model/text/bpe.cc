@@ -15,6 +15,8 @@
 namespace coterie::text {
 namespace {
 
+constexpr std::string_view kMetaspace = "\xE2\x96\x81";  // U+2581, SentencePiece's space
+
 struct Merge {
   uint32_t rank;
   int32_t id;  // of the merged token
@@ -63,11 +65,13 @@ class Bpe final : public WordModel {
                                                        "\" is not in the vocabulary"));
       }
       if (is_control_[static_cast<size_t>(merged_id)]) continue;
+      cuts_at_metaspace_ = cuts_at_metaspace_ && !HasMetaspaceInside(merged);
       merges_.insert_or_assign(PairKey(left_id, right_id), Merge{static_cast<uint32_t>(rank), merged_id});
     }
     merges_digest_ = hasher.Finish();
     options_.merges.clear();
     options_.merges.shrink_to_fit();
+    cuts_at_metaspace_ = cuts_at_metaspace_ && CharacterId(kMetaspace) >= 0;
     for (char32_t rune = 0; rune < kDirectRunes; ++rune) {
       std::string character;
       AppendRune(rune, &character);
@@ -87,6 +91,39 @@ class Bpe final : public WordModel {
         return absl::OkStatus();
       }
     }
+    if (!cuts_at_metaspace_) return TokenizeUnit(word, ids);
+    for (size_t begin = 0; begin < word.size();) {
+      size_t end = word.size();
+      for (size_t at = begin; (at = word.find(kMetaspace, at + 1)) != std::string_view::npos;) {
+        if (word.substr(0, at).ends_with(kMetaspace)) continue;
+        end = at;
+        break;
+      }
+      RETURN_IF_ERROR(TokenizeUnit(word.substr(begin, end - begin), ids));
+      begin = end;
+    }
+    return absl::OkStatus();
+  }
+
+  void UpdateDigest(Hasher* hasher) const override {
+    hasher->UpdateField("BPE").UpdateField(merges_digest_.ToBytes());
+    hasher->UpdateField(absl::StrCat(options_.has_unk, ",", options_.unk_id, ",", options_.fuse_unk, ",",
+                                     options_.byte_fallback, ",", options_.ignore_merges));
+  }
+
+ private:
+  // Byte-level alphabets end below U+0144, Latin text too.
+  static constexpr char32_t kDirectRunes = 0x200;
+
+  static bool HasMetaspaceInside(std::string_view token) {
+    for (size_t at = 0; (at = token.find(kMetaspace, at + 1)) != std::string_view::npos;) {
+      if (!token.substr(0, at).ends_with(kMetaspace)) return true;
+    }
+    return false;
+  }
+
+  // A stretch of a word across whose ends nothing merges.
+  Status TokenizeUnit(std::string_view word, std::vector<int32_t>* ids) const {
     const bool is_cached = word.size() <= WordCache::kMaxWordBytes;
     if (is_cached && cache_.Find(word, ids)) return absl::OkStatus();
     const size_t first = ids->size();
@@ -100,16 +137,6 @@ class Bpe final : public WordModel {
     if (is_cached) cache_.Insert(word, ids->data() + first, ids->data() + ids->size());
     return absl::OkStatus();
   }
-
-  void UpdateDigest(Hasher* hasher) const override {
-    hasher->UpdateField("BPE").UpdateField(merges_digest_.ToBytes());
-    hasher->UpdateField(absl::StrCat(options_.has_unk, ",", options_.unk_id, ",", options_.fuse_unk, ",",
-                                     options_.byte_fallback, ",", options_.ignore_merges));
-  }
-
- private:
-  // Byte-level alphabets end below U+0144, Latin text too.
-  static constexpr char32_t kDirectRunes = 0x200;
 
   int32_t CharacterId(std::string_view text) const {
     const int32_t id = vocabulary_->IdOf(text);
@@ -199,6 +226,10 @@ class Bpe final : public WordModel {
   BpeOptions options_;  // merges moved into merges_
   absl::flat_hash_map<uint64_t, Merge> merges_;
   Digest merges_digest_;
+  // Whether text may be cut before each U+2581 that follows another character without changing its ids: no
+  // merge makes a token that reaches across. Vocabularies made with SentencePiece have it, whose texts come
+  // here as one word.
+  bool cuts_at_metaspace_ = true;
   std::array<int32_t, kDirectRunes> character_ids_{};
   std::array<int32_t, 256> byte_ids_{};
   mutable WordCache cache_;

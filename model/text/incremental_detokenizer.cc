@@ -11,8 +11,8 @@ IncrementalDetokenizer::IncrementalDetokenizer(std::shared_ptr<const Tokenizer> 
 
 std::string IncrementalDetokenizer::Append(int32_t id) {
   std::string out;
-  const StatusOr<std::string_view> token = tokenizer_->TokenToPiece(id);
-  if (token.ok() && !(skip_special_ && tokenizer_->IsSpecial(id))) run_.Push(*token, &out);
+  const std::string_view token = tokenizer_->DecoderInput(id, skip_special_);
+  if (!token.empty()) run_.Push(token, &out);
   return out;
 }
 

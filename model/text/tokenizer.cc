@@ -128,11 +128,18 @@ std::string Tokenizer::Decode(std::span<const int32_t> ids, bool skip_special) c
   std::string out;
   text::DecoderRun run(parts_->decoder.get(), /*eager=*/false);
   for (const int32_t id : ids) {
-    const StatusOr<std::string_view> token = TokenToPiece(id);
-    if (token.ok() && !(skip_special && IsSpecial(id))) run.Push(*token, &out);
+    const std::string_view token = DecoderInput(id, skip_special);
+    if (!token.empty()) run.Push(token, &out);
   }
   run.Finish(&out);
   return out;
+}
+
+std::string_view Tokenizer::DecoderInput(int32_t id, bool skip_special) const {
+  if (id < 0 || static_cast<size_t>(id) >= vocab_size() || (skip_special && IsSpecial(id))) return {};
+  const auto normalized = parts_->normalized_content.find(id);
+  if (normalized != parts_->normalized_content.end()) return normalized->second;
+  return parts_->vocabulary->TokenOf(id);
 }
 
 StatusOr<std::string_view> Tokenizer::TokenToPiece(int32_t id) const {

@@ -81,6 +81,9 @@ class Tokenizer {
 
   // Ids without a token give nothing, as in the reference. Control tokens are left out when `skip_special`.
   std::string Decode(std::span<const int32_t> ids, bool skip_special = true) const;
+  // What a decoder (decoder.h) takes for an id: its token; empty when there is none, or it is a control token
+  // and those are skipped.
+  std::string_view DecoderInput(int32_t id, bool skip_special) const;
   // The token as the vocabulary writes it ("Ġthe"), or NotFound naming the id.
   StatusOr<std::string_view> TokenToPiece(int32_t id) const;
 

@@ -136,7 +136,7 @@ StatusOr<std::vector<std::pair<std::string, std::string>>> ParseMerges(const Jso
   return merges;
 }
 
-Status FillBpe(const Json& model, const text::Vocabulary& model_vocabulary, TokenizerParts* parts) {
+Status FillBpe(const Json& model, std::shared_ptr<const text::Vocabulary> vocabulary, TokenizerParts* parts) {
   ASSIGN_OR_RETURN(const Fields fields, Fields::Of(model, "model"));
   RETURN_IF_ERROR(RefuseUnlessEmpty(model, "continuing_subword_prefix"));
   RETURN_IF_ERROR(RefuseUnlessEmpty(model, "end_of_word_suffix"));
@@ -152,23 +152,24 @@ Status FillBpe(const Json& model, const text::Vocabulary& model_vocabulary, Toke
   if (fields.Find("unk_token") != nullptr) {
     ASSIGN_OR_RETURN(const std::string unk, fields.String("unk_token"));
     options.has_unk = true;
-    options.unk_id = model_vocabulary.IdOf(unk);
+    options.unk_id = vocabulary->IdOf(unk);
   }
   parts->special_ids.unk = options.unk_id;
-  ASSIGN_OR_RETURN(parts->model, text::MakeBpe(parts->vocabulary, parts->is_special, std::move(options)));
+  ASSIGN_OR_RETURN(parts->model, text::MakeBpe(std::move(vocabulary), parts->is_special, std::move(options)));
   return absl::OkStatus();
 }
 
-Status FillWordPiece(const Json& model, const text::Vocabulary& model_vocabulary, TokenizerParts* parts) {
+Status FillWordPiece(const Json& model, std::shared_ptr<const text::Vocabulary> vocabulary,
+                     TokenizerParts* parts) {
   ASSIGN_OR_RETURN(const Fields fields, Fields::Of(model, "model"));
   text::WordPieceOptions options;
   ASSIGN_OR_RETURN(const std::string unk, fields.String("unk_token"));
   ASSIGN_OR_RETURN(options.continuing_prefix, fields.String("continuing_subword_prefix"));
   ASSIGN_OR_RETURN(options.max_characters_per_word, fields.Size("max_input_chars_per_word"));
-  options.unk_id = model_vocabulary.IdOf(unk);
+  options.unk_id = vocabulary->IdOf(unk);
   parts->special_ids.unk = options.unk_id;
   ASSIGN_OR_RETURN(parts->model,
-                   text::MakeWordPiece(parts->vocabulary, parts->is_special, std::move(options)));
+                   text::MakeWordPiece(std::move(vocabulary), parts->is_special, std::move(options)));
   return absl::OkStatus();
 }
 
@@ -281,7 +282,9 @@ StatusOr<std::shared_ptr<const Tokenizer>> Tokenizer::FromJson(std::string_view 
 
   auto parts = std::make_unique<TokenizerParts>();
   ASSIGN_OR_RETURN(std::vector<std::string> tokens, ParseVocabulary(model));
-  ASSIGN_OR_RETURN(const text::Vocabulary model_vocabulary, text::Vocabulary::Create(tokens));
+  // Words are made of the model's own tokens only; added ones are found in the text.
+  ASSIGN_OR_RETURN(text::Vocabulary of_model, text::Vocabulary::Create(tokens));
+  auto model_vocabulary = std::make_shared<const text::Vocabulary>(std::move(of_model));
   ASSIGN_OR_RETURN(parts->added_tokens, ParseAddedTokens(Member(root, "added_tokens"), &tokens));
   ASSIGN_OR_RETURN(text::Vocabulary vocabulary, text::Vocabulary::Create(std::move(tokens)));
   parts->vocabulary = std::make_shared<const text::Vocabulary>(std::move(vocabulary));
@@ -294,9 +297,9 @@ StatusOr<std::shared_ptr<const Tokenizer>> Tokenizer::FromJson(std::string_view 
   const Json& type = Member(model, "type");
   const std::string kind = type.is_string() ? type.get<std::string>() : model.contains("merges") ? "BPE" : "";
   if (kind == "BPE") {
-    RETURN_IF_ERROR(FillBpe(model, model_vocabulary, parts.get()));
+    RETURN_IF_ERROR(FillBpe(model, std::move(model_vocabulary), parts.get()));
   } else if (kind == "WordPiece") {
-    RETURN_IF_ERROR(FillWordPiece(model, model_vocabulary, parts.get()));
+    RETURN_IF_ERROR(FillWordPiece(model, std::move(model_vocabulary), parts.get()));
   } else {
     return absl::UnimplementedError(absl::StrCat("tokenizer.json: model \"",
                                                  absl::CHexEscape(kind.substr(0, 64)),

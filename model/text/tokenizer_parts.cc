@@ -33,6 +33,11 @@ Status TokenizerParts::Finish() {
     }
     NormalizedText content{token.content};
     if (normalizer != nullptr) RETURN_IF_ERROR(normalizer->Apply(&content));
+    if (content.text.empty()) {  // the reference would find it between any two characters
+      return absl::InvalidArgumentError(
+          absl::StrCat("added token \"", absl::CHexEscape(token.content), "\" is normalised to nothing"));
+    }
+    if (content.text != token.content) normalized_content[token.id] = content.text;
     normalized.push_back(token);
     normalized.back().content = std::move(content.text);
   }

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/container/flat_hash_map.h"
 #include "model/text/added_tokens.h"
 #include "model/text/decoder.h"
 #include "model/text/normalizer.h"
@@ -23,6 +24,8 @@ struct TokenizerParts {
   PreTokenizerPtr pre_tokenizer;                 // null: none, a text is one word
   std::unique_ptr<const WordModel> model;
   std::vector<AddedToken> added_tokens;
+  // Added tokens whose normalised form differs: it is what decoding starts from.
+  absl::flat_hash_map<int32_t, std::string> normalized_content;
   AddedTokenFinder raw_finder;         // added tokens sought in the text as it came
   AddedTokenFinder normalized_finder;  // and after normalisation
   std::vector<int32_t> prefix;         // put before a text when add_special
