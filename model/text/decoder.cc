@@ -45,6 +45,21 @@ std::string CleanUp(std::string text) {
   return text;
 }
 
+// A token that grows beyond this by replacing, or takes too long to match, is shown as it is.
+constexpr size_t kMaxReplacedBytes = 1 << 20;
+
+std::string Replaced(const ReplaceStep& step, std::string_view token) {
+  std::vector<Match> matches;
+  if (!step.pattern->Find(token, 0, token.size(), &matches).ok()) return std::string(token);
+  std::string out;
+  for (const Match& match : matches) {
+    out +=
+        match.is_match ? std::string_view(step.content) : token.substr(match.begin, match.end - match.begin);
+    if (out.size() > kMaxReplacedBytes) return std::string(token);
+  }
+  return out;
+}
+
 std::optional<unsigned char> HexByte(std::string_view digits) {
   unsigned value = 0;
   for (const char c : digits) {
@@ -153,19 +168,7 @@ void DecoderRun::Feed(size_t index, std::string_view chunk, bool ends_token, std
                    if (!state.is_first) Feed(index + 1, " ", false, out);
                    Feed(index + 1, chunk, true, out);
                  },
-                 [&](const ReplaceStep& step) {
-                   std::vector<Match> matches;
-                   std::string replaced;
-                   if (step.pattern->Find(chunk, 0, chunk.size(), &matches).ok()) {
-                     for (const Match& m : matches) {
-                       replaced += m.is_match ? std::string_view(step.content)
-                                              : chunk.substr(m.begin, m.end - m.begin);
-                     }
-                   } else {
-                     replaced = chunk;  // beyond the match limit: shown as it is
-                   }
-                   Feed(index + 1, replaced, true, out);
-                 },
+                 [&](const ReplaceStep& step) { Feed(index + 1, Replaced(step, chunk), true, out); },
                  [&](const StripStep& step) { FeedStrip(index, step, chunk, ends_token, out); },
                  [&](const WordPieceStep& step) {
                    std::string text;

@@ -7,6 +7,11 @@
 namespace coterie::text {
 namespace {
 
+Status TooLong() {
+  return absl::ResourceExhaustedError(
+      absl::StrCat("a normalised text has more than ", kMaxRewrittenBytes, " bytes, the limit"));
+}
+
 // Keeps the characters for which `keep` holds.
 template <typename Keep>
 void Filter(NormalizedText* text, Keep keep) {
@@ -36,6 +41,7 @@ class UnicodeNormalizer final : public Normalizer {
   explicit UnicodeNormalizer(NormalForm form) : form_(form) {}
   Status Apply(NormalizedText* text) const override {
     ASSIGN_OR_RETURN(text->text, Normalize(text->text, form_));
+    if (text->text.size() > kMaxRewrittenBytes) return TooLong();
     return absl::OkStatus();
   }
   std::string Describe() const override {
@@ -96,6 +102,7 @@ class Prepend final : public Normalizer {
   explicit Prepend(std::string prefix) : prefix_(std::move(prefix)) {}
   Status Apply(NormalizedText* text) const override {
     if (!text->text.empty()) text->text.insert(0, prefix_);
+    if (text->text.size() > kMaxRewrittenBytes) return TooLong();
     return absl::OkStatus();
   }
   std::string Describe() const override { return absl::StrCat("Prepend(", absl::CHexEscape(prefix_), ")"); }
@@ -119,6 +126,7 @@ class Replace final : public Normalizer {
       } else {
         replaced.append(text->text, match.begin, match.end - match.begin);
       }
+      if (replaced.size() > kMaxRewrittenBytes) return TooLong();
     }
     if (!matches.empty() && matches[0].is_match && content_.empty()) text->at_start = false;
     text->text = std::move(replaced);

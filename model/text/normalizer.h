@@ -21,10 +21,15 @@ struct NormalizedText {
   bool at_start = false;
 };
 
+// What a text may grow to while it is rewritten, so that a hostile file (replace "a" by "aa", thirty times)
+// ends in an error.
+inline constexpr size_t kMaxRewrittenBytes = size_t{256} << 20;
+
 // One step of normalisation. Immutable and thread-safe.
 class Normalizer {
  public:
   virtual ~Normalizer() = default;
+  // ResourceExhausted beyond kMaxRewrittenBytes, or when a pattern backtracks without end.
   virtual Status Apply(NormalizedText* text) const = 0;
   // A line that tells normalizers apart; part of the tokenizer's digest.
   virtual std::string Describe() const = 0;

@@ -5,6 +5,7 @@
 
 #include "absl/strings/escaping.h"
 #include "model/text/byte_alphabet.h"
+#include "model/text/normalizer.h"
 #include "model/text/unicode.h"
 
 namespace coterie::text {
@@ -112,16 +113,21 @@ Status CutAtPattern(Words* words, const Regex& pattern, SplitBehavior behavior, 
 
 // Rewrites each word: `rewrite(word, is_at_start, &buffer)` appends the new text.
 template <typename Rewrite>
-void RewriteWords(Words* words, Rewrite rewrite) {
+Status RewriteWords(Words* words, Rewrite rewrite) {
   std::string buffer;
   buffer.reserve(words->buffer.size() + words->buffer.size() / 2);
   for (Words::Span& span : words->spans) {
     const auto begin = static_cast<uint32_t>(buffer.size());
     rewrite(std::string_view(words->buffer).substr(span.begin, span.end - span.begin), span.at_start,
             &buffer);
+    if (buffer.size() > kMaxRewrittenBytes) {
+      return absl::ResourceExhaustedError(
+          absl::StrCat("a text cut into words has more than ", kMaxRewrittenBytes, " bytes, the limit"));
+    }
     span = {begin, static_cast<uint32_t>(buffer.size()), span.at_start};
   }
   words->buffer = std::move(buffer);
+  return absl::OkStatus();
 }
 
 class SplitPreTokenizer final : public PreTokenizer {
@@ -198,18 +204,17 @@ class ByteLevel final : public PreTokenizer {
   }
   Status Apply(Words* words) const override {
     if (add_prefix_space_) {
-      RewriteWords(words, [](std::string_view word, bool, std::string* out) {
+      RETURN_IF_ERROR(RewriteWords(words, [](std::string_view word, bool, std::string* out) {
         if (word[0] != ' ') *out += ' ';
         *out += word;
-      });
+      }));
     }
     if (pattern_ != nullptr) {
       RETURN_IF_ERROR(CutAtPattern(words, *pattern_, SplitBehavior::kIsolated, /*invert=*/false));
     }
-    RewriteWords(words, [this](std::string_view word, bool, std::string* out) {
+    return RewriteWords(words, [this](std::string_view word, bool, std::string* out) {
       for (const char byte : word) *out += characters_[static_cast<unsigned char>(byte)];
     });
-    return absl::OkStatus();
   }
   std::string Describe() const override {
     return absl::StrCat("ByteLevel(", add_prefix_space_, ",", pattern_ != nullptr, ")");
@@ -228,7 +233,7 @@ class Metaspace final : public PreTokenizer {
     AppendRune(replacement, &replacement_text_);
   }
   Status Apply(Words* words) const override {
-    RewriteWords(words, [this](std::string_view word, bool at_start, std::string* out) {
+    const auto rewrite = [this](std::string_view word, bool at_start, std::string* out) {
       const bool has_one = word[0] == ' ' || word.substr(0, replacement_text_.size()) == replacement_text_;
       const bool wants_one =
           scheme_ == PrependScheme::kAlways || (scheme_ == PrependScheme::kFirst && at_start);
@@ -240,7 +245,8 @@ class Metaspace final : public PreTokenizer {
           *out += c;
         }
       }
-    });
+    };
+    RETURN_IF_ERROR(RewriteWords(words, rewrite));
     if (split_) {
       CutAtRunes(
           words, [this](char32_t rune) { return rune == replacement_; }, SplitBehavior::kMergedWithNext);

@@ -49,11 +49,12 @@ StatusOr<std::vector<int32_t>> Tokenizer::Encode(std::string_view text, const En
 
 StatusOr<std::vector<int32_t>> Tokenizer::EncodePieces(std::span<const TextPiece> pieces,
                                                        const EncodeOptions& options) const {
+  const size_t max_bytes = std::min(options.max_bytes, EncodeOptions::kMostBytes);
   size_t n_bytes = 0;
   for (const TextPiece& piece : pieces) {
-    if (piece.text.size() > options.max_bytes - n_bytes) {
+    if (piece.text.size() > max_bytes - n_bytes) {
       return absl::InvalidArgumentError(
-          absl::StrCat("the text has more than ", options.max_bytes, " bytes, the limit for one text"));
+          absl::StrCat("the text has more than ", max_bytes, " bytes, the limit for one text"));
     }
     n_bytes += piece.text.size();
   }

@@ -39,7 +39,8 @@ struct EncodeOptions {
   // More tokens than this (those of add_special counted) are refused, or cut off when `truncate`.
   size_t max_tokens = size_t{1} << 20;
   bool truncate = false;
-  // Longer texts are refused.
+  // Longer texts are refused; never more than kMostBytes.
+  static constexpr size_t kMostBytes = size_t{64} << 20;
   size_t max_bytes = size_t{4} << 20;
 };
 
