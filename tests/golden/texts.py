@@ -21,7 +21,8 @@ EXPERT_TEXTS = {
                       "when an expensive or I/O bound function is periodically called with the same arguments. The arguments must be hashable."),
         "plain": "class Counter(dict):\n    \"\"\"Count hashable items.\"\"\"\n\n    def __missing__(self, key):\n        return 0\n\n    def update(self, iterable=()):\n"
                  "        for item in iterable:\n            self[item] = self[item] + 1\n\n>>> c = Counter()\n>>> c.update('gallahad')\n>>> c['a']\n3\n"
-                 "The with statement is used to wrap the execution of a block with methods defined by a context manager.",
+                 "The with statement is used to wrap the execution of a block with methods defined by a context manager. "
+                 "This allows common try...except...finally usage patterns to be encapsulated for convenient reuse.",
     },
     "rust": {
         "chat": _chat("What is ownership in Rust?",
@@ -29,7 +30,8 @@ EXPERT_TEXTS = {
                       "at a time. When the owner goes out of scope, the value will be dropped. References let you borrow a value without taking ownership."),
         "plain": "fn longest<'a>(x: &'a str, y: &'a str) -> &'a str {\n    if x.len() > y.len() { x } else { y }\n}\n\nThe generic lifetime 'a will get the concrete "
                  "lifetime that is equal to the smaller of the lifetimes of x and y. Because we annotated the returned reference with the same lifetime "
-                 "parameter, the returned reference will also be valid for the length of the smaller of the two.",
+                 "parameter, the returned reference will also be valid for the length of the smaller of the two. When returning a reference "
+                 "from a function, the lifetime parameter for the return type needs to match one of the parameters.",
     },
     "cpp": {
         "chat": _chat("What does std::vector::reserve do in C++?",
@@ -85,7 +87,8 @@ EXPERT_TEXTS = {
                       "It is a kind of pinniped mammal (animal). Among its kinds and parts are Atlantic walrus, Pacific walrus."),
         "plain": "# juniper\n\nJuniper: coniferous shrub or small tree with berrylike cones. It is also called retem. It is a kind of conifer (plant). Among its kinds and "
                  "parts are juniper berry, pencil cedar, eastern red cedar, Bermuda cedar.\n\n# kestrel\n\nKestrel: small Old World falcon that hovers in the air "
-                 "against a wind. It is a kind of falcon (animal).",
+                 "against a wind. It is a kind of falcon (animal).\n\n# truffle\n\nTruffle: edible subterranean fungus of the genus Tuber. It is also called "
+                 "earthnut, earth-ball. It is a kind of fungus (plant).",
     },
 }
 
