@@ -1,51 +1,39 @@
 #include "worker/engine/sampler.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 
 #include "common/check.h"
 #include "common/philox.h"
+#include "worker/engine/vector_math.h"
 
 namespace coterie {
 namespace {
 
-// The largest logit's token, the lowest id among equals; -1 for NaN or when everything is -inf. Eight lanes,
-// so that the comparison chain does not wait for itself (49,152 logits: 12 us instead of 50).
+// The lowest id with the largest logit; -1 when a logit is NaN or none is finite.
 int32_t Argmax(std::span<const float> logits) {
-  constexpr int kLanes = 8;
-  float best[kLanes];
-  int32_t at[kLanes];
-  for (int lane = 0; lane < kLanes; ++lane) {
-    best[lane] = -INFINITY;
-    at[lane] = -1;
-  }
-  bool nan = false;
-  const int n = static_cast<int>(logits.size());
-  for (int i = 0; i < n; i += kLanes) {
-    for (int lane = 0; lane < std::min(kLanes, n - i); ++lane) {
-      const float x = logits[i + lane];
-      nan |= x != x;
-      if (x > best[lane]) {
-        best[lane] = x;
-        at[lane] = i + lane;
-      }
-    }
-  }
-  if (nan) return -1;
-  int32_t winner = at[0];
-  float top = best[0];
-  for (int lane = 1; lane < kLanes; ++lane) {
-    if (best[lane] > top || (best[lane] == top && at[lane] >= 0 && at[lane] < winner)) {
-      top = best[lane];
-      winner = at[lane];
-    }
-  }
-  return std::isfinite(top) ? winner : -1;
+  const float top = MaxOf(logits);
+  if (!std::isfinite(top)) return -1;
+  return static_cast<int32_t>(std::find(logits.begin(), logits.end(), top) - logits.begin());
 }
+
+// Candidates in classes of about equal distance, nearest first: eight classes for each doubling. The order of
+// floats of one sign is the order of their bits.
+constexpr int kClassShift = 20;
+constexpr size_t kClasses = (0x7F800000u >> kClassShift) + 1;  // up to infinity
+
+size_t ClassOf(float distance) { return std::bit_cast<uint32_t>(distance) >> kClassShift; }
 
 }  // namespace
 
-Sampler::Sampler(int vocab_size) : adjusted_(vocab_size), counts_(vocab_size, 0) {
+Sampler::Sampler(int vocab_size)
+    : adjusted_(vocab_size),
+      distances_(vocab_size),
+      weights_(vocab_size),
+      counts_(vocab_size, 0),
+      class_counts_(kClasses),
+      class_mass_(kClasses) {
   candidates_.reserve(vocab_size);
 }
 
@@ -88,78 +76,106 @@ void Sampler::ApplyHistory(const SamplingParams& params, std::span<const int32_t
 
 int32_t Sampler::Draw(const SamplingParams& params, uint64_t seed, uint64_t position,
                       std::span<const float> logits, float top) {
-  const int n = static_cast<int>(logits.size());
-  // Relative to the largest before dividing: no temperature, however small, can overflow.
-  candidates_.resize(n);
-  for (int32_t i = 0; i < n; ++i) candidates_[i] = {(logits[i] - top) / params.temperature, i};
-  const bool cut_k = params.top_k > 0 && params.top_k < static_cast<uint32_t>(n);
-  if (cut_k) {
-    std::nth_element(candidates_.begin(), candidates_.begin() + (params.top_k - 1), candidates_.end(),
-                     Better);
-    candidates_.resize(params.top_k);
-    std::sort(candidates_.begin(), candidates_.end(), Better);
-  }
-  // Weights relative to the most probable token, summed in order in float64.
-  auto weight = [](const Candidate& c) { return static_cast<double>(std::exp(c.logit)); };
-  if (params.top_p < 1.0f) {
-    double total = 0;
-    for (const Candidate& c : candidates_) total += weight(c);
-    const double wanted = static_cast<double>(params.top_p) * total;
-    // A heap gives the few best without sorting the whole vocabulary; they are gathered at the back.
-    auto worse = [](const Candidate& a, const Candidate& b) { return Better(b, a); };
-    std::make_heap(candidates_.begin(), candidates_.end(), worse);
-    auto heap_end = candidates_.end();
-    double mass = 0;
-    while (heap_end != candidates_.begin()) {
-      std::pop_heap(candidates_.begin(), heap_end, worse);
-      --heap_end;
-      mass += weight(*heap_end);
-      if (mass >= wanted) break;
+  const size_t n = logits.size();
+  DistancesBelow(top, logits, params.temperature, distances_);
+  ExpOfNegative(distances_, weights_);
+  const double uniform = PhiloxUniform(seed, position);
+  const bool cut_k = params.top_k > 0 && params.top_k < n;
+  if (!cut_k && params.top_p >= 1.0f) {
+    if (params.min_p > 0.0f) {  // the most probable token's weight is 1
+      for (float& weight : weights_) weight = weight >= params.min_p ? weight : 0.0f;
     }
-    std::reverse(heap_end, candidates_.end());
-    candidates_.erase(candidates_.begin(), heap_end);
+    const double target = uniform * SumOf(weights_);
+    double mass = 0;
+    size_t last = 0;
+    for (size_t i = 0; i < n; ++i) {
+      if (weights_[i] == 0.0f) continue;
+      mass += weights_[i];
+      last = i;
+      if (mass > target) break;
+    }
+    return static_cast<int32_t>(last);  // rounding may leave target at the very end
   }
-  if (params.min_p > 0.0f) {
-    const double least = params.min_p;  // the most probable token's weight is 1
-    std::erase_if(candidates_, [&](const Candidate& c) { return weight(c) < least; });
-  }
+  // Most probable first, by sorting only the classes of distance that can matter.
   double total = 0;
-  for (const Candidate& c : candidates_) total += weight(c);
-  const double target = PhiloxUniform(seed, position) * total;
-  double mass = 0;
-  for (const Candidate& c : candidates_) {
-    mass += weight(c);
-    if (mass > target) return c.id;
+  if (cut_k) {
+    GatherNearest([&](size_t count, double) { return count >= params.top_k; });
+    candidates_.resize(params.top_k);
+    for (const Candidate& c : candidates_) total += weights_[c.id];
+  } else {
+    total = SumOf(weights_);
+    GatherNearest([&](size_t, double mass) { return mass >= static_cast<double>(params.top_p) * total; });
   }
-  return candidates_.back().id;  // rounding left target at the very end
+  const double nucleus = params.top_p < 1.0f ? static_cast<double>(params.top_p) * total : INFINITY;
+  double mass = 0;
+  size_t n_kept = 0;
+  while (n_kept < candidates_.size() && mass < nucleus) {
+    const float weight = weights_[candidates_[n_kept].id];
+    if (n_kept > 0 && weight < params.min_p) break;
+    mass += weight;
+    ++n_kept;
+  }
+  const double target = uniform * mass;
+  double reached = 0;
+  for (size_t i = 0; i < n_kept; ++i) {
+    reached += weights_[candidates_[i].id];
+    if (reached > target) return candidates_[i].id;
+  }
+  return candidates_[n_kept - 1].id;
+}
+
+// Fills candidates_, sorted, with whole classes, nearest first, until `enough(count, mass)` of what they
+// hold.
+template <typename Enough>
+void Sampler::GatherNearest(const Enough& enough) {
+  std::fill(class_counts_.begin(), class_counts_.end(), 0);
+  std::fill(class_mass_.begin(), class_mass_.end(), 0.0);
+  for (size_t i = 0; i < distances_.size(); ++i) {
+    const size_t at = ClassOf(distances_[i]);
+    ++class_counts_[at];
+    class_mass_[at] += weights_[i];
+  }
+  size_t count = 0;
+  double mass = 0;
+  size_t last = 0;
+  for (; last < kClasses; ++last) {
+    count += class_counts_[last];
+    mass += class_mass_[last];
+    if (enough(count, mass)) break;
+  }
+  candidates_.clear();
+  for (size_t i = 0; i < distances_.size(); ++i) {
+    if (ClassOf(distances_[i]) <= last) candidates_.push_back({distances_[i], static_cast<int32_t>(i)});
+  }
+  std::sort(candidates_.begin(), candidates_.end(), Nearer);
 }
 
 void Sampler::AppendLogprobs(std::span<const float> logits, int32_t token, int n_top,
                              std::vector<ScoredToken>* out) {
-  const int n = static_cast<int>(logits.size());
-  float top = -INFINITY;
-  for (float x : logits) top = std::max(top, x);
-  double sum = 0;
-  for (float x : logits) sum += static_cast<double>(std::exp(x - top));
-  const double log_norm = static_cast<double>(top) + std::log(sum);
-  auto logprob = [&](float logit) { return static_cast<float>(static_cast<double>(logit) - log_norm); };
-  out->push_back({token, logprob(logits[token])});
+  const float top = MaxOf(logits);
+  DistancesBelow(top, logits, 1.0f, distances_);
+  ExpOfNegative(distances_, weights_);
+  const double log_sum = std::log(SumOf(weights_));
+  auto logprob = [&](size_t id) {
+    return static_cast<float>(-static_cast<double>(distances_[id]) - log_sum);
+  };
+  out->push_back({token, logprob(token)});
   if (n_top <= 0) return;
   // The best n_top so far stand in a heap with the worst of them in front.
   candidates_.clear();
-  for (int32_t i = 0; i < n; ++i) {
-    const Candidate candidate{logits[i], i};
+  for (size_t i = 0; i < distances_.size(); ++i) {
+    const Candidate candidate{distances_[i], static_cast<int32_t>(i)};
     if (static_cast<int>(candidates_.size()) == n_top) {
-      if (!Better(candidate, candidates_.front())) continue;
-      std::pop_heap(candidates_.begin(), candidates_.end(), Better);
+      if (!Nearer(candidate, candidates_.front())) continue;
+      std::pop_heap(candidates_.begin(), candidates_.end(), Nearer);
       candidates_.back() = candidate;
     } else {
       candidates_.push_back(candidate);
     }
-    std::push_heap(candidates_.begin(), candidates_.end(), Better);
+    std::push_heap(candidates_.begin(), candidates_.end(), Nearer);
   }
-  std::sort_heap(candidates_.begin(), candidates_.end(), Better);
-  for (const Candidate& c : candidates_) out->push_back({c.id, logprob(c.logit)});
+  std::sort_heap(candidates_.begin(), candidates_.end(), Nearer);
+  for (const Candidate& c : candidates_) out->push_back({c.id, logprob(c.id)});
 }
 
 }  // namespace coterie

@@ -36,20 +36,26 @@ class Sampler {
 
  private:
   struct Candidate {
-    float logit;
+    float distance;  // below the largest logit, in units of the temperature
     int32_t id;
   };
-  static bool Better(const Candidate& a, const Candidate& b) {
-    return a.logit != b.logit ? a.logit > b.logit : a.id < b.id;
+  static bool Nearer(const Candidate& a, const Candidate& b) {
+    return a.distance != b.distance ? a.distance < b.distance : a.id < b.id;
   }
+  template <typename Enough>
+  void GatherNearest(const Enough& enough);
   void ApplyHistory(const SamplingParams& params, std::span<const int32_t> prompt,
                     std::span<const int32_t> answer);
   int32_t Draw(const SamplingParams& params, uint64_t seed, uint64_t position, std::span<const float> logits,
                float top);
 
   std::vector<float> adjusted_;        // [vocab]
+  std::vector<float> distances_;       // [vocab]
+  std::vector<float> weights_;         // [vocab], exp(-distance)
   std::vector<uint32_t> counts_;       // [vocab], zero between calls
   std::vector<Candidate> candidates_;  // [<= vocab]
+  std::vector<uint32_t> class_counts_;
+  std::vector<double> class_mass_;
 };
 
 }  // namespace coterie
