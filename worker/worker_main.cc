@@ -92,10 +92,12 @@ class Signals {
   int first_ ABSL_GUARDED_BY(mutex_) = 0;
 };
 
+// Host and port; where the port is yet to be picked, host and process.
 std::string DefaultId(const std::string& listen) {
   char host[256] = "worker";
   gethostname(host, sizeof(host) - 1);
-  return absl::StrCat(host, ":", listen.substr(listen.rfind(':') + 1));
+  const std::string port = listen.substr(listen.rfind(':') + 1);
+  return port == "0" ? absl::StrCat(host, "/", getpid()) : absl::StrCat(host, ":", port);
 }
 
 Status Run(const WorkerOptions& options, Signals* signals) {

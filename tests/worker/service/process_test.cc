@@ -1,0 +1,159 @@
+// coterie-worker as a person starts it: words for what is wrong, and a gentle end.
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cstdlib>
+#include <filesystem>
+
+#include "absl/time/clock.h"
+#include "common/file.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "tests/worker/service/test_gateway.h"
+#include "worker/cores.h"
+
+namespace coterie::worker {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+
+// A coterie-worker whose output goes to files.
+class Process {
+ public:
+  explicit Process(std::vector<std::string> args) {
+    std::string pattern = (std::filesystem::temp_directory_path() / "coterie_process_XXXXXX").string();
+    folder_ = mkdtemp(pattern.data());
+    static constexpr const char* kProgram = COTERIE_BINARY_DIR "/coterie-worker";
+    std::vector<char*> argv = {const_cast<char*>(kProgram)};
+    for (std::string& arg : args) argv.push_back(arg.data());
+    argv.push_back(nullptr);
+    pid_ = fork();
+    if (pid_ == 0) {
+      dup2(open((folder_ + "/out").c_str(), O_CREAT | O_WRONLY, 0600), STDOUT_FILENO);
+      dup2(open((folder_ + "/err").c_str(), O_CREAT | O_WRONLY, 0600), STDERR_FILENO);
+      execv(kProgram, argv.data());
+      _exit(127);
+    }
+  }
+  ~Process() {
+    if (pid_ > 0) {
+      kill(pid_, SIGKILL);
+      waitpid(pid_, nullptr, 0);
+    }
+    std::filesystem::remove_all(folder_);
+  }
+
+  void Signal(int signal) { kill(pid_, signal); }
+  // Its exit status, or -1 for one that had to be killed.
+  int Wait() {
+    for (int i = 0; i < 3000; ++i) {
+      int status = 0;
+      if (waitpid(pid_, &status, WNOHANG) == pid_) {
+        pid_ = -1;
+        return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+      }
+      absl::SleepFor(absl::Milliseconds(10));
+    }
+    return -1;
+  }
+  std::string Output(const std::string& stream) {
+    return ReadFile(folder_ + "/" + stream, 1 << 20).value_or("");
+  }
+  // The address it printed, once it listens.
+  std::string Address() {
+    for (int i = 0; i < 2000; ++i) {
+      const std::string out = Output("out");
+      const size_t at = out.find("listening ");
+      const size_t end = out.find('\n');
+      if (at != std::string::npos && end != std::string::npos) return out.substr(at + 10, end - at - 10);
+      absl::SleepFor(absl::Milliseconds(10));
+    }
+    ADD_FAILURE() << "it does not listen: " << Output("err");
+    return "";
+  }
+
+ private:
+  std::string folder_;
+  pid_t pid_ = -1;
+};
+
+struct Refusal {
+  std::vector<std::string> args;
+  int status;
+  std::string message;
+};
+
+TEST(ProcessTest, WhatIsWrongIsNamedInWords) {
+  TestWorker taken;
+  const Refusal refusals[] = {
+      {{}, 2, "--model is missing"},
+      {{"--fake", "--device", "cuda:0"}, 2, "--device=cuda:0: this build has no CUDA"},
+      {{"--fake", "--device", "tpu"}, 2, "--device=tpu: must be cpu or cuda:N"},
+      {{"--fake", "--mod", "x"}, 2, "unknown flag --mod; did you mean --mode?"},
+      {{"--fake", "--max-seqs=64", "--max-batch-tokens=64"},
+       2,
+       "--max-batch-tokens=64: must be above --max-seqs"},
+      {{"--fake", "--max-seqs=64", "--max-logit-rows=32"},
+       2,
+       "--max-logit-rows=32: must be at least --max-seqs"},
+      {{"--model", "/no/such.gguf"}, 1, "/no/such.gguf does not exist"},
+      {{"--fake", "--store", "/no/such/store"}, 1, "/no/such/store"},
+      {{"--fake", "--cores", "0-x"}, 1, "--cores: '0-x' is not a core"},
+      {{"--fake", "--cores", "1000"}, 1, "this process may use"},
+      {{"--fake", "--listen", taken.address()}, 1, "cannot listen on " + taken.address()},
+  };
+  for (const Refusal& refusal : refusals) {
+    Process process(refusal.args);
+    EXPECT_EQ(process.Wait(), refusal.status) << refusal.message;
+    EXPECT_THAT(process.Output("err"), HasSubstr(refusal.message));
+  }
+}
+
+TEST(ProcessTest, HelpNamesEveryFlagAndItsDefault) {
+  Process process({"--help"});
+  EXPECT_EQ(process.Wait(), 0);
+  const std::string help = process.Output("out");
+  for (const char* text :
+       {"--model PATH", "--listen HOST:PORT", "(default 127.0.0.1:7601)", "--kv-tokens N"}) {
+    EXPECT_THAT(help, HasSubstr(text));
+  }
+}
+
+TEST(ProcessTest, SigtermLetsAnswersFinishAndEndsCleanly) {
+  Process process({"--fake", "--listen=127.0.0.1:0", "--metrics-port=0", "--fake-step-time=2ms"});
+  TestGateway gateway(process.Address());
+  ASSERT_TRUE(gateway.Connect());
+  EXPECT_THAT(process.Output("out"), HasSubstr("metrics "));
+  gateway.Submit(1, Prompt(20, 1), 200);
+  for (int i = 0; i < 1000 && gateway.Of(1).tokens.empty(); ++i) absl::SleepFor(absl::Milliseconds(2));
+  process.Signal(SIGTERM);
+  ASSERT_TRUE(gateway.WaitFinished(1));
+  EXPECT_EQ(gateway.Of(1).tokens.size(), 200u);
+  EXPECT_EQ(process.Wait(), 0);
+  ASSERT_TRUE(gateway.WaitClosed());
+}
+
+TEST(ProcessTest, ASecondSignalEndsAtOnce) {
+  Process process({"--fake", "--listen=127.0.0.1:0", "--fake-step-time=100ms"});
+  TestGateway gateway(process.Address());
+  ASSERT_TRUE(gateway.Connect());
+  gateway.Submit(1, Prompt(20, 1), 2000);
+  for (int i = 0; i < 1000 && gateway.Of(1).tokens.empty(); ++i) absl::SleepFor(absl::Milliseconds(5));
+  process.Signal(SIGINT);
+  absl::SleepFor(absl::Milliseconds(300));
+  process.Signal(SIGINT);
+  EXPECT_EQ(process.Wait(), 128 + SIGINT);
+}
+
+TEST(CoresTest, ListsAndRangesAreRead) {
+  EXPECT_THAT(ParseCores("0-3,8").value(), ElementsAre(0, 1, 2, 3, 8));
+  EXPECT_THAT(ParseCores("5,5,1").value(), ElementsAre(1, 5));
+  for (const char* bad : {"", "x", "3-1", "-1", "1-", "1,,2", "99999"})
+    EXPECT_FALSE(ParseCores(bad).ok()) << bad;
+}
+
+}  // namespace
+}  // namespace coterie::worker
