@@ -35,8 +35,8 @@ void CpuBackend::Linear(const float* x_dev, int rows, const PackedMatrix& w, con
     COTERIE_CHECK_EQ(static_cast<int64_t>(bias->n_floats()), matrix.n_out()) << "bias of a linear layer";
   }
 
-  // Whole groups of three panels, the width of a tile, so that no tile is cut between threads.
-  const int64_t group = rows > 4 ? 3 : 1;
+  // Pairs of panels, the widest tile, so that no tile is cut between threads.
+  const int64_t group = rows > 4 ? 2 : 1;
   pool_.RunRanges((matrix.n_panels() + group - 1) / group, 4, [&](int64_t begin, int64_t end, int) {
     int64_t first = 0;  // the segment's first panel among all
     LinearArgs a = args;

@@ -26,8 +26,8 @@ constexpr int kSegmentBlocks = kAttentionSegment / kKeysPerBlock;
 // scores[r][16 · b + lane] = scale · Σ_d q[r][d] · k[b][d][lane], d ascending. Lanes are keys: those not to
 // be attended may hold anything and are masked later.
 template <KvType kType, int R, int B>
-inline void ScoreTile(const AttendArgs& a, int row, const uint8_t* const* k, int block,
-                      float scores[][kAttentionSegment]) {
+[[gnu::noinline]] void ScoreTile(const AttendArgs& a, int row, const uint8_t* const* k, int block,
+                                 float scores[][kAttentionSegment]) {
   F acc[R][B];
   for (int r = 0; r < R; ++r) {
     for (int b = 0; b < B; ++b) acc[r][b] = Zero();
@@ -63,8 +63,9 @@ struct Fold {
   bool first;
 };
 template <KvType kType, int R, int V>
-inline void ValueTile(const AttendArgs& a, int row, const uint8_t* const* v, int lo, int hi, int column,
-                      const float scores[][kAttentionSegment], const Fold* fold, float* const* out) {
+[[gnu::noinline]] void ValueTile(const AttendArgs& a, int row, const uint8_t* const* v, int lo, int hi,
+                                 int column, const float scores[][kAttentionSegment], const Fold* fold,
+                                 float* const* out) {
   F acc[R][V];
   for (int r = 0; r < R; ++r) {
     for (int c = 0; c < V; ++c) acc[r][c] = Zero();

@@ -66,7 +66,7 @@ inline void StoreResult(const LinearArgs& a, int64_t row, int64_t output, F prod
 // Per block Σ u · (q + zero) = Σ u · q + zero · Σ u exactly in int32, less the offset's part; then
 // acc = fma(m, scaled_sum, acc) where the format has m, and acc = fma(dot, d · scale, acc).
 template <class Format, int R, int P>
-inline void QuantisedTile(const LinearArgs& a, int64_t row, int64_t panel) {
+[[gnu::noinline]] void QuantisedTile(const LinearArgs& a, int64_t row, int64_t panel) {
   const int64_t nb = a.n_in / kPanelBlock;
   const int64_t panel_bytes = nb * Format::kBlockBytes;
   const uint8_t* w = a.panels + panel * panel_bytes;
@@ -99,6 +99,7 @@ inline void QuantisedTile(const LinearArgs& a, int64_t row, int64_t panel) {
       }
       if constexpr (Format::kNibbles) {
         I sum[P];  // bytewise over the 8 vectors: at most 8 · 15
+#pragma GCC unroll 4
         for (int j = 0; j < 4; ++j) {
           I low[P], high[P];
           for (int p = 0; p < P; ++p) {
@@ -161,7 +162,7 @@ inline void QuantisedTile(const LinearArgs& a, int64_t row, int64_t panel) {
 // ---- float32 activations over quantised weights (exact mode): w = fma(d, u - offset, m), then the chain.
 // ----
 template <class Format, int R, int P>
-inline void DequantisedTile(const LinearArgs& a, int64_t row, int64_t panel) {
+[[gnu::noinline]] void DequantisedTile(const LinearArgs& a, int64_t row, int64_t panel) {
   const int64_t nb = a.n_in / kPanelBlock;
   const int64_t panel_bytes = nb * Format::kBlockBytes;
   const uint8_t* w = a.panels + panel * panel_bytes;
@@ -212,7 +213,7 @@ inline void DequantisedTile(const LinearArgs& a, int64_t row, int64_t panel) {
 
 // ---- float32 activations over float weights (both modes). ----
 template <class Format, int R, int P>
-inline void FloatTile(const LinearArgs& a, int64_t row, int64_t panel) {
+[[gnu::noinline]] void FloatTile(const LinearArgs& a, int64_t row, int64_t panel) {
   const int64_t panel_bytes = a.n_in * Format::kVectorBytes;
   const uint8_t* w = a.panels + panel * panel_bytes;
   const float* x[R];
@@ -258,59 +259,63 @@ struct Float {
   }
 };
 
-template <class Tiles, int P>
-inline void RunRows(const LinearArgs& a, int64_t panel) {
-  int64_t row = 0;
-  for (; row + 4 <= a.rows; row += 4) Tiles::template Tile<4, P>(a, row, panel);
-  switch (a.rows - row) {
-    case 3:
-      return Tiles::template Tile<3, P>(a, row, panel);
-    case 2:
-      return Tiles::template Tile<2, P>(a, row, panel);
-    case 1:
-      return Tiles::template Tile<1, P>(a, row, panel);
-    default:
-      return;
+// Rows in tiles of R, then what is left in one smaller tile.
+template <class Tiles, int R, int P>
+inline void RunLastRows(const LinearArgs& a, int64_t row, int64_t panel) {
+  if constexpr (R > 0) {
+    if (a.rows - row == R) return Tiles::template Tile<R, P>(a, row, panel);
+    RunLastRows<Tiles, R - 1, P>(a, row, panel);
   }
 }
+template <class Tiles, int R, int P>
+inline void RunRows(const LinearArgs& a, int64_t panel) {
+  int64_t row = 0;
+  for (; row + R <= a.rows; row += R) Tiles::template Tile<R, P>(a, row, panel);
+  RunLastRows<Tiles, R - 1, P>(a, row, panel);
+}
 
-// Up to four rows the weights come from memory: one panel at a time, one contiguous stream. Beyond, three
-// panels (at most 3 · 48 · 320 B = 46 KB at K = 1536) stay in the first-level cache while the rows pass by.
-template <class Tiles>
+// Up to four rows the weights come from memory: one panel at a time, one contiguous stream. Beyond, a group
+// of panels stays in the cache while the rows pass by.
+template <class Tiles, int R>
 inline void RunTiles(const LinearArgs& a, int64_t panel_begin, int64_t panel_end) {
   int64_t panel = panel_begin;
-  if (a.rows > 4) {
-    for (; panel + 3 <= panel_end; panel += 3) RunRows<Tiles, 3>(a, panel);
+  if constexpr (kTilePanels > 1) {
+    if (a.rows > 4) {
+      for (; panel + kTilePanels <= panel_end; panel += kTilePanels) RunRows<Tiles, R, kTilePanels>(a, panel);
+    }
   }
-  for (; panel < panel_end; ++panel) RunRows<Tiles, 1>(a, panel);
+  for (; panel < panel_end; ++panel) RunRows<Tiles, R, 1>(a, panel);
+}
+
+template <class Format>
+inline void RunQuantisedFormat(const LinearArgs& a, bool quantised_x, int64_t begin, int64_t end) {
+  if (quantised_x) {
+    RunTiles<Quantised<Format>, kQuantisedTileRows>(a, begin, end);
+  } else {
+    RunTiles<Dequantised<Format>, kFloatTileRows>(a, begin, end);
+  }
 }
 
 inline void LinearPanels(const LinearArgs& a, bool quantised_x, int64_t begin, int64_t end) {
   switch (a.kind) {
     case PanelKind::kQ4_1:
-      return quantised_x ? RunTiles<Quantised<Q4_1Panel>>(a, begin, end)
-                         : RunTiles<Dequantised<Q4_1Panel>>(a, begin, end);
+      return RunQuantisedFormat<Q4_1Panel>(a, quantised_x, begin, end);
     case PanelKind::kQ4_0:
-      return quantised_x ? RunTiles<Quantised<Q4_0Panel>>(a, begin, end)
-                         : RunTiles<Dequantised<Q4_0Panel>>(a, begin, end);
+      return RunQuantisedFormat<Q4_0Panel>(a, quantised_x, begin, end);
     case PanelKind::kQ8_0:
-      return quantised_x ? RunTiles<Quantised<Q8_0Panel>>(a, begin, end)
-                         : RunTiles<Dequantised<Q8_0Panel>>(a, begin, end);
+      return RunQuantisedFormat<Q8_0Panel>(a, quantised_x, begin, end);
     case PanelKind::kQ4F:
-      return quantised_x ? RunTiles<Quantised<Q4FPanel>>(a, begin, end)
-                         : RunTiles<Dequantised<Q4FPanel>>(a, begin, end);
+      return RunQuantisedFormat<Q4FPanel>(a, quantised_x, begin, end);
     case PanelKind::kQ8F:
-      return quantised_x ? RunTiles<Quantised<Q8FPanel>>(a, begin, end)
-                         : RunTiles<Dequantised<Q8FPanel>>(a, begin, end);
+      return RunQuantisedFormat<Q8FPanel>(a, quantised_x, begin, end);
     case PanelKind::kQ6_K:
-      return quantised_x ? RunTiles<Quantised<Q6_KPanel>>(a, begin, end)
-                         : RunTiles<Dequantised<Q6_KPanel>>(a, begin, end);
+      return RunQuantisedFormat<Q6_KPanel>(a, quantised_x, begin, end);
     case PanelKind::kF32:
-      return RunTiles<Float<F32Panel>>(a, begin, end);
+      return RunTiles<Float<F32Panel>, kFloatTileRows>(a, begin, end);
     case PanelKind::kBF16:
-      return RunTiles<Float<Bf16Panel>>(a, begin, end);
+      return RunTiles<Float<Bf16Panel>, kFloatTileRows>(a, begin, end);
     case PanelKind::kF16:
-      return RunTiles<Float<F16Panel>>(a, begin, end);
+      return RunTiles<Float<F16Panel>, kFloatTileRows>(a, begin, end);
   }
 }
 

@@ -9,6 +9,11 @@
 // Sixteen lanes in two halves on AVX2 with FMA and F16C. Contract: simd_portable.h.
 namespace coterie::cpu::avx2 {
 
+// Register tiles of linear.h. 16 registers in pairs: 2 x 1 sums and dots, or 4 x 1 sums.
+constexpr int kQuantisedTileRows = 2;
+constexpr int kFloatTileRows = 4;
+constexpr int kTilePanels = 1;
+
 struct F {
   __m256 lo, hi;
 };

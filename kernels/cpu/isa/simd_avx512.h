@@ -11,6 +11,11 @@
 // its own specification.
 namespace coterie::cpu::avx512 {
 
+// Register tiles of linear.h. 32 registers: 5 x 2 sums, as many dots, two code sums, the codes at hand.
+constexpr int kQuantisedTileRows = 5;
+constexpr int kFloatTileRows = 5;
+constexpr int kTilePanels = 2;
+
 struct F {
   __m512 v;
 };
