@@ -147,8 +147,12 @@ class RealBaseTest : public ::testing::TestWithParam<NumericsMode> {
       EXPECT_LT(d.worst_kl, 1e-5);
       EXPECT_LE(d.n_other_choice, d.n_positions / 500);  // ties within rounding
     } else {
-      EXPECT_LT(d.kl / d.n_positions, 0.01);
-      EXPECT_LT(std::abs(d.loss / d.golden_loss - 1), 0.01);
+      // llama.cpp's own loss on this file: mean KL 0.0031, the same likeliest token at 96.9 %.
+      EXPECT_LT(d.kl / d.n_positions, 0.0031);
+      // Errors of single positions average out over many of them only.
+      const bool many = d.n_positions > 2000;
+      EXPECT_LE(d.n_other_choice, d.n_positions * (many ? 0.031 : 0.05));
+      EXPECT_LT(std::abs(d.loss / d.golden_loss - 1), many ? 0.002 : 0.02);
     }
   }
 };
@@ -200,6 +204,24 @@ TEST_P(RealBaseTest, GreedyAnswersEqualTransformers) {
   std::cout << n_other << " of " << n_steps << " greedy tokens differ\n";
   if (GetParam() == NumericsMode::kFast) {
     EXPECT_LT(n_other, n_steps / 20);
+  }
+}
+
+TEST_P(RealBaseTest, LogProbabilitiesOfEveryExpertEqualPeft) {
+  auto arrays = Arrays("expert_logits.bin");
+  const std::unique_ptr<Decoder> decoder = Open();
+  std::map<std::string, std::vector<std::string>> texts_of;
+  for (const std::string& name : TextNames(arrays)) texts_of[name.substr(0, name.find('/'))].push_back(name);
+  ASSERT_GE(texts_of.size(), 6u);
+  for (const auto& [expert, texts] : texts_of) {
+    SCOPED_TRACE(expert);
+    const auto adapter = decoder->LoadAdapter(kSource / "experts" / expert);
+    ASSERT_TRUE(adapter.ok()) << adapter.status();
+    Distance distance;
+    for (const std::string& text : texts) Compare(decoder.get(), arrays, text, adapter->get(), &distance);
+    EXPECT_GE(distance.n_positions, 200);
+    std::cout << expert << ": " << Show(distance) << "\n";
+    ExpectNear(distance);
   }
 }
 
