@@ -259,10 +259,12 @@ StatusOr<std::unique_ptr<ExpertStore::Upload>> ExpertStore::BeginUpload() {
     ++n_uploads_;
   }
   auto staging = NewStaging();
-  // Its destructor counts down, also when the staging folder could not be made.
-  std::unique_ptr<Upload> upload(new Upload(this, staging.ok() ? *std::move(staging) : nullptr));
-  if (upload->staging_ == nullptr) return staging.status();
-  return upload;
+  if (!staging.ok()) {
+    MutexLock lock(&mutex_);
+    --n_uploads_;
+    return staging.status();
+  }
+  return std::unique_ptr<Upload>(new Upload(this, *std::move(staging)));
 }
 
 ExpertStore::Upload::~Upload() {
