@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 
 #include "common/check.h"
 #include "common/ids.h"
@@ -12,6 +13,9 @@ namespace {
 
 using router_internal::DotRows;
 using router_internal::kDotLanes;
+using router_internal::QuantizedRows;
+
+constexpr size_t kMinQuantizedRows = 512;
 
 Status CheckPrototypes(const IndexedExpert& expert, size_t dim) {
   if (expert.prototypes.size() % dim != 0) {
@@ -81,6 +85,10 @@ StatusOr<std::shared_ptr<const ExpertIndex>> ExpertIndex::Create(const Options& 
     for (const std::string& domain : experts[i].domains)
       domains.emplace_back(domain, static_cast<uint32_t>(i));
   }
+  // A small index stays in the cache, and its full scan takes less than the two passes would.
+  if (n_rows >= kMinQuantizedRows && QuantizedRows::Supported()) {
+    index->quantized_ = QuantizedRows(index->rows_, index->stride_);
+  }
   std::sort(domains.begin(), domains.end());
   domains.erase(std::unique(domains.begin(), domains.end()), domains.end());
   for (auto& [domain, expert] : domains) {
@@ -110,9 +118,7 @@ StatusOr<std::vector<ExpertIndex::Hit>> ExpertIndex::ScoreAll(std::span<const fl
                                                               const ExpertMask* allowed) const {
   RETURN_IF_ERROR(CheckQuery(query));
   COTERIE_CHECK(allowed == nullptr || allowed->size() == size()) << "the mask is of another index: ";
-  std::vector<float> padded(stride_, 0.0f);
-  std::copy(query.begin(), query.end(), padded.begin());
-
+  const std::vector<float> padded = Padded(query);
   std::vector<Hit> hits;
   hits.reserve(size());
   std::vector<float> scores;
@@ -138,24 +144,78 @@ StatusOr<std::vector<ExpertIndex::Hit>> ExpertIndex::ScoreAll(std::span<const fl
   return hits;
 }
 
+std::optional<std::vector<ExpertIndex::Hit>> ExpertIndex::Shortlist(const float* padded_query, size_t k,
+                                                                    const ExpertMask* allowed) const {
+  const size_t n_rows = quantized_.n_rows();
+  if (k == 0 || k > n_rows / 16) return std::nullopt;
+  std::vector<uint32_t> experts;  // that may be answered and have rows
+  size_t n_allowed_rows = 0;
+  for (size_t e = 0; e < size(); ++e) {
+    const size_t n = prototype_offsets_[e + 1] - prototype_offsets_[e];
+    if (n == 0 || (allowed != nullptr && !allowed->Test(e))) continue;
+    experts.push_back(static_cast<uint32_t>(e));
+    n_allowed_rows += n;
+  }
+  // The first pass reads every row, allowed or not, at a quarter of the cost.
+  if (experts.size() <= k || n_allowed_rows < n_rows / 4) return std::nullopt;
+  std::vector<float> lower(n_rows), upper(n_rows);
+  if (!quantized_.Bounds({padded_query, stride_}, lower.data(), upper.data())) return std::nullopt;
+
+  // The k-th best lower bound: the k-th best score is no less, so whoever stays below it for certain is out.
+  std::vector<float> best;  // a heap with the least of the k best in front
+  for (const uint32_t e : experts) {
+    const float bound =
+        *std::max_element(lower.begin() + prototype_offsets_[e], lower.begin() + prototype_offsets_[e + 1]);
+    if (best.size() == k && bound <= best.front()) continue;
+    if (best.size() == k) {
+      std::pop_heap(best.begin(), best.end(), std::greater<>());
+      best.pop_back();
+    }
+    best.push_back(bound);
+    std::push_heap(best.begin(), best.end(), std::greater<>());
+  }
+  std::vector<Hit> hits;
+  for (const uint32_t e : experts) {
+    const float bound =
+        *std::max_element(upper.begin() + prototype_offsets_[e], upper.begin() + prototype_offsets_[e + 1]);
+    if (bound >= best.front()) hits.push_back({e, ExactScore(padded_query, e)});
+  }
+  return hits;
+}
+
 StatusOr<std::vector<ExpertIndex::Hit>> ExpertIndex::Search(std::span<const float> query, size_t k,
                                                             const ExpertMask* allowed) const {
-  ASSIGN_OR_RETURN(std::vector<Hit> hits, ScoreAll(query, allowed));
+  RETURN_IF_ERROR(CheckQuery(query));
+  COTERIE_CHECK(allowed == nullptr || allowed->size() == size()) << "the mask is of another index: ";
+  std::vector<Hit> hits;
+  if (auto shortlist = Shortlist(Padded(query).data(), k, allowed); shortlist.has_value()) {
+    hits = *std::move(shortlist);
+  } else {
+    ASSIGN_OR_RETURN(hits, ScoreAll(query, allowed));
+  }
   k = std::min(k, hits.size());
-  std::partial_sort(hits.begin(), hits.begin() + k, hits.end(), Better);
+  std::partial_sort(hits.begin(), hits.begin() + static_cast<ptrdiff_t>(k), hits.end(), Better);
   hits.resize(k);
   return hits;
 }
 
-std::optional<float> ExpertIndex::Score(std::span<const float> query, size_t expert) const {
-  const size_t first_row = prototype_offsets_[expert];
-  const size_t n_rows = prototype_offsets_[expert + 1] - first_row;
-  if (n_rows == 0) return std::nullopt;
+std::vector<float> ExpertIndex::Padded(std::span<const float> query) const {
   std::vector<float> padded(stride_, 0.0f);
   std::copy(query.begin(), query.end(), padded.begin());
+  return padded;
+}
+
+float ExpertIndex::ExactScore(const float* padded_query, size_t expert) const {
+  const size_t first_row = prototype_offsets_[expert];
+  const size_t n_rows = prototype_offsets_[expert + 1] - first_row;
   std::vector<float> scores(n_rows);
-  DotRows(padded.data(), rows_.data() + first_row * stride_, n_rows, stride_, scores.data());
+  DotRows(padded_query, rows_.data() + first_row * stride_, n_rows, stride_, scores.data());
   return *std::max_element(scores.begin(), scores.end());
+}
+
+std::optional<float> ExpertIndex::Score(std::span<const float> query, size_t expert) const {
+  if (prototype_offsets_[expert] == prototype_offsets_[expert + 1]) return std::nullopt;
+  return ExactScore(Padded(query).data(), expert);
 }
 
 std::optional<uint32_t> ExpertIndex::Find(std::string_view name) const {
@@ -172,6 +232,14 @@ std::span<const uint32_t> ExpertIndex::WithDomain(std::string_view domain) const
       [](const DomainRange& range, std::string_view wanted) { return range.domain < wanted; });
   if (it == domains_.end() || it->domain != domain) return {};
   return it->experts;
+}
+
+ExpertMask ExpertIndex::MaskOf(std::span<const std::string> names) const {
+  ExpertMask mask(size());
+  for (const std::string& name : names) {
+    if (const auto expert = Find(name); expert.has_value()) mask.Set(*expert);
+  }
+  return mask;
 }
 
 ExpertMask ExpertIndex::MaskWhere(const std::function<bool(const IndexedExpert&)>& allowed) const {

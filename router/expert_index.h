@@ -13,6 +13,7 @@
 
 #include "common/digest.h"
 #include "common/status.h"
+#include "router/quantized_rows.h"
 
 namespace coterie {
 
@@ -69,7 +70,7 @@ class ExpertIndex {
   // The at most k best experts, best first. `allowed` (of this index, or null for all) is applied before
   // ranking. InvalidArgument when the query has another dimension or a value that is not finite.
   StatusOr<std::vector<Hit>> Search(std::span<const float> query, size_t k, const ExpertMask* allowed) const;
-  // Every allowed expert that has prototypes, in the order of names. Search is this and a partial sort.
+  // Every allowed expert that has prototypes, in the order of names. Search gives the best of these.
   StatusOr<std::vector<Hit>> ScoreAll(std::span<const float> query, const ExpertMask* allowed) const;
   // The score of one expert, or nothing when it has no prototypes. The query must have passed CheckQuery.
   std::optional<float> Score(std::span<const float> query, size_t expert) const;
@@ -85,6 +86,8 @@ class ExpertIndex {
   // Experts that declare `domain`, in the order of their names.
   std::span<const uint32_t> WithDomain(std::string_view domain) const;
 
+  // The experts among `names` that are here; cheap for a short list.
+  ExpertMask MaskOf(std::span<const std::string> names) const;
   ExpertMask MaskWhere(const std::function<bool(const IndexedExpert&)>& allowed) const;
 
  private:
@@ -94,13 +97,21 @@ class ExpertIndex {
   };
 
   explicit ExpertIndex(const Options& options) : options_(options) {}
+  std::vector<float> Padded(std::span<const float> query) const;
+  // Max over the expert's rows; it has at least one.
+  float ExactScore(const float* padded_query, size_t expert) const;
+  // The experts that may be among the k best, with their exact scores, found by bounds first; nothing when a
+  // full scan is the better way.
+  std::optional<std::vector<Hit>> Shortlist(const float* padded_query, size_t k,
+                                            const ExpertMask* allowed) const;
 
   Options options_;
-  std::vector<IndexedExpert> experts_;       // by name
-  std::vector<uint32_t> prototype_offsets_;  // [n_experts + 1], in rows
-  size_t stride_ = 0;                        // floats from row to row: dim rounded up to a whole lane group
-  std::vector<float> rows_;                  // [n_prototypes, stride], zero beyond dim
-  std::vector<DomainRange> domains_;         // by domain
+  std::vector<IndexedExpert> experts_;        // by name
+  std::vector<uint32_t> prototype_offsets_;   // [n_experts + 1], in rows
+  size_t stride_ = 0;                         // floats from row to row: dim rounded up to a whole lane group
+  std::vector<float> rows_;                   // [n_prototypes, stride], zero beyond dim
+  router_internal::QuantizedRows quantized_;  // of rows_, or empty
+  std::vector<DomainRange> domains_;          // by domain
 };
 
 }  // namespace coterie

@@ -104,11 +104,98 @@ TEST(ExpertIndexTest, AScoreDoesNotDependOnTheRowsBesideIt) {
   }
 }
 
+// The int8 first pass must change nothing: not the experts, not their order, not a bit of their scores.
+TEST(ExpertIndexTest, ALargeIndexFindsExactlyWhatItsFullScanFinds) {
+  std::mt19937 random(3);
+  std::uniform_real_distribution<float> uniform(-1, 1);
+  for (const size_t dim : {3, 17, 384}) {
+    for (const float spread : {0.0f, 0.01f, 0.3f, 10.0f}) {  // 0: all rows alike, every score a tie
+      const auto centre = RandomUnit(dim, &random);
+      const auto near = [&] {
+        std::vector<float> v(dim);
+        double norm = 0;
+        for (size_t i = 0; i < dim; ++i) {
+          v[i] = centre[i] + spread * uniform(random) / std::sqrt(static_cast<float>(dim));
+          norm += static_cast<double>(v[i]) * v[i];
+        }
+        for (float& x : v) x = static_cast<float>(x / std::sqrt(norm));
+        return v;
+      };
+      std::vector<IndexedExpert> experts;
+      for (size_t i = 0; i < 700; ++i) {
+        std::vector<float> prototypes;
+        for (size_t p = random() % 4; p > 0; --p) {
+          const auto row = near();
+          prototypes.insert(prototypes.end(), row.begin(), row.end());
+        }
+        experts.push_back(MakeExpert("e" + std::to_string(i), prototypes));
+      }
+      const auto index = ExpertIndex::Create({.dim = dim}, experts).value();
+      ExpertMask most(index->size());
+      for (size_t i = 0; i < index->size(); ++i) {
+        if (random() % 4 != 0) most.Set(i);
+      }
+      for (int round = 0; round < 10; ++round) {
+        auto query = round % 2 == 0 ? near() : RandomUnit(dim, &random);
+        if (round == 7) query.assign(dim, 0.0f);
+        if (round == 8) std::for_each(query.begin(), query.end(), [](float& x) { x *= 1e30f; });
+        if (round == 9) std::for_each(query.begin(), query.end(), [](float& x) { x *= 1.3f; });
+        for (const ExpertMask* mask :
+             {static_cast<const ExpertMask*>(nullptr), static_cast<const ExpertMask*>(&most)}) {
+          auto expected = index->ScoreAll(query, mask).value();
+          std::sort(expected.begin(), expected.end(), ExpertIndex::Better);
+          for (const size_t k : {1, 5, 40}) {
+            const auto hits = index->Search(query, k, mask).value();
+            ASSERT_EQ(hits.size(), k);
+            for (size_t i = 0; i < k; ++i) {
+              ASSERT_EQ(hits[i].expert, expected[i].expert)
+                  << dim << " " << spread << " " << round << " " << i;
+              ASSERT_EQ(hits[i].score, expected[i].score);
+            }
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST(ExpertIndexTest, TheBoundsOfTheFirstPassHold) {
+  if (!router_internal::QuantizedRows::Supported())
+    GTEST_SKIP() << "this machine has no AVX2: no first pass here";
+  std::mt19937 random(4);
+  const size_t stride = 384, n_rows = 100;
+  std::vector<float> rows;
+  for (size_t r = 0; r < n_rows; ++r) {
+    auto row = RandomUnit(stride, &random);
+    if (r % 5 == 0) row.assign(stride, 0.0f), row[r] = -1;  // nothing is lost of these
+    rows.insert(rows.end(), row.begin(), row.end());
+  }
+  const router_internal::QuantizedRows quantized(rows, stride);
+  std::vector<float> lower(n_rows), upper(n_rows), exact(n_rows);
+  for (int round = 0; round < 50; ++round) {
+    const auto query = RandomUnit(stride, &random);
+    ASSERT_TRUE(quantized.Bounds(query, lower.data(), upper.data()));
+    std::vector<float> lower_avx2(n_rows), upper_avx2(n_rows);
+    ASSERT_TRUE(quantized.Bounds(query, lower_avx2.data(), upper_avx2.data(), /*use_vnni=*/false));
+    EXPECT_EQ(lower, lower_avx2);
+    EXPECT_EQ(upper, upper_avx2);
+    router_internal::DotRows(query.data(), rows.data(), n_rows, stride, exact.data());
+    for (size_t r = 0; r < n_rows; ++r) {
+      EXPECT_LE(lower[r], exact[r]);
+      EXPECT_GE(upper[r], exact[r]);
+      EXPECT_LT(upper[r] - lower[r], 0.06f);
+    }
+  }
+}
+
 TEST(ExpertIndexTest, AMaskHidesExperts) {
   const auto index =
       MakeIndex({MakeExpert("a", kAxis), MakeExpert("b", AtCosine(0.5f)), MakeExpert("c", kAxis)});
   const ExpertMask mask = index->MaskWhere([](const IndexedExpert& e) { return e.name == "b"; });
   EXPECT_THAT(Names(*index, index->Search(kAxis, 3, &mask).value()), ElementsAre("b"));
+  const std::vector<std::string> names = {"c", "unknown"};
+  const ExpertMask listed = index->MaskOf(names);
+  EXPECT_THAT(Names(*index, index->Search(kAxis, 3, &listed).value()), ElementsAre("c"));
   const ExpertMask none(index->size());
   EXPECT_TRUE(index->Search(kAxis, 3, &none).value().empty());
 }
