@@ -1,0 +1,165 @@
+// Workers and connections that break in mid-answer: the client reads the text it would have read.
+#include <signal.h>
+
+#include <algorithm>
+#include <set>
+
+#include "tests/cluster/cluster_fixture.h"
+#include "tests/gateway/tcp_proxy.h"
+
+namespace coterie::cluster {
+namespace {
+
+using ::testing::HasSubstr;
+
+// Broken once every answer has so many of its 160 tokens.
+constexpr size_t kTokensBefore = 20;
+
+class FailoverTest : public ClusterTest {
+ protected:
+  void StartTwoWorkers(const std::vector<std::string>& gateway_flags = {}) {
+    workers_.push_back(StartWorker("w0"));
+    workers_.push_back(StartWorker("w1"));
+    gateway_ = StartGateway({workers_[0]->address(), workers_[1]->address()}, gateway_flags);
+    v1::PublishExpertResponse published;
+    ASSERT_TRUE(Publish(*gateway_, {}, &published).ok());
+  }
+
+  // Half of them to an expert, half to the base.
+  static std::vector<v1::GenerateRequest> Mixed(size_t n) {
+    std::vector<v1::GenerateRequest> requests = Questions("one", n);
+    for (size_t i = 1; i < n; i += 2) requests[i].set_expert("base");
+    return requests;
+  }
+
+  // Answers that began on this worker went on elsewhere, and said so.
+  static void ExpectResumedFrom(const std::string& lost, const std::deque<Answer>& answers) {
+    int n_moved = 0;
+    for (const Answer& answer : answers) {
+      if (answer.route.worker() != lost) continue;
+      ++n_moved;
+      ASSERT_FALSE(answer.notices.empty());
+      EXPECT_EQ(answer.notices[0].kind(), v1::Notice::KIND_RESUMED);
+      EXPECT_NE(answer.notices[0].worker(), lost);
+      EXPECT_EQ(answer.token_ids.size(), 160u);
+    }
+    EXPECT_GT(n_moved, 0) << "no answer began on " << lost;
+  }
+
+  // The worker that the first answer began on.
+  WorkerProcess* BusyWorker() {
+    return MetricSum(workers_[0]->Metrics(), "coterie_worker_sequences_running") > 0 ? workers_[0].get()
+                                                                                     : workers_[1].get();
+  }
+
+  std::vector<std::unique_ptr<WorkerProcess>> workers_;
+  std::unique_ptr<GatewayProcess> gateway_;
+};
+
+TEST_F(FailoverTest, AnswersWhoseWorkerIsKilledGoOnElsewhereWithTheSameText) {
+  StartTwoWorkers();
+  const std::vector<v1::GenerateRequest> requests = Mixed(8);
+  const std::vector<std::string> expected = AskAll(*gateway_, requests);
+  EXPECT_EQ(std::set<std::string>(expected.begin(), expected.end()).size(), expected.size());
+
+  Asking asking({gateway_->generation.get()}, requests);
+  ASSERT_TRUE(asking.WaitForTokens(kTokensBefore));
+  WorkerProcess* const lost = BusyWorker();
+  lost->process->Kill();
+  EXPECT_EQ(Texts(asking.Join()), expected);
+  ExpectResumedFrom(lost->id, asking.Join());
+  EXPECT_GT(MetricSum(gateway_->Metrics(), "coterie_failovers_total"), 0);
+}
+
+TEST_F(FailoverTest, AStoppedWorkerIsLostAndItsLateTokensAreIgnored) {
+  StartTwoWorkers();
+  const std::vector<v1::GenerateRequest> requests = Mixed(6);
+  const std::vector<std::string> expected = AskAll(*gateway_, requests);
+
+  Asking asking({gateway_->generation.get()}, requests);
+  ASSERT_TRUE(asking.WaitForTokens(kTokensBefore));
+  WorkerProcess* const stopped = BusyWorker();
+  stopped->process->Signal(SIGSTOP);
+  // It wakes up while its answers go on elsewhere.
+  EXPECT_TRUE(asking.WaitForNotice());
+  stopped->process->Signal(SIGCONT);
+  EXPECT_EQ(Texts(asking.Join()), expected);
+  ExpectResumedFrom(stopped->id, asking.Join());
+
+  // It is taken back, has forgotten what went on elsewhere, and answers as before.
+  EXPECT_TRUE(gateway_->Ready(2));
+  EXPECT_TRUE(
+      Eventually([&] { return MetricSum(stopped->Metrics(), "coterie_worker_sequences_running") == 0; }));
+  EXPECT_EQ(AskAll(*gateway_, requests), expected);
+}
+
+TEST_F(FailoverTest, LosingOnlyTheConnectionLosesNothingAndSubmitsNothingAgain) {
+  const auto worker = StartWorker("w0");
+  gateway::testing::TcpProxy proxy(worker->port);
+  // Longer than any delay of a busy machine: only the connection is to be lost.
+  const auto gateway = StartGateway({proxy.address()}, {"--reattach-grace=20s", "--silence-timeout=20s"});
+  const std::vector<v1::GenerateRequest> requests = Questions("base", 4);
+  const std::vector<std::string> expected = AskAll(*gateway, requests);
+
+  Asking asking({gateway->generation.get()}, requests);
+  ASSERT_TRUE(asking.WaitForTokens(kTokensBefore));
+  proxy.Cut();
+  EXPECT_EQ(Texts(asking.Join()), expected);
+  for (const Answer& answer : asking.Join()) {
+    ASSERT_EQ(answer.notices.size(), 1u);
+    EXPECT_EQ(answer.notices[0].kind(), v1::Notice::KIND_REATTACHED);
+    EXPECT_EQ(answer.token_ids.size(), 160u);
+  }
+  // The sequences of both rounds, each submitted once.
+  EXPECT_TRUE(
+      Eventually([&] { return MetricSum(worker->Metrics(), "coterie_worker_sequences_total") == 8; }));
+  const std::string page = gateway->Metrics();
+  EXPECT_EQ(MetricSum(page, "coterie_reattachments_total"), 4);
+  EXPECT_EQ(MetricSum(page, "coterie_failovers_total"), 0);
+}
+
+TEST_F(FailoverTest, ANewProcessOnTheSamePortGoesOnFromTheTokensSent) {
+  auto worker = StartWorker("w0");
+  const auto gateway = StartGateway({worker->address()}, {"--reattach-grace=20s"});
+  const std::vector<v1::GenerateRequest> requests = Questions("base", 4);
+  const std::vector<std::string> expected = AskAll(*gateway, requests);
+
+  Asking asking({gateway->generation.get()}, requests);
+  ASSERT_TRUE(asking.WaitForTokens(kTokensBefore));
+  const std::string address = worker->address();
+  worker->process->Kill();
+  worker = StartWorker("w0", {}, address);
+  EXPECT_EQ(Texts(asking.Join()), expected);
+  for (const Answer& answer : asking.Join()) {
+    ASSERT_FALSE(answer.notices.empty());
+    EXPECT_EQ(answer.notices[0].kind(), v1::Notice::KIND_RESUMED);
+    EXPECT_THAT(answer.notices[0].message(), HasSubstr("was replaced by a new process"));
+  }
+}
+
+TEST_F(FailoverTest, WithAllWorkersGoneAnswersEndInBoundedTimeWithWords) {
+  StartTwoWorkers({"--reattach-grace=300ms", "--worker-wait=1s"});
+  const std::vector<v1::GenerateRequest> requests = Mixed(4);
+  const std::vector<std::string> expected = AskAll(*gateway_, requests);
+
+  Asking asking({gateway_->generation.get()}, requests);
+  ASSERT_TRUE(asking.WaitForTokens(kTokensBefore));
+  const absl::Time begin = absl::Now();
+  for (const auto& worker : workers_) worker->process->Kill();
+  const std::deque<Answer>& answers = asking.Join();
+  // 1.3 s on a machine that does nothing else.
+  EXPECT_LT(absl::Now() - begin, absl::Seconds(20));
+  for (size_t i = 0; i < answers.size(); ++i) {
+    EXPECT_EQ(answers[i].status.error_code(), grpc::StatusCode::UNAVAILABLE);
+    EXPECT_THAT(answers[i].status.error_message(), HasSubstr("no worker for the request within 1s"));
+    EXPECT_THAT(answers[i].status.error_message(), HasSubstr(workers_[0]->address()));
+    // What came before is what would have come.
+    EXPECT_EQ(answers[i].text, expected[i].substr(0, answers[i].text.size()));
+    EXPECT_FALSE(answers[i].text.empty());
+  }
+  const Answer next = gateway::testing::Ask(gateway_->generation.get(), requests[0]);
+  EXPECT_EQ(next.status.error_code(), grpc::StatusCode::UNAVAILABLE);
+}
+
+}  // namespace
+}  // namespace coterie::cluster
