@@ -32,21 +32,21 @@ class FailoverTest : public ClusterTest {
     return requests;
   }
 
-  // Answers that began on this worker went on elsewhere, and said so.
+  // Answers that this worker had not ended went on elsewhere, and said so.
   static void ExpectResumedFrom(const std::string& lost, const std::deque<Answer>& answers) {
     int n_moved = 0;
     for (const Answer& answer : answers) {
-      if (answer.route.worker() != lost) continue;
+      if (answer.route.worker() != lost || answer.finish.worker() == lost) continue;
       ++n_moved;
       ASSERT_FALSE(answer.notices.empty());
       EXPECT_EQ(answer.notices[0].kind(), v1::Notice::KIND_RESUMED);
       EXPECT_NE(answer.notices[0].worker(), lost);
       EXPECT_EQ(answer.token_ids.size(), 160u);
     }
-    EXPECT_GT(n_moved, 0) << "no answer began on " << lost;
+    EXPECT_GT(n_moved, 0) << "no answer moved away from " << lost;
   }
 
-  // The worker that the first answer began on.
+  // One that has answers under way.
   WorkerProcess* BusyWorker() {
     return MetricSum(workers_[0]->Metrics(), "coterie_worker_sequences_running") > 0 ? workers_[0].get()
                                                                                      : workers_[1].get();
