@@ -46,10 +46,17 @@ class FailoverTest : public ClusterTest {
     EXPECT_GT(n_moved, 0) << "no answer moved away from " << lost;
   }
 
-  // One that has answers under way.
+  // One that has answers under way, as the gateway knows it: a worker's own /metrics lag by half a second.
   WorkerProcess* BusyWorker() {
-    return MetricSum(workers_[0]->Metrics(), "coterie_worker_sequences_running") > 0 ? workers_[0].get()
-                                                                                     : workers_[1].get();
+    WorkerProcess* busy = nullptr;
+    EXPECT_TRUE(Eventually([&] {
+      const v1::StatusResponse status = gateway_->Status();
+      for (const v1::WorkerStatus& worker : status.workers()) {
+        if (worker.running() > 0) busy = workers_[worker.worker_id() == "w0" ? 0 : 1].get();
+      }
+      return busy != nullptr;
+    }));
+    return busy == nullptr ? workers_[0].get() : busy;
   }
 
   std::vector<std::unique_ptr<WorkerProcess>> workers_;
