@@ -16,7 +16,8 @@ thread_local bool counting = false;
 thread_local uint64_t n_allocations = 0;
 thread_local uint64_t largest_allocation = 0;
 
-void* CountedAllocate(size_t n_bytes) {
+// Unused under the sanitizers, which bring their own operator new.
+[[maybe_unused]] void* CountedAllocate(size_t n_bytes) {
   if (counting) {
     ++n_allocations;
     largest_allocation = std::max<uint64_t>(largest_allocation, n_bytes);
