@@ -271,7 +271,8 @@ grpc::Status TestGateway::status() {
 
 std::vector<uint32_t> Prompt(int n, int seed) {
   std::vector<uint32_t> ids(n);
-  for (int i = 0; i < n; ++i) ids[i] = static_cast<uint32_t>((i * 31 + seed * 977 + (i % 13) * (i % 13) % 13) % 1000);
+  for (int i = 0; i < n; ++i)
+    ids[i] = static_cast<uint32_t>((i * 31 + seed * 977 + (i % 13) * (i % 13) % 13) % 1000);
   return ids;
 }
 
