@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "model/format/describe.h"
+#include "model/format/gguf_scalar.h"
 
 namespace coterie {
 namespace {
@@ -11,24 +12,6 @@ std::string_view TypeName(GgufType type) {
   constexpr std::string_view kNames[] = {"uint8", "int8",   "uint16", "int16",  "uint32", "int32",  "float32",
                                          "bool",  "string", "array",  "uint64", "int64",  "float64"};
   return kNames[static_cast<uint32_t>(type)];
-}
-
-int64_t ScalarBytes(GgufType type) {
-  switch (type) {
-    case GgufType::kU8:
-    case GgufType::kI8:
-    case GgufType::kBool:
-      return 1;
-    case GgufType::kU16:
-    case GgufType::kI16:
-      return 2;
-    case GgufType::kU32:
-    case GgufType::kI32:
-    case GgufType::kF32:
-      return 4;
-    default:
-      return 8;
-  }
 }
 
 template <typename T>
@@ -161,7 +144,8 @@ StatusOr<std::vector<int64_t>> GgufFile::GetInts(std::string_view key) const {
   if (value->type != GgufType::kArray) return WrongType(key, *value, "array of integers");
   std::vector<int64_t> out(value->n_elements);
   for (uint64_t i = 0; i < value->n_elements; ++i) {
-    if (!LoadInt(value->element_type, value->raw.data() + i * ScalarBytes(value->element_type), &out[i])) {
+    if (!LoadInt(value->element_type, value->raw.data() + i * GgufScalarBytes(value->element_type),
+                 &out[i])) {
       return WrongType(key, *value, "array of integers below 2^63");
     }
   }
@@ -174,7 +158,8 @@ StatusOr<std::vector<float>> GgufFile::GetFloats(std::string_view key) const {
   std::vector<float> out(value->n_elements);
   for (uint64_t i = 0; i < value->n_elements; ++i) {
     double element;
-    if (!LoadFloat(value->element_type, value->raw.data() + i * ScalarBytes(value->element_type), &element)) {
+    if (!LoadFloat(value->element_type, value->raw.data() + i * GgufScalarBytes(value->element_type),
+                   &element)) {
       return WrongType(key, *value, "array of numbers");
     }
     out[i] = static_cast<float>(element);

@@ -5,6 +5,7 @@
 #include "model/format/byte_reader.h"
 #include "model/format/describe.h"
 #include "model/format/gguf.h"
+#include "model/format/gguf_scalar.h"
 
 namespace coterie {
 namespace {
@@ -145,24 +146,6 @@ class GgufParser {
     return absl::OkStatus();
   }
 
-  static uint64_t WidthOf(GgufType type) {
-    switch (type) {
-      case GgufType::kU8:
-      case GgufType::kI8:
-      case GgufType::kBool:
-        return 1;
-      case GgufType::kU16:
-      case GgufType::kI16:
-        return 2;
-      case GgufType::kU32:
-      case GgufType::kI32:
-      case GgufType::kF32:
-        return 4;
-      default:
-        return 8;
-    }
-  }
-
   Status ParseArray(std::string_view key, GgufFile::Value* value) {
     RETURN_IF_ERROR(ReadType(key, &value->element_type));
     RETURN_IF_ERROR(reader_.Read("an array length", &value->n_elements));
@@ -175,7 +158,8 @@ class GgufParser {
           absl::StrCat("metadata key ", Quote(key), " is an array of arrays, which is not supported"));
     }
     if (value->element_type != GgufType::kString) {
-      return reader_.ReadSpan("an array", value->n_elements * WidthOf(value->element_type), &value->raw);
+      return reader_.ReadSpan("an array", value->n_elements * GgufScalarBytes(value->element_type),
+                              &value->raw);
     }
     const size_t begin = reader_.position();
     for (uint64_t i = 0; i < value->n_elements; ++i) {
@@ -196,7 +180,7 @@ class GgufParser {
     } else if (value.type == GgufType::kString) {
       RETURN_IF_ERROR(ReadString(key, &value.raw));
     } else {
-      RETURN_IF_ERROR(reader_.ReadSpan("a metadata value", WidthOf(value.type), &value.raw));
+      RETURN_IF_ERROR(reader_.ReadSpan("a metadata value", GgufScalarBytes(value.type), &value.raw));
     }
     if (!out_->values_.emplace(key, value).second) {
       return absl::InvalidArgumentError(absl::StrCat("metadata key ", Quote(key), " appears twice"));
