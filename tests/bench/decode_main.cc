@@ -5,65 +5,26 @@
 //
 // Rounds go over all the cases in turn, so that a noisy neighbour disturbs them alike; medians are printed.
 // Never quote one without the probe beside it (docs/benchmarks.md).
-#include <sys/resource.h>
-
-#include <chrono>
-#include <cmath>
 #include <cstdio>
 #include <cstdlib>
-#include <cstring>
 #include <map>
 #include <random>
 #include <string>
-#include <thread>
 
-#include "common/file.h"
 #include "model/decoder/decoder.h"
+#include "tests/bench/harness.h"
 #include "tests/model/decoder/sequences.h"
 
-namespace coterie {
+namespace coterie::bench {
 namespace {
 
 using testing::AddToBatch;
 using testing::LogitRows;
 using testing::TestSequence;
-using Clock = std::chrono::steady_clock;
-
-double Seconds(Clock::time_point since) {
-  return std::chrono::duration<double>(Clock::now() - since).count();
-}
 
 constexpr int kMaxSequences = 16;
 constexpr int kContext = 1024;
 constexpr int kDecodeSteps = 16;
-
-// Sums 256 MB with every thread: GB/s of reading.
-class BandwidthProbe {
- public:
-  explicit BandwidthProbe(int n_threads) : n_threads_(n_threads), memory_(size_t{32} << 20, 1) {}
-  double Measure() {
-    std::vector<std::thread> threads;
-    const Clock::time_point start = Clock::now();
-    for (int t = 0; t < n_threads_; ++t) {
-      threads.emplace_back([this, t] {
-        const size_t begin = memory_.size() * static_cast<size_t>(t) / static_cast<size_t>(n_threads_);
-        const size_t end = memory_.size() * static_cast<size_t>(t + 1) / static_cast<size_t>(n_threads_);
-        uint64_t sums[8] = {};
-        for (size_t i = begin; i + 8 <= end; i += 8) {
-          for (size_t l = 0; l < 8; ++l) sums[l] += memory_[i + l];
-        }
-        for (uint64_t sum : sums) sink_ += sum;
-      });
-    }
-    for (std::thread& thread : threads) thread.join();
-    return static_cast<double>(memory_.size() * sizeof(uint64_t)) / Seconds(start) / 1e9;
-  }
-
- private:
-  int n_threads_;
-  std::vector<uint64_t> memory_;
-  std::atomic<uint64_t> sink_{0};
-};
 
 // Random low-rank pairs for every linear layer, bfloat16.
 class RandomAdapter {
@@ -109,12 +70,11 @@ class RandomAdapter {
 
 struct Bench {
   Decoder* decoder;
-  std::vector<std::unique_ptr<PackedAdapter>> adapters;
   std::mt19937 random{5};
 
   TestSequence Sequence(int index, int n_tokens, const PackedAdapter* adapter) {
     TestSequence s;
-    for (int i = 0; i < n_tokens; ++i) s.tokens.push_back(static_cast<int32_t>(random() % 40000));
+    for (int i = 0; i < n_tokens; ++i) s.tokens.push_back(static_cast<int32_t>(random() % n_tokens_drawn()));
     s.UseBlocks(index * (kContext / kKvBlockTokens), kContext);
     if (adapter != nullptr) {
       s.adapters = {adapter};
@@ -122,6 +82,8 @@ struct Bench {
     }
     return s;
   }
+
+  uint32_t n_tokens_drawn() const { return static_cast<uint32_t>(decoder->info().vocab_size); }
 
   double Step(std::vector<TestSequence>* sequences, int n) {
     Batch batch;
@@ -145,12 +107,12 @@ struct Bench {
     return n_seqs * n_tokens / Step(&sequences, n_tokens);
   }
 
-  // Tokens per second of decoding after 64 tokens of context; adapter i % n_adapters for sequence i.
-  double Decode(int n_seqs, int n_adapters) {
+  // Tokens per second of decoding after 64 tokens of context; adapter i % n for sequence i of the n given.
+  double Decode(int n_seqs, std::span<const std::unique_ptr<PackedAdapter>> adapters) {
     std::vector<TestSequence> sequences;
     for (int i = 0; i < n_seqs; ++i) {
       const PackedAdapter* adapter =
-          n_adapters == 0 ? nullptr : adapters[static_cast<size_t>(i % n_adapters)].get();
+          adapters.empty() ? nullptr : adapters[static_cast<size_t>(i) % adapters.size()].get();
       sequences.push_back(Sequence(i, 64 + kDecodeSteps, adapter));
     }
     Step(&sequences, 64);
@@ -160,94 +122,84 @@ struct Bench {
   }
 };
 
-double Median(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  return values[values.size() / 2];
-}
-
-// Resident memory now, and the most there ever was.
-double ResidentMb() {
-  StatusOr<std::string> status = ReadFile("/proc/self/status", 1 << 20);
-  const size_t at = status.ok() ? status->find("VmRSS:") : std::string::npos;
-  return at == std::string::npos ? 0 : std::atof(status->c_str() + at + 6) / 1024;
-}
-
-Status Run(int argc, char** argv) {
+struct Flags {
   std::string model;
-  CpuBackendOptions options;
+  BackendFlags backend;
   int rounds = 6;
-  for (int i = 1; i < argc; ++i) {
-    const std::string arg = argv[i];
-    if (arg.starts_with("--threads=")) {
-      options.n_threads = std::atoi(argv[i] + 10);
-    } else if (arg.starts_with("--rounds=")) {
-      rounds = std::max(1, std::atoi(argv[i] + 9));
-    } else if (arg.starts_with("--isa=")) {
-      options.isa = arg.substr(6);
-    } else if (arg.starts_with("--mode=")) {
-      options.mode = arg.substr(7) == "exact" ? NumericsMode::kExact : NumericsMode::kFast;
-    } else {
-      model = arg;
-    }
-  }
-  if (model.empty()) {
-    return absl::InvalidArgumentError(
-        "usage: bench_decode MODEL [--threads=N] [--rounds=N] [--isa=NAME] [--mode=fast|exact]");
-  }
+};
+
+Status Run(const Flags& flags) {
   const Clock::time_point start = Clock::now();
   std::unique_ptr<Decoder> decoder;
   {
-    ASSIGN_OR_RETURN(std::unique_ptr<ModelFiles> files, ModelFiles::Open(model));
-    ASSIGN_OR_RETURN(std::unique_ptr<Backend> backend, CreateCpuBackend(options));
+    ASSIGN_OR_RETURN(std::unique_ptr<ModelFiles> files, ModelFiles::Open(flags.model));
+    ASSIGN_OR_RETURN(std::unique_ptr<Backend> backend, CreateCpuBackend(flags.backend.Options()));
     DecoderOptions decoder_options;
     decoder_options.n_kv_blocks = kMaxSequences * (kContext / kKvBlockTokens);
     decoder_options.max_batch_tokens = 2048;
     decoder_options.max_seqs = kMaxSequences;
     ASSIGN_OR_RETURN(decoder, Decoder::Create(*files, std::move(backend), decoder_options));
   }
+  if (decoder->info().context_length < kContext) {
+    return absl::FailedPreconditionError(absl::StrCat(flags.model, ": context of ",
+                                                      decoder->info().context_length,
+                                                      " tokens; this benchmark wants ", kContext));
+  }
   const double load_seconds = Seconds(start);
   const double loaded_mb = ResidentMb();
 
-  Bench bench{decoder.get(), {}};
-  size_t adapter_bytes = 0;
-  for (int i = 0; i < kMaxSequences; ++i) {
-    const RandomAdapter adapter(decoder->config(), 16, &bench.random);
-    ASSIGN_OR_RETURN(std::unique_ptr<PackedAdapter> packed, decoder->backend().PackAdapter(adapter.pairs()));
-    adapter_bytes = packed->bytes();
-    bench.adapters.push_back(std::move(packed));
+  Bench bench{decoder.get()};
+  // Rank -> sixteen of them.
+  std::map<int, std::vector<std::unique_ptr<PackedAdapter>>> adapters;
+  for (const int rank : {8, 16}) {
+    for (int i = 0; i < kMaxSequences; ++i) {
+      const RandomAdapter adapter(decoder->config(), rank, &bench.random);
+      ASSIGN_OR_RETURN(std::unique_ptr<PackedAdapter> packed,
+                       decoder->backend().PackAdapter(adapter.pairs()));
+      adapters[rank].push_back(std::move(packed));
+    }
   }
-  BandwidthProbe probe(options.n_threads > 0 ? options.n_threads
-                                             : static_cast<int>(std::thread::hardware_concurrency()));
+  BandwidthProbe probe(flags.backend.threads);
   std::map<std::string, std::vector<double>> results;
-  for (int round = 0; round < rounds; ++round) {
-    results["bandwidth_gb_s"].push_back(probe.Measure());
-    results["prefill_512"].push_back(bench.Prefill(1, 512));
-    results["prefill_16x128"].push_back(bench.Prefill(16, 128));
-    for (const int b : {1, 4, 8, 16}) results["decode_b" + std::to_string(b)].push_back(bench.Decode(b, 0));
-    results["decode_b16_one_adapter_r16"].push_back(bench.Decode(16, 1));
-    results["decode_b16_16_adapters_r16"].push_back(bench.Decode(16, 16));
+  for (int round = 0; round < flags.rounds; ++round) {
+    results["bandwidth_probe_gb_per_second"].push_back(probe.MeasureGbPerSecond());
+    const auto add = [&](const std::string& name, double rate) {
+      results[name + "_tokens_per_second"].push_back(rate);
+    };
+    add("prefill_512", bench.Prefill(1, 512));
+    add("prefill_16x128", bench.Prefill(16, 128));
+    for (const int b : {1, 4, 8, 16}) add("decode_b" + std::to_string(b), bench.Decode(b, {}));
+    for (const auto& [rank, packed] : adapters) {
+      const std::string suffix = "_r" + std::to_string(rank);
+      add("decode_b16_one_adapter" + suffix, bench.Decode(16, std::span(packed).first(1)));
+      add("decode_b16_16_adapters" + suffix, bench.Decode(16, packed));
+    }
   }
-  std::printf(
-      "{\"device\": \"%s\", \"class\": \"%s\", \"rounds\": %d, \"load_seconds\": %.3f, "
-      "\"resident_mb_loaded\": %.1f,\n",
-      decoder->backend().device_name().c_str(), decoder->info().numerics_class.c_str(), rounds, load_seconds,
-      loaded_mb);
-  std::printf(" \"weight_mb\": %.1f, \"kv_mb\": %.1f, \"adapter_mb\": %.2f",
-              static_cast<double>(decoder->info().weight_bytes) / 1e6,
-              static_cast<double>(decoder->info().kv_bytes) / 1e6, static_cast<double>(adapter_bytes) / 1e6);
+  const auto mb = [](size_t bytes) { return static_cast<double>(bytes) / 1e6; };
+  std::printf("{\"device\": \"%s\", \"numerics_class\": \"%s\", \"rounds\": %d,\n",
+              decoder->backend().device_name().c_str(), decoder->info().numerics_class.c_str(), flags.rounds);
+  std::printf(" \"load_seconds\": %.3f, \"resident_loaded_mb\": %.1f, \"weights_mb\": %.1f, \"kv_mb\": %.1f",
+              load_seconds, loaded_mb, mb(decoder->info().weight_bytes), mb(decoder->info().kv_bytes));
+  for (const auto& [rank, packed] : adapters) {
+    std::printf(", \"adapter_r%d_mb\": %.2f", rank, mb(packed.front()->bytes()));
+  }
   for (const auto& [name, values] : results) std::printf(",\n \"%s\": %.1f", name.c_str(), Median(values));
   std::printf("}\n");
   return absl::OkStatus();
 }
 
 }  // namespace
-}  // namespace coterie
+}  // namespace coterie::bench
 
 int main(int argc, char** argv) {
-  const absl::Status status = coterie::Run(argc, argv);
-  if (!status.ok()) {
-    std::fprintf(stderr, "%s\n", status.ToString().c_str());
-    return 1;
-  }
-  return 0;
+  coterie::bench::Flags values;
+  coterie::FlagSet flags("bench_decode",
+                         "Prefill, decode and adapters on the decoder alone, beside a bandwidth probe.");
+  flags.Positionals("MODEL.gguf", 1, 1);
+  flags.Int("rounds", &values.rounds, 1, 1000, "N", "times over all cases; medians are printed");
+  values.backend.Declare(&flags);
+  return coterie::bench::Main(&flags, argc, argv, [&] {
+    values.model = flags.positionals()[0];
+    return coterie::bench::Run(values);
+  });
 }

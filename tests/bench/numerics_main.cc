@@ -7,16 +7,14 @@
 //
 // From a golden file come its token ids, one sequence per text. Other texts are tokenised with the model's
 // own tokenizer and cut into windows; each window is one sequence.
-#include <chrono>
 #include <cmath>
 #include <cstdio>
-#include <cstdlib>
-#include <cstring>
 #include <string>
 
 #include "common/file.h"
 #include "model/decoder/decoder.h"
 #include "model/text/gguf_tokenizer.h"
+#include "tests/bench/harness.h"
 #include "tests/golden/golden_arrays.h"
 #include "tests/model/decoder/sequences.h"
 
@@ -127,33 +125,23 @@ StatusOr<std::vector<std::vector<int32_t>>> TextWindows(const ModelFiles& files,
   return windows;
 }
 
-Status Run(int argc, char** argv) {
+struct Flags {
+  std::string model;
+  std::vector<std::string> texts;
   int window = 256;
   int64_t max_windows = 12;
-  std::vector<std::string> texts;
-  std::string model;
-  for (int i = 1; i < argc; ++i) {
-    if (std::strncmp(argv[i], "--window=", 9) == 0) {
-      window = std::atoi(argv[i] + 9);
-    } else if (std::strncmp(argv[i], "--windows=", 10) == 0) {
-      max_windows = std::atoi(argv[i] + 10);
-    } else if (model.empty()) {
-      model = argv[i];
-    } else {
-      texts.push_back(argv[i]);
-    }
-  }
-  if (model.empty() || texts.empty() || window < 2 || max_windows < 1) {
-    return absl::InvalidArgumentError(
-        "usage: bench_numerics MODEL.gguf TEXT... [--windows=N] [--window=TOKENS]");
-  }
-  ASSIGN_OR_RETURN(std::unique_ptr<ModelFiles> files, ModelFiles::Open(model));
+};
+
+Status Run(const Flags& flags) {
+  const std::vector<std::string>& texts = flags.texts;
+  int window = flags.window;
+  ASSIGN_OR_RETURN(std::unique_ptr<ModelFiles> files, ModelFiles::Open(flags.model));
   if (files->gguf() == nullptr) return absl::InvalidArgumentError("the model must be a GGUF file");
   std::vector<std::vector<int32_t>> windows;
   if (texts.size() == 1 && texts[0].ends_with(".bin")) {
     ASSIGN_OR_RETURN(windows, GoldenSequences(texts[0]));
   } else {
-    ASSIGN_OR_RETURN(windows, TextWindows(*files, texts, window, max_windows));
+    ASSIGN_OR_RETURN(windows, TextWindows(*files, texts, window, flags.max_windows));
   }
   if (windows.empty()) return absl::InvalidArgumentError("no text is as long as one window");
   for (const std::vector<int32_t>& tokens : windows)
@@ -188,9 +176,9 @@ Status Run(int argc, char** argv) {
   for (size_t c = 0; c < results.size(); ++c) {
     const Divergence& r = results[c];
     std::printf(
-        "{\"candidate\": \"%s\", \"class\": \"%s\", \"positions\": %lld, \"kl_mean\": %.6f, \"kl_max\": "
-        "%.4f, "
-        "\"same_top1\": %.4f, \"loss_reference\": %.5f, \"loss\": %.5f}\n",
+        "{\"candidate\": \"%s\", \"class\": \"%s\", \"positions\": %lld, \"kl_mean_nats\": %.6f, "
+        "\"kl_max_nats\": %.4f, \"same_top1_ratio\": %.4f, \"loss_reference_nats\": %.5f, \"loss_nats\": "
+        "%.5f}\n",
         candidates[c].name, decoders[c]->info().numerics_class.c_str(), static_cast<long long>(r.n),
         r.kl_sum / static_cast<double>(r.n), r.kl_max,
         static_cast<double>(r.same_top) / static_cast<double>(r.n),
@@ -203,10 +191,14 @@ Status Run(int argc, char** argv) {
 }  // namespace coterie
 
 int main(int argc, char** argv) {
-  const absl::Status status = coterie::Run(argc, argv);
-  if (!status.ok()) {
-    std::fprintf(stderr, "%s\n", status.ToString().c_str());
-    return 1;
-  }
-  return 0;
+  coterie::Flags values;
+  coterie::FlagSet flags("bench_numerics", "What the fast mode loses against the exact one.");
+  flags.Positionals("MODEL.gguf TEXT...", 2, 10'000);
+  flags.Int("window", &values.window, 2, 1 << 20, "TOKENS", "length of a sequence cut from a text");
+  flags.Int("windows", &values.max_windows, 1, 1 << 20, "N", "most sequences");
+  return coterie::bench::Main(&flags, argc, argv, [&] {
+    values.model = flags.positionals()[0];
+    values.texts.assign(flags.positionals().begin() + 1, flags.positionals().end());
+    return coterie::Run(values);
+  });
 }

@@ -11,8 +11,6 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
-#include <cstdlib>
-#include <cstring>
 #include <filesystem>
 #include <numeric>
 #include <string>
@@ -20,6 +18,7 @@
 #include "model/store/expert_store.h"
 #include "router/placement.h"
 #include "router/routing_policy.h"
+#include "tests/bench/harness.h"
 #include "tests/model/store/store_testing.h"
 #include "tests/router/router_testing.h"
 
@@ -92,7 +91,7 @@ void BenchSearch(size_t n, size_t n_prototypes) {
   std::printf(
       "{\"bench\":\"index_search\",\"experts\":%zu,\"prototypes\":%zu,\"dim\":%zu,\"best_cpu_us\":%.1f,"
       "\"best_us\":%.1f,"
-      "\"median_us\":%.1f,\"p90_us\":%.1f,\"memory_gb_s\":%.1f,\"build_ms\":%.1f}\n",
+      "\"median_us\":%.1f,\"p90_us\":%.1f,\"memory_gb_per_second\":%.1f,\"build_ms\":%.1f}\n",
       n, n * n_prototypes, kDim, search.best_cpu, search.best, search.median, search.p90, ReadBandwidth(),
       build_us / 1e3);
   for (const char* name : {"nearest", "top_k", "adaptive_k"}) {
@@ -168,20 +167,17 @@ void BenchStore(size_t n) {
 }  // namespace coterie
 
 int main(int argc, char** argv) {
-  size_t n_store = 1000;
-  for (int i = 1; i < argc; ++i) {
-    if (std::strncmp(argv[i], "--store=", 8) != 0) {
-      std::fprintf(stderr, "usage: bench_route [--store=EXPERTS]\n");
-      return 2;
-    }
-    n_store = std::strtoull(argv[i] + 8, nullptr, 10);
-  }
-  coterie::BenchSearch(10, 8);
-  coterie::BenchSearch(1000, 1);
-  coterie::BenchSearch(1000, 8);
-  coterie::BenchSearch(10'000, 1);
-  coterie::BenchSearch(10'000, 8);
-  for (const size_t n_workers : {2, 16, 256}) coterie::BenchPlacement(n_workers);
-  coterie::BenchStore(n_store);
-  return 0;
+  uint64_t n_store = 1000;
+  coterie::FlagSet flags("bench_route", "Routing, placement and a store of many experts.");
+  flags.Int("store", &n_store, 1, 1'000'000, "EXPERTS", "how many are published");
+  return coterie::bench::Main(&flags, argc, argv, [&] {
+    coterie::BenchSearch(10, 8);
+    coterie::BenchSearch(1000, 1);
+    coterie::BenchSearch(1000, 8);
+    coterie::BenchSearch(10'000, 1);
+    coterie::BenchSearch(10'000, 8);
+    for (const size_t n_workers : {2, 16, 256}) coterie::BenchPlacement(n_workers);
+    coterie::BenchStore(n_store);
+    return absl::OkStatus();
+  });
 }

@@ -29,6 +29,11 @@ WorkerMetrics::WorkerMetrics(MetricsRegistry* registry, const Engine* engine, co
            [&a] { return a.resident.load(); });
   AddLevel("coterie_worker_adapter_memory_bytes", "Packed adapters in memory.",
            [&a] { return a.bytes.load(); });
+  const LanguageModelInfo& m = engine->model_info();
+  AddLevel("coterie_worker_weights_bytes", "Packed weights of the base.",
+           [bytes = static_cast<double>(m.weight_bytes)] { return bytes; });
+  AddLevel("coterie_worker_kv_cache_bytes", "The whole KV cache, used or not.",
+           [bytes = static_cast<double>(m.kv_bytes)] { return bytes; });
   AddTotal("coterie_worker_steps_total", "Engine steps.", [&s] { return s.steps.load(); });
   AddTotal("coterie_worker_prompt_tokens_total", "Prompt tokens computed, recomputed ones included.",
            [&s] { return s.prompt_tokens.load(); });

@@ -1,0 +1,78 @@
+#include "tests/bench/harness.h"
+
+#include <algorithm>
+#include <cstdio>
+#include <cstdlib>
+#include <thread>
+
+#include "common/file.h"
+
+namespace coterie::bench {
+
+double Seconds(Clock::time_point since) {
+  return std::chrono::duration<double>(Clock::now() - since).count();
+}
+
+double Median(std::vector<double> values) {
+  std::sort(values.begin(), values.end());
+  return values[values.size() / 2];
+}
+
+double ResidentMb() {
+  const StatusOr<std::string> status = ReadFile("/proc/self/status", 1 << 20);
+  const size_t at = status.ok() ? status->find("VmRSS:") : std::string::npos;
+  return at == std::string::npos ? 0 : std::atof(status->c_str() + at + 6) * 1024 / 1e6;
+}
+
+void BackendFlags::Declare(FlagSet* flags) {
+  flags->Section("How it computes");
+  flags->Int("threads", &threads, 0, 1024, "N", "compute threads; 0: one for each core it may use");
+  flags->Choice("isa", &isa, {"auto", "avx512", "avx2", "portable"}, "the instruction set of the kernels");
+  flags->Choice("mode", &mode, {"fast", "exact"}, "numerics");
+}
+
+CpuBackendOptions BackendFlags::Options() const {
+  CpuBackendOptions options;
+  options.n_threads = threads;
+  options.isa = isa == "auto" ? "" : isa;
+  options.mode = mode == "exact" ? NumericsMode::kExact : NumericsMode::kFast;
+  return options;
+}
+
+int Main(FlagSet* flags, int argc, char** argv, const std::function<Status()>& body) {
+  Status status = flags->Parse(argc, argv);
+  if (flags->help_requested()) {
+    std::fputs(flags->Help().c_str(), stdout);
+    return 0;
+  }
+  const int failed = status.ok() ? 1 : 2;
+  if (status.ok()) status = body();
+  if (status.ok()) return 0;
+  std::fprintf(stderr, "error: %s\n", std::string(status.message()).c_str());
+  return failed;
+}
+
+BandwidthProbe::BandwidthProbe(int n_threads)
+    : n_threads_(n_threads > 0 ? static_cast<size_t>(n_threads)
+                               : std::max<size_t>(1, std::thread::hardware_concurrency())),
+      memory_(size_t{32} << 20, 1) {}
+
+double BandwidthProbe::MeasureGbPerSecond() {
+  std::vector<std::thread> threads;
+  const Clock::time_point start = Clock::now();
+  for (size_t t = 0; t < n_threads_; ++t) {
+    threads.emplace_back([this, t] {
+      const size_t begin = memory_.size() * t / n_threads_;
+      const size_t end = memory_.size() * (t + 1) / n_threads_;
+      uint64_t sums[8] = {};
+      for (size_t i = begin; i + 8 <= end; i += 8) {
+        for (size_t l = 0; l < 8; ++l) sums[l] += memory_[i + l];
+      }
+      for (const uint64_t sum : sums) sink_ += sum;
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  return static_cast<double>(memory_.size() * sizeof(uint64_t)) / Seconds(start) / 1e9;
+}
+
+}  // namespace coterie::bench

@@ -1,0 +1,57 @@
+#ifndef COTERIE_TESTS_BENCH_HARNESS_H_
+#define COTERIE_TESTS_BENCH_HARNESS_H_
+
+#include <atomic>
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "common/flags.h"
+#include "common/status.h"
+#include "kernels/backend.h"
+
+// What the programs of this folder share: their command line, their clock, and the figures that stand beside
+// every measurement.
+namespace coterie::bench {
+
+using Clock = std::chrono::steady_clock;
+
+double Seconds(Clock::time_point since);
+
+// The upper median; `values` must not be empty.
+double Median(std::vector<double> values);
+
+// This process's resident memory now, in units of 10^6 bytes like every other size printed here; 0 where the
+// system does not say.
+double ResidentMb();
+
+// The flags of a program that computes on the CPU backend.
+struct BackendFlags {
+  int threads = 0;
+  std::string isa = "auto";
+  std::string mode = "fast";
+
+  void Declare(FlagSet* flags);
+  CpuBackendOptions Options() const;
+};
+
+// Parses the command line, explains itself or what is wrong with it, or runs `body`. The result is for main.
+int Main(FlagSet* flags, int argc, char** argv, const std::function<Status()>& body);
+
+// Sums 256 MiB with every thread: what this machine reads at this moment.
+class BandwidthProbe {
+ public:
+  explicit BandwidthProbe(int n_threads);  // 0: one per core
+  double MeasureGbPerSecond();
+
+ private:
+  size_t n_threads_;
+  std::vector<uint64_t> memory_;
+  std::atomic<uint64_t> sink_{0};
+};
+
+}  // namespace coterie::bench
+
+#endif  // COTERIE_TESTS_BENCH_HARNESS_H_
