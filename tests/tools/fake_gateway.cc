@@ -39,6 +39,11 @@ void FakeGateway::FailWith(grpc::Status status) {
   failure_ = std::move(status);
 }
 
+void FakeGateway::DelayBy(absl::Duration delay) {
+  MutexLock lock(&mutex_);
+  delay_ = delay;
+}
+
 int FakeGateway::cancelled() const {
   MutexLock lock(&mutex_);
   return cancelled_;
@@ -46,11 +51,14 @@ int FakeGateway::cancelled() const {
 
 grpc::Status FakeGateway::Generate(grpc::ServerContext* context, const v1::GenerateRequest* request,
                                    grpc::ServerWriter<v1::GenerateResponse>* writer) {
+  absl::Duration delay;
   {
     MutexLock lock(&mutex_);
     requests_.push_back(*request);
     if (!failure_.ok()) return failure_;
+    delay = delay_;
   }
+  absl::SleepFor(delay);
   const std::string question =
       request->has_chat() ? request->chat().messages().rbegin()->content() : request->prompt();
   v1::GenerateResponse event;

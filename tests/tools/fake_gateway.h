@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/time/time.h"
 #include "common/mutex.h"
 #include "coterie/v1/cluster.grpc.pb.h"
 #include "coterie/v1/expert.grpc.pb.h"
@@ -30,6 +31,8 @@ class FakeGateway final : public v1::GenerationService::Service,
   std::map<std::string, std::string> published() const;
   // Every later Generate answers this.
   void FailWith(grpc::Status status);
+  // Every later Generate waits so long before its first message.
+  void DelayBy(absl::Duration delay);
   int cancelled() const;
 
  private:
@@ -51,6 +54,7 @@ class FakeGateway final : public v1::GenerationService::Service,
   std::map<std::string, std::string> published_ ABSL_GUARDED_BY(mutex_);
   std::vector<std::string> experts_ ABSL_GUARDED_BY(mutex_);
   grpc::Status failure_ ABSL_GUARDED_BY(mutex_);
+  absl::Duration delay_ ABSL_GUARDED_BY(mutex_);
   int cancelled_ ABSL_GUARDED_BY(mutex_) = 0;
   int port_ = 0;
   std::unique_ptr<grpc::Server> server_;

@@ -1,23 +1,27 @@
 #include "tools/coterie/load.h"
 
 #include <algorithm>
-#include <array>
-#include <atomic>
-#include <cmath>
+#include <chrono>
 #include <thread>
 
-#include "absl/time/clock.h"
 #include "common/mutex.h"
 
 namespace coterie::command {
 namespace {
 
-Sample Measure(client::Client* client, const v1::GenerateRequest& request) {
+using Clock = std::chrono::steady_clock;
+
+double SecondsBetween(Clock::time_point begin, Clock::time_point end) {
+  return std::chrono::duration<double>(end - begin).count();
+}
+
+Sample Measure(client::Client* client, const v1::GenerateRequest& request, Clock::time_point meant,
+               absl::Duration timeout) {
   Sample sample;
-  const absl::Time begin = absl::Now();
-  const auto elapsed = [begin] { return absl::ToDoubleSeconds(absl::Now() - begin); };
+  const auto elapsed = [meant] { return SecondsBetween(meant, Clock::now()); };
+  sample.late_seconds = elapsed();
   bool started = false;
-  sample.status = client->Generate(request, absl::InfiniteDuration(), [&](const v1::GenerateResponse& event) {
+  sample.status = client->Generate(request, timeout, [&](const v1::GenerateResponse& event) {
     if (event.has_route()) {
       sample.expert = event.route().experts().empty() ? "base" : event.route().experts(0).name();
     } else if (event.has_delta()) {
@@ -37,71 +41,56 @@ Sample Measure(client::Client* client, const v1::GenerateRequest& request) {
   return sample;
 }
 
+// In short sleeps, so that Ctrl-C is heard.
+void SleepUntil(Clock::time_point time, const client::Cancellation& cancellation) {
+  while (!cancellation.cancelled() && Clock::now() < time) {
+    std::this_thread::sleep_until(std::min(time, Clock::now() + std::chrono::milliseconds(50)));
+  }
+}
+
 }  // namespace
 
-LoadResult RunClosedLoop(client::Client* client, const client::Cancellation* cancellation,
-                         const LoadOptions& options,
-                         const std::function<v1::GenerateRequest(int)>& make_request) {
+LoadResult RunLoad(client::Client* client, const client::Cancellation& cancellation,
+                   const LoadOptions& options, std::span<const PlannedRequest> plan,
+                   const std::function<v1::GenerateRequest(const PlannedRequest&)>& make_request,
+                   LoadProgress* progress) {
   LoadResult result;
   Mutex mutex;
-  // Runs requests [begin, end) and keeps their samples when `measured`.
-  const auto phase = [&](int begin, int end, bool measured) {
-    std::atomic<int> next = begin;
+  const auto phase = [&](std::span<const PlannedRequest> requests, bool open, bool measured) {
+    const Clock::time_point begin = Clock::now();
+    std::atomic<size_t> next = 0;
+    // Each thread has one request in flight; they take them in order, so that a free one waits for the next
+    // start.
     const auto work = [&] {
-      for (int i = next++; i < end; i = next++) {
-        if (cancellation != nullptr && cancellation->cancelled()) return;
-        Sample sample = Measure(client, make_request(i));
+      for (size_t i = next++; i < requests.size() && !cancellation.cancelled(); i = next++) {
+        const v1::GenerateRequest request = make_request(requests[i]);
+        Clock::time_point meant = Clock::now();
+        if (open) {
+          meant = begin + std::chrono::duration_cast<Clock::duration>(
+                              std::chrono::duration<double>(requests[i].start_seconds));
+          SleepUntil(meant, cancellation);
+          if (cancellation.cancelled()) return;
+        }
+        if (measured) ++progress->running;
+        Sample sample = Measure(client, request, meant, options.timeout);
         if (!measured) continue;
+        --progress->running;
+        ++(sample.status.ok() ? progress->done : progress->failed);
+        progress->completion_tokens += sample.completion_tokens;
+        sample.start_seconds = SecondsBetween(begin, meant);
         MutexLock lock(&mutex);
         result.samples.push_back(std::move(sample));
       }
     };
+    const size_t n_threads = std::min(static_cast<size_t>(options.max_running), requests.size());
     std::vector<std::thread> threads;
-    for (int i = 0; i < std::min(options.concurrency, end - begin); ++i) threads.emplace_back(work);
+    for (size_t i = 0; i < n_threads; ++i) threads.emplace_back(work);
     for (std::thread& thread : threads) thread.join();
+    return SecondsBetween(begin, Clock::now());
   };
-  phase(0, options.n_warmup, false);
-  const absl::Time begin = absl::Now();
-  phase(options.n_warmup, options.n_warmup + options.n_requests, true);
-  result.wall_seconds = absl::ToDoubleSeconds(absl::Now() - begin);
+  phase(plan.first(static_cast<size_t>(options.n_warmup)), false, false);
+  result.wall_seconds = phase(plan.subspan(static_cast<size_t>(options.n_warmup)), options.open, true);
   return result;
-}
-
-Percentiles Percentiles::Of(std::vector<double> values) {
-  Percentiles out;
-  if (values.empty()) return out;
-  std::sort(values.begin(), values.end());
-  const auto at = [&](double p) {
-    const double rank = std::ceil(p * static_cast<double>(values.size()));
-    return values[static_cast<size_t>(std::max(rank, 1.0)) - 1];
-  };
-  for (const double v : values) out.mean += v / static_cast<double>(values.size());
-  out.p50 = at(0.50);
-  out.p90 = at(0.90);
-  out.p95 = at(0.95);
-  out.p99 = at(0.99);
-  out.max = values.back();
-  return out;
-}
-
-std::string FillerText(int index, int n_words) {
-  static constexpr std::array<std::string_view, 32> kWords = {
-      "water",  "table",  "green",  "letter", "morning", "river",  "paper",  "stone",
-      "simple", "number", "garden", "light",  "window",  "early",  "summer", "market",
-      "voice",  "bridge", "plain",  "winter", "round",   "island", "story",  "metal",
-      "quiet",  "travel", "corner", "field",  "silver",  "cloud",  "answer", "north"};
-  uint64_t state = 0x9E3779B97F4A7C15ULL * (static_cast<uint64_t>(index) + 1);
-  std::string text;
-  for (int i = 0; i < n_words; ++i) {
-    // splitmix64: good enough to keep texts apart, and the same on every machine.
-    state += 0x9E3779B97F4A7C15ULL;
-    uint64_t x = state;
-    x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9ULL;
-    x = (x ^ (x >> 27)) * 0x94D049BB133111EBULL;
-    if (i > 0) text += ' ';
-    text += kWords[(x ^ (x >> 31)) % kWords.size()];
-  }
-  return text;
 }
 
 }  // namespace coterie::command
