@@ -5,6 +5,7 @@
 #include "model/format/dequantize.h"
 #include "model/format/gguf.h"
 #include "model/format/model_files.h"
+#include "model/text/gguf_tokenizer.h"
 
 using coterie::GgufFile;
 
@@ -21,6 +22,11 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     (void)file->GetFloats(key).status();
   }
   for (const coterie::TensorView& tensor : file->tensors()) coterie::DequantizeTensor(tensor);
+  if (const auto tokenizer = coterie::LoadTokenizer(*file); tokenizer.ok()) {
+    const auto ids =
+        (*tokenizer)->Encode("Hello, World! it's 123 \xE4\xBD\xA0", {.max_tokens = 64, .truncate = true});
+    if (ids.ok()) (void)(*tokenizer)->Decode(*ids);
+  }
   const auto model = coterie::ModelFiles::FromGguf(*std::move(file));
   if (model.ok()) {
     (void)(*model)->ComputeDigest();

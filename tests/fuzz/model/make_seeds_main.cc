@@ -6,6 +6,7 @@
 #include "common/file.h"
 #include "tests/model/format/tiny_model.h"
 #include "tests/model/lora/tiny_adapter.h"
+#include "tests/model/text/text_testing.h"
 
 namespace coterie {
 namespace {
@@ -23,6 +24,20 @@ std::string AdapterInput(std::string_view config, std::string_view weights) {
   return out.append(config).append(weights);
 }
 
+// A GGUF file that holds nothing but a tokenizer.
+std::string TokenizerFile(const TokenizerSpec& spec) {
+  testing::GgufWriter writer;
+  writer.AddString("tokenizer.ggml.model", spec.model)
+      .AddString("tokenizer.ggml.pre", spec.pre)
+      .AddStrings("tokenizer.ggml.tokens", spec.tokens)
+      .AddArray<int32_t>("tokenizer.ggml.token_type", GgufType::kI32, spec.token_types)
+      .AddU32("tokenizer.ggml.bos_token_id", static_cast<uint32_t>(spec.bos_id.value_or(1)))
+      .AddU32("tokenizer.ggml.eos_token_id", static_cast<uint32_t>(spec.eos_id.value_or(2)));
+  if (!spec.merges.empty()) writer.AddStrings("tokenizer.ggml.merges", spec.merges);
+  if (!spec.scores.empty()) writer.AddArray<float>("tokenizer.ggml.scores", GgufType::kF32, spec.scores);
+  return writer.Bytes();
+}
+
 void WriteAll(const std::filesystem::path& corpus) {
   using testing::GgufWriter;
   using testing::TinyAdapterJson;
@@ -37,6 +52,10 @@ void WriteAll(const std::filesystem::path& corpus) {
     Write(corpus / "gguf_fuzz" / std::string(ArchitectureName(architecture)),
           testing::AddTinyWeights(&writer, config).Bytes());
   }
+  Write(corpus / "gguf_fuzz" / "tokenizer-bytes",
+        TokenizerFile(SmallByteLevelSpec("smollm", {"a b", "l l", "\xC4\xA0 a", "ll o"})));
+  Write(corpus / "gguf_fuzz" / "tokenizer-pieces",
+        TokenizerFile(SmallSentencePieceSpec({"\xE2\x96\x81", "H", "e", "l", "ll", "\xE2\x96\x81W"})));
   GgufWriter types;
   for (const uint32_t type : {2u, 3u, 6u, 7u, 8u, 12u, 13u, 14u, 30u}) {
     types.AddTensor(absl::StrCat("t", type), type, {1, 256}, std::string(512, '\x3c'));
