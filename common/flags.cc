@@ -17,9 +17,9 @@ Status Bad(std::string_view name, const std::string& value, std::string_view wan
 }
 
 template <typename T>
-std::function<Status(const std::string&)> IntSetter(std::string name, T* target, auto min, auto max) {
+auto IntSetter(T* target, auto min, auto max) {
   using Wide = decltype(min);
-  return [=](const std::string& text) -> Status {
+  return [=](std::string_view name, const std::string& text) -> Status {
     Wide parsed = 0;
     if (!absl::SimpleAtoi(text, &parsed)) return Bad(name, text, "is not a whole number");
     if (parsed < min || parsed > max) {
@@ -116,7 +116,7 @@ void FlagSet::Required(std::string_view name) {
 }
 
 void FlagSet::Add(std::string name, std::string meta, std::string help, std::string default_text,
-                  std::function<Status(const std::string&)> set) {
+                  FlagSet::Setter set) {
   COTERIE_CHECK(Find(name) == nullptr) << "flag declared twice: " << name;
   flags_.push_back({.name = std::move(name),
                     .meta = std::move(meta),
@@ -127,15 +127,16 @@ void FlagSet::Add(std::string name, std::string meta, std::string help, std::str
 }
 
 void FlagSet::String(std::string name, std::string* value, std::string meta, std::string help) {
-  Add(std::move(name), std::move(meta), std::move(help), *value, [value](const std::string& text) {
-    *value = text;
-    return absl::OkStatus();
-  });
+  Add(std::move(name), std::move(meta), std::move(help), *value,
+      [value](std::string_view name, const std::string& text) {
+        *value = text;
+        return absl::OkStatus();
+      });
 }
 
 void FlagSet::Strings(std::string name, std::vector<std::string>* value, std::string meta, std::string help) {
   Add(std::move(name), std::move(meta), std::move(help), absl::StrJoin(*value, ","),
-      [value, first = true](const std::string& text) mutable {
+      [value, first = true](std::string_view name, const std::string& text) mutable {
         if (first) value->clear();
         first = false;
         for (absl::string_view part : absl::StrSplit(text, ',', absl::SkipWhitespace()))
@@ -145,40 +146,41 @@ void FlagSet::Strings(std::string name, std::vector<std::string>* value, std::st
 }
 
 void FlagSet::Bool(std::string name, bool* value, std::string help) {
-  Add(name, "", std::move(help), *value ? "yes" : "", [name, value](const std::string& text) -> Status {
-    if (text == "true" || text == "1" || text == "yes") {
-      *value = true;
-    } else if (text == "false" || text == "0" || text == "no") {
-      *value = false;
-    } else {
-      return Bad(name, text, "is neither true nor false");
-    }
-    return absl::OkStatus();
-  });
+  Add(std::move(name), "", std::move(help), *value ? "yes" : "",
+      [value](std::string_view name, const std::string& text) -> Status {
+        if (text == "true" || text == "1" || text == "yes") {
+          *value = true;
+        } else if (text == "false" || text == "0" || text == "no") {
+          *value = false;
+        } else {
+          return Bad(name, text, "is neither true nor false");
+        }
+        return absl::OkStatus();
+      });
 }
 
 void FlagSet::Int(std::string name, int* value, int64_t min, int64_t max, std::string meta,
                   std::string help) {
-  auto set = IntSetter(name, value, min, max);
+  auto set = IntSetter(value, min, max);
   Add(std::move(name), std::move(meta), std::move(help), absl::StrCat(*value), std::move(set));
 }
 
 void FlagSet::Int(std::string name, int64_t* value, int64_t min, int64_t max, std::string meta,
                   std::string help) {
-  auto set = IntSetter(name, value, min, max);
+  auto set = IntSetter(value, min, max);
   Add(std::move(name), std::move(meta), std::move(help), absl::StrCat(*value), std::move(set));
 }
 
 void FlagSet::Int(std::string name, uint64_t* value, uint64_t min, uint64_t max, std::string meta,
                   std::string help) {
-  auto set = IntSetter(name, value, min, max);
+  auto set = IntSetter(value, min, max);
   Add(std::move(name), std::move(meta), std::move(help), absl::StrCat(*value), std::move(set));
 }
 
 void FlagSet::Double(std::string name, double* value, double min, double max, std::string meta,
                      std::string help) {
-  Add(name, std::move(meta), std::move(help), absl::StrCat(*value),
-      [name, value, min, max](const std::string& text) -> Status {
+  Add(std::move(name), std::move(meta), std::move(help), absl::StrCat(*value),
+      [value, min, max](std::string_view name, const std::string& text) -> Status {
         double parsed = 0;
         if (!absl::SimpleAtod(text, &parsed) || std::isnan(parsed)) return Bad(name, text, "is not a number");
         if (parsed < min || parsed > max) {
@@ -191,8 +193,8 @@ void FlagSet::Double(std::string name, double* value, double min, double max, st
 
 void FlagSet::Duration(std::string name, absl::Duration* value, absl::Duration min, absl::Duration max,
                        std::string help) {
-  Add(name, "TIME", std::move(help), absl::FormatDuration(*value),
-      [name, value, min, max](const std::string& text) -> Status {
+  Add(std::move(name), "TIME", std::move(help), absl::FormatDuration(*value),
+      [value, min, max](std::string_view name, const std::string& text) -> Status {
         absl::Duration parsed;
         if (!absl::ParseDuration(text, &parsed))
           return Bad(name, text, "is not a time such as 250ms, 5s or 1m30s");
@@ -207,8 +209,8 @@ void FlagSet::Duration(std::string name, absl::Duration* value, absl::Duration m
 }
 
 void FlagSet::Bytes(std::string name, uint64_t* value, uint64_t min, uint64_t max, std::string help) {
-  Add(name, "BYTES", std::move(help), BytesText(*value),
-      [name, value, min, max](const std::string& text) -> Status {
+  Add(std::move(name), "BYTES", std::move(help), BytesText(*value),
+      [value, min, max](std::string_view name, const std::string& text) -> Status {
         uint64_t parsed = 0;
         if (!ParseBytes(text, &parsed)) return Bad(name, text, "is not a size such as 4096, 64MiB or 2G");
         if (parsed < min || parsed > max) {
@@ -222,8 +224,8 @@ void FlagSet::Bytes(std::string name, uint64_t* value, uint64_t min, uint64_t ma
 void FlagSet::Choice(std::string name, std::string* value, std::vector<std::string> allowed,
                      std::string help) {
   std::string meta = absl::StrJoin(allowed, "|");
-  Add(name, std::move(meta), std::move(help), *value,
-      [name, value, allowed = std::move(allowed)](const std::string& text) -> Status {
+  Add(std::move(name), std::move(meta), std::move(help), *value,
+      [value, allowed = std::move(allowed)](std::string_view name, const std::string& text) -> Status {
         if (std::find(allowed.begin(), allowed.end(), text) == allowed.end()) {
           return Bad(name, text, absl::StrCat("must be one of ", absl::StrJoin(allowed, ", ")));
         }
@@ -264,7 +266,7 @@ Status FlagSet::UnknownFlag(std::string_view written) const {
 }
 
 Status FlagSet::SetFlag(Flag* flag, const std::string& value) {
-  RETURN_IF_ERROR(flag->set(value));
+  RETURN_IF_ERROR(flag->set(flag->name, value));
   flag->seen = true;
   return absl::OkStatus();
 }

@@ -66,6 +66,7 @@ class FlagSet {
   std::string Help() const;
 
  private:
+  using Setter = std::function<Status(std::string_view name, const std::string& value)>;
   struct Flag {
     std::string name;
     std::string meta;  // empty: a switch
@@ -75,10 +76,9 @@ class FlagSet {
     char short_letter = 0;
     bool required = false;
     bool seen = false;
-    std::function<Status(const std::string& value)> set;
+    Setter set;
   };
-  void Add(std::string name, std::string meta, std::string help, std::string default_text,
-           std::function<Status(const std::string&)> set);
+  void Add(std::string name, std::string meta, std::string help, std::string default_text, Setter set);
   Flag* Find(std::string_view name);
   const Flag* Find(std::string_view name) const;
   Status UnknownFlag(std::string_view written) const;

@@ -89,7 +89,7 @@ int Main(int argc, char** argv) {
 
   int signal = 0;
   sigwait(&signals, &signal);
-  spdlog::info("{}: draining for at most {}; a second signal ends at once", strsignal(signal),
+  spdlog::info("{}: draining for at most {}; a second signal ends at once", sigdescr_np(signal),
                absl::FormatDuration(drain_timeout));
   std::thread([signals] {
     int again = 0;

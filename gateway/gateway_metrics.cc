@@ -7,6 +7,7 @@ namespace {
 
 std::vector<double> LinearBuckets(double first, double step, int n) {
   std::vector<double> buckets;
+  buckets.reserve(static_cast<size_t>(n));
   for (int i = 0; i < n; ++i) buckets.push_back(first + step * i);
   return buckets;
 }

@@ -46,8 +46,8 @@ Status PinToCores(const std::vector<int>& cores) {
     }
   }
   return absl::InvalidArgumentError(absl::StrCat("--cores=", absl::StrJoin(cores, ","), ": ",
-                                                 std::strerror(error), "; this process may use ",
-                                                 absl::StrJoin(usable, ",")));
+                                                 std::generic_category().message(error),
+                                                 "; this process may use ", absl::StrJoin(usable, ",")));
 }
 
 }  // namespace coterie::worker

@@ -141,7 +141,7 @@ Status Run(const WorkerOptions& options, Signals* signals) {
   spdlog::info("worker {} listens on port {}", service_options.worker_id, server->port());
 
   const int signal = signals->WaitForFirst();
-  spdlog::info("{}: draining for at most {}; a second signal ends at once", strsignal(signal),
+  spdlog::info("{}: draining for at most {}; a second signal ends at once", sigdescr_np(signal),
                absl::FormatDuration(options.drain_timeout));
   const int handed_over = server->Drain(options.drain_timeout);
   spdlog::info("drained; {} sequences handed over", handed_over);

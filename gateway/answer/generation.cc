@@ -79,7 +79,7 @@ TextLogprobs Generation::Describe(PositionLogprobs logprobs) const {
   return described;
 }
 
-bool Generation::Tokens(std::span<const int32_t> ids, std::vector<PositionLogprobs> logprobs) {
+bool Generation::Tokens(std::span<const int32_t> ids, std::vector<PositionLogprobs>&& logprobs) {
   if (n_tokens_ == 0) {
     first_token_ = absl::Now();
     core_->metrics->time_to_first_token.Observe(absl::ToDoubleSeconds(first_token_ - accepted_));

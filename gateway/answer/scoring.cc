@@ -40,7 +40,7 @@ void Scoring::Placed(const SessionPlacement& placement) {
   result_.numerics_class = placement.numerics_class;
 }
 
-void Scoring::PromptLogprobs(std::vector<PositionLogprobs> logprobs) {
+void Scoring::PromptLogprobs(std::vector<PositionLogprobs>&& logprobs) {
   for (PositionLogprobs& values : logprobs) {
     if (result_.tokens.size() > n_expected_) return;  // SessionFinished refuses it
     TextLogprobs described;

@@ -44,7 +44,8 @@ class Scoring final : public Task {
   Status FillSequence(const Prepared& prepared, SequenceRequest* sequence) override
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Placed(const SessionPlacement& placement) override ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  void PromptLogprobs(std::vector<PositionLogprobs> logprobs) override ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void PromptLogprobs(std::vector<PositionLogprobs>&& logprobs) override
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void PromptLogprobsVoid() override ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void SessionFinished(const SessionEnd& end) override ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Ended(const Status& status) override ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);

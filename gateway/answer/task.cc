@@ -145,7 +145,7 @@ void Task::OnStarted(uint32_t cached_prompt_tokens, absl::Duration queued) {
   core_->metrics->cached_prompt_tokens.Increment(cached_prompt_tokens);
 }
 
-void Task::OnPromptLogprobs(std::vector<PositionLogprobs> logprobs) {
+void Task::OnPromptLogprobs(std::vector<PositionLogprobs>&& logprobs) {
   MutexLock lock(&mutex_);
   if (!done_) PromptLogprobs(std::move(logprobs));
 }
@@ -155,7 +155,7 @@ void Task::OnPromptLogprobsVoid() {
   if (!done_) PromptLogprobsVoid();
 }
 
-bool Task::OnTokens(std::span<const int32_t> ids, std::vector<PositionLogprobs> logprobs) {
+bool Task::OnTokens(std::span<const int32_t> ids, std::vector<PositionLogprobs>&& logprobs) {
   MutexLock lock(&mutex_);
   if (done_) return false;
   core_->metrics->generated_tokens.Increment(static_cast<double>(ids.size()));

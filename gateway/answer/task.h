@@ -24,9 +24,9 @@ class Task : public SessionListener, public std::enable_shared_from_this<Task> {
 
   void OnPlaced(const SessionPlacement& placement) final;
   void OnStarted(uint32_t cached_prompt_tokens, absl::Duration queued) final;
-  void OnPromptLogprobs(std::vector<PositionLogprobs> logprobs) final;
+  void OnPromptLogprobs(std::vector<PositionLogprobs>&& logprobs) final;
   void OnPromptLogprobsVoid() final;
-  bool OnTokens(std::span<const int32_t> ids, std::vector<PositionLogprobs> logprobs) final;
+  bool OnTokens(std::span<const int32_t> ids, std::vector<PositionLogprobs>&& logprobs) final;
   void OnEnd(const SessionEnd& end) final;
 
  protected:
@@ -38,10 +38,11 @@ class Task : public SessionListener, public std::enable_shared_from_this<Task> {
   virtual Status FillSequence(const Prepared& prepared, SequenceRequest* sequence)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) = 0;
   virtual void Placed(const SessionPlacement& placement) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {}
-  virtual void PromptLogprobs(std::vector<PositionLogprobs> logprobs) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {}
+  virtual void PromptLogprobs(std::vector<PositionLogprobs>&& logprobs)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {}
   virtual void PromptLogprobsVoid() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {}
   // False: the answer is complete and EndLocked was called.
-  virtual bool Tokens(std::span<const int32_t> ids, std::vector<PositionLogprobs> logprobs)
+  virtual bool Tokens(std::span<const int32_t> ids, std::vector<PositionLogprobs>&& logprobs)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     return true;
   }

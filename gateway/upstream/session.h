@@ -49,12 +49,12 @@ class SessionListener {
   virtual void OnPlaced(const SessionPlacement& placement) = 0;
   // With the first output of each attempt.
   virtual void OnStarted(uint32_t cached_prompt_tokens, absl::Duration queued) = 0;
-  virtual void OnPromptLogprobs(std::vector<PositionLogprobs> logprobs) = 0;
+  virtual void OnPromptLogprobs(std::vector<PositionLogprobs>&& logprobs) = 0;
   // A worker was lost before the prompt's log-probabilities were whole: they come again from the start.
   virtual void OnPromptLogprobsVoid() = 0;
   // `logprobs` is empty or as long as `ids`. False: enough; the session cancels what is left and calls no
   // more.
-  virtual bool OnTokens(std::span<const int32_t> ids, std::vector<PositionLogprobs> logprobs) = 0;
+  virtual bool OnTokens(std::span<const int32_t> ids, std::vector<PositionLogprobs>&& logprobs) = 0;
   // The last call.
   virtual void OnEnd(const SessionEnd& end) = 0;
 };
