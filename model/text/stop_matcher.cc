@@ -75,7 +75,7 @@ std::string StopMatcher::Append(std::string_view text) {
     stop_index_ = node.stop_index;
     std::string out = std::exchange(held_, {});
     out += text.substr(0, i + 1);
-    out.resize(out.size() - node.stop_bytes);
+    out.erase(out.size() - node.stop_bytes);
     return out;
   }
   held_ += text;
