@@ -143,7 +143,7 @@ Status WritePrototypes(const fs::path& folder, size_t dim, Normal* normal) {
 Status Run(const Flags& flags) {
   ASSIGN_OR_RETURN(const std::unique_ptr<ModelFiles> files, ModelFiles::Open(flags.model));
   for (int i = 0; i < flags.count; ++i) {
-    const std::string name = absl::StrFormat("synthetic-%04d", i);
+    const std::string name = absl::StrFormat("synthetic-r%d-%04d", flags.rank, i);
     const fs::path folder = fs::path(flags.folder) / name;
     std::error_code error;
     fs::create_directories(folder, error);
