@@ -35,14 +35,12 @@ void CpuBackend::Linear(const float* x_dev, int rows, const PackedMatrix& w, con
     COTERIE_CHECK_EQ(static_cast<int64_t>(bias->n_floats()), matrix.n_out()) << "bias of a linear layer";
   }
 
-  // Pairs of panels, the widest tile, so that no tile is cut between threads.
-  const int64_t group = rows > 4 ? 2 : 1;
-  pool_.RunRanges((matrix.n_panels() + group - 1) / group, 4, [&](int64_t begin, int64_t end, int) {
+  pool_.RunRanges(matrix.n_panels(), 4, [&](int64_t begin, int64_t end, int) {
     int64_t first = 0;  // the segment's first panel among all
     LinearArgs a = args;
     for (const PanelSegment& segment : matrix.segments()) {
-      const int64_t from = std::max(begin * group - first, int64_t{0});
-      const int64_t to = std::min(end * group - first, segment.n_panels());
+      const int64_t from = std::max(begin - first, int64_t{0});
+      const int64_t to = std::min(end - first, segment.n_panels());
       first += segment.n_panels();
       if (from >= to) continue;
       a.kind = segment.kind;

@@ -4,9 +4,18 @@
 #include "kernels/cpu/isa/panels.h"
 #include "kernels/cpu/kernel_table.h"
 
-// y = x · wᵀ in register tiles of R rows x P panels of 16 outputs. Lanes are outputs; every output is one
-// chain over ascending K, whatever tile it falls into (docs/numerics.md, "Products").
+// y = x · wᵀ in register tiles of R rows x one panel of 16 outputs. Lanes are outputs; every output is one
+// chain over ascending K, whatever tile it falls into (docs/numerics.md, "Products"). One panel at a time is
+// one contiguous stream through memory, and R chains are enough to fill the multipliers: two or three panels
+// side by side were 5 % faster at best, from the cache, and up to 60 % slower from memory.
 namespace coterie::cpu::COTERIE_ISA {
+
+constexpr int64_t kRowBlockTiles = 16;
+
+// Fetches what the stream at p needs 4 KiB on (1 KiB was 15 % slower).
+inline void PrefetchAhead(const uint8_t* p, int bytes) {
+  for (int line = 0; line < bytes; line += 64) Prefetch(p + 4096 + line);
+}
 
 inline int64_t MinOf(int64_t a, int64_t b) { return a < b ? a : b; }
 
@@ -65,226 +74,166 @@ inline void StoreResult(const LinearArgs& a, int64_t row, int64_t output, F prod
 // ---- int8 activations over quantised weights (fast mode). ----
 // Per block Σ u · (q + zero) = Σ u · q + zero · Σ u exactly in int32, less the offset's part; then
 // acc = fma(m, scaled_sum, acc) where the format has m, and acc = fma(dot, d · scale, acc).
-template <class Format, int R, int P>
+template <class Format, int R>
 [[gnu::noinline]] void QuantisedTile(const LinearArgs& a, int64_t row, int64_t panel) {
   const int64_t nb = a.n_in / kPanelBlock;
-  const int64_t panel_bytes = nb * Format::kBlockBytes;
-  const uint8_t* w = a.panels + panel * panel_bytes;
+  const uint8_t* w = a.panels + panel * nb * Format::kBlockBytes;
   const int8_t* q = a.q.q + row * a.n_in;
   const QuantisedBlock* blocks = a.q.blocks + row * nb;
   const I low4 = Set1I(0x0f0f0f0f);
 
-  F acc[R][P];
-  for (int r = 0; r < R; ++r) {
-    for (int p = 0; p < P; ++p) acc[r][p] = Zero();
-  }
+  F acc[R];
+  for (int r = 0; r < R; ++r) acc[r] = Zero();
   for (int64_t b = 0; b < nb; ++b, w += Format::kBlockBytes, q += kPanelBlock, ++blocks) {
-    if constexpr (P == 1) {
-      // One stream through memory: fetch 4 KiB ahead (1,024 B ahead was 15 % slower, separate streams 30-50
-      // %).
-      for (int line = 0; line < Format::kBlockBytes; line += 64) Prefetch(w + 4096 + line);
-    }
+    PrefetchAhead(w, Format::kBlockBytes);
     for (int g = 0; g < Format::kGroups; ++g) {
-      I dot[R][P];
+      I dot[R];
       for (int r = 0; r < R; ++r) {
-        for (int p = 0; p < P; ++p) {
-          if constexpr (Format::kOffset == 0) {
-            dot[r][p] = ZeroI();
-          } else {
-            const int16_t* s = blocks[r * nb].half_sum;
-            const int32_t sum = Format::kGroups == 2 ? s[g] : s[0] + s[1];
-            dot[r][p] = Set1I(-Format::kOffset * sum);
-          }
+        if constexpr (Format::kOffset == 0) {
+          dot[r] = ZeroI();
+        } else {
+          const int16_t* s = blocks[r * nb].half_sum;
+          const int32_t sum = Format::kGroups == 2 ? s[g] : s[0] + s[1];
+          dot[r] = Set1I(-Format::kOffset * sum);
         }
       }
       if constexpr (Format::kNibbles) {
-        I sum[P];  // bytewise over the 8 vectors: at most 8 · 15
+        I sum;  // bytewise over the 8 vectors: at most 8 · 15
 #pragma GCC unroll 4
         for (int j = 0; j < 4; ++j) {
-          I low[P], high[P];
-          for (int p = 0; p < P; ++p) {
-            const I both = LoadI(Format::Codes(w + p * panel_bytes) + 64 * j);
-            low[p] = AndI(both, low4);
-            high[p] = AndI(ShiftRight<4>(both), low4);
-            sum[p] = j == 0 ? AddBytes(low[p], high[p]) : AddBytes(sum[p], AddBytes(low[p], high[p]));
-          }
+          const I both = LoadI(Format::Codes(w) + 64 * j);
+          const I low = AndI(both, low4);
+          const I high = AndI(ShiftRight<4>(both), low4);
+          sum = j == 0 ? AddBytes(low, high) : AddBytes(sum, AddBytes(low, high));
           for (int r = 0; r < R; ++r) {
-            const I x_low = Broadcast4Bytes(q + r * a.n_in + 4 * j);
-            const I x_high = Broadcast4Bytes(q + r * a.n_in + 16 + 4 * j);
-            for (int p = 0; p < P; ++p) {
-              dot[r][p] = Dot4Nibbles(dot[r][p], low[p], x_low);
-              dot[r][p] = Dot4Nibbles(dot[r][p], high[p], x_high);
-            }
+            dot[r] = Dot4Nibbles(dot[r], low, Broadcast4Bytes(q + r * a.n_in + 4 * j));
+            dot[r] = Dot4Nibbles(dot[r], high, Broadcast4Bytes(q + r * a.n_in + 16 + 4 * j));
           }
         }
-        for (int r = 0; r < R; ++r) {
-          const I zero = BroadcastByte(&blocks[r * nb].zero);
-          for (int p = 0; p < P; ++p) dot[r][p] = Dot4Nibbles(dot[r][p], sum[p], zero);
-        }
+        for (int r = 0; r < R; ++r) dot[r] = Dot4Nibbles(dot[r], sum, BroadcastByte(&blocks[r * nb].zero));
       } else {
         constexpr int kSteps = 8 / Format::kGroups;
-        I sum[P];
-        for (int p = 0; p < P; ++p) sum[p] = ZeroI();
+        I sum = ZeroI();
         for (int i = 0; i < kSteps; ++i) {
           const int j = g * kSteps + i;
-          I codes[P];
-          for (int p = 0; p < P; ++p) {
-            codes[p] = LoadI(Format::Codes(w + p * panel_bytes) + 64 * j);
-            sum[p] = Dot4(sum[p], codes[p], Set1I(0x01010101));
-          }
-          for (int r = 0; r < R; ++r) {
-            const I x4 = Broadcast4Bytes(q + r * a.n_in + 4 * j);
-            for (int p = 0; p < P; ++p) dot[r][p] = Dot4(dot[r][p], codes[p], x4);
-          }
+          const I codes = LoadI(Format::Codes(w) + 64 * j);
+          sum = Dot4(sum, codes, Set1I(0x01010101));
+          for (int r = 0; r < R; ++r) dot[r] = Dot4(dot[r], codes, Broadcast4Bytes(q + r * a.n_in + 4 * j));
         }
-        for (int r = 0; r < R; ++r) {
-          const I zero = Set1I(blocks[r * nb].zero);
-          for (int p = 0; p < P; ++p) dot[r][p] = AddProduct16(dot[r][p], sum[p], zero);
-        }
+        for (int r = 0; r < R; ++r) dot[r] = AddProduct16(dot[r], sum, Set1I(blocks[r * nb].zero));
       }
-      for (int p = 0; p < P; ++p) {
-        const F d = Format::Scale(w + p * panel_bytes, g);
-        if constexpr (Format::kHasMin) {
-          const F m = Format::Min(w + p * panel_bytes);
-          for (int r = 0; r < R; ++r) acc[r][p] = Fma(m, Set1(blocks[r * nb].scaled_sum), acc[r][p]);
-        }
-        for (int r = 0; r < R; ++r) {
-          acc[r][p] = Fma(ToFloat(dot[r][p]), Mul(d, Set1(blocks[r * nb].scale)), acc[r][p]);
-        }
+      const F d = Format::Scale(w, g);
+      if constexpr (Format::kHasMin) {
+        const F m = Format::Min(w);
+        for (int r = 0; r < R; ++r) acc[r] = Fma(m, Set1(blocks[r * nb].scaled_sum), acc[r]);
+      }
+      for (int r = 0; r < R; ++r) {
+        acc[r] = Fma(ToFloat(dot[r]), Mul(d, Set1(blocks[r * nb].scale)), acc[r]);
       }
     }
   }
-  for (int r = 0; r < R; ++r) {
-    for (int p = 0; p < P; ++p) StoreResult(a, row + r, (panel + p) * kPanelOutputs, acc[r][p]);
-  }
+  for (int r = 0; r < R; ++r) StoreResult(a, row + r, panel * kPanelOutputs, acc[r]);
 }
 
 // ---- float32 activations over quantised weights (exact mode): w = fma(d, u - offset, m), then the chain.
 // ----
-template <class Format, int R, int P>
+template <class Format, int R>
 [[gnu::noinline]] void DequantisedTile(const LinearArgs& a, int64_t row, int64_t panel) {
   const int64_t nb = a.n_in / kPanelBlock;
-  const int64_t panel_bytes = nb * Format::kBlockBytes;
-  const uint8_t* w = a.panels + panel * panel_bytes;
+  const uint8_t* w = a.panels + panel * nb * Format::kBlockBytes;
   const float* x = a.x + row * a.x_stride;
   constexpr int kCodeMask = Format::kNibbles ? 0x0f : 0xff;
 
-  F acc[R][P];
-  for (int r = 0; r < R; ++r) {
-    for (int p = 0; p < P; ++p) acc[r][p] = Zero();
-  }
+  F acc[R];
+  for (int r = 0; r < R; ++r) acc[r] = Zero();
   for (int64_t b = 0; b < nb; ++b, w += Format::kBlockBytes, x += kPanelBlock) {
-    F d[P], m[P];
+    PrefetchAhead(w, Format::kBlockBytes);
+    F d, m;
     for (int step = 0; step < 8; ++step) {  // four K values per step, ascending
       const int j = Format::kNibbles ? step % 4 : step;
       if (step % (8 / Format::kGroups) == 0) {
-        for (int p = 0; p < P; ++p) {
-          d[p] = Format::Scale(w + p * panel_bytes, step / (8 / Format::kGroups));
-          if constexpr (Format::kHasMin) m[p] = Format::Min(w + p * panel_bytes);
-        }
+        d = Format::Scale(w, step / (8 / Format::kGroups));
+        if constexpr (Format::kHasMin) m = Format::Min(w);
       }
-      I codes[P];
-      for (int p = 0; p < P; ++p) {
-        codes[p] = LoadI(Format::Codes(w + p * panel_bytes) + 64 * j);
-        if (Format::kNibbles && step >= 4) codes[p] = ShiftRight<4>(codes[p]);
-      }
+      I codes = LoadI(Format::Codes(w) + 64 * j);
+      if (Format::kNibbles && step >= 4) codes = ShiftRight<4>(codes);
       for (int i = 0; i < 4; ++i) {
-        F weights[P];
-        for (int p = 0; p < P; ++p) {
-          const F u = ToFloat(AndI(codes[p], Set1I(kCodeMask)));
-          codes[p] = ShiftRight<8>(codes[p]);
-          if constexpr (Format::kHasMin) {
-            weights[p] = Fma(d[p], u, m[p]);
-          } else {
-            weights[p] = Mul(d[p], Sub(u, Set1(static_cast<float>(Format::kOffset))));
-          }
+        const F u = ToFloat(AndI(codes, Set1I(kCodeMask)));
+        codes = ShiftRight<8>(codes);
+        F weights;
+        if constexpr (Format::kHasMin) {
+          weights = Fma(d, u, m);
+        } else {
+          weights = Mul(d, Sub(u, Set1(static_cast<float>(Format::kOffset))));
         }
-        for (int r = 0; r < R; ++r) {
-          const F xk = Set1(x[r * a.x_stride + 4 * step + i]);
-          for (int p = 0; p < P; ++p) acc[r][p] = Fma(weights[p], xk, acc[r][p]);
-        }
+        for (int r = 0; r < R; ++r) acc[r] = Fma(weights, Set1(x[r * a.x_stride + 4 * step + i]), acc[r]);
       }
     }
   }
-  for (int r = 0; r < R; ++r) {
-    for (int p = 0; p < P; ++p) StoreResult(a, row + r, (panel + p) * kPanelOutputs, acc[r][p]);
-  }
+  for (int r = 0; r < R; ++r) StoreResult(a, row + r, panel * kPanelOutputs, acc[r]);
 }
 
 // ---- float32 activations over float weights (both modes). ----
-template <class Format, int R, int P>
+template <class Format, int R>
 [[gnu::noinline]] void FloatTile(const LinearArgs& a, int64_t row, int64_t panel) {
-  const int64_t panel_bytes = a.n_in * Format::kVectorBytes;
-  const uint8_t* w = a.panels + panel * panel_bytes;
+  const uint8_t* w = a.panels + panel * a.n_in * Format::kVectorBytes;
   const float* x[R];
   for (int r = 0; r < R; ++r) x[r] = a.x + (a.x_rows == nullptr ? row + r : a.x_rows[row + r]) * a.x_stride;
-  F acc[R][P];
-  for (int r = 0; r < R; ++r) {
-    for (int p = 0; p < P; ++p) acc[r][p] = Zero();
-  }
+  F acc[R];
+  for (int r = 0; r < R; ++r) acc[r] = Zero();
   for (int64_t k = 0; k < a.n_in; ++k, w += Format::kVectorBytes) {
-    if constexpr (P == 1) Prefetch(w + 4096);
-    F weights[P];
-    for (int p = 0; p < P; ++p) weights[p] = Format::Weights(w + p * panel_bytes);
-    for (int r = 0; r < R; ++r) {
-      const F xk = Set1(x[r][k]);
-      for (int p = 0; p < P; ++p) acc[r][p] = Fma(weights[p], xk, acc[r][p]);
-    }
+    PrefetchAhead(w, Format::kVectorBytes);
+    const F weights = Format::Weights(w);
+    for (int r = 0; r < R; ++r) acc[r] = Fma(weights, Set1(x[r][k]), acc[r]);
   }
-  for (int r = 0; r < R; ++r) {
-    for (int p = 0; p < P; ++p) StoreResult(a, row + r, (panel + p) * kPanelOutputs, acc[r][p]);
-  }
+  for (int r = 0; r < R; ++r) StoreResult(a, row + r, panel * kPanelOutputs, acc[r]);
 }
 
 // Names the three kinds of tile for RunTiles.
 template <class Format>
 struct Quantised {
-  template <int R, int P>
+  template <int R>
   static void Tile(const LinearArgs& a, int64_t row, int64_t panel) {
-    QuantisedTile<Format, R, P>(a, row, panel);
+    QuantisedTile<Format, R>(a, row, panel);
   }
 };
 template <class Format>
 struct Dequantised {
-  template <int R, int P>
+  template <int R>
   static void Tile(const LinearArgs& a, int64_t row, int64_t panel) {
-    DequantisedTile<Format, R, P>(a, row, panel);
+    DequantisedTile<Format, R>(a, row, panel);
   }
 };
 template <class Format>
 struct Float {
-  template <int R, int P>
+  template <int R>
   static void Tile(const LinearArgs& a, int64_t row, int64_t panel) {
-    FloatTile<Format, R, P>(a, row, panel);
+    FloatTile<Format, R>(a, row, panel);
   }
 };
 
-// Rows in tiles of R, then what is left in one smaller tile.
-template <class Tiles, int R, int P>
-inline void RunLastRows(const LinearArgs& a, int64_t row, int64_t panel) {
+// Fewer than R rows that are left: one smaller tile.
+template <class Tiles, int R>
+inline void RunLastRows(const LinearArgs& a, int64_t row, int64_t row_end, int64_t panel) {
   if constexpr (R > 0) {
-    if (a.rows - row == R) return Tiles::template Tile<R, P>(a, row, panel);
-    RunLastRows<Tiles, R - 1, P>(a, row, panel);
+    if (row_end - row == R) return Tiles::template Tile<R>(a, row, panel);
+    RunLastRows<Tiles, R - 1>(a, row, row_end, panel);
   }
-}
-template <class Tiles, int R, int P>
-inline void RunRows(const LinearArgs& a, int64_t panel) {
-  int64_t row = 0;
-  for (; row + R <= a.rows; row += R) Tiles::template Tile<R, P>(a, row, panel);
-  RunLastRows<Tiles, R - 1, P>(a, row, panel);
 }
 
-// Up to four rows the weights come from memory: one panel at a time, one contiguous stream. Beyond, a group
-// of panels stays in the cache while the rows pass by.
+// A panel stays in the first cache while rows pass by in tiles of R; a block of rows stays in the second
+// while panels pass by.
 template <class Tiles, int R>
 inline void RunTiles(const LinearArgs& a, int64_t panel_begin, int64_t panel_end) {
-  int64_t panel = panel_begin;
-  if constexpr (kTilePanels > 1) {
-    if (a.rows > 4) {
-      for (; panel + kTilePanels <= panel_end; panel += kTilePanels) RunRows<Tiles, R, kTilePanels>(a, panel);
+  constexpr int64_t kRowBlock = kRowBlockTiles * R;
+  for (int64_t block = 0; block < a.rows; block += kRowBlock) {
+    const int64_t row_end = MinOf(block + kRowBlock, a.rows);
+    for (int64_t panel = panel_begin; panel < panel_end; ++panel) {
+      int64_t row = block;
+      for (; row + R <= row_end; row += R) Tiles::template Tile<R>(a, row, panel);
+      RunLastRows<Tiles, R - 1>(a, row, row_end, panel);
     }
   }
-  for (; panel < panel_end; ++panel) RunRows<Tiles, R, 1>(a, panel);
 }
 
 template <class Format>

@@ -12,7 +12,6 @@ namespace coterie::cpu::avx2 {
 // Register tiles of linear.h. 16 registers in pairs: 2 x 1 sums and dots, or 4 x 1 sums.
 constexpr int kQuantisedTileRows = 2;
 constexpr int kFloatTileRows = 4;
-constexpr int kTilePanels = 1;
 
 struct F {
   __m256 lo, hi;

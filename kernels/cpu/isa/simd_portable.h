@@ -15,7 +15,6 @@ namespace coterie::cpu::portable {
 // Register tiles of linear.h; without vectors they only bound the code.
 constexpr int kQuantisedTileRows = 4;
 constexpr int kFloatTileRows = 4;
-constexpr int kTilePanels = 1;
 
 struct F {
   float v[16];
