@@ -1,16 +1,10 @@
 // coterie-gateway: the front door. Stateless; run as many as you like.
-#include <pthread.h>
-#include <signal.h>
-#include <unistd.h>
-
 #include <cstdio>
-#include <cstdlib>
-#include <cstring>
 #include <memory>
 #include <string>
-#include <thread>
 #include <utility>
 
+#include "common/shutdown_signal.h"
 #include "gateway/gateway_server.h"
 #include "gateway/options.h"
 #include "gateway/text/encoder_embedder.h"
@@ -25,12 +19,11 @@ namespace coterie::gateway {
 namespace {
 
 // The store with the check that every published adapter fits this base.
-StatusOr<std::unique_ptr<ExpertStore>> OpenStore(const CommandLine& line, const TextModel& text,
-                                                 const TextEmbedder* embedder) {
-  ASSIGN_OR_RETURN(const std::unique_ptr<ModelFiles> files, ModelFiles::Open(line.model));
+StatusOr<std::unique_ptr<ExpertStore>> OpenStore(const CommandLine& line, const ModelConfig& config,
+                                                 const TextModel& text, const TextEmbedder* embedder) {
   ExpertStoreOptions options;
   options.create = true;
-  options.validate_adapter = AdapterFitsBase(files->config(), text.base());
+  options.validate_adapter = AdapterFitsBase(config, text.base());
   options.prototype_dim = embedder == nullptr ? 0 : embedder->dim();
   return ExpertStore::Open(line.store, std::move(options));
 }
@@ -38,7 +31,9 @@ StatusOr<std::unique_ptr<ExpertStore>> OpenStore(const CommandLine& line, const 
 StatusOr<std::unique_ptr<GatewayServer>> StartServer(CommandLine line) {
   GatewayParts parts;
   spdlog::info("loading {}", line.model);
-  ASSIGN_OR_RETURN(parts.text, LoadTextModel(line.model));
+  // Closed on return: what is served afterwards needs no weights.
+  ASSIGN_OR_RETURN(const std::unique_ptr<ModelFiles> files, ModelFiles::Open(line.model));
+  ASSIGN_OR_RETURN(parts.text, LoadTextModel(*files));
   if (line.embedder.empty()) {
     spdlog::warn("no --embedder: questions for `auto` cannot be routed; experts by name and the base answer");
   } else {
@@ -46,7 +41,7 @@ StatusOr<std::unique_ptr<GatewayServer>> StartServer(CommandLine line) {
     ASSIGN_OR_RETURN(parts.embedder, LoadEmbedder(line.embedder, line.embedder_threads));
   }
   if (!line.store.empty()) {
-    ASSIGN_OR_RETURN(parts.store, OpenStore(line, *parts.text, parts.embedder.get()));
+    ASSIGN_OR_RETURN(parts.store, OpenStore(line, files->config(), *parts.text, parts.embedder.get()));
   }
   return GatewayServer::Start(std::move(line.gateway), std::move(parts));
 }
@@ -70,14 +65,8 @@ int Main(int argc, char** argv) {
   }
   spdlog::set_default_logger(spdlog::stderr_color_mt("gateway"));
 
-  // Blocked before any other thread starts, so that only this one takes them; one that comes while the models
-  // load waits for the drain below.
-  sigset_t signals;
-  sigemptyset(&signals);
-  sigaddset(&signals, SIGTERM);
-  sigaddset(&signals, SIGINT);
+  ShutdownSignals* signals = ShutdownSignals::Watch();
   const absl::Duration drain_timeout = line.drain_timeout;
-  pthread_sigmask(SIG_BLOCK, &signals, nullptr);
   const StatusOr<std::unique_ptr<GatewayServer>> server = StartServer(std::move(line));
   if (!server.ok()) {
     std::fprintf(stderr, "coterie-gateway: %s\n", std::string(server.status().message()).c_str());
@@ -87,15 +76,9 @@ int Main(int argc, char** argv) {
               (*server)->metrics_port());
   std::fflush(stdout);
 
-  int signal = 0;
-  sigwait(&signals, &signal);
-  spdlog::info("{}: draining for at most {}; a second signal ends at once", sigdescr_np(signal),
+  const int signal = signals->WaitForFirst();
+  spdlog::info("{}: draining for at most {}; a second signal ends at once", ShutdownSignalName(signal),
                absl::FormatDuration(drain_timeout));
-  std::thread([signals] {
-    int again = 0;
-    sigwait(&signals, &again);
-    std::_Exit(1);
-  }).detach();
   return (*server)->Drain(drain_timeout) ? 0 : 1;
 }
 

@@ -1,18 +1,14 @@
 // coterie-worker: one process, one base model, one device.
-#include <pthread.h>
-#include <signal.h>
 #include <unistd.h>
 
 #include <cstdio>
 #include <cstdlib>
-#include <cstring>
 #include <memory>
 #include <string>
-#include <thread>
 #include <utility>
 
 #include "common/metrics.h"
-#include "common/mutex.h"
+#include "common/shutdown_signal.h"
 #include "common/status.h"
 #include "model/store/expert_store.h"
 #include "spdlog/sinks/stdout_color_sinks.h"
@@ -52,46 +48,6 @@ EngineOptions MakeEngineOptions(const WorkerOptions& options) {
   return engine;
 }
 
-// SIGTERM and SIGINT. Before Serving the first one ends the process (a load takes seconds); after it the
-// first asks for a drain and the second ends.
-class Signals {
- public:
-  // Before any other thread starts: all of them inherit the block.
-  Signals() {
-    sigemptyset(&set_);
-    sigaddset(&set_, SIGTERM);
-    sigaddset(&set_, SIGINT);
-    pthread_sigmask(SIG_BLOCK, &set_, nullptr);
-    std::thread([this] { Watch(); }).detach();
-  }
-
-  // Returns the signal that asks for a drain.
-  int WaitForFirst() {
-    MutexLock lock(&mutex_);
-    serving_ = true;
-    while (first_ == 0) came_.Wait(&mutex_);
-    return first_;
-  }
-
- private:
-  [[noreturn]] void Watch() {
-    for (;;) {
-      int signal = 0;
-      if (sigwait(&set_, &signal) != 0) continue;
-      MutexLock lock(&mutex_);
-      if (!serving_ || first_ != 0) _exit(128 + signal);
-      first_ = signal;
-      came_.Signal();
-    }
-  }
-
-  sigset_t set_;
-  Mutex mutex_;
-  CondVar came_;
-  bool serving_ ABSL_GUARDED_BY(mutex_) = false;
-  int first_ ABSL_GUARDED_BY(mutex_) = 0;
-};
-
 // Host and port; where the port is yet to be picked, host and process.
 std::string DefaultId(const std::string& listen) {
   char host[256] = "worker";
@@ -100,7 +56,7 @@ std::string DefaultId(const std::string& listen) {
   return port == "0" ? absl::StrCat(host, "/", getpid()) : absl::StrCat(host, ":", port);
 }
 
-Status Run(const WorkerOptions& options, Signals* signals) {
+Status Run(const WorkerOptions& options, ShutdownSignals* signals) {
   if (!options.cores.empty()) {
     ASSIGN_OR_RETURN(const std::vector<int> cores, ParseCores(options.cores));
     RETURN_IF_ERROR(PinToCores(cores));
@@ -141,7 +97,7 @@ Status Run(const WorkerOptions& options, Signals* signals) {
   spdlog::info("worker {} listens on port {}", service_options.worker_id, server->port());
 
   const int signal = signals->WaitForFirst();
-  spdlog::info("{}: draining for at most {}; a second signal ends at once", sigdescr_np(signal),
+  spdlog::info("{}: draining for at most {}; a second signal ends at once", ShutdownSignalName(signal),
                absl::FormatDuration(options.drain_timeout));
   const int handed_over = server->Drain(options.drain_timeout);
   spdlog::info("drained; {} sequences handed over", handed_over);
@@ -162,8 +118,7 @@ int Main(int argc, char** argv) {
     return 2;
   }
   spdlog::set_default_logger(spdlog::stderr_color_mt("worker"));
-  // Never destroyed: its thread watches until the process ends.
-  status = Run(options, new Signals());
+  status = Run(options, ShutdownSignals::Watch());
   if (!status.ok()) {
     std::fprintf(stderr, "coterie-worker: %s\n", std::string(status.message()).c_str());
     return EXIT_FAILURE;

@@ -1,4 +1,5 @@
 #include <array>
+#include <filesystem>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -113,12 +114,11 @@ StatusOr<std::string> ReadTemplate(const ModelFiles& files) {
 
 }  // namespace
 
-StatusOr<std::unique_ptr<const TextModel>> LoadTextModel(const std::filesystem::path& path) {
-  ASSIGN_OR_RETURN(const std::unique_ptr<ModelFiles> files, ModelFiles::Open(path));
+StatusOr<std::unique_ptr<const TextModel>> LoadTextModel(const ModelFiles& files) {
   ASSIGN_OR_RETURN(
       const std::shared_ptr<const Tokenizer> tokenizer,
-      files->gguf() != nullptr ? LoadTokenizer(*files->gguf()) : Tokenizer::FromFolder(files->folder()));
-  ASSIGN_OR_RETURN(const std::string source, ReadTemplate(*files));
+      files.gguf() != nullptr ? LoadTokenizer(*files.gguf()) : Tokenizer::FromFolder(files.folder()));
+  ASSIGN_OR_RETURN(const std::string source, ReadTemplate(files));
   // Templates write these by name.
   ChatTemplate::SpecialTokens special;
   const SpecialTokenIds& ids = tokenizer->special_ids();
@@ -131,11 +131,9 @@ StatusOr<std::unique_ptr<const TextModel>> LoadTextModel(const std::filesystem::
   add("pad_token", ids.pad);
   StatusOr<ChatTemplate> chat_template = ChatTemplate::Create(source, std::move(special));
   if (!chat_template.ok()) {
-    return Annotate(chat_template.status(), absl::StrCat("the chat template of ", path.string()));
+    return Annotate(chat_template.status(), absl::StrCat("the chat template of ", files.name()));
   }
-  auto model = std::make_unique<const BaseTextModel>(*files, tokenizer, *std::move(chat_template));
-  files->DropPages();
-  return model;
+  return std::make_unique<const BaseTextModel>(files, tokenizer, *std::move(chat_template));
 }
 
 }  // namespace coterie::gateway

@@ -2,7 +2,6 @@
 #define COTERIE_GATEWAY_TEXT_TEXT_MODEL_H_
 
 #include <cstdint>
-#include <filesystem>
 #include <memory>
 #include <span>
 #include <string>
@@ -11,6 +10,7 @@
 
 #include "common/digest.h"
 #include "common/status.h"
+#include "model/format/model_files.h"
 
 namespace coterie::gateway {
 
@@ -54,9 +54,9 @@ class TextModel {
   virtual std::string TokenText(int32_t id) const = 0;
 };
 
-// From a .gguf file or a Hugging Face folder: tokenizer, chat template and the digest of its weights.
-// NotFound, InvalidArgument or FailedPrecondition naming the file and what is wrong with it.
-StatusOr<std::unique_ptr<const TextModel>> LoadTextModel(const std::filesystem::path& path);
+// Tokenizer, chat template and the digest of the weights, all of which this reads once. `files` is not needed
+// afterwards. NotFound, InvalidArgument or FailedPrecondition naming the file and what is wrong with it.
+StatusOr<std::unique_ptr<const TextModel>> LoadTextModel(const ModelFiles& files);
 
 }  // namespace coterie::gateway
 

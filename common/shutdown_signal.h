@@ -1,0 +1,41 @@
+#ifndef COTERIE_COMMON_SHUTDOWN_SIGNAL_H_
+#define COTERIE_COMMON_SHUTDOWN_SIGNAL_H_
+
+#include <signal.h>
+
+#include "common/mutex.h"
+
+namespace coterie {
+
+// SIGTERM and SIGINT of a process that drains. Before WaitForFirst the first one ends the process at once (a
+// load takes seconds and has nothing to lose); from then on the first is returned, so that the caller can
+// drain, and the next ends the process with exit code 128 + signal, as a shell would call it. Thread-safe.
+class ShutdownSignals {
+ public:
+  // Blocks both signals and starts the thread that takes them. Call once, before any other thread starts: all
+  // of them inherit the block. The result is never destroyed, since its thread watches until the process
+  // ends.
+  static ShutdownSignals* Watch();
+  ShutdownSignals(const ShutdownSignals&) = delete;
+  ShutdownSignals& operator=(const ShutdownSignals&) = delete;
+
+  // Waits until one comes.
+  int WaitForFirst();
+
+ private:
+  ShutdownSignals();
+  [[noreturn]] void Run();
+
+  sigset_t set_;
+  Mutex mutex_;
+  CondVar came_;
+  bool serving_ ABSL_GUARDED_BY(mutex_) = false;
+  int first_ ABSL_GUARDED_BY(mutex_) = 0;
+};
+
+// "SIGTERM", "SIGINT"; "signal" for any other. (strsignal may return a buffer that threads share.)
+const char* ShutdownSignalName(int signal);
+
+}  // namespace coterie
+
+#endif  // COTERIE_COMMON_SHUTDOWN_SIGNAL_H_

@@ -1,0 +1,69 @@
+#include "common/shutdown_signal.h"
+
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "gtest/gtest.h"
+
+namespace coterie {
+namespace {
+
+// Runs `body` in a process of its own and returns its exit code, or -1 when it did not exit.
+template <typename Body>
+int ExitCodeOf(Body body) {
+  const pid_t child = fork();
+  if (child == 0) {
+    alarm(20);  // whatever goes wrong, it ends
+    body();
+    _exit(99);
+  }
+  int status = 0;
+  EXPECT_EQ(waitpid(child, &status, 0), child);
+  return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+TEST(ShutdownSignalsTest, BeforeServingTheFirstSignalEndsTheProcess) {
+  EXPECT_EQ(ExitCodeOf([] {
+              ShutdownSignals::Watch();
+              kill(getpid(), SIGTERM);
+              for (;;) pause();
+            }),
+            128 + SIGTERM);
+}
+
+TEST(ShutdownSignalsTest, TheFirstSignalIsReturnedAndTheSecondEndsTheProcess) {
+  EXPECT_EQ(ExitCodeOf([] {
+              ShutdownSignals* signals = ShutdownSignals::Watch();
+              if (fork() == 0) {
+                usleep(300'000);  // the parent waits by then
+                kill(getppid(), SIGTERM);
+                _exit(0);
+              }
+              if (signals->WaitForFirst() != SIGTERM) _exit(1);
+              kill(getpid(), SIGINT);
+              for (;;) pause();
+            }),
+            128 + SIGINT);
+}
+
+TEST(ShutdownSignalsTest, ASignalWhileWaitingIsReturned) {
+  EXPECT_EQ(ExitCodeOf([] {
+              ShutdownSignals* signals = ShutdownSignals::Watch();
+              if (fork() == 0) {
+                usleep(300'000);  // the parent waits by then
+                kill(getppid(), SIGTERM);
+                _exit(0);
+              }
+              _exit(signals->WaitForFirst() == SIGTERM ? 7 : 8);
+            }),
+            7);
+}
+
+TEST(ShutdownSignalsTest, NamesTheTwoSignals) {
+  EXPECT_STREQ(ShutdownSignalName(SIGTERM), "SIGTERM");
+  EXPECT_STREQ(ShutdownSignalName(SIGINT), "SIGINT");
+  EXPECT_STREQ(ShutdownSignalName(SIGHUP), "signal");
+}
+
+}  // namespace
+}  // namespace coterie
