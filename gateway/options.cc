@@ -60,6 +60,10 @@ void CommandLine::Declare(FlagSet* flags) {
                   "how often both sides say that they are there");
   flags->Duration("reattach-grace", &gateway.link.reattach_grace, absl::Milliseconds(10), absl::Minutes(10),
                   "how long a lost connection may take to come back before its answers move");
+  flags->Bool(
+      "strict-serves", &gateway.placement.strict_serves,
+      "a worker whose --serves lacks the expert never gets its requests; without this it does when no "
+      "other can");
   flags->Duration("worker-wait", &gateway.session.worker_wait, absl::Milliseconds(1), absl::Minutes(10),
                   "how long an answer waits for any worker");
 }

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <utility>
 
-#include "absl/container/flat_hash_set.h"
 #include "absl/strings/str_join.h"
 
 namespace coterie::gateway {
@@ -95,8 +94,7 @@ StatusOr<Decision> RouterState::DecideByText(const RoutingAsk& ask, std::span<co
   query.max_candidates = options_.max_candidates;
   ExpertMask mask;
   if (!ask.allowed_experts.empty()) {
-    const absl::flat_hash_set<std::string> allowed(ask.allowed_experts.begin(), ask.allowed_experts.end());
-    mask = index_->MaskWhere([&](const IndexedExpert& expert) { return allowed.contains(expert.name); });
+    mask = index_->MaskOf(ask.allowed_experts);
     query.allowed = &mask;
   }
   Decision decision;

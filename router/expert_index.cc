@@ -242,12 +242,4 @@ ExpertMask ExpertIndex::MaskOf(std::span<const std::string> names) const {
   return mask;
 }
 
-ExpertMask ExpertIndex::MaskWhere(const std::function<bool(const IndexedExpert&)>& allowed) const {
-  ExpertMask mask(size());
-  for (size_t i = 0; i < size(); ++i) {
-    if (allowed(experts_[i])) mask.Set(i);
-  }
-  return mask;
-}
-
 }  // namespace coterie

@@ -3,7 +3,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -86,9 +85,8 @@ class ExpertIndex {
   // Experts that declare `domain`, in the order of their names.
   std::span<const uint32_t> WithDomain(std::string_view domain) const;
 
-  // The experts among `names` that are here; cheap for a short list.
+  // The experts among `names` that are here: n log(experts), so that a short list costs little.
   ExpertMask MaskOf(std::span<const std::string> names) const;
-  ExpertMask MaskWhere(const std::function<bool(const IndexedExpert&)>& allowed) const;
 
  private:
   struct DomainRange {

@@ -43,11 +43,19 @@ inline GatewayOptions QuickOptions(const std::vector<std::string>& workers) {
   return options;
 }
 
+inline GatewayParts FakeParts(bool with_embedder = true, std::unique_ptr<ExpertStore> store = nullptr) {
+  GatewayParts parts;
+  parts.text = std::make_unique<FakeTextModel>();
+  if (with_embedder) parts.embedder = std::make_unique<FakeEmbedder>();
+  parts.store = std::move(store);
+  return parts;
+}
+
 struct TestGateway {
-  explicit TestGateway(GatewayOptions options, bool with_embedder = true) {
-    GatewayParts parts;
-    parts.text = std::make_unique<FakeTextModel>();
-    if (with_embedder) parts.embedder = std::make_unique<FakeEmbedder>();
+  explicit TestGateway(GatewayOptions options, bool with_embedder = true,
+                       std::unique_ptr<ExpertStore> store = nullptr)
+      : TestGateway(std::move(options), FakeParts(with_embedder, std::move(store))) {}
+  TestGateway(GatewayOptions options, GatewayParts parts) {
     auto started = GatewayServer::Start(std::move(options), std::move(parts));
     EXPECT_TRUE(started.ok()) << started.status();
     server = *std::move(started);

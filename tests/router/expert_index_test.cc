@@ -191,7 +191,8 @@ TEST(ExpertIndexTest, TheBoundsOfTheFirstPassHold) {
 TEST(ExpertIndexTest, AMaskHidesExperts) {
   const auto index =
       MakeIndex({MakeExpert("a", kAxis), MakeExpert("b", AtCosine(0.5f)), MakeExpert("c", kAxis)});
-  const ExpertMask mask = index->MaskWhere([](const IndexedExpert& e) { return e.name == "b"; });
+  const std::vector<std::string> just_b = {"b"};
+  const ExpertMask mask = index->MaskOf(just_b);
   EXPECT_THAT(Names(*index, index->Search(kAxis, 3, &mask).value()), ElementsAre("b"));
   const std::vector<std::string> names = {"c", "unknown"};
   const ExpertMask listed = index->MaskOf(names);

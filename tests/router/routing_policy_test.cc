@@ -30,6 +30,10 @@ std::shared_ptr<const ExpertIndex> ThreeExperts() {
                     MakeExpert("law", AtCosine(-0.2f), {"law", "contracts"})});
 }
 
+ExpertMask Only(const ExpertIndex& index, const std::vector<std::string>& names) {
+  return index.MaskOf(names);
+}
+
 TEST(NearestPolicyTest, TakesTheBestExpertAndSaysWhy) {
   const auto index = ThreeExperts();
   const RoutePlan plan = RouteWith({}, *index);
@@ -55,7 +59,7 @@ TEST(NearestPolicyTest, AloneItHasNoRival) {
 
 TEST(NearestPolicyTest, TheFilterDecidesWhoMayBeChosen) {
   const auto index = ThreeExperts();
-  const ExpertMask mask = index->MaskWhere([](const IndexedExpert& e) { return e.name != "postgres"; });
+  const ExpertMask mask = Only(*index, {"python", "law"});
   EXPECT_THAT(Names(RouteWith({}, *index, {}, &mask)), ElementsAre("python"));
   const ExpertMask none(3);
   const RoutePlan plan = RouteWith({}, *index, {}, &none);
@@ -129,7 +133,7 @@ TEST(RulesPolicyTest, ARuleForAnExpertThatIsNotThereIsSaidAndPassedOver) {
   EXPECT_EQ(RouteWith({.rules = {{"go", "golang"}}}, *index, {"go"}).reason,
             "rule domain=go names golang, which the catalogue lacks; "
             "nearest: postgres 0.62, next python 0.41, margin 0.21");
-  const ExpertMask mask = index->MaskWhere([](const IndexedExpert& e) { return e.name != "python"; });
+  const ExpertMask mask = Only(*index, {"postgres", "law"});
   const RoutePlan plan = RouteWith({.rules = {{"sql", "python"}}}, *index, {"sql"}, &mask);
   EXPECT_EQ(plan.reason, "rule: domain=sql -> postgres");  // the card of an allowed expert claims it
 }
@@ -201,7 +205,7 @@ TEST(ClassifierPolicyTest, TakesTheMostProbableClass) {
 
 TEST(ClassifierPolicyTest, ClassesTheCallerMayNotUseAreLeftOut) {
   const auto index = ThreeExperts();
-  const ExpertMask mask = index->MaskWhere([](const IndexedExpert& e) { return e.name == "python"; });
+  const ExpertMask mask = Only(*index, {"python"});
   const RoutePlan plan =
       RouteWith({.selection = Selection::kClassifier, .classifier = TwoClasses()}, *index, {}, &mask);
   EXPECT_THAT(Names(plan), ElementsAre("python"));
