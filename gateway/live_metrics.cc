@@ -72,6 +72,9 @@ std::vector<MetricFamily> LiveMetrics::Collect() const {
   for (const WorkerReport& report : reports) bytes += static_cast<double>(report.state.bytes_between_workers);
   page.Add("coterie_bytes_between_workers_total", MetricType::Counter,
            "Bytes the workers sent to each other; none on the introvert path.", bytes);
+  page.Add("coterie_adapter_prefetches_total", MetricType::Counter,
+           "Adapters that workers were told to load before the request for them came.",
+           static_cast<double>(core_->workers->prefetches()));
   for (const WorkerReport& r : reports) {
     page.Add("coterie_worker_running", kGauge, "Sequences in the worker's batch.", r.state.running, "worker",
              r.address);

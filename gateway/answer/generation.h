@@ -31,6 +31,8 @@ class Generation final : public Task {
              std::shared_ptr<AnswerSink> sink);
 
   PreparationRequest DescribePreparation() override;
+  const ExpertSelector& AskedExpert() const override { return request_.expert; }
+  const RoutingAsk& AskedRouting() const override { return request_.routing; }
   Status FillSequence(const Prepared& prepared, SequenceRequest* sequence) override
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Placed(const SessionPlacement& placement) override ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);

@@ -25,7 +25,10 @@ class Preparation : public std::enable_shared_from_this<Preparation> {
   Status Start() {
     auto route = [self = shared_from_this()] {
       self->route_status_ = self->Route();
-      self->Join();
+      PlacementRequest placement;
+      if (self->route_status_.ok()) placement.adapters = AdaptersToPlace(self->prepared_.decision);
+      // The tokens are not there yet, so the adapter may come first.
+      if (!self->Join()) Prefetch(*self->core_, std::move(placement));
     };
     auto encode = [self = shared_from_this()] {
       self->encode_status_ = self->Encode();
@@ -91,11 +94,17 @@ class Preparation : public std::enable_shared_from_this<Preparation> {
     return absl::OkStatus();
   }
 
-  void Join() {
-    if (left_.fetch_sub(1) != 1) return;
-    if (!route_status_.ok()) return done_(route_status_);
-    if (!encode_status_.ok()) return done_(encode_status_);
-    done_(std::move(prepared_));
+  // True for the last, which has reported.
+  bool Join() {
+    if (left_.fetch_sub(1) != 1) return false;
+    if (!route_status_.ok()) {
+      done_(route_status_);
+    } else if (!encode_status_.ok()) {
+      done_(encode_status_);
+    } else {
+      done_(std::move(prepared_));
+    }
+    return true;
   }
 
   const GatewayCore* const core_;
@@ -113,6 +122,20 @@ class Preparation : public std::enable_shared_from_this<Preparation> {
 Status Prepare(const GatewayCore* core, PreparationRequest request,
                std::function<void(StatusOr<Prepared>)> done) {
   return std::make_shared<Preparation>(core, std::move(request), std::move(done))->Start();
+}
+
+std::vector<PlacementRequest::Adapter> AdaptersToPlace(const Decision& decision) {
+  std::vector<PlacementRequest::Adapter> adapters;
+  for (size_t i = 0; i < decision.plan.experts.size(); ++i) {
+    const PlannedExpert& expert = decision.plan.experts[i];
+    adapters.push_back({expert.name, expert.adapter, decision.adapter_bytes[i]});
+  }
+  return adapters;
+}
+
+void Prefetch(const GatewayCore& core, PlacementRequest placement) {
+  placement.base = core.text->base();
+  core.workers->Prefetch(placement);
 }
 
 StatusOr<std::vector<float>> EmbedText(const GatewayCore& core, std::string_view text) {

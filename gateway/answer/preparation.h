@@ -33,6 +33,12 @@ struct PreparationRequest {
 Status Prepare(const GatewayCore* core, PreparationRequest request,
                std::function<void(StatusOr<Prepared>)> done);
 
+// What placement wants to know of the decided adapters.
+std::vector<PlacementRequest::Adapter> AdaptersToPlace(const Decision& decision);
+
+// Has the worker that such a request would get load its adapters ahead (WorkerPool::Prefetch).
+void Prefetch(const GatewayCore& core, PlacementRequest placement);
+
 // A text of unit norm, its time measured. FailedPrecondition when the gateway has no embedder.
 StatusOr<std::vector<float>> EmbedText(const GatewayCore& core, std::string_view text);
 

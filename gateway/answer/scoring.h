@@ -41,6 +41,8 @@ class Scoring final : public Task {
   Scoring(const GatewayCore* core, ScoreRequest request, Callback done);
 
   PreparationRequest DescribePreparation() override;
+  const ExpertSelector& AskedExpert() const override { return request_.expert; }
+  const RoutingAsk& AskedRouting() const override { return request_.routing; }
   Status FillSequence(const Prepared& prepared, SequenceRequest* sequence) override
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Placed(const SessionPlacement& placement) override ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);

@@ -31,9 +31,26 @@ void Task::Begin() {
       context_.tenant, context_.priority,
       [self = shared_from_this()](Admission::Ticket ticket) { self->Admitted(std::move(ticket)); });
   if (!id.ok()) return Fail(id.status());
-  MutexLock lock(&mutex_);
-  waiting_id_ = *id;
-  if (done_) core_->admission->Leave(*id);
+  bool waits = false;
+  {
+    MutexLock lock(&mutex_);
+    waiting_id_ = *id;
+    if (done_) core_->admission->Leave(*id);
+    waits = !done_ && !admitted_;
+  }
+  if (waits && AskedExpert().kind == ExpertSelector::Kind::kNamed) PrefetchWhileWaiting();
+}
+
+void Task::PrefetchWhileWaiting() {
+  // On the pool: the threads that carry the streams place nothing. A full one costs the hint.
+  (void)core_->compute->Submit([self = shared_from_this()] {
+    const StatusOr<Decision> decision =
+        self->core_->routers->Current()->Decide(self->AskedExpert(), self->AskedRouting(), {});
+    if (!decision.ok()) return;  // it is told when it is its turn
+    PlacementRequest placement;
+    placement.adapters = AdaptersToPlace(*decision);
+    Prefetch(*self->core_, std::move(placement));
+  });
 }
 
 void Task::Admitted(Admission::Ticket ticket) {
@@ -41,6 +58,7 @@ void Task::Admitted(Admission::Ticket ticket) {
   {
     MutexLock lock(&mutex_);
     if (done_) return;
+    admitted_ = true;
     ticket_ = std::move(ticket);
     request = DescribePreparation();
   }
@@ -71,12 +89,11 @@ void Task::PreparationDone(StatusOr<Prepared> prepared) {
     sequence.cache_salt = context_.cache_salt;
     sequence.deadline = deadline_;
     std::vector<PrefixAdapter> prefix_adapters;
-    for (size_t i = 0; i < decision_.plan.experts.size(); ++i) {
-      const PlannedExpert& expert = decision_.plan.experts[i];
+    for (const PlannedExpert& expert : decision_.plan.experts) {
       sequence.adapters.push_back({expert.name, expert.adapter, expert.weight});
-      placement.adapters.push_back({expert.name, expert.adapter, decision_.adapter_bytes[i]});
       prefix_adapters.push_back({expert.adapter, expert.weight});
     }
+    placement.adapters = AdaptersToPlace(decision_);
     placement.base = core_->text->base();
     placement.seed = std::hash<std::string>()(context_.trace_id);
     PrefixHasher hasher;

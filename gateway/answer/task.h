@@ -34,6 +34,9 @@ class Task : public SessionListener, public std::enable_shared_from_this<Task> {
 
   // The parts that differ; called with the lock held, never after the end.
   virtual PreparationRequest DescribePreparation() = 0;
+  // What was asked for; these do not change.
+  virtual const ExpertSelector& AskedExpert() const = 0;
+  virtual const RoutingAsk& AskedRouting() const = 0;
   // Sampling, credit and logprobs of the request; the rest is filled in. An error ends the task.
   virtual Status FillSequence(const Prepared& prepared, SequenceRequest* sequence)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) = 0;
@@ -70,11 +73,14 @@ class Task : public SessionListener, public std::enable_shared_from_this<Task> {
   absl::Duration queued_ ABSL_GUARDED_BY(mutex_);
 
  private:
+  // An expert asked for by name is known before the request is admitted: its adapter can be loaded meanwhile.
+  void PrefetchWhileWaiting();
   void Admitted(Admission::Ticket ticket);
   void PreparationDone(StatusOr<Prepared> prepared);
   std::shared_ptr<Session> CloseLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void CountRoute() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
+  bool admitted_ ABSL_GUARDED_BY(mutex_) = false;
   bool done_ ABSL_GUARDED_BY(mutex_) = false;
   uint64_t waiting_id_ ABSL_GUARDED_BY(mutex_) = 0;
   Admission::Ticket ticket_ ABSL_GUARDED_BY(mutex_);

@@ -32,11 +32,15 @@ Session::Session(const SessionOptions& options, WorkerPool* pool, TimerQueue* ti
       request_(std::move(request)),
       placement_(std::move(placement)) {}
 
-void Session::PlaceLocked() {
+void Session::DescribePlacementLocked() {
   placement_.n_prompt_tokens = static_cast<uint32_t>(request_.prompt_ids.size()) + received();
   placement_.max_new_tokens =
       request_.sampling.max_tokens - std::min(request_.sampling.max_tokens, received());
   placement_.numerics_class = numerics_class_;
+}
+
+void Session::PlaceLocked() {
+  DescribePlacementLocked();
   while (true) {
     StatusOr<WorkerPool::Placed> placed = pool_->Place(placement_);
     if (!placed.ok()) return WaitForWorkerLocked(placed.status());
@@ -144,6 +148,16 @@ void Session::Cancel() {
   listener_ = nullptr;
   DropAttemptLocked();
   timers_->Cancel(timer_);
+}
+
+void Session::OnWorkerSuspect(uint64_t sequence_id) {
+  MutexLock lock(&mutex_);
+  if (listener_ == nullptr || link_ == nullptr || sequence_id != sequence_id_) return;
+  // Where the answer would go on: by the time the verdict is out the adapter is there.
+  DescribePlacementLocked();
+  PlacementRequest elsewhere = placement_;
+  elsewhere.exclude.insert(worker_);
+  pool_->Prefetch(elsewhere);
 }
 
 void Session::OnReattached(uint64_t sequence_id) {

@@ -78,6 +78,7 @@ class Session : public SequenceObserver, public std::enable_shared_from_this<Ses
   void Cancel();
 
   void OnOutput(SequenceOutput output) override;
+  void OnWorkerSuspect(uint64_t sequence_id) override;
   void OnReattached(uint64_t sequence_id) override;
   void OnWorkerLost(uint64_t sequence_id, const Status& why) override;
 
@@ -86,6 +87,8 @@ class Session : public SequenceObserver, public std::enable_shared_from_this<Ses
           PlacementRequest placement, std::vector<uint64_t> prefix_keys,
           std::shared_ptr<SessionListener> listener);
 
+  // Lengths and class as they are now.
+  void DescribePlacementLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void PlaceLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void WaitForWorkerLocked(const Status& why) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void MoveLocked(const Status& why) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);

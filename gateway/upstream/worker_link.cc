@@ -49,7 +49,16 @@ class WorkerLinkImpl final : public WorkerLink,
     const uint32_t position = static_cast<uint32_t>(request.resume_ids.size());
     sequences_[sequence_id] = {std::move(observer), position, position + request.credit,
                                request.prompt_logprobs_from.has_value()};
+    for (const AdapterUse& adapter : request.adapters) (void)state_.Expect(adapter.digest, absl::Now());
     return absl::OkStatus();
+  }
+
+  bool Prefetch(const Digest& adapter) override {
+    MutexLock lock(&mutex_);
+    if (health_ != WorkerHealth::kReady || !state_.Expect(adapter, absl::Now())) return false;
+    v1::GatewayMessage message;
+    message.mutable_prefetch()->set_digest(adapter.ToBytes());
+    return stream_->Send(std::move(message));  // a full queue costs the hint, not the stream
   }
 
   void Cancel(uint64_t sequence_id) override {
@@ -74,7 +83,7 @@ class WorkerLinkImpl final : public WorkerLink,
 
   WorkerView View(const PlacementRequest& request) const override {
     MutexLock lock(&mutex_);
-    WorkerView view = state_.View(identity_, request, sequences_.size());
+    WorkerView view = state_.View(identity_, request, sequences_.size(), absl::Now());
     if (view.id.empty()) view.id = address_;
     // Half the silence already is a bad sign: new work goes elsewhere while the verdict is out.
     view.alive =
@@ -137,6 +146,7 @@ class WorkerLinkImpl final : public WorkerLink,
 
   void OnClosed(WorkerStream* stream, const grpc::Status& status) override {
     Lost lost;
+    Observed suspected;
     {
       MutexLock lock(&mutex_);
       if (stream != stream_.get()) return;  // given up before
@@ -157,12 +167,14 @@ class WorkerLinkImpl final : public WorkerLink,
         ScheduleReconnect(options_.refused_retry);
       } else if (was_attached) {
         BeginGrace(words);
+        suspected = Observers();
         ScheduleReconnect(absl::ZeroDuration());
       } else {
         if (health_ != WorkerHealth::kRefused) message_ = words;
         ScheduleReconnect(health_ == WorkerHealth::kRefused ? options_.refused_retry : NextBackoff());
       }
     }
+    for (auto& [id, observer] : suspected) observer->OnWorkerSuspect(id);
     lost.Tell();
   }
 
@@ -175,9 +187,10 @@ class WorkerLinkImpl final : public WorkerLink,
     bool starts_over = false;
   };
 
-  // Those to be told of a loss, once the lock is released.
+  // Those to be told of something, once the lock is released.
+  using Observed = std::vector<std::pair<uint64_t, std::shared_ptr<SequenceObserver>>>;
   struct Lost {
-    std::vector<std::pair<uint64_t, std::shared_ptr<SequenceObserver>>> observers;
+    Observed observers;
     Status why;
     void Tell() {
       for (auto& [id, observer] : observers) observer->OnWorkerLost(id, why);
@@ -205,7 +218,7 @@ class WorkerLinkImpl final : public WorkerLink,
 
   void OnHello(WorkerStream* stream, const v1::WorkerHello& proto) {
     Lost lost;
-    std::vector<std::pair<uint64_t, std::shared_ptr<SequenceObserver>>> reattached;
+    Observed reattached;
     {
       MutexLock lock(&mutex_);
       if (!Hear(stream) || attached_) return;
@@ -240,9 +253,8 @@ class WorkerLinkImpl final : public WorkerLink,
     for (auto& [id, observer] : reattached) observer->OnReattached(id);
   }
 
-  std::vector<std::pair<uint64_t, std::shared_ptr<SequenceObserver>>> Reattach(Lost* lost)
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
-    std::vector<std::pair<uint64_t, std::shared_ptr<SequenceObserver>>> reattached;
+  Observed Reattach(Lost* lost) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    Observed reattached;
     v1::GatewayMessage message;
     v1::Reattach* reattach = message.mutable_reattach();
     lost->why = absl::UnavailableError(absl::StrCat("the connection to worker ", address_, " broke"));
@@ -311,10 +323,16 @@ class WorkerLinkImpl final : public WorkerLink,
 
   void Tick() {
     Lost lost;
+    Observed suspected;
     {
       MutexLock lock(&mutex_);
       if (stopped_ || stream_ == nullptr) return;
       const absl::Duration silence = absl::Now() - last_heard_;
+      if (silence <= options_.silence_timeout / 2) {
+        silence_told_ = false;
+      } else if (attached_ && !std::exchange(silence_told_, true)) {
+        suspected = Observers();
+      }
       if (silence > options_.silence_timeout) {
         if (attached_) {
           lost = LoseWorker(absl::UnavailableError(
@@ -336,6 +354,7 @@ class WorkerLinkImpl final : public WorkerLink,
         ScheduleTick();
       }
     }
+    for (auto& [id, observer] : suspected) observer->OnWorkerSuspect(id);
     lost.Tell();
   }
 
@@ -373,6 +392,12 @@ class WorkerLinkImpl final : public WorkerLink,
     stream_.reset();
     attached_ = false;
     timers_->Cancel(tick_);
+  }
+
+  Observed Observers() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    Observed observers;
+    for (const auto& [id, entry] : sequences_) observers.emplace_back(id, entry.observer);
+    return observers;
   }
 
   Lost TakeSequences(Status why) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
@@ -433,6 +458,7 @@ class WorkerLinkImpl final : public WorkerLink,
   uint64_t bytes_total_ ABSL_GUARDED_BY(mutex_) = 0;  // over all incarnations: never falls
   absl::Time last_heard_ ABSL_GUARDED_BY(mutex_) = absl::InfinitePast();
   absl::Duration backoff_ ABSL_GUARDED_BY(mutex_);
+  bool silence_told_ ABSL_GUARDED_BY(mutex_) = false;  // of the present silence
   uint64_t beats_ ABSL_GUARDED_BY(mutex_) = 0;
   TimerQueue::Id tick_ ABSL_GUARDED_BY(mutex_) = 0;
   TimerQueue::Id grace_ ABSL_GUARDED_BY(mutex_) = 0;

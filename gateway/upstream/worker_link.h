@@ -41,6 +41,9 @@ class SequenceObserver {
   virtual ~SequenceObserver() = default;
   // An output with finish set is the last call for this id.
   virtual void OnOutput(SequenceOutput output) = 0;
+  // The worker may be about to be lost: its connection broke, or it has been silent for half of what is
+  // allowed. What follows is OnReattached, OnWorkerLost, or output as if nothing had been.
+  virtual void OnWorkerSuspect(uint64_t sequence_id) = 0;
   // The connection broke and was taken up again; nothing was lost.
   virtual void OnReattached(uint64_t sequence_id) = 0;
   // The worker is gone and so is the sequence's state there; the last call for this id.
@@ -60,6 +63,10 @@ class WorkerLink {
                         std::shared_ptr<SequenceObserver> observer) = 0;
   // The sequence is forgotten here at once and at the worker soon. Unknown ids are ignored.
   virtual void Cancel(uint64_t sequence_id) = 0;
+  // Says that a request for `adapter` is on its way; the worker loads it where that delays nobody. A hint:
+  // nothing waits for it, and it is left out (false) when the worker has the adapter or was just asked for
+  // it, when too many are on their way there (WorkerStateFold), and when the worker is not ready.
+  virtual bool Prefetch(const Digest& adapter) = 0;
   // The worker may send `tokens` more.
   virtual void Grant(uint64_t sequence_id, uint32_t tokens) = 0;
 

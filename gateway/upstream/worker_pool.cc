@@ -131,6 +131,21 @@ StatusOr<WorkerPool::Placed> WorkerPool::Place(const PlacementRequest& request) 
                 report.identity.max_sequence_tokens};
 }
 
+void WorkerPool::Prefetch(const PlacementRequest& request) {
+  if (request.adapters.empty()) return;
+  const std::vector<std::shared_ptr<WorkerLink>> links = Links();
+  std::vector<WorkerView> views;
+  views.reserve(links.size());
+  for (const auto& link : links) views.push_back(link->View(request));
+  const StatusOr<Placement> placement = placer_.Place(request, views);
+  if (!placement.ok()) return;
+  for (const PlacementRequest::Adapter& adapter : request.adapters) {
+    if (links[placement->worker]->Prefetch(adapter.digest)) {
+      n_prefetches_.fetch_add(1, std::memory_order_relaxed);
+    }
+  }
+}
+
 std::vector<WorkerReport> WorkerPool::Report() const {
   std::vector<WorkerReport> reports;
   for (const auto& link : Links()) reports.push_back(link->Report());

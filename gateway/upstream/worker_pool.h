@@ -41,6 +41,12 @@ class WorkerPool {
   // Unavailable, saying of each worker why it cannot be used, when none can.
   StatusOr<Placed> Place(const PlacementRequest& request) const;
 
+  // Has the worker that `request` would get at this moment load the request's adapters ahead. A hint: it
+  // costs a placement, and an adapter that is loaded for nothing where the request goes elsewhere after all.
+  void Prefetch(const PlacementRequest& request);
+  // Hints sent.
+  uint64_t prefetches() const { return n_prefetches_.load(std::memory_order_relaxed); }
+
   std::vector<WorkerReport> Report() const;
   // Ids of the workers that hold this adapter in a device slot.
   std::vector<std::string> Holders(const Digest& adapter) const;
@@ -62,6 +68,7 @@ class WorkerPool {
   const Placer placer_;
   TimerQueue* const timers_;
   std::atomic<uint64_t> next_sequence_id_;
+  std::atomic<uint64_t> n_prefetches_ = 0;
   StreamReaper reaper_;
 
   mutable Mutex mutex_;

@@ -23,15 +23,24 @@ void WorkerStateFold::Apply(const WorkerStateUpdate& update) {
   levels_.prefixes_removed.clear();
   if (update.running > 0 && update.tokens_per_second > 0) decode_rate_ = update.tokens_per_second;
   for (const Digest& digest : update.resident_removed) resident_.erase(digest);
-  for (const Digest& digest : update.resident_added) resident_.insert(digest);
+  for (const Digest& digest : update.resident_added) {
+    resident_.insert(digest);
+    coming_.erase(digest);
+  }
   if (resident_.size() > kMaxResident) resident_.clear();
   for (uint64_t key : update.prefixes_removed) prefixes_.erase(key);
   for (uint64_t key : update.prefixes_added) prefixes_.insert(key);
   if (prefixes_.size() > kMaxPrefixes) prefixes_.clear();
 }
 
+bool WorkerStateFold::Expect(const Digest& adapter, absl::Time now) {
+  if (resident_.contains(adapter)) return false;
+  absl::erase_if(coming_, [now](const auto& entry) { return entry.second <= now; });
+  return coming_.size() < kMaxComing && coming_.try_emplace(adapter, now + kComingFor).second;
+}
+
 WorkerView WorkerStateFold::View(const WorkerIdentity& identity, const PlacementRequest& request,
-                                 size_t assigned) const {
+                                 size_t assigned, absl::Time now) const {
   WorkerView view;
   view.id = identity.worker_id;
   view.draining = levels_.draining;
@@ -46,7 +55,11 @@ WorkerView WorkerStateFold::View(const WorkerIdentity& identity, const Placement
   view.adapter_slots_total = identity.adapter_slots;
   if (decode_rate_ > 0) view.decode_tokens_per_second = decode_rate_;
   for (const PlacementRequest::Adapter& adapter : request.adapters) {
-    if (resident_.contains(adapter.digest)) view.resident.insert(adapter.digest);
+    if (resident_.contains(adapter.digest)) {
+      view.resident.insert(adapter.digest);
+    } else if (const auto it = coming_.find(adapter.digest); it != coming_.end() && it->second > now) {
+      view.loading.insert(adapter.digest);
+    }
   }
   for (PrefixKey key : request.prefix_keys) {
     if (prefixes_.contains(key)) view.warm.insert(key);

@@ -3,7 +3,9 @@
 
 #include <cstdint>
 
+#include "absl/container/flat_hash_map.h"
 #include "absl/container/flat_hash_set.h"
+#include "absl/time/time.h"
 #include "gateway/upstream/worker_info.h"
 #include "router/placement.h"
 
@@ -16,14 +18,22 @@ class WorkerStateFold {
   // which costs placement a guess and nothing else.
   static constexpr size_t kMaxResident = 65'536;
   static constexpr size_t kMaxPrefixes = 65'536;
+  static constexpr size_t kMaxComing = 64;
+  static constexpr absl::Duration kComingFor = absl::Seconds(5);
 
   void Reset() { *this = WorkerStateFold(); }
   void Apply(const WorkerStateUpdate& update);
 
+  // Notes that `adapter` is about to be loaded there, since it was just asked for. False, noting nothing,
+  // when the worker has it, when it is noted already, or when the limit is reached. A note ends with the news
+  // that the adapter is there, or after kComingFor: the worker dropped the hint, or could not load it.
+  bool Expect(const Digest& adapter, absl::Time now);
+
   // The part of the view that matters to `request`: only its own adapters and prefixes are looked up, so that
   // a request never copies the whole sets. `assigned` is how many sequences this gateway has there: state
   // messages lag behind what was just submitted.
-  WorkerView View(const WorkerIdentity& identity, const PlacementRequest& request, size_t assigned) const;
+  WorkerView View(const WorkerIdentity& identity, const PlacementRequest& request, size_t assigned,
+                  absl::Time now) const;
 
   const WorkerStateUpdate& levels() const { return levels_; }
   bool Holds(const Digest& adapter) const { return resident_.contains(adapter); }
@@ -33,6 +43,7 @@ class WorkerStateFold {
   double decode_rate_ = 0;    // the last one measured under load
   absl::flat_hash_set<Digest> resident_;
   absl::flat_hash_set<uint64_t> prefixes_;
+  absl::flat_hash_map<Digest, absl::Time> coming_;  // until when each is believed to be on its way
 };
 
 }  // namespace coterie::gateway

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/time/clock.h"
 #include "gateway/text/text_embedder.h"
 #include "gateway/text/text_model.h"
 
@@ -14,8 +15,12 @@ namespace coterie::gateway::testing {
 class FakeTextModel final : public TextModel {
  public:
   static constexpr int32_t kEos = 256;
-  explicit FakeTextModel(uint32_t context_tokens = 4096)
-      : context_tokens_(context_tokens), base_(Sha256("base")), tokenizer_(Sha256("tokenizer")) {}
+  // `encode_time`: how long it takes to tokenise anything.
+  explicit FakeTextModel(uint32_t context_tokens = 4096, absl::Duration encode_time = absl::ZeroDuration())
+      : context_tokens_(context_tokens),
+        encode_time_(encode_time),
+        base_(Sha256("base")),
+        tokenizer_(Sha256("tokenizer")) {}
 
   const std::string& name() const override { return name_; }
   const Digest& base() const override { return base_; }
@@ -24,6 +29,7 @@ class FakeTextModel final : public TextModel {
   uint32_t context_tokens() const override { return context_tokens_; }
 
   StatusOr<std::vector<int32_t>> EncodePrompt(std::string_view text, size_t max_tokens) const override {
+    absl::SleepFor(encode_time_);
     if (text.size() > max_tokens) {
       return absl::InvalidArgumentError(
           absl::StrCat("the prompt has ", text.size(), " tokens, at most ", max_tokens, " are served"));
@@ -57,6 +63,7 @@ class FakeTextModel final : public TextModel {
 
  private:
   const uint32_t context_tokens_;
+  const absl::Duration encode_time_;
   const std::string name_ = "fake";
   const Digest base_;
   const Digest tokenizer_;

@@ -103,6 +103,11 @@ v1::Submit FakeWorker::last_submit() const {
   return last_submit_;
 }
 
+std::vector<Digest> FakeWorker::prefetches() const {
+  MutexLock lock(&mutex_);
+  return prefetches_;
+}
+
 v1::WorkerState FakeWorker::State() const {
   v1::WorkerState state;
   uint32_t running = 0;
@@ -153,6 +158,8 @@ grpc::Status FakeWorker::Attach(grpc::ServerContext* context, Stream* stream) {
     mine->set_reattach_grace_ms(static_cast<uint32_t>(absl::ToInt64Milliseconds(options_.reattach_grace)));
     for (const std::string& pattern : options_.serves) mine->add_serves(pattern);
     *mine->mutable_state() = State();
+    for (const Digest& digest : options_.resident)
+      mine->mutable_state()->add_resident_added(digest.ToBytes());
     gateway->outgoing.push_back(std::move(answer));
     changed_.SignalAll();
   }
@@ -218,6 +225,9 @@ void FakeWorker::Handle(Gateway* gateway, const v1::GatewayMessage& message) {
       gateway->sequences = std::move(kept);
       break;
     }
+    case v1::GatewayMessage::kPrefetch:
+      prefetches_.push_back(Digest::FromBytes(message.prefetch().digest()).value());
+      break;
     default:
       break;
   }

@@ -41,7 +41,8 @@ class FakeWorker {
     int port = 0;  // 0: any
     bool draining = false;
     uint64_t bytes_between_workers = 0;
-    uint32_t eos_at = 0;  // the answer ends at this position; 0: never
+    uint32_t eos_at = 0;           // the answer ends at this position; 0: never
+    std::vector<Digest> resident;  // adapters it says it holds
   };
 
   explicit FakeWorker(Options options);
@@ -64,6 +65,8 @@ class FakeWorker {
   uint64_t reattaches() const { return n_reattaches_; }
   uint64_t tokens_sent() const { return n_tokens_; }
   v1::Submit last_submit() const;
+  // The adapters it was told to load ahead, in order.
+  std::vector<Digest> prefetches() const;
 
  private:
   using Stream = grpc::ServerReaderWriter<v1::WorkerMessage, v1::GatewayMessage>;
@@ -109,6 +112,7 @@ class FakeWorker {
   std::string fail_message_ ABSL_GUARDED_BY(mutex_);
   std::map<std::string, Gateway> gateways_ ABSL_GUARDED_BY(mutex_);
   v1::Submit last_submit_ ABSL_GUARDED_BY(mutex_);
+  std::vector<Digest> prefetches_ ABSL_GUARDED_BY(mutex_);
   std::thread thread_;
 };
 
