@@ -8,10 +8,12 @@ namespace coterie::gateway {
 
 StatusOr<std::unique_ptr<CatalogueWatch>> CatalogueWatch::Start(ExpertStore* store,
                                                                 RouterState::Options options,
-                                                                absl::Duration interval) {
-  std::unique_ptr<CatalogueWatch> watch(new CatalogueWatch(store, std::move(options), interval));
+                                                                RoutingFiles files, absl::Duration interval) {
+  std::unique_ptr<CatalogueWatch> watch(
+      new CatalogueWatch(store, std::move(options), std::move(files), interval));
   {
     MutexLock lock(&watch->build_mutex_);
+    RETURN_IF_ERROR(watch->files_.Refresh(&watch->options_.routing).status());
     ASSIGN_OR_RETURN(auto state, watch->Build());
     watch->routers_ = std::make_unique<RouterStates>(std::move(state));
   }
@@ -29,30 +31,50 @@ CatalogueWatch::~CatalogueWatch() {
 }
 
 void CatalogueWatch::Run() {
-  std::string last_words;
+  // The same fault again and again is one line.
+  const auto log = [](const char* what, const Status& status, std::string* last_words) {
+    if (!status.ok() && status.message() != *last_words) {
+      spdlog::error("{}: {}", what, std::string(status.message()));
+    }
+    *last_words = std::string(status.message());
+  };
+  std::string catalogue_words, files_words;
   while (true) {
     {
       MutexLock lock(&stop_mutex_);
       if (!stop_) stopping_.WaitFor(&stop_mutex_, interval_);
       if (stop_) return;
     }
-    const Status status = Refresh();
-    // The same fault again and again is one line.
-    if (!status.ok() && status.message() != last_words) {
-      spdlog::error("catalogue: {}", std::string(status.message()));
-    }
-    last_words = std::string(status.message());
+    log("catalogue", Refresh(), &catalogue_words);
+    log("routing files", RefreshFiles(), &files_words);
   }
 }
 
 Status CatalogueWatch::Refresh() {
   MutexLock lock(&build_mutex_);
   RETURN_IF_ERROR(store_->Refresh().status());
+  return Follow();
+}
+
+Status CatalogueWatch::RefreshFiles() {
+  MutexLock lock(&build_mutex_);
+  ASSIGN_OR_RETURN(const bool changed, files_.Refresh(&options_.routing));
+  if (!changed) return absl::OkStatus();
+  options_changed_ = true;
+  return Follow();
+}
+
+Status CatalogueWatch::Follow() {
   const uint64_t generation = store_->Snapshot()->generation;
-  if (generation == routers_->Current()->catalogue().generation) return absl::OkStatus();
+  const bool same = generation == routers_->Current()->catalogue().generation;
+  if (same && !options_changed_) return absl::OkStatus();
   ASSIGN_OR_RETURN(auto state, Build());
   routers_->Set(std::move(state));
-  spdlog::info("catalogue generation {}", generation);
+  if (std::exchange(options_changed_, false)) {
+    spdlog::info("routing files read again: {} rules, {} classes of the classifier",
+                 options_.routing.rules.size(), options_.routing.classifier.classes.size());
+  }
+  if (!same) spdlog::info("catalogue generation {}", generation);
   return absl::OkStatus();
 }
 

@@ -139,11 +139,13 @@ class GatewayServerImpl final : public GatewayServer {
   Status MakeRouters() {
     RouterState::Options options{options_.routing, parts_.embedder == nullptr ? 0 : parts_.embedder->dim(),
                                  options_.max_candidates};
+    RoutingFiles files(options_.rules_file, options_.classifier_file, options.dim);
     if (parts_.store != nullptr) {
-      ASSIGN_OR_RETURN(
-          watch_, CatalogueWatch::Start(parts_.store.get(), std::move(options), options_.catalogue_poll));
+      ASSIGN_OR_RETURN(watch_, CatalogueWatch::Start(parts_.store.get(), std::move(options), std::move(files),
+                                                     options_.catalogue_poll));
       return absl::OkStatus();
     }
+    RETURN_IF_ERROR(files.Refresh(&options.routing).status());  // there is nothing to route to, but say so
     ASSIGN_OR_RETURN(auto state, RouterState::Create(options, Catalogue(), {}));
     no_experts_ = std::make_unique<RouterStates>(std::move(state));
     return absl::OkStatus();

@@ -23,6 +23,8 @@ struct GatewayOptions {
   SessionOptions session;
   coterie::RoutingOptions routing;
   std::string router_policy = "nearest";
+  std::string rules_file;       // see RoutingFiles; empty: only what the experts' cards claim
+  std::string classifier_file;  // likewise; empty: no policy "classifier"
   size_t max_candidates = 5;
   size_t compute_threads = 2;  // templates, tokenising, embedding
   size_t max_compute_jobs = 4096;

@@ -25,6 +25,13 @@ void CommandLine::Declare(FlagSet* flags) {
 
   flags->Section("Routing");
   flags->String("policy", &gateway.router_policy, "NAME", "nearest, top_k, adaptive_k or classifier");
+  flags->String(
+      "rules", &gateway.rules_file, "FILE",
+      "YAML: which expert answers a declared domain, tried before anything else; read again when it "
+      "changes");
+  flags->String("classifier", &gateway.classifier_file, "FILE",
+                "safetensors: a logistic regression on the embedding, for the policy classifier; read again "
+                "when it changes");
   flags->Double("min-score", &min_score, -1, 1, "S", "below this cosine the base answers");
   flags->Double("min-margin", &min_margin, 0, 2, "M", "closer to the next expert than this the base answers");
   flags->Int("top-k", &top_k, 1, 16, "K", "experts of top_k, and at most of adaptive_k");
@@ -72,6 +79,10 @@ Status CommandLine::Finish() {
   if (model.empty()) return absl::InvalidArgumentError("--model is missing; see --help");
   if (gateway.workers.empty()) return absl::InvalidArgumentError("--workers is missing; see --help");
   ASSIGN_OR_RETURN(gateway.routing.selection, ParseSelection(gateway.router_policy));
+  if (gateway.routing.selection == coterie::RoutingOptions::Selection::kClassifier &&
+      gateway.classifier_file.empty()) {
+    return absl::InvalidArgumentError("--policy classifier needs --classifier FILE");
+  }
   gateway.routing.min_score = static_cast<float>(min_score);
   gateway.routing.min_margin = static_cast<float>(min_margin);
   gateway.routing.top_k = static_cast<size_t>(top_k);

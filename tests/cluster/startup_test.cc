@@ -58,6 +58,12 @@ TEST_F(StartupTest, AnUnknownFlagAndABadValueAreNamed) {
               AllOf(HasSubstr("heartbeat"), HasSubstr("soon")));
 }
 
+TEST_F(StartupTest, ARoutingFileThatIsNotThereIsNamed) {
+  EXPECT_THAT(GatewayRefused({"--rules=/nonexistent/rules.yaml"}, kCannotStart),
+              HasSubstr("/nonexistent/rules.yaml"));
+  EXPECT_THAT(GatewayRefused({"--policy=classifier"}, kBadFlags), HasSubstr("needs --classifier FILE"));
+}
+
 TEST_F(StartupTest, AStoreThatIsNotThereIsNamed) {
   // A volume that was not mounted must not look like a store without experts.
   EXPECT_THAT(WorkerRefused({"--store=/nonexistent/store"}, kCannotStart), HasSubstr("/nonexistent/store"));

@@ -51,6 +51,14 @@ TEST_F(UpCommandTest, AMissingModelIsNamedWithTheWayToGetIt) {
               HasSubstr("the embedder /nonexistent/encoder is missing"));
 }
 
+TEST_F(UpCommandTest, AMissingRoutingFileIsNamed) {
+  EXPECT_THAT(Up({"--rules=/nonexistent/rules.yaml"}).err,
+              HasSubstr("the routing file /nonexistent/rules.yaml is missing"));
+  EXPECT_THAT(Up({"--classifier=/nonexistent/weights"}).err,
+              HasSubstr("the routing file /nonexistent/weights is missing"));
+  EXPECT_THAT(Up({"--policy=best"}).err, HasSubstr("best"));
+}
+
 TEST_F(UpCommandTest, ATakenPortIsNamedBeforeAnythingStarts) {
   FakeGateway other;
   const CommandOutcome outcome = Up({"--listen=" + other.address()});

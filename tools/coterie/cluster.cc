@@ -83,6 +83,12 @@ std::vector<std::string> DivideCores(int n) {
 StatusOr<std::unique_ptr<Cluster>> Cluster::Start(ClusterOptions options) {
   RETURN_IF_ERROR(CheckExists("the base model", options.model, "--model"));
   RETURN_IF_ERROR(CheckExists("the embedder", options.embedder, "--embedder"));
+  for (const std::string& file : {options.rules, options.classifier}) {
+    std::error_code error;
+    if (!file.empty() && !fs::exists(file, error)) {
+      return absl::NotFoundError(absl::StrCat("the routing file ", file, " is missing"));
+    }
+  }
   RETURN_IF_ERROR(CheckPortFree("gateway", options.listen));
   RETURN_IF_ERROR(CheckPortFree("gateway's admin service", options.admin_listen));
   if (options.metrics_port > 0) {
@@ -111,6 +117,9 @@ StatusOr<std::unique_ptr<Cluster>> Cluster::Start(ClusterOptions options) {
                      "--listen=" + o.listen,
                      "--admin-listen=" + o.admin_listen,
                      absl::StrCat("--metrics-port=", o.metrics_port)};
+  gateway.command.push_back("--policy=" + o.policy);
+  if (!o.rules.empty()) gateway.command.push_back("--rules=" + o.rules);
+  if (!o.classifier.empty()) gateway.command.push_back("--classifier=" + o.classifier);
   cluster->members_.push_back(std::move(gateway));
   const std::vector<std::string> cores = DivideCores(o.workers);
   for (int i = 0; i < o.workers; ++i) {

@@ -24,6 +24,9 @@ struct ClusterOptions {
   int adapter_slots = 16;
   std::string listen = "127.0.0.1:7070";
   std::string admin_listen = "127.0.0.1:7071";
+  std::string policy = "nearest";  // the gateway's
+  std::string rules;               // likewise; empty: none
+  std::string classifier;
   int metrics_port = 9464;  // the gateway's; -1: none
   absl::Duration start_timeout = absl::Minutes(2);
 };
@@ -32,8 +35,8 @@ struct ClusterOptions {
 // between the workers. A child that ends is started again. Not thread-safe.
 class Cluster {
  public:
-  // Checks models and ports first: NotFound naming what is missing and how to get it, AlreadyExists for a
-  // taken port.
+  // Checks models, routing files and ports first: NotFound naming what is missing and how to get it,
+  // AlreadyExists for a taken port.
   static StatusOr<std::unique_ptr<Cluster>> Start(ClusterOptions options);
   ~Cluster();  // stops the gateway, then the workers
 

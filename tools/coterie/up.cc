@@ -53,6 +53,11 @@ void DeclareFlags(FlagSet* flags, UpOptions* options) {
   flags->String("log-dir", &c.run_folder, "DIR", "where the processes write their logs");
   flags->Duration("start-timeout", &c.start_timeout, absl::Seconds(1), absl::Hours(1),
                   "how long starting may take");
+  flags->Section("Routing");
+  flags->Choice("policy", &c.policy, {"nearest", "top_k", "adaptive_k", "classifier"},
+                "how the router chooses");
+  flags->String("rules", &c.rules, "FILE", "YAML: which expert answers a declared domain");
+  flags->String("classifier", &c.classifier, "FILE", "safetensors: weights of the policy classifier");
   flags->Section("Where it listens");
   flags->String("listen", &c.listen, "HOST:PORT", "questions");
   flags->String("admin-listen", &c.admin_listen, "HOST:PORT", "publishing experts");
