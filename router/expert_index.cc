@@ -6,16 +6,16 @@
 
 #include "common/check.h"
 #include "common/ids.h"
-#include "router/dot.h"
+#include "kernels/dot.h"
 
 namespace coterie {
 namespace {
 
-using router_internal::DotRows;
-using router_internal::kDotLanes;
 using router_internal::QuantizedRows;
 
 constexpr size_t kMinQuantizedRows = 512;
+// Rows are padded with zeros to a multiple of so many floats: a cache line, and what QuantizedRows wants.
+constexpr size_t kRowFloats = 16;
 
 Status CheckPrototypes(const IndexedExpert& expert, size_t dim) {
   if (expert.prototypes.size() % dim != 0) {
@@ -70,7 +70,7 @@ StatusOr<std::shared_ptr<const ExpertIndex>> ExpertIndex::Create(const Options& 
   }
 
   std::shared_ptr<ExpertIndex> index(new ExpertIndex(options));
-  index->stride_ = (options.dim + kDotLanes - 1) / kDotLanes * kDotLanes;
+  index->stride_ = (options.dim + kRowFloats - 1) / kRowFloats * kRowFloats;
   index->rows_.assign(n_rows * index->stride_, 0.0f);
   index->prototype_offsets_.push_back(0);
   float* row = index->rows_.data();
@@ -133,7 +133,7 @@ StatusOr<std::vector<ExpertIndex::Hit>> ExpertIndex::ScoreAll(std::span<const fl
     const size_t first_row = prototype_offsets_[first];
     const size_t n_rows = prototype_offsets_[last] - first_row;
     scores.resize(std::max(scores.size(), n_rows));
-    DotRows(padded.data(), rows_.data() + first_row * stride_, n_rows, stride_, scores.data());
+    DotRows(padded, rows_.data() + first_row * stride_, std::span(scores).first(n_rows));
     for (size_t e = first; e < last; ++e) {
       const float* begin = scores.data() + (prototype_offsets_[e] - first_row);
       const float* end = scores.data() + (prototype_offsets_[e + 1] - first_row);
@@ -209,7 +209,7 @@ float ExpertIndex::ExactScore(const float* padded_query, size_t expert) const {
   const size_t first_row = prototype_offsets_[expert];
   const size_t n_rows = prototype_offsets_[expert + 1] - first_row;
   std::vector<float> scores(n_rows);
-  DotRows(padded_query, rows_.data() + first_row * stride_, n_rows, stride_, scores.data());
+  DotRows({padded_query, stride_}, rows_.data() + first_row * stride_, scores);
   return *std::max_element(scores.begin(), scores.end());
 }
 

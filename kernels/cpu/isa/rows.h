@@ -102,7 +102,18 @@ inline void MeanPoolNormalize(const float* x, int rows, int d, float* y) {
 }
 
 inline void DotRows(const float* query, const float* rows, int64_t n_rows, int64_t dim, float* scores) {
-  for (int64_t row = 0; row < n_rows; ++row) {
+  int64_t row = 0;
+  // Four rows at a time: each its own chain, so that they hide one another's latency and share the query.
+  for (; row + 4 <= n_rows; row += 4) {
+    const float* p = rows + row * dim;
+    F acc[4] = {Zero(), Zero(), Zero(), Zero()};
+    ForVectors(dim, [&](int64_t i, int n) {
+      const F q = LoadUpTo(query + i, n);
+      for (int r = 0; r < 4; ++r) acc[r] = Fma(q, LoadUpTo(p + r * dim + i, n), acc[r]);
+    });
+    for (int r = 0; r < 4; ++r) scores[row + r] = ReduceAdd(acc[r]);
+  }
+  for (; row < n_rows; ++row) {
     const float* p = rows + row * dim;
     F acc = Zero();
     ForVectors(dim, [&](int64_t i, int n) { acc = Fma(LoadUpTo(query + i, n), LoadUpTo(p + i, n), acc); });
