@@ -17,7 +17,7 @@ def main():
     compiled = ov.Core().compile_model(sys.argv[1], "CPU", {"INFERENCE_NUM_THREADS": 1, "PERFORMANCE_HINT": "LATENCY"})
     request = compiled.create_infer_request()
     draw = np.random.default_rng(1)
-    figures = {"precision": str(compiled.get_property("INFERENCE_PRECISION_HINT"))}
+    figures = {"precision": compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()}
     for n in (32, 128):
         inputs = {"input_ids": draw.integers(1000, 29000, (1, n), dtype=np.int64), "attention_mask": np.ones((1, n), dtype=np.int64)}
         names = {port.get_any_name() for port in compiled.inputs}
