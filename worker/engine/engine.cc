@@ -106,6 +106,10 @@ Status Engine::CheckRequest(const GenerateRequest& r) const {
     return absl::InvalidArgumentError(absl::StrCat("priority is ", r.priority, "; it must be in [-",
                                                    kMaxPriority, ", ", kMaxPriority, "]"));
   }
+  if (r.tenant.size() > kMaxTenantBytes) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("tenant has ", r.tenant.size(), " bytes; at most ", kMaxTenantBytes, " are allowed"));
+  }
   if (r.cache_salt.size() > kMaxCacheSaltBytes) {
     return absl::InvalidArgumentError(absl::StrCat("cache_salt has ", r.cache_salt.size(), " bytes; at most ",
                                                    kMaxCacheSaltBytes, " are allowed"));

@@ -19,6 +19,7 @@ struct Sequence;
 inline constexpr int kMaxPriority = 100;  // and -kMaxPriority; see SchedulerOptions::aging_interval
 inline constexpr size_t kMaxAdaptersPerSequence = 16;
 inline constexpr size_t kMaxCacheSaltBytes = 256;
+inline constexpr size_t kMaxTenantBytes = 64;
 inline constexpr uint32_t kMaxCredit = 1u << 20;  // tokens; more is taken as this
 
 struct AdapterUse {
@@ -36,6 +37,7 @@ struct GenerateRequest {
   SamplingParams sampling;
   std::vector<AdapterUse> adapters;  // in the order in which their products are added; none: the base
   std::string cache_salt;            // only equal salts share KV
+  std::string tenant;                // whose share of the worker it uses
   int priority = 0;                  // higher first
   absl::Time deadline = absl::InfiniteFuture();
   uint32_t initial_credit = kMaxCredit;  // tokens that may be generated before AddCredit

@@ -32,6 +32,8 @@ int64_t Scheduler::Rank(const SchedulerOptions& options, absl::Time arrival, int
 Scheduler::Scheduler(const SchedulerOptions& options, KvManager* kv, AdapterStore* adapters)
     : options_(options), kv_(kv), adapters_(adapters) {
   for (List* list : {&running_, &waiting_, &paused_}) list->reserve(options.max_live);
+  turns_.reserve(options.max_live);
+  priorities_.reserve(2 * kMaxPriority + 1);
 }
 
 void Scheduler::Insert(List* list, Sequence* s) {
@@ -49,6 +51,7 @@ void Scheduler::Erase(List* list, Sequence* s) {
 void Scheduler::Add(Sequence* s) {
   s->state = SequenceState::kWaiting;
   Insert(&waiting_, s);
+  shares_.Enter(s);
 }
 
 void Scheduler::Remove(Sequence* s) {
@@ -66,6 +69,7 @@ void Scheduler::Remove(Sequence* s) {
     case SequenceState::kFinished:
       return;
   }
+  shares_.Leave(s);
   kv_->Release(s);
   for (AdapterEntry* entry : s->adapters) adapters_->Unref(entry);
   s->adapters.clear();
@@ -86,6 +90,9 @@ int Scheduler::Remaining(const Sequence& s) {
   return s.n_tokens() - (without_last ? 1 : 0) - s.n_computed;
 }
 
+// Has a prompt, or what was put back of it, to compute; a decoding sequence has one token.
+bool Scheduler::Prompting(const Sequence& s) { return s.n_tokens() - s.n_computed != 1; }
+
 bool Scheduler::WantsLogits(const Sequence& s, int position) {
   if (position + 1 >= s.next_prompt_logprob && position + 1 < s.n_prompt) return true;
   return position + 1 == s.n_tokens() && !s.request.score_only;
@@ -98,9 +105,8 @@ void Scheduler::Plan(absl::Time now, std::vector<StepEntry>* plan, std::vector<F
   row_budget_ = options_.max_logit_rows;
   adapters_->BeginRound();
   PauseThoseWithoutCredit();
-  PlanRunning(/*decode=*/true);
-  PlanRunning(/*decode=*/false);
-  Admit(now, failed);
+  PlanDecodes();
+  PlanPrompts(now, failed);
   // Entries of sequences that were put back after they had been planned.
   std::erase_if(*plan, [](const StepEntry& entry) { return entry.sequence == nullptr; });
   plan_ = nullptr;
@@ -114,17 +120,60 @@ void Scheduler::PauseThoseWithoutCredit() {
     adapters_->Unpin(s->adapters);
     s->state = SequenceState::kPaused;
     Insert(&paused_, s);
+    shares_.Leave(s);
   }
 }
 
-void Scheduler::PlanRunning(bool decode) {
+void Scheduler::PlanDecodes() {
   // PlanTokens may put back sequences behind position i, or the one at i itself.
   for (size_t i = 0; i < running_.size();) {
     Sequence* s = running_[i];
-    const bool decoding = s->n_tokens() - s->n_computed == 1;
-    if (decoding == decode && token_budget_ > 0 && !PlanTokens(s)) continue;
+    if (!Prompting(*s) && token_budget_ > 0 && !PlanTokens(s)) continue;
     ++i;
   }
+}
+
+void Scheduler::PlanPrompts(absl::Time now, std::vector<FailedSequence>* failed) {
+  turns_.clear();
+  for (Sequence* s : running_) {
+    if (Prompting(*s)) turns_.push_back({.sequence = s});
+  }
+  // A full house needs no order among those who wait.
+  const bool open = token_budget_ > 0 && (!turns_.empty() || n_running() < options_.max_seqs);
+  for (Sequence* s : waiting_) turns_.push_back({.sequence = s});
+  if (open) OrderTurns();
+  Admission admission;
+  for (const Turn& turn : turns_) {
+    Sequence* s = turn.sequence;  // may have been put back by a turn before
+    if (s->state == SequenceState::kWaiting) {
+      Admit(s, now, &admission, failed);
+    } else if (token_budget_ > 0) {
+      PlanTokens(s);
+    }
+  }
+}
+
+// A priority's class is its place by its best rank, so that what has waited long takes its whole priority
+// along.
+void Scheduler::OrderTurns() {
+  std::sort(turns_.begin(), turns_.end(),
+            [](const Turn& a, const Turn& b) { return a.sequence->before(*b.sequence); });
+  priorities_.clear();
+  for (Turn& turn : turns_) {
+    const Sequence& s = *turn.sequence;
+    auto known = std::find(priorities_.begin(), priorities_.end(), s.request.priority);
+    turn.priority_class = static_cast<int>(known - priorities_.begin());
+    if (known == priorities_.end()) priorities_.push_back(s.request.priority);
+    const uint64_t start = s.state == SequenceState::kRunning ? options_.turn : 0;
+    turn.tenant_served = FairShares::TenantServed(s) - std::min(start, FairShares::TenantServed(s));
+    turn.expert_served = FairShares::ExpertServed(s) - std::min(start, FairShares::ExpertServed(s));
+  }
+  std::sort(turns_.begin(), turns_.end(), [](const Turn& a, const Turn& b) {
+    if (a.priority_class != b.priority_class) return a.priority_class < b.priority_class;
+    if (a.tenant_served != b.tenant_served) return a.tenant_served < b.tenant_served;
+    if (a.expert_served != b.expert_served) return a.expert_served < b.expert_served;
+    return a.sequence->before(*b.sequence);
+  });
 }
 
 // Plans as much of `s` as the budgets allow; nothing is no failure. False when `s` was put back for want of
@@ -148,6 +197,7 @@ bool Scheduler::PlanTokens(Sequence* s) {
     row_budget_ -= WantsLogits(*s, position) ? 1 : 0;
   }
   token_budget_ -= n;
+  shares_.Charge(s, n, s->n_computed + n == s->n_tokens() && !s->request.score_only);
   plan_->push_back({s, n});
   return true;
 }
@@ -191,55 +241,48 @@ bool Scheduler::MakeRoom(Sequence* s) {
   return kv_->Reserve(s, wanted);
 }
 
-void Scheduler::Admit(absl::Time now, std::vector<FailedSequence>* failed) {
-  bool slots_kept = false;  // for a sequence that was passed over for too long
-  bool blocks_short = false;
-  for (size_t i = 0; i < waiting_.size();) {
-    Sequence* s = waiting_[i++];
-    if (blocks_short || n_running() >= options_.max_seqs || token_budget_ <= 0) {
-      adapters_->Want(s->adapters);
-      continue;
-    }
-    if (slots_kept && !s->adapters.empty()) continue;
-    Status error;
-    switch (adapters_->TryPin(s->adapters, &error)) {
-      case AdapterStore::Pin::kFailed:
-        failed->push_back({s, error});
-        continue;
-      case AdapterStore::Pin::kLoading:
-        s->waited_for_adapter = true;
-        s->slot_blocked_since = absl::InfiniteFuture();
-        continue;
-      case AdapterStore::Pin::kNoRoom:
-        s->slot_blocked_since = std::min(s->slot_blocked_since, now);
-        slots_kept = now - s->slot_blocked_since > options_.slot_patience;
-        continue;
-      case AdapterStore::Pin::kPinned:
-        break;
-    }
-    const bool fresh = s->blocks.empty();
-    if (fresh) {
-      const bool scoring = s->next_prompt_logprob < s->n_prompt;
-      kv_->AttachPrefix(s, (scoring ? std::min(s->next_prompt_logprob, s->n_tokens()) : s->n_tokens()) - 1);
-    }
-    const int n_hit = fresh ? s->n_computed : 0;
-    const size_t n_waiting = waiting_.size();
-    if (!MakeRoom(s)) {
-      if (fresh) kv_->Release(s);
-      adapters_->Unpin(s->adapters);
-      blocks_short = true;
-      continue;
-    }
-    // MakeRoom may have put running sequences of worse rank back: they stand behind s and do not move it.
-    COTERIE_CHECK(waiting_.size() >= n_waiting && waiting_[i - 1] == s) << "sequence " << s->request.id;
-    waiting_.erase(waiting_.begin() + --i);
-    if (fresh) {
-      prefix_queried_tokens_ += s->n_tokens();
-      prefix_hit_tokens_ += n_hit;
-    }
-    Start(s, now);
-    PlanTokens(s);
+void Scheduler::Admit(Sequence* s, absl::Time now, Admission* admission,
+                      std::vector<FailedSequence>* failed) {
+  if (admission->blocks_short || n_running() >= options_.max_seqs || token_budget_ <= 0) {
+    adapters_->Want(s->adapters);
+    return;
   }
+  if (admission->slots_kept && !s->adapters.empty()) return;
+  Status error;
+  switch (adapters_->TryPin(s->adapters, &error)) {
+    case AdapterStore::Pin::kFailed:
+      failed->push_back({s, error});
+      return;
+    case AdapterStore::Pin::kLoading:
+      s->waited_for_adapter = true;
+      s->slot_blocked_since = absl::InfiniteFuture();
+      return;
+    case AdapterStore::Pin::kNoRoom:
+      s->slot_blocked_since = std::min(s->slot_blocked_since, now);
+      admission->slots_kept = now - s->slot_blocked_since > options_.slot_patience;
+      return;
+    case AdapterStore::Pin::kPinned:
+      break;
+  }
+  const bool fresh = s->blocks.empty();
+  if (fresh) {
+    const bool scoring = s->next_prompt_logprob < s->n_prompt;
+    kv_->AttachPrefix(s, (scoring ? std::min(s->next_prompt_logprob, s->n_tokens()) : s->n_tokens()) - 1);
+  }
+  const int n_hit = fresh ? s->n_computed : 0;
+  if (!MakeRoom(s)) {
+    if (fresh) kv_->Release(s);
+    adapters_->Unpin(s->adapters);
+    admission->blocks_short = true;
+    return;
+  }
+  Erase(&waiting_, s);
+  if (fresh) {
+    prefix_queried_tokens_ += s->n_tokens();
+    prefix_hit_tokens_ += n_hit;
+  }
+  Start(s, now);
+  PlanTokens(s);
 }
 
 void Scheduler::Start(Sequence* s, absl::Time now) {

@@ -7,6 +7,7 @@
 #include "absl/time/time.h"
 #include "common/status.h"
 #include "worker/engine/adapter_store.h"
+#include "worker/engine/fair_shares.h"
 #include "worker/engine/kv_manager.h"
 #include "worker/engine/sequence.h"
 
@@ -23,6 +24,9 @@ struct SchedulerOptions {
   // How long a sequence may be passed over because every adapter slot is pinned, before nothing behind it
   // gets one.
   absl::Duration slot_patience = absl::Seconds(2);
+  // A prompt that has begun goes on before others begin until its tenant or expert is this far ahead of
+  // theirs (units of FairShares): cutting every prompt into small turns would delay the first token of all.
+  uint64_t turn = 1024;
 };
 
 // One sequence's share of a step.
@@ -37,8 +41,10 @@ struct FailedSequence {
 };
 
 // Decides which tokens the next step computes (continuous batching as in Orca, Yu et al. 2022; paging and
-// preemption by recomputation as in vLLM, Kwon et al. 2023). Each step: first one token for every decoding
-// sequence, then chunks of prompts, then newcomers, in order of rank, within max_batch_tokens.
+// preemption by recomputation as in vLLM, Kwon et al. 2023). Each step, within max_batch_tokens: first one
+// token for every decoding sequence, then prompts, begun and new ones, in turn: the priority of the best rank
+// first; within a priority the tenant that was served least, then that tenant's expert that was served least
+// (fair_shares.h), then by rank.
 //
 // Blocks run out: sequences without credit give theirs first, then the running sequence of the worst rank
 // (lowest priority, latest arrival) is put back and later recomputed. The one of the best rank is never put
@@ -77,10 +83,26 @@ class Scheduler {
   static void Insert(List* list, Sequence* sequence);
   static void Erase(List* list, Sequence* sequence);
   static int Remaining(const Sequence& sequence);
+  static bool Prompting(const Sequence& sequence);
+
+  // One prompt's place among those that compete for a step.
+  struct Turn {
+    int priority_class = 0;  // 0: the priority of the best rank
+    uint64_t tenant_served = 0;
+    uint64_t expert_served = 0;
+    Sequence* sequence = nullptr;
+  };
+  // What the prompts before have left to a step's further newcomers.
+  struct Admission {
+    bool slots_kept = false;  // for a sequence that was passed over for too long
+    bool blocks_short = false;
+  };
 
   void PauseThoseWithoutCredit();
-  void PlanRunning(bool decode);
-  void Admit(absl::Time now, std::vector<FailedSequence>* failed);
+  void PlanDecodes();
+  void PlanPrompts(absl::Time now, std::vector<FailedSequence>* failed);
+  void OrderTurns();
+  void Admit(Sequence* sequence, absl::Time now, Admission* admission, std::vector<FailedSequence>* failed);
   bool MakeRoom(Sequence* sequence);
   void Start(Sequence* sequence, absl::Time now);
   bool PlanTokens(Sequence* sequence);
@@ -91,6 +113,9 @@ class Scheduler {
   KvManager* const kv_;
   AdapterStore* const adapters_;
   List running_, waiting_, paused_;
+  FairShares shares_;
+  std::vector<Turn> turns_;
+  std::vector<int> priorities_;  // of turns_, best rank first
 
   std::vector<StepEntry>* plan_ = nullptr;  // of the Plan call under way
   int token_budget_ = 0;

@@ -12,6 +12,7 @@
 namespace coterie {
 
 struct AdapterEntry;
+struct Share;
 
 enum class SequenceState : uint8_t {
   kWaiting,  // for a seat, blocks or its adapters; may still hold blocks after a pause
@@ -44,6 +45,9 @@ struct Sequence {
   int64_t rank = 0;
   absl::Time arrival;
   absl::Time slot_blocked_since = absl::InfiniteFuture();
+  Share* tenant_share = nullptr;  // while it waits or runs; see FairShares
+  Share* expert_share = nullptr;
+  int n_charged = 0;      // leading tokens whose computation was charged to its shares
   bool started = false;   // its prompt has begun, or it ended before: the first event was or is being sent
   bool reported = false;  // the first event was sent
   bool waited_for_adapter = false;

@@ -38,6 +38,7 @@ StatusOr<GenerateRequest> RequestFromProto(const v1::Submit& submit, absl::Time 
   }
   request.cache_salt = submit.cache_salt();
   request.priority = submit.priority();
+  request.tenant = submit.tenant();
   if (submit.deadline_ms() > 0) request.deadline = now + absl::Milliseconds(submit.deadline_ms());
   request.initial_credit = submit.initial_credit();
   if (submit.has_prompt_logprobs_from()) request.prompt_logprobs_from = submit.prompt_logprobs_from();
