@@ -132,8 +132,9 @@ StatusOr<v1::GetExpertResponse> ExpertServiceImpl::GetExpert(const std::string& 
 grpc::Status ExpertServiceImpl::Get(grpc::ServerContext* context, const v1::GetExpertRequest* request,
                                     v1::GetExpertResponse* response) {
   StatusOr<v1::GetExpertResponse> result = GetExpert(request->name());
-  if (result.ok()) *response = *std::move(result);
-  return ToGrpc(result.status());
+  if (!result.ok()) return ToGrpc(result.status());
+  *response = *std::move(result);
+  return grpc::Status::OK;
 }
 
 StatusOr<v1::PublishExpertResponse> ExpertServiceImpl::ReceiveExpert(

@@ -121,11 +121,13 @@ void GenerateCall::WatchStall() {
 }
 
 void GenerateCall::OnCancel() {
+  {
+    MutexLock lock(&mutex_);
+    pending_.clear();
+    if (!end_) end_ = absl::CancelledError("the client cancelled");
+    PumpLocked();
+  }
   if (generation_ != nullptr) generation_->Cancel();
-  MutexLock lock(&mutex_);
-  pending_.clear();
-  if (!end_) end_ = absl::CancelledError("the client cancelled");
-  PumpLocked();
 }
 
 void GenerateCall::OnDone() {

@@ -30,8 +30,9 @@ class UnaryCall : public std::enable_shared_from_this<UnaryCall<Response>> {
   void Finish(StatusOr<Response> result) {
     MutexLock lock(&mutex_);
     if (std::exchange(finished_, true)) return;
-    if (result.ok()) *response_ = *std::move(result);
-    reactor_->Finish(ToGrpc(result.status()));
+    if (!result.ok()) return reactor_->Finish(ToGrpc(result.status()));
+    *response_ = *std::move(result);
+    reactor_->Finish(grpc::Status::OK);
   }
 
   // Called when the client goes; at once if it has gone already.

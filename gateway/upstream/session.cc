@@ -120,7 +120,7 @@ void Session::MoveLocked(const Status& why) {
   PlaceLocked();
 }
 
-void Session::EndLocked(SessionEnd end) {
+void Session::EndLocked(const SessionEnd& end) {
   DropAttemptLocked();
   timers_->Cancel(timer_);
   // Held until the call returns: it may own the last reference to us.

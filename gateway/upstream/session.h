@@ -94,7 +94,7 @@ class Session : public SequenceObserver, public std::enable_shared_from_this<Ses
   void MoveLocked(const Status& why) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void TakeTokensLocked(SequenceOutput& output) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void HandleErrorLocked(const Status& error) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  void EndLocked(SessionEnd end) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void EndLocked(const SessionEnd& end) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void DropAttemptLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   uint32_t received() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     return static_cast<uint32_t>(request_.resume_ids.size());

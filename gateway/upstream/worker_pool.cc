@@ -22,8 +22,7 @@ uint64_t RandomStart() {
 StatusOr<std::unique_ptr<WorkerPool>> WorkerPool::Start(Options options, WorkerDirectory directory,
                                                         TimerQueue* timers) {
   ASSIGN_OR_RETURN(Placer placer, Placer::Create(options.placement));
-  std::unique_ptr<WorkerPool> pool(
-      new WorkerPool(std::move(options), std::move(directory), std::move(placer), timers));
+  std::unique_ptr<WorkerPool> pool(new WorkerPool(std::move(options), std::move(directory), placer, timers));
   if (pool->directory_.changes()) {
     pool->resolver_ = std::thread([pool = pool.get()] { pool->FollowName(); });
   } else {
@@ -33,10 +32,10 @@ StatusOr<std::unique_ptr<WorkerPool>> WorkerPool::Start(Options options, WorkerD
   return pool;
 }
 
-WorkerPool::WorkerPool(Options options, WorkerDirectory directory, Placer placer, TimerQueue* timers)
+WorkerPool::WorkerPool(Options options, WorkerDirectory directory, const Placer& placer, TimerQueue* timers)
     : options_(std::move(options)),
       directory_(std::move(directory)),
-      placer_(std::move(placer)),
+      placer_(placer),
       timers_(timers),
       next_sequence_id_(RandomStart()),
       reaper_(timers) {}

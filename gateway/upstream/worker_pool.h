@@ -58,7 +58,7 @@ class WorkerPool {
   void Stop();
 
  private:
-  WorkerPool(Options options, WorkerDirectory directory, Placer placer, TimerQueue* timers);
+  WorkerPool(Options options, WorkerDirectory directory, const Placer& placer, TimerQueue* timers);
   void FollowName();
   void Adopt(const std::vector<std::string>& addresses);
   std::vector<std::shared_ptr<WorkerLink>> Links() const;

@@ -69,6 +69,10 @@ void WorkerStream::OnReadDone(bool ok) {
 }
 
 void WorkerStream::OnDone(const grpc::Status& status) {
+  {
+    MutexLock lock(&mutex_);  // after Start, also where the thread that gRPC chose has seen none of our locks
+    ended_ = true;
+  }
   owner_->OnClosed(this, status);
   owner_.reset();
   StreamReaper* const reaper = reaper_;

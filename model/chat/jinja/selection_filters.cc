@@ -16,7 +16,8 @@ StatusOr<Value> Map(Interpreter& in, const Value& self, Args& args) {
     for (const Value& item : items.list()->items) {
       RETURN_IF_ERROR(in.budget().Step());
       ASSIGN_OR_RETURN(Value value, ReadAttribute(in, item, attribute));
-      out.push_back(value.is_undefined() && fallback ? *fallback : std::move(value));
+      if (value.is_undefined() && fallback != nullptr) value = *fallback;
+      out.push_back(std::move(value));
     }
     return List::Make(std::move(out), in.limits(), List::Flavour::kGenerator);
   }

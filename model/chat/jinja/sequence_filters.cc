@@ -175,6 +175,7 @@ StatusOr<Value> Sort(Interpreter& in, const Value& self, Args& args) {
   ASSIGN_OR_RETURN(const std::vector<Value> keys, SortKeys(in, *items.list(), attribute, case_sensitive));
   ASSIGN_OR_RETURN(const std::vector<size_t> order, SortedOrder(in, keys, reverse));
   std::vector<Value> sorted;
+  sorted.reserve(order.size());
   for (const size_t i : order) sorted.push_back(items.list()->items[i]);
   return List::Make(std::move(sorted), in.limits());
 }

@@ -27,6 +27,7 @@ StatusOr<Value> StripMethod(Interpreter& in, const Value& self, Args& args) {
 
 StatusOr<Value> ListOfTexts(Interpreter& in, std::vector<Text> parts, List::Flavour flavour) {
   std::vector<Value> values;
+  values.reserve(parts.size());
   for (Text& part : parts) values.emplace_back(std::move(part));
   return List::Make(std::move(values), in.limits(), flavour);
 }
