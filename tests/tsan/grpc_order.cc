@@ -2,9 +2,10 @@
 // sanitizer sees our threads and gRPC's header code on both sides of it, but not the order that the library
 // gives them, and would report every hand-over as a race. These wrappers stand between the headers and the
 // library and say where it orders:
-//   an operation is started -> its completion runs;
-//   the server starts      -> calls come in;
-//   anything on a call     -> the reference that keeps the call is dropped or taken by the next.
+//   an operation is started              -> its completion runs;
+//   work is given to the library's threads (OnDone, OnCancel) -> it runs;
+//   the server starts                    -> calls come in;
+//   a reference to a call is dropped     -> the next is taken.
 // Suppressions could not say that: they match any frame of a stack and so would hide races of ours in every
 // callback.
 //
@@ -71,11 +72,48 @@ Run StandInFor(Run function) {
   std::abort();
 }
 
+// grpc_closure of gRPC 1.51 (src/core/lib/iomgr/closure.h), as far as it is needed: work for the library's
+// threads. The error is a class passed by value, that is by the address of the caller's copy.
+struct Closure {
+  void* next;
+  void (*run)(void* argument, void* error);
+  void* argument;
+};
+
+struct Scheduled {
+  Closure* closure;
+  Closure original;
+};
+
+void RunScheduled(void* argument, void* error) {
+  auto* scheduled = static_cast<Scheduled*>(argument);
+  const Closure original = scheduled->original;
+  __tsan_acquire(scheduled->closure);
+  scheduled->closure->run = original.run;
+  scheduled->closure->argument = original.argument;
+  std::free(scheduled);
+  original.run(original.argument, error);
+}
+
 char g_started;  // an address for "a server has started"
 
 }  // namespace
 
 extern "C" {
+
+// grpc_core::Executor::Run(grpc_closure*, absl::Status, ExecutorType, ExecutorJobType)
+#define EXECUTOR_RUN \
+  "_ZN9grpc_core8Executor3RunEP12grpc_closureN4absl7debian36StatusENS_12ExecutorTypeENS_15ExecutorJobTypeE"
+void ExecutorRun(Closure* closure, void* error, int type, int job) __asm__(EXECUTOR_RUN);
+void ExecutorRun(Closure* closure, void* error, int type, int job) {
+  static auto* const next = Next<decltype(ExecutorRun)>(EXECUTOR_RUN);
+  auto* scheduled = static_cast<Scheduled*>(std::malloc(sizeof(Scheduled)));
+  *scheduled = {closure, *closure};
+  closure->run = RunScheduled;
+  closure->argument = scheduled;
+  __tsan_release(closure);
+  next(closure, error, type, job);
+}
 
 grpc_call_error grpc_call_start_batch(grpc_call* call, const grpc_op* ops, size_t n_ops, void* tag,
                                       void* reserved) {
