@@ -145,7 +145,8 @@ StatusOr<std::vector<ExpertIndex::Hit>> ExpertIndex::ScoreAll(std::span<const fl
 }
 
 std::optional<std::vector<ExpertIndex::Hit>> ExpertIndex::Shortlist(const float* padded_query, size_t k,
-                                                                    const ExpertMask* allowed) const {
+                                                                    const ExpertMask* allowed,
+                                                                    std::vector<Bounded>* others) const {
   const size_t n_rows = quantized_.n_rows();
   if (k == 0 || k > n_rows / 16) return std::nullopt;
   std::vector<uint32_t> experts;  // that may be answered and have rows
@@ -174,27 +175,47 @@ std::optional<std::vector<ExpertIndex::Hit>> ExpertIndex::Shortlist(const float*
     best.push_back(bound);
     std::push_heap(best.begin(), best.end(), std::greater<>());
   }
+  const auto best_of = [&](const std::vector<float>& bounds, uint32_t e) {
+    return *std::max_element(bounds.begin() + prototype_offsets_[e],
+                             bounds.begin() + prototype_offsets_[e + 1]);
+  };
   std::vector<Hit> hits;
   for (const uint32_t e : experts) {
-    const float bound =
-        *std::max_element(upper.begin() + prototype_offsets_[e], upper.begin() + prototype_offsets_[e + 1]);
-    if (bound >= best.front()) hits.push_back({e, ExactScore(padded_query, e)});
+    const float bound = best_of(upper, e);
+    if (bound >= best.front()) {
+      hits.push_back({e, ExactScore(padded_query, e)});
+    } else if (others != nullptr) {
+      others->push_back({e, best_of(lower, e), bound});
+    }
   }
   return hits;
 }
 
 StatusOr<std::vector<ExpertIndex::Hit>> ExpertIndex::Search(std::span<const float> query, size_t k,
                                                             const ExpertMask* allowed) const {
+  return SearchAndBound(query, k, allowed, nullptr);
+}
+
+StatusOr<std::vector<ExpertIndex::Hit>> ExpertIndex::SearchAndBound(std::span<const float> query, size_t k,
+                                                                    const ExpertMask* allowed,
+                                                                    std::vector<Bounded>* others) const {
   RETURN_IF_ERROR(CheckQuery(query));
   COTERIE_CHECK(allowed == nullptr || allowed->size() == size()) << "the mask is of another index: ";
   std::vector<Hit> hits;
-  if (auto shortlist = Shortlist(Padded(query).data(), k, allowed); shortlist.has_value()) {
+  if (auto shortlist = Shortlist(Padded(query).data(), k, allowed, others); shortlist.has_value()) {
     hits = *std::move(shortlist);
   } else {
     ASSIGN_OR_RETURN(hits, ScoreAll(query, allowed));
   }
   k = std::min(k, hits.size());
   std::partial_sort(hits.begin(), hits.begin() + static_cast<ptrdiff_t>(k), hits.end(), Better);
+  if (others != nullptr) {
+    for (size_t i = k; i < hits.size(); ++i) {
+      others->push_back({hits[i].expert, hits[i].score, hits[i].score});
+    }
+    std::sort(others->begin(), others->end(),
+              [](const Bounded& a, const Bounded& b) { return a.expert < b.expert; });
+  }
   hits.resize(k);
   return hits;
 }

@@ -69,6 +69,15 @@ class ExpertIndex {
   // The at most k best experts, best first. `allowed` (of this index, or null for all) is applied before
   // ranking. InvalidArgument when the query has another dimension or a value that is not finite.
   StatusOr<std::vector<Hit>> Search(std::span<const float> query, size_t k, const ExpertMask* allowed) const;
+  // An expert whose score lies in [lower, upper]; equal where it is known.
+  struct Bounded {
+    uint32_t expert;
+    float lower, upper;
+  };
+  // As Search, and bounds of the scores of every other allowed expert that has prototypes, in the order of
+  // names: what is known of them for the price of the search.
+  StatusOr<std::vector<Hit>> SearchAndBound(std::span<const float> query, size_t k, const ExpertMask* allowed,
+                                            std::vector<Bounded>* others) const;
   // Every allowed expert that has prototypes, in the order of names. Search gives the best of these.
   StatusOr<std::vector<Hit>> ScoreAll(std::span<const float> query, const ExpertMask* allowed) const;
   // The score of one expert, or nothing when it has no prototypes. The query must have passed CheckQuery.
@@ -98,10 +107,10 @@ class ExpertIndex {
   std::vector<float> Padded(std::span<const float> query) const;
   // Max over the expert's rows; it has at least one.
   float ExactScore(const float* padded_query, size_t expert) const;
-  // The experts that may be among the k best, with their exact scores, found by bounds first; nothing when a
-  // full scan is the better way.
-  std::optional<std::vector<Hit>> Shortlist(const float* padded_query, size_t k,
-                                            const ExpertMask* allowed) const;
+  // The experts that may be among the k best, with their exact scores, found by bounds first, and where
+  // `others` is not null the bounds of the rest; nothing when a full scan is the better way.
+  std::optional<std::vector<Hit>> Shortlist(const float* padded_query, size_t k, const ExpertMask* allowed,
+                                            std::vector<Bounded>* others) const;
 
   Options options_;
   std::vector<IndexedExpert> experts_;        // by name

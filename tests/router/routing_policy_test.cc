@@ -1,6 +1,8 @@
 #include "router/routing_policy.h"
 
+#include <algorithm>
 #include <cmath>
+#include <random>
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -187,6 +189,70 @@ TEST(AdaptiveKPolicyTest, OtherwiseTheSmallestSetThatHoldsTheMass) {
   EXPECT_THAT(Names(RouteWith(options, *index)), ElementsAre("a", "b", "c"));
   options.top_k = 2;
   EXPECT_THAT(Names(RouteWith(options, *index)), ElementsAre("a", "b"));
+}
+
+// The int8 first pass must change nothing: what adaptive_k makes of bounds is what it would make of every
+// score.
+TEST(AdaptiveKPolicyTest, ALargeIndexIsDecidedAsIfEveryScoreWereKnown) {
+  constexpr size_t kDim = 96;
+  std::mt19937 random(5);
+  std::uniform_real_distribution<float> uniform(-1, 1);
+  int n_several = 0;
+  for (const float spread : {0.0f, 0.05f, 0.3f, 1.0f, 10.0f}) {
+    const auto centre = RandomUnit(kDim, &random);
+    const auto near = [&] {
+      std::vector<float> v(kDim);
+      double norm = 0;
+      for (size_t i = 0; i < kDim; ++i) {
+        v[i] = centre[i] + spread * uniform(random) / std::sqrt(static_cast<float>(kDim));
+        norm += static_cast<double>(v[i]) * v[i];
+      }
+      for (float& x : v) x = static_cast<float>(x / std::sqrt(norm));
+      return v;
+    };
+    std::vector<IndexedExpert> experts;
+    for (size_t i = 0; i < 900; ++i) {
+      std::vector<float> prototypes = near();
+      const auto second = near();
+      prototypes.insert(prototypes.end(), second.begin(), second.end());
+      experts.push_back(MakeExpert("e" + std::to_string(i), std::move(prototypes)));
+    }
+    const auto index = ExpertIndex::Create({.dim = kDim}, std::move(experts)).value();
+    for (const float temperature : {0.002f, 0.02f, 0.1f, 1.0f}) {
+      for (const float mass : {0.02f, 0.3f, 0.9f}) {
+        const RoutingOptions options{.selection = Selection::kAdaptiveK,
+                                     .min_score = -1,
+                                     .top_k = 16,
+                                     .temperature = temperature,
+                                     .confident_margin = 2,
+                                     .adaptive_mass = mass};
+        const auto policy = CreateRoutingPolicy(options).value();
+        for (int round = 0; round < 4; ++round) {
+          const auto query = near();
+          const RoutePlan plan = policy->Route(*index, {.embedding = query}).value();
+          auto hits = index->ScoreAll(query, nullptr).value();
+          std::sort(hits.begin(), hits.end(), ExpertIndex::Better);
+          const auto mass_of = [&](const ExpertIndex::Hit& hit) {
+            return std::exp(2.0 * (static_cast<double>(hit.score) - hits[0].score) / temperature);
+          };
+          double whole = 0, reached = 0;
+          for (const auto& hit : hits) whole += mass_of(hit);
+          size_t k = 0;
+          while (k < 16 && reached < mass * whole * (1 - 1e-12)) reached += mass_of(hits[k++]);
+          n_several += k > 1 && k < 16;
+          ASSERT_EQ(plan.experts.size(), k)
+              << spread << " " << temperature << " " << mass << " " << plan.reason;
+          for (size_t i = 0; i < k; ++i) {
+            EXPECT_EQ(plan.experts[i].name, index->expert(hits[i].expert).name);
+            EXPECT_EQ(plan.experts[i].score, hits[i].score);
+            EXPECT_EQ(plan.experts[i].weight, static_cast<float>(mass_of(hits[i]) / reached));
+          }
+          EXPECT_THAT(plan.reason, HasSubstr(absl::StrCat(k, k == 1 ? " expert holds " : " experts hold ")));
+        }
+      }
+    }
+  }
+  EXPECT_GT(n_several, 20);  // the cases that hang on the whole mass
 }
 
 ClassifierWeights TwoClasses() {
