@@ -22,7 +22,7 @@ struct GatewayCore {
   std::string gateway_id;
   std::string router_policy;  // by name, for people
   const TextModel* text = nullptr;
-  const TextEmbedder* embedder = nullptr;  // null: only experts by name, and the base
+  TextEmbedder* embedder = nullptr;  // null: only experts by name, and the base
   RouterStates* routers = nullptr;
   WorkerPool* workers = nullptr;
   Admission* admission = nullptr;

@@ -83,6 +83,8 @@ class GatewayServerImpl final : public GatewayServer {
     front_.server.reset();  // waits for every call's end
     admin_.server.reset();
     if (workers_ != nullptr) workers_->Stop();
+    // Its callbacks go on in the pool, which is still there.
+    if (parts_.embedder != nullptr) parts_.embedder->Stop();
   }
 
   Status Start() {

@@ -62,6 +62,15 @@ std::vector<MetricFamily> LiveMetrics::Collect() const {
   page.Add("coterie_experts", kGauge, "Experts in the catalogue.",
            static_cast<double>(router->catalogue().entries.size()));
 
+  if (core_->embedder != nullptr) {
+    const TextEmbedder::Work work = core_->embedder->work();
+    page.Add("coterie_embedder_passes_total", MetricType::Counter, "Passes of the encoder.",
+             static_cast<double>(work.passes));
+    page.Add("coterie_embedder_texts_total", MetricType::Counter,
+             "Texts that these passes embedded; more than one a pass where requests came together.",
+             static_cast<double>(work.texts));
+  }
+
   const std::vector<WorkerReport> reports = core_->workers->Report();
   for (const WorkerHealth health : kHealths) {
     size_t n = 0;

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "absl/time/clock.h"
+#include "gateway/rpc_status.h"
 
 namespace coterie::gateway {
 namespace {
@@ -23,13 +24,7 @@ class Preparation : public std::enable_shared_from_this<Preparation> {
       : core_(core), request_(std::move(request)), done_(std::move(done)) {}
 
   Status Start() {
-    auto route = [self = shared_from_this()] {
-      self->route_status_ = self->Route();
-      PlacementRequest placement;
-      if (self->route_status_.ok()) placement.adapters = AdaptersToPlace(self->prepared_.decision);
-      // The tokens are not there yet, so the adapter may come first.
-      if (!self->Join()) Prefetch(*self->core_, std::move(placement));
-    };
+    auto route = [self = shared_from_this()] { self->Route(); };
     auto encode = [self = shared_from_this()] {
       self->encode_status_ = self->Encode();
       self->Join();
@@ -49,23 +44,36 @@ class Preparation : public std::enable_shared_from_this<Preparation> {
   }
 
  private:
-  Status Route() {
-    const std::shared_ptr<const RouterState> state = core_->routers->Current();
-    std::vector<float> embedding;
-    double embed_seconds = 0;
-    if (RouterState::NeedsEmbedding(request_.expert)) {
-      const absl::Time begin = absl::Now();
-      const std::string_view question =
-          request_.input.empty() ? std::string_view(request_.completion) : request_.input.QuestionText();
-      ASSIGN_OR_RETURN(embedding, EmbedText(*core_, question));
-      embed_seconds = absl::ToDoubleSeconds(absl::Now() - begin);
-    }
+  void Route() {
+    state_ = core_->routers->Current();
+    if (!RouterState::NeedsEmbedding(request_.expert)) return Decide({}, 0);
+    const std::string_view question =
+        request_.input.empty() ? std::string_view(request_.completion) : request_.input.QuestionText();
+    EmbedText(core_, question, TextEmbedder::Urgency::kRequest,
+              [self = shared_from_this(), begin = absl::Now()](StatusOr<std::vector<float>> embedding) {
+                if (embedding.ok()) {
+                  return self->Decide(*embedding, absl::ToDoubleSeconds(absl::Now() - begin));
+                }
+                self->route_status_ = embedding.status();
+                self->Join();
+              });
+  }
+
+  void Decide(std::span<const float> embedding, double embed_seconds) {
     const absl::Time begin = absl::Now();
-    ASSIGN_OR_RETURN(prepared_.decision, state->Decide(request_.expert, request_.routing, embedding));
-    prepared_.decision.embed_seconds = embed_seconds;
-    prepared_.decision.search_seconds = absl::ToDoubleSeconds(absl::Now() - begin);
-    core_->metrics->route.Observe(prepared_.decision.search_seconds);
-    return absl::OkStatus();
+    StatusOr<Decision> decision = state_->Decide(request_.expert, request_.routing, embedding);
+    PlacementRequest placement;
+    if (decision.ok()) {
+      decision->embed_seconds = embed_seconds;
+      decision->search_seconds = absl::ToDoubleSeconds(absl::Now() - begin);
+      core_->metrics->route.Observe(decision->search_seconds);
+      placement.adapters = AdaptersToPlace(*decision);
+      prepared_.decision = *std::move(decision);
+    } else {
+      route_status_ = decision.status();
+    }
+    // The tokens are not there yet, so the adapter may come first.
+    if (!Join()) Prefetch(*core_, std::move(placement));
   }
 
   Status Encode() {
@@ -111,6 +119,7 @@ class Preparation : public std::enable_shared_from_this<Preparation> {
   const PreparationRequest request_;
   const std::function<void(StatusOr<Prepared>)> done_;
   std::atomic<int> left_ = 2;
+  std::shared_ptr<const RouterState> state_;  // the route's
   // Each job writes its own fields; the counter orders them before the join.
   Prepared prepared_;
   Status route_status_;
@@ -138,18 +147,23 @@ void Prefetch(const GatewayCore& core, PlacementRequest placement) {
   core.workers->Prefetch(placement);
 }
 
-StatusOr<std::vector<float>> EmbedText(const GatewayCore& core, std::string_view text) {
-  if (core.embedder == nullptr) {
-    return absl::FailedPreconditionError(
+void EmbedText(const GatewayCore* core, std::string_view text, TextEmbedder::Urgency urgency,
+               TextEmbedder::Done done) {
+  if (core->embedder == nullptr) {
+    return done(absl::FailedPreconditionError(
         "this gateway runs without an embedder (--embedder) and cannot route by text; name an expert or ask "
-        "for "
-        "\"base\"");
+        "for \"base\""));
   }
-  const absl::Time begin = absl::Now();
-  ASSIGN_OR_RETURN(std::vector<float> embedding,
-                   core.embedder->Embed(CutAtCharacter(text, core.embed_max_bytes)));
-  core.metrics->embed.Observe(absl::ToDoubleSeconds(absl::Now() - begin));
-  return embedding;
+  core->embedder->Embed(
+      CutAtCharacter(text, core->embed_max_bytes), urgency,
+      [core, begin = absl::Now(), done = std::move(done)](StatusOr<std::vector<float>> embedding) {
+        if (!embedding.ok()) return done(embedding.status());
+        core->metrics->embed.Observe(absl::ToDoubleSeconds(absl::Now() - begin));
+        // What follows (a search, say) would hold up the next batch.
+        auto shared = std::make_shared<std::vector<float>>(*std::move(embedding));
+        const Status status = core->compute->Submit([shared, done] { done(std::move(*shared)); });
+        if (!status.ok()) done(WithRetryDelay(status, core->admission->RetryDelayNow()));
+      });
 }
 
 }  // namespace coterie::gateway

@@ -39,8 +39,10 @@ std::vector<PlacementRequest::Adapter> AdaptersToPlace(const Decision& decision)
 // Has the worker that such a request would get load its adapters ahead (WorkerPool::Prefetch).
 void Prefetch(const GatewayCore& core, PlacementRequest placement);
 
-// A text of unit norm, its time measured. FailedPrecondition when the gateway has no embedder.
-StatusOr<std::vector<float>> EmbedText(const GatewayCore& core, std::string_view text);
+// TextEmbedder::Embed of the text's beginning, its time measured, and `done` called on the work pool (or,
+// with an error, from anywhere). FailedPrecondition when the gateway has no embedder.
+void EmbedText(const GatewayCore* core, std::string_view text, TextEmbedder::Urgency urgency,
+               TextEmbedder::Done done);
 
 }  // namespace coterie::gateway
 

@@ -1,5 +1,7 @@
 #include "gateway/service/generation_service.h"
 
+#include <atomic>
+#include <functional>
 #include <memory>
 #include <utility>
 
@@ -14,15 +16,44 @@
 namespace coterie::gateway {
 namespace {
 
-StatusOr<v1::EmbedResponse> EmbedAll(const GatewayCore& core, const v1::EmbedRequest& request) {
-  v1::EmbedResponse response;
-  for (const std::string& text : request.texts()) {
-    ASSIGN_OR_RETURN(const std::vector<float> embedding, EmbedText(core, text));
-    response.add_embeddings()->mutable_values()->Add(embedding.begin(), embedding.end());
+// Embeds the texts of one request, all at once; whoever is last answers.
+class EmbedAll : public std::enable_shared_from_this<EmbedAll> {
+ public:
+  using Done = std::function<void(StatusOr<v1::EmbedResponse>)>;
+  EmbedAll(const GatewayCore* core, const v1::EmbedRequest& request, Done done)
+      : core_(core),
+        request_(request),
+        done_(std::move(done)),
+        left_(request.texts_size()),
+        results_(static_cast<size_t>(request.texts_size()), absl::UnknownError("not embedded")) {}
+
+  void Start() {
+    for (int i = 0; i < request_.texts_size(); ++i) {
+      EmbedText(core_, request_.texts(i), TextEmbedder::Urgency::kBulk,
+                [self = shared_from_this(), i](StatusOr<std::vector<float>> embedding) {
+                  self->results_[static_cast<size_t>(i)] = std::move(embedding);
+                  if (self->left_.fetch_sub(1) == 1) self->Answer();
+                });
+    }
   }
-  response.set_model_digest(core.embedder->digest().ToHex());
-  return response;
-}
+
+ private:
+  void Answer() {
+    v1::EmbedResponse response;
+    for (const StatusOr<std::vector<float>>& embedding : results_) {
+      if (!embedding.ok()) return done_(embedding.status());
+      response.add_embeddings()->mutable_values()->Add(embedding->begin(), embedding->end());
+    }
+    response.set_model_digest(core_->embedder->digest().ToHex());
+    done_(std::move(response));
+  }
+
+  const GatewayCore* const core_;
+  const v1::EmbedRequest request_;
+  const Done done_;
+  std::atomic<int> left_;
+  std::vector<StatusOr<std::vector<float>>> results_;  // each callback writes its own
+};
 
 Status ValidateEmbed(const v1::EmbedRequest& request, const RequestLimits& limits) {
   if (request.texts_size() == 0) return absl::InvalidArgumentError("texts is empty");
@@ -76,13 +107,13 @@ grpc::ServerUnaryReactor* GenerationServiceImpl::Embed(grpc::CallbackServerConte
   auto call = UnaryCall<v1::EmbedResponse>::Create(response);
   Status status = ValidateEmbed(*request, core_->limits);
   if (status.ok()) {
-    // The request is gRPC's and goes with the call.
-    auto copy = std::make_shared<v1::EmbedRequest>(*request);
-    status = core_->compute->Submit([call, copy, core = core_] {
-      StatusOr<v1::EmbedResponse> result = EmbedAll(*core, *copy);
-      core->metrics->CountRequest("Embed", result.status());
-      call->Finish(std::move(result));
-    });
+    // A copy of the request, which is gRPC's and goes with the call.
+    auto all =
+        std::make_shared<EmbedAll>(core_, *request, [call, core = core_](StatusOr<v1::EmbedResponse> result) {
+          core->metrics->CountRequest("Embed", result.status());
+          call->Finish(std::move(result));
+        });
+    status = core_->compute->Submit([all] { all->Start(); });
     if (status.ok()) return call->reactor();
     status = WithRetryDelay(status, core_->admission->RetryDelayNow());
   }

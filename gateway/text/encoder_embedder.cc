@@ -1,9 +1,10 @@
 #include "gateway/text/encoder_embedder.h"
 
-#include <array>
-#include <string>
+#include <span>
 #include <utility>
+#include <vector>
 
+#include "gateway/text/embed_batcher.h"
 #include "model/encoder/encoder.h"
 
 namespace coterie::gateway {
@@ -11,25 +12,32 @@ namespace {
 
 class EncoderEmbedder final : public TextEmbedder {
  public:
-  explicit EncoderEmbedder(std::unique_ptr<Encoder> encoder) : encoder_(std::move(encoder)) {}
+  explicit EncoderEmbedder(std::unique_ptr<Encoder> encoder)
+      : encoder_(std::move(encoder)),
+        batcher_({}, [this](std::span<const EmbedBatcher::Tokens> texts) -> StatusOr<std::vector<Embedding>> {
+          return encoder_->EmbedTokens(texts);
+        }) {}
 
-  StatusOr<std::vector<float>> Embed(std::string_view text) const override {
-    ASSIGN_OR_RETURN(std::vector<Embedding> embeddings, encoder_->Embed(std::array{std::string(text)}));
-    return std::move(embeddings[0]);
+  void Embed(std::string_view text, Urgency urgency, Done done) override {
+    StatusOr<std::vector<int32_t>> tokens = encoder_->Tokenize(text);
+    if (!tokens.ok()) return done(tokens.status());
+    batcher_.Submit(*std::move(tokens), urgency, std::move(done));
   }
+  void Stop() override { batcher_.Stop(); }
+  Work work() const override { return {batcher_.passes(), batcher_.texts()}; }
   size_t dim() const override { return static_cast<size_t>(encoder_->dim()); }
   const Digest& digest() const override { return encoder_->digest(); }
 
  private:
-  const std::unique_ptr<Encoder> encoder_;  // serialises its calls itself
+  const std::unique_ptr<Encoder> encoder_;
+  EmbedBatcher batcher_;  // uses the encoder
 };
 
 }  // namespace
 
-StatusOr<std::unique_ptr<const TextEmbedder>> LoadEmbedder(const std::filesystem::path& folder,
-                                                           int n_threads) {
+StatusOr<std::unique_ptr<TextEmbedder>> LoadEmbedder(const std::filesystem::path& folder, int n_threads) {
   ASSIGN_OR_RETURN(std::unique_ptr<Encoder> encoder, Encoder::Load(folder, {.n_threads = n_threads}));
-  return std::make_unique<const EncoderEmbedder>(std::move(encoder));
+  return std::make_unique<EncoderEmbedder>(std::move(encoder));
 }
 
 }  // namespace coterie::gateway

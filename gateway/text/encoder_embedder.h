@@ -8,9 +8,8 @@
 
 namespace coterie::gateway {
 
-// The sentence encoder in `folder` (model/encoder), on `n_threads` cores; 0: all.
-StatusOr<std::unique_ptr<const TextEmbedder>> LoadEmbedder(const std::filesystem::path& folder,
-                                                           int n_threads);
+// The sentence encoder in `folder` (model/encoder), on `n_threads` cores (0: all), behind an EmbedBatcher.
+StatusOr<std::unique_ptr<TextEmbedder>> LoadEmbedder(const std::filesystem::path& folder, int n_threads);
 
 }  // namespace coterie::gateway
 

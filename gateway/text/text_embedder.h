@@ -2,6 +2,8 @@
 #define COTERIE_GATEWAY_TEXT_TEXT_EMBEDDER_H_
 
 #include <cstddef>
+#include <cstdint>
+#include <functional>
 #include <string_view>
 #include <vector>
 
@@ -10,14 +12,28 @@
 
 namespace coterie::gateway {
 
-// Text to a vector of unit norm, by the model that made the experts' prototypes. Thread-safe; a call computes
-// for milliseconds, so it belongs on the work pool.
+// Text to a vector of unit norm, by the model that made the experts' prototypes. Thread-safe.
 class TextEmbedder {
  public:
+  enum class Urgency {
+    kRequest,  // the question of a request: somebody waits for its first token
+    kBulk,     // an embedding for its own sake
+  };
+  using Done = std::function<void(StatusOr<std::vector<float>>)>;
+  struct Work {
+    uint64_t passes = 0;
+    uint64_t texts = 0;  // embedded by these passes
+  };
+
   virtual ~TextEmbedder() = default;
-  // [dim]. Of a longer text the first max_tokens() tokens count. InvalidArgument for what cannot be
-  // tokenised.
-  virtual StatusOr<std::vector<float>> Embed(std::string_view text) const = 0;
+  // Tokenises here, so it belongs on the work pool; the pass that embeds the text runs elsewhere, together
+  // with others'. Calls `done` once with [dim] values, from a thread that must not be held (every embedding
+  // waits for it) or from here. Of a longer text the first tokens count. InvalidArgument for what cannot be
+  // tokenised, ResourceExhausted when too much waits, Unavailable after Stop.
+  virtual void Embed(std::string_view text, Urgency urgency, Done done) = 0;
+  // Refuses what waits and whatever comes, and returns when no `done` runs any more.
+  virtual void Stop() {}
+  virtual Work work() const { return {}; }
   virtual size_t dim() const = 0;
   virtual const Digest& digest() const = 0;
 };

@@ -6,31 +6,38 @@
 namespace coterie {
 
 StatusOr<std::vector<Embedding>> Encoder::Embed(std::span<const std::string> texts) {
+  std::vector<std::vector<int32_t>> tokens;
+  tokens.reserve(texts.size());
+  for (size_t i = 0; i < texts.size(); ++i) {
+    StatusOr<std::vector<int32_t>> ids = Tokenize(texts[i]);
+    if (!ids.ok()) return Annotate(ids.status(), absl::StrCat("text ", i));
+    tokens.push_back(*std::move(ids));
+  }
+  return EmbedTokens(tokens);
+}
+
+StatusOr<std::vector<int32_t>> Encoder::Tokenize(std::string_view text) const {
   EncodeOptions encode;
   encode.add_special = true;
   encode.truncate = true;
   encode.max_tokens = static_cast<size_t>(config_.max_tokens);
   encode.max_bytes = options_.max_text_bytes;
-  std::vector<std::vector<int32_t>> tokens;
-  tokens.reserve(texts.size());
-  for (size_t i = 0; i < texts.size(); ++i) {
-    auto ids = tokenizer_->Encode(texts[i], encode);
-    if (!ids.ok()) return Annotate(ids.status(), absl::StrCat("text ", i));
-    tokens.push_back(*std::move(ids));
-  }
+  return tokenizer_->Encode(text, encode);
+}
 
+std::vector<Embedding> Encoder::EmbedTokens(std::span<const std::vector<int32_t>> texts) {
   std::vector<Embedding> out;
   out.reserve(texts.size());
   size_t begin = 0;
-  while (begin < tokens.size()) {
+  while (begin < texts.size()) {
     size_t end = begin;
     size_t n_tokens = 0;
     const auto room = static_cast<size_t>(options_.max_batch_tokens);
-    while (end < tokens.size() && n_tokens + tokens[end].size() <= room) n_tokens += tokens[end++].size();
-    COTERIE_CHECK(end > begin) << "a text of " << tokens[begin].size() << " tokens";
+    while (end < texts.size() && n_tokens + texts[end].size() <= room) n_tokens += texts[end++].size();
+    COTERIE_CHECK(end > begin) << "a text of " << texts[begin].size() << " tokens";
     MutexLock lock(
         &mutex_);  // one pass at a time, so that a long list does not keep others waiting to its end
-    RunPass({tokens.data() + begin, end - begin}, &out);
+    RunPass(texts.subspan(begin, end - begin), &out);
     begin = end;
   }
   return out;

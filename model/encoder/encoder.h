@@ -7,6 +7,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
@@ -31,7 +32,7 @@ struct EncoderOptions {
 
 // A BERT sentence encoder on the CPU kernels in mode `exact` (float32): WordPiece, BERT, mean pooling, unit
 // norm, as sentence-transformers computes them. An embedding does not depend on the texts embedded beside it.
-// Thread-safe: Embed runs one call at a time and lets the others wait.
+// Thread-safe: one pass runs at a time and the others wait; tokenising does not.
 class Encoder {
  public:
   // From a sentence-transformers folder (bert_config.h says which). Errors name file, tensor or field, and
@@ -43,6 +44,11 @@ class Encoder {
   // control tokens
   // ("[SEP]") are text. InvalidArgument for a text beyond max_text_bytes.
   StatusOr<std::vector<Embedding>> Embed(std::span<const std::string> texts);
+
+  // The two halves of Embed, for a caller that makes batches of its own: a text's tokens, cut at
+  // max_tokens(); and one embedding for each of texts that were made so.
+  StatusOr<std::vector<int32_t>> Tokenize(std::string_view text) const;
+  std::vector<Embedding> EmbedTokens(std::span<const std::vector<int32_t>> texts);
 
   int dim() const { return config_.hidden_size; }
   int max_tokens() const { return config_.max_tokens; }

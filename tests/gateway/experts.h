@@ -32,7 +32,7 @@ inline std::unique_ptr<ExpertStore> StoreWith(const std::filesystem::path& folde
   for (const std::string& name : names) {
     const auto source = folder / name;
     WriteExpert(source, {.name = name, .weights = "weights of " + name});
-    const std::vector<float> prototype = FakeEmbedder().Embed(name).value();
+    const std::vector<float> prototype = FakeEmbedder::VectorOf(name);
     std::ofstream(source / kPrototypesFile, std::ios::binary)
         << SafetensorsOf("prototypes", {1, static_cast<int64_t>(prototype.size())}, prototype);
     const auto published = (*store)->Publish(source);

@@ -73,7 +73,8 @@ class FakeTextModel final : public TextModel {
 class FakeEmbedder final : public TextEmbedder {
  public:
   static constexpr size_t kDim = 26;
-  StatusOr<std::vector<float>> Embed(std::string_view text) const override {
+  void Embed(std::string_view text, Urgency urgency, Done done) override { done(VectorOf(text)); }
+  static std::vector<float> VectorOf(std::string_view text) {
     std::vector<float> vector(kDim, 0.0f);
     const char first = text.empty() ? 'a' : text.front();
     vector[first >= 'a' && first <= 'z' ? static_cast<size_t>(first - 'a') : 0] = 1.0f;

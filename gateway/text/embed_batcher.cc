@@ -1,0 +1,99 @@
+#include "gateway/text/embed_batcher.h"
+
+namespace coterie::gateway {
+namespace {
+
+Status Stopped() { return absl::UnavailableError("the gateway is shutting down"); }
+
+}  // namespace
+
+EmbedBatcher::EmbedBatcher(const Options& options, Pass pass)
+    : options_(options), pass_(std::move(pass)), thread_([this] { Run(); }) {}
+
+void EmbedBatcher::Stop() {
+  {
+    MutexLock lock(&mutex_);
+    stopping_ = true;
+    changed_.SignalAll();
+  }
+  if (thread_.joinable()) thread_.join();
+  // Submit adds nothing any more.
+  std::vector<Waiting> left;
+  {
+    MutexLock lock(&mutex_);
+    for (std::deque<Waiting>* queue : {&urgent_, &bulk_}) {
+      for (Waiting& waiting : *queue) left.push_back(std::move(waiting));
+      queue->clear();
+    }
+  }
+  for (Waiting& waiting : left) waiting.done(Stopped());
+}
+
+void EmbedBatcher::Submit(Tokens text, TextEmbedder::Urgency urgency, TextEmbedder::Done done) {
+  Status refused;
+  {
+    MutexLock lock(&mutex_);
+    if (stopping_) {
+      refused = Stopped();
+    } else if (urgent_.size() + bulk_.size() >= options_.max_queued) {
+      refused = absl::ResourceExhaustedError(
+          absl::StrCat("the gateway's embedding queue is full (", options_.max_queued, " texts)"));
+    } else {
+      (urgency == TextEmbedder::Urgency::kRequest ? urgent_ : bulk_)
+          .push_back({std::move(text), std::move(done)});
+      changed_.Signal();
+      return;
+    }
+  }
+  done(refused);
+}
+
+std::vector<EmbedBatcher::Waiting> EmbedBatcher::TakeBatch() {
+  std::vector<Waiting> batch;
+  size_t n_tokens = 0;
+  const auto take = [&](std::deque<Waiting>* queue, size_t at_most) {
+    for (size_t n = 0; n < at_most && !queue->empty(); ++n) {
+      const size_t n_more = queue->front().text.size();
+      if (!batch.empty() && n_tokens + n_more > options_.max_batch_tokens) return;
+      n_tokens += n_more;
+      batch.push_back(std::move(queue->front()));
+      queue->pop_front();
+    }
+  };
+  if (!urgent_.empty()) take(&urgent_, 1);
+  take(&bulk_, 1);
+  take(&urgent_, urgent_.size());
+  take(&bulk_, bulk_.size());
+  return batch;
+}
+
+void EmbedBatcher::RunPass(std::vector<Waiting> batch) {
+  std::vector<Tokens> texts;
+  texts.reserve(batch.size());
+  for (Waiting& waiting : batch) texts.push_back(std::move(waiting.text));
+  StatusOr<std::vector<std::vector<float>>> embeddings = pass_(texts);
+  n_passes_.fetch_add(1, std::memory_order_relaxed);
+  n_texts_.fetch_add(batch.size(), std::memory_order_relaxed);
+  for (size_t i = 0; i < batch.size(); ++i) {
+    if (embeddings.ok()) {
+      batch[i].done(std::move((*embeddings)[i]));
+    } else {
+      batch[i].done(embeddings.status());
+    }
+  }
+}
+
+void EmbedBatcher::Run() {
+  while (true) {
+    std::vector<Waiting> batch;
+    {
+      MutexLock lock(&mutex_);
+      while (urgent_.empty() && bulk_.empty() && !stopping_) changed_.Wait(&mutex_);
+      if (stopping_) return;
+      batch = TakeBatch();
+    }
+    RunPass(std::move(batch));
+  }
+}
+
+}  // namespace coterie::gateway

@@ -1,0 +1,77 @@
+#ifndef COTERIE_GATEWAY_TEXT_EMBED_BATCHER_H_
+#define COTERIE_GATEWAY_TEXT_EMBED_BATCHER_H_
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <span>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "common/mutex.h"
+#include "common/status.h"
+#include "gateway/text/text_embedder.h"
+
+namespace coterie::gateway {
+
+// Puts texts that arrive at about the same time into one pass of the encoder. A text that finds the encoder
+// idle starts at once; what comes while a pass runs waits for its end and goes together, so nothing ever
+// waits for company. Passes are short (max_batch_tokens), and a request's question goes before texts that
+// nobody generates for, of which every pass still takes one. Thread-safe.
+class EmbedBatcher {
+ public:
+  struct Options {
+    // What a pass may hold, and so how long a question may have to wait for the one under way: 512 tokens
+    // take about 40 ms on one core. A single longer text goes alone.
+    size_t max_batch_tokens = 512;
+    size_t max_queued = 4096;  // texts; more are refused
+  };
+  using Tokens = std::vector<int32_t>;
+  // One embedding per text, in order. Called on the batcher's thread.
+  using Pass = std::function<StatusOr<std::vector<std::vector<float>>>(std::span<const Tokens> texts)>;
+
+  EmbedBatcher(const Options& options, Pass pass);
+  ~EmbedBatcher() { Stop(); }
+  EmbedBatcher(const EmbedBatcher&) = delete;
+  EmbedBatcher& operator=(const EmbedBatcher&) = delete;
+
+  // `done` is called once: on the batcher's thread, which it must not hold, or from here for a text that is
+  // refused (ResourceExhausted naming the limit; Unavailable once stopped).
+  void Submit(Tokens text, TextEmbedder::Urgency urgency, TextEmbedder::Done done);
+
+  // Refuses what waits and whatever comes, and returns when no callback runs any more.
+  void Stop();
+
+  uint64_t passes() const { return n_passes_.load(std::memory_order_relaxed); }
+  uint64_t texts() const { return n_texts_.load(std::memory_order_relaxed); }  // embedded
+
+ private:
+  struct Waiting {
+    Tokens text;
+    TextEmbedder::Done done;
+  };
+
+  void Run();
+  // The texts of the next pass: urgent ones first, but one of the others wherever there is one.
+  std::vector<Waiting> TakeBatch() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void RunPass(std::vector<Waiting> batch);
+
+  const Options options_;
+  const Pass pass_;
+  std::atomic<uint64_t> n_passes_ = 0, n_texts_ = 0;
+
+  Mutex mutex_;
+  CondVar changed_;
+  bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
+  std::deque<Waiting> urgent_ ABSL_GUARDED_BY(mutex_);
+  std::deque<Waiting> bulk_ ABSL_GUARDED_BY(mutex_);
+  std::thread thread_;
+};
+
+}  // namespace coterie::gateway
+
+#endif  // COTERIE_GATEWAY_TEXT_EMBED_BATCHER_H_

@@ -1,0 +1,213 @@
+#include "gateway/text/embed_batcher.h"
+
+#include <filesystem>
+#include <future>
+#include <string>
+#include <vector>
+
+#include "gateway/text/encoder_embedder.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "model/encoder/encoder.h"
+
+namespace coterie::gateway::testing {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using Tokens = EmbedBatcher::Tokens;
+using Urgency = TextEmbedder::Urgency;
+
+// A pass that waits until it may go and notes the first token of every text it was given; a text's
+// "embedding" is its tokens.
+class HeldPass {
+ public:
+  EmbedBatcher::Pass AsPass() {
+    return [this](std::span<const Tokens> texts) -> StatusOr<std::vector<std::vector<float>>> {
+      MutexLock lock(&mutex_);
+      std::vector<int32_t> firsts;
+      std::vector<std::vector<float>> out;
+      for (const Tokens& text : texts) {
+        firsts.push_back(text[0]);
+        out.emplace_back(text.begin(), text.end());
+      }
+      passes_.push_back(std::move(firsts));
+      changed_.SignalAll();
+      while (n_allowed_ < passes_.size()) changed_.Wait(&mutex_);
+      if (!error_.ok()) return error_;
+      return out;
+    };
+  }
+  void WaitForPass(size_t n) {
+    MutexLock lock(&mutex_);
+    while (passes_.size() < n) changed_.Wait(&mutex_);
+  }
+  void Allow(size_t n) {
+    MutexLock lock(&mutex_);
+    n_allowed_ = n;
+    changed_.SignalAll();
+  }
+  void Fail(Status error) {
+    MutexLock lock(&mutex_);
+    error_ = std::move(error);
+  }
+  std::vector<std::vector<int32_t>> passes() const {
+    MutexLock lock(&mutex_);
+    return passes_;
+  }
+
+ private:
+  mutable Mutex mutex_;
+  CondVar changed_;
+  size_t n_allowed_ = 0;
+  Status error_;
+  std::vector<std::vector<int32_t>> passes_;
+};
+
+using Embedded = std::future<StatusOr<std::vector<float>>>;
+
+Embedded Submit(EmbedBatcher* batcher, Tokens text, Urgency urgency = Urgency::kRequest) {
+  auto promise = std::make_shared<std::promise<StatusOr<std::vector<float>>>>();
+  Embedded result = promise->get_future();
+  batcher->Submit(std::move(text), urgency,
+                  [promise](StatusOr<std::vector<float>> e) { promise->set_value(std::move(e)); });
+  return result;
+}
+
+TEST(EmbedBatcherTest, AnIdleEncoderStartsAtOnceAndWhatComesMeanwhileGoesTogether) {
+  HeldPass pass;
+  EmbedBatcher batcher({}, pass.AsPass());
+  std::vector<Embedded> results;
+  results.push_back(Submit(&batcher, {1, 10}));
+  pass.WaitForPass(1);  // nobody else had to come
+  for (int32_t i = 2; i <= 8; ++i) results.push_back(Submit(&batcher, {i, 10 * i}));
+  pass.Allow(100);
+  for (int32_t i = 1; i <= 8; ++i) {
+    const auto embedding = results[static_cast<size_t>(i - 1)].get();
+    ASSERT_TRUE(embedding.ok()) << embedding.status();
+    EXPECT_THAT(*embedding, ElementsAre(i, 10 * i));
+  }
+  EXPECT_THAT(pass.passes(), ElementsAre(ElementsAre(1), ElementsAre(2, 3, 4, 5, 6, 7, 8)));
+  EXPECT_EQ(batcher.passes(), 2u);
+  EXPECT_EQ(batcher.texts(), 8u);
+}
+
+TEST(EmbedBatcherTest, APassHoldsNoMoreThanItsTokensButOneTextAlways) {
+  HeldPass pass;
+  EmbedBatcher batcher({.max_batch_tokens = 4}, pass.AsPass());
+  std::vector<Embedded> results;
+  results.push_back(Submit(&batcher, {1}));
+  pass.WaitForPass(1);
+  for (int32_t i : {2, 3, 4}) results.push_back(Submit(&batcher, {i, i}));
+  results.push_back(Submit(&batcher, {5, 5, 5, 5, 5, 5}));
+  results.push_back(Submit(&batcher, {6}));
+  pass.Allow(100);
+  for (Embedded& result : results) EXPECT_TRUE(result.get().ok());
+  EXPECT_THAT(pass.passes(),
+              ElementsAre(ElementsAre(1), ElementsAre(2, 3), ElementsAre(4), ElementsAre(5), ElementsAre(6)));
+}
+
+TEST(EmbedBatcherTest, QuestionsGoFirstAndOneOtherTextGoesWithThem) {
+  HeldPass pass;
+  EmbedBatcher batcher({.max_batch_tokens = 3}, pass.AsPass());
+  std::vector<Embedded> results;
+  results.push_back(Submit(&batcher, {1}));
+  pass.WaitForPass(1);
+  for (int32_t i : {101, 102, 103}) results.push_back(Submit(&batcher, {i}, Urgency::kBulk));
+  for (int32_t i : {2, 3, 4}) results.push_back(Submit(&batcher, {i}));
+  pass.Allow(100);
+  for (Embedded& result : results) EXPECT_TRUE(result.get().ok());
+  EXPECT_THAT(pass.passes(), ElementsAre(ElementsAre(1), ElementsAre(2, 101, 3), ElementsAre(4, 102, 103)));
+}
+
+TEST(EmbedBatcherTest, AFullQueueAFailedPassAndAStopAreSaid) {
+  HeldPass pass;
+  EmbedBatcher batcher({.max_queued = 1}, pass.AsPass());
+  Embedded running = Submit(&batcher, {1});
+  pass.WaitForPass(1);
+  Embedded waiting = Submit(&batcher, {2});
+  const auto refused = Submit(&batcher, {3}).get();
+  EXPECT_EQ(refused.status().code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_THAT(std::string(refused.status().message()), HasSubstr("embedding queue is full (1 texts)"));
+  pass.Fail(absl::InternalError("the encoder broke"));
+  pass.Allow(1);
+  EXPECT_EQ(running.get().status().code(), absl::StatusCode::kInternal);
+  pass.WaitForPass(2);
+  pass.Allow(2);
+  EXPECT_EQ(waiting.get().status().code(), absl::StatusCode::kInternal);
+  batcher.Stop();
+  EXPECT_EQ(Submit(&batcher, {4}).get().status().code(), absl::StatusCode::kUnavailable);
+}
+
+TEST(EmbedBatcherTest, StoppingRefusesWhatWaits) {
+  HeldPass pass;
+  EmbedBatcher batcher({}, pass.AsPass());
+  Embedded running = Submit(&batcher, {1});
+  pass.WaitForPass(1);
+  Embedded waiting = Submit(&batcher, {2});
+  std::thread stop([&] { batcher.Stop(); });
+  // Whether Stop has begun or not, the pass under way ends well.
+  while (Submit(&batcher, {3}).wait_for(std::chrono::milliseconds(1)) != std::future_status::ready) {
+  }
+  pass.Allow(1);
+  EXPECT_TRUE(running.get().ok());
+  EXPECT_EQ(waiting.get().status().code(), absl::StatusCode::kUnavailable);
+  stop.join();
+}
+
+const std::filesystem::path kTinyBert = std::filesystem::path(COTERIE_SOURCE_DIR) / "tests/data/tiny-bert";
+
+TEST(EncoderEmbedderTest, ManyAtOnceAreFewPassesAndTheBitsOfEachAlone) {
+  const auto encoder = Encoder::Load(kTinyBert, {.n_threads = 1});
+  ASSERT_TRUE(encoder.ok()) << encoder.status();
+  const auto embedder = LoadEmbedder(kTinyBert, 2);
+  ASSERT_TRUE(embedder.ok()) << embedder.status();
+  EXPECT_EQ((*embedder)->dim(), 32u);
+  EXPECT_EQ((*embedder)->digest(), (*encoder)->digest());
+
+  constexpr int kTexts = 400;
+  std::vector<std::string> texts;
+  for (int i = 0; i < kTexts; ++i) {
+    std::string text;
+    for (int word = 0; word <= i % 37; ++word) text += (word * 7 + i) % 3 == 0 ? "the " : "question ";
+    texts.push_back(std::move(text));
+  }
+  std::vector<Embedded> results(kTexts);
+  std::vector<std::thread> callers;
+  constexpr int kCallers = 4;
+  for (int caller = 0; caller < kCallers; ++caller) {
+    callers.emplace_back([&, caller] {
+      for (int i = caller; i < kTexts; i += kCallers) {
+        auto promise = std::make_shared<std::promise<StatusOr<std::vector<float>>>>();
+        results[static_cast<size_t>(i)] = promise->get_future();
+        (*embedder)->Embed(texts[static_cast<size_t>(i)], i % 5 == 0 ? Urgency::kBulk : Urgency::kRequest,
+                           [promise](StatusOr<std::vector<float>> e) { promise->set_value(std::move(e)); });
+      }
+    });
+  }
+  for (std::thread& caller : callers) caller.join();
+  for (int i = 0; i < kTexts; ++i) {
+    const auto got = results[static_cast<size_t>(i)].get();
+    ASSERT_TRUE(got.ok()) << got.status();
+    const auto alone = (*encoder)->Embed({&texts[static_cast<size_t>(i)], 1});
+    ASSERT_TRUE(alone.ok()) << alone.status();
+    ASSERT_EQ(*got, (*alone)[0]) << i;
+  }
+  const TextEmbedder::Work work = (*embedder)->work();
+  EXPECT_EQ(work.texts, static_cast<uint64_t>(kTexts));
+  EXPECT_LT(work.passes, work.texts / 2);
+}
+
+TEST(EncoderEmbedderTest, ATextBeyondTheLimitIsRefusedWithoutAPass) {
+  const auto embedder = LoadEmbedder(kTinyBert, 1);
+  ASSERT_TRUE(embedder.ok()) << embedder.status();
+  std::promise<StatusOr<std::vector<float>>> promise;
+  (*embedder)->Embed(std::string((1 << 20) + 1, 'x'), Urgency::kRequest,
+                     [&](StatusOr<std::vector<float>> e) { promise.set_value(std::move(e)); });
+  const auto refused = promise.get_future().get();
+  EXPECT_EQ(refused.status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ((*embedder)->work().passes, 0u);
+}
+
+}  // namespace
+}  // namespace coterie::gateway::testing
