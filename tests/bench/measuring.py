@@ -124,6 +124,15 @@ def show(title: str, figures: dict[str, dict]) -> None:
     print(table(rows), end="\n\n", flush=True)
 
 
+def show_ratios(title: str, figures: dict[str, dict], targets: dict[str, tuple]) -> None:
+    """As show, with the floor and the aim of those that have them."""
+    rows = [[title, "median", "min", "max", "rounds", "floor", "aim"]]
+    for name, s in figures.items():
+        target = targets.get(name, ("", ""))
+        rows.append([name, *(number(s[k]) for k in ("median", "min", "max")), str(s["n"]), *map(str, target)])
+    print(table(rows), end="\n\n", flush=True)
+
+
 def show_cases(title: str, figures: dict[str, dict], columns: dict[str, str]) -> None:
     """A row for each `case.field`, medians only. `columns`: heading -> field."""
     cases = list(dict.fromkeys(name.rsplit(".", 1)[0] for name in figures))

@@ -71,12 +71,15 @@ class ServerCases:
         if report["errors"]:
             raise RuntimeError(f"the load had errors: {report['errors']}")
         first, token = report["first_token_seconds"], report["per_output_token_seconds"]
+        beside, gateway = report["worker_cpu_beside_compute_milliseconds_per_token"], report["gateway_cpu_milliseconds_per_token"]
+        compute = report["worker_cpu_milliseconds_per_token"] - beside
         return {"completion_tokens_per_second": report["completion_tokens_per_second"],
                 "first_token_median_seconds": first["p50"], "first_token_p90_seconds": first["p90"],
                 "per_output_token_median_seconds": token["p50"], "per_output_token_p90_seconds": token["p90"],
                 "message_gap_p99_seconds": report["message_gap_seconds"]["p99"],
                 "worker_cpu_milliseconds_per_token": report["worker_cpu_milliseconds_per_token"],
-                "gateway_cpu_milliseconds_per_token": report["gateway_cpu_milliseconds_per_token"],
+                "worker_cpu_beside_compute_milliseconds_per_token": beside, "gateway_cpu_milliseconds_per_token": gateway,
+                "serving_to_compute_cpu_ratio": (beside + gateway) / compute if compute > 0 else 0.0,
                 "prompt_tokens_mean": report["prompt_tokens"] / report["ok"],
                 "cached_prompt_tokens": report["cached_prompt_tokens"]}
 
@@ -97,9 +100,9 @@ class ServerCases:
             some = names[rank][:self.burst]
             figures[f"one_expert_r{rank}"] = self._burst(self.main, some[:1])
             figures[f"{self.burst}_experts_r{rank}"] = self._burst(self.main, some)
-        # A closed loop in which no two of 64 requests in a row share an expert: every slot changes hands.
-        figures["64_experts_r8_resident"] = self._burst(self.main, names[8], self.n_many)
-        figures["64_experts_r8_16_slots"] = self._burst(self.few_slots, names[8], self.n_many)
+        # A closed loop in which no two of 64 requests in a row share an expert: every slot changes hands, twice.
+        figures["64_experts_r8_resident"] = self._burst(self.main, names[8], 2 * self.n_many)
+        figures["64_experts_r8_16_slots"] = self._burst(self.few_slots, names[8], 2 * self.n_many)
         if self.crowded:
             figures[f"{self.burst}_experts_r16_of_{self.published}_published"] = self._burst(self.crowded, names[16])
         return figures
@@ -108,6 +111,7 @@ class ServerCases:
         return {"resident": self.main.memory(), "few_slots": self.few_slots.memory(), "no_store": self.no_store.memory()}
 
     def ratios(self) -> dict:
+        """For measuring.ratios: what to divide by what inside a round."""
         n, rate, first = self.burst, "completion_tokens_per_second", "first_token_median_seconds"
         wanted = {"server_one_expert_r16_to_base": (f"server.one_expert_r16.{rate}", f"server.base.{rate}"),
                   "server_base_with_unused_experts_to_no_store": (f"server.base.{rate}", f"server.base_without_a_store.{rate}"),
