@@ -35,8 +35,10 @@ class EncoderEmbedder final : public TextEmbedder {
 
 }  // namespace
 
-StatusOr<std::unique_ptr<TextEmbedder>> LoadEmbedder(const std::filesystem::path& folder, int n_threads) {
-  ASSIGN_OR_RETURN(std::unique_ptr<Encoder> encoder, Encoder::Load(folder, {.n_threads = n_threads}));
+StatusOr<std::unique_ptr<TextEmbedder>> LoadEmbedder(const std::filesystem::path& folder, NumericsMode mode,
+                                                     int n_threads) {
+  ASSIGN_OR_RETURN(std::unique_ptr<Encoder> encoder,
+                   Encoder::Load(folder, {.mode = mode, .n_threads = n_threads}));
   return std::make_unique<EncoderEmbedder>(std::move(encoder));
 }
 

@@ -5,11 +5,14 @@
 #include <memory>
 
 #include "gateway/text/text_embedder.h"
+#include "kernels/backend.h"
 
 namespace coterie::gateway {
 
-// The sentence encoder in `folder` (model/encoder), on `n_threads` cores (0: all), behind an EmbedBatcher.
-StatusOr<std::unique_ptr<TextEmbedder>> LoadEmbedder(const std::filesystem::path& folder, int n_threads);
+// The sentence encoder in `folder` (model/encoder) in one of its modes, on `n_threads` cores (0: all), behind
+// an EmbedBatcher.
+StatusOr<std::unique_ptr<TextEmbedder>> LoadEmbedder(const std::filesystem::path& folder, NumericsMode mode,
+                                                     int n_threads);
 
 }  // namespace coterie::gateway
 

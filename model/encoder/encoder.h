@@ -25,6 +25,8 @@ namespace coterie {
 using Embedding = std::vector<float>;
 
 struct EncoderOptions {
+  // kFast: weights rounded to 8 bits at load, int8 products; kExact: float32.
+  NumericsMode mode = NumericsMode::kExact;
   int n_threads = 0;                // cores to compute on; 0: all this process may use
   int max_batch_tokens = 2048;      // tokens in one pass; more texts take more passes
   size_t max_text_bytes = 1 << 20;  // a longer text is refused

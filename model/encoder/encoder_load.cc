@@ -2,6 +2,7 @@
 #include <set>
 
 #include "absl/strings/match.h"
+#include "kernels/quantize.h"
 #include "model/encoder/encoder.h"
 #include "model/format/dequantize.h"
 #include "model/format/describe.h"
@@ -85,13 +86,20 @@ class Encoder::Loader {
   StatusOr<Linear> MakeLinear(const std::vector<std::string>& names, int64_t n_out, int64_t n_in) {
     std::vector<HostMatrix> parts;
     std::vector<float> biases;
+    std::vector<std::vector<uint8_t>> rounded;  // until they are packed
     for (const std::string& name : names) {
       ASSIGN_OR_RETURN(const TensorView weight, Tensor(name + ".weight", {n_out, n_in}));
-      parts.push_back({.dtype = weight.dtype,
-                       .n_out = n_out,
-                       .n_in = n_in,
-                       .data = weight.bytes.data(),
-                       .row_order = {}});
+      HostMatrix part;
+      part.dtype = weight.dtype;
+      part.n_out = n_out;
+      part.n_in = n_in;
+      part.data = weight.bytes.data();
+      if (encoder_->options_.mode == NumericsMode::kFast) {
+        const std::vector<float> values = DequantizeTensor(weight);
+        part.dtype = DType::kQ8_0;
+        part.data = rounded.emplace_back(QuantizeQ8_0(values)).data();
+      }
+      parts.push_back(part);
       ASSIGN_OR_RETURN(const std::vector<float> bias, Values(name + ".bias", {n_out}));
       biases.insert(biases.end(), bias.begin(), bias.end());
     }
@@ -144,7 +152,7 @@ StatusOr<std::unique_ptr<Encoder>> Encoder::Load(const std::filesystem::path& fo
         folder.string(), ": the tokenizer adds no [CLS] and [SEP]: an empty text would have no tokens"));
   }
   CpuBackendOptions backend;
-  backend.mode = NumericsMode::kExact;
+  backend.mode = options.mode;
   backend.n_threads = options.n_threads;
   ASSIGN_OR_RETURN(out->backend_, CreateCpuBackend(backend));
   ASSIGN_OR_RETURN(const SafetensorsFile file, SafetensorsFile::OpenFolder(folder));

@@ -45,17 +45,27 @@ StatusOr<std::string> TextOf(const Encoder& encoder, int n_tokens, int index) {
 
 Status Run(const Flags& flags) {
   const Clock::time_point start = Clock::now();
-  std::map<int, std::unique_ptr<Encoder>> encoders;  // by threads
-  double load_seconds = 0;
+  struct Case {
+    std::string name;
+    NumericsMode mode;
+    int n_threads;
+    std::unique_ptr<Encoder> encoder;
+  };
+  std::vector<Case> cases;
   for (const int n_threads : {1, 2}) {
-    ASSIGN_OR_RETURN(encoders[n_threads], Encoder::Load(flags.folder, {.n_threads = n_threads}));
-    if (n_threads == 1) load_seconds = Seconds(start);
+    cases.push_back({"fast", NumericsMode::kFast, n_threads, nullptr});
+    cases.push_back({"exact", NumericsMode::kExact, n_threads, nullptr});
+  }
+  double load_seconds = 0;
+  for (Case& c : cases) {
+    ASSIGN_OR_RETURN(c.encoder, Encoder::Load(flags.folder, {.mode = c.mode, .n_threads = c.n_threads}));
+    if (load_seconds == 0) load_seconds = Seconds(start);
   }
   BandwidthProbe probe(1);
   std::map<std::string, std::vector<double>> results;
   for (int round = 0; round < flags.rounds; ++round) {
     results["bandwidth_probe_one_thread_gb_per_second"].push_back(probe.MeasureGbPerSecond());
-    for (const auto& [n_threads, encoder] : encoders) {
+    for (const auto& [mode_name, mode, n_threads, encoder] : cases) {
       for (const int n_tokens : {32, 128}) {
         for (const int n_texts : {1, 8}) {
           std::vector<std::string> texts;
@@ -68,15 +78,15 @@ Status Run(const Flags& flags) {
             RETURN_IF_ERROR(encoder->Embed(texts).status());
             times.push_back(Seconds(begin));
           }
-          results[absl::StrCat("embed_", n_tokens, "_tokens_batch_", n_texts, "_threads_", n_threads,
-                               "_milliseconds")]
+          results[absl::StrCat("embed_", mode_name, "_", n_tokens, "_tokens_batch_", n_texts, "_threads_",
+                               n_threads, "_milliseconds")]
               .push_back(Median(times) * 1e3);
         }
       }
     }
   }
   std::printf("{\"rounds\": %d, \"load_seconds\": %.3f, \"weights_mb\": %.1f", flags.rounds, load_seconds,
-              static_cast<double>(encoders[1]->weight_bytes()) / 1e6);
+              static_cast<double>(cases[0].encoder->weight_bytes()) / 1e6);
   for (const auto& [name, values] : results) std::printf(",\n \"%s\": %.3f", name.c_str(), Median(values));
   std::printf("}\n");
   return absl::OkStatus();

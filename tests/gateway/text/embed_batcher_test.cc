@@ -160,7 +160,7 @@ const std::filesystem::path kTinyBert = std::filesystem::path(COTERIE_SOURCE_DIR
 TEST(EncoderEmbedderTest, ManyAtOnceAreFewPassesAndTheBitsOfEachAlone) {
   const auto encoder = Encoder::Load(kTinyBert, {.n_threads = 1});
   ASSERT_TRUE(encoder.ok()) << encoder.status();
-  const auto embedder = LoadEmbedder(kTinyBert, 2);
+  const auto embedder = LoadEmbedder(kTinyBert, NumericsMode::kExact, 2);
   ASSERT_TRUE(embedder.ok()) << embedder.status();
   EXPECT_EQ((*embedder)->dim(), 32u);
   EXPECT_EQ((*embedder)->digest(), (*encoder)->digest());
@@ -199,7 +199,7 @@ TEST(EncoderEmbedderTest, ManyAtOnceAreFewPassesAndTheBitsOfEachAlone) {
 }
 
 TEST(EncoderEmbedderTest, ATextBeyondTheLimitIsRefusedWithoutAPass) {
-  const auto embedder = LoadEmbedder(kTinyBert, 1);
+  const auto embedder = LoadEmbedder(kTinyBert, NumericsMode::kExact, 1);
   ASSERT_TRUE(embedder.ok()) << embedder.status();
   std::promise<StatusOr<std::vector<float>>> promise;
   (*embedder)->Embed(std::string((1 << 20) + 1, 'x'), Urgency::kRequest,
