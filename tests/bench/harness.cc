@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <thread>
 
 #include "common/file.h"
@@ -55,24 +56,29 @@ int Main(FlagSet* flags, int argc, char** argv, const std::function<Status()>& b
 BandwidthProbe::BandwidthProbe(int n_threads)
     : n_threads_(n_threads > 0 ? static_cast<size_t>(n_threads)
                                : std::max<size_t>(1, std::thread::hardware_concurrency())),
-      memory_(size_t{32} << 20, 1) {}
+      memory_(size_t{256} << 20) {
+  std::memset(memory_.data(), 1, memory_.n_bytes());  // untouched pages would all be the one page of zeros
+}
 
 double BandwidthProbe::MeasureGbPerSecond() {
+  constexpr size_t kWords = 16;  // two cache lines
   std::vector<std::thread> threads;
   const Clock::time_point start = Clock::now();
+  const size_t n = memory_.n_bytes() / sizeof(uint64_t);
   for (size_t t = 0; t < n_threads_; ++t) {
-    threads.emplace_back([this, t] {
-      const size_t begin = memory_.size() * t / n_threads_;
-      const size_t end = memory_.size() * (t + 1) / n_threads_;
-      uint64_t sums[8] = {};
-      for (size_t i = begin; i + 8 <= end; i += 8) {
-        for (size_t l = 0; l < 8; ++l) sums[l] += memory_[i + l];
+    threads.emplace_back([this, t, n] {
+      const uint64_t* words = memory_.as<uint64_t>();
+      uint64_t sums[kWords] = {};
+      for (size_t i = n * t / n_threads_; i + kWords <= n * (t + 1) / n_threads_; i += kWords) {
+        __builtin_prefetch(words + i + 512);
+        __builtin_prefetch(words + i + 520);
+        for (size_t l = 0; l < kWords; ++l) sums[l] += words[i + l];
       }
       for (const uint64_t sum : sums) sink_ += sum;
     });
   }
   for (std::thread& thread : threads) thread.join();
-  return static_cast<double>(memory_.size() * sizeof(uint64_t)) / Seconds(start) / 1e9;
+  return static_cast<double>(memory_.n_bytes()) / Seconds(start) / 1e9;
 }
 
 }  // namespace coterie::bench

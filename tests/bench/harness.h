@@ -11,6 +11,7 @@
 #include "common/flags.h"
 #include "common/status.h"
 #include "kernels/backend.h"
+#include "kernels/cpu/aligned_buffer.h"
 
 // What the programs of this folder share: their command line, their clock, and the figures that stand beside
 // every measurement.
@@ -40,7 +41,8 @@ struct BackendFlags {
 // Parses the command line, explains itself or what is wrong with it, or runs `body`. The result is for main.
 int Main(FlagSet* flags, int argc, char** argv, const std::function<Status()>& body);
 
-// Sums 256 MiB with every thread: what this machine reads at this moment.
+// Sums 256 MiB with every thread, from huge pages and fetching ahead as the kernels do: what this machine
+// reads at this moment.
 class BandwidthProbe {
  public:
   explicit BandwidthProbe(int n_threads);  // 0: one per core
@@ -48,7 +50,7 @@ class BandwidthProbe {
 
  private:
   size_t n_threads_;
-  std::vector<uint64_t> memory_;
+  cpu::AlignedBuffer memory_;
   std::atomic<uint64_t> sink_{0};
 };
 
