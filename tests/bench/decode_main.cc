@@ -103,6 +103,7 @@ struct Bench {
   // Tokens per second of one prompt step of n_seqs x n_tokens.
   double Prefill(int n_seqs, int n_tokens) {
     std::vector<TestSequence> sequences;
+    sequences.reserve(static_cast<size_t>(n_seqs));
     for (int i = 0; i < n_seqs; ++i) sequences.push_back(Sequence(i, n_tokens, nullptr));
     return n_seqs * n_tokens / Step(&sequences, n_tokens);
   }

@@ -38,7 +38,11 @@ StatusOr<std::string> TextOf(const Encoder& encoder, int n_tokens, int index) {
     std::string longer = text + kWords[static_cast<size_t>(i * 7 + index * 3 + i / 8) % std::size(kWords)];
     ASSIGN_OR_RETURN(const int n_longer, count(longer));
     // A word may be several tokens where the vocabulary lacks it; a full stop is always one.
-    text = n_longer <= n_tokens ? std::move(longer) : text + ". ";
+    if (n_longer <= n_tokens) {
+      text = std::move(longer);
+    } else {
+      text += ". ";
+    }
     if (i > n_tokens) return absl::InternalError("no text of the wanted length: a word gave no token");
   }
 }

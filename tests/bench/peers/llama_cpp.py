@@ -86,15 +86,15 @@ class LlamaCpp:
         with open(self.work / "llama-server.log", "wb") as log:
             child = subprocess.Popen([self.folder / "llama-server", "-m", model, "--host", "127.0.0.1", "--port", str(port), "-np", "16",
                                       "-c", str(16 * CONTEXT_PER_SLOT), "-t", str(self.threads), "-tb", str(self.threads),
-                                      "-b", "2048", "-ub", "512", "--cont-batching", *SETTINGS[setting], *flags], stdout=log, stderr=log)
+                                      "-b", "2048", "-ub", "512", "--cont-batching", "--cache-ram", "0", *SETTINGS[setting], *flags], stdout=log, stderr=log)
         try:
             deadline = time.monotonic() + 300
             while not self._healthy(port):
                 if child.poll() is not None or time.monotonic() > deadline:
                     raise RuntimeError(f"llama-server did not start: {(self.work / 'llama-server.log').read_text()[-1500:]}")
                 time.sleep(0.1)
-            yield lambda n_adapters, seed: run_json([sys.executable, HERE / "http_load.py", f"--port={port}", f"--adapters={n_adapters}",
-                                                     f"--seed={seed}"], timeout=1200)
+            yield lambda n_adapters, seed, *flags: run_json(
+                [sys.executable, HERE / "http_load.py", f"--port={port}", f"--adapters={n_adapters}", f"--seed={seed}", *flags], timeout=1200)
         finally:
             child.terminate()
             try:
