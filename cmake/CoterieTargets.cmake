@@ -95,7 +95,7 @@ function(coterie_fuzzer name)
   set(scratch ${CMAKE_BINARY_DIR}/fuzz-scratch/${name})
   set(seeds ${CMAKE_SOURCE_DIR}/tests/fuzz/corpus/${name})
   file(MAKE_DIRECTORY ${scratch})
-  add_test(NAME ${name} COMMAND ${name} -max_total_time=20 -timeout=10 -rss_limit_mb=2048 -print_final_stats=1
+  add_test(NAME ${name} COMMAND ${name} -max_total_time=20 -timeout=40 -report_slow_units=40 -rss_limit_mb=2048 -print_final_stats=1
                                         -artifact_prefix=${scratch}/ ${scratch} ${seeds})
   set_tests_properties(${name} PROPERTIES TIMEOUT 120 LABELS fuzz)
 endfunction()

@@ -114,7 +114,8 @@ void Q6_K(const uint8_t* b, float* out) {
     const uint8_t l = low[64 * half + 32 * (row % 2) + i];
     const int nibble = row < 2 ? l & 0x0f : l >> 4;
     const int pair = (high[32 * half + i] >> (2 * row)) & 3;
-    const float dj = d * static_cast<float>(scales[v / 16]);
+    const int8_t scale = scales[v / 16];
+    const float dj = d * static_cast<float>(scale);
     out[v] = dj * static_cast<float>((nibble | pair << 4) - 32);
   }
 }

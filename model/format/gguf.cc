@@ -28,7 +28,7 @@ bool LoadInt(GgufType type, const uint8_t* p, int64_t* out) {
       *out = *p;
       return true;
     case GgufType::kI8:
-      *out = static_cast<int8_t>(*p);
+      *out = static_cast<int8_t>(*p);  // NOLINT(bugprone-signed-char-misuse): a number, with its sign
       return true;
     case GgufType::kU16:
       *out = Load<uint16_t>(p);
