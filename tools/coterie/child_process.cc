@@ -25,7 +25,7 @@ namespace {
   if (::getppid() != parent) ::_exit(1);  // it ended before prctl
   sigset_t none;
   sigemptyset(&none);
-  ::sigprocmask(SIG_SETMASK, &none, nullptr);
+  ::pthread_sigmask(SIG_SETMASK, &none, nullptr);
   ::dup2(log_fd, STDOUT_FILENO);
   ::dup2(log_fd, STDERR_FILENO);
   ::execv(arguments[0], arguments);
@@ -40,6 +40,7 @@ StatusOr<std::unique_ptr<ChildProcess>> ChildProcess::Start(std::vector<std::str
   const int log_fd = ::open(log.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
   if (log_fd < 0) return ErrnoStatus(errno, "cannot open the log", log);
   std::vector<char*> arguments;
+  arguments.reserve(command.size() + 1);
   for (std::string& word : command) arguments.push_back(word.data());
   arguments.push_back(nullptr);
   const pid_t parent = ::getpid();

@@ -21,11 +21,15 @@ bool IsNumber(std::string_view cell) {
   return !cell.empty() && cell.find_first_not_of("0123456789.,+-%~ msk/") == std::string_view::npos;
 }
 
+// As https://no-color.org has it.
+bool AllowsColours() {
+  // NOLINTNEXTLINE(concurrency-mt-unsafe): read before any other thread runs.
+  return std::getenv("NO_COLOR") == nullptr;
+}
+
 }  // namespace
 
-Terminal::Terminal(std::FILE* stream)
-    : colours_(isatty(fileno(stream)) == 1 && std::getenv("NO_COLOR") == nullptr) {
-}  // NOLINT(concurrency-mt-unsafe)
+Terminal::Terminal(std::FILE* stream) : colours_(isatty(fileno(stream)) == 1 && AllowsColours()) {}
 
 std::string Terminal::Paint(std::string_view code, std::string_view text) const {
   if (!colours_) return std::string(text);

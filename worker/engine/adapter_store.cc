@@ -127,12 +127,11 @@ bool AdapterStore::PutInSlot(AdapterEntry* entry, std::span<AdapterEntry* const>
   int chosen = -1;
   for (int i = 0; i < options_.n_slots && (chosen < 0 || slots_[chosen] != nullptr); ++i) {
     const AdapterEntry* occupant = slots_[i];
-    if (occupant == nullptr) {
-      chosen = i;
-    } else if (occupant->pins == 0 && std::find(keep.begin(), keep.end(), occupant) == keep.end() &&
-               (chosen < 0 || occupant->last_use < slots_[chosen]->last_use)) {
-      chosen = i;
-    }
+    const bool is_better =
+        occupant == nullptr ||
+        (occupant->pins == 0 && std::find(keep.begin(), keep.end(), occupant) == keep.end() &&
+         (chosen < 0 || occupant->last_use < slots_[chosen]->last_use));
+    if (is_better) chosen = i;
   }
   if (chosen < 0) return false;
   if (slots_[chosen] != nullptr) LeaveSlot(slots_[chosen]);
