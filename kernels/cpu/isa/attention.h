@@ -146,7 +146,8 @@ inline void AttendTyped(const AttendArgs& a) {
     }
 
     int row = 0;
-    for (; row + 12 <= a.n_rows; row += 12) ScoreRows<kType, 12, 1>(a, row, k, n_blocks, scores);
+    for (; row + 12 <= a.n_rows; row += 12)
+      ScoreRows<kType, 12, kScoreTileBlocks>(a, row, k, n_blocks, scores);
     for (; row + 6 <= a.n_rows; row += 6) ScoreRows<kType, 6, 2>(a, row, k, n_blocks, scores);
     for (; row + 3 <= a.n_rows; row += 3) ScoreRows<kType, 3, 4>(a, row, k, n_blocks, scores);
     for (; row < a.n_rows; ++row) ScoreRows<kType, 1, 4>(a, row, k, n_blocks, scores);
@@ -158,17 +159,22 @@ inline void AttendTyped(const AttendArgs& a) {
       lo[r] = ClampTo(a.lo[r] - start, 0, kAttentionSegment);
       hi[r] = ClampTo(a.hi[r] - start, 0, kAttentionSegment);
       if (lo[r] >= hi[r]) continue;
+      const int first = lo[r] / kKeysPerBlock;
+      const int last = (hi[r] + kKeysPerBlock - 1) / kKeysPerBlock;
       F largest = Set1(-__builtin_inff());
-      for (int b = lo[r] / kKeysPerBlock; b * kKeysPerBlock < hi[r]; ++b) {
+      for (int b = first; b < last; ++b) {
         float* s = &scores[r][b * kKeysPerBlock];
-        const F masked = SelectLanes(ClampTo(lo[r] - b * 16, 0, 16), ClampTo(hi[r] - b * 16, 0, 16), Load(s),
-                                     Set1(-__builtin_inff()));
-        Store(s, masked);
-        largest = Max(largest, masked);
+        F x = Load(s);
+        if (lo[r] > b * kKeysPerBlock || hi[r] < (b + 1) * kKeysPerBlock) {
+          x = SelectLanes(ClampTo(lo[r] - b * 16, 0, 16), ClampTo(hi[r] - b * 16, 0, 16), x,
+                          Set1(-__builtin_inff()));
+          Store(s, x);
+        }
+        largest = Max(largest, x);
       }
       const float segment_max = ReduceMax(largest);
       F sum = Zero();
-      for (int b = lo[r] / kKeysPerBlock; b * kKeysPerBlock < hi[r]; ++b) {
+      for (int b = first; b < last; ++b) {
         float* s = &scores[r][b * kKeysPerBlock];
         const F p = Exp(Sub(Load(s), Set1(segment_max)));  // e^-inf = +0 for masked keys
         Store(s, p);
@@ -182,8 +188,8 @@ inline void AttendTyped(const AttendArgs& a) {
         started[r] = true;
       } else {
         const float new_max = m[r] > segment_max ? m[r] : segment_max;
-        alignas(64) float pair[16] = {m[r] - new_max, segment_max - new_max};
-        Store(pair, Exp(Load(pair)));
+        alignas(64) float pair[16];
+        Store(pair, Exp(SelectLanes(0, 1, Set1(m[r] - new_max), Set1(segment_max - new_max))));
         fold[r] = {pair[0], pair[1], false};
         l[r] = __builtin_fmaf(segment_sum, pair[1], l[r] * pair[0]);
         m[r] = new_max;

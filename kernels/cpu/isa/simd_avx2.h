@@ -12,6 +12,7 @@ namespace coterie::cpu::avx2 {
 // Register tiles of linear.h. 16 registers in pairs: 2 x 1 sums and dots, or 4 x 1 sums.
 constexpr int kQuantisedTileRows = 2;
 constexpr int kFloatTileRows = 4;
+constexpr int kScoreTileBlocks = 1;  // blocks of 16 keys beside 12 query vectors (attention.h)
 
 struct F {
   __m256 lo, hi;

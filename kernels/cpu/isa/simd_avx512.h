@@ -15,6 +15,7 @@ namespace coterie::cpu::avx512 {
 // were slower from the cache.
 constexpr int kQuantisedTileRows = 6;
 constexpr int kFloatTileRows = 8;
+constexpr int kScoreTileBlocks = 2;  // blocks of 16 keys beside 12 query vectors (attention.h)
 
 struct F {
   __m512 v;

@@ -15,6 +15,7 @@ namespace coterie::cpu::portable {
 // Register tiles of linear.h; without vectors they only bound the code.
 constexpr int kQuantisedTileRows = 4;
 constexpr int kFloatTileRows = 4;
+constexpr int kScoreTileBlocks = 1;  // blocks of 16 keys beside 12 query vectors (attention.h)
 
 struct F {
   float v[16];
