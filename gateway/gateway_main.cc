@@ -38,10 +38,11 @@ StatusOr<std::unique_ptr<GatewayServer>> StartServer(CommandLine line) {
     spdlog::warn("no --embedder: questions for `auto` cannot be routed; experts by name and the base answer");
   } else {
     spdlog::info("loading {}", line.embedder);
-    ASSIGN_OR_RETURN(parts.embedder,
-                     LoadEmbedder(line.embedder,
-                                  line.embedder_mode == "exact" ? NumericsMode::kExact : NumericsMode::kFast,
-                                  line.embedder_threads));
+    EmbedderOptions options;
+    options.mode = line.embedder_mode == "exact" ? NumericsMode::kExact : NumericsMode::kFast;
+    options.n_threads = line.embedder_threads;
+    options.max_question_tokens = line.embed_tokens;
+    ASSIGN_OR_RETURN(parts.embedder, LoadEmbedder(line.embedder, options));
   }
   if (!line.store.empty()) {
     ASSIGN_OR_RETURN(parts.store, OpenStore(line, files->config(), *parts.text, parts.embedder.get()));

@@ -42,6 +42,8 @@ void CommandLine::Declare(FlagSet* flags) {
   flags->Double("adaptive-mass", &adaptive_mass, 1e-6, 1, "P",
                 "adaptive_k: otherwise the smallest set of this mass");
   flags->Bytes("embed-bytes", &embed_bytes, 16, 1 << 20, "of a question, read for routing");
+  flags->Int("embed-tokens", &embed_tokens, 2, 1 << 16, "N",
+             "of a long question, read for routing: half its first, half its last");
   flags->Choice("embedder-mode", &embedder_mode, {"fast", "exact"},
                 "fast: weights and products in 8 bits; exact: float32");
   flags->Int("embedder-threads", &embedder_threads, 1, 64, "N", "cores that embed questions");

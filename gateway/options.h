@@ -18,6 +18,7 @@ struct CommandLine {
   int metrics_port = 9464;
   std::string embedder_mode = "fast";
   int embedder_threads = 1;
+  int embed_tokens = 64;
   absl::Duration drain_timeout = absl::Seconds(30);
   GatewayOptions gateway;
 

@@ -9,11 +9,23 @@
 namespace coterie::gateway {
 namespace {
 
+bool InsideCharacter(std::string_view text, size_t at) {
+  return at < text.size() && (static_cast<unsigned char>(text[at]) & 0xC0) == 0x80;
+}
+
 // The longest beginning of `text` within `limit` bytes that ends between two characters.
-std::string_view CutAtCharacter(std::string_view text, size_t limit) {
+std::string_view BeginningOf(std::string_view text, size_t limit) {
   if (text.size() <= limit) return text;
-  while (limit > 0 && (static_cast<unsigned char>(text[limit]) & 0xC0) == 0x80) --limit;
+  while (limit > 0 && InsideCharacter(text, limit)) --limit;
   return text.substr(0, limit);
+}
+
+// `text`, or of a longer one than `limit` bytes its beginning and its end.
+std::string EndsOf(std::string_view text, size_t limit) {
+  if (text.size() <= limit) return std::string(text);
+  size_t tail = text.size() - limit / 2;
+  while (InsideCharacter(text, tail)) ++tail;
+  return absl::StrCat(ToAbsl(BeginningOf(text, limit / 2)), "\n", ToAbsl(text.substr(tail)));
 }
 
 // Two jobs, one result: whoever is last reports.
@@ -154,8 +166,11 @@ void EmbedText(const GatewayCore* core, std::string_view text, TextEmbedder::Urg
         "this gateway runs without an embedder (--embedder) and cannot route by text; name an expert or ask "
         "for \"base\""));
   }
+  const size_t limit = core->embed_max_bytes;
+  const std::string read = urgency == TextEmbedder::Urgency::kRequest ? EndsOf(text, limit)
+                                                                      : std::string(BeginningOf(text, limit));
   core->embedder->Embed(
-      CutAtCharacter(text, core->embed_max_bytes), urgency,
+      read, urgency,
       [core, begin = absl::Now(), done = std::move(done)](StatusOr<std::vector<float>> embedding) {
         if (!embedding.ok()) return done(embedding.status());
         core->metrics->embed.Observe(absl::ToDoubleSeconds(absl::Now() - begin));

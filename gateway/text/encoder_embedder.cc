@@ -12,14 +12,17 @@ namespace {
 
 class EncoderEmbedder final : public TextEmbedder {
  public:
-  explicit EncoderEmbedder(std::unique_ptr<Encoder> encoder)
+  EncoderEmbedder(std::unique_ptr<Encoder> encoder, int max_question_tokens)
       : encoder_(std::move(encoder)),
+        max_question_tokens_(max_question_tokens),
         batcher_({}, [this](std::span<const EmbedBatcher::Tokens> texts) -> StatusOr<std::vector<Embedding>> {
           return encoder_->EmbedTokens(texts);
         }) {}
 
   void Embed(std::string_view text, Urgency urgency, Done done) override {
-    StatusOr<std::vector<int32_t>> tokens = encoder_->Tokenize(text);
+    StatusOr<std::vector<int32_t>> tokens = urgency == Urgency::kRequest
+                                                ? encoder_->TokenizeEnds(text, max_question_tokens_)
+                                                : encoder_->Tokenize(text);
     if (!tokens.ok()) return done(tokens.status());
     batcher_.Submit(*std::move(tokens), urgency, std::move(done));
   }
@@ -30,16 +33,17 @@ class EncoderEmbedder final : public TextEmbedder {
 
  private:
   const std::unique_ptr<Encoder> encoder_;
+  const int max_question_tokens_;
   EmbedBatcher batcher_;  // uses the encoder
 };
 
 }  // namespace
 
-StatusOr<std::unique_ptr<TextEmbedder>> LoadEmbedder(const std::filesystem::path& folder, NumericsMode mode,
-                                                     int n_threads) {
+StatusOr<std::unique_ptr<TextEmbedder>> LoadEmbedder(const std::filesystem::path& folder,
+                                                     const EmbedderOptions& options) {
   ASSIGN_OR_RETURN(std::unique_ptr<Encoder> encoder,
-                   Encoder::Load(folder, {.mode = mode, .n_threads = n_threads}));
-  return std::make_unique<EncoderEmbedder>(std::move(encoder));
+                   Encoder::Load(folder, {.mode = options.mode, .n_threads = options.n_threads}));
+  return std::make_unique<EncoderEmbedder>(std::move(encoder), options.max_question_tokens);
 }
 
 }  // namespace coterie::gateway

@@ -9,10 +9,18 @@
 
 namespace coterie::gateway {
 
-// The sentence encoder in `folder` (model/encoder) in one of its modes, on `n_threads` cores (0: all), behind
-// an EmbedBatcher.
-StatusOr<std::unique_ptr<TextEmbedder>> LoadEmbedder(const std::filesystem::path& folder, NumericsMode mode,
-                                                     int n_threads);
+struct EmbedderOptions {
+  NumericsMode mode = NumericsMode::kFast;
+  int n_threads = 1;  // cores; 0: all
+  // Of a longer question (Urgency::kRequest) so many tokens are read, half of them its first and half its
+  // last: people ask before or after what they quote, and every token costs. Other texts are read to the
+  // encoder's own limit.
+  int max_question_tokens = 64;
+};
+
+// The sentence encoder in `folder` (model/encoder) behind an EmbedBatcher.
+StatusOr<std::unique_ptr<TextEmbedder>> LoadEmbedder(const std::filesystem::path& folder,
+                                                     const EmbedderOptions& options);
 
 }  // namespace coterie::gateway
 

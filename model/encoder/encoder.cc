@@ -1,5 +1,7 @@
 #include "model/encoder/encoder.h"
 
+#include <algorithm>
+
 #include "common/check.h"
 #include "model/format/dequantize.h"
 
@@ -23,6 +25,19 @@ StatusOr<std::vector<int32_t>> Encoder::Tokenize(std::string_view text) const {
   encode.max_tokens = static_cast<size_t>(config_.max_tokens);
   encode.max_bytes = options_.max_text_bytes;
   return tokenizer_->Encode(text, encode);
+}
+
+StatusOr<std::vector<int32_t>> Encoder::TokenizeEnds(std::string_view text, int limit) const {
+  if (limit >= config_.max_tokens) return Tokenize(text);
+  ASSIGN_OR_RETURN(std::vector<int32_t> ids,
+                   tokenizer_->Encode(text, {.add_special = true, .max_bytes = options_.max_text_bytes}));
+  // [CLS] stands in the first half and [SEP] in the last.
+  const auto kept = static_cast<size_t>(std::max(limit, 2));
+  if (ids.size() > kept) {
+    ids.erase(ids.begin() + static_cast<ptrdiff_t>(kept - kept / 2),
+              ids.end() - static_cast<ptrdiff_t>(kept / 2));
+  }
+  return ids;
 }
 
 std::vector<Embedding> Encoder::EmbedTokens(std::span<const std::vector<int32_t>> texts) {

@@ -51,6 +51,9 @@ class Encoder {
   // max_tokens(); and one embedding for each of texts that were made so.
   StatusOr<std::vector<int32_t>> Tokenize(std::string_view text) const;
   std::vector<Embedding> EmbedTokens(std::span<const std::vector<int32_t>> texts);
+  // As Tokenize, but of a text of more than `limit` tokens the first and the last half of so many; a limit of
+  // max_tokens() and more is Tokenize's.
+  StatusOr<std::vector<int32_t>> TokenizeEnds(std::string_view text, int limit) const;
 
   int dim() const { return config_.hidden_size; }
   int max_tokens() const { return config_.max_tokens; }

@@ -97,6 +97,41 @@ TEST_F(ServicesTest, ScoreGivesTheLogprobOfEachTokenOfTheCompletion) {
   EXPECT_EQ(response.route().worker(), "fake-0");
 }
 
+TEST_F(ServicesTest, OfALongQuestionBothEndsAreEmbeddedAndOfATextItsBeginning) {
+  // Notes what it was asked to embed.
+  class Noting final : public TextEmbedder {
+   public:
+    explicit Noting(std::vector<std::string>* texts) : texts_(texts) {}
+    void Embed(std::string_view text, Urgency urgency, Done done) override {
+      texts_->emplace_back(text);
+      done(FakeEmbedder::VectorOf(text));
+    }
+    size_t dim() const override { return FakeEmbedder::kDim; }
+    const Digest& digest() const override { return digest_; }
+
+   private:
+    std::vector<std::string>* const texts_;
+    const Digest digest_ = Sha256("noting");
+  };
+  std::vector<std::string> texts;
+  GatewayParts parts = FakeParts();
+  parts.embedder = std::make_unique<Noting>(&texts);
+  GatewayOptions options = QuickOptions({worker_.address()});
+  options.embed_max_bytes = 16;
+  TestGateway gateway(options, std::move(parts));
+  const std::string text = "abcdefg\u00e9 in the middle \u00e9tuvwxyz";  // é has two bytes
+  v1::RouteRequest route;
+  route.set_prompt(text);
+  grpc::ClientContext first, second;
+  v1::RouteResponse routed;
+  ASSERT_TRUE(gateway.stub->Route(&first, route, &routed).ok());
+  v1::EmbedRequest embed;
+  embed.add_texts(text);
+  v1::EmbedResponse embedded;
+  ASSERT_TRUE(gateway.stub->Embed(&second, embed, &embedded).ok());
+  EXPECT_THAT(texts, ::testing::ElementsAre("abcdefg\ntuvwxyz", "abcdefg\u00e9 in the"));
+}
+
 TEST_F(ServicesTest, ScoreWithoutInputBeginsAtTheSecondTokenAndWithItCoversTheInputWhenAsked) {
   TestGateway gateway(QuickOptions({worker_.address()}));
   ASSERT_TRUE(gateway.Ready(1));

@@ -157,10 +157,15 @@ TEST(EmbedBatcherTest, StoppingRefusesWhatWaits) {
 
 const std::filesystem::path kTinyBert = std::filesystem::path(COTERIE_SOURCE_DIR) / "tests/data/tiny-bert";
 
-TEST(EncoderEmbedderTest, ManyAtOnceAreFewPassesAndTheBitsOfEachAlone) {
-  const auto encoder = Encoder::Load(kTinyBert, {.n_threads = 1});
+class EncoderEmbedderModeTest : public ::testing::TestWithParam<NumericsMode> {};
+
+INSTANTIATE_TEST_SUITE_P(Modes, EncoderEmbedderModeTest,
+                         ::testing::Values(NumericsMode::kExact, NumericsMode::kFast));
+
+TEST_P(EncoderEmbedderModeTest, ManyAtOnceAreFewPassesAndTheBitsOfEachAlone) {
+  const auto encoder = Encoder::Load(kTinyBert, {.mode = GetParam(), .n_threads = 1});
   ASSERT_TRUE(encoder.ok()) << encoder.status();
-  const auto embedder = LoadEmbedder(kTinyBert, NumericsMode::kExact, 2);
+  const auto embedder = LoadEmbedder(kTinyBert, {.mode = GetParam(), .n_threads = 2});
   ASSERT_TRUE(embedder.ok()) << embedder.status();
   EXPECT_EQ((*embedder)->dim(), 32u);
   EXPECT_EQ((*embedder)->digest(), (*encoder)->digest());
@@ -198,8 +203,24 @@ TEST(EncoderEmbedderTest, ManyAtOnceAreFewPassesAndTheBitsOfEachAlone) {
   EXPECT_LT(work.passes, work.texts / 2);
 }
 
+TEST(EncoderEmbedderTest, OfALongQuestionItsEndsAreReadAndOfOtherTextsAll) {
+  const auto embedder = LoadEmbedder(kTinyBert, {.max_question_tokens = 8});
+  ASSERT_TRUE(embedder.ok()) << embedder.status();
+  const auto embed = [&](const std::string& text, Urgency urgency) {
+    std::promise<StatusOr<std::vector<float>>> promise;
+    (*embedder)->Embed(text, urgency,
+                       [&](StatusOr<std::vector<float>> e) { promise.set_value(std::move(e)); });
+    return promise.get_future().get().value();
+  };
+  // Six words and what the tokenizer puts around them.
+  const std::string six = "the the the a a a", more = "the the the question question a a a";
+  EXPECT_EQ(embed(six, Urgency::kRequest), embed(more, Urgency::kRequest));
+  EXPECT_EQ(embed(six, Urgency::kRequest), embed(six, Urgency::kBulk));
+  EXPECT_NE(embed(six, Urgency::kBulk), embed(more, Urgency::kBulk));
+}
+
 TEST(EncoderEmbedderTest, ATextBeyondTheLimitIsRefusedWithoutAPass) {
-  const auto embedder = LoadEmbedder(kTinyBert, NumericsMode::kExact, 1);
+  const auto embedder = LoadEmbedder(kTinyBert, {});
   ASSERT_TRUE(embedder.ok()) << embedder.status();
   std::promise<StatusOr<std::vector<float>>> promise;
   (*embedder)->Embed(std::string((1 << 20) + 1, 'x'), Urgency::kRequest,
