@@ -113,12 +113,14 @@ void WorkerStream(const uint8_t* data, size_t n_bytes) {
   gateway::WorkerStateFold fold;
   PlacementRequest request;
   request.adapters.push_back({"an-expert", Sha256("an-expert"), 1});
-  request.prefix_keys = {1, 2, 3};
+  static constexpr PrefixKey kAsked[] = {1, 2, 3};
+  request.prefix_keys = kAsked;
   for (v1::WorkerMessage& message : ReadMessages<v1::WorkerMessage>(data, n_bytes)) {
     const v1::WorkerState* state = nullptr;
     switch (message.message_case()) {
       case v1::WorkerMessage::kHello:
-        if (auto hello = gateway::HelloFromProto(message.hello()); hello.ok()) identity = *std::move(hello);
+        if (auto hello = gateway::HelloFromProto(message.hello()); hello.ok())
+          identity = std::move(hello).value();
         state = &message.hello().state();
         break;
       case v1::WorkerMessage::kStep:
