@@ -114,6 +114,7 @@ class AdaptiveKPolicy : public RoutingPolicy {
     }
     const float best = ranked[0].score;
     std::vector<double> masses;
+    masses.reserve(ranked.size());
     for (const ExpertIndex::Hit& hit : ranked) {
       masses.push_back(RestOfTheMass::Mass(hit.score, best, temperature_));
     }

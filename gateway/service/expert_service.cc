@@ -163,8 +163,9 @@ grpc::Status ExpertServiceImpl::Publish(grpc::ServerContext* context,
                                         grpc::ServerReader<v1::PublishExpertRequest>* reader,
                                         v1::PublishExpertResponse* response) {
   StatusOr<v1::PublishExpertResponse> result = ReceiveExpert(reader);
-  if (result.ok()) *response = *std::move(result);
-  return ToGrpc(result.status());
+  if (!result.ok()) return ToGrpc(result.status());
+  *response = *std::move(result);
+  return grpc::Status::OK;
 }
 
 grpc::Status ExpertServiceImpl::Remove(grpc::ServerContext* context, const v1::RemoveExpertRequest* request,
