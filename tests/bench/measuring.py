@@ -134,8 +134,8 @@ def show_ratios(title: str, figures: dict[str, dict], targets: dict[str, tuple])
 
 
 def show_cases(title: str, figures: dict[str, dict], columns: dict[str, str]) -> None:
-    """A row for each `case.field`, medians only. `columns`: heading -> field."""
+    """A row for each case, medians of its `case.field` only. `columns`: heading -> field."""
     cases = list(dict.fromkeys(name.rsplit(".", 1)[0] for name in figures))
     rows = [[title, *columns]]
-    rows += [[case, *(number(figures[f"{case}.{field}"]["median"]) for field in columns.values())] for case in cases]
+    rows += [[case, *(number(figures[f"{case}.{field}"]["median"]) if f"{case}.{field}" in figures else "-" for field in columns.values())] for case in cases]
     print(table(rows), end="\n\n", flush=True)

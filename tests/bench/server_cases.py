@@ -12,7 +12,8 @@ import subprocess
 from serving import Serving
 
 IN_FLIGHT = 16
-LOAD = ["--raw", "--prompt-words=128", "--output-tokens=64", f"--concurrency={IN_FLIGHT}", "--warmup=0"]
+SHAPE = ["--raw", "--prompt-words=128", "--output-tokens=64", "--warmup=0"]
+LOAD = [*SHAPE, f"--concurrency={IN_FLIGHT}"]
 KV_TOKENS = 8192  # sixteen sequences of 192, and room for prefixes
 
 
@@ -23,8 +24,9 @@ class ServerCases:
         self.bin, self.model, self.embedder, self.folder = pathlib.Path(bin_folder), model, embedder, pathlib.Path(folder)
         self.threads, self.published = threads, published
         self.n_many = 4 * IN_FLIGHT
-        self.load = ["--raw", "--prompt-words=16", "--output-tokens=8", "--concurrency=4", "--warmup=0"] if small else LOAD
         self.burst = 4 if small else IN_FLIGHT
+        self.shape = ["--raw", "--prompt-words=16", "--output-tokens=8", "--warmup=0"] if small else SHAPE
+        self.load = [*self.shape, f"--concurrency={self.burst}"]
         self.stack = contextlib.ExitStack()
 
     def __enter__(self):
@@ -103,6 +105,10 @@ class ServerCases:
         # A closed loop in which no two of 64 requests in a row share an expert: every slot changes hands, twice.
         figures["64_experts_r8_resident"] = self._burst(self.main, names[8], 2 * self.n_many)
         figures["64_experts_r8_16_slots"] = self._burst(self.few_slots, names[8], 2 * self.n_many)
+        alone = self.main.bench(*self.shape, "--concurrency=1", "--requests=6", "--expert=auto")
+        figures["routed_alone"] = {"routing_median_seconds": alone["routing_seconds"]["p50"],
+                                   "first_token_median_seconds": alone["first_token_seconds"]["p50"],
+                                   "per_output_token_median_seconds": alone["per_output_token_seconds"]["p50"]}
         if self.crowded:
             figures[f"{self.burst}_experts_r16_of_{self.published}_published"] = self._burst(self.crowded, names[16])
         return figures
@@ -113,7 +119,8 @@ class ServerCases:
     def ratios(self) -> dict:
         """For measuring.ratios: what to divide by what inside a round."""
         n, rate, first = self.burst, "completion_tokens_per_second", "first_token_median_seconds"
-        wanted = {"server_one_expert_r16_to_base": (f"server.one_expert_r16.{rate}", f"server.base.{rate}"),
+        wanted = {"server_routing_to_first_token": ("server.routed_alone.routing_median_seconds", f"server.routed_alone.{first}"),
+                  "server_one_expert_r16_to_base": (f"server.one_expert_r16.{rate}", f"server.base.{rate}"),
                   "server_base_with_unused_experts_to_no_store": (f"server.base.{rate}", f"server.base_without_a_store.{rate}"),
                   "server_first_token_64_experts_16_slots_to_resident":
                       (f"server.64_experts_r8_16_slots.{first}", f"server.64_experts_r8_resident.{first}")}

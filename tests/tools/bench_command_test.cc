@@ -30,6 +30,7 @@ TEST(BenchCommandTest, MeasuresEveryRequestButTheWarmUpAndReportsJson) {
   EXPECT_LE(report["first_token_seconds"]["p50"].get<double>(),
             report["first_token_seconds"]["p99"].get<double>());
   EXPECT_GT(report["completion_tokens_per_second"].get<double>(), 0);
+  EXPECT_DOUBLE_EQ(report["routing_seconds"]["p50"].get<double>(), 0.003);
 
   const auto requests = gateway.requests();
   ASSERT_EQ(requests.size(), 15u);

@@ -68,6 +68,8 @@ grpc::Status FakeGateway::Generate(grpc::ServerContext* context, const v1::Gener
     expert->set_score(0.5F);
   }
   event.mutable_route()->set_reason("because");
+  event.mutable_route()->set_embed_seconds(0.002);
+  event.mutable_route()->set_search_seconds(0.001);
   writer->Write(event);
   event.mutable_delta()->set_text((request->expert().empty() ? "auto" : request->expert()) + ": ");
   writer->Write(event);

@@ -18,7 +18,7 @@ double Rate(double n, double seconds) { return seconds > 0 ? n / seconds : 0; }
 
 Summary SummaryOf(const std::vector<const Sample*>& samples, const GoodputLimits& limits) {
   Summary summary;
-  std::vector<double> first, per_token, gap, total, late;
+  std::vector<double> routing, first, per_token, gap, total, late;
   for (const Sample* sample : samples) {
     if (!sample->status.ok()) {
       ++summary.n_failed;
@@ -33,11 +33,13 @@ Summary SummaryOf(const std::vector<const Sample*>& samples, const GoodputLimits
     gap.insert(gap.end(), sample->gap_seconds.begin(), sample->gap_seconds.end());
     total.push_back(sample->total_seconds);
     late.push_back(sample->late_seconds);
+    if (sample->routing_seconds > 0) routing.push_back(sample->routing_seconds);
     if (limits.Keeps(*sample)) {
       ++summary.n_good;
       summary.good_completion_tokens += sample->completion_tokens;
     }
   }
+  summary.routing = Percentiles::Of(std::move(routing));
   summary.first_token = Percentiles::Of(std::move(first));
   summary.per_token = Percentiles::Of(std::move(per_token));
   summary.gap = Percentiles::Of(std::move(gap));
@@ -60,6 +62,7 @@ json ToJson(const Summary& s, double wall_seconds, const GoodputLimits& limits) 
               {"completion_tokens_per_second", Rate(static_cast<double>(s.completion_tokens), wall_seconds)},
               {"total_tokens_per_second",
                Rate(static_cast<double>(s.prompt_tokens + s.completion_tokens), wall_seconds)},
+              {"routing_seconds", ToJson(s.routing)},
               {"first_token_seconds", ToJson(s.first_token)},
               {"per_output_token_seconds", ToJson(s.per_token)},
               {"message_gap_seconds", ToJson(s.gap)},
@@ -166,6 +169,7 @@ json ToJson(const Sample& sample) {
           {"status", absl::StatusCodeToString(sample.status.code())},
           {"start_seconds", sample.start_seconds},
           {"late_start_seconds", sample.late_seconds},
+          {"routing_seconds", sample.routing_seconds},
           {"first_token_seconds", sample.first_token_seconds},
           {"per_output_token_seconds", sample.seconds_per_token()},
           {"total_seconds", sample.total_seconds},
@@ -196,6 +200,7 @@ void Print(const Report& report, const GoodputLimits& limits, bool open) {
     rows.push_back({name, FormatSeconds(p.mean), FormatSeconds(p.p50), FormatSeconds(p.p90),
                     FormatSeconds(p.p95), FormatSeconds(p.p99), FormatSeconds(p.max)});
   };
+  if (all.routing.max > 0) row("routing", all.routing);
   row("first token", all.first_token);
   row("per output token", all.per_token);
   row("between messages", all.gap);

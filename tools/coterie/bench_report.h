@@ -32,7 +32,7 @@ struct GoodputLimits {
 struct Summary {
   int n_ok = 0, n_failed = 0;
   uint64_t prompt_tokens = 0, cached_prompt_tokens = 0, completion_tokens = 0;
-  Percentiles first_token, per_token, gap, total, late;  // seconds
+  Percentiles routing, first_token, per_token, gap, total, late;  // seconds
   int n_good = 0;
   uint64_t good_completion_tokens = 0;
 };

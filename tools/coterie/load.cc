@@ -24,6 +24,7 @@ Sample Measure(client::Client* client, const v1::GenerateRequest& request, Clock
   sample.status = client->Generate(request, timeout, [&](const v1::GenerateResponse& event) {
     if (event.has_route()) {
       sample.expert = event.route().experts().empty() ? "base" : event.route().experts(0).name();
+      sample.routing_seconds = event.route().embed_seconds() + event.route().search_seconds();
     } else if (event.has_delta()) {
       const double now = elapsed();
       if (started) sample.gap_seconds.push_back(now - sample.last_token_seconds);

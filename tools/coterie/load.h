@@ -21,8 +21,9 @@ struct Sample {
   std::string expert;  // who answered: a name, or "base"
   std::string worker;
   absl::Status status;
-  double start_seconds = 0;  // when it was meant to start, since the first measured request could
-  double late_seconds = 0;   // how much later it was sent: at the limit of requests in flight
+  double start_seconds = 0;    // when it was meant to start, since the first measured request could
+  double late_seconds = 0;     // how much later it was sent: at the limit of requests in flight
+  double routing_seconds = 0;  // embedding and search, as the gateway says; part of the time to first token
   double first_token_seconds = 0;
   double last_token_seconds = 0;
   double total_seconds = 0;
