@@ -1,10 +1,20 @@
 #include "worker/engine/scheduler.h"
 
 #include <algorithm>
+#include <limits>
 
 #include "common/check.h"
 
 namespace coterie {
+namespace {
+
+// Shares alone cannot promise that a much served party's sequence is ever reached while new parties keep
+// coming. So one admission in four, the longest waiting goes first once it has waited for six aging
+// intervals.
+constexpr uint64_t kOverdueEvery = 4;
+constexpr int kOverdueIntervals = 6;
+
+}  // namespace
 
 Status Scheduler::Validate(const SchedulerOptions& o) {
   if (o.max_seqs < 1)
@@ -33,7 +43,6 @@ Scheduler::Scheduler(const SchedulerOptions& options, KvManager* kv, AdapterStor
     : options_(options), kv_(kv), adapters_(adapters) {
   for (List* list : {&running_, &waiting_, &paused_}) list->reserve(options.max_live);
   turns_.reserve(options.max_live);
-  priorities_.reserve(2 * kMaxPriority + 1);
 }
 
 void Scheduler::Insert(List* list, Sequence* s) {
@@ -141,7 +150,7 @@ void Scheduler::PlanPrompts(absl::Time now, std::vector<FailedSequence>* failed)
   // A full house needs no order among those who wait.
   const bool open = token_budget_ > 0 && (!turns_.empty() || n_running() < options_.max_seqs);
   for (Sequence* s : waiting_) turns_.push_back({.sequence = s});
-  if (open) OrderTurns();
+  if (open) OrderTurns(now);
   Admission admission;
   for (const Turn& turn : turns_) {
     Sequence* s = turn.sequence;  // may have been put back by a turn before
@@ -153,26 +162,49 @@ void Scheduler::PlanPrompts(absl::Time now, std::vector<FailedSequence>* failed)
   }
 }
 
-// A priority's class is its place by its best rank, so that what has waited long takes its whole priority
-// along.
-void Scheduler::OrderTurns() {
+// Places, lowest first: the overdue one whose turn it is; those whose rank is better than that of everything
+// of higher priority; then by priority. In each, prompts that have begun and are not too far ahead go first.
+void Scheduler::OrderTurns(absl::Time now) {
   std::sort(turns_.begin(), turns_.end(),
             [](const Turn& a, const Turn& b) { return a.sequence->before(*b.sequence); });
-  priorities_.clear();
+  int highest = -kMaxPriority;
+  uint64_t least_tenant = std::numeric_limits<uint64_t>::max();
+  for (Turn& turn : turns_) {
+    turn.tenant_served = FairShares::TenantServed(*turn.sequence);
+    turn.expert_served = FairShares::ExpertServed(*turn.sequence);
+    highest = std::max(highest, turn.sequence->request.priority);
+    least_tenant = std::min(least_tenant, turn.tenant_served);
+  }
+  bool overdue_due = n_admitted_ % kOverdueEvery == 0;
+  int highest_before = -kMaxPriority;  // among those of better rank
   for (Turn& turn : turns_) {
     const Sequence& s = *turn.sequence;
-    auto known = std::find(priorities_.begin(), priorities_.end(), s.request.priority);
-    turn.priority_class = static_cast<int>(known - priorities_.begin());
-    if (known == priorities_.end()) priorities_.push_back(s.request.priority);
-    const uint64_t start = s.state == SequenceState::kRunning ? options_.turn : 0;
-    turn.tenant_served = FairShares::TenantServed(s) - std::min(start, FairShares::TenantServed(s));
-    turn.expert_served = FairShares::ExpertServed(s) - std::min(start, FairShares::ExpertServed(s));
+    const int priority = s.request.priority;
+    const bool aged = priority < highest && priority >= highest_before;
+    highest_before = std::max(highest_before, priority);
+    turn.place = aged ? 2 : 4 + 2 * (kMaxPriority - priority);
+    if (s.state == SequenceState::kRunning && !FarAhead(turn, least_tenant)) --turn.place;
+    if (overdue_due && s.state == SequenceState::kWaiting &&
+        now - s.arrival > kOverdueIntervals * options_.aging_interval) {
+      turn.place = 0;
+      overdue_due = false;
+    }
   }
   std::sort(turns_.begin(), turns_.end(), [](const Turn& a, const Turn& b) {
-    if (a.priority_class != b.priority_class) return a.priority_class < b.priority_class;
+    if (a.place != b.place) return a.place < b.place;
     if (a.tenant_served != b.tenant_served) return a.tenant_served < b.tenant_served;
     if (a.expert_served != b.expert_served) return a.expert_served < b.expert_served;
     return a.sequence->before(*b.sequence);
+  });
+}
+
+// Whether a begun prompt must let others begin: its tenant is a turn ahead of the least served one here, or
+// its expert of its tenant's least served one.
+bool Scheduler::FarAhead(const Turn& begun, uint64_t least_tenant) const {
+  if (begun.tenant_served - least_tenant > options_.turn) return true;
+  return std::any_of(turns_.begin(), turns_.end(), [&](const Turn& other) {
+    return other.sequence->tenant_share == begun.sequence->tenant_share &&
+           other.expert_served + options_.turn < begun.expert_served;
   });
 }
 
@@ -277,6 +309,7 @@ void Scheduler::Admit(Sequence* s, absl::Time now, Admission* admission,
     return;
   }
   Erase(&waiting_, s);
+  ++n_admitted_;
   if (fresh) {
     prefix_queried_tokens_ += s->n_tokens();
     prefix_hit_tokens_ += n_hit;

@@ -19,7 +19,7 @@ struct SchedulerOptions {
   int max_logit_rows = 64;     // of one step; at least max_seqs
   int max_live = 32 + 256;     // sequences ever known at once (memory is reserved for so many)
   // One level of priority is worth this much waiting: a sequence overtakes those of higher priority that
-  // arrive later than that. Nothing starves.
+  // arrive later than that.
   absl::Duration aging_interval = absl::Seconds(10);
   // How long a sequence may be passed over because every adapter slot is pinned, before nothing behind it
   // gets one.
@@ -42,9 +42,9 @@ struct FailedSequence {
 
 // Decides which tokens the next step computes (continuous batching as in Orca, Yu et al. 2022; paging and
 // preemption by recomputation as in vLLM, Kwon et al. 2023). Each step, within max_batch_tokens: first one
-// token for every decoding sequence, then prompts, begun and new ones, in turn: the priority of the best rank
-// first; within a priority the tenant that was served least, then that tenant's expert that was served least
-// (fair_shares.h), then by rank.
+// token for every decoding sequence, then prompts, begun and new ones, in turn: by priority, except that
+// what has aged beyond everything of higher priority goes first; within that the tenant that was served
+// least, then that tenant's expert that was served least (fair_shares.h), then by rank.
 //
 // Blocks run out: sequences without credit give theirs first, then the running sequence of the worst rank
 // (lowest priority, latest arrival) is put back and later recomputed. The one of the best rank is never put
@@ -87,7 +87,7 @@ class Scheduler {
 
   // One prompt's place among those that compete for a step.
   struct Turn {
-    int priority_class = 0;  // 0: the priority of the best rank
+    int place = 0;  // see OrderTurns
     uint64_t tenant_served = 0;
     uint64_t expert_served = 0;
     Sequence* sequence = nullptr;
@@ -101,7 +101,8 @@ class Scheduler {
   void PauseThoseWithoutCredit();
   void PlanDecodes();
   void PlanPrompts(absl::Time now, std::vector<FailedSequence>* failed);
-  void OrderTurns();
+  void OrderTurns(absl::Time now);
+  bool FarAhead(const Turn& begun, uint64_t least_tenant) const;
   void Admit(Sequence* sequence, absl::Time now, Admission* admission, std::vector<FailedSequence>* failed);
   bool MakeRoom(Sequence* sequence);
   void Start(Sequence* sequence, absl::Time now);
@@ -115,11 +116,11 @@ class Scheduler {
   List running_, waiting_, paused_;
   FairShares shares_;
   std::vector<Turn> turns_;
-  std::vector<int> priorities_;  // of turns_, best rank first
 
   std::vector<StepEntry>* plan_ = nullptr;  // of the Plan call under way
   int token_budget_ = 0;
   int row_budget_ = 0;
+  uint64_t n_admitted_ = 0;
   uint64_t n_preemptions_ = 0;
   uint64_t prefix_queried_tokens_ = 0;
   uint64_t prefix_hit_tokens_ = 0;

@@ -41,7 +41,7 @@ struct Sequence {
       adapters;  // references held while the sequence lives; parallel to request.adapters
   uint32_t credit = 0;
   // Order among sequences, smaller first: arrival in microseconds, minus the head start of its priority.
-  // Constant, so everything that waits ages against newcomers and nothing starves.
+  // Constant, so everything that waits ages against newcomers.
   int64_t rank = 0;
   absl::Time arrival;
   absl::Time slot_blocked_since = absl::InfiniteFuture();
