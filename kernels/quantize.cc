@@ -18,10 +18,10 @@ std::vector<uint8_t> QuantizeQ8_0(std::span<const float> values) {
   for (size_t begin = 0; begin < values.size(); begin += kBlock, to += kBlockBytes) {
     const std::span<const float> block = values.subspan(begin, kBlock);
     float most = 0;
-    for (const float x : block) most = std::max(most, std::fabs(x));
+    for (const float x : block) most = std::fabs(x) <= most ? most : std::fabs(x);  // NaN stays
     const uint16_t half = cpu::FloatToHalf(most / 127.0f);
     const float d = cpu::HalfToFloat(half);
-    COTERIE_CHECK(std::isfinite(d)) << "a weight of " << most << " in Q8_0";
+    COTERIE_CHECK(most <= kMaxQ8_0) << "a weight of " << most << " in Q8_0";
     std::memcpy(to, &half, sizeof(half));
     for (size_t i = 0; i < kBlock; ++i) {
       const float code = d == 0 ? 0.0f : std::clamp(std::rint(block[i] / d), -127.0f, 127.0f);

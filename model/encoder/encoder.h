@@ -32,9 +32,10 @@ struct EncoderOptions {
   size_t max_text_bytes = 1 << 20;  // a longer text is refused
 };
 
-// A BERT sentence encoder on the CPU kernels in mode `exact` (float32): WordPiece, BERT, mean pooling, unit
-// norm, as sentence-transformers computes them. An embedding does not depend on the texts embedded beside it.
-// Thread-safe: one pass runs at a time and the others wait; tokenising does not.
+// A BERT sentence encoder on the CPU kernels: WordPiece, BERT, mean pooling, unit norm, as
+// sentence-transformers computes them; in mode fast nearly so (docs/numerics.md). An embedding does not
+// depend on the texts embedded beside it. Thread-safe: one pass runs at a time and the others wait;
+// tokenising does not.
 class Encoder {
  public:
   // From a sentence-transformers folder (bert_config.h says which). Errors name file, tensor or field, and
@@ -57,7 +58,7 @@ class Encoder {
 
   int dim() const { return config_.hidden_size; }
   int max_tokens() const { return config_.max_tokens; }
-  // SHA-256 over configuration, tokenizer and weights: which embedder made a vector.
+  // SHA-256 over configuration, tokenizer and weights: which embedder made a vector. The same in both modes.
   const Digest& digest() const { return digest_; }
   const Tokenizer& tokenizer() const { return *tokenizer_; }
   size_t weight_bytes() const { return weight_bytes_; }  // packed, in memory

@@ -1,4 +1,5 @@
 // Making an Encoder: tensors by their names in transformers' BertModel, packed for the backend.
+#include <cmath>
 #include <set>
 
 #include "absl/strings/match.h"
@@ -94,8 +95,10 @@ class Encoder::Loader {
       part.n_out = n_out;
       part.n_in = n_in;
       part.data = weight.bytes.data();
-      if (encoder_->options_.mode == NumericsMode::kFast) {
+      // Inputs that are not whole blocks stay as they are.
+      if (encoder_->options_.mode == NumericsMode::kFast && n_in % BlockElements(DType::kQ8_0) == 0) {
         const std::vector<float> values = DequantizeTensor(weight);
+        RETURN_IF_ERROR(CheckScalable(weight.name, values));
         part.dtype = DType::kQ8_0;
         part.data = rounded.emplace_back(QuantizeQ8_0(values)).data();
       }
@@ -108,6 +111,16 @@ class Encoder::Loader {
     ASSIGN_OR_RETURN(out.bias, encoder_->backend_->Upload(biases));
     encoder_->weight_bytes_ += out.weight->bytes();
     return out;
+  }
+  Status CheckScalable(std::string_view name, std::span<const float> values) const {
+    for (size_t i = 0; i < values.size(); ++i) {
+      if (!(std::fabs(values[i]) <= kMaxQ8_0)) {  // NaN too
+        return absl::InvalidArgumentError(absl::StrCat(file_.name(), ": tensor ", Quote(name),
+                                                       " has the value ", values[i], " at ", i,
+                                                       "; 8-bit weights hold up to ", kMaxQ8_0));
+      }
+    }
+    return absl::OkStatus();
   }
   // The pooler and the position numbers take no part in mean pooling; any other tensor may mean another
   // model.

@@ -4,7 +4,9 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <cstring>
 #include <filesystem>
+#include <nlohmann/json.hpp>
 #include <thread>
 
 #include "absl/strings/str_replace.h"
@@ -153,6 +155,40 @@ TEST_F(EncoderFolderTest, RefusesOtherPoolingByField) {
                  kInvalid, "field \"max_seq_length\" is 65, expected an integer from 3 to 64");
   EXPECT_REFUSED(LoadWith("sentence_bert_config.json", "\"do_lower_case\": false", "\"do_lower_case\": true"),
                  kUnimplemented, "field \"do_lower_case\" is true");
+}
+
+TEST_F(EncoderFolderTest, FastModeRefusesAWeightThatEightBitsCannotHold) {
+  const std::filesystem::path path = folder_.path() / "bert" / "model.safetensors";
+  std::string file = ReadFile(path, 1 << 22).value();
+  uint64_t header_bytes;
+  std::memcpy(&header_bytes, file.data(), sizeof header_bytes);
+  const auto header = nlohmann::json::parse(file.substr(8, header_bytes));
+  const char* name = "encoder.layer.1.output.dense.weight";
+  const size_t third = 8 + header_bytes + header[name]["data_offsets"][0].get<size_t>() + 2 * sizeof(float);
+  for (const float value : {std::nanf(""), HUGE_VALF, -1e7f}) {
+    std::memcpy(file.data() + third, &value, sizeof value);
+    ASSERT_TRUE(WriteFileAtomically(path, file).ok());
+    EXPECT_REFUSED(Encoder::Load(folder_.path() / "bert", {.mode = NumericsMode::kFast}).status(), kInvalid,
+                   absl::StrCat("tensor \"", name, "\" has the value ", value, " at 2"));
+  }
+}
+
+TEST(EncoderTest, FastModePointsNearlyWhereExactModeDoes) {
+  const auto exact = LoadTiny();
+  const auto fast = LoadTiny({.mode = NumericsMode::kFast, .n_threads = 2});
+  ASSERT_TRUE(exact && fast);
+  EXPECT_EQ(exact->digest(), fast->digest());
+  EXPECT_LT(fast->weight_bytes(), exact->weight_bytes() / 3);
+  const std::vector<std::string> texts = {"a short text", "the other one is a little longer than the first"};
+  const auto want = exact->Embed(texts).value();
+  const auto got = fast->Embed(texts).value();
+  for (size_t t = 0; t < texts.size(); ++t) {
+    double cosine = 0;
+    for (size_t i = 0; i < want[t].size(); ++i)
+      cosine += static_cast<double>(want[t][i]) * static_cast<double>(got[t][i]);
+    EXPECT_GT(cosine, 0.995);
+    EXPECT_NE(want[t], got[t]);
+  }
 }
 
 TEST_F(EncoderFolderTest, TheDigestSaysWhichEmbedderItIs) {
