@@ -104,6 +104,8 @@ class CpuBackend final : public Backend {
     }
   }
   QuantisedRows Quantise(const float* x, int rows, int64_t n_in);
+  void Shrink(const CpuMatrix& a, std::span<const int32_t> rows, const float* x, float* t, int64_t begin,
+              int64_t end) const;
 
   const NumericsMode mode_;
   const KvType kv_type_;

@@ -48,6 +48,8 @@ class CpuAdapter final : public PackedAdapter {
 };
 
 constexpr int kMaxLoraLayers = 1024;
+// Rows that one thread takes on at a time: a long prompt of one adapter is work for all of them.
+constexpr size_t kLoraRows = 64;
 
 }  // namespace
 
@@ -98,7 +100,31 @@ StatusOr<std::unique_ptr<PackedAdapter>> CpuBackend::PackAdapter(std::span<const
   return adapter;
 }
 
-// Two parts: t = A x for every group of rows, then the products with B are added, each thread owning a range
+// Panels [begin, end) of t = A x for some rows of x.
+void CpuBackend::Shrink(const CpuMatrix& a, std::span<const int32_t> rows, const float* x, float* t,
+                        int64_t begin, int64_t end) const {
+  LinearArgs args = {};
+  args.n_in = a.n_in();
+  args.rows = static_cast<int>(rows.size());
+  args.x = x;
+  args.x_stride = a.n_in();
+  args.x_rows = rows.data();
+  args.y_stride = a.n_out();
+  int64_t first = 0;  // the segment's first panel among all
+  for (const PanelSegment& segment : a.segments()) {
+    const int64_t from = std::max(begin - first, int64_t{0});
+    const int64_t to = std::min(end - first, segment.n_panels());
+    first += segment.n_panels();
+    if (from >= to) continue;
+    args.kind = segment.kind;
+    args.panels = segment.panels.data();
+    args.n_out = segment.n_out;
+    args.y = t + segment.out_begin;
+    kernels_->linear(args, false, from, to);
+  }
+}
+
+// Two steps: t = A x for every group of rows, then the products with B are added, each thread owning a range
 // of columns of every target and walking the groups in order, so that a row's adapters add in their order.
 void CpuBackend::Lora(const StepContext& step, int layer, std::span<const LoraTarget> targets,
                       const float* x_dev, int n_in, float* y_dev, int y_stride) {
@@ -110,7 +136,8 @@ void CpuBackend::Lora(const StepContext& step, int layer, std::span<const LoraTa
     const LoraGroup* group;
     const LayerLora* lora;
     const CpuMatrix* a;
-    float* t;  // [rows, Σ rank]
+    std::span<const int32_t> rows;  // a part of the group's
+    float* t;                       // [rows, Σ rank]
   };
   // Bounded by the sequences of a step; kept small and local.
   thread_local std::vector<Work> works;
@@ -123,7 +150,10 @@ void CpuBackend::Lora(const StepContext& step, int layer, std::span<const LoraTa
     const CpuMatrix* a = lora.a[input].get();
     if (a == nullptr) continue;
     COTERIE_CHECK_EQ(a->n_in(), n_in) << "inputs of LoRA A in layer " << layer;
-    works.push_back({&group, &lora, a, nullptr});
+    for (size_t first = 0; first < group.rows.size(); first += kLoraRows) {
+      const auto rows = std::span<const int32_t>(group.rows).subspan(first);
+      works.push_back({&group, &lora, a, rows.first(std::min(kLoraRows, rows.size())), nullptr});
+    }
     t_floats += group.rows.size() * static_cast<size_t>(a->n_out());
   }
   if (works.empty()) return;
@@ -131,26 +161,26 @@ void CpuBackend::Lora(const StepContext& step, int layer, std::span<const LoraTa
   float* t = lora_.as<float>();
   for (Work& work : works) {
     work.t = t;
-    t += work.group->rows.size() * static_cast<size_t>(work.a->n_out());
+    t += work.rows.size() * static_cast<size_t>(work.a->n_out());
   }
   const std::vector<Work>& todo = works;
 
-  pool_.RunItems(static_cast<int64_t>(todo.size()), [&](int64_t item, int) {
-    const Work& work = todo[static_cast<size_t>(item)];
-    LinearArgs args = {};
-    args.n_in = n_in;
-    args.rows = static_cast<int>(work.group->rows.size());
-    args.x = x_dev;
-    args.x_stride = n_in;
-    args.x_rows = work.group->rows.data();
-    args.y_stride = work.a->n_out();
-    for (const PanelSegment& segment : work.a->segments()) {
-      args.kind = segment.kind;
-      args.panels = segment.panels.data();
-      args.n_out = segment.n_out;
-      args.y = work.t + segment.out_begin;
-      kernels_->linear(args, false, 0, segment.n_panels());
+  // Few parts are cut further, by panels, so that no thread stands by.
+  const bool by_panel = todo.size() < 2 * static_cast<size_t>(pool_.n_threads());
+  int64_t n_items = static_cast<int64_t>(todo.size());
+  if (by_panel) {
+    n_items = 0;
+    for (const Work& work : todo) n_items += work.a->n_panels();
+  }
+  pool_.RunItems(n_items, [&](int64_t item, int) {
+    if (!by_panel) {
+      const Work& work = todo[static_cast<size_t>(item)];
+      Shrink(*work.a, work.rows, x_dev, work.t, 0, work.a->n_panels());
+      return;
     }
+    const Work* work = todo.data();
+    for (; item >= work->a->n_panels(); ++work) item -= work->a->n_panels();
+    Shrink(*work->a, work->rows, x_dev, work->t, item, item + 1);
   });
 
   pool_.RunRanges(pool_.n_threads(), 1, [&](int64_t begin, int64_t end, int) {
@@ -164,12 +194,12 @@ void CpuBackend::Lora(const StepContext& step, int layer, std::span<const LoraTa
         args.panels = segment.panels.data();
         args.n_out = segment.n_out;
         args.n_in = expand.b->n_in();
-        args.rows = static_cast<int>(work.group->rows.size());
+        args.rows = static_cast<int>(work.rows.size());
         args.x = work.t + expand.t_column;
         args.x_stride = work.a->n_out();
         args.y = y_dev + target.y_column;
         args.y_stride = y_stride;
-        args.y_rows = work.group->rows.data();
+        args.y_rows = work.rows.data();
         args.accumulate = true;
         args.alpha = work.group->weight * expand.scale;
         const int64_t n = pool_.n_threads();
