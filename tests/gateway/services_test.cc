@@ -101,21 +101,26 @@ TEST_F(ServicesTest, OfALongQuestionBothEndsAreEmbeddedAndOfATextItsBeginning) {
   // Notes what it was asked to embed.
   class Noting final : public TextEmbedder {
    public:
-    explicit Noting(std::vector<std::string>* texts) : texts_(texts) {}
+    Noting(Mutex* mutex, std::vector<std::string>* texts) : mutex_(mutex), texts_(texts) {}
     void Embed(std::string_view text, Urgency urgency, Done done) override {
-      texts_->emplace_back(text);
+      {
+        MutexLock lock(mutex_);
+        texts_->emplace_back(text);
+      }
       done(FakeEmbedder::VectorOf(text));
     }
     size_t dim() const override { return FakeEmbedder::kDim; }
     const Digest& digest() const override { return digest_; }
 
    private:
+    Mutex* const mutex_;
     std::vector<std::string>* const texts_;
     const Digest digest_ = Sha256("noting");
   };
+  Mutex mutex;
   std::vector<std::string> texts;
   GatewayParts parts = FakeParts();
-  parts.embedder = std::make_unique<Noting>(&texts);
+  parts.embedder = std::make_unique<Noting>(&mutex, &texts);
   GatewayOptions options = QuickOptions({worker_.address()});
   options.embed_max_bytes = 16;
   TestGateway gateway(options, std::move(parts));
@@ -129,6 +134,7 @@ TEST_F(ServicesTest, OfALongQuestionBothEndsAreEmbeddedAndOfATextItsBeginning) {
   embed.add_texts(text);
   v1::EmbedResponse embedded;
   ASSERT_TRUE(gateway.stub->Embed(&second, embed, &embedded).ok());
+  MutexLock lock(&mutex);
   EXPECT_THAT(texts, ::testing::ElementsAre("abcdefg\ntuvwxyz", "abcdefg\u00e9 in the"));
 }
 
