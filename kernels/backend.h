@@ -65,6 +65,15 @@ struct LoraTarget {
   int y_column = 0;
 };
 
+class StepContext;
+
+// The adapters of one step at one place of the graph.
+struct LoraCall {
+  const StepContext* step = nullptr;
+  int layer = 0;
+  std::span<const LoraTarget> targets;
+};
+
 // One low-rank pair: y += weight * scale * B (A x).
 struct HostLora {
   HostMatrix a;  // [rank, n_in]
@@ -168,6 +177,14 @@ class Backend {
   // are gate and up.
   virtual void Lora(const StepContext& step, int layer, std::span<const LoraTarget> targets,
                     const float* x_dev, int n_in, float* y_dev, int y_stride) = 0;
+
+  // Linear and then Lora onto the same y, whose rows are w's outputs. A backend may overlap the two.
+  virtual void LinearLora(const LoraCall& lora, const float* x_dev, int rows, const PackedMatrix& w,
+                          const DeviceBuffer* bias, bool accumulate, float* y_dev) {
+    Linear(x_dev, rows, w, bias, accumulate, y_dev);
+    Lora(*lora.step, lora.layer, lora.targets, x_dev, static_cast<int>(w.n_in()), y_dev,
+         static_cast<int>(w.n_out()));
+  }
 
   // qkv [n_tokens, (n_heads + 2 n_kv_heads) · head_dim], heads of Q, then K, then V. Normalises each head of
   // Q and K (RMS, where the model has such weights [head_dim]), rotates Q and K by their positions

@@ -47,6 +47,9 @@ class CpuStep final : public StepContext {
 
 // The CPU backend: each op cuts its outputs among the pool's threads and calls the kernels of one instruction
 // set. One op at a time (backend.h); packing may run beside it, on the packer's own thread.
+// Ranges of panels per thread in a product.
+constexpr int kLinearPieces = 4;
+
 class CpuBackend final : public Backend {
  public:
   static StatusOr<std::unique_ptr<Backend>> Create(const CpuBackendOptions& options);
@@ -71,6 +74,8 @@ class CpuBackend final : public Backend {
                float* y_dev) override;
   void Linear(const float* x_dev, int rows, const PackedMatrix& w, const DeviceBuffer* bias, bool accumulate,
               float* y_dev) override;
+  void LinearLora(const LoraCall& lora, const float* x_dev, int rows, const PackedMatrix& w,
+                  const DeviceBuffer* bias, bool accumulate, float* y_dev) override;
   void Lora(const StepContext& step, int layer, std::span<const LoraTarget> targets, const float* x_dev,
             int n_in, float* y_dev, int y_stride) override;
   void RopeAndKvWrite(const StepContext& step, int layer, int n_heads, const DeviceBuffer* q_norm,
@@ -104,8 +109,24 @@ class CpuBackend final : public Backend {
     }
   }
   QuantisedRows Quantise(const float* x, int rows, int64_t n_in);
-  void Shrink(const CpuMatrix& a, std::span<const int32_t> rows, const float* x, float* t, int64_t begin,
-              int64_t end) const;
+  // A product made ready: its threads share what is here and take ranges of panels.
+  struct LinearCall {
+    const CpuMatrix* matrix = nullptr;
+    LinearArgs args = {};         // but for what a segment of the matrix says
+    const float* bias = nullptr;  // [n_out] or null
+    float* y = nullptr;           // [rows, args.y_stride]
+    bool fast = false;
+  };
+  LinearCall PrepareLinear(const float* x, int rows, const CpuMatrix& matrix, const DeviceBuffer* bias,
+                           bool accumulate, float* y);
+  void RunPanels(const LinearCall& call, int64_t begin, int64_t end) const;
+
+  struct LoraWork;
+  std::span<const LoraWork> PlanLora(const LoraCall& call, int64_t n_in);
+  int64_t ShrinkItems(std::span<const LoraWork> works) const;
+  void Shrink(std::span<const LoraWork> works, const float* x, int64_t item) const;
+  void Expand(std::span<const LoraWork> works, std::span<const LoraTarget> targets, float* y,
+              int64_t y_stride);
 
   const NumericsMode mode_;
   const KvType kv_type_;

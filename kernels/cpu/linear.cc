@@ -17,40 +17,52 @@ QuantisedRows CpuBackend::Quantise(const float* x, int rows, int64_t n_in) {
   return to;
 }
 
+CpuBackend::LinearCall CpuBackend::PrepareLinear(const float* x, int rows, const CpuMatrix& matrix,
+                                                 const DeviceBuffer* bias, bool accumulate, float* y) {
+  LinearCall call;
+  call.matrix = &matrix;
+  call.fast = mode_ == NumericsMode::kFast && matrix.any_quantised();
+  call.y = y;
+  call.args.n_in = matrix.n_in();
+  call.args.rows = rows;
+  call.args.x = x;
+  call.args.x_stride = matrix.n_in();
+  if (call.fast) call.args.q = Quantise(x, rows, matrix.n_in());
+  call.args.y_stride = matrix.n_out();
+  call.args.accumulate = accumulate;
+  call.args.alpha = 1.0f;
+  if (bias != nullptr) {
+    COTERIE_CHECK_EQ(static_cast<int64_t>(bias->n_floats()), matrix.n_out()) << "bias of a linear layer";
+    call.bias = bias->data();
+  }
+  return call;
+}
+
+// Panels [begin, end) of all of the matrix.
+void CpuBackend::RunPanels(const LinearCall& call, int64_t begin, int64_t end) const {
+  LinearArgs args = call.args;
+  int64_t first = 0;  // the segment's first panel among all
+  for (const PanelSegment& segment : call.matrix->segments()) {
+    const int64_t from = std::max(begin - first, int64_t{0});
+    const int64_t to = std::min(end - first, segment.n_panels());
+    first += segment.n_panels();
+    if (from >= to) continue;
+    args.kind = segment.kind;
+    args.panels = segment.panels.data();
+    args.n_out = segment.n_out;
+    args.bias = call.bias == nullptr ? nullptr : call.bias + segment.out_begin;
+    args.y = call.y + segment.out_begin;
+    kernels_->linear(args, call.fast && IsQuantised(segment.kind), from, to);
+  }
+}
+
 void CpuBackend::Linear(const float* x_dev, int rows, const PackedMatrix& w, const DeviceBuffer* bias,
                         bool accumulate, float* y_dev) {
   if (rows == 0) return;
-  const CpuMatrix& matrix = static_cast<const CpuMatrix&>(w);
-  const bool fast = mode_ == NumericsMode::kFast && matrix.any_quantised();
-  LinearArgs args = {};
-  args.n_in = matrix.n_in();
-  args.rows = rows;
-  args.x = x_dev;
-  args.x_stride = matrix.n_in();
-  if (fast) args.q = Quantise(x_dev, rows, matrix.n_in());
-  args.y_stride = matrix.n_out();
-  args.accumulate = accumulate;
-  args.alpha = 1.0f;
-  if (bias != nullptr) {
-    COTERIE_CHECK_EQ(static_cast<int64_t>(bias->n_floats()), matrix.n_out()) << "bias of a linear layer";
-  }
-
-  pool_.RunRanges(matrix.n_panels(), 4, [&](int64_t begin, int64_t end, int) {
-    int64_t first = 0;  // the segment's first panel among all
-    LinearArgs a = args;
-    for (const PanelSegment& segment : matrix.segments()) {
-      const int64_t from = std::max(begin - first, int64_t{0});
-      const int64_t to = std::min(end - first, segment.n_panels());
-      first += segment.n_panels();
-      if (from >= to) continue;
-      a.kind = segment.kind;
-      a.panels = segment.panels.data();
-      a.n_out = segment.n_out;
-      a.bias = bias == nullptr ? nullptr : bias->data() + segment.out_begin;
-      a.y = y_dev + segment.out_begin;
-      kernels_->linear(a, fast && IsQuantised(segment.kind), from, to);
-    }
-  });
+  const LinearCall call =
+      PrepareLinear(x_dev, rows, static_cast<const CpuMatrix&>(w), bias, accumulate, y_dev);
+  pool_.RunRanges(call.matrix->n_panels(), kLinearPieces,
+                  [&](int64_t begin, int64_t end, int) { RunPanels(call, begin, end); });
 }
 
 }  // namespace coterie::cpu

@@ -27,8 +27,8 @@ constexpr int InputOf(LoraModule module) {
 }
 
 // B of one module; its rank-long input starts at `t_column` of the stacked A x.
-struct Expand {
-  std::unique_ptr<CpuMatrix> b;  // [n_out, rank]; null: the adapter does not change this module
+struct LoraB {
+  std::unique_ptr<CpuMatrix> matrix;  // [n_out, rank]; null: the adapter does not change this module
   float scale = 0;
   int t_column = 0;
 };
@@ -36,7 +36,7 @@ struct Expand {
 struct LayerLora {
   std::array<std::unique_ptr<CpuMatrix>, kInputCount>
       a;  // A of the modules of one input, stacked: [Σ rank, n_in]
-  std::array<Expand, kLoraModuleCount> b;
+  std::array<LoraB, kLoraModuleCount> b;
 };
 
 class CpuAdapter final : public PackedAdapter {
@@ -83,16 +83,16 @@ StatusOr<std::unique_ptr<PackedAdapter>> CpuBackend::PackAdapter(std::span<const
     for (; first < sorted.size() && sorted[first]->layer == layer && InputOf(sorted[first]->module) == input;
          ++first) {
       const HostLora& pair = *sorted[first];
-      Expand& expand = to.b[static_cast<size_t>(pair.module)];
-      if (expand.b != nullptr) {
+      LoraB& b = to.b[static_cast<size_t>(pair.module)];
+      if (b.matrix != nullptr) {
         return absl::InvalidArgumentError(absl::StrCat("two LoRA pairs for one module of layer ", layer));
       }
       stacked.push_back(pair.a);
-      ASSIGN_OR_RETURN(expand.b, CpuMatrix::Pack({&pair.b, 1}));
-      expand.scale = pair.scale;
-      expand.t_column = static_cast<int>(column);
+      ASSIGN_OR_RETURN(b.matrix, CpuMatrix::Pack({&pair.b, 1}));
+      b.scale = pair.scale;
+      b.t_column = static_cast<int>(column);
       column += pair.a.n_out;
-      adapter->bytes_ += expand.b->bytes();
+      adapter->bytes_ += b.matrix->bytes();
     }
     ASSIGN_OR_RETURN(to.a[static_cast<size_t>(input)], CpuMatrix::Pack(stacked));
     adapter->bytes_ += to.a[static_cast<size_t>(input)]->bytes();
@@ -100,113 +100,130 @@ StatusOr<std::unique_ptr<PackedAdapter>> CpuBackend::PackAdapter(std::span<const
   return adapter;
 }
 
-// Panels [begin, end) of t = A x for some rows of x.
-void CpuBackend::Shrink(const CpuMatrix& a, std::span<const int32_t> rows, const float* x, float* t,
-                        int64_t begin, int64_t end) const {
-  LinearArgs args = {};
-  args.n_in = a.n_in();
-  args.rows = static_cast<int>(rows.size());
-  args.x = x;
-  args.x_stride = a.n_in();
-  args.x_rows = rows.data();
-  args.y_stride = a.n_out();
-  int64_t first = 0;  // the segment's first panel among all
-  for (const PanelSegment& segment : a.segments()) {
-    const int64_t from = std::max(begin - first, int64_t{0});
-    const int64_t to = std::min(end - first, segment.n_panels());
-    first += segment.n_panels();
-    if (from >= to) continue;
-    args.kind = segment.kind;
-    args.panels = segment.panels.data();
-    args.n_out = segment.n_out;
-    args.y = t + segment.out_begin;
-    kernels_->linear(args, false, from, to);
-  }
-}
+// Part of the rows of one group.
+struct CpuBackend::LoraWork {
+  const LoraGroup* group;
+  const LayerLora* lora;
+  const CpuMatrix* a;
+  std::span<const int32_t> rows;
+  float* t;  // [rows, Σ rank]
+};
 
-// Two steps: t = A x for every group of rows, then the products with B are added, each thread owning a range
-// of columns of every target and walking the groups in order, so that a row's adapters add in their order.
-void CpuBackend::Lora(const StepContext& step, int layer, std::span<const LoraTarget> targets,
-                      const float* x_dev, int n_in, float* y_dev, int y_stride) {
-  const std::span<const LoraGroup> groups = static_cast<const CpuStep&>(step).lora_groups();
-  if (groups.empty() || targets.empty()) return;
-  const size_t input = static_cast<size_t>(InputOf(targets.front().module));
-
-  struct Work {
-    const LoraGroup* group;
-    const LayerLora* lora;
-    const CpuMatrix* a;
-    std::span<const int32_t> rows;  // a part of the group's
-    float* t;                       // [rows, Σ rank]
-  };
-  // Bounded by the sequences of a step; kept small and local.
-  thread_local std::vector<Work> works;
+// What a call has to do, in the order of the groups; valid until the next call.
+std::span<const CpuBackend::LoraWork> CpuBackend::PlanLora(const LoraCall& call, int64_t n_in) {
+  const std::span<const LoraGroup> groups = static_cast<const CpuStep&>(*call.step).lora_groups();
+  if (groups.empty() || call.targets.empty()) return {};
+  const size_t input = static_cast<size_t>(InputOf(call.targets.front().module));
+  const size_t layer = static_cast<size_t>(call.layer);
+  // Bounded by the rows of a step; its memory is used again.
+  thread_local std::vector<LoraWork> works;
   works.clear();
   size_t t_floats = 0;
   for (const LoraGroup& group : groups) {
     const CpuAdapter& adapter = static_cast<const CpuAdapter&>(*group.adapter);
-    if (static_cast<size_t>(layer) >= adapter.layers.size()) continue;
-    const LayerLora& lora = adapter.layers[static_cast<size_t>(layer)];
+    if (layer >= adapter.layers.size()) continue;
+    const LayerLora& lora = adapter.layers[layer];
     const CpuMatrix* a = lora.a[input].get();
     if (a == nullptr) continue;
-    COTERIE_CHECK_EQ(a->n_in(), n_in) << "inputs of LoRA A in layer " << layer;
+    COTERIE_CHECK_EQ(a->n_in(), n_in) << "inputs of LoRA A in layer " << call.layer;
     for (size_t first = 0; first < group.rows.size(); first += kLoraRows) {
       const auto rows = std::span<const int32_t>(group.rows).subspan(first);
       works.push_back({&group, &lora, a, rows.first(std::min(kLoraRows, rows.size())), nullptr});
     }
     t_floats += group.rows.size() * static_cast<size_t>(a->n_out());
   }
-  if (works.empty()) return;
   lora_.Reserve(t_floats * sizeof(float));
   float* t = lora_.as<float>();
-  for (Work& work : works) {
+  for (LoraWork& work : works) {
     work.t = t;
     t += work.rows.size() * static_cast<size_t>(work.a->n_out());
   }
-  const std::vector<Work>& todo = works;
+  return works;
+}
 
-  // Few parts are cut further, by panels, so that no thread stands by.
-  const bool by_panel = todo.size() < 2 * static_cast<size_t>(pool_.n_threads());
-  int64_t n_items = static_cast<int64_t>(todo.size());
-  if (by_panel) {
-    n_items = 0;
-    for (const Work& work : todo) n_items += work.a->n_panels();
-  }
-  pool_.RunItems(n_items, [&](int64_t item, int) {
-    if (!by_panel) {
-      const Work& work = todo[static_cast<size_t>(item)];
-      Shrink(*work.a, work.rows, x_dev, work.t, 0, work.a->n_panels());
-      return;
-    }
-    const Work* work = todo.data();
+// t = A x, in items that may run in any order: a work each, or, where those are few, a panel each.
+int64_t CpuBackend::ShrinkItems(std::span<const LoraWork> works) const {
+  const int64_t n_works = static_cast<int64_t>(works.size());
+  if (n_works >= 2 * pool_.n_threads()) return n_works;
+  int64_t n_panels = 0;
+  for (const LoraWork& work : works) n_panels += work.a->n_panels();
+  return n_panels;
+}
+void CpuBackend::Shrink(std::span<const LoraWork> works, const float* x, int64_t item) const {
+  const bool whole = static_cast<int64_t>(works.size()) >= 2 * pool_.n_threads();
+  const LoraWork* work = works.data();
+  if (whole) {
+    work += item;
+  } else {
     for (; item >= work->a->n_panels(); ++work) item -= work->a->n_panels();
-    Shrink(*work->a, work->rows, x_dev, work->t, item, item + 1);
-  });
+  }
+  LinearCall call;
+  call.matrix = work->a;
+  call.y = work->t;
+  call.args.n_in = work->a->n_in();
+  call.args.rows = static_cast<int>(work->rows.size());
+  call.args.x = x;
+  call.args.x_stride = work->a->n_in();
+  call.args.x_rows = work->rows.data();
+  call.args.y_stride = work->a->n_out();
+  RunPanels(call, whole ? 0 : item, whole ? work->a->n_panels() : item + 1);
+}
 
-  pool_.RunRanges(pool_.n_threads(), 1, [&](int64_t begin, int64_t end, int) {
-    for (const Work& work : todo) {
+// y += B t: each thread owns a range of columns of every target and walks the works in order, so that a row's
+// adapters add in their order.
+void CpuBackend::Expand(std::span<const LoraWork> works, std::span<const LoraTarget> targets, float* y,
+                        int64_t y_stride) {
+  const int64_t n = pool_.n_threads();
+  pool_.RunRanges(n, 1, [&](int64_t begin, int64_t end, int) {
+    for (const LoraWork& work : works) {
       for (const LoraTarget& target : targets) {
-        const Expand& expand = work.lora->b[static_cast<size_t>(target.module)];
-        if (expand.b == nullptr) continue;
-        const PanelSegment& segment = expand.b->segments().front();
+        const LoraB& b = work.lora->b[static_cast<size_t>(target.module)];
+        if (b.matrix == nullptr) continue;
+        const PanelSegment& segment = b.matrix->segments().front();
         LinearArgs args = {};
         args.kind = segment.kind;
         args.panels = segment.panels.data();
         args.n_out = segment.n_out;
-        args.n_in = expand.b->n_in();
+        args.n_in = b.matrix->n_in();
         args.rows = static_cast<int>(work.rows.size());
-        args.x = work.t + expand.t_column;
+        args.x = work.t + b.t_column;
         args.x_stride = work.a->n_out();
-        args.y = y_dev + target.y_column;
+        args.y = y + target.y_column;
         args.y_stride = y_stride;
         args.y_rows = work.rows.data();
         args.accumulate = true;
-        args.alpha = work.group->weight * expand.scale;
-        const int64_t n = pool_.n_threads();
+        args.alpha = work.group->weight * b.scale;
         kernels_->linear(args, false, segment.n_panels() * begin / n, segment.n_panels() * end / n);
       }
     }
   });
+}
+
+void CpuBackend::Lora(const StepContext& step, int layer, std::span<const LoraTarget> targets,
+                      const float* x_dev, int n_in, float* y_dev, int y_stride) {
+  const std::span<const LoraWork> works = PlanLora({&step, layer, targets}, n_in);
+  if (works.empty()) return;
+  pool_.RunItems(ShrinkItems(works), [&](int64_t item, int) { Shrink(works, x_dev, item); });
+  Expand(works, targets, y_dev, y_stride);
+}
+
+// A x needs nothing of the base's product, so both are one part for the pool: adapters cost one more.
+void CpuBackend::LinearLora(const LoraCall& lora, const float* x_dev, int rows, const PackedMatrix& w,
+                            const DeviceBuffer* bias, bool accumulate, float* y_dev) {
+  const CpuMatrix& matrix = static_cast<const CpuMatrix&>(w);
+  const std::span<const LoraWork> works = PlanLora(lora, matrix.n_in());
+  if (works.empty()) return Linear(x_dev, rows, w, bias, accumulate, y_dev);
+  const LinearCall call = PrepareLinear(x_dev, rows, matrix, bias, accumulate, y_dev);
+  const int64_t n_panels = matrix.n_panels();
+  const int64_t n_ranges = std::min<int64_t>(int64_t{kLinearPieces} * pool_.n_threads(), n_panels);
+  pool_.RunItems(n_ranges + ShrinkItems(works), [&](int64_t item, int) {
+    if (item < n_ranges) {
+      RunPanels(call, n_panels * item / n_ranges, n_panels * (item + 1) / n_ranges);
+    } else {
+      Shrink(works, x_dev, item - n_ranges);
+    }
+  });
+  Expand(works, lora.targets, y_dev, matrix.n_out());
 }
 
 }  // namespace coterie::cpu

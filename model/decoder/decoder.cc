@@ -74,23 +74,22 @@ void Decoder::RunLayer(int index, int n_tokens) {
   const LoraTarget kDown[] = {{LoraModule::kDown, 0}};
 
   backend.RmsNorm(x_->data(), *layer.attn_norm, config_.rms_eps, n_tokens, d, normed_->data());
-  backend.Linear(normed_->data(), n_tokens, *layer.qkv, layer.qkv_bias.get(), /*accumulate=*/false,
-                 qkv_->data());
-  backend.Lora(*step_, index, kQkv, normed_->data(), d, qkv_->data(), q_size + 2 * kv_size);
+  backend.LinearLora({step_.get(), index, kQkv}, normed_->data(), n_tokens, *layer.qkv, layer.qkv_bias.get(),
+                     /*accumulate=*/false, qkv_->data());
   backend.RopeAndKvWrite(*step_, index, config_.n_heads, layer.q_norm.get(), layer.k_norm.get(),
                          config_.rms_eps, rope_, qkv_->data(), kv_.get());
   const float scale = 1.0f / std::sqrt(static_cast<float>(config_.head_dim));
   backend.PagedAttention(*step_, index, config_.n_heads, scale, /*window=*/0, qkv_->data(), *kv_,
                          attn_->data());
-  backend.Linear(attn_->data(), n_tokens, *layer.o, layer.o_bias.get(), /*accumulate=*/true, x_->data());
-  backend.Lora(*step_, index, kO, attn_->data(), q_size, x_->data(), d);
+  backend.LinearLora({step_.get(), index, kO}, attn_->data(), n_tokens, *layer.o, layer.o_bias.get(),
+                     /*accumulate=*/true, x_->data());
 
   backend.RmsNorm(x_->data(), *layer.ffn_norm, config_.rms_eps, n_tokens, d, normed_->data());
-  backend.Linear(normed_->data(), n_tokens, *layer.gate_up, nullptr, /*accumulate=*/false, gate_up_->data());
-  backend.Lora(*step_, index, kGateUp, normed_->data(), d, gate_up_->data(), 2 * ffn);
+  backend.LinearLora({step_.get(), index, kGateUp}, normed_->data(), n_tokens, *layer.gate_up, nullptr,
+                     /*accumulate=*/false, gate_up_->data());
   backend.SwiGlu(gate_up_->data(), n_tokens, ffn, hidden_->data());
-  backend.Linear(hidden_->data(), n_tokens, *layer.down, nullptr, /*accumulate=*/true, x_->data());
-  backend.Lora(*step_, index, kDown, hidden_->data(), ffn, x_->data(), d);
+  backend.LinearLora({step_.get(), index, kDown}, hidden_->data(), n_tokens, *layer.down, nullptr,
+                     /*accumulate=*/true, x_->data());
 }
 
 }  // namespace coterie

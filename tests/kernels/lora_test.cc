@@ -61,13 +61,13 @@ TEST(Lora, MixedBatchEqualsTheOracleRowByRow) {
   Batch batch;
   batch.Clear();
   for (const std::vector<Use>& seq : uses) {
-    const int n = random.Int(1, 6);
+    const int n = batch.n_tokens() == 0 ? 70 : random.Int(1, 6);  // one long enough to be cut
     for (int i = 0; i < n; ++i) {
       batch.token_ids.push_back(0);
       batch.positions.push_back(i);
     }
     batch.cu_seqlens.push_back(batch.n_tokens());
-    batch.block_ids.push_back(0);
+    for (int i = 0; i < n; i += kKvBlockTokens) batch.block_ids.push_back(i / kKvBlockTokens);
     batch.block_offsets.push_back(static_cast<int32_t>(batch.block_ids.size()));
     for (const Use& use : seq) {
       batch.adapter_slots.push_back(use.adapter);
@@ -86,6 +86,7 @@ TEST(Lora, MixedBatchEqualsTheOracleRowByRow) {
       }
     }
   }
+  const RandomMatrix base(DType::kBF16, kStride, kIn, &random);
   for (NumericsMode mode : {NumericsMode::kExact, NumericsMode::kFast}) {
     ForEveryBackend(mode, [&](Backend& backend) {
       std::vector<std::unique_ptr<PackedAdapter>> packed;
@@ -95,7 +96,7 @@ TEST(Lora, MixedBatchEqualsTheOracleRowByRow) {
         batch.adapters.push_back(packed.back().get());
         EXPECT_GT(packed.back()->bytes(), 0u);
       }
-      std::unique_ptr<StepContext> step = std::move(backend.MakeStepContext({64, 16, 16, 16})).value();
+      std::unique_ptr<StepContext> step = std::move(backend.MakeStepContext({128, 16, 32, 16})).value();
       backend.BeginStep(step.get(), batch);
       std::vector<float> y = before;
       backend.Lora(*step, 1, kQkv, x.data(), kIn, y.data(), kStride);
@@ -105,6 +106,17 @@ TEST(Lora, MixedBatchEqualsTheOracleRowByRow) {
       const LoraTarget down[] = {{LoraModule::kDown, 0}};
       backend.Lora(*step, 1, down, x.data(), kIn, y.data(), kStride);
       ASSERT_TRUE(SameBits(y, expected));
+      // Together with the base's product, and alone after it.
+      for (const bool accumulate : {false, true}) {
+        const std::unique_ptr<PackedMatrix> w = std::move(backend.PackMatrix({&base.host, 1})).value();
+        std::vector<float> apart = before;
+        backend.Linear(x.data(), static_cast<int>(n_tokens), *w, nullptr, accumulate, apart.data());
+        backend.Lora(*step, 1, kQkv, x.data(), kIn, apart.data(), kStride);
+        std::vector<float> together = before;
+        backend.LinearLora({step.get(), 1, kQkv}, x.data(), static_cast<int>(n_tokens), *w, nullptr,
+                           accumulate, together.data());
+        ASSERT_TRUE(SameBits(together, apart));
+      }
     });
   }
 }
