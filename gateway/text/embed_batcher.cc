@@ -33,14 +33,14 @@ void EmbedBatcher::Submit(Tokens text, TextEmbedder::Urgency urgency, TextEmbedd
   Status refused;
   {
     MutexLock lock(&mutex_);
+    std::deque<Waiting>& queue = urgency == TextEmbedder::Urgency::kRequest ? urgent_ : bulk_;
     if (stopping_) {
       refused = Stopped();
-    } else if (urgent_.size() + bulk_.size() >= options_.max_queued) {
+    } else if (queue.size() >= options_.max_queued) {
       refused = absl::ResourceExhaustedError(
           absl::StrCat("the gateway's embedding queue is full (", options_.max_queued, " texts)"));
     } else {
-      (urgency == TextEmbedder::Urgency::kRequest ? urgent_ : bulk_)
-          .push_back({std::move(text), std::move(done)});
+      queue.push_back({std::move(text), std::move(done)});
       changed_.Signal();
       return;
     }

@@ -28,7 +28,9 @@ class EmbedBatcher {
     // What a pass may hold, and so how long a question may have to wait for the one under way: 512 tokens
     // take about 40 ms on one core. A single longer text goes alone.
     size_t max_batch_tokens = 512;
-    size_t max_queued = 4096;  // texts; more are refused
+    // Texts of each urgency that wait; more are refused. They are counted apart, so that no amount of texts
+    // nobody waits for keeps a question out.
+    size_t max_queued = 4096;
   };
   using Tokens = std::vector<int32_t>;
   // One embedding per text, in order. Called on the batcher's thread.

@@ -139,6 +139,23 @@ TEST(EmbedBatcherTest, AFullQueueAFailedPassAndAStopAreSaid) {
   EXPECT_EQ(Submit(&batcher, {4}).get().status().code(), absl::StatusCode::kUnavailable);
 }
 
+TEST(EmbedBatcherTest, AFullQueueOfOneUrgencyKeepsTheOtherFromNothing) {
+  for (const auto& [full, free] :
+       {std::pair(Urgency::kBulk, Urgency::kRequest), std::pair(Urgency::kRequest, Urgency::kBulk)}) {
+    HeldPass pass;
+    EmbedBatcher batcher({.max_queued = 2}, pass.AsPass());
+    std::vector<Embedded> results;
+    results.push_back(Submit(&batcher, {1}));
+    pass.WaitForPass(1);
+    for (int i = 0; i < 2; ++i) results.push_back(Submit(&batcher, {2}, full));
+    EXPECT_EQ(Submit(&batcher, {3}, full).get().status().code(), absl::StatusCode::kResourceExhausted);
+    for (int i = 0; i < 2; ++i) results.push_back(Submit(&batcher, {4}, free));
+    EXPECT_EQ(Submit(&batcher, {5}, free).get().status().code(), absl::StatusCode::kResourceExhausted);
+    pass.Allow(100);
+    for (Embedded& result : results) EXPECT_TRUE(result.get().ok());
+  }
+}
+
 TEST(EmbedBatcherTest, StoppingRefusesWhatWaits) {
   HeldPass pass;
   EmbedBatcher batcher({}, pass.AsPass());
