@@ -51,19 +51,18 @@ void EmbedBatcher::Submit(Tokens text, TextEmbedder::Urgency urgency, TextEmbedd
 std::vector<EmbedBatcher::Waiting> EmbedBatcher::TakeBatch() {
   std::vector<Waiting> batch;
   size_t n_tokens = 0;
-  const auto take = [&](std::deque<Waiting>* queue, size_t at_most) {
-    for (size_t n = 0; n < at_most && !queue->empty(); ++n) {
-      const size_t n_more = queue->front().text.size();
-      if (!batch.empty() && n_tokens + n_more > options_.max_batch_tokens) return;
-      n_tokens += n_more;
-      batch.push_back(std::move(queue->front()));
-      queue->pop_front();
-    }
+  const auto take = [&](std::deque<Waiting>* queue) {
+    n_tokens += queue->front().text.size();
+    batch.push_back(std::move(queue->front()));
+    queue->pop_front();
   };
-  if (!urgent_.empty()) take(&urgent_, 1);
-  take(&bulk_, 1);
-  take(&urgent_, urgent_.size());
-  take(&bulk_, bulk_.size());
+  const auto fits = [&](const std::deque<Waiting>& queue) {
+    return batch.empty() || n_tokens + queue.front().text.size() <= options_.max_batch_tokens;
+  };
+  while (!urgent_.empty() && fits(urgent_)) take(&urgent_);
+  // However little room is left, or a long one would wait for as long as questions come.
+  if (!bulk_.empty()) take(&bulk_);
+  while (!bulk_.empty() && fits(bulk_)) take(&bulk_);
   return batch;
 }
 

@@ -21,12 +21,14 @@ namespace coterie::gateway {
 // Puts texts that arrive at about the same time into one pass of the encoder. A text that finds the encoder
 // idle starts at once; what comes while a pass runs waits for its end and goes together, so nothing ever
 // waits for company. Passes are short (max_batch_tokens), and a request's question goes before texts that
-// nobody generates for, of which every pass still takes one. Thread-safe.
+// nobody generates for, of which every pass still takes one beside its questions, however long it is.
+// Thread-safe.
 class EmbedBatcher {
  public:
   struct Options {
-    // What a pass may hold, and so how long a question may have to wait for the one under way: 512 tokens
-    // take about 40 ms on one core. A single longer text goes alone.
+    // Tokens of what a pass takes beside its one text of kBulk, and so, with that text, how long a question
+    // may have to wait for the pass under way: 512 tokens take about 40 ms on one core. A single longer
+    // question goes all the same.
     size_t max_batch_tokens = 512;
     // Texts of each urgency that wait; more are refused. They are counted apart, so that no amount of texts
     // nobody waits for keeps a question out.
@@ -58,7 +60,7 @@ class EmbedBatcher {
   };
 
   void Run();
-  // The texts of the next pass: urgent ones first, but one of the others wherever there is one.
+  // The texts of the next pass: urgent ones first, one of the others wherever there is one, and what fits.
   std::vector<Waiting> TakeBatch() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void RunPass(std::vector<Waiting> batch);
 

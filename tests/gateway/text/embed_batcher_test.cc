@@ -117,7 +117,20 @@ TEST(EmbedBatcherTest, QuestionsGoFirstAndOneOtherTextGoesWithThem) {
   for (int32_t i : {2, 3, 4}) results.push_back(Submit(&batcher, {i}));
   pass.Allow(100);
   for (Embedded& result : results) EXPECT_TRUE(result.get().ok());
-  EXPECT_THAT(pass.passes(), ElementsAre(ElementsAre(1), ElementsAre(2, 101, 3), ElementsAre(4, 102, 103)));
+  EXPECT_THAT(pass.passes(), ElementsAre(ElementsAre(1), ElementsAre(2, 3, 4, 101), ElementsAre(102, 103)));
+}
+
+TEST(EmbedBatcherTest, ALongTextOfNoUrgencyGoesWithQuestionsThatFillTheirPasses) {
+  HeldPass pass;
+  EmbedBatcher batcher({.max_batch_tokens = 4}, pass.AsPass());
+  std::vector<Embedded> results;
+  results.push_back(Submit(&batcher, {1}));
+  pass.WaitForPass(1);
+  for (int32_t i : {101, 102}) results.push_back(Submit(&batcher, {i, i, i, i}, Urgency::kBulk));
+  for (int32_t i : {2, 3, 4, 5}) results.push_back(Submit(&batcher, {i, i}));
+  pass.Allow(100);
+  for (Embedded& result : results) EXPECT_TRUE(result.get().ok());
+  EXPECT_THAT(pass.passes(), ElementsAre(ElementsAre(1), ElementsAre(2, 3, 101), ElementsAre(4, 5, 102)));
 }
 
 TEST(EmbedBatcherTest, AFullQueueAFailedPassAndAStopAreSaid) {
