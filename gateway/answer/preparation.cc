@@ -49,7 +49,7 @@ class Preparation : public std::enable_shared_from_this<Preparation> {
     const Status second = core_->compute->Submit(std::move(encode));
     if (!second.ok()) {
       // The first runs already, so the result comes by `done`.
-      encode_status_ = second;
+      encode_status_ = WithRetryDelay(second, core_->admission->RetryDelayNow());
       Join();
     }
     return absl::OkStatus();
@@ -172,6 +172,9 @@ void EmbedText(const GatewayCore* core, std::string_view text, TextEmbedder::Urg
   core->embedder->Embed(
       read, urgency,
       [core, begin = absl::Now(), done = std::move(done)](StatusOr<std::vector<float>> embedding) {
+        if (embedding.status().code() == absl::StatusCode::kResourceExhausted) {
+          return done(WithRetryDelay(embedding.status(), core->admission->RetryDelayNow()));
+        }
         if (!embedding.ok()) return done(embedding.status());
         core->metrics->embed.Observe(absl::ToDoubleSeconds(absl::Now() - begin));
         // What follows (a search, say) would hold up the next batch.

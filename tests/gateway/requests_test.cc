@@ -128,6 +128,37 @@ TEST_F(RequestsTest, AFullGatewayAnswersWithARetryDelay) {
   EXPECT_GE(RetryDelayOf(refused.status), absl::Milliseconds(100));
 }
 
+TEST_F(RequestsTest, AFullEmbeddingQueueAnswersWithARetryDelay) {
+  class Full final : public TextEmbedder {
+    void Embed(std::string_view text, Urgency urgency, Done done) override {
+      done(absl::ResourceExhaustedError("full"));
+    }
+    size_t dim() const override { return FakeEmbedder::kDim; }
+    const Digest& digest() const override { return digest_; }
+    const Digest digest_ = Sha256("full");
+  };
+  GatewayParts parts = FakeParts();
+  parts.embedder = std::make_unique<Full>();
+  TestGateway gateway(QuickOptions({worker_.address()}), std::move(parts));
+  ASSERT_TRUE(gateway.Ready(1));
+  const auto expect_delay = [](const grpc::Status& status) {
+    EXPECT_EQ(status.error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED) << status.error_message();
+    EXPECT_GE(RetryDelayOf(status), absl::Milliseconds(100));
+  };
+  v1::RouteRequest route;
+  route.set_prompt("a question");
+  grpc::ClientContext first, second;
+  v1::RouteResponse routed;
+  expect_delay(gateway.stub->Route(&first, route, &routed));
+  v1::EmbedRequest embed;
+  embed.add_texts("a text");
+  v1::EmbedResponse embedded;
+  expect_delay(gateway.stub->Embed(&second, embed, &embedded));
+  v1::GenerateRequest question = BaseRequest(1, 5);
+  question.set_expert("auto");
+  expect_delay(Ask(gateway.stub.get(), question).status);
+}
+
 TEST_F(RequestsTest, WhoWaitsIsServedWhenAPlaceIsFree) {
   GatewayOptions options = QuickOptions({worker_.address()});
   options.admission.max_running = 1;
