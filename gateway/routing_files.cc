@@ -157,14 +157,13 @@ Status RoutingFiles::Read(coterie::RoutingOptions* options) const {
 
 StatusOr<bool> RoutingFiles::Refresh(coterie::RoutingOptions* options) {
   const std::array<Identity, 2> now = {Identify(rules_), Identify(classifier_)};
-  if (ever_read_ && now == seen_) {
-    if (!status_.ok()) return status_;
-    return false;
-  }
-  ever_read_ = true;
+  if (read_ && now == seen_) return false;
   seen_ = now;
-  status_ = Read(options);
-  if (!status_.ok()) return status_;
+  const Status status = Read(options);
+  // What failed is tried again even if nothing about the file changes: there may have been no permission, no
+  // descriptor left, or a disk that comes back.
+  read_ = status.ok();
+  RETURN_IF_ERROR(status);
   return true;
 }
 

@@ -41,8 +41,8 @@ class RoutingFiles {
       : rules_(std::move(rules)), classifier_(std::move(classifier)), dim_(dim) {}
 
   // Reads the files that changed since the last call into `options` and says whether any did; whoever writes
-  // them should rename a finished file into place. An error leaves `options` as it is, and comes again until
-  // a file changes.
+  // them should rename a finished file into place. An error leaves `options` as it is, and the next call
+  // tries again.
   StatusOr<bool> Refresh(coterie::RoutingOptions* options);
 
  private:
@@ -54,9 +54,8 @@ class RoutingFiles {
   const std::string rules_;
   const std::string classifier_;
   const size_t dim_;
-  bool ever_read_ = false;
-  std::array<Identity, 2> seen_ = {};  // of the files when status_ came about
-  Status status_;
+  bool read_ = false;  // as they were when seen_ was taken
+  std::array<Identity, 2> seen_ = {};
 };
 
 }  // namespace coterie::gateway

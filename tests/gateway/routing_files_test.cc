@@ -1,5 +1,7 @@
 #include "gateway/routing_files.h"
 
+#include <sys/resource.h>
+
 #include <fstream>
 #include <limits>
 #include <string>
@@ -191,6 +193,26 @@ TEST_F(RoutingFilesTest, TheClassifierIsAPolicyByNameAndIsReadAgainWhenItChanges
   EXPECT_EQ(decision.policy(), "classifier");
   WriteClassifier("algebra");
   EXPECT_TRUE(Eventually([&] { return Route(gateway, "", "classifier").experts(0).name() == "algebra"; }));
+}
+
+TEST_F(RoutingFilesTest, AFileThatCouldNotBeReadIsTriedAgainThoughItDidNotChange) {
+  WriteRules("rules:\n  plants: botany\n");
+  RoutingFiles files(rules_, "", 0);
+  coterie::RoutingOptions options;
+  rlimit descriptors = {};
+  ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &descriptors), 0);
+  const rlimit none = {0, descriptors.rlim_max};
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &none), 0);
+  const Status first = files.Refresh(&options).status(), second = files.Refresh(&options).status();
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &descriptors), 0);
+  EXPECT_FALSE(first.ok());
+  EXPECT_FALSE(second.ok());
+  EXPECT_TRUE(options.rules.empty());
+  const auto third = files.Refresh(&options);
+  ASSERT_TRUE(third.ok()) << third.status();
+  EXPECT_TRUE(*third);
+  EXPECT_EQ(options.rules.size(), 1u);
+  EXPECT_FALSE(files.Refresh(&options).value());
 }
 
 TEST_F(RoutingFilesTest, AGatewayDoesNotStartOnAFileItCannotRead) {
