@@ -20,9 +20,13 @@ ShutdownSignals::ShutdownSignals() {
   pthread_sigmask(SIG_BLOCK, &set_, nullptr);
 }
 
-int ShutdownSignals::WaitForFirst() {
+void ShutdownSignals::BeginServing() {
   MutexLock lock(&mutex_);
   serving_ = true;
+}
+
+int ShutdownSignals::WaitForFirst() {
+  MutexLock lock(&mutex_);
   while (first_ == 0) came_.Wait(&mutex_);
   return first_;
 }

@@ -7,9 +7,10 @@
 
 namespace coterie {
 
-// SIGTERM and SIGINT of a process that drains. Before WaitForFirst the first one ends the process at once (a
-// load takes seconds and has nothing to lose); from then on the first is returned, so that the caller can
-// drain, and the next ends the process with exit code 128 + signal, as a shell would call it. Thread-safe.
+// SIGTERM and SIGINT of a process that drains. Before BeginServing the first one ends the process at once (a
+// load takes seconds and has nothing to lose); from then on WaitForFirst returns the first, so that the
+// caller can drain, and the next ends the process. Exit codes are 128 + signal, as a shell would call it.
+// Thread-safe.
 class ShutdownSignals {
  public:
   // Blocks both signals and starts the thread that takes them. Call once, before any other thread starts: all
@@ -19,7 +20,10 @@ class ShutdownSignals {
   ShutdownSignals(const ShutdownSignals&) = delete;
   ShutdownSignals& operator=(const ShutdownSignals&) = delete;
 
-  // Waits until one comes.
+  // From here on there may be something to drain. Call before the first listener opens.
+  void BeginServing();
+
+  // Returns the first that came since BeginServing, once there is one.
   int WaitForFirst();
 
  private:

@@ -28,7 +28,7 @@ StatusOr<std::unique_ptr<ExpertStore>> OpenStore(const CommandLine& line, const 
   return ExpertStore::Open(line.store, std::move(options));
 }
 
-StatusOr<std::unique_ptr<GatewayServer>> StartServer(CommandLine line) {
+StatusOr<std::unique_ptr<GatewayServer>> StartServer(CommandLine line, ShutdownSignals* signals) {
   GatewayParts parts;
   spdlog::info("loading {}", line.model);
   // Closed on return: what is served afterwards needs no weights.
@@ -47,6 +47,7 @@ StatusOr<std::unique_ptr<GatewayServer>> StartServer(CommandLine line) {
   if (!line.store.empty()) {
     ASSIGN_OR_RETURN(parts.store, OpenStore(line, files->config(), *parts.text, parts.embedder.get()));
   }
+  signals->BeginServing();
   return GatewayServer::Start(std::move(line.gateway), std::move(parts));
 }
 
@@ -71,7 +72,7 @@ int Main(int argc, char** argv) {
 
   ShutdownSignals* signals = ShutdownSignals::Watch();
   const absl::Duration drain_timeout = line.drain_timeout;
-  const StatusOr<std::unique_ptr<GatewayServer>> server = StartServer(std::move(line));
+  const StatusOr<std::unique_ptr<GatewayServer>> server = StartServer(std::move(line), signals);
   if (!server.ok()) {
     std::fprintf(stderr, "coterie-gateway: %s\n", std::string(server.status().message()).c_str());
     return 1;
