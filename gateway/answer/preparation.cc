@@ -20,10 +20,11 @@ std::string_view BeginningOf(std::string_view text, size_t limit) {
   return text.substr(0, limit);
 }
 
-// `text`, or of a longer one than `limit` bytes its beginning and its end.
+// `text`, or of a longer one than `limit` (> 0) bytes its beginning and its end, `limit` bytes at most with
+// the line break between.
 std::string EndsOf(std::string_view text, size_t limit) {
   if (text.size() <= limit) return std::string(text);
-  size_t tail = text.size() - limit / 2;
+  size_t tail = text.size() - (limit - 1) / 2;
   while (InsideCharacter(text, tail)) ++tail;
   return absl::StrCat(ToAbsl(BeginningOf(text, limit / 2)), "\n", ToAbsl(text.substr(tail)));
 }

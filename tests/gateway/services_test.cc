@@ -134,8 +134,13 @@ TEST_F(ServicesTest, OfALongQuestionBothEndsAreEmbeddedAndOfATextItsBeginning) {
   embed.add_texts(text);
   v1::EmbedResponse embedded;
   ASSERT_TRUE(gateway.stub->Embed(&second, embed, &embedded).ok());
+  const std::string ascii = "abcdefghijklmnopqrstuvwxyz";
+  route.set_prompt(ascii);
+  grpc::ClientContext third;
+  ASSERT_TRUE(gateway.stub->Route(&third, route, &routed).ok());
   MutexLock lock(&mutex);
-  EXPECT_THAT(texts, ::testing::ElementsAre("abcdefg\ntuvwxyz", "abcdefg\u00e9 in the"));
+  // Of 16 bytes the beginning has eight, the line break one and the end seven.
+  EXPECT_THAT(texts, ::testing::ElementsAre("abcdefg\ntuvwxyz", "abcdefg\u00e9 in the", "abcdefgh\ntuvwxyz"));
 }
 
 TEST_F(ServicesTest, ScoreWithoutInputBeginsAtTheSecondTokenAndWithItCoversTheInputWhenAsked) {
