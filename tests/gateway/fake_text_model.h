@@ -1,11 +1,12 @@
 #ifndef COTERIE_TESTS_GATEWAY_FAKE_TEXT_MODEL_H_
 #define COTERIE_TESTS_GATEWAY_FAKE_TEXT_MODEL_H_
 
+#include <functional>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
-#include "absl/time/clock.h"
 #include "gateway/text/text_embedder.h"
 #include "gateway/text/text_model.h"
 
@@ -15,10 +16,10 @@ namespace coterie::gateway::testing {
 class FakeTextModel final : public TextModel {
  public:
   static constexpr int32_t kEos = 256;
-  // `encode_time`: how long it takes to tokenise anything.
-  explicit FakeTextModel(uint32_t context_tokens = 4096, absl::Duration encode_time = absl::ZeroDuration())
+  // `before_encode`: what happens before anything is tokenised.
+  explicit FakeTextModel(uint32_t context_tokens = 4096, std::function<void()> before_encode = nullptr)
       : context_tokens_(context_tokens),
-        encode_time_(encode_time),
+        before_encode_(std::move(before_encode)),
         base_(Sha256("base")),
         tokenizer_(Sha256("tokenizer")) {}
 
@@ -29,7 +30,7 @@ class FakeTextModel final : public TextModel {
   uint32_t context_tokens() const override { return context_tokens_; }
 
   StatusOr<std::vector<int32_t>> EncodePrompt(std::string_view text, size_t max_tokens) const override {
-    absl::SleepFor(encode_time_);
+    if (before_encode_) before_encode_();
     if (text.size() > max_tokens) {
       return absl::InvalidArgumentError(
           absl::StrCat("the prompt has ", text.size(), " tokens, at most ", max_tokens, " are served"));
@@ -63,7 +64,7 @@ class FakeTextModel final : public TextModel {
 
  private:
   const uint32_t context_tokens_;
-  const absl::Duration encode_time_;
+  const std::function<void()> before_encode_;
   const std::string name_ = "fake";
   const Digest base_;
   const Digest tokenizer_;

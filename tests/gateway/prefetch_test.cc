@@ -1,5 +1,6 @@
 // Adapters are asked for as soon as it is known where they will be needed.
 #include <array>
+#include <atomic>
 #include <string>
 #include <thread>
 #include <vector>
@@ -103,18 +104,27 @@ TEST_F(PrefetchTest, NothingIsAskedForThatTheWorkerHoldsOrNobodyKnows) {
 TEST_F(PrefetchTest, TheRoutedAdapterIsAskedForWhileThePromptIsStillTokenised) {
   FakeWorker worker({});
   GatewayParts parts = FakeParts(true, std::move(store_));
-  parts.text = std::make_unique<FakeTextModel>(4096, absl::Milliseconds(500));
+  // Tokenising takes as long as the adapter is not asked for.
+  std::atomic<bool> asked_before = false;
+  parts.text = std::make_unique<FakeTextModel>(
+      4096, [&] { asked_before = Eventually([&] { return !worker.prefetches().empty(); }); });
   TestGateway gateway(QuickOptions({worker.address()}), std::move(parts));
   ASSERT_TRUE(gateway.Ready(1));
-  Answer answer;
-  std::thread client([&] { answer = Ask(gateway.stub.get(), Question("auto")); });
-  EXPECT_TRUE(Eventually([&] { return !worker.prefetches().empty(); }));
-  client.join();
+  const Answer answer = Ask(gateway.stub.get(), Question("auto"));
+  EXPECT_TRUE(asked_before);
   ASSERT_TRUE(answer.status.ok()) << answer.status.error_message();
   EXPECT_THAT(worker.prefetches(), ElementsAre(algebra_));
   EXPECT_EQ(answer.text, FakeText(1, 5, algebra_.ToBytes()));
   // Where the request goes counts on what is on its way.
   EXPECT_THAT(answer.route.placement_reason(), ::testing::HasSubstr("adapter on its way"));
+}
+
+// Time enough to ask another worker before the answer moves there, on a busy machine too.
+GatewayOptions SlowToGiveUp(const std::vector<std::string>& workers) {
+  GatewayOptions options = QuickOptions(workers);
+  options.link.silence_timeout = absl::Seconds(3);  // half of it until the other is asked
+  options.link.reattach_grace = absl::Milliseconds(1500);
+  return options;
 }
 
 // Two workers; once an answer of algebra is under way, its worker is broken.
@@ -133,7 +143,7 @@ Answer AskAndBreak(TestGateway* gateway, std::array<FakeWorker*, 2> workers, Bre
 TEST_F(PrefetchTest, WhenAWorkerFallsSilentTheNextOneIsAskedBeforeTheAnswerMoves) {
   FakeWorker w0({.worker_id = "w0"}), w1({.worker_id = "w1"});
   const std::array<FakeWorker*, 2> workers = {&w0, &w1};
-  TestGateway gateway(QuickOptions({w0.address(), w1.address()}), true, std::move(store_));
+  TestGateway gateway(SlowToGiveUp({w0.address(), w1.address()}), true, std::move(store_));
   ASSERT_TRUE(gateway.Ready(2));
   size_t other = 0;
   const Answer answer = AskAndBreak(
@@ -148,7 +158,7 @@ TEST_F(PrefetchTest, WhenAWorkerFallsSilentTheNextOneIsAskedBeforeTheAnswerMoves
 TEST_F(PrefetchTest, WhenAConnectionBreaksTheNextWorkerIsAskedBeforeTheAnswerMoves) {
   FakeWorker w0({.worker_id = "w0"}), w1({.worker_id = "w1"});
   const std::array<FakeWorker*, 2> workers = {&w0, &w1};
-  TestGateway gateway(QuickOptions({w0.address(), w1.address()}), true, std::move(store_));
+  TestGateway gateway(SlowToGiveUp({w0.address(), w1.address()}), true, std::move(store_));
   ASSERT_TRUE(gateway.Ready(2));
   size_t other = 0;
   const Answer answer = AskAndBreak(
