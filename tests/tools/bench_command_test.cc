@@ -101,8 +101,8 @@ TEST(BenchCommandTest, AnOpenLoopDoesNotWaitForAnswers) {
   const CommandOutcome outcome = RunCommand(
       {"bench", "--gateway=" + gateway.address(), "--requests=6", "--warmup=0", "--rate=1000", "--json"});
   ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
-  // One after the other they would take 1.8 s; no upper bound on a time is exact, this one is generous.
-  EXPECT_LT(nlohmann::json::parse(outcome.out)["wall_seconds"].get<double>(), 1.7);
+  EXPECT_EQ(nlohmann::json::parse(outcome.out)["ok"], 6);
+  EXPECT_GT(gateway.most_running(), 1);
 }
 
 TEST(BenchCommandTest, GoodputCountsWhatKeepsTheStatedLimits) {

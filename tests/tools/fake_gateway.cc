@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "absl/cleanup/cleanup.h"
+
 namespace coterie {
 namespace {
 
@@ -49,6 +51,11 @@ int FakeGateway::cancelled() const {
   return cancelled_;
 }
 
+int FakeGateway::most_running() const {
+  MutexLock lock(&mutex_);
+  return most_running_;
+}
+
 grpc::Status FakeGateway::Generate(grpc::ServerContext* context, const v1::GenerateRequest* request,
                                    grpc::ServerWriter<v1::GenerateResponse>* writer) {
   absl::Duration delay;
@@ -57,7 +64,12 @@ grpc::Status FakeGateway::Generate(grpc::ServerContext* context, const v1::Gener
     requests_.push_back(*request);
     if (!failure_.ok()) return failure_;
     delay = delay_;
+    most_running_ = std::max(most_running_, ++running_);
   }
+  const auto leave = absl::MakeCleanup([this] {
+    MutexLock lock(&mutex_);
+    --running_;
+  });
   absl::SleepFor(delay);
   const std::string question =
       request->has_chat() ? request->chat().messages().rbegin()->content() : request->prompt();

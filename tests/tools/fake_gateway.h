@@ -34,6 +34,8 @@ class FakeGateway final : public v1::GenerationService::Service,
   // Every later Generate waits so long before its first message.
   void DelayBy(absl::Duration delay);
   int cancelled() const;
+  // The most calls of Generate that ran at once.
+  int most_running() const;
 
  private:
   grpc::Status Generate(grpc::ServerContext* context, const v1::GenerateRequest* request,
@@ -56,6 +58,8 @@ class FakeGateway final : public v1::GenerationService::Service,
   grpc::Status failure_ ABSL_GUARDED_BY(mutex_);
   absl::Duration delay_ ABSL_GUARDED_BY(mutex_);
   int cancelled_ ABSL_GUARDED_BY(mutex_) = 0;
+  int running_ ABSL_GUARDED_BY(mutex_) = 0;
+  int most_running_ ABSL_GUARDED_BY(mutex_) = 0;
   int port_ = 0;
   std::unique_ptr<grpc::Server> server_;
 };
