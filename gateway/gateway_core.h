@@ -31,7 +31,7 @@ struct GatewayCore {
   GatewayMetrics* metrics = nullptr;
   RequestLimits limits;
   SessionOptions session;
-  size_t embed_max_bytes = 4096;  // of the question; the encoder itself reads a few hundred tokens
+  size_t embed_max_bytes = 4096;  // of a text; of a question the encoder reads 64 tokens by default
   absl::Duration client_stall_timeout = absl::Minutes(2);
 };
 

@@ -26,7 +26,7 @@ struct GatewayOptions {
   std::string rules_file;       // see RoutingFiles; empty: only what the experts' cards claim
   std::string classifier_file;  // likewise; empty: no policy "classifier"
   size_t max_candidates = 5;
-  size_t compute_threads = 2;  // templates, tokenising, embedding
+  size_t compute_threads = 2;  // templates, tokenising, searching
   size_t max_compute_jobs = 4096;
   size_t embed_max_bytes = 4096;
   absl::Duration client_stall_timeout = absl::Minutes(2);

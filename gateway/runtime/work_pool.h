@@ -13,9 +13,8 @@
 
 namespace coterie::gateway {
 
-// A few threads for work that computes or touches files (templates, tokenising, embedding, publishing):
-// gRPC's own threads are few and carry every stream, so nothing may hold them. Thread-safe. The destructor
-// finishes what is queued.
+// A few threads for work that computes (templates, tokenising, searching): gRPC's own threads are few and
+// carry every stream, so nothing may hold them. Thread-safe. The destructor finishes what is queued.
 class WorkPool {
  public:
   // n_threads > 0; at most max_queued jobs wait.
