@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
 """What the measuring scripts compute, on figures made up here: a wrong ratio would look like a result."""
 
+import contextlib
 import http.server
 import importlib.machinery
 import importlib.util
 import json
 import pathlib
+import socket
 import struct
 import subprocess
 import sys
@@ -18,6 +20,7 @@ sys.dont_write_bytecode = True
 sys.path[:0] = [str(HERE), str(HERE / "peers")]
 import gguf_adapter  # noqa: E402
 import measuring  # noqa: E402
+import serving  # noqa: E402
 
 
 def load_script(path: pathlib.Path):
@@ -25,6 +28,18 @@ def load_script(path: pathlib.Path):
     module = importlib.util.module_from_spec(importlib.util.spec_from_loader(loader.name, loader))
     loader.exec_module(module)
     return module
+
+
+@contextlib.contextmanager
+def serving_http(handler):
+    """A server of `handler` on loopback; its port."""
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield server.server_address[1]
+    finally:
+        server.shutdown()
+        server.server_close()
 
 
 class Measuring(unittest.TestCase):
@@ -108,18 +123,57 @@ class Peers(unittest.TestCase):
             def log_message(self, *_):
                 pass
 
-        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), FakeServer)
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        try:
-            figures = measuring.run_json([sys.executable, HERE / "peers/http_load.py", f"--port={server.server_address[1]}",
-                                          "--requests=4", "--prompt-tokens=5", "--output-tokens=3", "--adapters=2"])
-        finally:
-            server.shutdown()
-            server.server_close()
+        with serving_http(FakeServer) as port:
+            figures = measuring.run_json([sys.executable, HERE / "peers/http_load.py", f"--port={port}", "--requests=4",
+                                          "--prompt-tokens=5", "--output-tokens=3", "--adapters=2"])
         self.assertEqual(figures["completion_tokens"], 12)
         self.assertGreater(figures["first_token_median_seconds"], 0)
         self.assertEqual(sorted(body["lora"][0]["id"] for body in asked), [0, 0, 1, 1])
         self.assertEqual(len({tuple(body["prompt"]) for body in asked}), 4, "equal prompts would measure a cache")
+
+    def http_load_fails(self, port: int, *flags) -> str:
+        run = subprocess.run([sys.executable, HERE / "peers/http_load.py", f"--port={port}", "--requests=4", *flags], timeout=100,
+                             capture_output=True, text=True)
+        self.assertNotEqual(run.returncode, 0)
+        return run.stderr
+
+    def test_the_http_load_calls_a_stream_that_breaks_off_an_error(self):
+        class BreaksOff(http.server.BaseHTTPRequestHandler):
+            def do_POST(self):
+                self.rfile.read(int(self.headers["Content-Length"]))
+                self.send_response(200)
+                self.end_headers()
+                self.wfile.write(b'data: {"content": "x", "stop": false}\n\n')
+
+            def log_message(self, *_):
+                pass
+
+        with serving_http(BreaksOff) as port:
+            self.assertIn("4 of 4 requests failed; the first: the stream ended", self.http_load_fails(port))
+
+    def test_the_http_load_ends_when_a_request_cannot_connect(self):
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))  # nobody listens
+            self.assertIn("4 of 4 requests failed; the first: [Errno", self.http_load_fails(probe.getsockname()[1]))
+
+
+class Processes(unittest.TestCase):
+    def start(self, script: str, n_lines: int, patience_seconds: float) -> serving.Process:
+        with tempfile.TemporaryDirectory() as folder:
+            return serving.Process([sys.executable, "-c", script], pathlib.Path(folder) / "log", n_lines, patience_seconds)
+
+    def test_the_words_of_the_lines_are_read_however_they_come(self):
+        script = "import time; print('listening 1\\nmet', end='', flush=True); time.sleep(.2); print('rics 2', flush=True); time.sleep(60)"
+        process = self.start(script, 2, 50)
+        process.child.kill()
+        process.stop()
+        self.assertEqual(process.words, ["listening", "1", "metrics", "2"])
+
+    def test_one_that_never_listens_is_ended_and_one_that_ended_is_said(self):
+        with self.assertRaisesRegex(RuntimeError, "printed . of 2 lines in 1 s"):
+            self.start("import time; print('a', flush=True); time.sleep(60)", 2, 1)
+        with self.assertRaisesRegex(RuntimeError, "ended with 3: why"):
+            self.start("import sys; print('why', file=sys.stderr); sys.exit(3)", 1, 50)
 
 
 if __name__ == "__main__":

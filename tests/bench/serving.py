@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pathlib
+import select
 import signal
 import subprocess
 import time
@@ -15,21 +16,32 @@ ANSWER_PATIENCE_SECONDS = 120
 
 
 class Process:
-    """A child that prints `listening …` when it serves; `ports` are the words of the lines it printed."""
+    """A child that prints `listening …` when it serves; `words` are those of the lines it printed."""
 
-    def __init__(self, command: list, log: pathlib.Path, wanted_lines: int):
+    def __init__(self, command: list, log: pathlib.Path, wanted_lines: int, patience_seconds: float = ANSWER_PATIENCE_SECONDS):
         self.started = time.monotonic()
         self.log = log
         with open(log, "wb") as errors:
-            self.child = subprocess.Popen([str(c) for c in command], stdout=subprocess.PIPE, stderr=errors, text=True)
-        self.words = []
-        for _ in range(wanted_lines):
-            line = self.child.stdout.readline()
-            if not line:
-                self.child.wait()
-                raise RuntimeError(f"{command[0]} ended with {self.child.returncode}: {log.read_text()[-2000:]}")
-            self.words += line.split()
+            self.child = subprocess.Popen([str(c) for c in command], stdout=subprocess.PIPE, stderr=errors)
+        try:
+            self.words = self._read_lines(wanted_lines, patience_seconds)
+        except (RuntimeError, subprocess.TimeoutExpired) as problem:
+            self.stop()
+            raise RuntimeError(f"{command[0]} {problem}: {log.read_text()[-2000:]}") from None
         self.ready_seconds = time.monotonic() - self.started
+
+    def _read_lines(self, wanted_lines: int, patience_seconds: float) -> list[str]:
+        output = b""  # ours, so that no line waits in a buffer that select does not see
+        while (n_lines := output.count(b"\n")) < wanted_lines:
+            left = self.started + patience_seconds - time.monotonic()
+            if left <= 0 or not select.select([self.child.stdout], [], [], left)[0]:
+                raise RuntimeError(f"printed {n_lines} of {wanted_lines} lines in {patience_seconds} s")
+            more = os.read(self.child.stdout.fileno(), 4096)
+            if not more:
+                self.child.wait(20)
+                raise RuntimeError(f"ended with {self.child.returncode}")
+            output += more
+        return output.decode().split()
 
     def resident_mb(self) -> float:
         for line in pathlib.Path(f"/proc/{self.child.pid}/status").read_text().splitlines():

@@ -14,6 +14,10 @@ import threading
 import time
 
 
+START_PATIENCE_SECONDS = 60  # until every request is connected
+NOT_STARTED = "not every request could connect"  # of the others
+
+
 class Request(threading.Thread):
     def __init__(self, port: int, body: dict, start: threading.Barrier):
         super().__init__()
@@ -23,11 +27,11 @@ class Request(threading.Thread):
 
     def run(self):
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=600)
-        connection.connect()
-        payload = json.dumps(self.body)
-        self.start_line.wait()
-        self.begin = time.monotonic()
         try:
+            connection.connect()
+            payload = json.dumps(self.body)
+            self.start_line.wait(START_PATIENCE_SECONDS)
+            self.begin = time.monotonic()
             connection.request("POST", "/completion", payload, {"Content-Type": "application/json"})
             response = connection.getresponse()
             if response.status != 200:
@@ -43,9 +47,14 @@ class Request(threading.Thread):
                     break
                 self.first = self.first or now
                 self.last = now
+            else:
+                self.error = "the stream ended before the answer did"
             self.total = time.monotonic() - self.begin
+        except threading.BrokenBarrierError:
+            self.error = NOT_STARTED
         except (OSError, ValueError, http.client.HTTPException) as problem:
-            self.error = str(problem)
+            self.error = str(problem) or repr(problem)
+            self.start_line.abort()  # whoever waits there would wait for this one
         finally:
             connection.close()
 
@@ -80,7 +89,7 @@ def main():
     for request in requests:
         request.join()
     wall = time.monotonic() - begin
-    if errors := [r.error for r in requests if r.error]:
+    if errors := sorted((r.error for r in requests if r.error), key=lambda error: error == NOT_STARTED):
         raise SystemExit(f"{len(errors)} of {len(requests)} requests failed; the first: {errors[0]}")
     first = [r.first for r in requests]
     per_token = [(r.last - r.first) / (r.n_tokens - 1) for r in requests if r.n_tokens > 1]

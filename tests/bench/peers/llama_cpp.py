@@ -76,7 +76,7 @@ class LlamaCpp:
         """llama-server with sixteen slots and every adapter loaded, applied only where a request names it."""
         adapters = []
         for expert in experts:
-            adapters.append(self.work / f"{expert.name}-{lora_type}.gguf")
+            adapters.append(self.work / f"{pathlib.Path(model).stem}-{expert.name}-{lora_type}.gguf")
             if not adapters[-1].exists():
                 convert(expert, adapters[-1], lora_type)
         with socket.socket() as probe:
