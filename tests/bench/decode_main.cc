@@ -162,6 +162,8 @@ Status Run(const Flags& flags) {
   }
   BandwidthProbe probe(flags.backend.threads);
   std::map<std::string, std::vector<double>> results;
+  bench.Prefill(16, 128);  // untimed: caches and branch predictors
+  bench.Decode(16, {});
   for (int round = 0; round < flags.rounds; ++round) {
     results["bandwidth_probe_gb_per_second"].push_back(probe.MeasureGbPerSecond());
     const auto add = [&](const std::string& name, double rate) {
