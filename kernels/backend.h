@@ -65,15 +65,6 @@ struct LoraTarget {
   int y_column = 0;
 };
 
-class StepContext;
-
-// The adapters of one step at one place of the graph.
-struct LoraCall {
-  const StepContext* step = nullptr;
-  int layer = 0;
-  std::span<const LoraTarget> targets;
-};
-
 // One low-rank pair: y += weight * scale * B (A x).
 struct HostLora {
   HostMatrix a;  // [rank, n_in]
@@ -121,6 +112,13 @@ struct RopeTable {
 class StepContext {
  public:
   virtual ~StepContext() = default;
+};
+
+// The adapters of one step at one place of the graph.
+struct LoraCall {
+  const StepContext* step = nullptr;
+  int layer = 0;
+  std::span<const LoraTarget> targets;
 };
 
 struct StepLimits {

@@ -132,14 +132,10 @@ StatusOr<WorkerPool::Placed> WorkerPool::Place(const PlacementRequest& request) 
 
 void WorkerPool::Prefetch(const PlacementRequest& request) {
   if (request.adapters.empty()) return;
-  const std::vector<std::shared_ptr<WorkerLink>> links = Links();
-  std::vector<WorkerView> views;
-  views.reserve(links.size());
-  for (const auto& link : links) views.push_back(link->View(request));
-  const StatusOr<Placement> placement = placer_.Place(request, views);
-  if (!placement.ok()) return;
+  const StatusOr<Placed> placed = Place(request);
+  if (!placed.ok()) return;
   for (const PlacementRequest::Adapter& adapter : request.adapters) {
-    if (links[placement->worker]->Prefetch(adapter.digest)) {
+    if (placed->link->Prefetch(adapter.digest)) {
       n_prefetches_.fetch_add(1, std::memory_order_relaxed);
     }
   }

@@ -26,8 +26,9 @@ AlignedBuffer::AlignedBuffer(size_t n_bytes) {
       mapped_bytes_ = 0;
     } else {
       data_ = static_cast<uint8_t*>(p);
-      // Advice: a refusal changes speed only. Fetching the pages now takes a tenth of a second per gigabyte
-      // and keeps it out of the first requests, where a prompt took twice its time over fresh KV blocks.
+      // Advice: a refusal changes speed only. Fetching the pages now takes up to a few seconds per gigabyte
+      // (docs/benchmarks.md) and keeps it out of the first requests, where a prompt took twice its time over
+      // fresh KV blocks.
       madvise(p, mapped_bytes_, MADV_HUGEPAGE);
       madvise(p, mapped_bytes_, MADV_POPULATE_WRITE);
     }

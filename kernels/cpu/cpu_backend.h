@@ -123,6 +123,7 @@ class CpuBackend final : public Backend {
 
   struct LoraWork;
   std::span<const LoraWork> PlanLora(const LoraCall& call, int64_t n_in);
+  bool ShrinksWhole(std::span<const LoraWork> works) const;
   int64_t ShrinkItems(std::span<const LoraWork> works) const;
   void Shrink(std::span<const LoraWork> works, const float* x, int64_t item) const;
   void Expand(std::span<const LoraWork> works, std::span<const LoraTarget> targets, float* y,

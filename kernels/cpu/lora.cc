@@ -142,15 +142,17 @@ std::span<const CpuBackend::LoraWork> CpuBackend::PlanLora(const LoraCall& call,
 }
 
 // t = A x, in items that may run in any order: a work each, or, where those are few, a panel each.
+bool CpuBackend::ShrinksWhole(std::span<const LoraWork> works) const {
+  return static_cast<int64_t>(works.size()) >= 2 * pool_.n_threads();
+}
 int64_t CpuBackend::ShrinkItems(std::span<const LoraWork> works) const {
-  const int64_t n_works = static_cast<int64_t>(works.size());
-  if (n_works >= 2 * pool_.n_threads()) return n_works;
+  if (ShrinksWhole(works)) return static_cast<int64_t>(works.size());
   int64_t n_panels = 0;
   for (const LoraWork& work : works) n_panels += work.a->n_panels();
   return n_panels;
 }
 void CpuBackend::Shrink(std::span<const LoraWork> works, const float* x, int64_t item) const {
-  const bool whole = static_cast<int64_t>(works.size()) >= 2 * pool_.n_threads();
+  const bool whole = ShrinksWhole(works);
   const LoraWork* work = works.data();
   if (whole) {
     work += item;
