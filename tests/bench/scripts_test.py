@@ -108,7 +108,8 @@ class Peers(unittest.TestCase):
         self.assertEqual(len(file) % gguf_adapter.ALIGNMENT, 0)
         self.assertEqual(list(struct.unpack("<4e", file[-32:-24])), values)
 
-    def test_the_http_load_counts_every_token_of_every_request(self):
+    def ask_fake_server(self, *flags) -> tuple[dict, list[dict]]:
+        """What http_load prints of a server that answers every request with three tokens, and the bodies it sent."""
         asked = []
 
         class FakeServer(http.server.BaseHTTPRequestHandler):
@@ -125,11 +126,20 @@ class Peers(unittest.TestCase):
 
         with serving_http(FakeServer) as port:
             figures = measuring.run_json([sys.executable, HERE / "peers/http_load.py", f"--port={port}", "--requests=4",
-                                          "--prompt-tokens=5", "--output-tokens=3", "--adapters=2"])
+                                          "--prompt-tokens=5", "--output-tokens=3", *flags])
+        return figures, asked
+
+    def test_the_http_load_counts_every_token_of_every_request(self):
+        figures, asked = self.ask_fake_server("--adapters=2", "--mute")
         self.assertEqual(figures["completion_tokens"], 12)
         self.assertGreater(figures["first_token_median_seconds"], 0)
         self.assertEqual(sorted(body["lora"][0]["id"] for body in asked), [0, 0, 1, 1])
         self.assertEqual(len({tuple(body["prompt"]) for body in asked}), 4, "equal prompts would measure a cache")
+
+    def test_a_request_for_the_base_silences_an_adapter_where_some_are_loaded(self):
+        for flags, lora in ((("--mute",), [{"id": 0, "scale": 0.0}]), ((), None)):
+            _, asked = self.ask_fake_server(*flags)
+            self.assertEqual([body.get("lora") for body in asked], [lora] * 4)
 
     def http_load_fails(self, port: int, *flags) -> str:
         run = subprocess.run([sys.executable, HERE / "peers/http_load.py", f"--port={port}", "--requests=4", *flags], timeout=100,

@@ -72,6 +72,9 @@ def main():
     parser.add_argument("--output-tokens", type=int, default=64)
     parser.add_argument("--vocabulary", type=int, default=40000)
     parser.add_argument("--adapters", type=int, default=0, help="request i uses adapter i modulo this; 0: the base")
+    parser.add_argument("--mute", action="store_true",
+                        help="adapters are loaded: a request for the base names one at scale 0. Without any `lora` field llama-server puts no "
+                             "two requests into one batch while adapters are loaded, and gets a third of the tokens")
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     draw = random.Random(options.seed)
@@ -82,6 +85,8 @@ def main():
                 "n_predict": options.output_tokens, "temperature": 0, "ignore_eos": True, "cache_prompt": False, "stream": True}
         if options.adapters:
             body["lora"] = [{"id": i % options.adapters, "scale": 1.0}]
+        elif options.mute:
+            body["lora"] = [{"id": 0, "scale": 0.0}]
         requests.append(Request(options.port, body, barrier))
     begin = time.monotonic()
     for request in requests:

@@ -93,8 +93,9 @@ class LlamaCpp:
                 if child.poll() is not None or time.monotonic() > deadline:
                     raise RuntimeError(f"llama-server did not start: {(self.work / 'llama-server.log').read_text()[-1500:]}")
                 time.sleep(0.1)
-            yield lambda n_adapters, seed, *flags: run_json(
-                [sys.executable, HERE / "http_load.py", f"--port={port}", f"--adapters={n_adapters}", f"--seed={seed}", *flags], timeout=1200)
+            mute = ["--mute"] if adapters else []
+            yield lambda n_adapters, seed, *flags: run_json([sys.executable, HERE / "http_load.py", f"--port={port}", f"--adapters={n_adapters}",
+                                                             f"--seed={seed}", *mute, *flags], timeout=1200)
         finally:
             child.terminate()
             try:
