@@ -18,6 +18,10 @@ static inline uint16_t FloatToBf16(float x) {
   return static_cast<uint16_t>((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
 }
 
+// The operands of DotBf16 (simd_portable.h): the nearest bfloat16, but +0 below 2^-50, so that no product or
+// partial sum is subnormal.
+static inline uint16_t RoundToBf16(float x) { return __builtin_fabsf(x) < 0x1p-50f ? 0 : FloatToBf16(x); }
+
 static inline float HalfToFloat(uint16_t h) {
   const uint32_t sign = static_cast<uint32_t>(h & 0x8000) << 16;
   const uint32_t exponent = (h >> 10) & 0x1f;

@@ -36,7 +36,7 @@ std::vector<const KernelTable*> AvailableKernels() {
   const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && HasF16c();
   const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                       __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
-                      __builtin_cpu_supports("avx512vnni");
+                      __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512bf16");
   if (avx512 && Avx512Table() != nullptr) tables.push_back(Avx512Table());
   if (avx2 && Avx2Table() != nullptr) tables.push_back(Avx2Table());
 #endif

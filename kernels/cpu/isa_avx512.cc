@@ -1,7 +1,7 @@
 // Compiled with the flags of AVX-512 (kernels/CMakeLists.txt); empty elsewhere.
 #include "kernels/cpu/kernel_table.h"
 
-#if defined(__AVX512VNNI__)
+#if defined(__AVX512VNNI__) && defined(__AVX512BF16__)
 #include "kernels/cpu/isa/simd_avx512.h"
 #define COTERIE_ISA avx512
 #include "kernels/cpu/isa/table.h"

@@ -142,6 +142,10 @@ struct KernelTable {
   void (*exp)(const float* x, int64_t n, float* y);
   void (*erf)(const float* x, int64_t n, float* y);
   void (*silu)(const float* x, int64_t n, float* y);
+  // The bfloat16 primitives, for theirs: y[i] = RoundToBf16(x[i]); y[i] = DotBf16(y[i], a[2i..], b[2i..]). n
+  // is a multiple of 16.
+  void (*round_bf16)(const float* x, int64_t n, uint16_t* y);
+  void (*dot_bf16)(const uint16_t* a, const uint16_t* b, int64_t n, float* y);
 };
 
 // Null where the build lacks the instruction set; whether the machine has it is isa.h's question.

@@ -125,5 +125,82 @@ TEST(Half, EveryValueWidensAndRoundsAsTheCompilersOwn) {
   }
 }
 
+// Bits of a float of any exponent: zeros, subnormals and infinities too, NaN not.
+float AnyFloat(Random* random) {
+  switch (random->Int(0, 9)) {
+    case 0:
+      return random->Int(0, 1) == 0 ? 0.0f : -0.0f;
+    case 1:
+      return std::ldexp(random->Normal(), -50);
+    case 2:
+      return std::ldexp(random->Normal(), random->Int(-149, 126));
+    default:
+      return random->Normal();
+  }
+}
+
+TEST(Bf16, OperandsRoundToNearestAndToZeroBelowTheLimit) {
+  Random random;
+  std::vector<float> x = {0.0f,
+                          -0.0f,
+                          0x1p-50f,
+                          -0x1p-50f,
+                          std::nextafter(0x1p-50f, 0.0f),
+                          1e-40f,
+                          3.4e38f,
+                          -std::numeric_limits<float>::infinity(),
+                          1.00390625f,
+                          1.01171875f,
+                          0x1.fep-1f};
+  while (x.size() < 16 * 4096) x.push_back(AnyFloat(&random));
+  for (const cpu::KernelTable* table : cpu::AvailableKernels()) {
+    SCOPED_TRACE(table->name);
+    std::vector<uint16_t> y(x.size());
+    table->round_bf16(x.data(), static_cast<int64_t>(x.size()), y.data());
+    for (size_t i = 0; i < x.size(); ++i) {
+      if (std::fabs(x[i]) > 3.38e38f) continue;  // rounds to infinity: no neighbour above for the oracle
+      const float expected = oracle::RoundBf16Operand(x[i]);
+      ASSERT_EQ(static_cast<uint32_t>(y[i]) << 16, std::bit_cast<uint32_t>(expected)) << x[i];
+    }
+    EXPECT_EQ(y[6], 0x7f80);
+    EXPECT_EQ(y[7], 0xff80);
+    const std::vector<float> nan(16, std::nanf(""));
+    table->round_bf16(nan.data(), 16, y.data());
+    EXPECT_TRUE(std::isnan(cpu::Bf16ToFloat(y[0])));
+  }
+}
+
+// Long chains, so that sums cancel: with operands as far apart as they may be, and with ordinary ones.
+TEST(Bf16, ChainsOfPairsGiveTheOraclesBits) {
+  Random random;
+  for (int trial = 0; trial < 200; ++trial) {
+    const int spread = random.Int(0, 49);
+    const auto draw = [&] {
+      return oracle::RoundBf16Operand(std::ldexp(random.Normal(), random.Int(-spread, spread)));
+    };
+    constexpr size_t kLanes = 16, kSteps = 48;
+    std::vector<float> expected(kLanes, 0.0f);
+    std::vector<uint16_t> a(2 * kLanes * kSteps), b(a.size());
+    for (size_t step = 0; step < kSteps; ++step) {
+      for (size_t lane = 0; lane < kLanes; ++lane) {
+        float v[4] = {draw(), draw(), draw(), draw()};
+        if (random.Int(0, 3) == 0) v[1] = -v[0], v[3] = v[2];  // a pair that cancels itself
+        expected[lane] = oracle::DotBf16Pair(expected[lane], v[0], v[1], v[2], v[3]);
+        for (size_t i = 0; i < 2; ++i) {
+          a[2 * (step * kLanes + lane) + i] = static_cast<uint16_t>(std::bit_cast<uint32_t>(v[i]) >> 16);
+          b[2 * (step * kLanes + lane) + i] = static_cast<uint16_t>(std::bit_cast<uint32_t>(v[2 + i]) >> 16);
+        }
+      }
+    }
+    for (const cpu::KernelTable* table : cpu::AvailableKernels()) {
+      std::vector<float> acc(kLanes, 0.0f);
+      for (size_t step = 0; step < kSteps; ++step) {
+        table->dot_bf16(a.data() + 2 * kLanes * step, b.data() + 2 * kLanes * step, kLanes, acc.data());
+      }
+      ASSERT_TRUE(SameBits(acc, expected)) << table->name << ", exponents within " << spread;
+    }
+  }
+}
+
 }  // namespace
 }  // namespace coterie::testing

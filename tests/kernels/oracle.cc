@@ -251,6 +251,12 @@ float RoundKv(DType type, float x) {
   return (bits >> 16 & 1) == 0 ? below : above;
 }
 
+float RoundBf16Operand(float x) { return std::fabs(x) < 0x1p-50f ? 0.0f : RoundKv(DType::kBF16, x); }
+
+float DotBf16Pair(float acc, float a0, float a1, float b0, float b1) {
+  return std::fma(a0, b0, std::fma(a1, b1, acc));
+}
+
 std::vector<float> Attend(std::span<const float> q, const std::vector<std::vector<float>>& keys,
                           const std::vector<std::vector<float>>& values, int lo, int hi, float scale) {
   const size_t head_dim = q.size();

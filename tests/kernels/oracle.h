@@ -44,6 +44,10 @@ float LinearFast(const HostMatrix& matrix, int64_t output, std::span<const float
 void Rope(std::span<float> head, std::span<const float> cos, std::span<const float> sin);
 float RoundKv(DType type, float x);
 
+// Operands and steps of products of bfloat16 pairs.
+float RoundBf16Operand(float x);
+float DotBf16Pair(float acc, float a0, float a1, float b0, float b1);
+
 // One query over keys and values [n][head_dim], of which it attends [lo, hi).
 std::vector<float> Attend(std::span<const float> q, const std::vector<std::vector<float>>& keys,
                           const std::vector<std::vector<float>>& values, int lo, int hi, float scale);

@@ -163,6 +163,23 @@ inline void StoreF16(uint16_t* p, F a) {
   _mm_storeu_si128(reinterpret_cast<__m128i*>(p + 8), _mm256_cvtps_ph(a.hi, kRound));
 }
 
+inline void RoundToBf16(uint16_t* p, F a) {
+  const F small = Abs(a);
+  const __m256 least = _mm256_set1_ps(0x1p-50f);
+  StoreBf16(p, {_mm256_andnot_ps(_mm256_cmp_ps(small.lo, least, _CMP_LT_OQ), a.lo),
+                _mm256_andnot_ps(_mm256_cmp_ps(small.hi, least, _CMP_LT_OQ), a.hi)});
+}
+inline __m256 DotBf16Half(__m256 acc, __m256i a, __m256i b) {
+  const __m256i second = _mm256_set1_epi32(static_cast<int32_t>(0xffff0000u));
+  acc = _mm256_fmadd_ps(_mm256_castsi256_ps(_mm256_and_si256(a, second)),
+                        _mm256_castsi256_ps(_mm256_and_si256(b, second)), acc);
+  return _mm256_fmadd_ps(_mm256_castsi256_ps(_mm256_slli_epi32(a, 16)),
+                         _mm256_castsi256_ps(_mm256_slli_epi32(b, 16)), acc);
+}
+inline F DotBf16(F acc, I a, I b) {
+  return {DotBf16Half(acc.lo, a.lo, b.lo), DotBf16Half(acc.hi, a.hi, b.hi)};
+}
+
 inline float ReduceAdd(F a) {
   const __m256 h8 = _mm256_add_ps(a.lo, a.hi);
   const __m128 h4 = _mm_add_ps(_mm256_castps256_ps128(h8), _mm256_extractf128_ps(h8, 1));

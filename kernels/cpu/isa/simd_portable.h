@@ -211,6 +211,22 @@ inline F LoadF16(const uint16_t* p) {
 }
 inline void StoreF16(uint16_t* p, F a) { COTERIE_LANES p[l] = FloatToHalf(a.v[l]); }
 
+// p[l] = RoundToBf16(a[l]) of half.h; a NaN stays some NaN.
+inline void RoundToBf16(uint16_t* p, F a) { COTERIE_LANES p[l] = cpu::RoundToBf16(a.v[l]); }
+// Each lane of a and b holds two bfloat16, the first in its low half: fma(a0, b0, fma(a1, b1, acc)), the
+// second pair first. Operands are zero or at least 2^-50, as RoundToBf16 leaves them, and acc a sum of such
+// products (a multiple of 2^-114): nothing is subnormal then, and vdpbf16ps, which flushes subnormals, gives
+// these bits.
+inline F DotBf16(F acc, I a, I b) {
+  COTERIE_LANES {
+    const uint32_t x = static_cast<uint32_t>(a.v[l]);
+    const uint32_t y = static_cast<uint32_t>(b.v[l]);
+    const float second = __builtin_fmaf(BitsToFloat(x & 0xffff0000u), BitsToFloat(y & 0xffff0000u), acc.v[l]);
+    acc.v[l] = __builtin_fmaf(BitsToFloat(x << 16), BitsToFloat(y << 16), second);
+  }
+  return acc;
+}
+
 inline float ReduceAdd(F a) {
   for (int half = 8; half > 0; half /= 2) {
     for (int l = 0; l < half; ++l) a.v[l] = a.v[l] + a.v[l + half];

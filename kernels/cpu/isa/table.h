@@ -14,6 +14,13 @@ inline void Map(const float* x, int64_t count, float* y) {
   ForVectors(count, [&](int64_t i, int n) { StoreUpTo(y + i, kFunction(LoadUpTo(x + i, n)), n); });
 }
 
+inline void RoundAllToBf16(const float* x, int64_t n, uint16_t* y) {
+  for (int64_t i = 0; i < n; i += 16) RoundToBf16(y + i, Load(x + i));
+}
+inline void DotAllBf16(const uint16_t* a, const uint16_t* b, int64_t n, float* y) {
+  for (int64_t i = 0; i < n; i += 16) Store(y + i, DotBf16(Load(y + i), LoadI(a + 2 * i), LoadI(b + 2 * i)));
+}
+
 inline constexpr KernelTable MakeTable(const char* name) {
   return {.name = name,
           .quantise_rows = QuantiseRows,
@@ -29,7 +36,9 @@ inline constexpr KernelTable MakeTable(const char* name) {
           .dot_rows_i8 = DotRowsI8,
           .exp = Map<Exp>,
           .erf = Map<Erf>,
-          .silu = Map<Silu>};
+          .silu = Map<Silu>,
+          .round_bf16 = RoundAllToBf16,
+          .dot_bf16 = DotAllBf16};
 }
 
 }  // namespace coterie::cpu::COTERIE_ISA
