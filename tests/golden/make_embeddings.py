@@ -18,7 +18,8 @@ import numpy as np
 import yaml
 
 from golden_io import DATA, HERE, ROOT, write_arrays
-import base_model
+from coterie_experts.product import binaries
+from coterie_experts.training import base_model
 from make_tokens import SENTENCES, make_strings
 from texts import BASE_TEXTS
 
@@ -26,7 +27,7 @@ CONTROL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 
 def make_texts() -> list[str]:
-    questions = yaml.safe_load((ROOT / "tools/train/questions.yaml").read_text(encoding="utf-8"))
+    questions = yaml.safe_load((ROOT / "tests/golden/questions.yaml").read_text(encoding="utf-8"))
     texts = [q for field, entry in questions.items() if field != "none" for q in (entry["demo"], *entry["questions"])]
     texts += [t for t in BASE_TEXTS.values() if isinstance(t, str)]
     texts += [turn["content"] for t in BASE_TEXTS.values() if not isinstance(t, str) for turn in t]
@@ -49,7 +50,7 @@ def main() -> None:
     lines = ",\n".join(json.dumps(t, separators=(",", ":")) for t in texts)
     (HERE / "embedding_texts.json").write_text(f"[{lines}]\n")
     arrays = {}
-    for name, folder, kind in (("minilm", base_model.models_folder() / "all-MiniLM-L6-v2", "<f2"), ("tiny-bert", DATA / "tiny-bert", "<f4")):
+    for name, folder, kind in (("minilm", binaries.models_folder() / "all-MiniLM-L6-v2", "<f2"), ("tiny-bert", DATA / "tiny-bert", "<f4")):
         model = sentence_transformers.SentenceTransformer(str(folder), device="cpu")
         vectors = model.encode(texts, batch_size=16, show_progress_bar=False)
         norms = np.linalg.norm(vectors, axis=1)

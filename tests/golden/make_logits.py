@@ -35,7 +35,8 @@ import torch
 import transformers
 
 from golden_io import DATA, HERE, ROOT, write_arrays
-import base_model
+from coterie_experts.product import binaries
+from coterie_experts.training import base_model
 from texts import BASE_TEXTS, EXPERT_TEXTS, GREEDY_PROMPTS
 
 warnings.filterwarnings("ignore")
@@ -98,7 +99,7 @@ class Real:
     """The dequantised base in float32 and its tokenizer."""
 
     def __init__(self):
-        path = base_model.default_gguf()
+        path = binaries.find_base()
         self.tokenizer = base_model.load_tokenizer(path)
         self.render = base_model.load_chat_renderer(path)
         self.model = base_model.load_model(path, torch.float32)

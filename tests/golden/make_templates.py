@@ -25,7 +25,8 @@ import jinja2.sandbox
 
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent.parent / "tools/train"))
-import base_model  # noqa: E402
+from coterie_experts.product import binaries  # noqa: E402
+from coterie_experts.training import base_model  # noqa: E402
 
 NOW = datetime.datetime(2026, 2, 3, 4, 5, 6)
 
@@ -548,7 +549,7 @@ def cases_of(name: str) -> list[dict]:
 
 def main() -> None:
     env = environment()
-    smollm = base_model._gguf_fields(base_model.default_gguf())["tokenizer.chat_template"]
+    smollm = base_model._gguf_fields(binaries.find_base())["tokenizer.chat_template"]
     TEMPLATES["smollm2"] = smollm
     golden = []
     for name, template in TEMPLATES.items():

@@ -30,7 +30,8 @@ from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tok
 HERE = pathlib.Path(__file__).resolve().parent
 DATA = HERE.parent / "data/tokenizers"
 sys.path.insert(0, str(HERE.parent.parent / "tools/train"))
-import base_model  # noqa: E402
+from coterie_experts.product import binaries  # noqa: E402
+from coterie_experts.training import base_model  # noqa: E402
 
 LLAMA3 = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
           r"|\s*[\r\n]+|\s+(?!\S)|\s+")
@@ -233,10 +234,10 @@ def make_tokenizers(texts: list[str]) -> dict:
         folder = DATA / name
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "tokenizer.json").write_text(json.dumps(json.loads(tokenizer.to_str()), ensure_ascii=False, separators=(",", ":")) + "\n")
-    minilm = tokenizers.Tokenizer.from_file(str(base_model.models_folder() / "all-MiniLM-L6-v2/tokenizer.json"))
+    minilm = tokenizers.Tokenizer.from_file(str(binaries.models_folder() / "all-MiniLM-L6-v2/tokenizer.json"))
     minilm.no_truncation()
     minilm.no_padding()
-    return {"smollm2": base_model.load_tokenizer(base_model.default_gguf()), "minilm": minilm} | made
+    return {"smollm2": base_model.load_tokenizer(binaries.find_base()), "minilm": minilm} | made
 
 
 def main() -> None:

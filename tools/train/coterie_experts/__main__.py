@@ -1,0 +1,5 @@
+import sys
+
+from coterie_experts.commands import main
+
+sys.exit(main())

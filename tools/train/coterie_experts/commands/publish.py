@@ -1,0 +1,73 @@
+"""Makes experts of a run's adapters (card, prototypes, digests) and publishes them, all of the set or none.
+
+    coterie-experts publish run/ --out experts/                                      # folders, for coterie up --experts
+    coterie-experts publish run/ --gateway 127.0.0.1:7070 --admin 127.0.0.1:7071     # straight into a running cluster
+    coterie-experts publish run/ --store /srv/experts                                # into a store that no gateway serves yet
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import pathlib
+import tempfile
+
+from coterie_experts.commands import options
+from coterie_experts.errors import Refused
+from coterie_experts.product import binaries
+from coterie_experts.product.gateway import Gateway, own_gateway
+from coterie_experts.progress import bar, say
+from coterie_experts.publishing import folders, live, prototypes
+from coterie_experts.run import manifest
+from coterie_experts.training import sets
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run_folder", type=pathlib.Path, metavar="RUN", help="a folder that `cluster` made and `train` filled")
+    parser.add_argument("--set", dest="set_name", default="experts", metavar="NAME", help="which adapters of the run (default %(default)s)")
+    where = parser.add_mutually_exclusive_group(required=True)
+    where.add_argument("--out", type=pathlib.Path, metavar="FOLDER", help="write FOLDER/<name>/ for each expert")
+    where.add_argument("--gateway", metavar="HOST:PORT", help="of a running cluster; with --admin")
+    where.add_argument("--store", type=pathlib.Path, metavar="FOLDER", help="an expert store; a gateway is started on it for a moment")
+    parser.add_argument("--admin", default="127.0.0.1:7071", metavar="HOST:PORT", help="the gateway's admin listener (default %(default)s)")
+    parser.add_argument("--prefix", default="", metavar="TEXT", help="before every expert's name")
+    parser.add_argument("--expert-version", default="1", metavar="VERSION", help="on the cards (default %(default)s)")
+    parser.add_argument("--prototypes", type=options.whole(1, 1024), default=prototypes.DEFAULT_COUNT, metavar="N", help="of each expert (default %(default)s)")
+    options.add_models(parser)
+
+
+def write_folders(run: manifest.Run, arguments: argparse.Namespace, out: pathlib.Path) -> list[pathlib.Path]:
+    adapters = sets.open_set(run, arguments.set_name)
+    return folders.write_experts(adapters, out, prefix=arguments.prefix, version=arguments.expert_version, n_prototypes=arguments.prototypes)
+
+
+def _publish_all(gateway: Gateway, written: list[pathlib.Path]) -> None:
+    n_live = 0
+    try:
+        for folder in bar(written, what="publishing", unit="expert"):
+            answer = live.publish(gateway, folder)
+            n_live += 1
+            state = "was already live" if answer.already_published else "is live"
+            say(f"{answer.expert.name}@{answer.expert.digest[:12]} {state} (generation {answer.catalogue_generation})")
+    except Refused as error:
+        raise Refused(f"{folder.name}: {error} ({n_live} of {len(written)} experts are live; run this again to go on)") from error
+
+
+def run(arguments: argparse.Namespace) -> int:
+    found = manifest.load(arguments.run_folder)
+    if arguments.out:
+        for folder in write_folders(found, arguments, arguments.out):
+            say(f"{folder}")
+        return 0
+    with contextlib.ExitStack() as held:
+        scratch = pathlib.Path(held.enter_context(tempfile.TemporaryDirectory(prefix="coterie-experts-")))
+        if arguments.store:
+            arguments.store.mkdir(parents=True, exist_ok=True)
+            gateway = held.enter_context(own_gateway(binaries.find_base(arguments.model), binaries.find_embedder(arguments.embedder),
+                                                     bin_folder=arguments.bin, store=arguments.store))
+        else:
+            gateway = Gateway(arguments.gateway, arguments.admin)
+            held.callback(gateway.close)
+        live.check_gateway(gateway, found.manifest)
+        _publish_all(gateway, write_folders(found, arguments, scratch))
+    return 0

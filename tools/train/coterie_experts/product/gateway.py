@@ -1,0 +1,138 @@
+"""A gateway to talk to: one that runs, or one that this process starts and ends.
+
+Embedding, status and publishing need no worker, so the one started here has none.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import pathlib
+import select
+import subprocess
+import tempfile
+import time
+from typing import Iterator
+
+import grpc
+
+from coterie_experts.errors import Refused
+from coterie_experts.product import binaries
+from coterie_experts.product.protocol import Protocol
+
+_START_SECONDS = 120.0
+_NOBODY = "127.0.0.1:1"  # where no worker listens
+_MAX_MESSAGE_BYTES = 64 << 20
+_ASKED_AGAIN = {"GenerationService.Embed", "GenerationService.Score"}  # of these a full gateway wants fewer at once
+_TRIES, _FIRST_WAIT_SECONDS = 8, 0.25
+
+
+@dataclasses.dataclass(frozen=True)
+class Identity:
+    """What a gateway serves: a run and its experts belong to one base and one embedder."""
+    base_name: str
+    base_digest: str
+    embedder_digest: str
+
+
+class Gateway:
+    """Calls to one gateway. Not thread-safe in its making; its calls are."""
+
+    def __init__(self, address: str, admin_address: str = "") -> None:
+        options = [("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES), ("grpc.max_send_message_length", _MAX_MESSAGE_BYTES)]
+        self.address, self.admin_address = address, admin_address
+        self.protocol = Protocol.shared()
+        self._channel = grpc.insecure_channel(address, options)
+        self._admin = grpc.insecure_channel(admin_address, options) if admin_address else None
+
+    def close(self) -> None:
+        self._channel.close()
+        if self._admin:
+            self._admin.close()
+
+    def call(self, rpc: str, request, timeout_seconds: float = 120.0):
+        """The answer, or Refused with the gateway's own words. Waits and asks again while the gateway is full."""
+        return self._call(self._channel, self.address, rpc, request, timeout_seconds)
+
+    def admin_call(self, rpc: str, request, timeout_seconds: float = 120.0):
+        """The same at the admin listener; `request` is an iterator where the RPC takes a stream."""
+        if self._admin is None:
+            raise Refused(f"{rpc} needs the gateway's admin listener; give its address")
+        return self._call(self._admin, self.admin_address, rpc, request, timeout_seconds)
+
+    def _call(self, channel: grpc.Channel, address: str, rpc: str, request, timeout_seconds: float):
+        for attempt in range(_TRIES):
+            try:
+                return self.protocol.call(channel, rpc)(request, timeout=timeout_seconds)
+            except grpc.RpcError as error:
+                full = error.code() == grpc.StatusCode.RESOURCE_EXHAUSTED and rpc in _ASKED_AGAIN
+                if not full or attempt == _TRIES - 1:
+                    raise Refused(f"{rpc} at {address}: {error.code().name}: {error.details()}") from error
+                time.sleep(_FIRST_WAIT_SECONDS * 2 ** attempt)
+        raise AssertionError("unreachable")
+
+    def identity(self) -> Identity:
+        status = self.call("ClusterService.Status", self.protocol.StatusRequest())
+        if not status.embedder_digest:
+            raise Refused(f"the gateway at {self.address} runs without an embedder; start it with --embedder")
+        return Identity(pathlib.PurePath(status.base_model).name, status.base_digest, status.embedder_digest)
+
+
+def _first_line(child: subprocess.Popen, log: pathlib.Path) -> str:
+    """The line that says where it listens; what is written to `log` explains why there is none."""
+    line, deadline = b"", time.monotonic() + _START_SECONDS
+    while not line.endswith(b"\n"):
+        left = deadline - time.monotonic()
+        if left <= 0 or not select.select([child.stdout], [], [], left)[0]:
+            raise Refused(f"coterie-gateway did not start within {_START_SECONDS:.0f} s")
+        more = os.read(child.stdout.fileno(), 4096)
+        if not more:
+            child.wait(20)
+            raise Refused(f"coterie-gateway ended with {child.returncode}: {log.read_text(errors='replace').strip()[-600:]}")
+        line += more
+    return line.decode()
+
+
+@contextlib.contextmanager
+def own_gateway(model: pathlib.Path, embedder: pathlib.Path, *, bin_folder: pathlib.Path | None = None, threads: int = 1,
+                store: pathlib.Path | None = None, workers: str = _NOBODY) -> Iterator[Gateway]:
+    """A gateway on free ports of loopback, ended with the block."""
+    program = binaries.find_binary("coterie-gateway", bin_folder)
+    with tempfile.TemporaryDirectory(prefix="coterie-experts-") as scratch:
+        log = pathlib.Path(scratch) / "gateway.log"
+        command = [program, f"--model={model}", f"--embedder={embedder}", f"--workers={workers}", "--listen=127.0.0.1:0",
+                   f"--admin-listen={'127.0.0.1:0' if store else ''}", "--metrics-port=-1", f"--embedder-threads={threads}"]
+        with open(log, "wb") as errors:
+            child = subprocess.Popen([str(c) for c in command + ([f"--store={store}"] if store else [])],
+                                     stdout=subprocess.PIPE, stderr=errors)
+        try:
+            words = _first_line(child, log).split()  # listening PORT admin PORT …
+            gateway = Gateway(f"127.0.0.1:{words[1]}", f"127.0.0.1:{words[3]}" if store else "")
+            try:
+                yield gateway
+            finally:
+                gateway.close()
+        finally:
+            child.terminate()
+            try:
+                child.wait(20)
+            except subprocess.TimeoutExpired:
+                child.kill()
+                child.wait()
+            child.stdout.close()
+
+
+@contextlib.contextmanager
+def gateway_at(address: str | None, *, model: pathlib.Path | None = None, embedder: pathlib.Path | None = None,
+               bin_folder: pathlib.Path | None = None, threads: int = 1) -> Iterator[Gateway]:
+    """The gateway at `address`, or one of our own when there is none."""
+    if not address:
+        with own_gateway(binaries.find_base(model), binaries.find_embedder(embedder), bin_folder=bin_folder, threads=threads) as own:
+            yield own
+        return
+    gateway = Gateway(address)
+    try:
+        yield gateway
+    finally:
+        gateway.close()

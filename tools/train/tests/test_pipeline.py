@@ -1,0 +1,161 @@
+"""From text to a running cluster, with the product's own gateway, its small models, and a learner without torch."""
+
+import json
+import os
+import pathlib
+import signal
+import socket
+import subprocess
+import time
+import unittest
+
+import numpy as np
+import safetensors.numpy
+import yaml
+
+from coterie_experts.product import binaries
+from coterie_experts.product.gateway import Gateway, own_gateway
+from coterie_experts.run import manifest
+from support import EMBEDDER, LEARNER, MODEL, Folder
+
+BIN = pathlib.Path(os.environ.get("COTERIE_BIN") or binaries._CHECKOUT_BIN)
+HAS_PRODUCT = all((BIN / name).is_file() for name in ("coterie", "coterie-gateway", "coterie-worker"))
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@unittest.skipUnless(HAS_PRODUCT, f"{BIN} has no coterie, coterie-gateway and coterie-worker: the pipeline is not tested")
+class PipelineTest(Folder):
+    MODELS = ("--model", MODEL, "--embedder", EMBEDDER, "--bin", BIN)
+
+    def cluster(self, *words, **more):
+        return self.command("cluster", *self.write_fields(), "--out", self.path / "run", "--clusters", 3, *self.MODELS, *words, **more)
+
+    def train(self, *words):
+        return self.command("train", self.path / "run", "--model", MODEL, "--learner", LEARNER, "--tokens-per-expert", 3000, *words)
+
+    def test_text_becomes_experts_that_a_running_cluster_routes_to(self):
+        self.cluster("--labels", "--licence", "MIT")
+        self.train()
+        with self.running_cluster() as (address, admin):
+            published = self.command("publish", self.path / "run", "--gateway", address, "--admin", admin, *self.MODELS)
+            self.assertIn("cooking@", published.stderr)
+            again = self.command("publish", self.path / "run", "--gateway", address, "--admin", admin, *self.MODELS)
+            self.assertEqual(again.stderr.count("was already live"), 3)
+            gateway = Gateway(address, admin)
+            listed = gateway.admin_call("ExpertService.List", gateway.protocol.ListExpertsRequest())
+            self.assertEqual([e.name for e in listed.experts], ["chess", "cooking", "sailing"])
+            self.assertEqual({e.licence for e in listed.experts}, {"MIT"})
+            run = manifest.load(self.path / "run")
+            prototype = next(c for c in run.chunks if c.split == "train")
+            route = gateway.call("GenerationService.Route", gateway.protocol.RouteRequest(prompt=prototype.text, expert="auto"))
+            self.assertTrue(route.decision.candidates)
+            answer = gateway.call("GenerationService.Score", gateway.protocol.ScoreRequest(prompt="a", completion=" b c", expert="chess"))
+            self.assertEqual([e.name for e in answer.route.experts], ["chess"])
+            gateway.close()
+
+    def test_a_second_clustering_embeds_nothing_and_writes_the_same(self):
+        first = self.cluster()
+        before = {p.name: p.read_bytes() for p in (self.path / "run").iterdir()}
+        again = self.cluster(environment={"COTERIE_CACHE": str(self.path / "cache")})
+        after = {p.name: p.read_bytes() for p in (self.path / "run").iterdir()}
+        self.assertIn("54/54", first.stderr)
+        self.assertIn("54/54", again.stderr)
+        for name in ("chunks.jsonl", "embeddings.npy", "centroids.npy"):
+            self.assertEqual(before[name], after[name], name)
+        self.assertEqual(self.drop_time(before["manifest.json"]), self.drop_time(after["manifest.json"]))
+
+    @staticmethod
+    def drop_time(content: bytes) -> dict:
+        values = json.loads(content)
+        del values["made"]
+        return values
+
+    def test_the_vectors_of_a_run_are_those_that_the_gateway_gives(self):
+        self.cluster()
+        run = manifest.load(self.path / "run")
+        with own_gateway(MODEL, EMBEDDER, bin_folder=BIN) as gateway:
+            texts = [c.text for c in run.chunks[:5]]
+            answer = gateway.call("GenerationService.Embed", gateway.protocol.EmbedRequest(texts=texts))
+        np.testing.assert_array_equal(run.embeddings()[:5], np.array([e.values for e in answer.embeddings], np.float32))
+
+    def test_a_source_held_out_is_in_no_cluster_and_no_document_is_on_two_sides(self):
+        self.cluster("--holdout-source", "sailing", "--clusters", 2)
+        run = manifest.load(self.path / "run")
+        outside = [c for c in run.chunks if c.split == "outside"]
+        self.assertEqual({run.manifest.documents[c.document].source for c in outside}, {"sailing"})
+        self.assertEqual({c.cluster for c in outside}, {-1})
+        self.assertEqual({c.document for c in run.chunks if c.split == "train"} & {c.document for c in run.chunks if c.split == "held_out"}, set())
+        self.assertNotIn("sailing", {s for c in run.manifest.clusters for s in c.sources})
+
+    def test_folders_are_written_whole_with_card_and_prototypes(self):
+        self.cluster()
+        self.train()
+        self.command("publish", self.path / "run", "--out", self.path / "experts", "--prefix", "t-", "--prototypes", 4)
+        folders = sorted((self.path / "experts").iterdir())
+        self.assertEqual(len(folders), 3)
+        for folder in folders:
+            card = yaml.safe_load((folder / "expert.yaml").read_text())
+            self.assertEqual(card["name"], folder.name)
+            self.assertTrue(folder.name.startswith("t-"))
+            self.assertEqual(len(card["base_digest"]), 64)
+            self.assertGreater(card["training"]["tokens"], 0)
+            self.assertEqual(sorted(p.name for p in folder.iterdir()),
+                             ["adapter_config.json", "adapter_model.safetensors", "expert.yaml", "prototypes.safetensors"])
+            vectors = safetensors.numpy.load_file(folder / "prototypes.safetensors")["prototypes"]
+            np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, rtol=1e-6)
+            self.assertEqual(vectors.shape[0], 4)
+        self.command("publish", self.path / "run", "--store", self.path / "store", *self.MODELS)
+        self.assertTrue((self.path / "store/catalogue.json").is_file())
+
+    def test_a_run_of_another_base_is_not_published_and_nothing_is_written(self):
+        self.cluster()
+        self.train()
+        path = self.path / "run/manifest.json"
+        path.write_text(path.read_text().replace(manifest.load(self.path / "run").manifest.base["digest"], "0" * 64))
+        said = self.refused("publish", self.path / "run", "--store", self.path / "store", *self.MODELS)
+        self.assertIn("the run was made with the base 000000000000…, the gateway at", said)
+        self.assertFalse(list((self.path / "store").glob("catalogue.json")))
+
+    def test_half_a_set_is_not_published(self):
+        self.cluster()
+        self.train("--index", 0)
+        said = self.refused("publish", self.path / "run", "--out", self.path / "experts")
+        self.assertIn("2 of 3 adapters of set 'experts' are not trained yet", said)
+        self.assertFalse((self.path / "experts").exists())
+
+    def running_cluster(self):
+        return _Cluster(self.path)
+
+
+class _Cluster:
+    """A gateway and a worker by `coterie up`."""
+
+    def __init__(self, path: pathlib.Path) -> None:
+        self.path, self.address, self.admin = path, f"127.0.0.1:{free_port()}", f"127.0.0.1:{free_port()}"
+
+    def __enter__(self) -> tuple[str, str]:
+        self.log = self.path / "up.log"
+        command = [BIN / "coterie", "up", f"--model={MODEL}", f"--embedder={EMBEDDER}", f"--store={self.path / 'up-store'}", "--workers=1",
+                   f"--listen={self.address}", f"--admin-listen={self.admin}", f"--worker-port={free_port()}", "--metrics-port=-1", f"--log-dir={self.path / 'log'}"]
+        with open(self.log, "wb") as log:
+            self.child = subprocess.Popen([str(c) for c in command], stderr=log, stdout=log)
+        deadline = time.monotonic() + 60
+        while "ready" not in self.log.read_text():
+            if self.child.poll() is not None or time.monotonic() > deadline:
+                self.__exit__()
+                raise AssertionError(self.log.read_text())
+            time.sleep(0.05)
+        return self.address, self.admin
+
+    def __exit__(self, *_) -> None:
+        self.child.send_signal(signal.SIGTERM)
+        self.child.wait(30)
+
+
+if __name__ == "__main__":
+    unittest.main()
