@@ -221,7 +221,8 @@ class Backend {
 struct CpuBackendOptions {
   NumericsMode mode = NumericsMode::kFast;
   int n_threads = 0;  // 0: every core this process may run on
-  // "", or "avx512", "avx2", "portable": force an instruction set (tests; valgrind knows no AVX-512).
+  // "", or "avx512_bf16", "avx512", "avx2", "neon_dot", "highway", "portable": force an instruction set
+  // (tests; valgrind knows no AVX-512).
   std::string isa;
   // Type K and V are rounded to: F32, BF16 or F16. Unset: F32 in exact mode, BF16 in fast mode.
   std::optional<DType> kv_dtype;

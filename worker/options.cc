@@ -21,7 +21,8 @@ FlagSet WorkerOptions::Flags() {
       "fast: int8 activations over quantised weights; exact: float32, the mode compared with references");
   flags.Int("threads", &threads, 0, 1024, "N", "compute threads; 0: one for each core it may use");
   flags.String("cores", &cores, "LIST", "run on these cores only, such as 0-3,8");
-  flags.Choice("isa", &isa, {"auto", "avx512", "avx2", "portable"}, "the instruction set of the kernels");
+  flags.Choice("isa", &isa, {"auto", "avx512_bf16", "avx512", "avx2", "neon_dot", "highway", "portable"},
+               "the instruction set of the kernels");
 
   flags.Section("Where it listens");
   flags.String("listen", &listen, "HOST:PORT",

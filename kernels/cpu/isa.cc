@@ -2,6 +2,9 @@
 
 #if defined(__x86_64__)
 #include <cpuid.h>
+#elif defined(__aarch64__)
+#include <asm/hwcap.h>
+#include <sys/auxv.h>
 #endif
 
 namespace coterie::cpu {
@@ -36,9 +39,16 @@ std::vector<const KernelTable*> AvailableKernels() {
   const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && HasF16c();
   const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                       __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
-                      __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512bf16");
+                      __builtin_cpu_supports("avx512vnni");
+  const bool bf16 = avx512 && __builtin_cpu_supports("avx512bf16");
+  if (bf16 && Avx512Bf16Table() != nullptr) tables.push_back(Avx512Bf16Table());
   if (avx512 && Avx512Table() != nullptr) tables.push_back(Avx512Table());
   if (avx2 && Avx2Table() != nullptr) tables.push_back(Avx2Table());
+  if (avx2 && HighwayTable() != nullptr) tables.push_back(HighwayTable());
+#elif defined(__aarch64__)
+  const bool dot = (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) != 0;
+  if (dot && NeonDotTable() != nullptr) tables.push_back(NeonDotTable());
+  if (HighwayTable() != nullptr) tables.push_back(HighwayTable());
 #endif
   tables.push_back(PortableTable());
   return tables;

@@ -1,9 +1,9 @@
-// Compiled with the flags of AVX-512 (kernels/CMakeLists.txt); empty elsewhere.
+// Compiled with the flags of AVX-512 with VNNI (kernels/CMakeLists.txt); empty elsewhere.
 #include "kernels/cpu/kernel_table.h"
 
-#if defined(__AVX512VNNI__) && defined(__AVX512BF16__)
-#include "kernels/cpu/isa/simd_avx512.h"
+#if defined(__AVX512VNNI__)
 #define COTERIE_ISA avx512
+#include "kernels/cpu/isa/simd_avx512.h"
 #include "kernels/cpu/isa/table.h"
 
 namespace coterie::cpu {

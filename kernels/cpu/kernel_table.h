@@ -149,8 +149,11 @@ struct KernelTable {
 };
 
 // Null where the build lacks the instruction set; whether the machine has it is isa.h's question.
+const KernelTable* Avx512Bf16Table();
 const KernelTable* Avx512Table();
 const KernelTable* Avx2Table();
+const KernelTable* NeonDotTable();
+const KernelTable* HighwayTable();
 const KernelTable* PortableTable();
 
 }  // namespace coterie::cpu

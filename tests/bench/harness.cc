@@ -28,7 +28,8 @@ double ResidentMb() {
 void BackendFlags::Declare(FlagSet* flags) {
   flags->Section("How it computes");
   flags->Int("threads", &threads, 0, 1024, "N", "compute threads; 0: one for each core it may use");
-  flags->Choice("isa", &isa, {"auto", "avx512", "avx2", "portable"}, "the instruction set of the kernels");
+  flags->Choice("isa", &isa, {"auto", "avx512_bf16", "avx512", "avx2", "neon_dot", "highway", "portable"},
+                "the instruction set of the kernels");
   flags->Choice("mode", &mode, {"fast", "exact"}, "numerics");
 }
 

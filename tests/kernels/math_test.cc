@@ -107,7 +107,7 @@ TEST(Math, ExpReachesItsEndsAndKeepsNan) {
 TEST(Half, EveryValueWidensAndRoundsAsTheCompilersOwn) {
   for (uint32_t h = 0; h < 0x10000; ++h) {
     const uint16_t bits = static_cast<uint16_t>(h);
-    const float expected = static_cast<float>(std::bit_cast<_Float16>(bits));
+    const float expected = static_cast<float>(std::bit_cast<Float16>(bits));
     if (std::isnan(expected)) {
       ASSERT_TRUE(std::isnan(cpu::HalfToFloat(bits)));
       continue;
@@ -118,7 +118,7 @@ TEST(Half, EveryValueWidensAndRoundsAsTheCompilersOwn) {
   for (uint64_t bits = 0; bits < 0x100000000ull; bits += 65521) {
     const float x = std::bit_cast<float>(static_cast<uint32_t>(bits));
     if (std::isnan(x)) continue;
-    ASSERT_EQ(cpu::FloatToHalf(x), std::bit_cast<uint16_t>(static_cast<_Float16>(x))) << x;
+    ASSERT_EQ(cpu::FloatToHalf(x), std::bit_cast<uint16_t>(static_cast<Float16>(x))) << x;
     if (!std::isinf(x) && std::fabs(x) < 3e38f) {
       ASSERT_EQ(cpu::Bf16ToFloat(cpu::FloatToBf16(x)), oracle::RoundKv(DType::kBF16, x)) << x;
     }

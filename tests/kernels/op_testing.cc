@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "kernels/cpu/isa.h"
+#include "tests/kernels/oracle.h"
 
 namespace coterie::testing {
 
@@ -28,7 +29,7 @@ RandomMatrix::RandomMatrix(DType dtype, int64_t n_out, int64_t n_in, Random* ran
       if (dtype == DType::kF32) {
         std::memcpy(p, &v, 4);
       } else if (dtype == DType::kF16) {
-        const _Float16 h = static_cast<_Float16>(v);
+        const Float16 h = static_cast<Float16>(v);
         std::memcpy(p, &h, 2);
       } else {
         const uint16_t h = static_cast<uint16_t>(std::bit_cast<uint32_t>(v) >> 16);
@@ -45,7 +46,7 @@ RandomMatrix::RandomMatrix(DType dtype, int64_t n_out, int64_t n_in, Random* ran
       for (size_t s = 0; s < (two ? 2u : 1u); ++s) {
         const int kind = random->Int(0, 19);
         const float scale = kind == 0 ? 0.0f : random->Normal() * (kind == 1 ? 1e-6f : 0.02f);
-        const _Float16 h = static_cast<_Float16>(scale);
+        const Float16 h = static_cast<Float16>(scale);
         std::memcpy(bytes.data() + begin + at + 2 * s, &h, 2);
       }
     }

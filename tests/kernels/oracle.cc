@@ -12,7 +12,7 @@ namespace coterie::testing::oracle {
 namespace {
 
 float ReadHalf(const uint8_t* p) {
-  _Float16 h;
+  Float16 h;
   std::memcpy(&h, p, 2);
   return static_cast<float>(h);
 }
@@ -239,7 +239,7 @@ void Rope(std::span<float> head, std::span<const float> cos, std::span<const flo
 }
 
 float RoundKv(DType type, float x) {
-  if (type == DType::kF16) return static_cast<float>(static_cast<_Float16>(x));
+  if (type == DType::kF16) return static_cast<float>(static_cast<Float16>(x));
   if (type != DType::kBF16 || std::isnan(x)) return x;
   // The nearer of the two neighbours with 8 bits, the even one of a tie; exact in float64.
   const uint32_t bits = std::bit_cast<uint32_t>(x);

@@ -10,6 +10,15 @@
 // docs/numerics.md as plain scalar code: one value at a time, in the order written there. It shares nothing
 // with the kernels but the coefficients of the elementary functions. Every kernel of every instruction set,
 // with any number of threads and any neighbours in the batch, must give these bits.
+namespace coterie::testing {
+// The compiler's own binary16, to hold ours to.
+#if defined(__aarch64__)
+using Float16 = __fp16;
+#else
+using Float16 = _Float16;
+#endif
+}  // namespace coterie::testing
+
 namespace coterie::testing::oracle {
 
 float Exp(float x);

@@ -6,10 +6,10 @@
 #include <cstdint>
 #include <cstring>
 
-// Sixteen lanes on AVX-512 with VNNI and BF16. The same functions with the same results, bit for bit, are in
-// simd_avx2.h and simd_portable.h; what each promises is written in simd_portable.h, the one that reads as
-// its own specification.
-namespace coterie::cpu::avx512 {
+// Sixteen lanes on AVX-512 with VNNI, with BF16 or without. The same functions with the same results, bit for
+// bit, are in simd_avx2.h and simd_portable.h; what each promises is written in simd_portable.h, the one that
+// reads as its own specification.
+namespace coterie::cpu::COTERIE_ISA {
 
 // Rows of the register tiles of linear.h. 6 chains hide the latency of the dot products and of fma; 8 and 12
 // were slower from the cache.
@@ -111,11 +111,25 @@ inline void StoreF16(uint16_t* p, F a) {
                       _mm512_cvtps_ph(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
 }
 
+#if defined(__AVX512BF16__)
 inline void RoundToBf16(uint16_t* p, F a) {
   const __mmask16 large = _mm512_cmp_ps_mask(_mm512_abs_ps(a.v), _mm512_set1_ps(0x1p-50f), _CMP_NLT_UQ);
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), (__m256i)_mm512_maskz_cvtneps_pbh(large, a.v));
 }
 inline F DotBf16(F acc, I a, I b) { return {_mm512_dpbf16_ps(acc.v, (__m512bh)a.v, (__m512bh)b.v)}; }
+#else
+inline void RoundToBf16(uint16_t* p, F a) {
+  const __mmask16 large = _mm512_cmp_ps_mask(_mm512_abs_ps(a.v), _mm512_set1_ps(0x1p-50f), _CMP_NLT_UQ);
+  StoreBf16(p, {_mm512_maskz_mov_ps(large, a.v)});
+}
+inline F DotBf16(F acc, I a, I b) {
+  const __m512i second = _mm512_set1_epi32(static_cast<int32_t>(0xffff0000u));
+  const __m512 odd = _mm512_fmadd_ps(_mm512_castsi512_ps(_mm512_and_si512(a.v, second)),
+                                     _mm512_castsi512_ps(_mm512_and_si512(b.v, second)), acc.v);
+  return {_mm512_fmadd_ps(_mm512_castsi512_ps(_mm512_slli_epi32(a.v, 16)),
+                          _mm512_castsi512_ps(_mm512_slli_epi32(b.v, 16)), odd)};
+}
+#endif
 
 inline float ReduceAdd(F a) {
   const __m256 h8 = _mm256_add_ps(_mm512_castps512_ps256(a.v), _mm512_extractf32x8_ps(a.v, 1));
@@ -133,6 +147,6 @@ inline int32_t ReduceAddI(I a) { return _mm512_reduce_add_epi32(a.v); }
 
 inline void Prefetch(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T0); }
 
-}  // namespace coterie::cpu::avx512
+}  // namespace coterie::cpu::COTERIE_ISA
 
 #endif  // COTERIE_KERNELS_CPU_ISA_SIMD_AVX512_H_

@@ -158,7 +158,7 @@ TEST_P(BatchInvariance, LogitsKeepTheirBitsOnEveryInstructionSetAndThreadCount) 
   const std::vector<int> some = {0, 1, 2, 3};
   std::vector<Bits> expected;
   for (const int s : some) expected.push_back(Alone(&reference, s));
-  for (const char* isa : {"avx512", "avx2", "portable"}) {
+  for (const char* isa : {"avx512_bf16", "avx512", "avx2", "neon_dot", "highway", "portable"}) {
     for (const int n_threads : {1, 2, 3}) {
       CpuBackendOptions options = {.mode = GetParam().mode, .n_threads = n_threads, .isa = isa};
       if (!CreateCpuBackend(options).ok()) continue;  // not on this machine
