@@ -44,6 +44,8 @@ class PackedMatrix {
   virtual int64_t n_out() const = 0;
   virtual int64_t n_in() const = 0;
   virtual size_t bytes() const = 0;  // device memory held
+  // True where any part of it is of a quantised type: the fast mode rounds this product's activations.
+  virtual bool quantised() const = 0;
 };
 
 // A plain float32 vector on the device: norm weights, biases, RoPE tables.
@@ -65,13 +67,15 @@ struct LoraTarget {
   int y_column = 0;
 };
 
-// One low-rank pair: y += weight * scale * B (A x).
+// One low-rank pair: y += weight * scale * B (A x). The fast mode holds A and B in 8 bits beside a quantised
+// base; where the base's product is one of floats (`quantise` is false), the pair stays as stored, too.
 struct HostLora {
   HostMatrix a;  // [rank, n_in]
   HostMatrix b;  // [n_out, rank]
   float scale = 0;
   int layer = 0;
   LoraModule module = LoraModule::kQ;
+  bool quantise = true;
 };
 
 // All pairs of one adapter packed on the device, immutable. Read by steps on the engine's thread while other
@@ -133,7 +137,7 @@ class Backend {
   virtual ~Backend() = default;
 
   virtual NumericsMode mode() const = 0;
-  // Everything that can change a bit of the result: "cpu/1 fast a32 kv=bf16" and the like. Part of the
+  // Everything that can change a bit of the result: "cpu/2 fast a32 kv=bf16" and the like. Part of the
   // worker's numerics class.
   virtual std::string numerics_class() const = 0;
   virtual std::string device_name() const = 0;

@@ -108,33 +108,53 @@ class CpuBackend final : public Backend {
       });
     }
   }
+  QuantisedRows ReserveQuantised(int rows, int64_t n_in);
   QuantisedRows Quantise(const float* x, int rows, int64_t n_in);
-  // A product made ready: its threads share what is here and take ranges of panels.
+  // A product's threads share what is here and take ranges of panels.
   struct LinearCall {
     const CpuMatrix* matrix = nullptr;
     LinearArgs args = {};         // but for what a segment of the matrix says
     const float* bias = nullptr;  // [n_out] or null
     float* y = nullptr;           // [rows, args.y_stride]
-    bool fast = false;
+    bool fast = false;            // wants args.q
+
+    // The product of rows [begin, end) alone.
+    LinearCall Rows(int begin, int end) const {
+      LinearCall part = *this;
+      part.args.rows = end - begin;
+      part.args.x += begin * args.x_stride;
+      if (fast) {
+        part.args.q.q += begin * args.n_in;
+        part.args.q.blocks += begin * (args.n_in / kPanelBlock);
+      }
+      part.y += begin * args.y_stride;
+      return part;
+    }
   };
-  LinearCall PrepareLinear(const float* x, int rows, const CpuMatrix& matrix, const DeviceBuffer* bias,
-                           bool accumulate, float* y);
+  // All but args.q.
+  LinearCall DescribeLinear(const float* x, int rows, const CpuMatrix& matrix, const DeviceBuffer* bias,
+                            bool accumulate, float* y) const;
   void RunPanels(const LinearCall& call, int64_t begin, int64_t end) const;
 
-  struct LoraWork;
-  std::span<const LoraWork> PlanLora(const LoraCall& call, int64_t n_in);
-  bool ShrinksWhole(std::span<const LoraWork> works) const;
-  int64_t ShrinkItems(std::span<const LoraWork> works) const;
-  void Shrink(std::span<const LoraWork> works, const float* x, int64_t item) const;
-  void Expand(std::span<const LoraWork> works, std::span<const LoraTarget> targets, float* y,
-              int64_t y_stride);
+  struct LoraUse;
+  std::span<const LoraUse> PlanLora(const LoraCall& call, int64_t n_in);
+  void Shrink(const LoraUse& use, const LinearCall& call, size_t row_begin, size_t row_end, int64_t begin,
+              int64_t end) const;
+  void QuantiseShrunk(const LoraUse& use, std::span<const LoraTarget> targets, size_t row_begin,
+                      size_t row_end) const;
+  void ShrinkAll(std::span<const LoraUse> uses, std::span<const LoraTarget> targets, bool quantise,
+                 LinearCall* call);
+  void Expand(std::span<const LoraUse> uses, std::span<const LoraTarget> targets, int row_begin, int row_end,
+              int64_t column_begin, int64_t column_end, float* y, int64_t y_stride) const;
+  void ExpandAll(std::span<const LoraUse> uses, std::span<const LoraTarget> targets, int rows, float* y,
+                 int64_t y_stride);
 
   const NumericsMode mode_;
   const KvType kv_type_;
   const KernelTable* const kernels_;
   ThreadPool pool_;
   AlignedBuffer quantised_;                // QuantisedRows of the current product
-  AlignedBuffer lora_;                     // A x of the current Lora call
+  AlignedBuffer lora_;                     // A x of the current Lora call, and its codes
   std::vector<AlignedBuffer> transposed_;  // per thread: K and V of one head (FullAttention)
 };
 

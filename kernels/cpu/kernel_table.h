@@ -77,6 +77,56 @@ struct LinearArgs {
   const int32_t* y_rows;
 };
 
+// ---- Adapters in 8 bits (fast mode): w = d · (u - 128), one bfloat16 d per output and 32 values of K. ----
+// A, the modules of one input stacked: panels of 16 outputs, and where at most 8 outputs are left a last one
+// of 8, so that common ranks pad nothing. A block of 32 K in bytes: d[outputs], then vectors of 64 codes. In
+// a panel of 16, vector j holds in lane n, byte i the code of output n at k = 4j + i; in one of 8, lane n < 8
+// that of output n at 4j + i and lane 8 + n that of the same output at 16 + 4j + i.
+constexpr int kLoraOutputBlockBytes = 2 + kPanelBlock;  // bytes of one output in one block
+constexpr int LoraShrinkPanels(int rank) { return (rank + kPanelOutputs - 1) / kPanelOutputs; }
+constexpr int64_t LoraShrinkBytes(int rank, int64_t n_in) {
+  const int outputs = (rank + kPanelOutputs / 2 - 1) / (kPanelOutputs / 2) * (kPanelOutputs / 2);
+  return n_in / kPanelBlock * kLoraOutputBlockBytes * outputs;
+}
+// B: panels of 16 outputs over blocks of 32 ranks, the last block as short as the rank: d[16], then a vector
+// for every 4 ranks.
+constexpr int64_t LoraExpandPanelBytes(int rank) {
+  return static_cast<int64_t>(rank + kPanelBlock - 1) / kPanelBlock * 2 * kPanelOutputs +
+         static_cast<int64_t>(rank + 3) / 4 * 64;
+}
+
+struct LoraShrinkArgs {
+  const uint8_t* panels;  // [LoraShrinkBytes(rank, n_in)]
+  int rank;               // of all modules stacked
+  int64_t n_in;           // a multiple of 32
+  int rows;
+  QuantisedRows x;        // of the whole batch
+  const int32_t* x_rows;  // where row r stands in x
+  float* t;               // [rows, t_stride]
+  int64_t t_stride;
+};
+
+// 32 values of t = A x, or what is left of a rank: t = scale · q.
+struct LoraBlock {
+  float scale;
+  int32_t offset;  // -128 Σ q
+};
+
+struct LoraExpandArgs {
+  const uint8_t* panels;  // [ceil(n_out / 16), LoraExpandPanelBytes(rank)]
+  int64_t n_out;
+  int rank;
+  int rows;
+  const int8_t* q;  // [rows, q_stride]: codes of t, zeros up to the next multiple of 16
+  int64_t q_stride;
+  const LoraBlock* blocks;  // [rows, block_stride]
+  int64_t block_stride;
+  float* y;  // [.., y_stride], column 0 is the module's first output
+  int64_t y_stride;
+  const int32_t* y_rows;  // where row r stands in y; null: at r
+  float alpha;
+};
+
 enum class KvType : uint8_t { kF32, kBF16, kF16 };
 constexpr int KvTypeBytes(KvType type) { return type == KvType::kF32 ? 4 : 2; }
 
@@ -127,6 +177,12 @@ struct KernelTable {
                         QuantisedRows to);
   // Panels [begin, end) of the segment for all rows. `quantised_x` picks args.q over args.x.
   void (*linear)(const LinearArgs& args, bool quantised_x, int64_t panel_begin, int64_t panel_end);
+  // t = A x for panels [begin, end).
+  void (*shrink_lora)(const LoraShrinkArgs& args, int panel_begin, int panel_end);
+  // t [rank] of one row and module to q [rank rounded up to 16] and blocks [ceil(rank / 32)].
+  void (*quantise_lora)(const float* t, int rank, int8_t* q, LoraBlock* blocks);
+  // y += alpha · B t for panels [begin, end).
+  void (*expand_lora)(const LoraExpandArgs& args, int64_t panel_begin, int64_t panel_end);
   void (*rms_norm)(const float* x, const float* weight, float eps, int rows, int d, float* y);
   void (*layer_norm)(const float* x, const float* residual, const float* weight, const float* bias, float eps,
                      int rows, int d, float* y);

@@ -5,29 +5,34 @@
 
 namespace coterie::cpu {
 
-QuantisedRows CpuBackend::Quantise(const float* x, int rows, int64_t n_in) {
+QuantisedRows CpuBackend::ReserveQuantised(int rows, int64_t n_in) {
   const int64_t n_blocks = rows * (n_in / kPanelBlock);
   quantised_.Reserve(static_cast<size_t>(rows * n_in) +
                      static_cast<size_t>(n_blocks) * sizeof(QuantisedBlock));
   QuantisedRows to;
   to.q = quantised_.as<int8_t>();
   to.blocks = reinterpret_cast<QuantisedBlock*>(quantised_.data() + rows * n_in);  // n_in is a multiple of 32
+  return to;
+}
+
+QuantisedRows CpuBackend::Quantise(const float* x, int rows, int64_t n_in) {
+  const QuantisedRows to = ReserveQuantised(rows, n_in);
   ForRows(rows, 4 * n_in,
           [&](int begin, int end) { kernels_->quantise_rows(x, n_in, n_in, begin, end, to); });
   return to;
 }
 
-CpuBackend::LinearCall CpuBackend::PrepareLinear(const float* x, int rows, const CpuMatrix& matrix,
-                                                 const DeviceBuffer* bias, bool accumulate, float* y) {
+CpuBackend::LinearCall CpuBackend::DescribeLinear(const float* x, int rows, const CpuMatrix& matrix,
+                                                  const DeviceBuffer* bias, bool accumulate,
+                                                  float* y) const {
   LinearCall call;
   call.matrix = &matrix;
-  call.fast = mode_ == NumericsMode::kFast && matrix.any_quantised();
+  call.fast = mode_ == NumericsMode::kFast && matrix.quantised();
   call.y = y;
   call.args.n_in = matrix.n_in();
   call.args.rows = rows;
   call.args.x = x;
   call.args.x_stride = matrix.n_in();
-  if (call.fast) call.args.q = Quantise(x, rows, matrix.n_in());
   call.args.y_stride = matrix.n_out();
   call.args.accumulate = accumulate;
   call.args.alpha = 1.0f;
@@ -59,8 +64,8 @@ void CpuBackend::RunPanels(const LinearCall& call, int64_t begin, int64_t end) c
 void CpuBackend::Linear(const float* x_dev, int rows, const PackedMatrix& w, const DeviceBuffer* bias,
                         bool accumulate, float* y_dev) {
   if (rows == 0) return;
-  const LinearCall call =
-      PrepareLinear(x_dev, rows, static_cast<const CpuMatrix&>(w), bias, accumulate, y_dev);
+  LinearCall call = DescribeLinear(x_dev, rows, static_cast<const CpuMatrix&>(w), bias, accumulate, y_dev);
+  if (call.fast) call.args.q = Quantise(x_dev, rows, w.n_in());
   pool_.RunRanges(call.matrix->n_panels(), kLinearPieces,
                   [&](int64_t begin, int64_t end, int) { RunPanels(call, begin, end); });
 }

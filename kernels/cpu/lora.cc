@@ -1,231 +1,268 @@
 #include <algorithm>
-#include <array>
 
 #include "common/check.h"
 #include "kernels/cpu/cpu_backend.h"
+#include "kernels/cpu/lora_adapter.h"
 
+// Adapters beside the base's product, in two parts for the pool, of which the first quantises the
+// activations, too: A x by rows, then the product and B t by columns, so that a row of outputs is still in
+// the cache when the adapter's share is added.
 namespace coterie::cpu {
 namespace {
 
-// Modules that read the same input: Q K V, O, gate and up, down.
-constexpr int kInputCount = 4;
-constexpr int InputOf(LoraModule module) {
-  switch (module) {
-    case LoraModule::kQ:
-    case LoraModule::kK:
-    case LoraModule::kV:
-      return 0;
-    case LoraModule::kO:
-      return 1;
-    case LoraModule::kGate:
-    case LoraModule::kUp:
-      return 2;
-    case LoraModule::kDown:
-      return 3;
-  }
-  return 0;
-}
+// Rows of a long prompt that one thread takes on at a time.
+constexpr int kLoraRows = 64;
+// Rows whose outputs stay in the second cache between the base's product and the adapter's.
+constexpr int kProductRows = 96;
 
-// B of one module; its rank-long input starts at `t_column` of the stacked A x.
-struct LoraB {
-  std::unique_ptr<CpuMatrix> matrix;  // [n_out, rank]; null: the adapter does not change this module
-  float scale = 0;
-  int t_column = 0;
-};
-
-struct LayerLora {
-  std::array<std::unique_ptr<CpuMatrix>, kInputCount>
-      a;  // A of the modules of one input, stacked: [Σ rank, n_in]
-  std::array<LoraB, kLoraModuleCount> b;
-};
-
-class CpuAdapter final : public PackedAdapter {
- public:
-  size_t bytes() const override { return bytes_; }
-
-  std::vector<LayerLora> layers;
-  size_t bytes_ = 0;
-};
-
-constexpr int kMaxLoraLayers = 1024;
-// Rows that one thread takes on at a time: a long prompt of one adapter is work for all of them.
-constexpr size_t kLoraRows = 64;
+int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 }  // namespace
 
-StatusOr<std::unique_ptr<PackedAdapter>> CpuBackend::PackAdapter(std::span<const HostLora> pairs) {
-  auto adapter = std::make_unique<CpuAdapter>();
-  // Sorted by layer and module, the stacking order of A.
-  std::vector<const HostLora*> sorted;
-  for (const HostLora& pair : pairs) {
-    if (pair.layer < 0 || pair.layer >= kMaxLoraLayers) {
-      return absl::InvalidArgumentError(absl::StrCat("LoRA pair of layer ", pair.layer));
-    }
-    if (pair.a.n_out != pair.b.n_in || IsQuantised(PanelKindOf(pair.a.dtype)) ||
-        IsQuantised(PanelKindOf(pair.b.dtype))) {
-      return absl::InvalidArgumentError(absl::StrCat(
-          "LoRA pair of layer ", pair.layer, ": A is [", pair.a.n_out, ", ", pair.a.n_in, "], B is [",
-          pair.b.n_out, ", ", pair.b.n_in, "]; both must be F32, F16 or BF16 of one rank"));
-    }
-    sorted.push_back(&pair);
-  }
-  std::stable_sort(sorted.begin(), sorted.end(), [](const HostLora* x, const HostLora* y) {
-    return x->layer != y->layer ? x->layer < y->layer : x->module < y->module;
-  });
-  for (size_t first = 0; first < sorted.size();) {
-    const int layer = sorted[first]->layer;
-    const int input = InputOf(sorted[first]->module);
-    if (static_cast<size_t>(layer) >= adapter->layers.size())
-      adapter->layers.resize(static_cast<size_t>(layer) + 1);
-    LayerLora& to = adapter->layers[static_cast<size_t>(layer)];
-    std::vector<HostMatrix> stacked;
-    int64_t column = 0;
-    for (; first < sorted.size() && sorted[first]->layer == layer && InputOf(sorted[first]->module) == input;
-         ++first) {
-      const HostLora& pair = *sorted[first];
-      LoraB& b = to.b[static_cast<size_t>(pair.module)];
-      if (b.matrix != nullptr) {
-        return absl::InvalidArgumentError(absl::StrCat("two LoRA pairs for one module of layer ", layer));
-      }
-      stacked.push_back(pair.a);
-      ASSIGN_OR_RETURN(b.matrix, CpuMatrix::Pack({&pair.b, 1}));
-      b.scale = pair.scale;
-      b.t_column = static_cast<int>(column);
-      column += pair.a.n_out;
-      adapter->bytes_ += b.matrix->bytes();
-    }
-    ASSIGN_OR_RETURN(to.a[static_cast<size_t>(input)], CpuMatrix::Pack(stacked));
-    adapter->bytes_ += to.a[static_cast<size_t>(input)]->bytes();
-  }
-  return adapter;
-}
-
-// Part of the rows of one group.
-struct CpuBackend::LoraWork {
+// One group at one place of the graph.
+struct CpuBackend::LoraUse {
   const LoraGroup* group;
-  const LayerLora* lora;
-  const CpuMatrix* a;
-  std::span<const int32_t> rows;
-  float* t;  // [rows, Σ rank]
+  const LayerLora* layer;
+  const LoraInput* input;
+  float* t;           // [rows of the group, input.rank]
+  int8_t* q;          // [rows of the group, input.n_codes]
+  LoraBlock* blocks;  // [rows of the group, input.n_blocks]
+
+  // Those of the group's rows that lie in [begin, end) of the batch, as indices into group->rows.
+  std::pair<size_t, size_t> RowsWithin(int32_t begin, int32_t end) const {
+    const std::vector<int32_t>& rows = group->rows;
+    const auto first = std::lower_bound(rows.begin(), rows.end(), begin);
+    const auto last = std::lower_bound(first, rows.end(), end);
+    return {static_cast<size_t>(first - rows.begin()), static_cast<size_t>(last - rows.begin())};
+  }
 };
 
 // What a call has to do, in the order of the groups; valid until the next call.
-std::span<const CpuBackend::LoraWork> CpuBackend::PlanLora(const LoraCall& call, int64_t n_in) {
+std::span<const CpuBackend::LoraUse> CpuBackend::PlanLora(const LoraCall& call, int64_t n_in) {
   const std::span<const LoraGroup> groups = static_cast<const CpuStep&>(*call.step).lora_groups();
   if (groups.empty() || call.targets.empty()) return {};
-  const size_t input = static_cast<size_t>(InputOf(call.targets.front().module));
-  const size_t layer = static_cast<size_t>(call.layer);
+  const size_t at = static_cast<size_t>(LoraInputOf(call.targets.front().module));
   // Bounded by the rows of a step; its memory is used again.
-  thread_local std::vector<LoraWork> works;
-  works.clear();
-  size_t t_floats = 0;
+  thread_local std::vector<LoraUse> uses;
+  uses.clear();
+  size_t n_floats = 0;
+  size_t n_blocks = 0;
+  size_t n_codes = 0;
   for (const LoraGroup& group : groups) {
-    const CpuAdapter& adapter = static_cast<const CpuAdapter&>(*group.adapter);
-    if (layer >= adapter.layers.size()) continue;
-    const LayerLora& lora = adapter.layers[layer];
-    const CpuMatrix* a = lora.a[input].get();
-    if (a == nullptr) continue;
-    COTERIE_CHECK_EQ(a->n_in(), n_in) << "inputs of LoRA A in layer " << call.layer;
-    for (size_t first = 0; first < group.rows.size(); first += kLoraRows) {
-      const auto rows = std::span<const int32_t>(group.rows).subspan(first);
-      works.push_back({&group, &lora, a, rows.first(std::min(kLoraRows, rows.size())), nullptr});
+    const LayerLora* layer =
+        static_cast<const CpuAdapter&>(*group.adapter).layer(static_cast<size_t>(call.layer));
+    if (layer == nullptr) continue;
+    const LoraInput& input = layer->inputs[at];
+    if (input.rank == 0) continue;
+    COTERIE_CHECK_EQ(input.n_in, n_in) << "inputs of LoRA A in layer " << call.layer;
+    uses.push_back({&group, layer, &input, nullptr, nullptr, nullptr});
+    n_floats += group.rows.size() * static_cast<size_t>(input.rank);
+    n_blocks += group.rows.size() * static_cast<size_t>(input.n_blocks);
+    n_codes += group.rows.size() * static_cast<size_t>(input.n_codes);
+  }
+  lora_.Reserve(n_blocks * sizeof(LoraBlock) + n_floats * sizeof(float) + n_codes);
+  LoraBlock* blocks = lora_.as<LoraBlock>();
+  float* t = reinterpret_cast<float*>(blocks + n_blocks);
+  int8_t* q = reinterpret_cast<int8_t*>(t + n_floats);
+  for (LoraUse& use : uses) {
+    const size_t n_rows = use.group->rows.size();
+    use.blocks = blocks;
+    use.t = t;
+    use.q = q;
+    blocks += n_rows * static_cast<size_t>(use.input->n_blocks);
+    t += n_rows * static_cast<size_t>(use.input->rank);
+    q += n_rows * static_cast<size_t>(use.input->n_codes);
+  }
+  return uses;
+}
+
+// t = A x for rows [row_begin, row_end) of the group and panels [begin, end) of A.
+void CpuBackend::Shrink(const LoraUse& use, const LinearCall& call, size_t row_begin, size_t row_end,
+                        int64_t begin, int64_t end) const {
+  if (row_begin == row_end) return;
+  const LoraInput& input = *use.input;
+  const int32_t* x_rows = use.group->rows.data() + row_begin;
+  const int n_rows = static_cast<int>(row_end - row_begin);
+  float* t = use.t + row_begin * static_cast<size_t>(input.rank);
+  if (input.eight_bit()) {
+    LoraShrinkArgs args = {};
+    args.panels = input.panels;
+    args.rank = input.rank;
+    args.n_in = input.n_in;
+    args.rows = n_rows;
+    args.x = call.args.q;
+    args.x_rows = x_rows;
+    args.t = t;
+    args.t_stride = input.rank;
+    kernels_->shrink_lora(args, static_cast<int>(begin), static_cast<int>(end));
+    return;
+  }
+  LinearCall product;
+  product.matrix = input.matrix.get();
+  product.y = t;
+  product.args.n_in = input.n_in;
+  product.args.rows = n_rows;
+  product.args.x = call.args.x;
+  product.args.x_stride = call.args.x_stride;
+  product.args.x_rows = x_rows;
+  product.args.y_stride = input.rank;
+  RunPanels(product, begin, end);
+}
+
+// The codes of t.
+void CpuBackend::QuantiseShrunk(const LoraUse& use, std::span<const LoraTarget> targets, size_t row_begin,
+                                size_t row_end) const {
+  const LoraInput& input = *use.input;
+  if (!input.eight_bit()) return;
+  for (size_t row = row_begin; row < row_end; ++row) {
+    for (const LoraTarget& target : targets) {
+      const LoraB& b = use.layer->b[static_cast<size_t>(target.module)];
+      if (b.rank == 0) continue;
+      kernels_->quantise_lora(use.t + row * static_cast<size_t>(input.rank) + b.t_column, b.rank,
+                              use.q + row * static_cast<size_t>(input.n_codes) + b.q_column,
+                              use.blocks + row * static_cast<size_t>(input.n_blocks) + b.first_block);
     }
-    t_floats += group.rows.size() * static_cast<size_t>(a->n_out());
   }
-  lora_.Reserve(t_floats * sizeof(float));
-  float* t = lora_.as<float>();
-  for (LoraWork& work : works) {
-    work.t = t;
-    t += work.rows.size() * static_cast<size_t>(work.a->n_out());
-  }
-  return works;
 }
 
-// t = A x, in items that may run in any order: a work each, or, where those are few, a panel each.
-bool CpuBackend::ShrinksWhole(std::span<const LoraWork> works) const {
-  return static_cast<int64_t>(works.size()) >= 2 * pool_.n_threads();
-}
-int64_t CpuBackend::ShrinkItems(std::span<const LoraWork> works) const {
-  if (ShrinksWhole(works)) return static_cast<int64_t>(works.size());
-  int64_t n_panels = 0;
-  for (const LoraWork& work : works) n_panels += work.a->n_panels();
-  return n_panels;
-}
-void CpuBackend::Shrink(std::span<const LoraWork> works, const float* x, int64_t item) const {
-  const bool whole = ShrinksWhole(works);
-  const LoraWork* work = works.data();
-  if (whole) {
-    work += item;
-  } else {
-    for (; item >= work->a->n_panels(); ++work) item -= work->a->n_panels();
+// First part: quantised activations, where anything needs them, and A x.
+void CpuBackend::ShrinkAll(std::span<const LoraUse> uses, std::span<const LoraTarget> targets, bool quantise,
+                           LinearCall* call) {
+  const int rows = call->args.rows;
+  const int64_t n_in = call->args.n_in;
+  for (const LoraUse& use : uses) quantise |= use.input->eight_bit();
+  const int n_threads = pool_.n_threads();
+  size_t n_uses = 0;  // of rows
+  for (const LoraUse& use : uses) n_uses += use.group->rows.size();
+  if (n_uses < 2 * static_cast<size_t>(n_threads)) {
+    // Too few rows to go round: by panels.
+    if (quantise) call->args.q = Quantise(call->args.x, rows, n_in);
+    int64_t n_panels = 0;
+    for (const LoraUse& use : uses) n_panels += use.input->n_panels();
+    pool_.RunItems(n_panels, [&](int64_t item, int) {
+      const LoraUse* use = uses.data();
+      for (; item >= use->input->n_panels(); ++use) item -= use->input->n_panels();
+      Shrink(*use, *call, 0, use->group->rows.size(), item, item + 1);
+    });
+    for (const LoraUse& use : uses) QuantiseShrunk(use, targets, 0, use.group->rows.size());
+    return;
   }
-  LinearCall call;
-  call.matrix = work->a;
-  call.y = work->t;
-  call.args.n_in = work->a->n_in();
-  call.args.rows = static_cast<int>(work->rows.size());
-  call.args.x = x;
-  call.args.x_stride = work->a->n_in();
-  call.args.x_rows = work->rows.data();
-  call.args.y_stride = work->a->n_out();
-  RunPanels(call, whole ? 0 : item, whole ? work->a->n_panels() : item + 1);
+  if (quantise) call->args.q = ReserveQuantised(rows, n_in);
+  // Four rows at least share what is read of an adapter, unless there are threads without work.
+  const int64_t part = std::clamp<int64_t>(CeilDiv(rows, 2 * n_threads),
+                                           std::min<int64_t>(4, CeilDiv(rows, n_threads)), kLoraRows);
+  pool_.RunItems(CeilDiv(rows, part), [&](int64_t item, int) {
+    const int begin = static_cast<int>(item * part);
+    const int end = static_cast<int>(std::min<int64_t>(begin + part, rows));
+    if (quantise) kernels_->quantise_rows(call->args.x, call->args.x_stride, n_in, begin, end, call->args.q);
+    for (const LoraUse& use : uses) {
+      const auto [first, last] = use.RowsWithin(begin, end);
+      if (first == last) continue;
+      Shrink(use, *call, first, last, 0, use.input->n_panels());
+      QuantiseShrunk(use, targets, first, last);
+    }
+  });
 }
 
-// y += B t: each thread owns a range of columns of every target and walks the works in order, so that a row's
-// adapters add in their order.
-void CpuBackend::Expand(std::span<const LoraWork> works, std::span<const LoraTarget> targets, float* y,
-                        int64_t y_stride) {
-  const int64_t n = pool_.n_threads();
-  pool_.RunRanges(n, 1, [&](int64_t begin, int64_t end, int) {
-    for (const LoraWork& work : works) {
-      for (const LoraTarget& target : targets) {
-        const LoraB& b = work.lora->b[static_cast<size_t>(target.module)];
-        if (b.matrix == nullptr) continue;
-        const PanelSegment& segment = b.matrix->segments().front();
-        LinearArgs args = {};
-        args.kind = segment.kind;
-        args.panels = segment.panels.data();
-        args.n_out = segment.n_out;
-        args.n_in = b.matrix->n_in();
-        args.rows = static_cast<int>(work.rows.size());
-        args.x = work.t + b.t_column;
-        args.x_stride = work.a->n_out();
+// y += B t for rows [row_begin, row_end) of the batch and the panels that begin in columns
+// [column_begin, column_end) of y, use by use, so that a row's adapters add in their order.
+void CpuBackend::Expand(std::span<const LoraUse> uses, std::span<const LoraTarget> targets, int row_begin,
+                        int row_end, int64_t column_begin, int64_t column_end, float* y,
+                        int64_t y_stride) const {
+  for (const LoraUse& use : uses) {
+    const auto [first, last] = use.RowsWithin(row_begin, row_end);
+    if (first == last) continue;
+    const LoraInput& input = *use.input;
+    const int n_rows = static_cast<int>(last - first);
+    const int32_t* y_rows = use.group->rows.data() + first;
+    for (const LoraTarget& target : targets) {
+      const LoraB& b = use.layer->b[static_cast<size_t>(target.module)];
+      if (b.rank == 0) continue;
+      const int64_t begin = CeilDiv(std::max<int64_t>(column_begin - target.y_column, 0), kPanelOutputs);
+      const int64_t end =
+          CeilDiv(std::clamp<int64_t>(column_end - target.y_column, 0, b.n_out), kPanelOutputs);
+      if (begin >= end) continue;
+      const float alpha = use.group->weight * b.scale;
+      if (input.eight_bit()) {
+        LoraExpandArgs args = {};
+        args.panels = b.panels;
+        args.n_out = b.n_out;
+        args.rank = b.rank;
+        args.rows = n_rows;
+        args.q = use.q + first * static_cast<size_t>(input.n_codes) + b.q_column;
+        args.q_stride = input.n_codes;
+        args.blocks = use.blocks + first * static_cast<size_t>(input.n_blocks) + b.first_block;
+        args.block_stride = input.n_blocks;
         args.y = y + target.y_column;
         args.y_stride = y_stride;
-        args.y_rows = work.rows.data();
-        args.accumulate = true;
-        args.alpha = work.group->weight * b.scale;
-        kernels_->linear(args, false, segment.n_panels() * begin / n, segment.n_panels() * end / n);
+        args.y_rows = y_rows;
+        args.alpha = alpha;
+        kernels_->expand_lora(args, begin, end);
+      } else {
+        LinearCall product;
+        product.matrix = b.matrix.get();
+        product.y = y + target.y_column;
+        product.args.n_in = b.rank;
+        product.args.rows = n_rows;
+        product.args.x = use.t + first * static_cast<size_t>(input.rank) + b.t_column;
+        product.args.x_stride = input.rank;
+        product.args.y_stride = y_stride;
+        product.args.y_rows = y_rows;
+        product.args.accumulate = true;
+        product.args.alpha = alpha;
+        RunPanels(product, begin, end);
       }
     }
+  }
+}
+
+void CpuBackend::ExpandAll(std::span<const LoraUse> uses, std::span<const LoraTarget> targets, int rows,
+                           float* y, int64_t y_stride) {
+  pool_.RunRanges(CeilDiv(y_stride, kPanelOutputs), 1, [&](int64_t begin, int64_t end, int) {
+    Expand(uses, targets, 0, rows, begin * kPanelOutputs, end * kPanelOutputs, y, y_stride);
   });
 }
 
 void CpuBackend::Lora(const StepContext& step, int layer, std::span<const LoraTarget> targets,
                       const float* x_dev, int n_in, float* y_dev, int y_stride) {
-  const std::span<const LoraWork> works = PlanLora({&step, layer, targets}, n_in);
-  if (works.empty()) return;
-  pool_.RunItems(ShrinkItems(works), [&](int64_t item, int) { Shrink(works, x_dev, item); });
-  Expand(works, targets, y_dev, y_stride);
+  const std::span<const LoraUse> uses = PlanLora({&step, layer, targets}, n_in);
+  if (uses.empty()) return;
+  LinearCall call;
+  call.args.n_in = n_in;
+  call.args.rows = static_cast<const CpuStep&>(step).n_tokens();
+  call.args.x = x_dev;
+  call.args.x_stride = n_in;
+  ShrinkAll(uses, targets, /*quantise=*/false, &call);
+  ExpandAll(uses, targets, call.args.rows, y_dev, y_stride);
 }
 
-// A x needs nothing of the base's product, so both are one part for the pool: adapters cost one more.
 void CpuBackend::LinearLora(const LoraCall& lora, const float* x_dev, int rows, const PackedMatrix& w,
                             const DeviceBuffer* bias, bool accumulate, float* y_dev) {
   const CpuMatrix& matrix = static_cast<const CpuMatrix&>(w);
-  const std::span<const LoraWork> works = PlanLora(lora, matrix.n_in());
-  if (works.empty()) return Linear(x_dev, rows, w, bias, accumulate, y_dev);
-  const LinearCall call = PrepareLinear(x_dev, rows, matrix, bias, accumulate, y_dev);
-  const int64_t n_panels = matrix.n_panels();
-  const int64_t n_ranges = std::min<int64_t>(int64_t{kLinearPieces} * pool_.n_threads(), n_panels);
-  pool_.RunItems(n_ranges + ShrinkItems(works), [&](int64_t item, int) {
-    if (item < n_ranges) {
-      RunPanels(call, n_panels * item / n_ranges, n_panels * (item + 1) / n_ranges);
-    } else {
-      Shrink(works, x_dev, item - n_ranges);
+  const std::span<const LoraUse> uses = PlanLora(lora, matrix.n_in());
+  if (uses.empty()) return Linear(x_dev, rows, w, bias, accumulate, y_dev);
+  LinearCall call = DescribeLinear(x_dev, rows, matrix, bias, accumulate, y_dev);
+  ShrinkAll(uses, lora.targets, call.fast, &call);
+  // A thread may add to the columns of its own panels only.
+  const bool together = std::all_of(matrix.segments().begin(), matrix.segments().end(),
+                                    [](const PanelSegment& s) { return s.out_begin % kPanelOutputs == 0; }) &&
+                        std::all_of(lora.targets.begin(), lora.targets.end(),
+                                    [](const LoraTarget& t) { return t.y_column % kPanelOutputs == 0; });
+  pool_.RunRanges(matrix.n_panels(), kLinearPieces, [&](int64_t begin, int64_t end, int) {
+    if (!together) return RunPanels(call, begin, end);
+    for (int row = 0; row < rows; row += kProductRows) {
+      const int row_end = std::min(row + kProductRows, rows);
+      RunPanels(call.Rows(row, row_end), begin, end);
+      // Segments begin at whole panels: panel p holds columns 16 p to 16 p + 15.
+      Expand(uses, lora.targets, row, row_end, begin * kPanelOutputs, end * kPanelOutputs, y_dev,
+             matrix.n_out());
     }
   });
-  Expand(works, lora.targets, y_dev, matrix.n_out());
+  if (!together) ExpandAll(uses, lora.targets, rows, y_dev, matrix.n_out());
+}
+
+StatusOr<std::unique_ptr<PackedAdapter>> CpuBackend::PackAdapter(std::span<const HostLora> pairs) {
+  return CpuAdapter::Pack(pairs, mode_ == NumericsMode::kFast);
 }
 
 }  // namespace coterie::cpu

@@ -31,10 +31,10 @@ class CpuMatrix final : public PackedMatrix {
   int64_t n_out() const override { return n_out_; }
   int64_t n_in() const override { return n_in_; }
   size_t bytes() const override;
+  bool quantised() const override { return any_quantised_; }
 
   const std::vector<PanelSegment>& segments() const { return segments_; }
   int64_t n_panels() const { return n_panels_; }
-  bool any_quantised() const { return any_quantised_; }
   bool any_float() const { return any_float_; }
 
   // Row `row` [n_in], dequantised.

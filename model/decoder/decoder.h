@@ -61,6 +61,7 @@ class Decoder final : public LanguageModel {
   Status AllocateBuffers();
   Status CheckBatch(const Batch& batch) const;
   void RunLayer(int index, int n_tokens);
+  const PackedMatrix& ProductOf(int layer, LoraModule module) const;
 
   const ModelConfig config_;
   const std::unique_ptr<Backend> backend_;

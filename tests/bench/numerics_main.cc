@@ -3,8 +3,9 @@
 // candidate.
 //
 //   bench_numerics MODEL.gguf tests/golden/base_logits.bin
-//   bench_numerics MODEL.gguf TEXT... [--windows=N] [--window=TOKENS]
+//   bench_numerics MODEL.gguf TEXT... [--windows=N] [--window=TOKENS] [--adapter=FOLDER]
 //
+// With an adapter, both sides of every comparison serve it.
 // From a golden file come its token ids, one sequence per text. Other texts are tokenised with the model's
 // own tokenizer and cut into windows; each window is one sequence.
 #include <cmath>
@@ -26,15 +27,25 @@ struct Candidate {
   CpuBackendOptions options;
 };
 
-StatusOr<std::vector<float>> Logits(Decoder* decoder, const std::vector<int32_t>& tokens) {
+// A decoder and what it serves: the base alone, or one adapter.
+struct Served {
+  std::unique_ptr<Decoder> decoder;
+  std::unique_ptr<LoadedAdapter> adapter;  // or null
+};
+
+StatusOr<std::vector<float>> Logits(const Served& served, const std::vector<int32_t>& tokens) {
   testing::TestSequence sequence;
+  if (served.adapter != nullptr) {
+    sequence.adapters = {served.adapter->packed.get()};
+    sequence.weights = {1.0f};
+  }
   sequence.tokens = tokens;
   sequence.UseBlocks(0, static_cast<int>(tokens.size()));
   Batch batch;
   batch.Clear();
   testing::AddToBatch(&sequence, static_cast<int>(tokens.size()), testing::LogitRows::kAll, &batch);
   std::span<const float> logits;
-  RETURN_IF_ERROR(decoder->Forward(batch, &logits));
+  RETURN_IF_ERROR(served.decoder->Forward(batch, &logits));
   return std::vector<float>(logits.begin(), logits.end());
 }
 
@@ -75,15 +86,20 @@ struct Divergence {
   }
 };
 
-StatusOr<std::unique_ptr<Decoder>> MakeDecoder(const ModelFiles& files, const CpuBackendOptions& options,
-                                               int window) {
+StatusOr<Served> Serve(const ModelFiles& files, const CpuBackendOptions& options, int window,
+                       const std::string& adapter) {
   ASSIGN_OR_RETURN(std::unique_ptr<Backend> backend, CreateCpuBackend(options));
   DecoderOptions decoder_options;
   decoder_options.n_kv_blocks = (window + kKvBlockTokens - 1) / kKvBlockTokens;
   decoder_options.max_batch_tokens = window;
   decoder_options.max_logit_rows = window;
   decoder_options.max_seqs = 1;
-  return Decoder::Create(files, std::move(backend), decoder_options);
+  Served served;
+  ASSIGN_OR_RETURN(served.decoder, Decoder::Create(files, std::move(backend), decoder_options));
+  if (!adapter.empty()) {
+    ASSIGN_OR_RETURN(served.adapter, served.decoder->LoadAdapter(adapter));
+  }
+  return served;
 }
 
 StatusOr<std::vector<std::vector<int32_t>>> GoldenSequences(const std::string& path) {
@@ -130,6 +146,7 @@ struct Flags {
   std::vector<std::string> texts;
   int window = 256;
   int64_t max_windows = 12;
+  std::string adapter;
 };
 
 Status Run(const Flags& flags) {
@@ -154,19 +171,19 @@ Status Run(const Flags& flags) {
       {"exact, KV bf16", {.mode = NumericsMode::kExact, .kv_dtype = DType::kBF16}},
       {"exact, KV f16", {.mode = NumericsMode::kExact, .kv_dtype = DType::kF16}},
   };
-  ASSIGN_OR_RETURN(std::unique_ptr<Decoder> reference,
-                   MakeDecoder(*files, {.mode = NumericsMode::kExact}, window));
-  std::vector<std::unique_ptr<Decoder>> decoders;
+  ASSIGN_OR_RETURN(const Served reference,
+                   Serve(*files, {.mode = NumericsMode::kExact}, window, flags.adapter));
+  std::vector<Served> decoders;
   for (const Candidate& candidate : candidates) {
-    ASSIGN_OR_RETURN(std::unique_ptr<Decoder> decoder, MakeDecoder(*files, candidate.options, window));
-    decoders.push_back(std::move(decoder));
+    ASSIGN_OR_RETURN(Served served, Serve(*files, candidate.options, window, flags.adapter));
+    decoders.push_back(std::move(served));
   }
   std::vector<Divergence> results(decoders.size());
-  const size_t vocab = static_cast<size_t>(reference->info().vocab_size);
+  const size_t vocab = static_cast<size_t>(reference.decoder->info().vocab_size);
   for (const std::vector<int32_t>& tokens : windows) {
-    ASSIGN_OR_RETURN(const std::vector<float> expected, Logits(reference.get(), tokens));
+    ASSIGN_OR_RETURN(const std::vector<float> expected, Logits(reference, tokens));
     for (size_t c = 0; c < decoders.size(); ++c) {
-      ASSIGN_OR_RETURN(const std::vector<float> actual, Logits(decoders[c].get(), tokens));
+      ASSIGN_OR_RETURN(const std::vector<float> actual, Logits(decoders[c], tokens));
       for (size_t t = 0; t < tokens.size(); ++t) {
         results[c].Add({expected.data() + t * vocab, vocab}, {actual.data() + t * vocab, vocab},
                        t + 1 < tokens.size() ? tokens[t + 1] : -1);
@@ -179,7 +196,7 @@ Status Run(const Flags& flags) {
         "{\"candidate\": \"%s\", \"class\": \"%s\", \"positions\": %lld, \"kl_mean_nats\": %.6f, "
         "\"kl_max_nats\": %.4f, \"same_top1_ratio\": %.4f, \"loss_reference_nats\": %.5f, \"loss_nats\": "
         "%.5f}\n",
-        candidates[c].name, decoders[c]->info().numerics_class.c_str(), static_cast<long long>(r.n),
+        candidates[c].name, decoders[c].decoder->info().numerics_class.c_str(), static_cast<long long>(r.n),
         r.kl_sum / static_cast<double>(r.n), r.kl_max,
         static_cast<double>(r.same_top) / static_cast<double>(r.n),
         r.loss_reference / static_cast<double>(r.n_loss), r.loss / static_cast<double>(r.n_loss));
@@ -196,6 +213,7 @@ int main(int argc, char** argv) {
   flags.Positionals("MODEL.gguf TEXT...", 2, 10'000);
   flags.Int("window", &values.window, 2, 1 << 20, "TOKENS", "length of a sequence cut from a text");
   flags.Int("windows", &values.max_windows, 1, 1 << 20, "N", "most sequences");
+  flags.String("adapter", &values.adapter, "FOLDER", "a PEFT adapter that both modes serve");
   return coterie::bench::Main(&flags, argc, argv, [&] {
     values.model = flags.positionals()[0];
     values.texts.assign(flags.positionals().begin() + 1, flags.positionals().end());

@@ -1,6 +1,8 @@
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
+#include <cstring>
 
 #include "tests/kernels/op_testing.h"
 #include "tests/kernels/oracle.h"
@@ -8,60 +10,65 @@
 namespace coterie::testing {
 namespace {
 
-constexpr int kIn = 72;
-constexpr int kOutQ = 40;
 constexpr int kOutK = 24;
-constexpr int kStride = kOutQ + 2 * kOutK + 5;
+
+struct Shape {
+  int n_in;
+  int n_out_q;
+  int stride() const { return n_out_q + 2 * kOutK + 5; }
+};
 
 // An adapter with Q and V of layer 1, each of its own rank and type.
 struct Adapter {
-  Adapter(int rank_q, int rank_v, Random* random)
-      : a_q(DType::kBF16, rank_q, kIn, random),
-        b_q(DType::kF32, kOutQ, rank_q, random),
-        a_v(DType::kF16, rank_v, kIn, random),
+  Adapter(Shape shape, int rank_q, int rank_v, Random* random)
+      : a_q(DType::kBF16, rank_q, shape.n_in, random),
+        b_q(DType::kF32, shape.n_out_q, rank_q, random),
+        a_v(DType::kF16, rank_v, shape.n_in, random),
         b_v(DType::kF16, kOutK, rank_v, random),
         scale_q(random->Normal()),
         scale_v(random->Normal()) {}
 
-  std::vector<HostLora> Pairs() const {
+  std::vector<HostLora> Pairs(bool quantise = true) const {
     // Out of order on purpose.
-    return {{a_v.host, b_v.host, scale_v, 1, LoraModule::kV},
-            {a_q.host, b_q.host, scale_q, 1, LoraModule::kQ}};
+    return {{a_v.host, b_v.host, scale_v, 1, LoraModule::kV, quantise},
+            {a_q.host, b_q.host, scale_q, 1, LoraModule::kQ, quantise}};
   }
   // y += weight · scale · B (A x)
-  void AddTo(std::span<const float> x, float weight, float* y) const {
-    Add(a_q, b_q, weight * scale_q, x, y);
-    Add(a_v, b_v, weight * scale_v, x, y + kOutQ + kOutK);
+  void AddTo(std::span<const float> x, bool eight_bits, float weight, float* y) const {
+    Add(a_q, b_q, weight * scale_q, x, eight_bits, y);
+    Add(a_v, b_v, weight * scale_v, x, eight_bits, y + b_q.host.n_out + kOutK);
   }
   static void Add(const RandomMatrix& a, const RandomMatrix& b, float factor, std::span<const float> x,
-                  float* y) {
-    std::vector<float> t;
-    for (int64_t r = 0; r < a.host.n_out; ++r) t.push_back(oracle::LinearExact(a.host, r, x));
-    for (int64_t n = 0; n < b.host.n_out; ++n)
-      y[n] = std::fma(factor, oracle::LinearExact(b.host, n, t), y[n]);
+                  bool eight_bits, float* y) {
+    const std::vector<float> u =
+        eight_bits ? oracle::LoraFast(a.host, b.host, x) : AsStored(a.host, b.host, x);
+    for (size_t n = 0; n < u.size(); ++n) y[n] = std::fma(factor, u[n], y[n]);
+  }
+  static std::vector<float> AsStored(const HostMatrix& a, const HostMatrix& b, std::span<const float> x) {
+    std::vector<float> t, u;
+    for (int64_t r = 0; r < a.n_out; ++r) t.push_back(oracle::LinearExact(a, r, x));
+    for (int64_t n = 0; n < b.n_out; ++n) u.push_back(oracle::LinearExact(b, n, t));
+    return u;
   }
 
   RandomMatrix a_q, b_q, a_v, b_v;
   float scale_q, scale_v;
 };
 
-constexpr LoraTarget kQkv[] = {{LoraModule::kQ, 0}, {LoraModule::kK, kOutQ}, {LoraModule::kV, kOutQ + kOutK}};
+// Sequences: base, one adapter, the same again elsewhere, another, three at once with weights, base.
+struct Use {
+  int adapter;
+  float weight;
+};
+const std::vector<std::vector<Use>> kUses = {
+    {}, {{0, 1.0f}}, {{1, 1.0f}},           {{0, 1.0f}}, {{2, 0.25f}, {0, 0.5f}, {1, -1.5f}},
+    {}, {{0, 0.3f}}, {{1, 1.0f}, {1, 0.5f}}};
 
-TEST(Lora, MixedBatchEqualsTheOracleRowByRow) {
-  Random random;
-  const Adapter adapters[] = {{16, 8, &random}, {1, 3, &random}, {8, 33, &random}};
-  // Sequences: base, one adapter, the same again elsewhere, another, three at once with weights, base.
-  struct Use {
-    int adapter;
-    float weight;
-  };
-  const std::vector<std::vector<Use>> uses = {
-      {}, {{0, 1.0f}}, {{1, 1.0f}},           {{0, 1.0f}}, {{2, 0.25f}, {0, 0.5f}, {1, -1.5f}},
-      {}, {{0, 0.3f}}, {{1, 1.0f}, {1, 0.5f}}};
+Batch MixedBatch(Random* random) {
   Batch batch;
   batch.Clear();
-  for (const std::vector<Use>& seq : uses) {
-    const int n = batch.n_tokens() == 0 ? 70 : random.Int(1, 6);  // one long enough to be cut
+  for (const std::vector<Use>& seq : kUses) {
+    const int n = batch.n_tokens() == 0 ? 120 : random->Int(1, 6);  // one long enough to be cut
     for (int i = 0; i < n; ++i) {
       batch.token_ids.push_back(0);
       batch.positions.push_back(i);
@@ -75,48 +82,174 @@ TEST(Lora, MixedBatchEqualsTheOracleRowByRow) {
     }
     batch.adapter_offsets.push_back(static_cast<int32_t>(batch.adapter_slots.size()));
   }
+  return batch;
+}
+
+struct Case {
+  NumericsMode mode;
+  Shape shape;
+  bool quantise;    // HostLora::quantise
+  bool eight_bits;  // what must come of it
+  DType base;
+};
+
+void CheckMixedBatch(const Case& c) {
+  Random random;
+  const Shape shape = c.shape;
+  const int stride = shape.stride();
+  const LoraTarget qkv[] = {
+      {LoraModule::kQ, 0}, {LoraModule::kK, shape.n_out_q}, {LoraModule::kV, shape.n_out_q + kOutK}};
+  const Adapter adapters[] = {
+      {shape, 16, 8, &random}, {shape, 1, 3, &random}, {shape, 8, 33, &random}, {shape, 20, 70, &random}};
+  Batch batch = MixedBatch(&random);
+  // The long one gets an adapter, too: as many as all threads have work for.
+  batch.adapter_slots.insert(batch.adapter_slots.begin(), 3);
+  batch.adapter_weights.insert(batch.adapter_weights.begin(), 1.0f);
+  std::for_each(batch.adapter_offsets.begin() + 1, batch.adapter_offsets.end(), [](int32_t& o) { ++o; });
   const size_t n_tokens = static_cast<size_t>(batch.n_tokens());
-  const std::vector<float> x = random.Normals(n_tokens * kIn);
-  const std::vector<float> before = random.Normals(n_tokens * kStride);
+  const size_t n_in = static_cast<size_t>(shape.n_in);
+  const std::vector<float> x = random.Normals(n_tokens * n_in);
+  const std::vector<float> before = random.Normals(n_tokens * static_cast<size_t>(stride));
   std::vector<float> expected = before;
-  for (size_t s = 0; s < uses.size(); ++s) {
+  for (int32_t s = 0; s < batch.n_seqs(); ++s) {
     for (int32_t t = batch.cu_seqlens[s]; t < batch.cu_seqlens[s + 1]; ++t) {
-      for (const Use& use : uses[s]) {
-        adapters[use.adapter].AddTo({x.data() + t * kIn, kIn}, use.weight, expected.data() + t * kStride);
+      for (int32_t use = batch.adapter_offsets[s]; use < batch.adapter_offsets[s + 1]; ++use) {
+        adapters[batch.adapter_slots[use]].AddTo({x.data() + t * shape.n_in, n_in}, c.eight_bits,
+                                                 batch.adapter_weights[use], expected.data() + t * stride);
       }
     }
   }
-  const RandomMatrix base(DType::kBF16, kStride, kIn, &random);
-  for (NumericsMode mode : {NumericsMode::kExact, NumericsMode::kFast}) {
-    ForEveryBackend(mode, [&](Backend& backend) {
-      std::vector<std::unique_ptr<PackedAdapter>> packed;
-      batch.adapters.clear();
-      for (const Adapter& adapter : adapters) {
-        packed.push_back(std::move(backend.PackAdapter(adapter.Pairs())).value());
-        batch.adapters.push_back(packed.back().get());
-        EXPECT_GT(packed.back()->bytes(), 0u);
+  const RandomMatrix base(c.base, stride, shape.n_in, &random);
+  ForEveryBackend(c.mode, [&](Backend& backend) {
+    std::vector<std::unique_ptr<PackedAdapter>> packed;
+    batch.adapters.clear();
+    for (const Adapter& adapter : adapters) {
+      packed.push_back(std::move(backend.PackAdapter(adapter.Pairs(c.quantise))).value());
+      batch.adapters.push_back(packed.back().get());
+      EXPECT_GT(packed.back()->bytes(), 0u);
+    }
+    std::unique_ptr<StepContext> step = std::move(backend.MakeStepContext({256, 16, 32, 16})).value();
+    backend.BeginStep(step.get(), batch);
+    std::vector<float> y = before;
+    backend.Lora(*step, 1, qkv, x.data(), shape.n_in, y.data(), stride);
+    ASSERT_TRUE(SameBits(y, expected));
+    // A layer and a module that no adapter changes.
+    backend.Lora(*step, 0, qkv, x.data(), shape.n_in, y.data(), stride);
+    const LoraTarget down[] = {{LoraModule::kDown, 0}};
+    backend.Lora(*step, 1, down, x.data(), shape.n_in, y.data(), stride);
+    ASSERT_TRUE(SameBits(y, expected));
+    // Together with the base's product, and alone after it.
+    for (const bool accumulate : {false, true}) {
+      const std::unique_ptr<PackedMatrix> w = std::move(backend.PackMatrix({&base.host, 1})).value();
+      std::vector<float> apart = before;
+      backend.Linear(x.data(), static_cast<int>(n_tokens), *w, nullptr, accumulate, apart.data());
+      backend.Lora(*step, 1, qkv, x.data(), shape.n_in, apart.data(), stride);
+      std::vector<float> together = before;
+      backend.LinearLora({step.get(), 1, qkv}, x.data(), static_cast<int>(n_tokens), *w, nullptr, accumulate,
+                         together.data());
+      ASSERT_TRUE(SameBits(together, apart));
+    }
+    // A row is the same alone: the last of every sequence.
+    for (int32_t s = 0; s < batch.n_seqs(); ++s) {
+      Batch alone;
+      alone.Clear();
+      const int32_t t = batch.cu_seqlens[s + 1] - 1;
+      alone.token_ids = {0};
+      alone.positions = {0};
+      alone.cu_seqlens = {0, 1};
+      alone.block_ids = {0};
+      alone.block_offsets = {0, 1};
+      alone.adapters = batch.adapters;
+      for (int32_t use = batch.adapter_offsets[s]; use < batch.adapter_offsets[s + 1]; ++use) {
+        alone.adapter_slots.push_back(batch.adapter_slots[use]);
+        alone.adapter_weights.push_back(batch.adapter_weights[use]);
       }
-      std::unique_ptr<StepContext> step = std::move(backend.MakeStepContext({128, 16, 32, 16})).value();
+      alone.adapter_offsets = {0, static_cast<int32_t>(alone.adapter_slots.size())};
+      backend.BeginStep(step.get(), alone);
+      std::vector<float> row(before.begin() + t * stride, before.begin() + (t + 1) * stride);
+      backend.Lora(*step, 1, qkv, x.data() + t * shape.n_in, shape.n_in, row.data(), stride);
+      ASSERT_TRUE(SameBits(
+          row, std::span(expected).subspan(static_cast<size_t>(t * stride), static_cast<size_t>(stride))));
+    }
+  });
+}
+
+constexpr Shape kAligned = {96, 48};  // targets begin at whole panels
+constexpr Shape kUnaligned = {64, 40};
+constexpr Shape kNoBlocks = {72, 40};
+
+TEST(Lora, MixedBatchAsStoredEqualsTheOracleRowByRow) {
+  CheckMixedBatch({NumericsMode::kExact, kUnaligned, true, false, DType::kQ4_1});
+  CheckMixedBatch({NumericsMode::kExact, kAligned, true, false, DType::kBF16});
+}
+
+TEST(Lora, MixedBatchInEightBitsEqualsTheOracleRowByRow) {
+  CheckMixedBatch({NumericsMode::kFast, kAligned, true, true, DType::kQ4_1});
+  CheckMixedBatch({NumericsMode::kFast, kUnaligned, true, true, DType::kQ8_0});
+  CheckMixedBatch({NumericsMode::kFast, kAligned, true, true, DType::kBF16});
+}
+
+TEST(Lora, FastModeKeepsAPairAsStoredWhereTheBaseRoundsNoActivations) {
+  CheckMixedBatch({NumericsMode::kFast, kAligned, false, false, DType::kBF16});
+  CheckMixedBatch({NumericsMode::kFast, kAligned, false, false, DType::kQ4_0});
+  CheckMixedBatch({NumericsMode::kFast, kNoBlocks, true, false, DType::kF32});
+}
+
+TEST(Lora, EightBitsPadNothingAtCommonRanks) {
+  Random random;
+  std::unique_ptr<Backend> backend = std::move(CreateCpuBackend({})).value();
+  for (const int rank : {8, 16, 24, 32, 64}) {
+    const RandomMatrix a(DType::kBF16, rank, 576, &random);
+    const RandomMatrix b(DType::kBF16, 192, rank, &random);
+    const std::vector<HostLora> pair = {{a.host, b.host, 1.0f, 0, LoraModule::kO}};
+    const size_t n_scales =
+        static_cast<size_t>(rank) * 576 / 32 + 192 * static_cast<size_t>((rank + 31) / 32);
+    EXPECT_EQ(std::move(backend->PackAdapter(pair)).value()->bytes(),
+              static_cast<size_t>(rank) * (576 + 192) + 2 * n_scales);
+  }
+}
+
+TEST(Lora, EightBitsTakeWeightsOfEverySize) {
+  // Tiny, huge and zero weights: bfloat16 scales reach as far as float32.
+  Random random;
+  for (const float size : {0.0f, 1e-35f, 1e-12f, 1e8f}) {
+    RandomMatrix a(DType::kF32, 8, 64, &random);
+    RandomMatrix b(DType::kF32, 16, 8, &random);
+    for (size_t i = 0; i < a.bytes.size(); i += 4) {
+      float v;
+      std::memcpy(&v, a.bytes.data() + i, 4);
+      v *= size;
+      std::memcpy(a.bytes.data() + i, &v, 4);
+    }
+    const std::vector<HostLora> pair = {{a.host, b.host, 1.0f, 0, LoraModule::kO}};
+    const std::vector<float> x = random.Normals(64);
+    const std::vector<float> u = oracle::LoraFast(a.host, b.host, x);
+    const std::vector<float> exact = Adapter::AsStored(a.host, b.host, x);
+    for (size_t n = 0; n < u.size(); ++n) {
+      EXPECT_TRUE(std::isfinite(u[n]));
+      EXPECT_NEAR(u[n], size == 1e-35f ? 0.0f : exact[n], 0.03f * size);  // below 2^-100 all is zero
+    }
+    Batch batch;
+    batch.Clear();
+    batch.token_ids = {0};
+    batch.positions = {0};
+    batch.cu_seqlens = {0, 1};
+    batch.block_ids = {0};
+    batch.block_offsets = {0, 1};
+    batch.adapter_offsets = {0, 1};
+    batch.adapter_slots = {0};
+    batch.adapter_weights = {1.0f};
+    ForEveryBackend(NumericsMode::kFast, [&](Backend& backend) {
+      const std::unique_ptr<PackedAdapter> packed = std::move(backend.PackAdapter(pair)).value();
+      batch.adapters = {packed.get()};
+      std::unique_ptr<StepContext> step = std::move(backend.MakeStepContext({1, 1, 1, 1})).value();
       backend.BeginStep(step.get(), batch);
-      std::vector<float> y = before;
-      backend.Lora(*step, 1, kQkv, x.data(), kIn, y.data(), kStride);
+      std::vector<float> y(16, 0.0f);
+      const LoraTarget o[] = {{LoraModule::kO, 0}};
+      backend.Lora(*step, 0, o, x.data(), 64, y.data(), 16);
+      std::vector<float> expected;
+      for (const float v : u) expected.push_back(std::fma(1.0f, v, 0.0f));
       ASSERT_TRUE(SameBits(y, expected));
-      // A layer and a module that no adapter changes.
-      backend.Lora(*step, 0, kQkv, x.data(), kIn, y.data(), kStride);
-      const LoraTarget down[] = {{LoraModule::kDown, 0}};
-      backend.Lora(*step, 1, down, x.data(), kIn, y.data(), kStride);
-      ASSERT_TRUE(SameBits(y, expected));
-      // Together with the base's product, and alone after it.
-      for (const bool accumulate : {false, true}) {
-        const std::unique_ptr<PackedMatrix> w = std::move(backend.PackMatrix({&base.host, 1})).value();
-        std::vector<float> apart = before;
-        backend.Linear(x.data(), static_cast<int>(n_tokens), *w, nullptr, accumulate, apart.data());
-        backend.Lora(*step, 1, kQkv, x.data(), kIn, apart.data(), kStride);
-        std::vector<float> together = before;
-        backend.LinearLora({step.get(), 1, kQkv}, x.data(), static_cast<int>(n_tokens), *w, nullptr,
-                           accumulate, together.data());
-        ASSERT_TRUE(SameBits(together, apart));
-      }
     });
   }
 }
@@ -124,7 +257,7 @@ TEST(Lora, MixedBatchEqualsTheOracleRowByRow) {
 TEST(Lora, RefusesPairsThatDoNotFitTogether) {
   Random random;
   std::unique_ptr<Backend> backend = std::move(CreateCpuBackend({})).value();
-  const Adapter adapter(4, 4, &random);
+  const Adapter adapter(kAligned, 4, 4, &random);
   std::vector<HostLora> twice = adapter.Pairs();
   twice.push_back(twice.front());
   EXPECT_EQ(backend->PackAdapter(twice).status().code(), absl::StatusCode::kInvalidArgument);

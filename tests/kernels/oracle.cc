@@ -189,30 +189,90 @@ float LinearExact(const HostMatrix& matrix, int64_t output, std::span<const floa
   return acc;
 }
 
+namespace {
+struct Activations {
+  float scale;
+  int q[32];  // with the zero point added back
+  int sum;
+};
+Activations QuantiseActivations(std::span<const float> x) {
+  float highest = 0;
+  float lowest = 0;
+  for (const float v : x) {
+    highest = std::max(highest, v);
+    lowest = std::min(lowest, v);
+  }
+  const float range = highest - lowest;
+  const bool empty = range < 0x1p-100f;
+  const float inverse = empty ? 0 : 254.0f / range;
+  const int zero = static_cast<int>(std::nearbyint((highest + lowest) * 0.5f * inverse));
+  Activations to = {empty ? 0 : range / 254.0f, {}, 0};
+  for (size_t i = 0; i < 32; ++i) {
+    const int rounded = static_cast<int>(std::nearbyint(x[i] * inverse));
+    to.q[i] = std::clamp(rounded - zero, -128, 127) + zero;
+    to.sum += to.q[i];
+  }
+  return to;
+}
+
+// Up to 32 values of A, B or t: value = d * c, c in [-127, 127].
+struct EightBits {
+  float d;
+  std::vector<int> c;
+};
+float MostOf(std::span<const float> values) {
+  float most = 0;
+  for (const float v : values) most = std::max(most, std::fabs(v));
+  return most < 0x1p-100f ? 0 : most;
+}
+int Code(float scaled) { return std::clamp(static_cast<int>(std::nearbyint(scaled)), -127, 127); }
+EightBits LoraWeights(const HostMatrix& matrix, int64_t row, int64_t begin) {
+  std::vector<float> values;
+  for (int64_t k = begin; k < std::min(begin + 32, matrix.n_in); ++k)
+    values.push_back(Dequantise(matrix, row, k));
+  EightBits to = {RoundKv(DType::kBF16, MostOf(values) / 127.0f), {}};
+  for (const float v : values) to.c.push_back(to.d == 0 ? 0 : Code(v / to.d));
+  return to;
+}
+}  // namespace
+
+std::vector<float> LoraFast(const HostMatrix& a, const HostMatrix& b, std::span<const float> x) {
+  std::vector<float> t;
+  for (int64_t r = 0; r < a.n_out; ++r) {
+    float acc = 0;
+    for (int64_t block = 0; block < a.n_in; block += 32) {
+      const Activations q = QuantiseActivations(x.subspan(static_cast<size_t>(block), 32));
+      const EightBits w = LoraWeights(a, r, block);
+      int dot = 0;
+      for (size_t k = 0; k < 32; ++k) dot += w.c[k] * q.q[k];
+      acc = std::fma(static_cast<float>(dot), w.d * q.scale, acc);
+    }
+    t.push_back(acc);
+  }
+  std::vector<float> u;
+  for (int64_t n = 0; n < b.n_out; ++n) {
+    float acc = 0;
+    for (int64_t block = 0; block < b.n_in; block += 32) {
+      const std::span<const float> values = std::span<const float>(t).subspan(static_cast<size_t>(block));
+      const EightBits w = LoraWeights(b, n, block);
+      const float most = MostOf(values.first(w.c.size()));
+      const float inverse = most == 0 ? 0 : 127.0f / most;
+      int dot = 0;
+      for (size_t k = 0; k < w.c.size(); ++k) dot += w.c[k] * Code(values[k] * inverse);
+      acc = std::fma(static_cast<float>(dot), w.d * (most / 127.0f), acc);
+    }
+    u.push_back(acc);
+  }
+  return u;
+}
+
 float LinearFast(const HostMatrix& matrix, int64_t output, std::span<const float> x) {
   if (BlockElements(matrix.dtype) == 1) return LinearExact(matrix, output, x);
   const int64_t row = SourceRow(matrix, output);
   const int64_t group = matrix.dtype == DType::kQ6_K ? 16 : 32;  // values that share a scale
   float acc = 0;
   for (int64_t block = 0; block < matrix.n_in; block += 32) {
-    float highest = 0;
-    float lowest = 0;
-    for (int64_t k = block; k < block + 32; ++k) {
-      highest = std::max(highest, x[static_cast<size_t>(k)]);
-      lowest = std::min(lowest, x[static_cast<size_t>(k)]);
-    }
-    const float range = highest - lowest;
-    const bool empty = range < 0x1p-100f;
-    const float dx = empty ? 0 : range / 254.0f;
-    const float inverse = empty ? 0 : 254.0f / range;
-    const int zero = static_cast<int>(std::nearbyint((highest + lowest) * 0.5f * inverse));
-    int q[32];  // with the zero point added back
-    int sum = 0;
-    for (int i = 0; i < 32; ++i) {
-      const int rounded = static_cast<int>(std::nearbyint(x[static_cast<size_t>(block + i)] * inverse));
-      q[i] = std::clamp(rounded - zero, -128, 127) + zero;
-      sum += q[i];
-    }
+    const auto [dx, q, sum] = QuantiseActivations(x.subspan(static_cast<size_t>(block), 32));
     const float sx = dx * static_cast<float>(sum);
     for (int64_t k = block; k < block + 32; k += group) {
       int dot = 0;

@@ -49,6 +49,10 @@ float Dequantise(const HostMatrix& matrix, int64_t row, int64_t k);        // ev
 float LinearExact(const HostMatrix& matrix, int64_t output, std::span<const float> x);
 float LinearFast(const HostMatrix& matrix, int64_t output, std::span<const float> x);
 
+// B (A x) of an adapter's pair in the fast mode, [b.n_out]; A and B are of a float type, A's inputs whole
+// blocks of 32.
+std::vector<float> LoraFast(const HostMatrix& a, const HostMatrix& b, std::span<const float> x);
+
 // In place on one head.
 void Rope(std::span<float> head, std::span<const float> cos, std::span<const float> sin);
 float RoundKv(DType type, float x);

@@ -78,6 +78,10 @@ inline I Broadcast4Bytes(const void* p) {
   std::memcpy(&x, p, 4);
   return Set1I(x);
 }
+inline I Broadcast4BytesTwice(const void* first, const void* second) {
+  return {Broadcast4Bytes(first).lo, Broadcast4Bytes(second).lo};
+}
+inline I AddUpperHalf(I a) { return {_mm256_add_epi32(a.lo, a.hi), a.hi}; }
 inline I AddI(I a, I b) { return {_mm256_add_epi32(a.lo, b.lo), _mm256_add_epi32(a.hi, b.hi)}; }
 inline I SubI(I a, I b) { return {_mm256_sub_epi32(a.lo, b.lo), _mm256_sub_epi32(a.hi, b.hi)}; }
 inline I AndI(I a, I b) { return {_mm256_and_si256(a.lo, b.lo), _mm256_and_si256(a.hi, b.hi)}; }
@@ -142,6 +146,10 @@ inline __m128i LoadHalf(const uint16_t* p) { return _mm_loadu_si128(reinterpret_
 inline F LoadBf16(const uint16_t* p) {
   return {_mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(LoadHalf(p)), 16)),
           _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(LoadHalf(p + 8)), 16))};
+}
+inline F LoadBf16Half(const uint16_t* p) {
+  return {_mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(LoadHalf(p)), 16)),
+          _mm256_setzero_ps()};
 }
 inline __m256i RoundBf16(__m256 a) {
   const __m256i bits = _mm256_castps_si256(a);

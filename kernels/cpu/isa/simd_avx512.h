@@ -57,6 +57,15 @@ inline I Broadcast4Bytes(const void* p) {
   std::memcpy(&x, p, 4);
   return {_mm512_set1_epi32(x)};
 }
+inline I Broadcast4BytesTwice(const void* first, const void* second) {
+  int32_t x;
+  std::memcpy(&x, second, 4);
+  return {_mm512_mask_set1_epi32(Broadcast4Bytes(first).v, 0xff00, x)};
+}
+inline I AddUpperHalf(I a) {
+  return {_mm512_zextsi256_si512(
+      _mm256_add_epi32(_mm512_castsi512_si256(a.v), _mm512_extracti64x4_epi64(a.v, 1)))};
+}
 inline I AddI(I a, I b) { return {_mm512_add_epi32(a.v, b.v)}; }
 inline I SubI(I a, I b) { return {_mm512_sub_epi32(a.v, b.v)}; }
 inline I AndI(I a, I b) { return {_mm512_and_si512(a.v, b.v)}; }
@@ -93,6 +102,10 @@ inline I Dot4Nibbles(I acc, I u4, I s8) { return Dot4(acc, u4, s8); }
 inline F LoadBf16(const uint16_t* p) {
   const __m256i h = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
   return {_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(h), 16))};
+}
+inline F LoadBf16Half(const uint16_t* p) {
+  const __m128i h = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
+  return {_mm512_zextps256_ps512(_mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(h), 16)))};
 }
 inline void StoreBf16(uint16_t* p, F a) {
   const __m512i bits = _mm512_castps_si512(a.v);

@@ -122,6 +122,12 @@ inline I Broadcast4Bytes(const void* p) {
   std::memcpy(&x, p, 4);
   return Set1I(x);
 }
+inline I Broadcast4BytesTwice(const void* first, const void* second) {
+  const I4 low = Broadcast4Bytes(first).v[0];
+  const I4 high = Broadcast4Bytes(second).v[0];
+  return {{low, low, high, high}};
+}
+inline I AddUpperHalf(I a) { return {{hn::Add(a.v[0], a.v[2]), hn::Add(a.v[1], a.v[3]), a.v[2], a.v[3]}}; }
 inline I AddI(I a, I b) {
   return EachI([&](int i) { return hn::Add(a.v[i], b.v[i]); });
 }
@@ -239,6 +245,14 @@ inline F LoadBf16(const uint16_t* p) {
   return EachF([&](int i) {
     return hn::BitCast(kF, hn::ShiftLeft<16>(hn::PromoteTo(kU, hn::LoadU(kHalf, p + 4 * i))));
   });
+}
+inline F LoadBf16Half(const uint16_t* p) {
+  constexpr hn::FixedTag<uint16_t, 4> kHalf;
+  const auto quarter = [&](int i) {
+    return hn::BitCast(kF, hn::ShiftLeft<16>(hn::PromoteTo(kU, hn::LoadU(kHalf, p + 4 * i))));
+  };
+  const F4 zero = hn::Zero(kF);
+  return {{quarter(0), quarter(1), zero, zero}};
 }
 inline void StoreBf16(uint16_t* p, F a) {
   float lanes[16];

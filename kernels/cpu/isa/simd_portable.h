@@ -99,6 +99,17 @@ inline I Broadcast4Bytes(const void* p) {
   std::memcpy(&x, p, 4);
   return Set1I(x);
 }
+// Lanes 0 to 7 of Broadcast4Bytes(first), lanes 8 to 15 of Broadcast4Bytes(second).
+inline I Broadcast4BytesTwice(const void* first, const void* second) {
+  I r = Broadcast4Bytes(first);
+  std::memcpy(r.v + 8, Broadcast4Bytes(second).v, sizeof(r.v) / 2);
+  return r;
+}
+// Lane l + lane l + 8 in lanes 0 to 7; the others may hold anything.
+inline I AddUpperHalf(I a) {
+  for (int l = 0; l < 8; ++l) a.v[l] += a.v[l + 8];
+  return a;
+}
 inline I AddI(I a, I b) {
   COTERIE_LANES a.v[l] = static_cast<int32_t>(static_cast<uint32_t>(a.v[l]) + static_cast<uint32_t>(b.v[l]));
   return a;
@@ -201,6 +212,12 @@ inline I Dot4Nibbles(I acc, I u4, I s8) { return Dot4(acc, u4, s8); }
 inline F LoadBf16(const uint16_t* p) {
   F r;
   COTERIE_LANES r.v[l] = Bf16ToFloat(p[l]);
+  return r;
+}
+// Eight of them; lanes 8 to 15 are +0.
+inline F LoadBf16Half(const uint16_t* p) {
+  F r = Zero();
+  for (int l = 0; l < 8; ++l) r.v[l] = Bf16ToFloat(p[l]);
   return r;
 }
 inline void StoreBf16(uint16_t* p, F a) { COTERIE_LANES p[l] = FloatToBf16(a.v[l]); }

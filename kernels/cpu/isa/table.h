@@ -3,6 +3,7 @@
 
 #include "kernels/cpu/isa/attention.h"
 #include "kernels/cpu/isa/linear.h"
+#include "kernels/cpu/isa/lora.h"
 #include "kernels/cpu/isa/math.h"
 #include "kernels/cpu/isa/rows.h"
 #include "kernels/cpu/kernel_table.h"
@@ -25,6 +26,9 @@ inline constexpr KernelTable MakeTable(const char* name) {
   return {.name = name,
           .quantise_rows = QuantiseRows,
           .linear = LinearPanels,
+          .shrink_lora = ShrinkLora,
+          .quantise_lora = QuantiseLora,
+          .expand_lora = ExpandLora,
           .rms_norm = RmsNorm,
           .layer_norm = LayerNorm,
           .swiglu = SwiGlu,

@@ -1,0 +1,72 @@
+#ifndef COTERIE_KERNELS_CPU_LORA_ADAPTER_H_
+#define COTERIE_KERNELS_CPU_LORA_ADAPTER_H_
+
+#include <array>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "kernels/backend.h"
+#include "kernels/cpu/aligned_buffer.h"
+#include "kernels/cpu/kernel_table.h"
+#include "kernels/cpu/panels.h"
+
+namespace coterie::cpu {
+
+// Modules that read the same input: Q K V, O, gate and up, down.
+constexpr int kLoraInputCount = 4;
+int LoraInputOf(LoraModule module);
+
+// B of one module, which an adapter may lack (rank 0).
+struct LoraB {
+  int rank = 0;
+  int n_out = 0;
+  float scale = 0;
+  int t_column = 0;                   // its first value in a row of stacked A x
+  int q_column = 0;                   // 8 bit: of its first code in a row of codes
+  int first_block = 0;                // and of its first LoraBlock
+  const uint8_t* panels = nullptr;    // 8 bit: see LoraExpandArgs
+  std::unique_ptr<CpuMatrix> matrix;  // as stored: [n_out, rank]
+};
+
+// A of the modules of one input, stacked.
+struct LoraInput {
+  int rank = 0;  // Σ of the modules'; 0: nothing here
+  int64_t n_in = 0;
+  int n_codes = 0;                    // 8 bit: codes of t in a row, every module's rounded up to 16
+  int n_blocks = 0;                   // and blocks
+  const uint8_t* panels = nullptr;    // 8 bit: see LoraShrinkArgs; null: as stored
+  std::unique_ptr<CpuMatrix> matrix;  // as stored: [rank, n_in]
+
+  int64_t n_panels() const { return eight_bit() ? LoraShrinkPanels(rank) : matrix->n_panels(); }
+  bool eight_bit() const { return panels != nullptr; }
+};
+
+struct LayerLora {
+  std::array<LoraInput, kLoraInputCount> inputs;
+  std::array<LoraB, kLoraModuleCount> b;
+};
+
+// An adapter as steps read it. In 8 bits everything is one piece of memory in the order of the forward pass:
+// A of Q, K and V, then their B, A of O, its B and so on; so steps read it front to back.
+class CpuAdapter final : public PackedAdapter {
+ public:
+  // With `eight_bits`, pairs that allow it (HostLora::quantise) whose inputs are whole blocks of 32 are held
+  // in 8 bits; the others as stored. InvalidArgument naming the layer whose pairs do not fit together;
+  // ResourceExhausted naming the bytes that were not there.
+  static StatusOr<std::unique_ptr<CpuAdapter>> Pack(std::span<const HostLora> pairs, bool eight_bits);
+
+  size_t bytes() const override { return bytes_; }
+  // Null where the adapter changes nothing in this layer.
+  const LayerLora* layer(size_t index) const { return index < layers_.size() ? &layers_[index] : nullptr; }
+
+ private:
+  CpuAdapter() = default;
+  std::vector<LayerLora> layers_;
+  AlignedBuffer panels_;
+  size_t bytes_ = 0;
+};
+
+}  // namespace coterie::cpu
+
+#endif  // COTERIE_KERNELS_CPU_LORA_ADAPTER_H_
