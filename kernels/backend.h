@@ -151,6 +151,7 @@ class Backend {
   // differ.
   virtual StatusOr<std::unique_ptr<PackedMatrix>> PackMatrix(std::span<const HostMatrix> parts) = 0;
   virtual StatusOr<std::unique_ptr<PackedAdapter>> PackAdapter(std::span<const HostLora> pairs) = 0;
+  // Not beside a step: the threads of steps fetch its pages.
   virtual StatusOr<std::unique_ptr<KvCache>> MakeKvCache(const KvCacheShape& shape) = 0;
   // Bytes of one block over all layers of `shape` (its n_blocks is not read).
   virtual size_t KvBlockBytes(const KvCacheShape& shape) const = 0;

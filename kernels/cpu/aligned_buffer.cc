@@ -2,6 +2,7 @@
 
 #include <sys/mman.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <cstring>
 
@@ -12,7 +13,7 @@ namespace {
 constexpr size_t kHugePage = size_t{2} << 20;
 }  // namespace
 
-AlignedBuffer::AlignedBuffer(size_t n_bytes) {
+AlignedBuffer::AlignedBuffer(size_t n_bytes, Pages pages) {
   if (n_bytes == 0) return;
   if (n_bytes < kHugePage) {
     const size_t rounded = (n_bytes + 63) / 64 * 64;
@@ -26,11 +27,9 @@ AlignedBuffer::AlignedBuffer(size_t n_bytes) {
       mapped_bytes_ = 0;
     } else {
       data_ = static_cast<uint8_t*>(p);
-      // Advice: a refusal changes speed only. Fetching the pages now takes up to a few seconds per gigabyte
-      // (docs/benchmarks.md) and keeps it out of the first requests, where a prompt took twice its time over
-      // fresh KV blocks.
+      // Advice: a refusal changes speed only.
       madvise(p, mapped_bytes_, MADV_HUGEPAGE);
-      madvise(p, mapped_bytes_, MADV_POPULATE_WRITE);
+      if (pages == Pages::kNow) FetchPages(0, 1);
     }
   }
   if (data_ != nullptr) n_bytes_ = n_bytes;
@@ -43,6 +42,16 @@ AlignedBuffer::~AlignedBuffer() {
   } else {
     std::free(data_);
   }
+}
+
+// Fetching takes up to a few seconds per gigabyte (docs/benchmarks.md), which does not belong into the first
+// requests: a prompt took twice its time over fresh KV blocks.
+void AlignedBuffer::FetchPages(int part, int parts) const {
+  const size_t n_pages = (mapped_bytes_ + kHugePage - 1) / kHugePage;
+  const size_t n_parts = static_cast<size_t>(parts);
+  const size_t begin = n_pages * static_cast<size_t>(part) / n_parts * kHugePage;
+  const size_t end = std::min(n_pages * (static_cast<size_t>(part) + 1) / n_parts * kHugePage, mapped_bytes_);
+  if (begin < end) madvise(data_ + begin, end - begin, MADV_POPULATE_WRITE);
 }
 
 void AlignedBuffer::Reserve(size_t n_bytes) {

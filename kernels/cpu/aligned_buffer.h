@@ -8,11 +8,13 @@
 namespace coterie::cpu {
 
 // Zeroed memory on a 64-byte boundary, from the kernel directly (page-aligned, huge pages asked for) when it
-// is large. data() is null after an allocation that failed; n_bytes() then is 0. Movable, not copyable.
+// is large; its pages are then fetched at once, or by FetchPages. data() is null after an allocation that
+// failed; n_bytes() then is 0. Movable, not copyable.
 class AlignedBuffer {
  public:
   AlignedBuffer() = default;
-  explicit AlignedBuffer(size_t n_bytes);
+  enum class Pages : uint8_t { kNow, kLater };
+  explicit AlignedBuffer(size_t n_bytes, Pages pages = Pages::kNow);
   ~AlignedBuffer();
   AlignedBuffer(AlignedBuffer&& other) noexcept
       : data_(std::exchange(other.data_, nullptr)),
@@ -31,6 +33,10 @@ class AlignedBuffer {
     return reinterpret_cast<T*>(data_);
   }
   size_t n_bytes() const { return n_bytes_; }
+
+  // Fetches the pages of one of `parts` equal parts of a buffer made with Pages::kLater; parts may be fetched
+  // by several threads at once. Advice to the system: it changes speed only.
+  void FetchPages(int part, int parts) const;
 
   // Makes room for at least n_bytes, dropping the content when it grows. CHECKs that memory is there.
   void Reserve(size_t n_bytes);

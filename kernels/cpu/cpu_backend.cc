@@ -101,7 +101,11 @@ StatusOr<std::unique_ptr<PackedMatrix>> CpuBackend::PackMatrix(std::span<const H
 }
 
 StatusOr<std::unique_ptr<KvCache>> CpuBackend::MakeKvCache(const KvCacheShape& shape) {
-  return CpuKvCache::Create(shape, kv_type_);
+  ASSIGN_OR_RETURN(std::unique_ptr<CpuKvCache> cache, CpuKvCache::Create(shape, kv_type_));
+  const int parts = 4 * pool_.n_threads();
+  pool_.RunItems(parts,
+                 [&](int64_t part, int) { cache->memory().FetchPages(static_cast<int>(part), parts); });
+  return cache;
 }
 
 size_t CpuBackend::KvBlockBytes(const KvCacheShape& shape) const {

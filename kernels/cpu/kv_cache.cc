@@ -23,7 +23,7 @@ StatusOr<std::unique_ptr<CpuKvCache>> CpuKvCache::Create(const KvCacheShape& sha
   auto cache = std::unique_ptr<CpuKvCache>(new CpuKvCache(shape, type));
   const size_t n_bytes = static_cast<size_t>(cache->block_bytes()) * static_cast<size_t>(shape.n_layers) *
                          static_cast<size_t>(shape.n_blocks);
-  cache->memory_ = AlignedBuffer(n_bytes);
+  cache->memory_ = AlignedBuffer(n_bytes, AlignedBuffer::Pages::kLater);
   if (cache->memory_.data() == nullptr) {
     return absl::ResourceExhaustedError(absl::StrCat("no memory for ", n_bytes, " bytes of KV cache"));
   }

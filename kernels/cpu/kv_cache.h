@@ -14,6 +14,7 @@ static_assert(kKeysPerBlock == kKvBlockTokens);
 // 16).
 class CpuKvCache final : public KvCache {
  public:
+  // The pages of its memory are to be fetched (AlignedBuffer::FetchPages) before it serves.
   static StatusOr<std::unique_ptr<CpuKvCache>> Create(const KvCacheShape& shape, KvType type);
 
   // One block of one layer.
@@ -22,6 +23,7 @@ class CpuKvCache final : public KvCache {
   const KvCacheShape& shape() const override { return shape_; }
   size_t bytes() const override { return memory_.n_bytes(); }
 
+  const AlignedBuffer& memory() const { return memory_; }
   KvType type() const { return type_; }
   int v_stride() const { return v_stride_; }
   int64_t block_bytes() const { return k_block_bytes_ + v_block_bytes_; }  // one block of one layer

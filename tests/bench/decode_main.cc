@@ -25,6 +25,7 @@ using testing::TestSequence;
 constexpr int kMaxSequences = 16;
 constexpr int kContext = 1024;
 constexpr int kDecodeSteps = 16;
+constexpr int kUnusedRounds = 3;
 
 // Random low-rank pairs for every linear layer, bfloat16.
 class RandomAdapter {
@@ -150,19 +151,15 @@ Status Run(const Flags& flags) {
   const double loaded_mb = ResidentMb();
 
   Bench bench{decoder.get()};
-  // Rank -> sixteen of them.
-  std::map<int, std::vector<std::unique_ptr<PackedAdapter>>> adapters;
+  // Rank -> sixteen of them, as a file holds them.
+  std::map<int, std::vector<RandomAdapter>> stored;
   for (const int rank : {8, 16}) {
-    for (int i = 0; i < kMaxSequences; ++i) {
-      const RandomAdapter adapter(decoder->config(), rank, &bench.random);
-      ASSIGN_OR_RETURN(std::unique_ptr<PackedAdapter> packed,
-                       decoder->backend().PackAdapter(adapter.pairs()));
-      adapters[rank].push_back(std::move(packed));
-    }
+    for (int i = 0; i < kMaxSequences; ++i) stored[rank].emplace_back(decoder->config(), rank, &bench.random);
   }
   BandwidthProbe probe(flags.backend.threads);
   std::map<std::string, std::vector<double>> results;
-  bench.Prefill(16, 128);  // untimed: caches and branch predictors
+  std::map<int, size_t> adapter_bytes;  // by rank
+  bench.Prefill(16, 128);               // untimed: caches and branch predictors
   bench.Decode(16, {});
   for (int round = 0; round < flags.rounds; ++round) {
     results["bandwidth_probe_gb_per_second"].push_back(probe.MeasureGbPerSecond());
@@ -172,10 +169,33 @@ Status Run(const Flags& flags) {
     add("prefill_512", bench.Prefill(1, 512));
     add("prefill_16x128", bench.Prefill(16, 128));
     for (const int b : {1, 4, 8, 16}) add("decode_b" + std::to_string(b), bench.Decode(b, {}));
-    for (const auto& [rank, packed] : adapters) {
+    for (const auto& [rank, adapters] : stored) {
       const std::string suffix = "_r" + std::to_string(rank);
+      std::vector<std::unique_ptr<PackedAdapter>> packed;
+      const Clock::time_point packing = Clock::now();
+      for (const RandomAdapter& adapter : adapters) {
+        ASSIGN_OR_RETURN(std::unique_ptr<PackedAdapter> one, decoder->backend().PackAdapter(adapter.pairs()));
+        packed.push_back(std::move(one));
+      }
+      results["pack_adapter" + suffix + "_ms"].push_back(1e3 * Seconds(packing) / kMaxSequences);
+      adapter_bytes[rank] = packed.front()->bytes();
       add("decode_b16_one_adapter" + suffix, bench.Decode(16, std::span(packed).first(1)));
       add("decode_b16_16_adapters" + suffix, bench.Decode(16, packed));
+      if (rank != 16) continue;
+      // In turn, so that what disturbs one disturbs the other.
+      std::vector<double> with, without;
+      for (int i = 0; i < kUnusedRounds; ++i) {
+        with.push_back(bench.Decode(16, {}));
+        packed.clear();
+        without.push_back(bench.Decode(16, {}));
+        for (const RandomAdapter& adapter : adapters) {
+          ASSIGN_OR_RETURN(std::unique_ptr<PackedAdapter> one,
+                           decoder->backend().PackAdapter(adapter.pairs()));
+          packed.push_back(std::move(one));
+        }
+      }
+      add("decode_b16_unused_adapters", Median(with));
+      add("decode_b16_no_adapters", Median(without));
     }
   }
   const auto mb = [](size_t bytes) { return static_cast<double>(bytes) / 1e6; };
@@ -183,10 +203,8 @@ Status Run(const Flags& flags) {
               decoder->backend().device_name().c_str(), decoder->info().numerics_class.c_str(), flags.rounds);
   std::printf(" \"load_seconds\": %.3f, \"resident_loaded_mb\": %.1f, \"weights_mb\": %.1f, \"kv_mb\": %.1f",
               load_seconds, loaded_mb, mb(decoder->info().weight_bytes), mb(decoder->info().kv_bytes));
-  for (const auto& [rank, packed] : adapters) {
-    std::printf(", \"adapter_r%d_mb\": %.2f", rank, mb(packed.front()->bytes()));
-  }
-  for (const auto& [name, values] : results) std::printf(",\n \"%s\": %.1f", name.c_str(), Median(values));
+  for (const auto& [rank, bytes] : adapter_bytes) std::printf(", \"adapter_r%d_mb\": %.2f", rank, mb(bytes));
+  for (const auto& [name, values] : results) std::printf(",\n \"%s\": %.5g", name.c_str(), Median(values));
   std::printf("}\n");
   return absl::OkStatus();
 }
