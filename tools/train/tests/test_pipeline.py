@@ -92,6 +92,14 @@ class PipelineTest(Folder):
         self.assertEqual({c.document for c in run.chunks if c.split == "train"} & {c.document for c in run.chunks if c.split == "held_out"}, set())
         self.assertNotIn("sailing", {s for c in run.manifest.clusters for s in c.sources})
 
+    def test_a_sample_limits_training_text_and_leaves_no_split_empty(self):
+        self.write_fields(n_documents=20)
+        self.cluster("--max-chunks-per-source", 25, "--clusters", 2)
+        run = manifest.load(self.path / "run")
+        for field in ("cooking", "sailing", "chess"):
+            splits = [c.split for c in run.chunks if run.manifest.documents[c.document].source == field]
+            self.assertEqual([splits.count(s) for s in ("train", "validation", "held_out")], [25, 3, 6])
+
     def test_folders_are_written_whole_with_card_and_prototypes(self):
         self.cluster()
         self.train()
@@ -111,6 +119,21 @@ class PipelineTest(Folder):
             self.assertEqual(vectors.shape[0], 4)
         self.command("publish", self.path / "run", "--store", self.path / "store", *self.MODELS)
         self.assertTrue((self.path / "store/catalogue.json").is_file())
+
+    def test_one_command_makes_experts_and_done_again_changes_nothing(self):
+        words = ("make", *self.write_fields(), "--out", self.path / "mixture", "--quick", "--clusters", 3, "--tokens-per-expert", 3000,
+                 "--learner", LEARNER, "--rank", 2, *self.MODELS)
+        self.command(*words)
+        before = {p: p.read_bytes() for p in (self.path / "mixture/experts").rglob("*") if p.is_file()}
+        self.assertEqual(len(before), 12)
+        self.assertIn("3 adapters, 3 are there", self.command(*words).stderr)
+        self.assertEqual(before, {p: p.read_bytes() for p in before})
+        self.assertIn("was made with other settings", self.refused(*words, "--clusters", 2))
+
+    def test_without_torch_making_ends_before_it_begins(self):
+        said = self.refused("make", *self.write_fields(), "--out", self.path / "mixture", "--learner", "no_such_module:X", *self.MODELS)
+        self.assertIn("training needs no_such_module, which is not installed: pip install 'coterie-experts[train]'", said)
+        self.assertFalse((self.path / "mixture").exists())
 
     def test_a_run_of_another_base_is_not_published_and_nothing_is_written(self):
         self.cluster()

@@ -9,6 +9,8 @@ import sys
 import time
 import unittest
 
+import yaml
+
 from bigram_learner import BigramLearner
 from coterie_experts import files
 from coterie_experts.errors import Refused
@@ -17,7 +19,7 @@ from coterie_experts.training import loop, plan
 from coterie_experts.training.checkpoint import Checkpoint
 from coterie_experts.training.settings import Settings, divide_tokens
 from hand_made import write_run
-from support import MODEL, Folder, passage
+from support import LEARNER, MODEL, ROOT, Folder, passage
 
 
 class SettingsTest(unittest.TestCase):
@@ -160,6 +162,15 @@ class CommandTest(Folder):
         self.train(environment={"JOB_COMPLETION_INDEX": "2"})
         self.assertEqual(sorted(self.adapters()), ["field-1", "field-2"])
         self.assertIn("--index 9: set 'experts' has 3 adapters", self.train("--index", "9", expect=1).stderr)
+
+    def test_the_job_for_kubernetes_is_indexed_and_its_command_is_understood(self):
+        job = yaml.safe_load((ROOT / "deploy/training/job.yaml").read_text())
+        self.assertEqual(job["spec"]["completionMode"], "Indexed")
+        trainer = job["spec"]["template"]["spec"]["containers"][0]
+        words = [str(self.run_folder) if w == "/runs/mine" else str(MODEL) if w.endswith(".gguf") else w for w in trainer["args"]]
+        words[words.index("--tokens-per-expert") + 1] = "3000"
+        self.command(*words, "--learner", LEARNER, environment={"JOB_COMPLETION_INDEX": "0"})
+        self.assertEqual(sorted(self.adapters()), ["field-0"])
 
     def test_a_killed_trainer_goes_on_and_ends_in_the_same_bytes(self):
         self.train("--set", "whole")

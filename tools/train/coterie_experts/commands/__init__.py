@@ -15,6 +15,7 @@ from coterie_experts import __version__
 from coterie_experts.errors import Refused
 
 COMMANDS = {
+    "make": "cluster, train and publish in one go",
     "cluster": "sort a corpus into clusters",
     "train": "train an adapter for each cluster",
     "publish": "publish a run's adapters as experts",

@@ -19,7 +19,7 @@ from coterie_experts.product.gateway import gateway_at
 from coterie_experts.progress import say
 from coterie_experts.run import making, manifest
 
-_DEFAULT = making.Settings()
+DEFAULT = making.Settings()
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,21 +40,21 @@ def add_corpus(parser: argparse.ArgumentParser) -> None:
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--method", choices=("kmeans", "hdbscan"), default="kmeans")
     how.add_argument("--labels", action="store_true", help="no clustering: each source is a cluster")
-    parser.add_argument("--clusters", type=options.whole(1, 100_000), default=_DEFAULT.n_clusters, metavar="N", help="of kmeans (default %(default)s)")
-    parser.add_argument("--min-cluster-size", type=options.whole(2, 1_000_000), default=_DEFAULT.min_cluster_size, metavar="CHUNKS",
+    parser.add_argument("--clusters", type=options.whole(1, 100_000), default=DEFAULT.n_clusters, metavar="N", help="of kmeans (default %(default)s)")
+    parser.add_argument("--min-cluster-size", type=options.whole(2, 1_000_000), default=DEFAULT.min_cluster_size, metavar="CHUNKS",
                         help="of hdbscan (default %(default)s)")
-    parser.add_argument("--held-out", type=options.bounded(float, 0.0, 0.9), default=_DEFAULT.held_out, metavar="SHARE",
+    parser.add_argument("--held-out", type=options.bounded(float, 0.0, 0.9), default=DEFAULT.held_out, metavar="SHARE",
                         help="of each source's documents, for evaluation (default %(default)s)")
-    parser.add_argument("--validation", type=options.bounded(float, 0.0, 0.9), default=_DEFAULT.validation, metavar="SHARE",
+    parser.add_argument("--validation", type=options.bounded(float, 0.0, 0.9), default=DEFAULT.validation, metavar="SHARE",
                         help="of each source's documents, for calibration (default %(default)s)")
     parser.add_argument("--holdout-source", action="append", default=[], metavar="NAME",
                         help="a source kept wholly out of training, to see abstaining (repeatable)")
-    parser.add_argument("--near-duplicates", type=options.bounded(float, 0.0, 1.0), default=_DEFAULT.near_duplicates, metavar="SIMILARITY",
+    parser.add_argument("--near-duplicates", type=options.bounded(float, 0.0, 1.0), default=DEFAULT.near_duplicates, metavar="SIMILARITY",
                         help="drop chunks this alike; 0 keeps all (default %(default)s)")
-    parser.add_argument("--chunk-characters", type=options.whole(100, 4000), default=_DEFAULT.chunk_characters, metavar="N", help="default %(default)s")
+    parser.add_argument("--chunk-characters", type=options.whole(100, 4000), default=DEFAULT.chunk_characters, metavar="N", help="default %(default)s")
     parser.add_argument("--max-chunks-per-source", type=options.whole(0, 10_000_000), default=0, metavar="N",
-                        help="an even sample of each source's training chunks; 0: all")
-    parser.add_argument("--seed", type=options.whole(0, 2**31 - 1), default=_DEFAULT.seed)
+                        help="an even sample of each source's training chunks, and of the others in proportion; 0: all")
+    parser.add_argument("--seed", type=options.whole(0, 2**31 - 1), default=DEFAULT.seed)
 
 
 def settings_of(arguments: argparse.Namespace) -> making.Settings:

@@ -8,7 +8,6 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import pathlib
 import tempfile
 
@@ -53,21 +52,30 @@ def _publish_all(gateway: Gateway, written: list[pathlib.Path]) -> None:
         raise Refused(f"{folder.name}: {error} ({n_live} of {len(written)} experts are live; run this again to go on)") from error
 
 
+def publish_folders(address: str, admin: str, run: manifest.Run, written: list[pathlib.Path]) -> None:
+    """Into the cluster at `address`, once it was seen to serve the run's base and embedder."""
+    gateway = Gateway(address, admin)
+    try:
+        live.check_gateway(gateway, run.manifest)
+        _publish_all(gateway, written)
+    finally:
+        gateway.close()
+
+
 def run(arguments: argparse.Namespace) -> int:
     found = manifest.load(arguments.run_folder)
     if arguments.out:
         for folder in write_folders(found, arguments, arguments.out):
             say(f"{folder}")
         return 0
-    with contextlib.ExitStack() as held:
-        scratch = pathlib.Path(held.enter_context(tempfile.TemporaryDirectory(prefix="coterie-experts-")))
-        if arguments.store:
-            arguments.store.mkdir(parents=True, exist_ok=True)
-            gateway = held.enter_context(own_gateway(binaries.find_base(arguments.model), binaries.find_embedder(arguments.embedder),
-                                                     bin_folder=arguments.bin, store=arguments.store))
-        else:
-            gateway = Gateway(arguments.gateway, arguments.admin)
-            held.callback(gateway.close)
-        live.check_gateway(gateway, found.manifest)
-        _publish_all(gateway, write_folders(found, arguments, scratch))
+    with tempfile.TemporaryDirectory(prefix="coterie-experts-") as scratch:
+        written = write_folders(found, arguments, pathlib.Path(scratch))
+        if arguments.gateway:
+            publish_folders(arguments.gateway, arguments.admin, found, written)
+            return 0
+        arguments.store.mkdir(parents=True, exist_ok=True)
+        with own_gateway(binaries.find_base(arguments.model), binaries.find_embedder(arguments.embedder),
+                         bin_folder=arguments.bin, store=arguments.store) as gateway:
+            live.check_gateway(gateway, found.manifest)
+            _publish_all(gateway, written)
     return 0

@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run_folder", type=pathlib.Path, metavar="RUN", help="a folder that `cluster` made")
     parser.add_argument("--set", dest="set_name", metavar="NAME", help=f"of this choice of settings (default experts; {sets.EVERYTHING} with --everything)")
     parser.add_argument("--everything", action="store_true", help="one adapter on all clusters, with the tokens of all experts together")
-    parser.add_argument("--jobs", type=options.whole(1, 1024), metavar="N", help="trainings beside each other (default: one a GPU, or 1)")
+    parser.add_argument("--jobs", type=options.whole(1, 1024), metavar="N", help="trainings beside each other (default: one a GPU, or one a core)")
     parser.add_argument("--index", type=options.whole(0, 10_000_000), metavar="I", help="train only this cluster, in this process")
     parser.add_argument("--without-corpus", action="store_true", help="do not compare the corpus with the manifest: it is on another machine")
     add_settings(parser)
@@ -89,7 +89,7 @@ def train(run: manifest.Run, set_name: str, settings: Settings, *, everything: b
         return []
     command = [sys.executable, "-m", "coterie_experts", "train", str(run.folder), "--set", set_name, "--model", str(base),
                "--without-corpus", "--end-with-parent", "--learner", learner, *(["--everything"] if everything else []), *_flags(settings)]
-    return jobs.run_jobs(adapters, missing, min(n_jobs or max(1, len(jobs.gpus())), len(missing)), command)
+    return jobs.run_jobs(adapters, missing, min(n_jobs or default_jobs(settings), len(missing)), command)
 
 
 def _flags(settings: Settings) -> list[str]:
@@ -104,8 +104,18 @@ def _interrupt(*_) -> None:
     raise KeyboardInterrupt
 
 
+def end_trainers_on_sigterm() -> None:
+    """As an interruption at the keyboard does: in order, their checkpoints kept."""
+    signal.signal(signal.SIGTERM, _interrupt)
+
+
+def default_jobs(settings: Settings) -> int:
+    """One a GPU, or as many as the cores have room for."""
+    return len(jobs.gpus()) or max(1, len(os.sched_getaffinity(0)) // settings.threads)
+
+
 def run(arguments: argparse.Namespace) -> int:
-    signal.signal(signal.SIGTERM, _interrupt)  # ends the trainers in order
+    end_trainers_on_sigterm()
     if arguments.end_with_parent:
         one.end_with_parent()
     index = arguments.index

@@ -13,11 +13,12 @@ from coterie_experts.clustering import density, spherical, terms
 from coterie_experts.corpus import chunks as chunking
 from coterie_experts.corpus import near_duplicates, splits
 from coterie_experts.corpus.sources import CorpusDocument, Skipped, Source, read_source
-from coterie_experts.corpus.splits import OUTSIDE, TRAIN
+from coterie_experts.corpus.splits import OUTSIDE, TRAIN, VALIDATION
 from coterie_experts.errors import Refused
 from coterie_experts.progress import bar, say
 from coterie_experts.run.manifest import ChunkRecord, ClusterRecord, DocumentRecord, Manifest, SourceRecord
 
+_MIN_SAMPLE = 20  # chunks of a source that any split keeps, however small its share
 Embed = Callable[[list[str]], np.ndarray]  # texts -> [n_texts, dim] float32 of unit norm
 
 
@@ -31,7 +32,7 @@ class Settings:
     validation: float = 0.05         # share that only calibration sees
     chunk_characters: int = chunking.DEFAULT_CHARACTERS
     near_duplicates: float = near_duplicates.DEFAULT_THRESHOLD  # Jaccard similarity; 0 keeps all
-    max_chunks_per_source: int = 0   # training chunks, an even sample; 0: all
+    max_chunks_per_source: int = 0   # training chunks, an even sample, and of the other splits in proportion; 0: all
     seed: int = 1
 
 
@@ -77,15 +78,18 @@ def make_chunks(documents: list[CorpusDocument], parts: list[str], settings: Set
 
 
 def _sampled(chunks: list[ChunkRecord], documents: list[CorpusDocument], settings: Settings) -> list[ChunkRecord]:
-    limit = settings.max_chunks_per_source
-    if not limit:
+    """An even sample of each source's training chunks, and of its other chunks in proportion."""
+    if not settings.max_chunks_per_source:
         return chunks
     members = collections.defaultdict(list)
     for i, chunk in enumerate(chunks):
-        if chunk.split == TRAIN:
-            members[documents[chunk.document].source].append(i)
-    kept = {m[i * len(m) // min(limit, len(m))] for m in members.values() for i in range(min(limit, len(m)))}
-    return [chunk for i, chunk in enumerate(chunks) if chunk.split != TRAIN or i in kept]
+        members[documents[chunk.document].source, chunk.split].append(i)
+    share = {TRAIN: 1.0, VALIDATION: settings.validation}
+    kept = set()
+    for (_, split), found in members.items():
+        limit = min(len(found), max(_MIN_SAMPLE, round(settings.max_chunks_per_source * share.get(split, settings.held_out))))
+        kept |= {found[i * len(found) // limit] for i in range(limit)}
+    return [chunk for i, chunk in enumerate(chunks) if i in kept]
 
 
 def find_centroids(points: np.ndarray, n_documents: int, settings: Settings) -> np.ndarray:

@@ -30,11 +30,18 @@ class Learner(Protocol):
         """Writes adapter_config.json and adapter_model.safetensors, the same bytes for the same adapter."""
 
 
+def check(name: str) -> None:
+    """Refused where `module:Class` cannot be imported. It is imported only here and in load(): nothing else needs torch."""
+    _class(name)
+
+
 def load(name: str, model: pathlib.Path, settings: Settings) -> Learner:
-    """`module:Class`, which is imported only here: nothing else needs torch."""
+    return _class(name)(model, settings)
+
+
+def _class(name: str):
     module, _, attribute = name.partition(":")
     try:
-        made = getattr(importlib.import_module(module), attribute)
+        return getattr(importlib.import_module(module), attribute)
     except ModuleNotFoundError as error:
         raise Refused(f"training needs {error.name}, which is not installed: pip install 'coterie-experts[train]'") from error
-    return made(model, settings)
