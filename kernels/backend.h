@@ -137,7 +137,7 @@ class Backend {
   virtual ~Backend() = default;
 
   virtual NumericsMode mode() const = 0;
-  // Everything that can change a bit of the result: "cpu/2 fast a32 kv=bf16" and the like. Part of the
+  // Everything that can change a bit of the result: "cpu/3 fast a32 kv=bf16" and the like. Part of the
   // worker's numerics class.
   virtual std::string numerics_class() const = 0;
   virtual std::string device_name() const = 0;

@@ -1,5 +1,4 @@
 #include <algorithm>
-#include <cstring>
 
 #include "common/check.h"
 #include "kernels/cpu/cpu_backend.h"
@@ -16,7 +15,10 @@ void CpuBackend::RopeAndKvWrite(const StepContext& step, int layer, int n_heads,
   const int half = rope.rotary_dim / 2;
   COTERIE_CHECK_LE(rope.rotary_dim, shape.head_dim) << "rotary_dim";
   const Batch& batch = cpu_step.batch();
-  ForRows(batch.n_tokens(), width, [&](int begin, int end) {
+  const std::vector<KvRun>& runs = cpu_step.kv_runs();
+  // A run is one thread's: tokens that share a block may share words of it.
+  const int64_t run_floats = width * batch.n_tokens() / std::max<int64_t>(1, std::ssize(runs));
+  ForRows(static_cast<int>(runs.size()), run_floats, [&](int begin, int end) {
     RopeKvArgs args = {};
     args.n_heads = n_heads;
     args.n_kv_heads = shape.n_kv_heads;
@@ -27,15 +29,18 @@ void CpuBackend::RopeAndKvWrite(const StepContext& step, int layer, int n_heads,
     args.eps = eps;
     args.rotary_dim = rope.rotary_dim;
     args.type = cache.type();
-    for (int t = begin; t < end; ++t) {
-      const int64_t position = batch.positions[t];
-      const int32_t block = cpu_step.token_blocks()[t];
-      args.qkv = qkv_dev + t * width;
+    args.k_head_bytes = cache.key_head_bytes();
+    args.v_head_bytes = cache.value_head_bytes();
+    for (int i = begin; i < end; ++i) {
+      const KvRun& run = runs[i];
+      const int64_t position = batch.positions[run.first_token];
+      args.qkv = qkv_dev + run.first_token * width;
       args.cos = rope.cos->data() + position * half;
       args.sin = rope.sin->data() + position * half;
-      args.k = cache.KeyBlock(layer, block);
-      args.v = cache.ValueBlock(layer, block);
+      args.n_tokens = run.n_tokens;
       args.slot = static_cast<int>(position % kKvBlockTokens);
+      args.k = cache.KeyBlock(layer, run.block);
+      args.v = cache.ValueBlock(layer, run.block);
       kernels_->rope_kv(args);
     }
   });
@@ -106,27 +111,32 @@ void CpuBackend::FullAttention(const float* qkv_dev, std::span<const int32_t> cu
     const int64_t begin = cu_seqlens[text];
     const int n = cu_seqlens[text + 1] - cu_seqlens[text];
     if (n == 0) return;
-    // This head's K and V in the layout of the KV cache, float32.
+    // This head's K and V as blocks of a KV cache: bfloat16 in fast mode.
+    const KvType type = mode_ == NumericsMode::kFast ? KvType::kBF16 : KvType::kF32;
     const int64_t n_blocks = (n + kKeysPerBlock - 1) / kKeysPerBlock;
-    const int64_t k_floats = static_cast<int64_t>(head_dim) * kKeysPerBlock;
-    const int64_t v_floats = static_cast<int64_t>(v_stride) * kKeysPerBlock;
+    const int64_t plane = static_cast<int64_t>(v_stride) * kKeysPerBlock * KvTypeBytes(type);
     AlignedBuffer& memory = transposed_[static_cast<size_t>(thread)];
-    memory.Reserve(static_cast<size_t>(n_blocks * (k_floats + v_floats)) * sizeof(float));
-    float* blocks = memory.as<float>();
-    for (int t = 0; t < n; ++t) {
-      float* block = blocks + t / kKeysPerBlock * (k_floats + v_floats);
-      const int slot = t % kKeysPerBlock;
-      const float* k = qkv_dev + (begin + t) * width + (n_heads + head) * head_dim;
-      const float* v = qkv_dev + (begin + t) * width + (2 * n_heads + head) * head_dim;
-      for (int d = 0; d < head_dim; ++d) block[d * kKeysPerBlock + slot] = k[d];
-      std::memcpy(block + k_floats + static_cast<int64_t>(slot) * v_stride, v,
-                  static_cast<size_t>(head_dim) * sizeof(float));
+    memory.Reserve(static_cast<size_t>(n_blocks * 2 * plane));
+    KvWriteArgs write;
+    write.type = type;
+    write.head_dim = head_dim;
+    write.v_stride = v_stride;
+    write.stride = width;
+    write.slot = 0;
+    for (int64_t block = 0; block < n_blocks; ++block) {
+      const int64_t first = block * kKeysPerBlock;
+      write.k = qkv_dev + (begin + first) * width + (n_heads + head) * head_dim;
+      write.v = write.k + static_cast<int64_t>(n_heads) * head_dim;
+      write.n_tokens = static_cast<int>(std::min<int64_t>(kKeysPerBlock, n - first));
+      write.k_block = memory.data() + block * 2 * plane;
+      write.v_block = write.k_block + plane;
+      kernels_->write_kv(write);
     }
     AttendArgs args;
-    args.type = KvType::kF32;
-    args.k = reinterpret_cast<const uint8_t*>(blocks);
-    args.v = reinterpret_cast<const uint8_t*>(blocks + k_floats);
-    args.block_bytes = (k_floats + v_floats) * static_cast<int64_t>(sizeof(float));
+    args.type = type;
+    args.k = memory.data();
+    args.v = memory.data() + plane;
+    args.block_bytes = 2 * plane;
     args.block_ids = nullptr;
     args.head_dim = head_dim;
     args.v_stride = v_stride;

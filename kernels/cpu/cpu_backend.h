@@ -23,6 +23,13 @@ struct LoraGroup {
   std::vector<int32_t> rows;
 };
 
+// Consecutive tokens of one sequence whose keys stand side by side in one KV block.
+struct KvRun {
+  int32_t first_token;
+  int32_t n_tokens;
+  int32_t block;
+};
+
 // What the ops read of the current step, worked out once in BeginStep.
 class CpuStep final : public StepContext {
  public:
@@ -31,16 +38,14 @@ class CpuStep final : public StepContext {
 
   const Batch& batch() const { return *batch_; }
   int n_tokens() const { return batch_->n_tokens(); }
-  const std::vector<int32_t>& token_blocks() const {
-    return token_blocks_;
-  }  // KV block each token is written to
+  const std::vector<KvRun>& kv_runs() const { return kv_runs_; }  // every token is in one
   std::span<const LoraGroup> lora_groups() const { return {lora_groups_.data(), n_lora_groups_}; }
 
  private:
   void GroupAdapters();
 
   const Batch* batch_ = nullptr;
-  std::vector<int32_t> token_blocks_;
+  std::vector<KvRun> kv_runs_;
   std::vector<LoraGroup> lora_groups_;  // grows to the most ever used; rows keep their capacity
   size_t n_lora_groups_ = 0;
 };

@@ -127,10 +127,13 @@ struct LoraExpandArgs {
   float alpha;
 };
 
+// One head of a block of 16 keys. F32, F16: K [head_dim][16] (keys are lanes of the scores), V [16][v_stride]
+// (dimensions are lanes of the output). BF16: two values to the lane, K [head_dim / 2][16][2] and
+// V [8][v_stride][2]; beside an odd last dimension, and beside a last key at an even place, stands zero.
 enum class KvType : uint8_t { kF32, kBF16, kF16 };
 constexpr int KvTypeBytes(KvType type) { return type == KvType::kF32 ? 4 : 2; }
 
-constexpr int kAttentionRows = 12;     // query vectors that share one pass over the keys
+constexpr int kAttentionRows = 48;     // query vectors that share one pass over the keys
 constexpr int kAttentionSegment = 64;  // keys per online-softmax step, at absolute positions
 constexpr int kKeysPerBlock = 16;      // == kKvBlockTokens
 constexpr int kMaxHeadDim = 256;
@@ -138,8 +141,8 @@ constexpr int kMaxHeadDim = 256;
 // Up to kAttentionRows query vectors over the keys of one KV head.
 struct AttendArgs {
   KvType type;
-  const uint8_t* k;  // block b of this head: k + b · block_bytes, [head_dim][16]
-  const uint8_t* v;  // block b of this head: v + b · block_bytes, [16][v_stride]
+  const uint8_t* k;  // block b of this head: k + b · block_bytes
+  const uint8_t* v;  // block b of this head: v + b · block_bytes
   int64_t block_bytes;
   const int32_t* block_ids;  // by position / 16; null: the identity
   int head_dim;
@@ -152,8 +155,23 @@ struct AttendArgs {
   int32_t hi[kAttentionRows];
 };
 
+// Consecutive tokens of one KV head into one block, rounded.
+struct KvWriteArgs {
+  KvType type;
+  int head_dim;
+  int v_stride;
+  const float* k;  // [n_tokens, stride], head_dim of each row
+  const float* v;  // the same of V
+  int64_t stride;
+  int n_tokens;
+  int slot;  // of the first token within the block
+  uint8_t* k_block;
+  uint8_t* v_block;
+};
+
+// Consecutive tokens of one sequence that stand in one block.
 struct RopeKvArgs {
-  float* qkv;  // one token's row: heads of Q, K, V
+  float* qkv;  // [n_tokens, (n_heads + 2 n_kv_heads) · head_dim]
   int n_heads;
   int n_kv_heads;
   int head_dim;
@@ -161,13 +179,16 @@ struct RopeKvArgs {
   const float* q_norm;  // [head_dim] or null
   const float* k_norm;
   float eps;
-  const float* cos;  // [rotary_dim / 2] of this position
+  const float* cos;  // [n_tokens, rotary_dim / 2], from the first token's position on
   const float* sin;
   int rotary_dim;
   KvType type;
-  uint8_t* k;  // this block: [n_kv_heads][head_dim][16]
-  uint8_t* v;  // this block: [n_kv_heads][16][v_stride]
-  int slot;    // position within the block
+  int n_tokens;
+  int slot;  // of the first token within the block
+  uint8_t* k;
+  uint8_t* v;
+  int64_t k_head_bytes;  // from one KV head to the next in k and in v
+  int64_t v_head_bytes;
 };
 
 struct KernelTable {
@@ -189,6 +210,7 @@ struct KernelTable {
   void (*swiglu)(const float* gate_up, int rows, int f, float* h);
   void (*gelu)(float* x, int64_t n);
   void (*rope_kv)(const RopeKvArgs& args);
+  void (*write_kv)(const KvWriteArgs& args);
   void (*attend)(const AttendArgs& args);
   void (*mean_pool_normalize)(const float* x, int rows, int d, float* y);
   // scores[i] = query · rows[i] for n rows of dim values.
@@ -197,6 +219,7 @@ struct KernelTable {
   // The elementary functions, for their tests.
   void (*exp)(const float* x, int64_t n, float* y);
   void (*erf)(const float* x, int64_t n, float* y);
+  void (*exp2_weight)(const float* x, int64_t n, float* y);
   void (*silu)(const float* x, int64_t n, float* y);
   // The bfloat16 primitives, for theirs: y[i] = RoundToBf16(x[i]); y[i] = DotBf16(y[i], a[2i..], b[2i..]). n
   // is a multiple of 16.

@@ -5,7 +5,8 @@ namespace coterie::cpu {
 CpuKvCache::CpuKvCache(const KvCacheShape& shape, KvType type)
     : shape_(shape), type_(type), v_stride_((shape.head_dim + 15) / 16 * 16) {
   const int64_t bytes = KvTypeBytes(type);
-  k_block_bytes_ = bytes * shape.n_kv_heads * shape.head_dim * kKeysPerBlock;
+  const int k_dim = type == KvType::kBF16 ? (shape.head_dim + 1) / 2 * 2 : shape.head_dim;
+  k_block_bytes_ = bytes * shape.n_kv_heads * k_dim * kKeysPerBlock;
   v_block_bytes_ = bytes * shape.n_kv_heads * v_stride_ * kKeysPerBlock;
 }
 

@@ -9,9 +9,8 @@ namespace coterie::cpu {
 
 static_assert(kKeysPerBlock == kKvBlockTokens);
 
-// Layout: layer, then block, then K [n_kv_heads][head_dim][16] (keys are lanes of the scores), then
-// V [n_kv_heads][16][v_stride] (head dimensions are lanes of the output; v_stride = head_dim rounded up to
-// 16).
+// Layout: layer, then block, then K of every KV head, then V of every KV head, each as KvType says
+// (kernel_table.h); v_stride is head_dim rounded up to 16.
 class CpuKvCache final : public KvCache {
  public:
   // The pages of its memory are to be fetched (AlignedBuffer::FetchPages) before it serves.

@@ -13,6 +13,11 @@ constexpr float kLn2Low = 1.42860677e-06f;
 // (e^r - 1 - r) / r² on |r| <= ln2/2, relative error of e^r 3.1e-9
 constexpr float kExpPoly[5] = {0.49999994f, 0.1666652f, 0.041668393f, 0.008368781f, 0.0013814465f};
 
+// (2^f - 1) / f on |f| <= 1/2, relative error of 2^f 2.9e-6
+constexpr float kExp2Poly[4] = {0.693124175f, 0.240240991f, 0.0559064262f, 0.00958285294f};
+constexpr float kExp2Lowest = -126.0f;     // 2^t is this power below it
+constexpr float kExp2Round = 12582912.0f;  // 1.5 · 2^23: adding it rounds to an integer, in the low bits
+
 constexpr float kErfSplit = 0.92f;
 // erf(x) / x as a series in x², |x| <= 0.948
 constexpr float kErfSmall[7] = {1.1283792f,    -0.37612632f,   0.11283674f,  -0.026858186f,

@@ -4,7 +4,7 @@
 namespace coterie::cpu {
 
 CpuStep::CpuStep(const StepLimits& limits) {
-  token_blocks_.reserve(static_cast<size_t>(limits.max_tokens));
+  kv_runs_.reserve(static_cast<size_t>(limits.max_tokens));
   lora_groups_.reserve(static_cast<size_t>(limits.max_seqs));
 }
 
@@ -14,13 +14,19 @@ void CpuStep::Begin(const Batch& batch) {
   COTERIE_CHECK_EQ(batch.positions.size(), batch.token_ids.size()) << "positions of the batch";
   COTERIE_CHECK_EQ(batch.block_offsets.size(), batch.cu_seqlens.size()) << "block_offsets of the batch";
   COTERIE_CHECK_EQ(batch.adapter_offsets.size(), batch.cu_seqlens.size()) << "adapter_offsets of the batch";
-  token_blocks_.resize(batch.token_ids.size());
+  kv_runs_.clear();
   for (int s = 0; s < n_seqs; ++s) {
     const int32_t n_blocks = batch.block_offsets[s + 1] - batch.block_offsets[s];
     for (int32_t t = batch.cu_seqlens[s]; t < batch.cu_seqlens[s + 1]; ++t) {
-      const int32_t place = batch.positions[t] / kKvBlockTokens;
-      COTERIE_CHECK_LT(place, n_blocks) << "block of position " << batch.positions[t] << " of sequence " << s;
-      token_blocks_[t] = batch.block_ids[batch.block_offsets[s] + place];
+      const int32_t position = batch.positions[t];
+      const int32_t place = position / kKvBlockTokens;
+      COTERIE_CHECK_LT(place, n_blocks) << "block of position " << position << " of sequence " << s;
+      const bool follows = t > batch.cu_seqlens[s] && position == batch.positions[t - 1] + 1;
+      if (follows && position % kKvBlockTokens != 0) {
+        kv_runs_.back().n_tokens += 1;
+      } else {
+        kv_runs_.push_back({t, 1, batch.block_ids[batch.block_offsets[s] + place]});
+      }
     }
   }
   GroupAdapters();

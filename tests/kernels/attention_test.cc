@@ -57,6 +57,7 @@ class Attention {
                    {sin_.data() + at, static_cast<size_t>(half_)});
       return x;
     };
+    const auto attend = kv_dtype_ == DType::kBF16 ? oracle::AttendBf16 : oracle::Attend;
     std::vector<float> out(static_cast<size_t>(s.n_tokens * heads_.n_heads) * hd);
     for (int kv_head = 0; kv_head < heads_.n_kv_heads; ++kv_head) {
       std::vector<std::vector<float>> keys, values;
@@ -70,8 +71,7 @@ class Attention {
       for (int head = kv_head * group; head < (kv_head + 1) * group; ++head) {
         for (int t = 0; t < s.n_tokens; ++t) {
           const int lo = heads_.window > 0 ? std::max(0, t - heads_.window + 1) : 0;
-          const std::vector<float> o =
-              oracle::Attend(rotated(t, head, q_norm_), keys, values, lo, t + 1, scale());
+          const std::vector<float> o = attend(rotated(t, head, q_norm_), keys, values, lo, t + 1, scale());
           std::copy(o.begin(), o.end(),
                     out.begin() + static_cast<int64_t>(t * heads_.n_heads + head) * heads_.head_dim);
         }
@@ -249,9 +249,13 @@ TEST(PagedAttention, IsNearFloat64) {
   }
 }
 
-TEST(FullAttention, EqualsTheOracleBitForBit) {
+class FullAttentionOfBothModes : public ::testing::TestWithParam<NumericsMode> {};
+
+TEST_P(FullAttentionOfBothModes, EqualsTheOracleBitForBit) {
   Random random;
-  for (const auto& [n_heads, head_dim] : {std::pair{12, 32}, std::pair{2, 20}, std::pair{3, 64}}) {
+  const bool fast = GetParam() == NumericsMode::kFast;
+  for (const auto& [n_heads, head_dim] :
+       {std::pair{12, 32}, std::pair{2, 20}, std::pair{3, 64}, std::pair{1, 13}}) {
     std::vector<int32_t> cu_seqlens = {0};
     for (int n : {1, 16, random.Int(17, 63), random.Int(65, 140)})
       cu_seqlens.push_back(cu_seqlens.back() + n);
@@ -268,22 +272,30 @@ TEST(FullAttention, EqualsTheOracleBitForBit) {
         for (int t = cu_seqlens[text]; t < cu_seqlens[text + 1]; ++t) {
           keys.push_back(head_of(t, n_heads + head));
           values.push_back(head_of(t, 2 * n_heads + head));
+          for (std::vector<float>* row : {&keys.back(), &values.back()}) {
+            for (float& v : *row) v = oracle::RoundKv(fast ? DType::kBF16 : DType::kF32, v);
+          }
         }
         for (int t = cu_seqlens[text]; t < cu_seqlens[text + 1]; ++t) {
-          const std::vector<float> o =
-              oracle::Attend(head_of(t, head), keys, values, 0, cu_seqlens[text + 1] - cu_seqlens[text],
-                             1.0f / std::sqrt(static_cast<float>(head_dim)));
+          const std::vector<float> o = (fast ? oracle::AttendBf16 : oracle::Attend)(
+              head_of(t, head), keys, values, 0, cu_seqlens[text + 1] - cu_seqlens[text],
+              1.0f / std::sqrt(static_cast<float>(head_dim)));
           std::copy(o.begin(), o.end(), expected.begin() + (t * n_heads + head) * head_dim);
         }
       }
     }
-    ForEveryBackend(NumericsMode::kExact, [&, n_heads = n_heads, head_dim = head_dim](Backend& backend) {
+    ForEveryBackend(GetParam(), [&, n_heads = n_heads, head_dim = head_dim](Backend& backend) {
       std::vector<float> out(expected.size());
       backend.FullAttention(qkv.data(), cu_seqlens, n_heads, head_dim, out.data());
       ASSERT_TRUE(SameBits(out, expected));
     });
   }
 }
+
+INSTANTIATE_TEST_SUITE_P(Modes, FullAttentionOfBothModes,
+                         ::testing::Values(NumericsMode::kExact, NumericsMode::kFast), [](const auto& info) {
+                           return info.param == NumericsMode::kExact ? "exact" : "fast";
+                         });
 
 }  // namespace
 }  // namespace coterie::testing

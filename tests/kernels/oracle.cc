@@ -48,6 +48,17 @@ float Exp(float x) {
   return step * std::ldexp(1.0f, static_cast<int>(n) - half);
 }
 
+float Exp2Weight(float t) {
+  using namespace cpu;
+  if (std::isnan(t)) return t;
+  t = std::max(t, kExp2Lowest);
+  const float n = std::nearbyint(t);
+  const float f = t - n;
+  float p = kExp2Poly[3];
+  for (int i = 2; i >= 0; --i) p = std::fma(p, f, kExp2Poly[i]);
+  return std::ldexp(std::fma(p, f, 1.0f), static_cast<int>(n));
+}
+
 float Silu(float x) { return x / (1.0f + Exp(0.0f - x)); }
 
 float Erf(float x) {
@@ -298,9 +309,10 @@ void Rope(std::span<float> head, std::span<const float> cos, std::span<const flo
   }
 }
 
-float RoundKv(DType type, float x) {
-  if (type == DType::kF16) return static_cast<float>(static_cast<Float16>(x));
-  if (type != DType::kBF16 || std::isnan(x)) return x;
+namespace {
+
+float NearestBf16(float x) {
+  if (std::isnan(x)) return x;
   // The nearer of the two neighbours with 8 bits, the even one of a tie; exact in float64.
   const uint32_t bits = std::bit_cast<uint32_t>(x);
   const float below = std::bit_cast<float>(bits & 0xffff0000u);
@@ -311,19 +323,54 @@ float RoundKv(DType type, float x) {
   return (bits >> 16 & 1) == 0 ? below : above;
 }
 
-float RoundBf16Operand(float x) { return std::fabs(x) < 0x1p-50f ? 0.0f : RoundKv(DType::kBF16, x); }
+}  // namespace
+
+float RoundKv(DType type, float x) {
+  if (type == DType::kF16) return static_cast<float>(static_cast<Float16>(x));
+  return type == DType::kBF16 ? RoundBf16Operand(x) : x;
+}
+
+float RoundBf16Operand(float x) { return std::fabs(x) < 0x1p-50f ? 0.0f : NearestBf16(x); }
 
 float DotBf16Pair(float acc, float a0, float a1, float b0, float b1) {
   return std::fma(a0, b0, std::fma(a1, b1, acc));
 }
 
+namespace {
+
+// Segments folded from left to right: `out` and the sum of weights with the largest score they refer to.
+struct Folded {
+  float (*power)(float);  // what scores are exponents of
+  std::vector<float> out;
+  float lanes[16] = {};  // of the sum, over bfloat16; float32 uses the first alone
+  float m = 0;
+  bool first = true;
+
+  void Add(const std::vector<float>& o, const float segment_lanes[16], float segment_max) {
+    const float new_max = first ? segment_max : std::max(m, segment_max);
+    const float alpha = first ? 0.0f : power(m - new_max);
+    const float beta = first ? 1.0f : power(segment_max - new_max);
+    if (first) out.assign(o.size(), 0.0f);
+    for (int lane = 0; lane < 16; ++lane) {
+      lanes[lane] = first ? segment_lanes[lane] : std::fma(segment_lanes[lane], beta, lanes[lane] * alpha);
+    }
+    for (size_t d = 0; d < o.size(); ++d) out[d] = first ? o[d] : std::fma(o[d], beta, out[d] * alpha);
+    m = new_max;
+    first = false;
+  }
+  std::vector<float> DividedBy(float sum) {
+    const float inverse = 1.0f / sum;
+    for (float& v : out) v = v * inverse;
+    return out;
+  }
+};
+
+}  // namespace
+
 std::vector<float> Attend(std::span<const float> q, const std::vector<std::vector<float>>& keys,
                           const std::vector<std::vector<float>>& values, int lo, int hi, float scale) {
   const size_t head_dim = q.size();
-  std::vector<float> out(head_dim, 0.0f);
-  float m = 0;
-  float l = 0;
-  bool first = true;
+  Folded folded{.power = Exp};
   for (int segment = lo / 64 * 64; segment < hi; segment += 64) {
     const int begin = std::max(segment, lo);
     const int end = std::min(segment + 64, hi);
@@ -343,24 +390,58 @@ std::vector<float> Attend(std::span<const float> q, const std::vector<std::vecto
       lanes[(key - segment) % 16] = lanes[(key - segment) % 16] + p;
       for (size_t d = 0; d < head_dim; ++d) o[d] = std::fma(p, values[static_cast<size_t>(key)][d], o[d]);
     }
-    const float segment_sum = Tree(lanes);
-    if (first) {
-      out = o;
-      m = segment_max;
-      l = segment_sum;
-      first = false;
-      continue;
-    }
-    const float new_max = std::max(m, segment_max);
-    const float alpha = Exp(m - new_max);
-    const float beta = Exp(segment_max - new_max);
-    l = std::fma(segment_sum, beta, l * alpha);
-    for (size_t d = 0; d < head_dim; ++d) out[d] = std::fma(o[d], beta, out[d] * alpha);
-    m = new_max;
+    const float sum[16] = {Tree(lanes)};
+    folded.Add(o, sum, segment_max);
   }
-  const float inverse = 1.0f / l;
-  for (float& v : out) v = v * inverse;
-  return out;
+  return folded.DividedBy(folded.lanes[0]);
+}
+
+std::vector<float> AttendBf16(std::span<const float> q, const std::vector<std::vector<float>>& keys,
+                              const std::vector<std::vector<float>>& values, int lo, int hi, float scale) {
+  const auto head_dim = static_cast<int>(q.size());
+  const auto at = [&](const std::vector<std::vector<float>>& rows, int key, int d) {
+    return d < head_dim ? rows[static_cast<size_t>(key)][static_cast<size_t>(d)] : 0.0f;
+  };
+  const float power_scale = scale * cpu::kLog2E;
+  std::vector<float> rounded_q(q.size() + 1, 0.0f);
+  for (size_t d = 0; d < q.size(); ++d) rounded_q[d] = RoundBf16Operand(q[d] * power_scale);
+  Folded folded{.power = Exp2Weight};
+  for (int segment = lo / 64 * 64; segment < hi; segment += 64) {
+    const int begin = std::max(segment, lo);
+    const int end = std::min(segment + 64, hi);
+    float score[64];
+    float segment_max = -std::numeric_limits<float>::infinity();
+    for (int key = begin; key < end; ++key) {
+      float acc = 0;
+      for (int d = 0; d < head_dim; d += 2) {
+        acc = DotBf16Pair(acc, rounded_q[static_cast<size_t>(d)], rounded_q[static_cast<size_t>(d) + 1],
+                          at(keys, key, d), at(keys, key, d + 1));
+      }
+      score[key - segment] = acc;
+      segment_max = std::max(segment_max, acc);
+    }
+    // Weights of the segment, zero where not attended. Lane l sums 2l + 1, 2l, then 32 + 2l + 1, 32 + 2l.
+    float p[64] = {};
+    for (int key = begin; key < end; ++key) {
+      p[key - segment] = RoundBf16Operand(Exp2Weight(score[key - segment] - segment_max));
+    }
+    float lanes[16];
+    for (int l = 0; l < 16; ++l) {
+      lanes[l] = DotBf16Pair(0.0f, p[2 * l], p[2 * l + 1], 1.0f, 1.0f);
+      lanes[l] = DotBf16Pair(lanes[l], p[32 + 2 * l], p[32 + 2 * l + 1], 1.0f, 1.0f);
+    }
+    std::vector<float> o(q.size(), 0.0f);
+    for (int d = 0; d < head_dim; ++d) {
+      float acc = 0;
+      for (int key = segment; key < segment + 64; key += 2) {
+        const auto value = [&](int k) { return k >= begin && k < end ? at(values, k, d) : 0.0f; };
+        acc = DotBf16Pair(acc, p[key - segment], p[key + 1 - segment], value(key), value(key + 1));
+      }
+      o[static_cast<size_t>(d)] = acc;
+    }
+    folded.Add(o, lanes, segment_max);
+  }
+  return folded.DividedBy(Tree(folded.lanes));
 }
 
 }  // namespace coterie::testing::oracle

@@ -22,6 +22,7 @@ using Float16 = _Float16;
 namespace coterie::testing::oracle {
 
 float Exp(float x);
+float Exp2Weight(float t);  // t <= 0
 float Silu(float x);
 float Erf(float x);
 
@@ -64,6 +65,9 @@ float DotBf16Pair(float acc, float a0, float a1, float b0, float b1);
 // One query over keys and values [n][head_dim], of which it attends [lo, hi).
 std::vector<float> Attend(std::span<const float> q, const std::vector<std::vector<float>>& keys,
                           const std::vector<std::vector<float>>& values, int lo, int hi, float scale);
+// The same over a bfloat16 cache: keys and values are RoundBf16Operand's, q is not yet.
+std::vector<float> AttendBf16(std::span<const float> q, const std::vector<std::vector<float>>& keys,
+                              const std::vector<std::vector<float>>& values, int lo, int hi, float scale);
 
 }  // namespace coterie::testing::oracle
 

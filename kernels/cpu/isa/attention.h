@@ -1,6 +1,7 @@
 #ifndef COTERIE_KERNELS_CPU_ISA_ATTENTION_H_
 #define COTERIE_KERNELS_CPU_ISA_ATTENTION_H_
 
+#include "kernels/cpu/isa/attention_bf16.h"
 #include "kernels/cpu/isa/rows.h"
 #include "kernels/cpu/kernel_table.h"
 
@@ -14,14 +15,10 @@ template <KvType kType>
 inline F LoadKv(const uint8_t* p, int64_t index) {
   if constexpr (kType == KvType::kF32) {
     return Load(reinterpret_cast<const float*>(p) + index);
-  } else if constexpr (kType == KvType::kBF16) {
-    return LoadBf16(reinterpret_cast<const uint16_t*>(p) + index);
   } else {
     return LoadF16(reinterpret_cast<const uint16_t*>(p) + index);
   }
 }
-
-constexpr int kSegmentBlocks = kAttentionSegment / kKeysPerBlock;
 
 // scores[r][16 · b + lane] = scale · Σ_d q[r][d] · k[b][d][lane], d ascending. Lanes are keys: those not to
 // be attended may hold anything and are masked later.
@@ -103,8 +100,6 @@ inline void ValueRows(const AttendArgs& a, int row, const uint8_t* const* v, int
     ValueTile<kType, R, 1>(a, row, v, lo, hi, column, scores, fold, out);
   }
 }
-
-inline int ClampTo(int x, int lo, int hi) { return x < lo ? lo : (x > hi ? hi : x); }
 
 template <KvType kType>
 inline void AttendTyped(const AttendArgs& a) {
@@ -231,64 +226,10 @@ inline void Attend(const AttendArgs& a) {
   switch (a.type) {
     case KvType::kF32:
       return AttendTyped<KvType::kF32>(a);
-    case KvType::kBF16:
-      return AttendTyped<KvType::kBF16>(a);
     case KvType::kF16:
       return AttendTyped<KvType::kF16>(a);
-  }
-}
-
-// ---- RoPE and the KV write of one token. ----
-
-// Pairs (i, i + rotary_dim/2): x1' = x1·cos - x2·sin, x2' = x2·cos + x1·sin; the second product is rounded
-// first.
-inline void Rotate(float* head, const float* cos, const float* sin, int half) {
-  ForVectors(half, [&](int64_t i, int n) {
-    const F x1 = LoadUpTo(head + i, n);
-    const F x2 = LoadUpTo(head + half + i, n);
-    const F c = LoadUpTo(cos + i, n);
-    const F s = LoadUpTo(sin + i, n);
-    const F y1 = Fma(x1, c, Sub(Zero(), Mul(x2, s)));
-    const F y2 = Fma(x2, c, Mul(x1, s));
-    StoreUpTo(head + i, y1, n);
-    StoreUpTo(head + half + i, y2, n);
-  });
-}
-
-inline void RoundTo(KvType type, F x, uint8_t* p) {
-  switch (type) {
-    case KvType::kF32:
-      return Store(reinterpret_cast<float*>(p), x);
     case KvType::kBF16:
-      return StoreBf16(reinterpret_cast<uint16_t*>(p), x);
-    case KvType::kF16:
-      return StoreF16(reinterpret_cast<uint16_t*>(p), x);
-  }
-}
-
-inline void RopeKv(const RopeKvArgs& a) {
-  const int half = a.rotary_dim / 2;
-  for (int h = 0; h < a.n_heads + a.n_kv_heads; ++h) {
-    float* head = a.qkv + static_cast<int64_t>(h) * a.head_dim;
-    const float* norm = h < a.n_heads ? a.q_norm : a.k_norm;
-    if (norm != nullptr) RmsNormRow(head, norm, a.eps, a.head_dim, head);
-    Rotate(head, a.cos, a.sin, half);
-  }
-  const int bytes = KvTypeBytes(a.type);
-  const float* k = a.qkv + static_cast<int64_t>(a.n_heads) * a.head_dim;
-  const float* v = k + static_cast<int64_t>(a.n_kv_heads) * a.head_dim;
-  alignas(64) uint8_t rounded[64];
-  for (int h = 0; h < a.n_kv_heads; ++h) {
-    uint8_t* k_block = a.k + static_cast<int64_t>(h) * a.head_dim * kKeysPerBlock * bytes;
-    uint8_t* v_block = a.v + static_cast<int64_t>(h) * a.v_stride * kKeysPerBlock * bytes;
-    ForVectors(a.head_dim, [&](int64_t i, int n) {
-      RoundTo(a.type, LoadUpTo(k + h * a.head_dim + i, n), rounded);
-      for (int e = 0; e < n; ++e) {
-        std::memcpy(k_block + ((i + e) * kKeysPerBlock + a.slot) * bytes, rounded + e * bytes, bytes);
-      }
-      RoundTo(a.type, LoadUpTo(v + h * a.head_dim + i, n), rounded);
-      std::memcpy(v_block + (static_cast<int64_t>(a.slot) * a.v_stride + i) * bytes, rounded, 16 * bytes);
-    });
+      return AttendPairs(a);
   }
 }
 

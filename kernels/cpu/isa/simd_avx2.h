@@ -13,6 +13,8 @@ namespace coterie::cpu::avx2 {
 constexpr int kQuantisedTileRows = 2;
 constexpr int kFloatTileRows = 4;
 constexpr int kScoreTileBlocks = 1;  // blocks of 16 keys beside 12 query vectors (attention.h)
+constexpr int kPairTileRows = 4;
+constexpr int kPairTileVectors = 1;
 
 struct F {
   __m256 lo, hi;
@@ -171,12 +173,16 @@ inline void StoreF16(uint16_t* p, F a) {
   _mm_storeu_si128(reinterpret_cast<__m128i*>(p + 8), _mm256_cvtps_ph(a.hi, kRound));
 }
 
-inline void RoundToBf16(uint16_t* p, F a) {
-  const F small = Abs(a);
+inline __m256i RoundToBf16(F a) {
+  const F size = Abs(a);
   const __m256 least = _mm256_set1_ps(0x1p-50f);
-  StoreBf16(p, {_mm256_andnot_ps(_mm256_cmp_ps(small.lo, least, _CMP_LT_OQ), a.lo),
-                _mm256_andnot_ps(_mm256_cmp_ps(small.hi, least, _CMP_LT_OQ), a.hi)});
+  return Narrow16(RoundBf16(_mm256_andnot_ps(_mm256_cmp_ps(size.lo, least, _CMP_LT_OQ), a.lo)),
+                  RoundBf16(_mm256_andnot_ps(_mm256_cmp_ps(size.hi, least, _CMP_LT_OQ), a.hi)));
 }
+inline void RoundToBf16(uint16_t* p, F a) {
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), RoundToBf16(a));
+}
+inline I RoundToBf16(F first, F second) { return {RoundToBf16(first), RoundToBf16(second)}; }
 inline __m256 DotBf16Half(__m256 acc, __m256i a, __m256i b) {
   const __m256i second = _mm256_set1_epi32(static_cast<int32_t>(0xffff0000u));
   acc = _mm256_fmadd_ps(_mm256_castsi256_ps(_mm256_and_si256(a, second)),

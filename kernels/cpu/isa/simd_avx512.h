@@ -16,6 +16,12 @@ namespace coterie::cpu::COTERIE_ISA {
 constexpr int kQuantisedTileRows = 6;
 constexpr int kFloatTileRows = 8;
 constexpr int kScoreTileBlocks = 2;  // blocks of 16 keys beside 12 query vectors (attention.h)
+constexpr int kPairTileRows = 6;     // query vectors of a tile over bfloat16 pairs (attention_bf16.h)
+#if defined(__AVX512BF16__)
+constexpr int kPairTileVectors = 4;  // beside them: blocks of 16 keys, or vectors of 16 dimensions
+#else
+constexpr int kPairTileVectors = 2;  // halves of pairs take registers of their own
+#endif
 
 struct F {
   __m512 v;
@@ -129,11 +135,23 @@ inline void RoundToBf16(uint16_t* p, F a) {
   const __mmask16 large = _mm512_cmp_ps_mask(_mm512_abs_ps(a.v), _mm512_set1_ps(0x1p-50f), _CMP_NLT_UQ);
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), (__m256i)_mm512_maskz_cvtneps_pbh(large, a.v));
 }
+inline I RoundToBf16(F first, F second) {
+  const __m512 least = _mm512_set1_ps(0x1p-50f);
+  const __mmask16 low = _mm512_cmp_ps_mask(_mm512_abs_ps(first.v), least, _CMP_NLT_UQ);
+  const __mmask16 high = _mm512_cmp_ps_mask(_mm512_abs_ps(second.v), least, _CMP_NLT_UQ);
+  return {(__m512i)_mm512_maskz_cvtne2ps_pbh(_mm512_kunpackw(high, low), second.v, first.v)};
+}
 inline F DotBf16(F acc, I a, I b) { return {_mm512_dpbf16_ps(acc.v, (__m512bh)a.v, (__m512bh)b.v)}; }
 #else
 inline void RoundToBf16(uint16_t* p, F a) {
   const __mmask16 large = _mm512_cmp_ps_mask(_mm512_abs_ps(a.v), _mm512_set1_ps(0x1p-50f), _CMP_NLT_UQ);
   StoreBf16(p, {_mm512_maskz_mov_ps(large, a.v)});
+}
+inline I RoundToBf16(F first, F second) {
+  uint16_t p[32];
+  RoundToBf16(p, first);
+  RoundToBf16(p + 16, second);
+  return LoadI(p);
 }
 inline F DotBf16(F acc, I a, I b) {
   const __m512i second = _mm512_set1_epi32(static_cast<int32_t>(0xffff0000u));

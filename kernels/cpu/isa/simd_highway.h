@@ -24,6 +24,8 @@ static_assert(HWY_NATIVE_FMA,
 constexpr int kQuantisedTileRows = 2;
 constexpr int kFloatTileRows = 4;
 constexpr int kScoreTileBlocks = 1;  // blocks of 16 keys beside 12 query vectors (attention.h)
+constexpr int kPairTileRows = 4;
+constexpr int kPairTileVectors = 1;
 
 constexpr hn::FixedTag<float, 4> kF;
 constexpr hn::FixedTag<int32_t, 4> kI;
@@ -263,6 +265,12 @@ inline void RoundToBf16(uint16_t* p, F a) {
   float lanes[16];
   Store(lanes, a);
   for (int l = 0; l < 16; ++l) p[l] = cpu::RoundToBf16(lanes[l]);
+}
+inline I RoundToBf16(F first, F second) {
+  uint16_t p[32];
+  RoundToBf16(p, first);
+  RoundToBf16(p + 16, second);
+  return LoadI(p);
 }
 inline F DotBf16(F acc, I a, I b) {
   const I4 second = hn::Set(kI, static_cast<int32_t>(0xffff0000u));

@@ -16,6 +16,8 @@ namespace coterie::cpu::portable {
 constexpr int kQuantisedTileRows = 4;
 constexpr int kFloatTileRows = 4;
 constexpr int kScoreTileBlocks = 1;  // blocks of 16 keys beside 12 query vectors (attention.h)
+constexpr int kPairTileRows = 4;
+constexpr int kPairTileVectors = 1;
 
 struct F {
   float v[16];
@@ -230,6 +232,13 @@ inline void StoreF16(uint16_t* p, F a) { COTERIE_LANES p[l] = FloatToHalf(a.v[l]
 
 // p[l] = RoundToBf16(a[l]) of half.h; a NaN stays some NaN.
 inline void RoundToBf16(uint16_t* p, F a) { COTERIE_LANES p[l] = cpu::RoundToBf16(a.v[l]); }
+// The same of 32 values: `first` in the low 8 lanes of the result, `second` in the high ones.
+inline I RoundToBf16(F first, F second) {
+  uint16_t p[32];
+  RoundToBf16(p, first);
+  RoundToBf16(p + 16, second);
+  return LoadI(p);
+}
 // Each lane of a and b holds two bfloat16, the first in its low half: fma(a0, b0, fma(a1, b1, acc)), the
 // second pair first. Operands are zero or at least 2^-50, as RoundToBf16 leaves them, and acc a sum of such
 // products (a multiple of 2^-114): nothing is subnormal then, and vdpbf16ps, which flushes subnormals, gives

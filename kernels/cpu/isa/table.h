@@ -5,6 +5,7 @@
 #include "kernels/cpu/isa/linear.h"
 #include "kernels/cpu/isa/lora.h"
 #include "kernels/cpu/isa/math.h"
+#include "kernels/cpu/isa/rope_kv.h"
 #include "kernels/cpu/isa/rows.h"
 #include "kernels/cpu/kernel_table.h"
 
@@ -34,12 +35,14 @@ inline constexpr KernelTable MakeTable(const char* name) {
           .swiglu = SwiGlu,
           .gelu = Gelu,
           .rope_kv = RopeKv,
+          .write_kv = WriteKv,
           .attend = Attend,
           .mean_pool_normalize = MeanPoolNormalize,
           .dot_rows = DotRows,
           .dot_rows_i8 = DotRowsI8,
           .exp = Map<Exp>,
           .erf = Map<Erf>,
+          .exp2_weight = Map<Exp2Weight>,
           .silu = Map<Silu>,
           .round_bf16 = RoundAllToBf16,
           .dot_bf16 = DotAllBf16};
