@@ -160,7 +160,7 @@ class Backend {
   virtual Status Download(const float* from_dev, std::span<float> to) = 0;
 
   // --- Decoder ops: the engine's thread only. ---
-  // Makes `batch` (borrowed until the next BeginStep) the step that the ops below speak of.
+  // Makes `batch` (borrowed until the next BeginStep of this context) the step that ops given it speak of.
   virtual void BeginStep(StepContext* step, const Batch& batch) = 0;
 
   // x [n_tokens, d] = rows token_ids of table [vocab, d], dequantised.

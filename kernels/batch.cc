@@ -1,5 +1,7 @@
 #include "kernels/batch.h"
 
+#include <cstddef>
+
 namespace coterie {
 
 void Batch::Clear() {
@@ -13,6 +15,30 @@ void Batch::Clear() {
   adapter_weights.clear();
   adapters.clear();
   logit_rows.clear();
+}
+
+void Batch::KeepLogitRows(const Batch& step) {
+  Clear();
+  adapters = step.adapters;
+  size_t row = 0;
+  for (int s = 0; s < step.n_seqs(); ++s) {
+    const int first = n_tokens();
+    for (; row < step.logit_rows.size() && step.logit_rows[row] < step.cu_seqlens[s + 1]; ++row) {
+      logit_rows.push_back(n_tokens());
+      token_ids.push_back(step.token_ids[step.logit_rows[row]]);
+      positions.push_back(step.positions[step.logit_rows[row]]);
+    }
+    if (n_tokens() == first) continue;
+    cu_seqlens.push_back(n_tokens());
+    block_ids.insert(block_ids.end(), step.block_ids.begin() + step.block_offsets[s],
+                     step.block_ids.begin() + step.block_offsets[s + 1]);
+    block_offsets.push_back(static_cast<int32_t>(block_ids.size()));
+    for (int32_t use = step.adapter_offsets[s]; use < step.adapter_offsets[s + 1]; ++use) {
+      adapter_slots.push_back(step.adapter_slots[use]);
+      adapter_weights.push_back(step.adapter_weights[use]);
+    }
+    adapter_offsets.push_back(static_cast<int32_t>(adapter_slots.size()));
+  }
 }
 
 }  // namespace coterie

@@ -34,6 +34,9 @@ struct Batch {
   int n_tokens() const { return static_cast<int>(token_ids.size()); }
   int n_seqs() const { return cu_seqlens.empty() ? 0 : static_cast<int>(cu_seqlens.size()) - 1; }
   void Clear();
+  // Becomes `step` with only its logit rows for tokens, all of them wanted; sequences without any are left
+  // out. For what of the last layer nothing but logits comes from.
+  void KeepLogitRows(const Batch& step);
 };
 
 }  // namespace coterie

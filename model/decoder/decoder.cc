@@ -41,10 +41,20 @@ Status Decoder::Forward(const Batch& batch, std::span<const float>* logits) {
 
   backend_->BeginStep(step_.get(), batch);
   backend_->Embed(*step_, *embedding_, x_->data());
-  for (int layer = 0; layer < config_.n_layers; ++layer) RunLayer(layer, n_tokens);
+  Rows step_rows{step_.get(), n_tokens, x_->data(), qkv_->data()};
+  const int last_layer = config_.n_layers - 1;
+  for (int layer = 0; layer < last_layer; ++layer) {
+    WriteKv(layer, step_rows);
+    FinishLayer(layer, step_rows);
+  }
+  // Of the last layer, later tokens need K and V alone: the rest is for the rows whose logits are wanted.
+  WriteKv(last_layer, step_rows);
+  *logits = {};
+  if (n_rows == 0) return absl::OkStatus();
+  const Rows wanted = n_rows < n_tokens ? LogitRowsOf(batch, step_rows) : step_rows;
+  FinishLayer(last_layer, wanted);
 
-  backend_->GatherLogitRows(*step_, x_->data(), d, last_->data());
-  backend_->RmsNorm(last_->data(), *final_norm_, config_.rms_eps, n_rows, d, last_->data());
+  backend_->RmsNorm(wanted.x, *final_norm_, config_.rms_eps, n_rows, d, last_->data());
   const PackedMatrix& head = head_ != nullptr ? *head_ : *embedding_;
   backend_->Linear(last_->data(), n_rows, head, nullptr, /*accumulate=*/false, logits_->data());
 
@@ -57,39 +67,49 @@ Status Decoder::Forward(const Batch& batch, std::span<const float>* logits) {
   return backend_->Download(logits_->data(), {host_logits_.data(), n_logits});
 }
 
-// x += O · attention(rope(QKV · norm(x)));  x += down · (silu(gate · norm(x)) ∘ up · norm(x)); every product
-// with its adapters' low-rank part added.
-void Decoder::RunLayer(int index, int n_tokens) {
+// A step of its own, so that attention and adapters know whose rows they are.
+Decoder::Rows Decoder::LogitRowsOf(const Batch& batch, const Rows& all) {
+  logit_batch_.KeepLogitRows(batch);
+  backend_->BeginStep(logit_step_.get(), logit_batch_);
+  const Rows rows{logit_step_.get(), logit_batch_.n_tokens(), last_->data(), last_qkv_->data()};
+  backend_->GatherLogitRows(*all.step, all.x, config_.hidden_size, rows.x);
+  backend_->GatherLogitRows(*all.step, all.qkv, config_.q_size() + 2 * config_.kv_size(), rows.qkv);
+  return rows;
+}
+
+// A layer is x += O · attention(rope(QKV · norm(x)));  x += down · (silu(gate · norm(x)) ∘ up · norm(x)),
+// every product with its adapters' low-rank part added. First what other tokens read of it: K and V.
+void Decoder::WriteKv(int index, const Rows& rows) {
+  const Layer& layer = layers_[static_cast<size_t>(index)];
+  const int q_size = config_.q_size();
+  const LoraTarget kQkv[] = {
+      {LoraModule::kQ, 0}, {LoraModule::kK, q_size}, {LoraModule::kV, q_size + config_.kv_size()}};
+  backend_->RmsNorm(rows.x, *layer.attn_norm, config_.rms_eps, rows.n, config_.hidden_size, normed_->data());
+  backend_->LinearLora({rows.step, index, kQkv}, normed_->data(), rows.n, *layer.qkv, layer.qkv_bias.get(),
+                       /*accumulate=*/false, rows.qkv);
+  backend_->RopeAndKvWrite(*rows.step, index, config_.n_heads, layer.q_norm.get(), layer.k_norm.get(),
+                           config_.rms_eps, rope_, rows.qkv, kv_.get());
+}
+
+void Decoder::FinishLayer(int index, const Rows& rows) {
   const Layer& layer = layers_[static_cast<size_t>(index)];
   Backend& backend = *backend_;
-  const int d = config_.hidden_size;
-  const int q_size = config_.q_size();
-  const int kv_size = config_.kv_size();
   const int ffn = config_.ffn_size;
-
-  const LoraTarget kQkv[] = {
-      {LoraModule::kQ, 0}, {LoraModule::kK, q_size}, {LoraModule::kV, q_size + kv_size}};
   const LoraTarget kO[] = {{LoraModule::kO, 0}};
   const LoraTarget kGateUp[] = {{LoraModule::kGate, 0}, {LoraModule::kUp, ffn}};
   const LoraTarget kDown[] = {{LoraModule::kDown, 0}};
 
-  backend.RmsNorm(x_->data(), *layer.attn_norm, config_.rms_eps, n_tokens, d, normed_->data());
-  backend.LinearLora({step_.get(), index, kQkv}, normed_->data(), n_tokens, *layer.qkv, layer.qkv_bias.get(),
-                     /*accumulate=*/false, qkv_->data());
-  backend.RopeAndKvWrite(*step_, index, config_.n_heads, layer.q_norm.get(), layer.k_norm.get(),
-                         config_.rms_eps, rope_, qkv_->data(), kv_.get());
   const float scale = 1.0f / std::sqrt(static_cast<float>(config_.head_dim));
-  backend.PagedAttention(*step_, index, config_.n_heads, scale, /*window=*/0, qkv_->data(), *kv_,
+  backend.PagedAttention(*rows.step, index, config_.n_heads, scale, /*window=*/0, rows.qkv, *kv_,
                          attn_->data());
-  backend.LinearLora({step_.get(), index, kO}, attn_->data(), n_tokens, *layer.o, layer.o_bias.get(),
-                     /*accumulate=*/true, x_->data());
-
-  backend.RmsNorm(x_->data(), *layer.ffn_norm, config_.rms_eps, n_tokens, d, normed_->data());
-  backend.LinearLora({step_.get(), index, kGateUp}, normed_->data(), n_tokens, *layer.gate_up, nullptr,
+  backend.LinearLora({rows.step, index, kO}, attn_->data(), rows.n, *layer.o, layer.o_bias.get(),
+                     /*accumulate=*/true, rows.x);
+  backend.RmsNorm(rows.x, *layer.ffn_norm, config_.rms_eps, rows.n, config_.hidden_size, normed_->data());
+  backend.LinearLora({rows.step, index, kGateUp}, normed_->data(), rows.n, *layer.gate_up, nullptr,
                      /*accumulate=*/false, gate_up_->data());
-  backend.SwiGlu(gate_up_->data(), n_tokens, ffn, hidden_->data());
-  backend.LinearLora({step_.get(), index, kDown}, hidden_->data(), n_tokens, *layer.down, nullptr,
-                     /*accumulate=*/true, x_->data());
+  backend.SwiGlu(gate_up_->data(), rows.n, ffn, hidden_->data());
+  backend.LinearLora({rows.step, index, kDown}, hidden_->data(), rows.n, *layer.down, nullptr,
+                     /*accumulate=*/true, rows.x);
 }
 
 }  // namespace coterie

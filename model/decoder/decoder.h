@@ -60,7 +60,16 @@ class Decoder final : public LanguageModel {
   StatusOr<Layer> LoadLayer(const ModelFiles& files, int index);
   Status AllocateBuffers();
   Status CheckBatch(const Batch& batch) const;
-  void RunLayer(int index, int n_tokens);
+  // Rows of one step as they go through the layers.
+  struct Rows {
+    StepContext* step;
+    int n;
+    float* x;    // [n, d], the residual stream
+    float* qkv;  // [n, (n_heads + 2 n_kv_heads) · head_dim]
+  };
+  void WriteKv(int index, const Rows& rows);
+  void FinishLayer(int index, const Rows& rows);
+  Rows LogitRowsOf(const Batch& batch, const Rows& all);
   const PackedMatrix& ProductOf(int layer, LoraModule module) const;
 
   const ModelConfig config_;
@@ -82,9 +91,12 @@ class Decoder final : public LanguageModel {
   std::unique_ptr<DeviceBuffer> attn_;     // [n_tokens, n_heads · head_dim]
   std::unique_ptr<DeviceBuffer> gate_up_;  // [n_tokens, 2 ffn]
   std::unique_ptr<DeviceBuffer> hidden_;   // [n_tokens, ffn]
-  std::unique_ptr<DeviceBuffer> last_;     // [n_logit_rows, d]
-  std::unique_ptr<DeviceBuffer> logits_;   // [n_logit_rows, vocab]
-  std::vector<float> host_logits_;         // where device memory is not host memory
+  Batch logit_batch_;                      // the step's logit rows alone, for the end of the last layer
+  std::unique_ptr<StepContext> logit_step_;
+  std::unique_ptr<DeviceBuffer> last_;      // [n_logit_rows, d]
+  std::unique_ptr<DeviceBuffer> last_qkv_;  // [n_logit_rows, (n_heads + 2 n_kv_heads) · head_dim]
+  std::unique_ptr<DeviceBuffer> logits_;    // [n_logit_rows, vocab]
+  std::vector<float> host_logits_;          // where device memory is not host memory
 };
 
 }  // namespace coterie

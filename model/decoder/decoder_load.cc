@@ -163,6 +163,8 @@ Status Decoder::AllocateBuffers() {
   limits.max_blocks = shape.n_blocks;
   limits.max_logit_rows = options_.max_logit_rows;
   ASSIGN_OR_RETURN(step_, backend_->MakeStepContext(limits));
+  limits.max_tokens = options_.max_logit_rows;
+  ASSIGN_OR_RETURN(logit_step_, backend_->MakeStepContext(limits));
 
   const auto allocate = [&](int rows, int columns, std::unique_ptr<DeviceBuffer>* to) -> Status {
     ASSIGN_OR_RETURN(*to, backend_->Allocate(static_cast<size_t>(rows) * static_cast<size_t>(columns)));
@@ -177,6 +179,7 @@ Status Decoder::AllocateBuffers() {
   RETURN_IF_ERROR(allocate(tokens, 2 * config_.ffn_size, &gate_up_));
   RETURN_IF_ERROR(allocate(tokens, config_.ffn_size, &hidden_));
   RETURN_IF_ERROR(allocate(rows, config_.hidden_size, &last_));
+  RETURN_IF_ERROR(allocate(rows, config_.q_size() + 2 * config_.kv_size(), &last_qkv_));
   RETURN_IF_ERROR(allocate(rows, config_.vocab_size, &logits_));
   if (!backend_->memory_is_host()) {
     host_logits_.resize(static_cast<size_t>(rows) * static_cast<size_t>(config_.vocab_size));

@@ -115,6 +115,48 @@ class BatchInvariance : public ::testing::TestWithParam<Case> {
   std::vector<std::vector<int32_t>> prompts_;
 };
 
+// The end of the last layer runs for the wanted rows alone.
+TEST_P(BatchInvariance, LogitsDoNotDependOnWhichOthersAreWanted) {
+  Model model(kData / GetParam().model, GetParam().adapters, {.mode = GetParam().mode, .n_threads = 2});
+  constexpr int kUsed = 5;
+  std::vector<Bits> alone;
+  for (int s = 0; s < kUsed; ++s) alone.push_back(Alone(&model, s));
+  const size_t vocab = static_cast<size_t>(model.decoder->info().vocab_size);
+  for (const int one_in : {1000000, 40, 2}) {
+    std::vector<TestSequence> sequences;
+    for (int s = 0; s < kUsed; ++s) sequences.push_back(Make(model, s));
+    for (bool done = false; !done;) {
+      Batch batch;
+      batch.Clear();
+      std::vector<std::pair<size_t, size_t>> wanted;  // sequence, position
+      done = true;
+      for (size_t s = 0; s < sequences.size(); ++s) {
+        const int left = static_cast<int>(sequences[s].tokens.size()) - sequences[s].n_done;
+        const int n = std::min(left, Int(1, 60));
+        if (n == 0) continue;
+        const int first_row = batch.n_tokens();
+        const auto first_position = static_cast<size_t>(sequences[s].n_done);
+        AddToBatch(&sequences[s], n, LogitRows::kNone, &batch);
+        for (int i = 0; i < n; ++i) {
+          if (Int(1, one_in) != 1) continue;
+          batch.logit_rows.push_back(first_row + i);
+          wanted.emplace_back(s, first_position + static_cast<size_t>(i));
+        }
+        done = done && n == left;
+      }
+      std::span<const float> logits;
+      const absl::Status status = model.decoder->Forward(batch, &logits);
+      ASSERT_TRUE(status.ok()) << status;
+      ASSERT_EQ(logits.size(), wanted.size() * vocab);
+      for (size_t i = 0; i < logits.size(); ++i) {
+        const auto [s, position] = wanted[i / vocab];
+        ASSERT_EQ(std::bit_cast<uint32_t>(logits[i]), alone[s][position * vocab + i % vocab])
+            << "sequence " << s << ", position " << position;
+      }
+    }
+  }
+}
+
 TEST_P(BatchInvariance, LogitsKeepTheirBitsInAnyBatchAndUnderAnyChunking) {
   Model model(kData / GetParam().model, GetParam().adapters, {.mode = GetParam().mode, .n_threads = 1});
   std::vector<Bits> alone;
