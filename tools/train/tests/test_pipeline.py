@@ -5,6 +5,7 @@ import os
 import pathlib
 import signal
 import socket
+import sqlite3
 import subprocess
 import time
 import unittest
@@ -134,6 +135,31 @@ class PipelineTest(Folder):
         said = self.refused("make", *self.write_fields(), "--out", self.path / "mixture", "--learner", "no_such_module:X", *self.MODELS)
         self.assertIn("training needs no_such_module, which is not installed: pip install 'coterie-experts[train]'", said)
         self.assertFalse((self.path / "mixture").exists())
+
+    def test_an_evaluation_is_scored_by_the_product_and_a_second_one_scores_nothing(self):
+        self.cluster("--holdout-source", "sailing", "--clusters", 2, "--chunk-characters", 350)
+        self.train()
+        self.train("--everything")
+        words = ("evaluate", self.path / "run", "--everything-set", "everything", "--samples", 2, "--prompt-characters", 100,
+                 "--worker-threads", 1, *self.MODELS)
+        self.command(*words)
+        found = json.loads((self.path / "run/sets/experts/report/evaluation.json").read_text())
+        self.assertEqual(found["samples"], 4)
+        self.assertEqual(sorted(found["policies"]["base"]["by_domain"]), ["chess", "cooking"])
+        self.assertEqual(list(found["outside"]["base"]["by_domain"]), ["sailing"])
+        self.assertEqual(len(found["matrix"]), 4)  # two experts, the base, everything
+        self.assertLessEqual(found["policies"]["oracle"]["loss"], found["policies"]["random expert"]["loss"])
+        self.assertTrue(0 < found["first_token"]["routing_share"] < 1)
+        self.assertIn("<h1>", (self.path / "run/sets/experts/report/evaluation.html").read_text())
+        with sqlite3.connect(self.path / "run/scores.sqlite") as cache:  # what is read again is what is remembered
+            rows = cache.execute("SELECT asked, logprobs FROM scores").fetchall()
+            self.assertEqual(len(rows), 24)  # 6 passages, 4 candidates
+            cache.executemany("UPDATE scores SET logprobs = ? WHERE asked = ?",
+                              [(np.full(len(logprobs) // 4, -2, "<f4").tobytes(), asked) for asked, logprobs in rows])
+        self.command(*words)
+        again = json.loads((self.path / "run/sets/experts/report/evaluation.json").read_text())
+        for name, figures in again["policies"].items():
+            self.assertAlmostEqual(figures["loss"], 2, msg=name)
 
     def test_a_run_of_another_base_is_not_published_and_nothing_is_written(self):
         self.cluster()

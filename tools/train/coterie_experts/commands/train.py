@@ -69,6 +69,7 @@ def settings_of(arguments: argparse.Namespace, default: Settings = _DEFAULT) -> 
 def train(run: manifest.Run, set_name: str, settings: Settings, *, everything: bool, model: pathlib.Path | None, n_jobs: int | None = None,
           index: int | None = None, with_corpus: bool = True, learner: str = learners.DEFAULT) -> list[str]:
     """Trains what is missing of the set and returns the names of those that failed. Raises Refused."""
+    learners.check(learner)
     base = binaries.find_base(model)
     base_digest = binaries.digest_of_model(base)
     if run.manifest.base["file_sha256"] not in ("", base_digest):

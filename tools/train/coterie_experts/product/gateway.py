@@ -22,6 +22,7 @@ from coterie_experts.product import binaries
 from coterie_experts.product.protocol import Protocol
 
 _START_SECONDS = 120.0
+_READY = 2  # WORKER_HEALTH_READY
 _NOBODY = "127.0.0.1:1"  # where no worker listens
 _MAX_MESSAGE_BYTES = 64 << 20
 _ASKED_AGAIN = {"GenerationService.Embed", "GenerationService.Score"}  # of these a full gateway wants fewer at once
@@ -72,6 +73,17 @@ class Gateway:
                 time.sleep(_FIRST_WAIT_SECONDS * 2 ** attempt)
         raise AssertionError("unreachable")
 
+    def wait_ready(self) -> None:
+        """Until a worker answers."""
+        deadline = time.monotonic() + _START_SECONDS
+        while True:
+            workers = self.call("ClusterService.Status", self.protocol.StatusRequest()).workers
+            if any(worker.health == _READY for worker in workers):
+                return
+            if time.monotonic() > deadline:
+                raise Refused(f"no worker of {self.address} is ready: {'; '.join(f'{w.address} {w.message}' for w in workers) or 'it has none'}")
+            time.sleep(0.05)
+
     def identity(self) -> Identity:
         status = self.call("ClusterService.Status", self.protocol.StatusRequest())
         if not status.embedder_digest:
@@ -79,19 +91,32 @@ class Gateway:
         return Identity(pathlib.PurePath(status.base_model).name, status.base_digest, status.embedder_digest)
 
 
-def _first_line(child: subprocess.Popen, log: pathlib.Path) -> str:
-    """The line that says where it listens; what is written to `log` explains why there is none."""
-    line, deadline = b"", time.monotonic() + _START_SECONDS
-    while not line.endswith(b"\n"):
-        left = deadline - time.monotonic()
-        if left <= 0 or not select.select([child.stdout], [], [], left)[0]:
-            raise Refused(f"coterie-gateway did not start within {_START_SECONDS:.0f} s")
-        more = os.read(child.stdout.fileno(), 4096)
-        if not more:
+@contextlib.contextmanager
+def _process(command: list, log: pathlib.Path) -> Iterator[list[str]]:
+    """A program of the product, ended with the block; the words of its first line, which says where it listens."""
+    name = pathlib.Path(command[0]).name
+    with open(log, "wb") as errors:
+        child = subprocess.Popen([str(c) for c in command], stdout=subprocess.PIPE, stderr=errors)
+    try:
+        line, deadline = b"", time.monotonic() + _START_SECONDS
+        while b"\n" not in line:
+            left = deadline - time.monotonic()
+            if left <= 0 or not select.select([child.stdout], [], [], left)[0]:
+                raise Refused(f"{name} did not start within {_START_SECONDS:.0f} s")
+            more = os.read(child.stdout.fileno(), 4096)
+            if not more:
+                child.wait(20)
+                raise Refused(f"{name} ended with {child.returncode}: {log.read_text(errors='replace').strip()[-600:]}")
+            line += more
+        yield line.decode().split()
+    finally:
+        child.terminate()
+        try:
             child.wait(20)
-            raise Refused(f"coterie-gateway ended with {child.returncode}: {log.read_text(errors='replace').strip()[-600:]}")
-        line += more
-    return line.decode()
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()
+        child.stdout.close()
 
 
 @contextlib.contextmanager
@@ -99,28 +124,29 @@ def own_gateway(model: pathlib.Path, embedder: pathlib.Path, *, bin_folder: path
                 store: pathlib.Path | None = None, workers: str = _NOBODY) -> Iterator[Gateway]:
     """A gateway on free ports of loopback, ended with the block."""
     program = binaries.find_binary("coterie-gateway", bin_folder)
-    with tempfile.TemporaryDirectory(prefix="coterie-experts-") as scratch:
-        log = pathlib.Path(scratch) / "gateway.log"
-        command = [program, f"--model={model}", f"--embedder={embedder}", f"--workers={workers}", "--listen=127.0.0.1:0",
-                   f"--admin-listen={'127.0.0.1:0' if store else ''}", "--metrics-port=-1", f"--embedder-threads={threads}"]
-        with open(log, "wb") as errors:
-            child = subprocess.Popen([str(c) for c in command + ([f"--store={store}"] if store else [])],
-                                     stdout=subprocess.PIPE, stderr=errors)
+    command = [program, f"--model={model}", f"--embedder={embedder}", f"--workers={workers}", "--listen=127.0.0.1:0",
+               f"--admin-listen={'127.0.0.1:0' if store else ''}", "--metrics-port=-1", f"--embedder-threads={threads}"]
+    with tempfile.TemporaryDirectory(prefix="coterie-experts-") as scratch, \
+            _process(command + ([f"--store={store}"] if store else []), pathlib.Path(scratch) / "gateway.log") as words:
+        gateway = Gateway(f"127.0.0.1:{words[1]}", f"127.0.0.1:{words[3]}" if store else "")  # listening PORT admin PORT …
         try:
-            words = _first_line(child, log).split()  # listening PORT admin PORT …
-            gateway = Gateway(f"127.0.0.1:{words[1]}", f"127.0.0.1:{words[3]}" if store else "")
-            try:
-                yield gateway
-            finally:
-                gateway.close()
+            yield gateway
         finally:
-            child.terminate()
-            try:
-                child.wait(20)
-            except subprocess.TimeoutExpired:
-                child.kill()
-                child.wait()
-            child.stdout.close()
+            gateway.close()
+
+
+@contextlib.contextmanager
+def own_cluster(model: pathlib.Path, embedder: pathlib.Path, store: pathlib.Path, *, bin_folder: pathlib.Path | None = None,
+                mode: str = "fast", threads: int = 0, adapter_slots: int = 16) -> Iterator[Gateway]:
+    """A gateway and a worker of numerics `mode` over `store`, ready to score; ended with the block. 0 threads: one a core."""
+    program = binaries.find_binary("coterie-worker", bin_folder)
+    command = [program, f"--model={model}", f"--store={store}", "--listen=127.0.0.1:0", "--metrics-port=-1", f"--mode={mode}",
+               f"--adapter-slots={adapter_slots}", *([f"--threads={threads}"] if threads else [])]
+    with tempfile.TemporaryDirectory(prefix="coterie-experts-") as scratch, \
+            _process(command, pathlib.Path(scratch) / "worker.log") as words, \
+            own_gateway(model, embedder, bin_folder=bin_folder, store=store, workers=words[1]) as gateway:
+        gateway.wait_ready()
+        yield gateway
 
 
 @contextlib.contextmanager

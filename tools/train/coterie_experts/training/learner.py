@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import pathlib
 from typing import Protocol
 
@@ -10,6 +11,7 @@ from coterie_experts.errors import Refused
 from coterie_experts.training.settings import Settings
 
 DEFAULT = "coterie_experts.training.peft_learner:PeftLearner"
+_NEEDED = ("torch", "peft", "transformers", "tokenizers", "gguf", "jinja2")  # of the default learner
 
 
 class Learner(Protocol):
@@ -31,8 +33,10 @@ class Learner(Protocol):
 
 
 def check(name: str) -> None:
-    """Refused where `module:Class` cannot be imported. It is imported only here and in load(): nothing else needs torch."""
-    _class(name)
+    """Refused where what `module:Class` needs is not installed; found without importing it, which takes seconds and memory."""
+    for module in _NEEDED if name == DEFAULT else (name.partition(":")[0],):
+        if importlib.util.find_spec(module) is None:
+            raise _not_installed(module)
 
 
 def load(name: str, model: pathlib.Path, settings: Settings) -> Learner:
@@ -44,4 +48,8 @@ def _class(name: str):
     try:
         return getattr(importlib.import_module(module), attribute)
     except ModuleNotFoundError as error:
-        raise Refused(f"training needs {error.name}, which is not installed: pip install 'coterie-experts[train]'") from error
+        raise _not_installed(error.name) from error
+
+
+def _not_installed(module: str) -> Refused:
+    return Refused(f"training needs {module}, which is not installed: pip install 'coterie-experts[train]'")
