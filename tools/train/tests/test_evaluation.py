@@ -5,7 +5,7 @@ import unittest
 
 import numpy as np
 
-from coterie_experts.evaluation import evaluating, measures, policies, report, samples
+from coterie_experts.evaluation import calibrating, evaluating, measures, policies, report, samples
 from coterie_experts.errors import Refused
 from coterie_experts.run import manifest
 from hand_made import write_run
@@ -69,6 +69,32 @@ class PoliciesTest(unittest.TestCase):
         found = policies.classifier(points, np.repeat([0, 1, 2], 5), np.eye(3)[::-1], 3)
         np.testing.assert_array_equal(found.argmax(axis=1), [2, 1, 0])
         np.testing.assert_array_equal(policies.classifier(points, np.zeros(15, int), np.eye(3), 1).argmax(axis=1), [0, 0, 0])
+
+
+class CalibrationTest(unittest.TestCase):
+    """Ten samples: eight of a field, near their expert; two strangers, far from both, whom the experts harm a little."""
+    SCORES = np.array([[0.8, 0.2]] * 4 + [[0.2, 0.7]] * 4 + [[0.3, 0.28]] * 2)
+
+    def logprobs(self, stranger_gain: float) -> list[np.ndarray]:
+        def one(gains):
+            return np.array([[-2 + gains[0]] * 3, [-2 + gains[1]] * 3, [-2.0] * 3])
+
+        return [one((1, -1))] * 4 + [one((-1, 1))] * 4 + [one((stranger_gain, stranger_gain))] * 2
+
+    def test_the_threshold_lies_between_the_field_and_the_strangers(self):
+        found = calibrating.calibrate(self.logprobs(-0.1), self.SCORES, keep=0.98)
+        self.assertTrue(0.3 < found.min_score <= 0.7 or found.min_margin > 0.02, found)
+        self.assertEqual(found.to_base, 0.2)
+        self.assertGreater(found.kept, 1.0)
+        self.assertEqual(found.temperature, 0.02)  # the second expert only harms
+
+    def test_it_is_no_stricter_than_the_gain_to_be_kept_allows(self):
+        found = calibrating.calibrate(self.logprobs(1.0), self.SCORES, keep=1.0)
+        self.assertEqual((found.to_base, found.kept), (0.0, 1.0))
+
+    def test_experts_that_never_help_set_no_threshold(self):
+        found = calibrating.calibrate([-np.ones((3, 2)) * np.array([[3], [3], [1]])] * 10, self.SCORES, keep=0.98)
+        self.assertEqual((found.to_base, found.kept), (0.0, 1.0))
 
 
 class FiguresTest(unittest.TestCase):

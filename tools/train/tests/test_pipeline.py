@@ -136,7 +136,7 @@ class PipelineTest(Folder):
         self.assertIn("training needs no_such_module, which is not installed: pip install 'coterie-experts[train]'", said)
         self.assertFalse((self.path / "mixture").exists())
 
-    def test_an_evaluation_is_scored_by_the_product_and_a_second_one_scores_nothing(self):
+    def test_an_evaluation_is_scored_by_the_product_once_and_calibration_reaches_the_cards(self):
         self.cluster("--holdout-source", "sailing", "--clusters", 2, "--chunk-characters", 350)
         self.train()
         self.train("--everything")
@@ -160,6 +160,11 @@ class PipelineTest(Folder):
         again = json.loads((self.path / "run/sets/experts/report/evaluation.json").read_text())
         for name, figures in again["policies"].items():
             self.assertAlmostEqual(figures["loss"], 2, msg=name)
+        self.command("calibrate", self.path / "run", "--samples", 2, "--prompt-characters", 100, "--worker-threads", 1, *self.MODELS)
+        chosen = json.loads((self.path / "run/sets/experts/calibration.json").read_text())
+        self.command("publish", self.path / "run", "--out", self.path / "experts")
+        for card in (self.path / "experts").glob("*/expert.yaml"):
+            self.assertEqual(yaml.safe_load(card.read_text())["thresholds"], {"min_score": chosen["min_score"]})
 
     def test_a_run_of_another_base_is_not_published_and_nothing_is_written(self):
         self.cluster()

@@ -10,11 +10,13 @@ for it. What was scored once is not scored again.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import datetime
 import os
 import pathlib
 import platform
 import tempfile
+from typing import Iterator
 
 import numpy as np
 from safetensors.numpy import load_file
@@ -35,10 +37,15 @@ _TIMED_PROMPTS, _TIMED_CHARACTERS = 20, 500  # about 128 tokens
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run_folder", type=pathlib.Path, metavar="RUN")
-    parser.add_argument("--set", dest="set_name", default="experts", metavar="NAME", help="the mixture (default %(default)s)")
+    add_scoring(parser)
     parser.add_argument("--everything-set", metavar="NAME", help="a set trained with --everything, to compare with")
     parser.add_argument("--out", type=pathlib.Path, metavar="FOLDER", help="of the report (default RUN/sets/<set>/report)")
+
+
+def add_scoring(parser: argparse.ArgumentParser) -> None:
+    """What `calibrate` takes too."""
+    parser.add_argument("run_folder", type=pathlib.Path, metavar="RUN")
+    parser.add_argument("--set", dest="set_name", default="experts", metavar="NAME", help="the mixture (default %(default)s)")
     parser.add_argument("--samples", type=options.whole(1, 100_000), default=24, metavar="N", help="passages of each source (default %(default)s)")
     parser.add_argument("--prompt-characters", type=options.whole(20, 4000), default=samples.DEFAULT_PROMPT_CHARACTERS, metavar="N",
                         help="of a passage are the prompt, which is routed by; the rest is scored (default %(default)s)")
@@ -47,6 +54,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--worker-threads", type=options.whole(0, 256), default=0, metavar="N", help="0: one a core")
     parser.add_argument("--seed", type=options.whole(0, 2**31 - 1), default=1)
     options.add_models(parser)
+
+
+def numerics_of(found: manifest.Run, arguments: argparse.Namespace) -> str:
+    """Tells scores of one base and mode from others in the cache."""
+    return f"{found.manifest.base['digest']} {arguments.mode}"
+
+
+@contextlib.contextmanager
+def serving(found: manifest.Run, adapters: sets.AdapterSet, whole: sets.AdapterSet | None,
+            arguments: argparse.Namespace) -> Iterator[tuple[Gateway, evaluating.Candidates]]:
+    """A cluster of our own with the set's experts, and with the adapter of `whole`, ended with the block."""
+    base, embedder = binaries.find_base(arguments.model), binaries.find_embedder(arguments.embedder)
+    with tempfile.TemporaryDirectory(prefix="coterie-experts-") as scratch:
+        folder = pathlib.Path(scratch)
+        made = {"prefix": "", "version": "1", "n_prototypes": arguments.prototypes}
+        written = folders.write_experts(adapters, folder / "experts", **made)
+        everything = folders.write_experts(whole, folder / "everything", **made) if whole else []
+        store = folder / "store"
+        store.mkdir()
+        with own_cluster(base, embedder, store, bin_folder=arguments.bin, mode=arguments.mode, threads=arguments.worker_threads) as gateway:
+            live.check_gateway(gateway, found.manifest)
+            yield gateway, _candidates(gateway, written, everything, found.manifest.base["digest"])
 
 
 def _candidates(gateway: Gateway, written: list[pathlib.Path], everything: list[pathlib.Path], base_digest: str) -> evaluating.Candidates:
@@ -71,17 +100,8 @@ def run(arguments: argparse.Namespace) -> int:
     if adapters.everything or (whole and not whole.everything):
         raise Refused(f"--set is a mixture and --everything-set one adapter; here they are {arguments.set_name!r} and {arguments.everything_set!r}")
     out = arguments.out or adapters.folder / "report"
-    base, embedder = binaries.find_base(arguments.model), binaries.find_embedder(arguments.embedder)
-    with tempfile.TemporaryDirectory(prefix="coterie-experts-") as scratch:
-        folder = pathlib.Path(scratch)
-        made = dict(prefix="", version="1", n_prototypes=arguments.prototypes)
-        written = folders.write_experts(adapters, folder / "experts", **made)
-        everything = folders.write_experts(whole, folder / "everything", **made) if whole else []
-        store = folder / "store"
-        store.mkdir()
-        with own_cluster(base, embedder, store, bin_folder=arguments.bin, mode=arguments.mode, threads=arguments.worker_threads) as gateway:
-            live.check_gateway(gateway, found.manifest)
-            result = _evaluate(gateway, found, adapters, _candidates(gateway, written, everything, found.manifest.base["digest"]), arguments)
+    with serving(found, adapters, whole, arguments) as (gateway, candidates):
+        result = _evaluate(gateway, found, adapters, candidates, arguments)
     files.write_json(out / "evaluation.json", result)
     files.write_atomically(out / "evaluation.html", report.page(result))
     for name, figures in result["policies"].items():
@@ -94,7 +114,7 @@ def _evaluate(gateway: Gateway, found: manifest.Run, adapters: sets.AdapterSet, 
     vectors = embeddings.EmbeddingCache(found.manifest.embedder["digest"])
     cache = scores.ScoreCache(found.folder / "scores.sqlite")
     how = dict(per_domain=arguments.samples, prompt_characters=arguments.prompt_characters, seed=arguments.seed,
-               numerics=f"{found.manifest.base['digest']} {arguments.mode}", cache=cache, embed=lambda texts: embeddings.embed(gateway, texts, vectors))
+               numerics=numerics_of(found, arguments), cache=cache, embed=lambda texts: embeddings.embed(gateway, texts, vectors))
     try:
         held_out = evaluating.evaluate(gateway, found, candidates, HELD_OUT, **how)
         has_outside = any(chunk.split == OUTSIDE for chunk in found.chunks)

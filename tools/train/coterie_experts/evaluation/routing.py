@@ -29,6 +29,16 @@ def routed(gateway: Gateway, experts: list[str], samples: list[Sample], policy: 
     return weights, seconds
 
 
+def cosines(gateway: Gateway, experts: list[str], samples: list[Sample]) -> np.ndarray:
+    """[n_samples, n_experts]: each expert's score as the product weighs it; -1 for one that is not among its candidates."""
+    scores = np.full((len(samples), len(experts)), -1.0)
+    for row, sample in zip(scores, bar(samples, what="routing", unit="text")):
+        request = gateway.protocol.RouteRequest(prompt=sample.prompt, expert="auto", routing={"allowed_experts": experts})
+        for candidate in gateway.call("GenerationService.Route", request).decision.candidates:
+            row[experts.index(candidate.name)] = candidate.score
+    return scores
+
+
 def share_of_first_token(gateway: Gateway, experts: list[str], prompts: list[str]) -> dict:
     """Medians over `prompts`, one after the other: routing's part of the time to the first token."""
     make, shares, first, tokens = gateway.protocol.GenerateRequest, [], [], []

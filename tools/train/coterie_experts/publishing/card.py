@@ -5,9 +5,11 @@ from __future__ import annotations
 import yaml
 
 from coterie_experts.corpus.splits import TRAIN
+from coterie_experts.files import read_json
 from coterie_experts.run.manifest import Manifest, Run
 from coterie_experts.training.sets import EVERYTHING, AdapterSet, Task
 
+CALIBRATION = "calibration.json"  # of a set; `calibrate` writes it
 _TERMS_TOLD, _SOURCES_TOLD = 6, 4
 
 
@@ -29,6 +31,11 @@ def _sources_of(run: Run, task: Task) -> dict[str, float]:
     return {s: round(n / total, 4) for s, n in sorted(counts.items(), key=lambda item: -item[1])}
 
 
+def _thresholds(adapters: AdapterSet) -> dict:
+    path = adapters.folder / CALIBRATION
+    return {"thresholds": {"min_score": read_json(path)["min_score"]}} if path.is_file() else {}
+
+
 def make_card(adapters: AdapterSet, task: Task, name: str, version: str) -> dict:
     run, manifest = adapters.run, adapters.run.manifest
     sources, record = _sources_of(run, task), adapters.finished(task)
@@ -43,6 +50,7 @@ def make_card(adapters: AdapterSet, task: Task, name: str, version: str) -> dict
     return {
         "name": name, "version": version, "description": description,
         **({"tags": [manifest.clusters[task.cluster].name]} if labelled else {}),
+        **_thresholds(adapters),
         "base": manifest.base["name"].removesuffix(".gguf"), "base_digest": manifest.base["digest"],
         "embedder": manifest.embedder["name"], "licence": _licence(manifest, sources),
         "training_data": {"sources": sources, "documents": len({run.chunks[i].document for i in chunks}), "chunks": len(chunks),
