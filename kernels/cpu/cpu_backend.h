@@ -113,8 +113,8 @@ class CpuBackend final : public Backend {
       });
     }
   }
-  QuantisedRows ReserveQuantised(int rows, int64_t n_in);
-  QuantisedRows Quantise(const float* x, int rows, int64_t n_in);
+  QuantisedBlock* ReserveQuantised(int rows, int64_t n_in);
+  const QuantisedBlock* Quantise(const float* x, int rows, int64_t n_in);
   // A product's threads share what is here and take ranges of panels.
   struct LinearCall {
     const CpuMatrix* matrix = nullptr;
@@ -128,10 +128,7 @@ class CpuBackend final : public Backend {
       LinearCall part = *this;
       part.args.rows = end - begin;
       part.args.x += begin * args.x_stride;
-      if (fast) {
-        part.args.q.q += begin * args.n_in;
-        part.args.q.blocks += begin * (args.n_in / kPanelBlock);
-      }
+      if (fast) part.args.q += begin * (args.n_in / kPanelBlock);
       part.y += begin * args.y_stride;
       return part;
     }
@@ -140,6 +137,15 @@ class CpuBackend final : public Backend {
   LinearCall DescribeLinear(const float* x, int rows, const CpuMatrix& matrix, const DeviceBuffer* bias,
                             bool accumulate, float* y) const;
   void RunPanels(const LinearCall& call, int64_t begin, int64_t end) const;
+  // body(begin, end) over ranges of the matrix's panels, cut where the tiles of many rows like it.
+  template <class Body>
+  void ForPanels(const LinearCall& call, Body&& body) {
+    const int64_t n_panels = call.matrix->n_panels();
+    const int64_t group = call.fast && call.args.rows >= kernels_->wide_rows ? kernels_->wide_panels : 1;
+    pool_.RunRanges((n_panels + group - 1) / group, kLinearPieces, [&](int64_t begin, int64_t end, int) {
+      body(begin * group, end * group < n_panels ? end * group : n_panels);
+    });
+  }
 
   struct LoraUse;
   std::span<const LoraUse> PlanLora(const LoraCall& call, int64_t n_in);
@@ -158,7 +164,7 @@ class CpuBackend final : public Backend {
   const KvType kv_type_;
   const KernelTable* const kernels_;
   ThreadPool pool_;
-  AlignedBuffer quantised_;                // QuantisedRows of the current product
+  AlignedBuffer quantised_;                // QuantisedBlocks of the current product
   AlignedBuffer lora_;                     // A x of the current Lora call, and its codes
   std::vector<AlignedBuffer> transposed_;  // per thread: K and V of one head (FullAttention)
 };

@@ -44,17 +44,16 @@ constexpr int64_t PanelBytes(PanelKind kind, int64_t n_in) {
   }
 }
 
-// Activations of the fast mode, quantised once per product and shared by every panel: blocks of 32 values
-// x = scale · (q + zero), q in [-128, 127].
+// Activations of the fast mode, quantised once per product and shared by every panel: 32 values
+// x = scale · (q + zero), q in [-128, 127]. All that a product reads of them stands together, so that a row
+// is one pointer wherever it lies.
 struct QuantisedBlock {
+  int8_t q[32];
   float scale;
   float scaled_sum;     // scale · Σ (q + zero)
   int16_t half_sum[2];  // Σ (q + zero) over the first and the second 16 values
   int32_t zero;         // [-127, 127]
-};
-struct QuantisedRows {
-  int8_t* q;               // [rows, n_in]
-  QuantisedBlock* blocks;  // [rows, n_in / 32]
+  int8_t zeros[4];      // four times the same: spreading one byte over a vector takes a shuffle
 };
 
 struct LinearArgs {
@@ -65,14 +64,13 @@ struct LinearArgs {
   int rows;
   const float* x;  // [rows, x_stride]: exact mode, and float weights in both modes
   int64_t x_stride;
-  QuantisedRows q;    // fast mode over quantised weights
-  const float* bias;  // [n_out] or null
-  float* y;           // [rows, y_stride], column 0 is this segment's first output
+  const QuantisedBlock* q;  // [rows, n_in / 32]: fast mode over quantised weights
+  const float* bias;        // [n_out] or null
+  float* y;                 // [rows, y_stride], column 0 is this segment's first output
   int64_t y_stride;
   bool accumulate;  // y = fma(alpha, product, y) instead of y = product
   float alpha;
-  // Where row r stands in x (float weights only) and in y; null: at r. Lets an adapter's rows be spread over
-  // a batch.
+  // Where row r stands in x or q and in y; null: at r. Lets an adapter's rows be spread over a batch.
   const int32_t* x_rows;
   const int32_t* y_rows;
 };
@@ -100,9 +98,9 @@ struct LoraShrinkArgs {
   int rank;               // of all modules stacked
   int64_t n_in;           // a multiple of 32
   int rows;
-  QuantisedRows x;        // of the whole batch
-  const int32_t* x_rows;  // where row r stands in x
-  float* t;               // [rows, t_stride]
+  const QuantisedBlock* x;  // [.., n_in / 32]: of the whole batch
+  const int32_t* x_rows;    // where row r stands in x
+  float* t;                 // [rows, t_stride]
   int64_t t_stride;
 };
 
@@ -193,9 +191,12 @@ struct RopeKvArgs {
 
 struct KernelTable {
   const char* name;
-  // Row by row. `rows` x n_in, x_stride apart.
-  void (*quantise_rows)(const float* x, int64_t x_stride, int64_t n_in, int row_begin, int row_end,
-                        QuantisedRows to);
+  // From `wide_rows` rows on, quantised products take `wide_panels` panels side by side: ranges are best cut
+  // at multiples of that.
+  int wide_rows;
+  int wide_panels;
+  // x [n_blocks, 32].
+  void (*quantise)(const float* x, int64_t n_blocks, QuantisedBlock* to);
   // Panels [begin, end) of the segment for all rows. `quantised_x` picks args.q over args.x.
   void (*linear)(const LinearArgs& args, bool quantised_x, int64_t panel_begin, int64_t panel_end);
   // t = A x for panels [begin, end).

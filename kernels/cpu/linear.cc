@@ -5,26 +5,22 @@
 
 namespace coterie::cpu {
 
-QuantisedRows CpuBackend::ReserveQuantised(int rows, int64_t n_in) {
-  const int64_t n_blocks = rows * (n_in / kPanelBlock);
-  quantised_.Reserve(static_cast<size_t>(rows * n_in) +
-                     static_cast<size_t>(n_blocks) * sizeof(QuantisedBlock));
-  QuantisedRows to;
-  to.q = quantised_.as<int8_t>();
-  to.blocks = reinterpret_cast<QuantisedBlock*>(quantised_.data() + rows * n_in);  // n_in is a multiple of 32
-  return to;
+QuantisedBlock* CpuBackend::ReserveQuantised(int rows, int64_t n_in) {
+  quantised_.Reserve(static_cast<size_t>(rows * (n_in / kPanelBlock)) * sizeof(QuantisedBlock));
+  return quantised_.as<QuantisedBlock>();
 }
 
-QuantisedRows CpuBackend::Quantise(const float* x, int rows, int64_t n_in) {
-  const QuantisedRows to = ReserveQuantised(rows, n_in);
-  ForRows(rows, 4 * n_in,
-          [&](int begin, int end) { kernels_->quantise_rows(x, n_in, n_in, begin, end, to); });
+const QuantisedBlock* CpuBackend::Quantise(const float* x, int rows, int64_t n_in) {
+  QuantisedBlock* to = ReserveQuantised(rows, n_in);
+  const int64_t row_blocks = n_in / kPanelBlock;
+  ForRows(rows, n_in, [&](int begin, int end) {
+    kernels_->quantise(x + begin * n_in, (end - begin) * row_blocks, to + begin * row_blocks);
+  });
   return to;
 }
 
 CpuBackend::LinearCall CpuBackend::DescribeLinear(const float* x, int rows, const CpuMatrix& matrix,
-                                                  const DeviceBuffer* bias, bool accumulate,
-                                                  float* y) const {
+                                                  const DeviceBuffer* bias, bool accumulate, float* y) const {
   LinearCall call;
   call.matrix = &matrix;
   call.fast = mode_ == NumericsMode::kFast && matrix.quantised();
@@ -66,8 +62,7 @@ void CpuBackend::Linear(const float* x_dev, int rows, const PackedMatrix& w, con
   if (rows == 0) return;
   LinearCall call = DescribeLinear(x_dev, rows, static_cast<const CpuMatrix&>(w), bias, accumulate, y_dev);
   if (call.fast) call.args.q = Quantise(x_dev, rows, w.n_in());
-  pool_.RunRanges(call.matrix->n_panels(), kLinearPieces,
-                  [&](int64_t begin, int64_t end, int) { RunPanels(call, begin, end); });
+  ForPanels(call, [&](int64_t begin, int64_t end) { RunPanels(call, begin, end); });
 }
 
 }  // namespace coterie::cpu

@@ -147,14 +147,19 @@ void CpuBackend::ShrinkAll(std::span<const LoraUse> uses, std::span<const LoraTa
     for (const LoraUse& use : uses) QuantiseShrunk(use, targets, 0, use.group->rows.size());
     return;
   }
-  if (quantise) call->args.q = ReserveQuantised(rows, n_in);
+  QuantisedBlock* const quantised = quantise ? ReserveQuantised(rows, n_in) : nullptr;
+  if (quantise) call->args.q = quantised;
   // Four rows at least share what is read of an adapter, unless there are threads without work.
   const int64_t part = std::clamp<int64_t>(CeilDiv(rows, 2 * n_threads),
                                            std::min<int64_t>(4, CeilDiv(rows, n_threads)), kLoraRows);
   pool_.RunItems(CeilDiv(rows, part), [&](int64_t item, int) {
     const int begin = static_cast<int>(item * part);
     const int end = static_cast<int>(std::min<int64_t>(begin + part, rows));
-    if (quantise) kernels_->quantise_rows(call->args.x, call->args.x_stride, n_in, begin, end, call->args.q);
+    if (quantise) {
+      const int64_t row_blocks = n_in / kPanelBlock;
+      kernels_->quantise(call->args.x + begin * n_in, (end - begin) * row_blocks,
+                         quantised + begin * row_blocks);
+    }
     for (const LoraUse& use : uses) {
       const auto [first, last] = use.RowsWithin(begin, end);
       if (first == last) continue;
@@ -248,7 +253,7 @@ void CpuBackend::LinearLora(const LoraCall& lora, const float* x_dev, int rows, 
                                     [](const PanelSegment& s) { return s.out_begin % kPanelOutputs == 0; }) &&
                         std::all_of(lora.targets.begin(), lora.targets.end(),
                                     [](const LoraTarget& t) { return t.y_column % kPanelOutputs == 0; });
-  pool_.RunRanges(matrix.n_panels(), kLinearPieces, [&](int64_t begin, int64_t end, int) {
+  ForPanels(call, [&](int64_t begin, int64_t end) {
     if (!together) return RunPanels(call, begin, end);
     for (int row = 0; row < rows; row += kProductRows) {
       const int row_end = std::min(row + kProductRows, rows);

@@ -14,8 +14,8 @@ struct Shape {
   int64_t n_in;
 };
 
-// Every remainder of rows (tiles of 4), of outputs (panels of 16, tiles of 3 panels), and of K where it may
-// have one.
+// Every remainder of rows (tiles of up to 6; of 4 from 16 rows on), of outputs (panels of 16, tiles of 3
+// panels), and of K where it may have one.
 std::vector<Shape> ShapesFor(DType dtype, Random* random) {
   const int64_t block = BlockElements(dtype);
   const auto k = [&](int most) {
@@ -39,7 +39,7 @@ void CheckLinear(NumericsMode mode, DType dtype) {
       std::iota(matrix.host.row_order.begin(), matrix.host.row_order.end(), 0);
       std::reverse(matrix.host.row_order.begin(), matrix.host.row_order.end());
     }
-    const int max_rows = 14;
+    const int max_rows = 23;
     const std::vector<float> x = random.Normals(static_cast<size_t>(max_rows * shape.n_in));
     const std::vector<float> bias = random.Normals(static_cast<size_t>(shape.n_out));
     const std::vector<float> before = random.Normals(static_cast<size_t>(max_rows * shape.n_out));
@@ -51,7 +51,7 @@ void CheckLinear(NumericsMode mode, DType dtype) {
     ForEveryBackend(mode, [&](Backend& backend) {
       const std::unique_ptr<PackedMatrix> packed = Pack(backend, {&matrix.host, 1});
       const std::unique_ptr<DeviceBuffer> bias_dev = Upload(backend, bias);
-      for (int rows : {1, 2, 3, 4, 5, 6, 7, 9, max_rows}) {
+      for (int rows : {1, 2, 3, 4, 5, 6, 7, 9, 14, 16, 17, 18, 19, max_rows}) {
         SCOPED_TRACE(::testing::Message() << DTypeName(dtype) << " " << rows << " rows [" << shape.n_out
                                           << ", " << shape.n_in << "]");
         const size_t n = static_cast<size_t>(rows * shape.n_out);

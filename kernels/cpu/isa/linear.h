@@ -4,14 +4,17 @@
 #include "kernels/cpu/isa/panels.h"
 #include "kernels/cpu/kernel_table.h"
 
-// y = x · wᵀ in register tiles of R rows x one panel of 16 outputs. Lanes are outputs; every output is one
-// chain over ascending K, whatever tile it falls into (docs/numerics.md, "Products"). One panel at a time is
-// one contiguous stream through memory, and R chains are enough to fill the multipliers: two or three panels
-// side by side were 5 % faster at best, from the cache, and up to 60 % slower from memory.
+// y = x · wᵀ in register tiles of R rows x P panels of 16 outputs. Lanes are outputs; every output is one
+// chain over ascending K, whatever tile it falls into (docs/numerics.md, "Products").
 namespace coterie::cpu::COTERIE_ISA {
 
 constexpr int64_t kRowBlockTiles = 16;
 
+// What a tile fetches ahead: `lines` cache lines per block of weights, from `at` on.
+struct Ahead {
+  const uint8_t* at;
+  int64_t lines;
+};
 // Fetches what the stream at p needs 4 KiB on (1 KiB was 15 % slower).
 inline void PrefetchAhead(const uint8_t* p, int bytes) {
   for (int line = 0; line < bytes; line += 64) Prefetch(p + 4096 + line);
@@ -19,38 +22,25 @@ inline void PrefetchAhead(const uint8_t* p, int bytes) {
 
 inline int64_t MinOf(int64_t a, int64_t b) { return a < b ? a : b; }
 
-// ---- Quantising activations: blocks of 32, zero somewhere within the range. ----
-inline void QuantiseRows(const float* x, int64_t x_stride, int64_t n_in, int row_begin, int row_end,
-                         QuantisedRows to) {
-  const int64_t nb = n_in / kPanelBlock;
-  for (int row = row_begin; row < row_end; ++row) {
-    for (int64_t b = 0; b < nb; ++b) {
-      const float* p = x + row * x_stride + b * kPanelBlock;
-      int8_t* q = to.q + row * n_in + b * kPanelBlock;
-      const F first = Load(p);
-      const F second = Load(p + 16);
-      const float highest = ReduceMax(Max(Max(first, second), Zero()));
-      const float lowest = -ReduceMax(Max(Max(Sub(Zero(), first), Sub(Zero(), second)), Zero()));
-      const float range = highest - lowest;
-      const bool empty = !(range >= 0x1p-100f);  // 254 / range must be finite
-      const float scale = empty ? 0.0f : range / 254.0f;
-      const float inverse = empty ? 0.0f : 254.0f / range;
-      const I zero = ToInt(Set1((highest + lowest) * 0.5f * inverse));
-      // Rounding both may step over the ends by one.
-      const I q1 = MaxI(MinI(SubI(ToInt(Mul(first, Set1(inverse))), zero), Set1I(127)), Set1I(-128));
-      const I q2 = MaxI(MinI(SubI(ToInt(Mul(second, Set1(inverse))), zero), Set1I(127)), Set1I(-128));
-      StoreInt8(q, q1);
-      StoreInt8(q + 16, q2);
-      QuantisedBlock& block = to.blocks[row * nb + b];
-      const int32_t zero_point = FirstLane(zero);
-      const int32_t sum1 = ReduceAddI(q1) + 16 * zero_point;
-      const int32_t sum2 = ReduceAddI(q2) + 16 * zero_point;
-      block.scale = scale;
-      block.scaled_sum = scale * static_cast<float>(sum1 + sum2);
-      block.half_sum[0] = static_cast<int16_t>(sum1);
-      block.half_sum[1] = static_cast<int16_t>(sum2);
-      block.zero = zero_point;
-    }
+// A number known when compiling.
+template <int kValue>
+struct Count {
+  constexpr operator int() const { return kValue; }
+};
+// body(Count<i>) for i in [0, kTimes): a loop whose counter may index registers.
+template <int kTimes, int kFirst = 0, class Body>
+inline void Repeat(const Body& body) {
+  if constexpr (kFirst < kTimes) {
+    body(Count<kFirst>());
+    Repeat<kTimes, kFirst + 1>(body);
+  }
+}
+// body(Count<n>) for 1 <= n <= kMost; nothing for 0.
+template <int kMost, class Body>
+inline void WithCount(int64_t n, const Body& body) {
+  if constexpr (kMost > 0) {
+    if (n == kMost) return body(Count<kMost>());
+    WithCount<kMost - 1>(n, body);
   }
 }
 
@@ -74,65 +64,90 @@ inline void StoreResult(const LinearArgs& a, int64_t row, int64_t output, F prod
 // ---- int8 activations over quantised weights (fast mode). ----
 // Per block Σ u · (q + zero) = Σ u · q + zero · Σ u exactly in int32, less the offset's part; then
 // acc = fma(m, scaled_sum, acc) where the format has m, and acc = fma(dot, d · scale, acc).
-template <class Format, int R>
-[[gnu::noinline]] void QuantisedTile(const LinearArgs& a, int64_t row, int64_t panel) {
+template <class Format, int R, int P>
+[[gnu::noinline, gnu::flatten]] void QuantisedTile(const LinearArgs& a, int64_t row, int64_t panel,
+                                                   Ahead ahead) {
   const int64_t nb = a.n_in / kPanelBlock;
-  const uint8_t* w = a.panels + panel * nb * Format::kBlockBytes;
-  const int8_t* q = a.q.q + row * a.n_in;
-  const QuantisedBlock* blocks = a.q.blocks + row * nb;
+  const int64_t panel_bytes = nb * Format::kBlockBytes;
+  const uint8_t* w = a.panels + panel * panel_bytes;
+  const QuantisedBlock* x[R];
+  Repeat<R>([&](auto r) { x[r] = a.q + (a.x_rows == nullptr ? row + r : a.x_rows[row + r]) * nb; });
   const I low4 = Set1I(0x0f0f0f0f);
 
-  F acc[R];
-  for (int r = 0; r < R; ++r) acc[r] = Zero();
-  for (int64_t b = 0; b < nb; ++b, w += Format::kBlockBytes, q += kPanelBlock, ++blocks) {
-    PrefetchAhead(w, Format::kBlockBytes);
-    for (int g = 0; g < Format::kGroups; ++g) {
-      I dot[R];
-      for (int r = 0; r < R; ++r) {
-        if constexpr (Format::kOffset == 0) {
-          dot[r] = ZeroI();
-        } else {
-          const int16_t* s = blocks[r * nb].half_sum;
-          const int32_t sum = Format::kGroups == 2 ? s[g] : s[0] + s[1];
-          dot[r] = Set1I(-Format::kOffset * sum);
-        }
-      }
+  F acc[P][R];
+  Repeat<P * R>([&](auto i) { acc[i / R][i % R] = Zero(); });
+  for (int64_t b = 0; b < nb; ++b, w += Format::kBlockBytes) {
+    for (int64_t line = 0; line < ahead.lines; ++line, ahead.at += 64) Prefetch(ahead.at);
+    const auto codes_at = [&](int p, int j) { return LoadI(Format::Codes(w + p * panel_bytes) + 64 * j); };
+    Repeat<Format::kGroups>([&](auto g) {
+      I dot[P][R];
+      Repeat<R>([&](auto r) {
+        const int16_t* s = x[r][b].half_sum;
+        const int32_t sum = Format::kGroups == 2 ? s[g] : s[0] + s[1];
+        Repeat<P>(
+            [&](auto p) { dot[p][r] = Format::kOffset == 0 ? ZeroI() : Set1I(-Format::kOffset * sum); });
+      });
+      I codes[P];
+      const auto add_products = [&](int k) {
+        Repeat<R>([&](auto r) {
+          const I four = Broadcast4Bytes(x[r][b].q + k);
+          Repeat<P>([&](auto p) {
+            dot[p][r] =
+                Format::kNibbles ? Dot4Nibbles(dot[p][r], codes[p], four) : Dot4(dot[p][r], codes[p], four);
+          });
+        });
+      };
+      I sum[P];  // of the codes, bytewise for nibbles (at most 8 · 15)
       if constexpr (Format::kNibbles) {
-        I sum;  // bytewise over the 8 vectors: at most 8 · 15
-#pragma GCC unroll 4
-        for (int j = 0; j < 4; ++j) {
-          const I both = LoadI(Format::Codes(w) + 64 * j);
-          const I low = AndI(both, low4);
-          const I high = AndI(ShiftRight<4>(both), low4);
-          sum = j == 0 ? AddBytes(low, high) : AddBytes(sum, AddBytes(low, high));
-          for (int r = 0; r < R; ++r) {
-            dot[r] = Dot4Nibbles(dot[r], low, Broadcast4Bytes(q + r * a.n_in + 4 * j));
-            dot[r] = Dot4Nibbles(dot[r], high, Broadcast4Bytes(q + r * a.n_in + 16 + 4 * j));
-          }
-        }
-        for (int r = 0; r < R; ++r) dot[r] = Dot4Nibbles(dot[r], sum, BroadcastByte(&blocks[r * nb].zero));
+        Repeat<4>([&](auto j) {
+          Repeat<P>([&](auto p) {
+            codes[p] = AndI(codes_at(p, j), low4);
+            sum[p] = j == 0 ? codes[p] : AddBytes(sum[p], codes[p]);
+            if constexpr (P > 1) Pin(&sum[p]);  // one panel leaves registers enough, and was 15 % slower so
+          });
+          add_products(4 * j);
+          Repeat<P>([&](auto p) {
+            codes[p] = AndI(ShiftRight<4>(codes_at(p, j)), low4);
+            sum[p] = AddBytes(sum[p], codes[p]);
+            if constexpr (P > 1) Pin(&sum[p]);
+          });
+          add_products(16 + 4 * j);
+        });
+        Repeat<R>([&](auto r) {
+          const I zero = Broadcast4Bytes(x[r][b].zeros);
+          Repeat<P>([&](auto p) { dot[p][r] = Dot4Nibbles(dot[p][r], sum[p], zero); });
+        });
       } else {
         constexpr int kSteps = 8 / Format::kGroups;
-        I sum = ZeroI();
-        for (int i = 0; i < kSteps; ++i) {
+        Repeat<kSteps>([&](auto i) {
           const int j = g * kSteps + i;
-          const I codes = LoadI(Format::Codes(w) + 64 * j);
-          sum = Dot4(sum, codes, Set1I(0x01010101));
-          for (int r = 0; r < R; ++r) dot[r] = Dot4(dot[r], codes, Broadcast4Bytes(q + r * a.n_in + 4 * j));
-        }
-        for (int r = 0; r < R; ++r) dot[r] = AddProduct16(dot[r], sum, Set1I(blocks[r * nb].zero));
+          Repeat<P>([&](auto p) {
+            codes[p] = codes_at(p, j);
+            sum[p] = Dot4(i == 0 ? ZeroI() : sum[p], codes[p], Set1I(0x01010101));
+          });
+          add_products(4 * j);
+        });
+        Repeat<R>([&](auto r) {
+          const I zero = Set1I(x[r][b].zero);
+          Repeat<P>([&](auto p) { dot[p][r] = AddProduct16(dot[p][r], sum[p], zero); });
+        });
       }
-      const F d = Format::Scale(w, g);
       if constexpr (Format::kHasMin) {
-        const F m = Format::Min(w);
-        for (int r = 0; r < R; ++r) acc[r] = Fma(m, Set1(blocks[r * nb].scaled_sum), acc[r]);
+        Repeat<P>([&](auto p) {
+          const F m = Format::Min(w + p * panel_bytes);
+          Repeat<R>([&](auto r) { acc[p][r] = Fma(m, Set1(x[r][b].scaled_sum), acc[p][r]); });
+        });
       }
-      for (int r = 0; r < R; ++r) {
-        acc[r] = Fma(ToFloat(dot[r]), Mul(d, Set1(blocks[r * nb].scale)), acc[r]);
-      }
-    }
+      Repeat<P>([&](auto p) {
+        const F d = Format::Scale(w + p * panel_bytes, g);
+        Repeat<R>(
+            [&](auto r) { acc[p][r] = Fma(ToFloat(dot[p][r]), Mul(d, Set1(x[r][b].scale)), acc[p][r]); });
+      });
+    });
   }
-  for (int r = 0; r < R; ++r) StoreResult(a, row + r, panel * kPanelOutputs, acc[r]);
+  float sums[P * R][kPanelOutputs];
+  Repeat<P * R>([&](auto i) { Store(sums[i], acc[i / R][i % R]); });
+  for (int i = 0; i < P * R; ++i) StoreResult(a, row + i % R, (panel + i / R) * kPanelOutputs, Load(sums[i]));
 }
 
 // ---- float32 activations over quantised weights (exact mode): w = fma(d, u - offset, m), then the chain.
@@ -189,14 +204,7 @@ template <class Format, int R>
   for (int r = 0; r < R; ++r) StoreResult(a, row + r, panel * kPanelOutputs, acc[r]);
 }
 
-// Names the three kinds of tile for RunTiles.
-template <class Format>
-struct Quantised {
-  template <int R>
-  static void Tile(const LinearArgs& a, int64_t row, int64_t panel) {
-    QuantisedTile<Format, R>(a, row, panel);
-  }
-};
+// Names the two kinds of float tiles for RunTiles.
 template <class Format>
 struct Dequantised {
   template <int R>
@@ -212,15 +220,6 @@ struct Float {
   }
 };
 
-// Fewer than R rows that are left: one smaller tile.
-template <class Tiles, int R>
-inline void RunLastRows(const LinearArgs& a, int64_t row, int64_t row_end, int64_t panel) {
-  if constexpr (R > 0) {
-    if (row_end - row == R) return Tiles::template Tile<R>(a, row, panel);
-    RunLastRows<Tiles, R - 1>(a, row, row_end, panel);
-  }
-}
-
 // A panel stays in the first cache while rows pass by in tiles of R; a block of rows stays in the second
 // while panels pass by.
 template <class Tiles, int R>
@@ -231,17 +230,53 @@ inline void RunTiles(const LinearArgs& a, int64_t panel_begin, int64_t panel_end
     for (int64_t panel = panel_begin; panel < panel_end; ++panel) {
       int64_t row = block;
       for (; row + R <= row_end; row += R) Tiles::template Tile<R>(a, row, panel);
-      RunLastRows<Tiles, R - 1>(a, row, row_end, panel);
+      WithCount<R - 1>(row_end - row, [&](auto rows) { Tiles::template Tile<rows>(a, row, panel); });
     }
+  }
+}
+
+// The rows [row, row_end) of P panels in tiles of R rows. Their weights come from memory once, fetched by the
+// tiles of the panels before, each fetching its share, so that memory and multipliers work at the same time.
+template <class Format, int R, int P>
+inline void RunQuantisedPanels(const LinearArgs& a, int64_t row, int64_t row_end, int64_t panel) {
+  const int64_t nb = a.n_in / kPanelBlock;
+  const uint8_t* const next = a.panels + (panel + P) * nb * Format::kBlockBytes;
+  const int64_t lines = P * ((Format::kBlockBytes + 63) / 64);  // of a block
+  const int64_t tiles = (row_end - row + R - 1) / R;
+  Ahead ahead = {next, (lines + tiles - 1) / tiles};
+  if (tiles == 1) ahead.at += 4096 - P * nb * Format::kBlockBytes;  // one stream, 4 KiB ahead
+  for (; row < row_end; row += R) {
+    WithCount<R>(MinOf(R, row_end - row),
+                 [&](auto rows) { QuantisedTile<Format, rows, P>(a, row, panel, ahead); });
+    ahead.at += ahead.lines * 64 * nb;
+    if (ahead.at >= next + P * nb * Format::kBlockBytes) ahead.lines = 0;
+  }
+}
+
+// Few rows: panel by panel, one contiguous stream through memory per thread (two or three side by side were
+// up to 60 % slower). Many: groups of panels, whose tiles load each activation once for all of them: of the
+// loads and the multiplications of a tile of one panel, both take the same time.
+template <class Format, bool kWide>
+inline void RunQuantisedTiles(const LinearArgs& a, int64_t begin, int64_t end) {
+  constexpr int R = kWide ? kWideTileRows : kQuantisedTileRows;
+  constexpr int P = kWide ? kWideTilePanels : 1;
+  constexpr int64_t kRowBlock = kRowBlockTiles * kQuantisedTileRows;
+  for (int64_t row = 0; row < a.rows; row += kRowBlock) {
+    const int64_t row_end = MinOf(row + kRowBlock, a.rows);
+    int64_t panel = begin;
+    for (; panel + P <= end; panel += P) RunQuantisedPanels<Format, R, P>(a, row, row_end, panel);
+    for (; panel < end; ++panel) RunQuantisedPanels<Format, kQuantisedTileRows, 1>(a, row, row_end, panel);
   }
 }
 
 template <class Format>
 inline void RunQuantisedFormat(const LinearArgs& a, bool quantised_x, int64_t begin, int64_t end) {
-  if (quantised_x) {
-    RunTiles<Quantised<Format>, kQuantisedTileRows>(a, begin, end);
-  } else {
+  if (!quantised_x) {
     RunTiles<Dequantised<Format>, kFloatTileRows>(a, begin, end);
+  } else if (kWideTilePanels == 1 || a.rows < kWideRows) {
+    RunQuantisedTiles<Format, false>(a, begin, end);
+  } else {
+    RunQuantisedTiles<Format, true>(a, begin, end);
   }
 }
 

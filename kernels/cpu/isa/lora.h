@@ -21,12 +21,8 @@ inline void ShrinkTile(const LoraShrinkArgs& a, int row, int panel) {
   constexpr int kBlockBytes = kLoraOutputBlockBytes * kOutputs;
   const int64_t nb = a.n_in / kPanelBlock;
   const uint8_t* w = a.panels + panel * nb * kLoraOutputBlockBytes * kPanelOutputs;
-  const int8_t* q[R];
   const QuantisedBlock* blocks[R];
-  for (int r = 0; r < R; ++r) {
-    q[r] = a.x.q + a.x_rows[row + r] * a.n_in;
-    blocks[r] = a.x.blocks + a.x_rows[row + r] * nb;
-  }
+  for (int r = 0; r < R; ++r) blocks[r] = a.x + a.x_rows[row + r] * nb;
   F acc[R];
   for (int r = 0; r < R; ++r) acc[r] = Zero();
   for (int64_t b = 0; b < nb; ++b, w += kBlockBytes) {
@@ -41,7 +37,7 @@ inline void ShrinkTile(const LoraShrinkArgs& a, int row, int panel) {
       const I codes = LoadI(w + 2 * kOutputs + 64 * j);
       sum = Dot4(sum, codes, Set1I(0x01010101));
       for (int r = 0; r < R; ++r) {
-        const int8_t* p = q[r] + b * kPanelBlock + 4 * j;
+        const int8_t* p = blocks[r][b].q + 4 * j;
         dot[r] = Dot4(dot[r], codes, kHalf ? Broadcast4BytesTwice(p, p + 16) : Broadcast4Bytes(p));
       }
     }

@@ -11,6 +11,9 @@ namespace coterie::cpu::avx2 {
 
 // Register tiles of linear.h. 16 registers in pairs: 2 x 1 sums and dots, or 4 x 1 sums.
 constexpr int kQuantisedTileRows = 2;
+constexpr int kWideTileRows = 2;
+constexpr int kWideTilePanels = 1;
+constexpr int kWideRows = 1;
 constexpr int kFloatTileRows = 4;
 constexpr int kScoreTileBlocks = 1;  // blocks of 16 keys beside 12 query vectors (attention.h)
 constexpr int kPairTileRows = 4;
@@ -90,11 +93,6 @@ inline I AndI(I a, I b) { return {_mm256_and_si256(a.lo, b.lo), _mm256_and_si256
 inline I MaxI(I a, I b) { return {_mm256_max_epi32(a.lo, b.lo), _mm256_max_epi32(a.hi, b.hi)}; }
 inline I MinI(I a, I b) { return {_mm256_min_epi32(a.lo, b.lo), _mm256_min_epi32(a.hi, b.hi)}; }
 inline I AddBytes(I a, I b) { return {_mm256_add_epi8(a.lo, b.lo), _mm256_add_epi8(a.hi, b.hi)}; }
-inline I BroadcastByte(const void* p) {
-  const __m256i v = _mm256_set1_epi8(*static_cast<const char*>(p));
-  return {v, v};
-}
-inline int32_t FirstLane(I a) { return _mm256_cvtsi256_si32(a.lo); }
 inline I AddProduct16(I acc, I a, I b) {
   return {_mm256_add_epi32(acc.lo, _mm256_madd_epi16(a.lo, b.lo)),
           _mm256_add_epi32(acc.hi, _mm256_madd_epi16(a.hi, b.hi))};
@@ -127,6 +125,8 @@ inline void StoreInt8(int8_t* p, I a) {
   _mm_storeu_si128(reinterpret_cast<__m128i*>(p),
                    _mm_packus_epi16(_mm256_castsi256_si128(h), _mm256_extracti128_si256(h, 1)));
 }
+
+inline void Pin(I* a) { asm("" : "+x"(a->lo), "+x"(a->hi)); }
 
 // vpmaddubsw would saturate (2 · 255 · 128 > 32767): bytes are widened to 16 bits, even and odd ones apart.
 inline __m256i Dot4Half(__m256i acc, __m256i u8, __m256i s8) {
@@ -211,6 +211,17 @@ inline int32_t ReduceAddI(I a) {
   const __m128i h4 = _mm_add_epi32(_mm256_castsi256_si128(h8), _mm256_extracti128_si256(h8, 1));
   const __m128i h2 = _mm_add_epi32(h4, _mm_shuffle_epi32(h4, 0x4e));
   return _mm_cvtsi128_si32(_mm_add_epi32(h2, _mm_shuffle_epi32(h2, 0xb1)));
+}
+
+inline F ReduceMax16(const F* v) {
+  float largest[16];
+  for (int i = 0; i < 16; ++i) largest[i] = ReduceMax(v[i]);
+  return Load(largest);
+}
+inline I ReduceAddI16(const I* v) {
+  int32_t sums[16];
+  for (int i = 0; i < 16; ++i) sums[i] = ReduceAddI(v[i]);
+  return LoadI(sums);
 }
 
 inline void Prefetch(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T0); }

@@ -14,6 +14,9 @@ namespace coterie::cpu::COTERIE_ISA {
 // Rows of the register tiles of linear.h. 6 chains hide the latency of the dot products and of fma; 8 and 12
 // were slower from the cache.
 constexpr int kQuantisedTileRows = 6;
+constexpr int kWideTileRows = 4;  // from kWideRows rows on; 5 x 2 and 6 x 2 were 2 to 4 % slower
+constexpr int kWideTilePanels = 3;
+constexpr int kWideRows = 16;
 constexpr int kFloatTileRows = 8;
 constexpr int kScoreTileBlocks = 2;  // blocks of 16 keys beside 12 query vectors (attention.h)
 constexpr int kPairTileRows = 6;     // query vectors of a tile over bfloat16 pairs (attention_bf16.h)
@@ -78,8 +81,6 @@ inline I AndI(I a, I b) { return {_mm512_and_si512(a.v, b.v)}; }
 inline I MaxI(I a, I b) { return {_mm512_max_epi32(a.v, b.v)}; }
 inline I MinI(I a, I b) { return {_mm512_min_epi32(a.v, b.v)}; }
 inline I AddBytes(I a, I b) { return {_mm512_add_epi8(a.v, b.v)}; }
-inline I BroadcastByte(const void* p) { return {_mm512_set1_epi8(*static_cast<const char*>(p))}; }
-inline int32_t FirstLane(I a) { return _mm512_cvtsi512_si32(a.v); }
 inline I AddProduct16(I acc, I a, I b) { return {_mm512_dpwssd_epi32(acc.v, a.v, b.v)}; }
 inline I XorI(I a, I b) { return {_mm512_xor_si512(a.v, b.v)}; }
 template <int kBits>
@@ -102,6 +103,7 @@ inline void StoreInt8(int8_t* p, I a) {
   _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(a.v));
 }
 
+inline void Pin(I* a) { asm("" : "+v"(a->v)); }
 inline I Dot4(I acc, I u8, I s8) { return {_mm512_dpbusd_epi32(acc.v, u8.v, s8.v)}; }
 inline I Dot4Nibbles(I acc, I u4, I s8) { return Dot4(acc, u4, s8); }
 
@@ -175,6 +177,35 @@ inline float ReduceMax(F a) {
   return _mm_cvtss_f32(_mm_max_ss(h2, _mm_shuffle_ps(h2, h2, 1)));
 }
 inline int32_t ReduceAddI(I a) { return _mm512_reduce_add_epi32(a.v); }
+
+// op over the lanes of each of 16 vectors: vectors are laid into one another until lane i is what is left of
+// v[i].
+template <class Op>
+inline __m512 Reduce16(const __m512* v, Op op) {
+  __m512 quarters[4];  // of v[4i..4i+3]: in each 128 bits one lane for each, over those 128 bits
+  for (int i = 0; i < 4; ++i) {
+    const __m512* p = v + 4 * i;
+    const __m512 ab = op(_mm512_unpacklo_ps(p[0], p[1]), _mm512_unpackhi_ps(p[0], p[1]));
+    const __m512 cd = op(_mm512_unpacklo_ps(p[2], p[3]), _mm512_unpackhi_ps(p[2], p[3]));
+    quarters[i] = op(_mm512_shuffle_ps(ab, cd, 0x44), _mm512_shuffle_ps(ab, cd, 0xee));
+  }
+  const auto fold = [&](__m512 a, __m512 b) {
+    return op(_mm512_shuffle_f32x4(a, b, 0x88), _mm512_shuffle_f32x4(a, b, 0xdd));
+  };
+  return fold(fold(quarters[0], quarters[1]), fold(quarters[2], quarters[3]));
+}
+inline F ReduceMax16(const F* v) {
+  __m512 rows[16];
+  for (int i = 0; i < 16; ++i) rows[i] = v[i].v;
+  return {Reduce16(rows, [](__m512 a, __m512 b) { return _mm512_max_ps(a, b); })};
+}
+inline I ReduceAddI16(const I* v) {
+  __m512 rows[16];
+  for (int i = 0; i < 16; ++i) rows[i] = _mm512_castsi512_ps(v[i].v);
+  return AsInt({Reduce16(rows, [](__m512 a, __m512 b) {
+    return _mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(a), _mm512_castps_si512(b)));
+  })});
+}
 
 inline void Prefetch(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T0); }
 

@@ -22,6 +22,9 @@ static_assert(HWY_NATIVE_FMA,
 // Register tiles of linear.h: 8 chains of four lanes and 8 of their dot products leave half of NEON's 32
 // registers to codes and constants.
 constexpr int kQuantisedTileRows = 2;
+constexpr int kWideTileRows = 2;
+constexpr int kWideTilePanels = 1;
+constexpr int kWideRows = 1;
 constexpr int kFloatTileRows = 4;
 constexpr int kScoreTileBlocks = 1;  // blocks of 16 keys beside 12 query vectors (attention.h)
 constexpr int kPairTileRows = 4;
@@ -152,10 +155,6 @@ inline I AddBytes(I a, I b) {
   return EachI(
       [&](int i) { return hn::BitCast(kI, hn::Add(hn::BitCast(kU8, a.v[i]), hn::BitCast(kU8, b.v[i]))); });
 }
-inline I BroadcastByte(const void* p) {
-  return Set1I(static_cast<int32_t>(*static_cast<const uint8_t*>(p) * 0x01010101u));
-}
-inline int32_t FirstLane(I a) { return hn::GetLane(a.v[0]); }
 inline I AddProduct16(I acc, I a, I b) {
   return EachI([&](int i) { return hn::Add(acc.v[i], hn::Mul(a.v[i], b.v[i])); });
 }
@@ -309,6 +308,19 @@ inline float ReduceMax(F a) {
 inline int32_t ReduceAddI(I a) {
   return hn::GetLane(hn::SumOfLanes(kI, hn::Add(hn::Add(a.v[0], a.v[1]), hn::Add(a.v[2], a.v[3]))));
 }
+
+inline F ReduceMax16(const F* v) {
+  float largest[16];
+  for (int i = 0; i < 16; ++i) largest[i] = ReduceMax(v[i]);
+  return Load(largest);
+}
+inline I ReduceAddI16(const I* v) {
+  int32_t sums[16];
+  for (int i = 0; i < 16; ++i) sums[i] = ReduceAddI(v[i]);
+  return LoadI(sums);
+}
+
+inline void Pin(I*) {}
 
 inline void Prefetch(const void* p) { __builtin_prefetch(p); }
 

@@ -13,7 +13,10 @@
 namespace coterie::cpu::portable {
 
 // Register tiles of linear.h; without vectors they only bound the code.
-constexpr int kQuantisedTileRows = 4;
+constexpr int kQuantisedTileRows = 2;
+constexpr int kWideTileRows = 2;
+constexpr int kWideTilePanels = 1;
+constexpr int kWideRows = 1;
 constexpr int kFloatTileRows = 4;
 constexpr int kScoreTileBlocks = 1;  // blocks of 16 keys beside 12 query vectors (attention.h)
 constexpr int kPairTileRows = 4;
@@ -141,10 +144,6 @@ inline I AddBytes(I a, I b) {
   std::memcpy(a.v, x, 64);
   return a;
 }
-inline I BroadcastByte(const void* p) {
-  return Set1I(static_cast<int32_t>(*static_cast<const uint8_t*>(p) * 0x01010101u));
-}
-inline int32_t FirstLane(I a) { return a.v[0]; }
 // acc + a · b for a in [0, 32767] and b in [-32768, 32767].
 inline I AddProduct16(I acc, I a, I b) {
   COTERIE_LANES acc.v[l] += a.v[l] * b.v[l];
@@ -270,6 +269,21 @@ inline int32_t ReduceAddI(I a) {
   COTERIE_LANES sum += a.v[l];
   return sum;
 }
+
+// Lane i of the result is what all lanes of v[i] come to, for 16 of them.
+inline F ReduceMax16(const F* v) {
+  float largest[16];
+  for (int i = 0; i < 16; ++i) largest[i] = ReduceMax(v[i]);
+  return Load(largest);
+}
+inline I ReduceAddI16(const I* v) {
+  int32_t sums[16];
+  for (int i = 0; i < 16; ++i) sums[i] = ReduceAddI(v[i]);
+  return LoadI(sums);
+}
+
+// a, computed no later than here: against a compiler that would sooner keep what a is made of in registers.
+inline void Pin(I*) {}
 
 inline void Prefetch(const void*) {}
 

@@ -5,6 +5,7 @@
 #include "kernels/cpu/isa/linear.h"
 #include "kernels/cpu/isa/lora.h"
 #include "kernels/cpu/isa/math.h"
+#include "kernels/cpu/isa/quantise.h"
 #include "kernels/cpu/isa/rope_kv.h"
 #include "kernels/cpu/isa/rows.h"
 #include "kernels/cpu/kernel_table.h"
@@ -25,7 +26,9 @@ inline void DotAllBf16(const uint16_t* a, const uint16_t* b, int64_t n, float* y
 
 inline constexpr KernelTable MakeTable(const char* name) {
   return {.name = name,
-          .quantise_rows = QuantiseRows,
+          .wide_rows = kWideRows,
+          .wide_panels = kWideTilePanels,
+          .quantise = Quantise,
           .linear = LinearPanels,
           .shrink_lora = ShrinkLora,
           .quantise_lora = QuantiseLora,
