@@ -9,6 +9,7 @@ import unittest.mock
 from coterie_experts import files
 from coterie_experts.corpus.sources import Source
 from coterie_experts.errors import Refused
+from coterie_experts.product import binaries
 from coterie_experts.publishing import folders
 from coterie_experts.run import making, manifest
 from coterie_experts.training import sets
@@ -67,6 +68,13 @@ class CorpusTest(Folder):
         self.assertIn("run tools/fetch-models", self.refused("cluster", folder, "--out", self.path / "run", "--model", self.path / "no.gguf"))
         self.assertIn("has no coterie-gateway; build it", self.refused(
             "cluster", folder, "--out", self.path / "run", "--model", MODEL, "--embedder", MODEL, "--bin", self.path))
+
+
+class BaseNameTest(unittest.TestCase):
+    def test_a_base_is_called_by_its_model_and_not_by_its_packing(self):
+        names = {"SmolLM2-135M-Instruct.Q4_1.gguf": "SmolLM2-135M-Instruct", "Llama-3.2-1B.gguf": "Llama-3.2-1B",
+                 "Qwen2.5-0.5B-Q4_K_M.gguf": "Qwen2.5-0.5B", "Qwen2.5-1.5B": "Qwen2.5-1.5B", "tiny.BF16.gguf": "tiny"}
+        self.assertEqual({name: binaries.base_name(name) for name in names}, names)
 
 
 class FullDiskTest(Folder):

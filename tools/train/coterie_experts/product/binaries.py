@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pathlib
+import re
 import shutil
 
 from coterie_experts.errors import Refused
@@ -46,6 +47,11 @@ def find_binary(name: str, folder: pathlib.Path | None = None) -> pathlib.Path:
     if found := shutil.which(name):
         return pathlib.Path(found)
     raise Refused(f"{name} is neither in {_CHECKOUT_BIN} nor in $PATH; build it with tools/build release {name}, or say --bin FOLDER")
+
+
+def base_name(file: str) -> str:
+    """SmolLM2-135M-Instruct of SmolLM2-135M-Instruct.Q4_1.gguf: the model, not how its weights are packed."""
+    return re.sub(r"[.-](I?Q\d\w*|B?F16|F32)$", "", file.removesuffix(".gguf"), flags=re.IGNORECASE)
 
 
 def digest_of_model(path: pathlib.Path) -> str:

@@ -6,6 +6,7 @@ import yaml
 
 from coterie_experts.corpus.splits import TRAIN
 from coterie_experts.files import read_json
+from coterie_experts.product.binaries import base_name
 from coterie_experts.run.manifest import Manifest, Run
 from coterie_experts.training.sets import EVERYTHING, AdapterSet, Task
 
@@ -51,7 +52,7 @@ def make_card(adapters: AdapterSet, task: Task, name: str, version: str) -> dict
         "name": name, "version": version, "description": description,
         **({"tags": [manifest.clusters[task.cluster].name]} if labelled else {}),
         **_thresholds(adapters),
-        "base": manifest.base["name"].removesuffix(".gguf"), "base_digest": manifest.base["digest"],
+        "base": base_name(manifest.base["name"]), "base_digest": manifest.base["digest"],
         "embedder": manifest.embedder["name"], "licence": _licence(manifest, sources),
         "training_data": {"sources": sources, "documents": len({run.chunks[i].document for i in chunks}), "chunks": len(chunks),
                           "clusters": EVERYTHING if task.cluster is None else manifest.settings["method"]},

@@ -21,11 +21,6 @@ import tokenizers  # noqa: E402
 _CONTROL, _USER_DEFINED = 3, 4  # tokenizer.ggml.token_type
 
 
-def name_of(path: pathlib.Path) -> str:
-    """SmolLM2-135M-Instruct of …/SmolLM2-135M-Instruct.Q4_1.gguf: stable, and no path of this machine."""
-    return path.name.removesuffix(".gguf").split(".")[0] if path.is_file() else path.resolve().name
-
-
 @functools.lru_cache(maxsize=2)
 def _gguf_fields(path: pathlib.Path) -> dict:
     reader = gguf.GGUFReader(str(path))

@@ -14,6 +14,7 @@ import torch  # noqa: E402
 from safetensors.torch import save_file  # noqa: E402
 
 from coterie_experts.errors import Refused  # noqa: E402
+from coterie_experts.product import binaries  # noqa: E402
 from coterie_experts.training import base_model  # noqa: E402
 from coterie_experts.training.settings import Settings  # noqa: E402
 
@@ -40,7 +41,7 @@ class PeftLearner:
     def __init__(self, model: pathlib.Path, settings: Settings) -> None:
         torch.set_num_threads(settings.threads)
         torch.manual_seed(settings.seed)
-        self._settings, self._base_name = settings, base_model.name_of(model)
+        self._settings, self._base_name = settings, binaries.base_name(model.resolve().name)
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._tokenizer = base_model.load_tokenizer(model)
         base = base_model.load_model(model, torch.bfloat16).to(self._device)
