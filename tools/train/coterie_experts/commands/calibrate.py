@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import pathlib
 
 from coterie_experts import files
 from coterie_experts.commands import evaluate as evaluate_command
