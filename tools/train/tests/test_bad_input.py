@@ -148,6 +148,15 @@ class ManifestTest(Folder):
         with self.assertRaisesRegex(Refused, "no run that this version reads"):
             manifest.load(run)
 
+    def test_text_with_every_kind_of_line_end_is_read_as_it_was_written(self):
+        odd = "One\x85two\u2028three\x0bfour\x0cfive\x1csix\u2029 " + LONG
+        for number in range(4):
+            self.write(f"odd/{number}.md", f"{odd}{number}")
+        made = making.make_run([Source("s", self.path / "odd")], making.Settings(n_clusters=1, near_duplicates=0.0), embed, BASE, EMBEDDER)
+        manifest.save(self.path / "run", *made)
+        self.assertEqual([c.text for c in manifest.load(self.path / "run").chunks], [c.text for c in made[1]])
+        self.assertIn("\u2028", made[1][0].text)
+
     def test_vectors_of_another_run_are_refused(self):
         run = write_run(self.path, 3)
         (run / "embeddings.npy").write_bytes(b"other")

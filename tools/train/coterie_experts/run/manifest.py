@@ -147,7 +147,7 @@ def load(folder: pathlib.Path) -> Run:
         raw = (folder / CHUNKS).read_bytes()
         if sha256(raw) != manifest.files[CHUNKS]:
             raise Refused(f"{folder / CHUNKS} is not the file that {MANIFEST} was written with; run `coterie-experts cluster` again")
-        chunks = [ChunkRecord(**json.loads(line)) for line in raw.decode().splitlines()]
+        chunks = [ChunkRecord(**json.loads(line)) for line in raw.split(b"\n") if line]
     except OSError as error:
         raise Refused(f"cannot read {folder}: {error.strerror}") from error
     except (TypeError, ValueError, KeyError, AttributeError) as error:
