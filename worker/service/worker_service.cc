@@ -453,29 +453,32 @@ void WorkerServiceImpl::MeasureSpeed() {
 // --- Ending ---
 
 int WorkerServiceImpl::Drain(absl::Duration timeout) {
-  auto left = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+  auto unfinished = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     size_t n = 0;
-    for (const auto& [id, session] : sessions_) {
-      n += session->n_unfinished();
-      // What was said must also be on its way.
-      const AttachStream* stream = session->stream;
-      if (stream != nullptr && !stream->ended() && (session->has_output() || !stream->can_write())) ++n;
-    }
+    for (const auto& [id, session] : sessions_) n += session->n_unfinished();
     return static_cast<int>(n);
+  };
+  // What was said must also be on its way.
+  auto unsent = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    return std::any_of(sessions_.begin(), sessions_.end(), [](const auto& named) {
+      const GatewaySession& session = *named.second;
+      const AttachStream* stream = session.stream;
+      return stream != nullptr && !stream->ended() && (session.has_output() || !stream->can_write());
+    });
   };
   MutexLock lock(&mutex_);
   draining_ = true;
   for (auto& [id, session] : sessions_) session->next_heartbeat = absl::InfinitePast();
   engine_->InterruptWait();
   const absl::Time deadline = absl::Now() + timeout;
-  while (left() > 0 && changed_.WaitUntil(&mutex_, deadline)) {
+  while ((unfinished() > 0 || unsent()) && changed_.WaitUntil(&mutex_, deadline)) {
   }
-  const int n_handed_over = left();
+  const int n_handed_over = unfinished();
   if (n_handed_over == 0) return 0;
   engine_->EndAll(absl::UnavailableError(
       absl::StrCat("worker ", options_.worker_id, " is shutting down; go on elsewhere from what was sent")));
   const absl::Time last = absl::Now() + absl::Seconds(2);
-  while (left() > 0 && changed_.WaitUntil(&mutex_, last)) {
+  while ((unfinished() > 0 || unsent()) && changed_.WaitUntil(&mutex_, last)) {
   }
   return n_handed_over;
 }
