@@ -17,7 +17,7 @@ struct CommandLine {
   std::string metrics_host = "127.0.0.1";
   int metrics_port = 9464;
   std::string embedder_mode = "fast";
-  int embedder_threads = 1;
+  int embedder_threads = 2;
   int embed_tokens = 64;
   absl::Duration drain_timeout = absl::Seconds(30);
   GatewayOptions gateway;
