@@ -125,6 +125,43 @@ struct LoraCall {
   std::span<const LoraTarget> targets;
 };
 
+// What a product reads: rows of x, or how they are made of x by an op of the same name. A backend that makes
+// them on the way writes them to `floats_dev` only where something needs them as floats; LayerNorm's rows
+// always, since after it they are the residual stream, too.
+struct LinearInput {
+  enum class Made : uint8_t { kAsIs, kRmsNorm, kSwiGlu, kLayerNorm, kGelu };
+
+  // x [rows, n_in].
+  LinearInput(const float* x_dev) : x_dev(x_dev) {}  // NOLINT(google-explicit-constructor)
+  // x [rows, n_in].
+  static LinearInput RmsNorm(const float* x_dev, const DeviceBuffer& weight, float eps, float* floats_dev) {
+    return {Made::kRmsNorm, x_dev, &weight, nullptr, eps, floats_dev};
+  }
+  // gate_up [rows, 2 n_in].
+  static LinearInput SwiGlu(const float* gate_up_dev, float* floats_dev) {
+    return {Made::kSwiGlu, gate_up_dev, nullptr, nullptr, 0, floats_dev};
+  }
+  // x [rows, n_in], without a residual; made in place.
+  static LinearInput LayerNorm(float* x_dev, const DeviceBuffer& weight, const DeviceBuffer& bias,
+                               float eps) {
+    return {Made::kLayerNorm, x_dev, &weight, &bias, eps, x_dev};
+  }
+  // x [rows, n_in]; afterwards it holds its old values or those of the op.
+  static LinearInput Gelu(float* x_dev) { return {Made::kGelu, x_dev, nullptr, nullptr, 0, x_dev}; }
+
+  Made made = Made::kAsIs;
+  const float* x_dev = nullptr;
+  const DeviceBuffer* weight = nullptr;  // [n_in], of norms
+  const DeviceBuffer* bias = nullptr;    // [n_in], of LayerNorm
+  float eps = 0;                         // of norms
+  float* floats_dev = nullptr;           // [rows, n_in]; null for kAsIs
+
+ private:
+  LinearInput(Made made, const float* x_dev, const DeviceBuffer* weight, const DeviceBuffer* bias, float eps,
+              float* floats_dev)
+      : made(made), x_dev(x_dev), weight(weight), bias(bias), eps(eps), floats_dev(floats_dev) {}
+};
+
 struct StepLimits {
   int max_tokens = 0;
   int max_seqs = 0;
@@ -171,7 +208,7 @@ class Backend {
                        float* y_dev) = 0;
 
   // y [rows, n_out] = x [rows, n_in] · wᵀ (+ bias [n_out]); with `accumulate`, y += that product.
-  virtual void Linear(const float* x_dev, int rows, const PackedMatrix& w, const DeviceBuffer* bias,
+  virtual void Linear(const LinearInput& x, int rows, const PackedMatrix& w, const DeviceBuffer* bias,
                       bool accumulate, float* y_dev) = 0;
 
   // For each target module, each sequence s and each of its adapters in order: the rows of s in y[:, y_column
@@ -182,11 +219,12 @@ class Backend {
                     const float* x_dev, int n_in, float* y_dev, int y_stride) = 0;
 
   // Linear and then Lora onto the same y, whose rows are w's outputs. A backend may overlap the two.
-  virtual void LinearLora(const LoraCall& lora, const float* x_dev, int rows, const PackedMatrix& w,
+  virtual void LinearLora(const LoraCall& lora, const LinearInput& x, int rows, const PackedMatrix& w,
                           const DeviceBuffer* bias, bool accumulate, float* y_dev) {
+    const int n_in = static_cast<int>(w.n_in());
+    const float* x_dev = Materialise(x, rows, n_in);
     Linear(x_dev, rows, w, bias, accumulate, y_dev);
-    Lora(*lora.step, lora.layer, lora.targets, x_dev, static_cast<int>(w.n_in()), y_dev,
-         static_cast<int>(w.n_out()));
+    Lora(*lora.step, lora.layer, lora.targets, x_dev, n_in, y_dev, static_cast<int>(w.n_out()));
   }
 
   // qkv [n_tokens, (n_heads + 2 n_kv_heads) · head_dim], heads of Q, then K, then V. Normalises each head of
@@ -221,6 +259,28 @@ class Backend {
   // y [n_texts, d] = mean over each text's rows, divided by its Euclidean norm.
   virtual void MeanPoolNormalize(const float* x_dev, std::span<const int32_t> cu_seqlens, int d,
                                  float* y_dev) = 0;
+
+ protected:
+  // The rows [rows, n_in] of `input` as floats, made by the op: for backends that do not fuse the two.
+  const float* Materialise(const LinearInput& input, int rows, int n_in) {
+    switch (input.made) {
+      case LinearInput::Made::kAsIs:
+        return input.x_dev;
+      case LinearInput::Made::kRmsNorm:
+        RmsNorm(input.x_dev, *input.weight, input.eps, rows, n_in, input.floats_dev);
+        break;
+      case LinearInput::Made::kSwiGlu:
+        SwiGlu(input.x_dev, rows, n_in, input.floats_dev);
+        break;
+      case LinearInput::Made::kLayerNorm:
+        LayerNorm(input.x_dev, nullptr, *input.weight, *input.bias, input.eps, rows, n_in, input.floats_dev);
+        break;
+      case LinearInput::Made::kGelu:
+        Gelu(input.floats_dev, rows, n_in);
+        break;
+    }
+    return input.floats_dev;
+  }
 };
 
 struct CpuBackendOptions {

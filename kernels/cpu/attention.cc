@@ -18,7 +18,7 @@ void CpuBackend::RopeAndKvWrite(const StepContext& step, int layer, int n_heads,
   const std::vector<KvRun>& runs = cpu_step.kv_runs();
   // A run is one thread's: tokens that share a block may share words of it.
   const int64_t run_floats = width * batch.n_tokens() / std::max<int64_t>(1, std::ssize(runs));
-  ForRows(static_cast<int>(runs.size()), run_floats, [&](int begin, int end) {
+  ForRows(static_cast<int>(runs.size()), run_floats, [&](int begin, int end, int) {
     RopeKvArgs args = {};
     args.n_heads = n_heads;
     args.n_kv_heads = shape.n_kv_heads;

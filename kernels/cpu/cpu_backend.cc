@@ -42,6 +42,7 @@ int AvailableCores() {
 CpuBackend::CpuBackend(const CpuBackendOptions& options, const KernelTable* kernels, KvType kv_type,
                        int n_threads)
     : mode_(options.mode), kv_type_(kv_type), kernels_(kernels), pool_(n_threads) {
+  made_.resize(static_cast<size_t>(n_threads));
   transposed_.resize(static_cast<size_t>(n_threads));
 }
 

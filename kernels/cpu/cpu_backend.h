@@ -77,9 +77,9 @@ class CpuBackend final : public Backend {
   void Embed(const StepContext& step, const PackedMatrix& table, float* x_dev) override;
   void RmsNorm(const float* x_dev, const DeviceBuffer& weight, float eps, int rows, int d,
                float* y_dev) override;
-  void Linear(const float* x_dev, int rows, const PackedMatrix& w, const DeviceBuffer* bias, bool accumulate,
-              float* y_dev) override;
-  void LinearLora(const LoraCall& lora, const float* x_dev, int rows, const PackedMatrix& w,
+  void Linear(const LinearInput& x, int rows, const PackedMatrix& w, const DeviceBuffer* bias,
+              bool accumulate, float* y_dev) override;
+  void LinearLora(const LoraCall& lora, const LinearInput& x, int rows, const PackedMatrix& w,
                   const DeviceBuffer* bias, bool accumulate, float* y_dev) override;
   void Lora(const StepContext& step, int layer, std::span<const LoraTarget> targets, const float* x_dev,
             int n_in, float* y_dev, int y_stride) override;
@@ -106,15 +106,13 @@ class CpuBackend final : public Backend {
   void ForRows(int rows, int64_t floats_per_row, Body&& body) {
     // A dispatch costs 1-2 µs; 16,384 floats of elementwise work about as much.
     if (static_cast<int64_t>(rows) * floats_per_row < 16384) {
-      if (rows > 0) body(0, rows);
+      if (rows > 0) body(0, rows, 0);
     } else {
-      pool_.RunRanges(rows, 2, [&](int64_t begin, int64_t end, int) {
-        body(static_cast<int>(begin), static_cast<int>(end));
+      pool_.RunRanges(rows, 2, [&](int64_t begin, int64_t end, int thread) {
+        body(static_cast<int>(begin), static_cast<int>(end), thread);
       });
     }
   }
-  QuantisedBlock* ReserveQuantised(int rows, int64_t n_in);
-  const QuantisedBlock* Quantise(const float* x, int rows, int64_t n_in);
   // A product's threads share what is here and take ranges of panels.
   struct LinearCall {
     const CpuMatrix* matrix = nullptr;
@@ -122,20 +120,27 @@ class CpuBackend final : public Backend {
     const float* bias = nullptr;  // [n_out] or null
     float* y = nullptr;           // [rows, args.y_stride]
     bool fast = false;            // wants args.q
+    LinearInput input = nullptr;  // what args.x and args.q are made of
+    QuantisedBlock* q = nullptr;  // [rows, args.n_in / 32], to be made; null where nothing needs them
 
     // The product of rows [begin, end) alone.
     LinearCall Rows(int begin, int end) const {
       LinearCall part = *this;
       part.args.rows = end - begin;
-      part.args.x += begin * args.x_stride;
-      if (fast) part.args.q += begin * (args.n_in / kPanelBlock);
+      if (args.x != nullptr) part.args.x += begin * args.x_stride;
+      if (args.q != nullptr) part.args.q += begin * (args.n_in / kPanelBlock);
       part.y += begin * args.y_stride;
       return part;
     }
   };
-  // All but args.q.
-  LinearCall DescribeLinear(const float* x, int rows, const CpuMatrix& matrix, const DeviceBuffer* bias,
-                            bool accumulate, float* y) const;
+  // All but the input.
+  LinearCall DescribeLinear(int rows, const CpuMatrix& matrix, const DeviceBuffer* bias, bool accumulate,
+                            float* y) const;
+  // Says what MakeRows has to make of a call's input: codes, floats or both.
+  void PlanInput(const LinearInput& input, bool quantise, bool floats, LinearCall* call);
+  // Makes rows [begin, end) of a planned input.
+  void MakeRows(const LinearCall& call, int begin, int end, int thread);
+  void MakeAllRows(const LinearCall& call);
   void RunPanels(const LinearCall& call, int64_t begin, int64_t end) const;
   // body(begin, end) over ranges of the matrix's panels, cut where the tiles of many rows like it.
   template <class Body>
@@ -153,7 +158,7 @@ class CpuBackend final : public Backend {
               int64_t end) const;
   void QuantiseShrunk(const LoraUse& use, std::span<const LoraTarget> targets, size_t row_begin,
                       size_t row_end) const;
-  void ShrinkAll(std::span<const LoraUse> uses, std::span<const LoraTarget> targets, bool quantise,
+  void ShrinkAll(std::span<const LoraUse> uses, std::span<const LoraTarget> targets, const LinearInput& input,
                  LinearCall* call);
   void Expand(std::span<const LoraUse> uses, std::span<const LoraTarget> targets, int row_begin, int row_end,
               int64_t column_begin, int64_t column_end, float* y, int64_t y_stride) const;
@@ -166,6 +171,7 @@ class CpuBackend final : public Backend {
   ThreadPool pool_;
   AlignedBuffer quantised_;                // QuantisedBlocks of the current product
   AlignedBuffer lora_;                     // A x of the current Lora call, and its codes
+  std::vector<AlignedBuffer> made_;        // per thread: rows of floats about to be quantised
   std::vector<AlignedBuffer> transposed_;  // per thread: K and V of one head (FullAttention)
 };
 

@@ -209,7 +209,7 @@ struct KernelTable {
   void (*layer_norm)(const float* x, const float* residual, const float* weight, const float* bias, float eps,
                      int rows, int d, float* y);
   void (*swiglu)(const float* gate_up, int rows, int f, float* h);
-  void (*gelu)(float* x, int64_t n);
+  void (*gelu)(const float* x, int64_t n, float* y);  // y may be x
   void (*rope_kv)(const RopeKvArgs& args);
   void (*write_kv)(const KvWriteArgs& args);
   void (*attend)(const AttendArgs& args);

@@ -5,29 +5,14 @@
 
 namespace coterie::cpu {
 
-QuantisedBlock* CpuBackend::ReserveQuantised(int rows, int64_t n_in) {
-  quantised_.Reserve(static_cast<size_t>(rows * (n_in / kPanelBlock)) * sizeof(QuantisedBlock));
-  return quantised_.as<QuantisedBlock>();
-}
-
-const QuantisedBlock* CpuBackend::Quantise(const float* x, int rows, int64_t n_in) {
-  QuantisedBlock* to = ReserveQuantised(rows, n_in);
-  const int64_t row_blocks = n_in / kPanelBlock;
-  ForRows(rows, n_in, [&](int begin, int end) {
-    kernels_->quantise(x + begin * n_in, (end - begin) * row_blocks, to + begin * row_blocks);
-  });
-  return to;
-}
-
-CpuBackend::LinearCall CpuBackend::DescribeLinear(const float* x, int rows, const CpuMatrix& matrix,
-                                                  const DeviceBuffer* bias, bool accumulate, float* y) const {
+CpuBackend::LinearCall CpuBackend::DescribeLinear(int rows, const CpuMatrix& matrix, const DeviceBuffer* bias,
+                                                  bool accumulate, float* y) const {
   LinearCall call;
   call.matrix = &matrix;
   call.fast = mode_ == NumericsMode::kFast && matrix.quantised();
   call.y = y;
   call.args.n_in = matrix.n_in();
   call.args.rows = rows;
-  call.args.x = x;
   call.args.x_stride = matrix.n_in();
   call.args.y_stride = matrix.n_out();
   call.args.accumulate = accumulate;
@@ -57,11 +42,13 @@ void CpuBackend::RunPanels(const LinearCall& call, int64_t begin, int64_t end) c
   }
 }
 
-void CpuBackend::Linear(const float* x_dev, int rows, const PackedMatrix& w, const DeviceBuffer* bias,
+void CpuBackend::Linear(const LinearInput& x, int rows, const PackedMatrix& w, const DeviceBuffer* bias,
                         bool accumulate, float* y_dev) {
   if (rows == 0) return;
-  LinearCall call = DescribeLinear(x_dev, rows, static_cast<const CpuMatrix&>(w), bias, accumulate, y_dev);
-  if (call.fast) call.args.q = Quantise(x_dev, rows, w.n_in());
+  const CpuMatrix& matrix = static_cast<const CpuMatrix&>(w);
+  LinearCall call = DescribeLinear(rows, matrix, bias, accumulate, y_dev);
+  PlanInput(x, call.fast, !call.fast || matrix.any_float(), &call);
+  MakeAllRows(call);
   ForPanels(call, [&](int64_t begin, int64_t end) { RunPanels(call, begin, end); });
 }
 

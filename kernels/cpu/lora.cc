@@ -125,18 +125,20 @@ void CpuBackend::QuantiseShrunk(const LoraUse& use, std::span<const LoraTarget> 
   }
 }
 
-// First part: quantised activations, where anything needs them, and A x.
-void CpuBackend::ShrinkAll(std::span<const LoraUse> uses, std::span<const LoraTarget> targets, bool quantise,
-                           LinearCall* call) {
+// First part: the input as codes, as floats or as both, as base and adapters need it, and A x.
+void CpuBackend::ShrinkAll(std::span<const LoraUse> uses, std::span<const LoraTarget> targets,
+                           const LinearInput& input, LinearCall* call) {
   const int rows = call->args.rows;
-  const int64_t n_in = call->args.n_in;
-  for (const LoraUse& use : uses) quantise |= use.input->eight_bit();
+  bool quantise = call->fast;
+  bool floats = call->matrix != nullptr && (!call->fast || call->matrix->any_float());
+  for (const LoraUse& use : uses) (use.input->eight_bit() ? quantise : floats) = true;
+  PlanInput(input, quantise, floats, call);
   const int n_threads = pool_.n_threads();
   size_t n_uses = 0;  // of rows
   for (const LoraUse& use : uses) n_uses += use.group->rows.size();
   if (n_uses < 2 * static_cast<size_t>(n_threads)) {
     // Too few rows to go round: by panels.
-    if (quantise) call->args.q = Quantise(call->args.x, rows, n_in);
+    MakeAllRows(*call);
     int64_t n_panels = 0;
     for (const LoraUse& use : uses) n_panels += use.input->n_panels();
     pool_.RunItems(n_panels, [&](int64_t item, int) {
@@ -147,19 +149,13 @@ void CpuBackend::ShrinkAll(std::span<const LoraUse> uses, std::span<const LoraTa
     for (const LoraUse& use : uses) QuantiseShrunk(use, targets, 0, use.group->rows.size());
     return;
   }
-  QuantisedBlock* const quantised = quantise ? ReserveQuantised(rows, n_in) : nullptr;
-  if (quantise) call->args.q = quantised;
   // Four rows at least share what is read of an adapter, unless there are threads without work.
   const int64_t part = std::clamp<int64_t>(CeilDiv(rows, 2 * n_threads),
                                            std::min<int64_t>(4, CeilDiv(rows, n_threads)), kLoraRows);
-  pool_.RunItems(CeilDiv(rows, part), [&](int64_t item, int) {
+  pool_.RunItems(CeilDiv(rows, part), [&](int64_t item, int thread) {
     const int begin = static_cast<int>(item * part);
     const int end = static_cast<int>(std::min<int64_t>(begin + part, rows));
-    if (quantise) {
-      const int64_t row_blocks = n_in / kPanelBlock;
-      kernels_->quantise(call->args.x + begin * n_in, (end - begin) * row_blocks,
-                         quantised + begin * row_blocks);
-    }
+    MakeRows(*call, begin, end, thread);
     for (const LoraUse& use : uses) {
       const auto [first, last] = use.RowsWithin(begin, end);
       if (first == last) continue;
@@ -235,19 +231,18 @@ void CpuBackend::Lora(const StepContext& step, int layer, std::span<const LoraTa
   LinearCall call;
   call.args.n_in = n_in;
   call.args.rows = static_cast<const CpuStep&>(step).n_tokens();
-  call.args.x = x_dev;
   call.args.x_stride = n_in;
-  ShrinkAll(uses, targets, /*quantise=*/false, &call);
+  ShrinkAll(uses, targets, x_dev, &call);
   ExpandAll(uses, targets, call.args.rows, y_dev, y_stride);
 }
 
-void CpuBackend::LinearLora(const LoraCall& lora, const float* x_dev, int rows, const PackedMatrix& w,
+void CpuBackend::LinearLora(const LoraCall& lora, const LinearInput& x, int rows, const PackedMatrix& w,
                             const DeviceBuffer* bias, bool accumulate, float* y_dev) {
   const CpuMatrix& matrix = static_cast<const CpuMatrix&>(w);
   const std::span<const LoraUse> uses = PlanLora(lora, matrix.n_in());
-  if (uses.empty()) return Linear(x_dev, rows, w, bias, accumulate, y_dev);
-  LinearCall call = DescribeLinear(x_dev, rows, matrix, bias, accumulate, y_dev);
-  ShrinkAll(uses, lora.targets, call.fast, &call);
+  if (uses.empty()) return Linear(x, rows, w, bias, accumulate, y_dev);
+  LinearCall call = DescribeLinear(rows, matrix, bias, accumulate, y_dev);
+  ShrinkAll(uses, lora.targets, x, &call);
   // A thread may add to the columns of its own panels only.
   const bool together = std::all_of(matrix.segments().begin(), matrix.segments().end(),
                                     [](const PanelSegment& s) { return s.out_begin % kPanelOutputs == 0; }) &&

@@ -10,7 +10,7 @@ void CpuBackend::Embed(const StepContext& step, const PackedMatrix& table, float
   const CpuMatrix& matrix = static_cast<const CpuMatrix&>(table);
   const Batch& batch = static_cast<const CpuStep&>(step).batch();
   const int64_t d = matrix.n_in();
-  ForRows(batch.n_tokens(), 4 * d, [&](int begin, int end) {
+  ForRows(batch.n_tokens(), 4 * d, [&](int begin, int end, int) {
     for (int t = begin; t < end; ++t) {
       const int32_t id = batch.token_ids[t];
       COTERIE_CHECK(id >= 0 && id < matrix.n_out()) << "token id " << id << " of " << matrix.n_out();
@@ -21,7 +21,7 @@ void CpuBackend::Embed(const StepContext& step, const PackedMatrix& table, float
 
 void CpuBackend::RmsNorm(const float* x_dev, const DeviceBuffer& weight, float eps, int rows, int d,
                          float* y_dev) {
-  ForRows(rows, d, [&](int begin, int end) {
+  ForRows(rows, d, [&](int begin, int end, int) {
     const int64_t at = static_cast<int64_t>(begin) * d;
     kernels_->rms_norm(x_dev + at, weight.data(), eps, end - begin, d, y_dev + at);
   });
@@ -29,7 +29,7 @@ void CpuBackend::RmsNorm(const float* x_dev, const DeviceBuffer& weight, float e
 
 void CpuBackend::LayerNorm(const float* x_dev, const float* residual_dev, const DeviceBuffer& weight,
                            const DeviceBuffer& bias, float eps, int rows, int d, float* y_dev) {
-  ForRows(rows, d, [&](int begin, int end) {
+  ForRows(rows, d, [&](int begin, int end, int) {
     const int64_t at = static_cast<int64_t>(begin) * d;
     kernels_->layer_norm(x_dev + at, residual_dev == nullptr ? nullptr : residual_dev + at, weight.data(),
                          bias.data(), eps, end - begin, d, y_dev + at);
@@ -37,15 +37,16 @@ void CpuBackend::LayerNorm(const float* x_dev, const float* residual_dev, const 
 }
 
 void CpuBackend::SwiGlu(const float* gate_up_dev, int rows, int f, float* h_dev) {
-  ForRows(rows, 4 * static_cast<int64_t>(f), [&](int begin, int end) {
+  ForRows(rows, 4 * static_cast<int64_t>(f), [&](int begin, int end, int) {
     const int64_t at = static_cast<int64_t>(begin) * f;
     kernels_->swiglu(gate_up_dev + 2 * at, end - begin, f, h_dev + at);
   });
 }
 
 void CpuBackend::Gelu(float* x_dev, int rows, int d) {
-  ForRows(rows, 4 * static_cast<int64_t>(d), [&](int begin, int end) {
-    kernels_->gelu(x_dev + static_cast<int64_t>(begin) * d, static_cast<int64_t>(end - begin) * d);
+  ForRows(rows, 4 * static_cast<int64_t>(d), [&](int begin, int end, int) {
+    float* x = x_dev + static_cast<int64_t>(begin) * d;
+    kernels_->gelu(x, static_cast<int64_t>(end - begin) * d, x);
   });
 }
 

@@ -37,7 +37,6 @@ Status Decoder::Forward(const Batch& batch, std::span<const float>* logits) {
   RETURN_IF_ERROR(CheckBatch(batch));
   const int n_tokens = batch.n_tokens();
   const int n_rows = static_cast<int>(batch.logit_rows.size());
-  const int d = config_.hidden_size;
 
   backend_->BeginStep(step_.get(), batch);
   backend_->Embed(*step_, *embedding_, x_->data());
@@ -54,9 +53,9 @@ Status Decoder::Forward(const Batch& batch, std::span<const float>* logits) {
   const Rows wanted = n_rows < n_tokens ? LogitRowsOf(batch, step_rows) : step_rows;
   FinishLayer(last_layer, wanted);
 
-  backend_->RmsNorm(wanted.x, *final_norm_, config_.rms_eps, n_rows, d, last_->data());
   const PackedMatrix& head = head_ != nullptr ? *head_ : *embedding_;
-  backend_->Linear(last_->data(), n_rows, head, nullptr, /*accumulate=*/false, logits_->data());
+  backend_->Linear(LinearInput::RmsNorm(wanted.x, *final_norm_, config_.rms_eps, last_->data()), n_rows, head,
+                   nullptr, /*accumulate=*/false, logits_->data());
 
   const size_t n_logits = static_cast<size_t>(n_rows) * static_cast<size_t>(config_.vocab_size);
   if (backend_->memory_is_host()) {
@@ -77,6 +76,10 @@ Decoder::Rows Decoder::LogitRowsOf(const Batch& batch, const Rows& all) {
   return rows;
 }
 
+LinearInput Decoder::Normed(const Rows& rows, const DeviceBuffer& weight) const {
+  return LinearInput::RmsNorm(rows.x, weight, config_.rms_eps, normed_->data());
+}
+
 // A layer is x += O · attention(rope(QKV · norm(x)));  x += down · (silu(gate · norm(x)) ∘ up · norm(x)),
 // every product with its adapters' low-rank part added. First what other tokens read of it: K and V.
 void Decoder::WriteKv(int index, const Rows& rows) {
@@ -84,9 +87,8 @@ void Decoder::WriteKv(int index, const Rows& rows) {
   const int q_size = config_.q_size();
   const LoraTarget kQkv[] = {
       {LoraModule::kQ, 0}, {LoraModule::kK, q_size}, {LoraModule::kV, q_size + config_.kv_size()}};
-  backend_->RmsNorm(rows.x, *layer.attn_norm, config_.rms_eps, rows.n, config_.hidden_size, normed_->data());
-  backend_->LinearLora({rows.step, index, kQkv}, normed_->data(), rows.n, *layer.qkv, layer.qkv_bias.get(),
-                       /*accumulate=*/false, rows.qkv);
+  backend_->LinearLora({rows.step, index, kQkv}, Normed(rows, *layer.attn_norm), rows.n, *layer.qkv,
+                       layer.qkv_bias.get(), /*accumulate=*/false, rows.qkv);
   backend_->RopeAndKvWrite(*rows.step, index, config_.n_heads, layer.q_norm.get(), layer.k_norm.get(),
                            config_.rms_eps, rope_, rows.qkv, kv_.get());
 }
@@ -104,12 +106,10 @@ void Decoder::FinishLayer(int index, const Rows& rows) {
                          attn_->data());
   backend.LinearLora({rows.step, index, kO}, attn_->data(), rows.n, *layer.o, layer.o_bias.get(),
                      /*accumulate=*/true, rows.x);
-  backend.RmsNorm(rows.x, *layer.ffn_norm, config_.rms_eps, rows.n, config_.hidden_size, normed_->data());
-  backend.LinearLora({rows.step, index, kGateUp}, normed_->data(), rows.n, *layer.gate_up, nullptr,
-                     /*accumulate=*/false, gate_up_->data());
-  backend.SwiGlu(gate_up_->data(), rows.n, ffn, hidden_->data());
-  backend.LinearLora({rows.step, index, kDown}, hidden_->data(), rows.n, *layer.down, nullptr,
-                     /*accumulate=*/true, rows.x);
+  backend.LinearLora({rows.step, index, kGateUp}, Normed(rows, *layer.ffn_norm), rows.n, *layer.gate_up,
+                     nullptr, /*accumulate=*/false, gate_up_->data());
+  backend.LinearLora({rows.step, index, kDown}, LinearInput::SwiGlu(gate_up_->data(), hidden_->data()),
+                     rows.n, *layer.down, nullptr, /*accumulate=*/true, rows.x);
 }
 
 }  // namespace coterie

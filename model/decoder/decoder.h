@@ -67,6 +67,7 @@ class Decoder final : public LanguageModel {
     float* x;    // [n, d], the residual stream
     float* qkv;  // [n, (n_heads + 2 n_kv_heads) · head_dim]
   };
+  LinearInput Normed(const Rows& rows, const DeviceBuffer& weight) const;
   void WriteKv(int index, const Rows& rows);
   void FinishLayer(int index, const Rows& rows);
   Rows LogitRowsOf(const Batch& batch, const Rows& all);

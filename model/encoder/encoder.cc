@@ -73,24 +73,24 @@ void Encoder::SumEmbeddings(std::span<const std::vector<int32_t>> texts) {
   }
 }
 
-// x = norm(x + O · attention(QKV · x));  x = norm(x + down · gelu(up · x)): the norms come after the sums.
-void Encoder::RunLayer(const Layer& layer, int n_tokens) {
+// x = norm(x + O · attention(QKV · x));  x = norm(x + down · gelu(up · x)): the norms come after the sums. Of
+// each, the last is left to the product that follows: `before` is the norm that x still wants.
+void Encoder::RunLayer(const Norm& before, const Layer& layer, int n_tokens) {
   Backend& backend = *backend_;
-  const int d = config_.hidden_size;
-  const float eps = config_.layer_norm_eps;
   float* x = x_->data();
-  backend.Linear(x, n_tokens, *layer.qkv.weight, layer.qkv.bias.get(), /*accumulate=*/false, qkv_->data());
+  const auto normed = [&](const Norm& norm) {
+    return LinearInput::LayerNorm(x, *norm.weight, *norm.bias, config_.layer_norm_eps);
+  };
+  backend.Linear(normed(before), n_tokens, *layer.qkv.weight, layer.qkv.bias.get(), /*accumulate=*/false,
+                 qkv_->data());
   backend.FullAttention(qkv_->data(), cu_seqlens_, config_.n_heads, config_.head_dim, attended_->data());
   backend.Linear(attended_->data(), n_tokens, *layer.attention_output.weight,
                  layer.attention_output.bias.get(),
                  /*accumulate=*/true, x);
-  backend.LayerNorm(x, nullptr, *layer.attention_norm.weight, *layer.attention_norm.bias, eps, n_tokens, d,
-                    x);
-  backend.Linear(x, n_tokens, *layer.up.weight, layer.up.bias.get(), /*accumulate=*/false, hidden_->data());
-  backend.Gelu(hidden_->data(), n_tokens, config_.ffn_size);
-  backend.Linear(hidden_->data(), n_tokens, *layer.down.weight, layer.down.bias.get(), /*accumulate=*/true,
-                 x);
-  backend.LayerNorm(x, nullptr, *layer.output_norm.weight, *layer.output_norm.bias, eps, n_tokens, d, x);
+  backend.Linear(normed(layer.attention_norm), n_tokens, *layer.up.weight, layer.up.bias.get(),
+                 /*accumulate=*/false, hidden_->data());
+  backend.Linear(LinearInput::Gelu(hidden_->data()), n_tokens, *layer.down.weight, layer.down.bias.get(),
+                 /*accumulate=*/true, x);
 }
 
 void Encoder::RunPass(std::span<const std::vector<int32_t>> texts, std::vector<Embedding>* out) {
@@ -101,9 +101,13 @@ void Encoder::RunPass(std::span<const std::vector<int32_t>> texts, std::vector<E
   const int n_tokens = cu_seqlens_.back();
   const int d = config_.hidden_size;
   SumEmbeddings(texts);
-  backend_->LayerNorm(x_->data(), nullptr, *embedding_norm_.weight, *embedding_norm_.bias,
-                      config_.layer_norm_eps, n_tokens, d, x_->data());
-  for (const Layer& layer : layers_) RunLayer(layer, n_tokens);
+  const Norm* norm = &embedding_norm_;
+  for (const Layer& layer : layers_) {
+    RunLayer(*norm, layer, n_tokens);
+    norm = &layer.output_norm;
+  }
+  backend_->LayerNorm(x_->data(), nullptr, *norm->weight, *norm->bias, config_.layer_norm_eps, n_tokens, d,
+                      x_->data());
   backend_->MeanPoolNormalize(x_->data(), cu_seqlens_, d, pooled_->data());
   for (size_t i = 0; i < texts.size(); ++i) {
     const float* row = pooled_->data() + i * static_cast<size_t>(d);

@@ -86,7 +86,7 @@ class Encoder {
   void RunPass(std::span<const std::vector<int32_t>> texts, std::vector<Embedding>* out)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void SumEmbeddings(std::span<const std::vector<int32_t>> texts) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  void RunLayer(const Layer& layer, int n_tokens) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void RunLayer(const Norm& before, const Layer& layer, int n_tokens) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   EncoderOptions options_;
   BertConfig config_;

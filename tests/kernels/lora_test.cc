@@ -148,6 +148,19 @@ void CheckMixedBatch(const Case& c) {
       backend.LinearLora({step.get(), 1, qkv}, x.data(), static_cast<int>(n_tokens), *w, nullptr, accumulate,
                          together.data());
       ASSERT_TRUE(SameBits(together, apart));
+      // The same of norms made on the way.
+      const std::unique_ptr<DeviceBuffer> norm = Upload(backend, {x.data(), n_in});
+      const int rows = static_cast<int>(n_tokens);
+      std::vector<float> normed(x.size());
+      backend.RmsNorm(x.data(), *norm, 1e-5f, rows, shape.n_in, normed.data());
+      apart = before;
+      backend.Linear(normed.data(), rows, *w, nullptr, accumulate, apart.data());
+      backend.Lora(*step, 1, qkv, normed.data(), shape.n_in, apart.data(), stride);
+      normed.assign(x.size(), NAN);
+      together = before;
+      backend.LinearLora({step.get(), 1, qkv}, LinearInput::RmsNorm(x.data(), *norm, 1e-5f, normed.data()),
+                         rows, *w, nullptr, accumulate, together.data());
+      ASSERT_TRUE(SameBits(together, apart));
     }
     // A row is the same alone: the last of every sequence.
     for (int32_t s = 0; s < batch.n_seqs(); ++s) {

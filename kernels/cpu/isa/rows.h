@@ -81,11 +81,11 @@ inline void SwiGlu(const float* gate_up, int rows, int f, float* h) {
 }
 
 // x/2 · (1 + erf(x/√2))
-inline void Gelu(float* x, int64_t count) {
+inline void Gelu(const float* x, int64_t count, float* y) {
   ForVectors(count, [&](int64_t i, int n) {
     const F v = LoadUpTo(x + i, n);
     const F e = Erf(Mul(v, Set1(0.707106769f)));
-    StoreUpTo(x + i, Mul(Mul(v, Set1(0.5f)), Add(Set1(1.0f), e)), n);
+    StoreUpTo(y + i, Mul(Mul(v, Set1(0.5f)), Add(Set1(1.0f), e)), n);
   });
 }
 
