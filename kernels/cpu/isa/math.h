@@ -11,19 +11,13 @@ namespace coterie::cpu::COTERIE_ISA {
 inline F Exp(F x) {
   // Max and Min give their second operand for NaN.
   x = Max(Set1(kExpLowest), Min(Set1(kExpHighest), x));
-  const I n = ToInt(Mul(x, Set1(kLog2E)));
-  const F nf = ToFloat(n);
-  F r = Fma(nf, Set1(-kLn2High), x);
-  r = Fma(nf, Set1(-kLn2Low), r);
+  const F n = RoundToWhole(Mul(x, Set1(kLog2E)));
+  F r = Fma(n, Set1(-kLn2High), x);
+  r = Fma(n, Set1(-kLn2Low), r);
   F p = Set1(kExpPoly[4]);
   for (int i = 3; i >= 0; --i) p = Fma(p, r, Set1(kExpPoly[i]));
   p = Fma(Mul(r, r), p, r);
-  p = Add(p, Set1(1.0f));
-  // 2^n in two steps, so that the ends (subnormal results, n = 128) are reached by rounding, not by wrapping.
-  const I half = ShiftRightSigned<1>(n);
-  const F s1 = AsFloat(ShiftLeft<23>(AddI(half, Set1I(127))));
-  const F s2 = AsFloat(ShiftLeft<23>(AddI(SubI(n, half), Set1I(127))));
-  return Mul(Mul(p, s1), s2);
+  return TimesPowerOf2(Add(p, Set1(1.0f)), n);
 }
 
 // 2^t for t <= 0 to 3e-6, for softmax weights that are rounded to bfloat16: 10 operations, where Exp

@@ -16,7 +16,7 @@ inline void QuantiseLanes(const float* x, int n, QuantisedBlock* to) {
     const F first = Load(x + i * kPanelBlock);
     const F second = Load(x + i * kPanelBlock + 16);
     highest[i] = Max(Max(first, second), Zero());
-    lowest[i] = Max(Max(Sub(Zero(), first), Sub(Zero(), second)), Zero());
+    lowest[i] = Sub(Zero(), Min(Min(first, second), Zero()));
   }
   const F high = ReduceMax16(highest);
   const F low = ReduceMax16(lowest);
@@ -30,34 +30,37 @@ inline void QuantiseLanes(const float* x, int n, QuantisedBlock* to) {
   alignas(64) float zeros[16];
   Store(inverses, inverse);
   Store(zeros, AsFloat(zero));
-  I codes[2][16];
-  for (int i = 0; i < 16; ++i) {
+  alignas(64) int8_t codes[16][kPanelBlock];
+  for (int i = 0; i < n; ++i) {
     for (int half = 0; half < 2; ++half) {
-      codes[half][i] = ZeroI();
-      if (i >= n) continue;
       const F scaled = Mul(Load(x + i * kPanelBlock + 16 * half), Set1(inverses[i]));
-      const I q = SubI(ToInt(scaled), AsInt(Set1(zeros[i])));
-      codes[half][i] = MaxI(MinI(q, Set1I(127)), Set1I(-128));  // rounding both may step over the ends by one
-      StoreInt8(to[i].q + 16 * half, codes[half][i]);
+      // Rounding both may step over the ends by one.
+      StoreInt8Clamped(codes[i] + 16 * half, SubI(ToInt(scaled), AsInt(Set1(zeros[i]))));
     }
   }
-  const I first_sum = AddI(ReduceAddI16(codes[0]), ShiftLeft<4>(zero));
-  const I second_sum = AddI(ReduceAddI16(codes[1]), ShiftLeft<4>(zero));
+  for (int i = n; i < 16; ++i) __builtin_memset(codes[i], 0, kPanelBlock);
+  I first_sum, second_sum;
+  SumHalves16(codes[0], &first_sum, &second_sum);
+  first_sum = AddI(first_sum, ShiftLeft<4>(zero));
+  second_sum = AddI(second_sum, ShiftLeft<4>(zero));
+  // The rest of a block, word by word.
+  const I byte = AndI(zero, Set1I(0xff));
+  const I bytes = AddI(byte, ShiftLeft<8>(byte));
   alignas(64) float scales[16];
   alignas(64) float scaled_sums[16];
-  alignas(64) float sums[2][16];
+  alignas(64) float half_sums[16];
+  alignas(64) float four_zeros[16];
   Store(scales, scale);
   Store(scaled_sums, Mul(scale, ToFloat(AddI(first_sum, second_sum))));
-  Store(sums[0], AsFloat(first_sum));
-  Store(sums[1], AsFloat(second_sum));
+  Store(half_sums, AsFloat(AddI(AndI(first_sum, Set1I(0xffff)), ShiftLeft<16>(second_sum))));
+  Store(four_zeros, AsFloat(AddI(bytes, ShiftLeft<16>(bytes))));
   for (int i = 0; i < n; ++i) {
+    __builtin_memcpy(to[i].q, codes[i], kPanelBlock);
     to[i].scale = scales[i];
     to[i].scaled_sum = scaled_sums[i];
-    for (int half = 0; half < 2; ++half) {
-      to[i].half_sum[half] = static_cast<int16_t>(__builtin_bit_cast(int32_t, sums[half][i]));
-    }
-    to[i].zero = __builtin_bit_cast(int32_t, zeros[i]);
-    for (int8_t& z : to[i].zeros) z = static_cast<int8_t>(to[i].zero);
+    __builtin_memcpy(to[i].half_sum, &half_sums[i], 4);
+    __builtin_memcpy(&to[i].zero, &zeros[i], 4);
+    __builtin_memcpy(to[i].zeros, &four_zeros[i], 4);
   }
 }
 

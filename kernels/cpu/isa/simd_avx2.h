@@ -125,6 +125,7 @@ inline void StoreInt8(int8_t* p, I a) {
   _mm_storeu_si128(reinterpret_cast<__m128i*>(p),
                    _mm_packus_epi16(_mm256_castsi256_si128(h), _mm256_extracti128_si256(h, 1)));
 }
+inline void StoreInt8Clamped(int8_t* p, I a) { StoreInt8(p, MaxI(MinI(a, Set1I(127)), Set1I(-128))); }
 
 inline void Pin(I* a) { asm("" : "+x"(a->lo), "+x"(a->hi)); }
 
@@ -218,10 +219,16 @@ inline F ReduceMax16(const F* v) {
   for (int i = 0; i < 16; ++i) largest[i] = ReduceMax(v[i]);
   return Load(largest);
 }
-inline I ReduceAddI16(const I* v) {
-  int32_t sums[16];
-  for (int i = 0; i < 16; ++i) sums[i] = ReduceAddI(v[i]);
-  return LoadI(sums);
+inline void SumHalves16(const int8_t* codes, I* first, I* second) {
+  int32_t sums[2][16];
+  for (int i = 0; i < 32; ++i) {
+    // As unsigned bytes, each 128 too large, which vpsadbw adds up by eight.
+    const __m128i half = _mm_loadu_si128(reinterpret_cast<const __m128i*>(codes + 16 * i));
+    const __m128i eights = _mm_sad_epu8(_mm_xor_si128(half, _mm_set1_epi8(-128)), _mm_setzero_si128());
+    sums[i % 2][i / 2] = _mm_cvtsi128_si32(eights) + _mm_extract_epi32(eights, 2) - 16 * 128;
+  }
+  *first = LoadI(sums[0]);
+  *second = LoadI(sums[1]);
 }
 
 inline void Prefetch(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T0); }

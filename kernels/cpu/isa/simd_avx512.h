@@ -96,11 +96,19 @@ inline I ShiftRightSigned(I a) {
   return {_mm512_srai_epi32(a.v, kBits)};
 }
 inline I ToInt(F a) { return {_mm512_cvtps_epi32(a.v)}; }
+inline F RoundToWhole(F a) {
+  return {_mm512_roundscale_ps(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)};
+}
+inline F TimesPowerOf2(F a, F n) { return {_mm512_scalef_ps(a.v, n.v)}; }
 inline F ToFloat(I a) { return {_mm512_cvtepi32_ps(a.v)}; }
 inline F AsFloat(I a) { return {_mm512_castsi512_ps(a.v)}; }
 inline I AsInt(F a) { return {_mm512_castps_si512(a.v)}; }
 inline void StoreInt8(int8_t* p, I a) {
   _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(a.v));
+}
+
+inline void StoreInt8Clamped(int8_t* p, I a) {
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtsepi32_epi8(a.v));
 }
 
 inline void Pin(I* a) { asm("" : "+v"(a->v)); }
@@ -199,12 +207,22 @@ inline F ReduceMax16(const F* v) {
   for (int i = 0; i < 16; ++i) rows[i] = v[i].v;
   return {Reduce16(rows, [](__m512 a, __m512 b) { return _mm512_max_ps(a, b); })};
 }
-inline I ReduceAddI16(const I* v) {
-  __m512 rows[16];
-  for (int i = 0; i < 16; ++i) rows[i] = _mm512_castsi512_ps(v[i].v);
-  return AsInt({Reduce16(rows, [](__m512 a, __m512 b) {
-    return _mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(a), _mm512_castps_si512(b)));
-  })});
+inline void SumHalves16(const int8_t* codes, I* first, I* second) {
+  __m512i fours[8];  // of blocks 2 i and 2 i + 1: a half in each 128 bits, a sum of four bytes in each lane
+  for (int i = 0; i < 8; ++i) {
+    fours[i] = Dot4(ZeroI(), Set1I(0x01010101), LoadI(codes + 64 * i)).v;
+  }
+  __m512i
+      halves[2];  // of blocks 8 i to 8 i + 7: first halves of even ones, second ones, the same of odd ones
+  for (int i = 0; i < 2; ++i) {
+    const __m512i* p = fours + 4 * i;
+    const __m512i ab = _mm512_add_epi32(_mm512_unpacklo_epi32(p[0], p[1]), _mm512_unpackhi_epi32(p[0], p[1]));
+    const __m512i cd = _mm512_add_epi32(_mm512_unpacklo_epi32(p[2], p[3]), _mm512_unpackhi_epi32(p[2], p[3]));
+    halves[i] = _mm512_add_epi32(_mm512_unpacklo_epi64(ab, cd), _mm512_unpackhi_epi64(ab, cd));
+  }
+  const __m512i order = _mm512_setr_epi32(0, 8, 1, 9, 2, 10, 3, 11, 16, 24, 17, 25, 18, 26, 19, 27);
+  first->v = _mm512_permutex2var_epi32(halves[0], order, halves[1]);
+  second->v = _mm512_permutex2var_epi32(halves[0], _mm512_add_epi32(order, _mm512_set1_epi32(4)), halves[1]);
 }
 
 inline void Prefetch(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T0); }

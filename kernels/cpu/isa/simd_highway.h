@@ -195,6 +195,7 @@ inline void StoreInt8(int8_t* p, I a) {
     hn::StoreU(hn::U8FromU32(low), kBytes, reinterpret_cast<uint8_t*>(p) + 4 * i);
   }
 }
+inline void StoreInt8Clamped(int8_t* p, I a) { StoreInt8(p, MaxI(MinI(a, Set1I(127)), Set1I(-128))); }
 
 // The lower and the upper half of every lane, as numbers.
 inline I4 LowHalves(I4 a) { return hn::ShiftRight<16>(hn::ShiftLeft<16>(a)); }
@@ -314,10 +315,11 @@ inline F ReduceMax16(const F* v) {
   for (int i = 0; i < 16; ++i) largest[i] = ReduceMax(v[i]);
   return Load(largest);
 }
-inline I ReduceAddI16(const I* v) {
-  int32_t sums[16];
-  for (int i = 0; i < 16; ++i) sums[i] = ReduceAddI(v[i]);
-  return LoadI(sums);
+inline void SumHalves16(const int8_t* codes, I* first, I* second) {
+  int32_t sums[2][16] = {};
+  for (int i = 0; i < 16 * 32; ++i) sums[i / 16 % 2][i / 32] += codes[i];
+  *first = LoadI(sums[0]);
+  *second = LoadI(sums[1]);
 }
 
 inline void Pin(I*) {}

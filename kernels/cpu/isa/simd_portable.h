@@ -196,6 +196,8 @@ inline I AsInt(F a) {
 }
 // The low byte of each lane.
 inline void StoreInt8(int8_t* p, I a) { COTERIE_LANES p[l] = static_cast<int8_t>(a.v[l] & 0xff); }
+// The same of lanes beyond int8_t, which go to its nearest end.
+inline void StoreInt8Clamped(int8_t* p, I a) { StoreInt8(p, MaxI(MinI(a, Set1I(127)), Set1I(-128))); }
 
 // Lane by lane acc + Σ u8[i] · s8[i] over the lane's four bytes, exactly in int32: u8 unsigned, s8 signed.
 inline I Dot4(I acc, I u8, I s8) {
@@ -276,10 +278,12 @@ inline F ReduceMax16(const F* v) {
   for (int i = 0; i < 16; ++i) largest[i] = ReduceMax(v[i]);
   return Load(largest);
 }
-inline I ReduceAddI16(const I* v) {
-  int32_t sums[16];
-  for (int i = 0; i < 16; ++i) sums[i] = ReduceAddI(v[i]);
-  return LoadI(sums);
+// Of 16 blocks of 32 bytes, lane by lane, the sums of their first and of their second 16.
+inline void SumHalves16(const int8_t* codes, I* first, I* second) {
+  int32_t sums[2][16] = {};
+  for (int i = 0; i < 16 * 32; ++i) sums[i / 16 % 2][i / 32] += codes[i];
+  *first = LoadI(sums[0]);
+  *second = LoadI(sums[1]);
 }
 
 // a, computed no later than here: against a compiler that would sooner keep what a is made of in registers.
