@@ -30,17 +30,20 @@ inline void QuantiseLanes(const float* x, int n, QuantisedBlock* to) {
   alignas(64) float zeros[16];
   Store(inverses, inverse);
   Store(zeros, AsFloat(zero));
-  alignas(64) int8_t codes[16][kPanelBlock];
-  for (int i = 0; i < n; ++i) {
-    for (int half = 0; half < 2; ++half) {
-      const F scaled = Mul(Load(x + i * kPanelBlock + 16 * half), Set1(inverses[i]));
-      // Rounding both may step over the ends by one.
-      StoreInt8Clamped(codes[i] + 16 * half, SubI(ToInt(scaled), AsInt(Set1(zeros[i]))));
-    }
+  I codes[8];  // of blocks 2 i and 2 i + 1
+  for (int i = 0; i < 16; i += 2) {
+    const auto code = [&](int block, int half) {
+      if (block >= n) return ZeroI();
+      const F scaled = Mul(Load(x + block * kPanelBlock + 16 * half), Set1(inverses[block]));
+      return SubI(ToInt(scaled), AsInt(Set1(zeros[block])));
+    };
+    // Rounding both may step over the ends by one.
+    codes[i / 2] = PackClamped(code(i, 0), code(i, 1), code(i + 1, 0), code(i + 1, 1));
+    int8_t nowhere[kPanelBlock];
+    if (i < n) StoreHalves(to[i].q, i + 1 < n ? to[i + 1].q : nowhere, codes[i / 2]);
   }
-  for (int i = n; i < 16; ++i) __builtin_memset(codes[i], 0, kPanelBlock);
   I first_sum, second_sum;
-  SumHalves16(codes[0], &first_sum, &second_sum);
+  SumHalves16(codes, &first_sum, &second_sum);
   first_sum = AddI(first_sum, ShiftLeft<4>(zero));
   second_sum = AddI(second_sum, ShiftLeft<4>(zero));
   // The rest of a block, word by word.
@@ -55,7 +58,6 @@ inline void QuantiseLanes(const float* x, int n, QuantisedBlock* to) {
   Store(half_sums, AsFloat(AddI(AndI(first_sum, Set1I(0xffff)), ShiftLeft<16>(second_sum))));
   Store(four_zeros, AsFloat(AddI(bytes, ShiftLeft<16>(bytes))));
   for (int i = 0; i < n; ++i) {
-    __builtin_memcpy(to[i].q, codes[i], kPanelBlock);
     to[i].scale = scales[i];
     to[i].scaled_sum = scaled_sums[i];
     __builtin_memcpy(to[i].half_sum, &half_sums[i], 4);

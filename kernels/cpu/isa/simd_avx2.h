@@ -125,7 +125,21 @@ inline void StoreInt8(int8_t* p, I a) {
   _mm_storeu_si128(reinterpret_cast<__m128i*>(p),
                    _mm_packus_epi16(_mm256_castsi256_si128(h), _mm256_extracti128_si256(h, 1)));
 }
-inline void StoreInt8Clamped(int8_t* p, I a) { StoreInt8(p, MaxI(MinI(a, Set1I(127)), Set1I(-128))); }
+inline I PackClamped(I a, I b, I c, I d) {
+  int8_t bytes[64];
+  const I lanes[4] = {a, b, c, d};
+  for (int i = 0; i < 4; ++i) {
+    StoreInt8(bytes + 16 * i, MaxI(MinI(lanes[i], Set1I(127)), Set1I(-128)));
+  }
+  return LoadI(bytes);
+}
+inline void StoreHalves(void* first, void* second, I a) {
+  uint8_t bytes[64];
+  static_assert(sizeof(a) == sizeof(bytes));
+  std::memcpy(bytes, &a, sizeof(a));
+  std::memcpy(first, bytes, 32);
+  std::memcpy(second, bytes + 32, 32);
+}
 
 inline void Pin(I* a) { asm("" : "+x"(a->lo), "+x"(a->hi)); }
 
@@ -219,7 +233,9 @@ inline F ReduceMax16(const F* v) {
   for (int i = 0; i < 16; ++i) largest[i] = ReduceMax(v[i]);
   return Load(largest);
 }
-inline void SumHalves16(const int8_t* codes, I* first, I* second) {
+inline void SumHalves16(const I* blocks, I* first, I* second) {
+  int8_t codes[16 * 32];
+  std::memcpy(codes, blocks, sizeof(codes));
   int32_t sums[2][16];
   for (int i = 0; i < 32; ++i) {
     // As unsigned bytes, each 128 too large, which vpsadbw adds up by eight.

@@ -107,8 +107,14 @@ inline void StoreInt8(int8_t* p, I a) {
   _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(a.v));
 }
 
-inline void StoreInt8Clamped(int8_t* p, I a) {
-  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtsepi32_epi8(a.v));
+inline I PackClamped(I a, I b, I c, I d) {
+  const __m512i bytes = _mm512_packs_epi16(_mm512_packs_epi32(a.v, b.v), _mm512_packs_epi32(c.v, d.v));
+  const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+  return {_mm512_permutexvar_epi32(order, bytes)};
+}
+inline void StoreHalves(void* first, void* second, I a) {
+  _mm256_storeu_si256(static_cast<__m256i*>(first), _mm512_castsi512_si256(a.v));
+  _mm256_storeu_si256(static_cast<__m256i*>(second), _mm512_extracti64x4_epi64(a.v, 1));
 }
 
 inline void Pin(I* a) { asm("" : "+v"(a->v)); }
@@ -207,10 +213,10 @@ inline F ReduceMax16(const F* v) {
   for (int i = 0; i < 16; ++i) rows[i] = v[i].v;
   return {Reduce16(rows, [](__m512 a, __m512 b) { return _mm512_max_ps(a, b); })};
 }
-inline void SumHalves16(const int8_t* codes, I* first, I* second) {
+inline void SumHalves16(const I* codes, I* first, I* second) {
   __m512i fours[8];  // of blocks 2 i and 2 i + 1: a half in each 128 bits, a sum of four bytes in each lane
   for (int i = 0; i < 8; ++i) {
-    fours[i] = Dot4(ZeroI(), Set1I(0x01010101), LoadI(codes + 64 * i)).v;
+    fours[i] = Dot4(ZeroI(), Set1I(0x01010101), codes[i]).v;
   }
   __m512i
       halves[2];  // of blocks 8 i to 8 i + 7: first halves of even ones, second ones, the same of odd ones

@@ -195,7 +195,21 @@ inline void StoreInt8(int8_t* p, I a) {
     hn::StoreU(hn::U8FromU32(low), kBytes, reinterpret_cast<uint8_t*>(p) + 4 * i);
   }
 }
-inline void StoreInt8Clamped(int8_t* p, I a) { StoreInt8(p, MaxI(MinI(a, Set1I(127)), Set1I(-128))); }
+inline I PackClamped(I a, I b, I c, I d) {
+  int8_t bytes[64];
+  const I lanes[4] = {a, b, c, d};
+  for (int i = 0; i < 4; ++i) {
+    StoreInt8(bytes + 16 * i, MaxI(MinI(lanes[i], Set1I(127)), Set1I(-128)));
+  }
+  return LoadI(bytes);
+}
+inline void StoreHalves(void* first, void* second, I a) {
+  uint8_t bytes[64];
+  static_assert(sizeof(a) == sizeof(bytes));
+  std::memcpy(bytes, &a, sizeof(a));
+  std::memcpy(first, bytes, 32);
+  std::memcpy(second, bytes + 32, 32);
+}
 
 // The lower and the upper half of every lane, as numbers.
 inline I4 LowHalves(I4 a) { return hn::ShiftRight<16>(hn::ShiftLeft<16>(a)); }
@@ -315,7 +329,9 @@ inline F ReduceMax16(const F* v) {
   for (int i = 0; i < 16; ++i) largest[i] = ReduceMax(v[i]);
   return Load(largest);
 }
-inline void SumHalves16(const int8_t* codes, I* first, I* second) {
+inline void SumHalves16(const I* blocks, I* first, I* second) {
+  int8_t codes[16 * 32];
+  std::memcpy(codes, blocks, sizeof(codes));
   int32_t sums[2][16] = {};
   for (int i = 0; i < 16 * 32; ++i) sums[i / 16 % 2][i / 32] += codes[i];
   *first = LoadI(sums[0]);

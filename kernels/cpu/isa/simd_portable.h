@@ -196,8 +196,23 @@ inline I AsInt(F a) {
 }
 // The low byte of each lane.
 inline void StoreInt8(int8_t* p, I a) { COTERIE_LANES p[l] = static_cast<int8_t>(a.v[l] & 0xff); }
-// The same of lanes beyond int8_t, which go to its nearest end.
-inline void StoreInt8Clamped(int8_t* p, I a) { StoreInt8(p, MaxI(MinI(a, Set1I(127)), Set1I(-128))); }
+// 64 bytes: the lanes of a, b, c and d, those beyond int8_t at its nearest end.
+inline I PackClamped(I a, I b, I c, I d) {
+  int8_t bytes[64];
+  const I lanes[4] = {a, b, c, d};
+  for (int i = 0; i < 4; ++i) {
+    StoreInt8(bytes + 16 * i, MaxI(MinI(lanes[i], Set1I(127)), Set1I(-128)));
+  }
+  return LoadI(bytes);
+}
+// 32 bytes each.
+inline void StoreHalves(void* first, void* second, I a) {
+  uint8_t bytes[64];
+  static_assert(sizeof(a) == sizeof(bytes));
+  std::memcpy(bytes, &a, sizeof(a));
+  std::memcpy(first, bytes, 32);
+  std::memcpy(second, bytes + 32, 32);
+}
 
 // Lane by lane acc + Σ u8[i] · s8[i] over the lane's four bytes, exactly in int32: u8 unsigned, s8 signed.
 inline I Dot4(I acc, I u8, I s8) {
@@ -278,8 +293,10 @@ inline F ReduceMax16(const F* v) {
   for (int i = 0; i < 16; ++i) largest[i] = ReduceMax(v[i]);
   return Load(largest);
 }
-// Of 16 blocks of 32 bytes, lane by lane, the sums of their first and of their second 16.
-inline void SumHalves16(const int8_t* codes, I* first, I* second) {
+// Of 16 blocks of 32 bytes, two to a vector, lane by lane, the sums of their first and of their second 16.
+inline void SumHalves16(const I* blocks, I* first, I* second) {
+  int8_t codes[16 * 32];
+  std::memcpy(codes, blocks, sizeof(codes));
   int32_t sums[2][16] = {};
   for (int i = 0; i < 16 * 32; ++i) sums[i / 16 % 2][i / 32] += codes[i];
   *first = LoadI(sums[0]);
