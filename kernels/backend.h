@@ -211,6 +211,13 @@ class Backend {
   virtual void Linear(const LinearInput& x, int rows, const PackedMatrix& w, const DeviceBuffer* bias,
                       bool accumulate, float* y_dev) = 0;
 
+  // The product y = x [rows, n_in] · wᵀ of which only so much is stored as is wanted. Of row r, where
+  // keep[r] > 0 (at most kMaxTopLogits and w's outputs): its keep[r] largest values in the order of Before(),
+  // in `top` (host memory, [sum of keep], row after row); when one of the row's values is NaN, NaN and -1 in
+  // all of its places. Where keep[r] is 0, the whole row: such rows follow each other in y [.., n_out].
+  virtual void LinearTop(const LinearInput& x, int rows, const PackedMatrix& w, std::span<const int32_t> keep,
+                         float* y_dev, TopLogit* top) = 0;
+
   // For each target module, each sequence s and each of its adapters in order: the rows of s in y[:, y_column
   // ...] += weight · scale · B (A x), in one layer; rows of sequences without adapters are untouched. All
   // targets read the same x [n_tokens, n_in] and write y [n_tokens, y_stride]: Q, K and V are one call, as

@@ -15,6 +15,7 @@ void Batch::Clear() {
   adapter_weights.clear();
   adapters.clear();
   logit_rows.clear();
+  logit_top_k.clear();
 }
 
 void Batch::KeepLogitRows(const Batch& step) {

@@ -8,6 +8,17 @@ namespace coterie {
 
 class PackedAdapter;
 
+// One of the largest logits of a row.
+struct TopLogit {
+  float value = 0;
+  int32_t id = 0;
+};
+// The order they stand in: the larger value first, of equal ones the lower id.
+inline bool Before(const TopLogit& a, const TopLogit& b) {
+  return a.value != b.value ? a.value > b.value : a.id < b.id;
+}
+constexpr int kMaxTopLogits = 64;  // of one row
+
 // One engine step: the tokens of `n_seqs` sequences, prompts in chunks and decodes side by side, each
 // sequence under its own (weighted) adapters. Host memory, plain arrays in CSR form; the engine refills one
 // Batch for every step so that nothing is allocated in the loop.
@@ -30,6 +41,9 @@ struct Batch {
 
   // Tokens whose logits are wanted, ascending indices into token_ids.
   std::vector<int32_t> logit_rows;  // [n_logit_rows]
+  // How many of each such row's logits are wanted, the largest: 1 to kMaxTopLogits, or 0 for the whole row.
+  // Empty: whole rows.
+  std::vector<int32_t> logit_top_k;  // [n_logit_rows]
 
   int n_tokens() const { return static_cast<int>(token_ids.size()); }
   int n_seqs() const { return cu_seqlens.empty() ? 0 : static_cast<int>(cu_seqlens.size()) - 1; }

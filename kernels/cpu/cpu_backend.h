@@ -79,6 +79,8 @@ class CpuBackend final : public Backend {
                float* y_dev) override;
   void Linear(const LinearInput& x, int rows, const PackedMatrix& w, const DeviceBuffer* bias,
               bool accumulate, float* y_dev) override;
+  void LinearTop(const LinearInput& x, int rows, const PackedMatrix& w, std::span<const int32_t> keep,
+                 float* y_dev, TopLogit* top) override;
   void LinearLora(const LoraCall& lora, const LinearInput& x, int rows, const PackedMatrix& w,
                   const DeviceBuffer* bias, bool accumulate, float* y_dev) override;
   void Lora(const StepContext& step, int layer, std::span<const LoraTarget> targets, const float* x_dev,
@@ -152,6 +154,10 @@ class CpuBackend final : public Backend {
     });
   }
 
+  struct ThreadTop;
+  void RunTopPanels(const LinearCall& call, int64_t begin, int64_t end, std::span<const int32_t> keep,
+                    const ThreadTop& found) const;
+
   struct LoraUse;
   std::span<const LoraUse> PlanLora(const LoraCall& call, int64_t n_in);
   void Shrink(const LoraUse& use, const LinearCall& call, size_t row_begin, size_t row_end, int64_t begin,
@@ -172,6 +178,7 @@ class CpuBackend final : public Backend {
   AlignedBuffer quantised_;                // QuantisedBlocks of the current product
   AlignedBuffer lora_;                     // A x of the current Lora call, and its codes
   std::vector<AlignedBuffer> made_;        // per thread: rows of floats about to be quantised
+  AlignedBuffer top_;                      // per thread: the best that a LinearTop has found
   std::vector<AlignedBuffer> transposed_;  // per thread: K and V of one head (FullAttention)
 };
 

@@ -199,6 +199,8 @@ struct KernelTable {
   void (*quantise)(const float* x, int64_t n_blocks, QuantisedBlock* to);
   // Panels [begin, end) of the segment for all rows. `quantised_x` picks args.q over args.x.
   void (*linear)(const LinearArgs& args, bool quantised_x, int64_t panel_begin, int64_t panel_end);
+  // The first of y [n] that is not at most `most` (larger, or NaN), or n.
+  int64_t (*skip_at_most)(const float* y, int64_t n, float most);
   // t = A x for panels [begin, end).
   void (*shrink_lora)(const LoraShrinkArgs& args, int panel_begin, int panel_end);
   // t [rank] of one row and module to q [rank rounded up to 16] and blocks [ceil(rank / 32)].

@@ -10,11 +10,12 @@
 namespace coterie::cpu {
 
 // A fixed set of threads for the parallel parts of ops; the calling thread is one of them. A part is a number
-// of items, claimed one by one: a thread that the system has taken off its core costs the item it holds and
-// nothing more, and one that wakes up late finds nothing left to do. Which thread does which item never
-// changes a result: ops write disjoint outputs. Workers wait for the next part by spinning for a bounded time
-// (parts follow within microseconds during a step), then park in the kernel. Run* is called by one thread at
-// a time; bodies must not call it again.
+// of items, claimed one by one in ascending order: a thread that the system has taken off its core costs the
+// item it holds and nothing more, and one that wakes up late finds nothing left to do. Which thread does
+// which item never changes a result: ops write disjoint outputs, or merge what threads found in an order of
+// its own. Workers wait for the next part by spinning for a bounded time (parts follow within microseconds
+// during a step), then park in the kernel. Run* is called by one thread at a time; bodies must not call it
+// again.
 class ThreadPool {
  public:
   static constexpr int64_t kMaxItems = (1 << 20) - 1;

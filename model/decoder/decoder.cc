@@ -33,8 +33,7 @@ Status Decoder::CheckBatch(const Batch& batch) const {
   return absl::OkStatus();
 }
 
-Status Decoder::Forward(const Batch& batch, std::span<const float>* logits) {
-  RETURN_IF_ERROR(CheckBatch(batch));
+LinearInput Decoder::RunLayers(const Batch& batch) {
   const int n_tokens = batch.n_tokens();
   const int n_rows = static_cast<int>(batch.logit_rows.size());
 
@@ -48,22 +47,57 @@ Status Decoder::Forward(const Batch& batch, std::span<const float>* logits) {
   }
   // Of the last layer, later tokens need K and V alone: the rest is for the rows whose logits are wanted.
   WriteKv(last_layer, step_rows);
-  *logits = {};
-  if (n_rows == 0) return absl::OkStatus();
+  if (n_rows == 0) return nullptr;
   const Rows wanted = n_rows < n_tokens ? LogitRowsOf(batch, step_rows) : step_rows;
   FinishLayer(last_layer, wanted);
 
-  const PackedMatrix& head = head_ != nullptr ? *head_ : *embedding_;
-  backend_->Linear(LinearInput::RmsNorm(wanted.x, *final_norm_, config_.rms_eps, last_->data()), n_rows, head,
-                   nullptr, /*accumulate=*/false, logits_->data());
+  return LinearInput::RmsNorm(wanted.x, *final_norm_, config_.rms_eps, last_->data());
+}
 
-  const size_t n_logits = static_cast<size_t>(n_rows) * static_cast<size_t>(config_.vocab_size);
+Status Decoder::TakeWhole(size_t n_rows, std::span<const float>* logits) {
+  const size_t n_logits = n_rows * static_cast<size_t>(config_.vocab_size);
   if (backend_->memory_is_host()) {
     *logits = {logits_->data(), n_logits};
     return absl::OkStatus();
   }
   *logits = {host_logits_.data(), n_logits};
   return backend_->Download(logits_->data(), {host_logits_.data(), n_logits});
+}
+
+Status Decoder::Forward(const Batch& batch, std::span<const float>* logits) {
+  RETURN_IF_ERROR(CheckBatch(batch));
+  const LinearInput normed = RunLayers(batch);
+  *logits = {};
+  const size_t n_rows = batch.logit_rows.size();
+  if (n_rows == 0) return absl::OkStatus();
+  backend_->Linear(normed, static_cast<int>(n_rows), head(), nullptr, /*accumulate=*/false, logits_->data());
+  return TakeWhole(n_rows, logits);
+}
+
+Status Decoder::ForwardTop(const Batch& batch, StepLogits* logits) {
+  RETURN_IF_ERROR(CheckBatch(batch));
+  const std::vector<int32_t>& keep = batch.logit_top_k;
+  if (keep.size() != batch.logit_rows.size()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("logit_top_k has ", keep.size(), " rows, logit_rows ", batch.logit_rows.size()));
+  }
+  size_t n_kept = 0;
+  size_t n_whole = 0;
+  for (const int32_t k : keep) {
+    if (k < 0 || k > info_.max_top_logits) {
+      return absl::InvalidArgumentError(absl::StrCat("logit_top_k is ", k, ": 0 to ", info_.max_top_logits));
+    }
+    n_kept += static_cast<size_t>(k);
+    n_whole += k == 0 ? 1 : 0;
+  }
+  const LinearInput normed = RunLayers(batch);
+  *logits = {};
+  if (keep.empty()) return absl::OkStatus();
+  top_logits_.resize(n_kept);
+  backend_->LinearTop(normed, static_cast<int>(keep.size()), head(), keep, logits_->data(),
+                      top_logits_.data());
+  logits->top = top_logits_;
+  return n_whole == 0 ? absl::OkStatus() : TakeWhole(n_whole, &logits->whole);
 }
 
 // A step of its own, so that attention and adapters know whose rows they are.

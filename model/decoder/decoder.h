@@ -40,6 +40,7 @@ class Decoder final : public LanguageModel {
 
   StatusOr<std::unique_ptr<LoadedAdapter>> LoadAdapter(const std::filesystem::path& folder) override;
   Status Forward(const Batch& batch, std::span<const float>* logits) override;
+  Status ForwardTop(const Batch& batch, StepLogits* logits) override;
 
  private:
   struct Layer {
@@ -60,6 +61,10 @@ class Decoder final : public LanguageModel {
   StatusOr<Layer> LoadLayer(const ModelFiles& files, int index);
   Status AllocateBuffers();
   Status CheckBatch(const Batch& batch) const;
+  // All layers. The rows that the head reads; not made where there are none.
+  LinearInput RunLayers(const Batch& batch);
+  const PackedMatrix& head() const { return head_ != nullptr ? *head_ : *embedding_; }
+  Status TakeWhole(size_t n_rows, std::span<const float>* logits);
   // Rows of one step as they go through the layers.
   struct Rows {
     StepContext* step;
@@ -97,6 +102,7 @@ class Decoder final : public LanguageModel {
   std::unique_ptr<DeviceBuffer> last_;      // [n_logit_rows, d]
   std::unique_ptr<DeviceBuffer> last_qkv_;  // [n_logit_rows, (n_heads + 2 n_kv_heads) · head_dim]
   std::unique_ptr<DeviceBuffer> logits_;    // [n_logit_rows, vocab]
+  std::vector<TopLogit> top_logits_;        // of the rows that are not wanted whole
   std::vector<float> host_logits_;          // where device memory is not host memory
 };
 

@@ -141,6 +141,7 @@ Status Decoder::AllocateBuffers() {
   info_.vocab_size = config_.vocab_size;
   info_.context_length = options_.max_context > 0 ? std::min(options_.max_context, config_.context_length)
                                                   : config_.context_length;
+  info_.max_top_logits = std::min(kMaxTopLogits, config_.vocab_size);
   info_.numerics_class = backend_->numerics_class();
   ASSIGN_OR_RETURN(rope_, MakeRopeTable(config_, info_.context_length, *backend_));
 
@@ -181,6 +182,7 @@ Status Decoder::AllocateBuffers() {
   RETURN_IF_ERROR(allocate(rows, config_.hidden_size, &last_));
   RETURN_IF_ERROR(allocate(rows, config_.q_size() + 2 * config_.kv_size(), &last_qkv_));
   RETURN_IF_ERROR(allocate(rows, config_.vocab_size, &logits_));
+  top_logits_.reserve(static_cast<size_t>(rows) * static_cast<size_t>(info_.max_top_logits));
   if (!backend_->memory_is_host()) {
     host_logits_.resize(static_cast<size_t>(rows) * static_cast<size_t>(config_.vocab_size));
   }

@@ -21,6 +21,7 @@ struct LanguageModelInfo {
   size_t weight_bytes = 0;
   size_t kv_bytes = 0;
   std::vector<int32_t> eos_token_ids;
+  int max_top_logits = 0;      // of one row, what ForwardTop keeps at most; 0: it is not there
   Digest base_digest;          // configuration and weights of the frozen base
   std::string numerics_class;  // equal classes give equal bits
 };
@@ -31,6 +32,12 @@ struct LoadedAdapter {
   std::unique_ptr<PackedAdapter> packed;
   int first_layer = 0;  // lowest layer it changes: KV below it is the base's
   size_t bytes = 0;
+};
+
+// What a step's logit rows left behind; owned by the model and valid until its next step.
+struct StepLogits {
+  std::span<const float> whole;   // [rows wanted whole, vocab_size]
+  std::span<const TopLogit> top;  // of the others batch.logit_top_k[row] each, in the order of Before()
 };
 
 // What the engine runs: tokens in, logits out. The decoder over a Backend is one; a fake one (the next token
@@ -46,8 +53,13 @@ class LanguageModel {
   virtual StatusOr<std::unique_ptr<LoadedAdapter>> LoadAdapter(const std::filesystem::path& folder) = 0;
 
   // Runs one step and writes the KV of its tokens. `logits` [batch.logit_rows.size(), vocab_size], row-major,
-  // owned by the model and valid until the next Forward.
+  // owned by the model and valid until its next step. batch.logit_top_k is not read.
   virtual Status Forward(const Batch& batch, std::span<const float>* logits) = 0;
+  // The same step, of whose logits batch.logit_top_k says what is kept: the same values as from Forward. A
+  // row with a NaN has NaN and id -1 in all places. Only where info().max_top_logits > 0.
+  virtual Status ForwardTop(const Batch&, StepLogits*) {
+    return absl::UnimplementedError("this model gives whole rows of logits only");
+  }
 };
 
 }  // namespace coterie

@@ -14,6 +14,7 @@
 #include "model/decoder/decoder.h"
 #include "tests/bench/harness.h"
 #include "tests/model/decoder/sequences.h"
+#include "worker/engine/sampler.h"
 
 namespace coterie::bench {
 namespace {
@@ -26,6 +27,7 @@ constexpr int kMaxSequences = 16;
 constexpr int kContext = 1024;
 constexpr int kDecodeSteps = 16;
 constexpr int kUnusedRounds = 3;
+constexpr int kGreedyRounds = 3;
 
 // Random low-rank pairs for every linear layer, bfloat16.
 class RandomAdapter {
@@ -72,6 +74,8 @@ class RandomAdapter {
 struct Bench {
   Decoder* decoder;
   std::mt19937 random{5};
+  Sampler sampler{decoder->info().vocab_size};
+  int64_t picked = 0;  // a sum, so that picking is not left out
 
   TestSequence Sequence(int index, int n_tokens, const PackedAdapter* adapter) {
     TestSequence s;
@@ -86,19 +90,38 @@ struct Bench {
 
   uint32_t n_tokens_drawn() const { return static_cast<uint32_t>(decoder->info().vocab_size); }
 
+  // What each step does with its logits.
+  enum class Logits {
+    kLeave,
+    kPick,
+    kTop
+  };  // nothing; greedy from whole rows; greedy from the largest alone
+  Logits logits_for = Logits::kLeave;
+
   double Step(std::vector<TestSequence>* sequences, int n) {
     Batch batch;
     batch.Clear();
     for (TestSequence& s : *sequences) AddToBatch(&s, n, LogitRows::kLast, &batch);
-    std::span<const float> logits;
+    if (logits_for == Logits::kTop) batch.logit_top_k.assign(batch.logit_rows.size(), 1);
+    StepLogits logits;
     const Clock::time_point start = Clock::now();
-    const Status status = decoder->Forward(batch, &logits);
+    const Status status = logits_for == Logits::kTop ? decoder->ForwardTop(batch, &logits)
+                                                     : decoder->Forward(batch, &logits.whole);
+    if (logits_for == Logits::kPick) Pick(logits.whole);
     const double seconds = Seconds(start);
     if (!status.ok()) {
       std::fprintf(stderr, "%s\n", status.ToString().c_str());
       std::exit(1);
     }
     return seconds;
+  }
+
+  // As the engine does it, one row after the other.
+  void Pick(std::span<const float> logits) {
+    const size_t vocab = n_tokens_drawn();
+    for (size_t at = 0; at < logits.size(); at += vocab) {
+      picked += sampler.Sample({}, 0, 0, logits.subspan(at, vocab), {}, {});
+    }
   }
 
   // Tokens per second of one prompt step of n_seqs x n_tokens.
@@ -169,6 +192,19 @@ Status Run(const Flags& flags) {
     add("prefill_512", bench.Prefill(1, 512));
     add("prefill_16x128", bench.Prefill(16, 128));
     for (const int b : {1, 4, 8, 16}) add("decode_b" + std::to_string(b), bench.Decode(b, {}));
+    // Each kind in turn, so that what disturbs one disturbs the other.
+    for (const int b : {1, 16}) {
+      std::map<Bench::Logits, std::vector<double>> rates;
+      for (int i = 0; i < kGreedyRounds; ++i) {
+        for (const Bench::Logits kind : {Bench::Logits::kPick, Bench::Logits::kTop}) {
+          bench.logits_for = kind;
+          rates[kind].push_back(bench.Decode(b, {}));
+        }
+      }
+      bench.logits_for = Bench::Logits::kLeave;
+      add("decode_b" + std::to_string(b) + "_greedy_whole_rows", Median(rates[Bench::Logits::kPick]));
+      add("decode_b" + std::to_string(b) + "_greedy", Median(rates[Bench::Logits::kTop]));
+    }
     for (const auto& [rank, adapters] : stored) {
       const std::string suffix = "_r" + std::to_string(rank);
       std::vector<std::unique_ptr<PackedAdapter>> packed;

@@ -50,7 +50,7 @@ Engine::Engine(const EngineOptions& options, LanguageModel* model)
       kv_(model->info().n_kv_blocks),
       batch_builder_(options.max_batch_tokens, options.max_seqs,
                      options.max_seqs * (max_sequence_tokens_ / kPrefixBlockTokens + 1),
-                     options.max_logit_rows, options.adapters.n_slots),
+                     options.max_logit_rows, options.adapters.n_slots, model->info()),
       sampler_(model->info().vocab_size) {
   sequences_.reserve(scheduler_options_.max_live);
   plan_.reserve(2 * options.max_seqs);
@@ -324,11 +324,14 @@ bool Engine::Step(absl::Time now) {
     Finish(failure.sequence, FinishReason::kError, -1, std::move(failure.status));
   }
   if (plan_.empty()) return !failed_.empty();
-  std::span<const float> logits;
-  if (Status status = model_->Forward(batch_builder_.Build(plan_), &logits); !status.ok()) {
+  const Batch& batch = batch_builder_.Build(plan_);
+  StepLogits logits;
+  if (Status status = batch.logit_top_k.empty() ? model_->Forward(batch, &logits.whole)
+                                                : model_->ForwardTop(batch, &logits);
+      !status.ok()) {
     for (const StepEntry& entry : plan_) Finish(entry.sequence, FinishReason::kError, -1, status);
   } else {
-    TakeResults(logits);
+    TakeResults(batch, logits);
   }
   stats_.step_seconds.Observe(absl::ToDoubleSeconds(absl::Now() - now));
   ++pending_.steps;
@@ -337,9 +340,8 @@ bool Engine::Step(absl::Time now) {
   return true;
 }
 
-void Engine::TakeResults(std::span<const float> logits) {
-  const size_t vocab_size = model_->info().vocab_size;
-  size_t row = 0;
+void Engine::TakeResults(const Batch& batch, const StepLogits& logits) {
+  LogitRowReader rows(batch, logits, model_->info().vocab_size);
   uint64_t n_prompt_tokens = 0;
   for (const StepEntry& entry : plan_) {
     Sequence* s = entry.sequence;
@@ -349,14 +351,12 @@ void Engine::TakeResults(std::span<const float> logits) {
     if (entry.n_tokens > 1 || first + 1 < n_given) n_prompt_tokens += entry.n_tokens;
     for (int position = first; position < first + entry.n_tokens; ++position) {
       if (!Scheduler::WantsLogits(*s, position)) continue;
-      COTERIE_CHECK((row + 1) * vocab_size <= logits.size())
-          << "the model returned " << logits.size() << " logits";
-      const std::span<const float> row_logits = logits.subspan(row++ * vocab_size, vocab_size);
+      const StepLogits row = rows.Next();
       // The last token's row yields the answer's next token; rows before it score the prompt.
       if (position + 1 < s->n_prompt) {
-        Score(s, position + 1, row_logits);
+        Score(s, position + 1, row.whole);
       } else {
-        Choose(s, row_logits);
+        Choose(s, row);
         break;  // `s` may be finished and gone
       }
       if (s->request.score_only && s->next_prompt_logprob == s->n_prompt) {
@@ -380,11 +380,13 @@ void Engine::Score(Sequence* s, int position, std::span<const float> logits) {
   s->next_prompt_logprob = position + 1;
 }
 
-void Engine::Choose(Sequence* s, std::span<const float> logits) {
+void Engine::Choose(Sequence* s, const StepLogits& logits) {
   const SamplingParams& params = s->request.sampling;
   const uint32_t position = s->answer_position();
-  const int32_t token =
-      sampler_.Sample(params, params.seed.value_or(0), position, logits, s->prompt(), s->answer());
+  const uint64_t seed = params.seed.value_or(0);
+  const int32_t token = logits.top.empty()
+                            ? sampler_.Sample(params, seed, position, logits.whole, s->prompt(), s->answer())
+                            : sampler_.SampleTop(params, seed, position, logits.top);
   if (token < 0) {
     Finish(s, FinishReason::kError, -1,
            absl::InternalError(
@@ -401,7 +403,7 @@ void Engine::Choose(Sequence* s, std::span<const float> logits) {
   }
   const uint32_t begin = static_cast<uint32_t>(pending_.logprobs.size());
   if (params.logprobs.has_value())
-    sampler_.AppendLogprobs(logits, token, *params.logprobs, &pending_.logprobs);
+    sampler_.AppendLogprobs(logits.whole, token, *params.logprobs, &pending_.logprobs);
   OutputEvent* event = Emit(s, OutputEvent::Kind::kToken);
   event->position = position;
   event->token = token;

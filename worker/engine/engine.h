@@ -119,9 +119,9 @@ class Engine {
   void ApplyInbox();
   void EndExpired(absl::Time now);
   bool Step(absl::Time now);
-  void TakeResults(std::span<const float> logits);
+  void TakeResults(const Batch& batch, const StepLogits& logits);  // the rows of one step
   void Score(Sequence* s, int position, std::span<const float> logits);
-  void Choose(Sequence* s, std::span<const float> logits);
+  void Choose(Sequence* s, const StepLogits& logits);  // of its row
   void Finish(Sequence* s, FinishReason reason, int32_t stop_token, Status status);
   OutputEvent* Emit(Sequence* s, OutputEvent::Kind kind);
   void PublishStats();

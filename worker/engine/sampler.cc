@@ -99,18 +99,50 @@ int32_t Sampler::Draw(const SamplingParams& params, uint64_t seed, uint64_t posi
   // Most probable first, by sorting only the classes of distance that can matter.
   double total = 0;
   if (cut_k) {
-    GatherNearest([&](size_t count, double) { return count >= params.top_k; });
+    GatherLargest(logits, [&](size_t count, double) { return count >= params.top_k; });
     candidates_.resize(params.top_k);
-    for (const Candidate& c : candidates_) total += weights_[c.id];
+    for (const TopLogit& c : candidates_) total += weights_[c.id];
   } else {
     total = SumOf(weights_);
-    GatherNearest([&](size_t, double mass) { return mass >= static_cast<double>(params.top_p) * total; });
+    GatherLargest(logits,
+                  [&](size_t, double mass) { return mass >= static_cast<double>(params.top_p) * total; });
   }
+  return DrawInOrder(params, uniform, total, candidates_,
+                     [&](size_t i) { return weights_[candidates_[i].id]; });
+}
+
+int Sampler::TopNeeded(const SamplingParams& params, int vocab_size, int most) {
+  if (params.logprobs.has_value() || params.has_penalties() || !params.logit_bias.empty()) return 0;
+  const uint32_t k = params.greedy() ? 1 : params.top_k;
+  // As large as the vocabulary, it is no cut: Draw then goes by ids.
+  const bool cut = params.greedy() || k < static_cast<uint32_t>(vocab_size);
+  return cut && k <= static_cast<uint32_t>(most) ? static_cast<int>(k) : 0;
+}
+
+int32_t Sampler::SampleTop(const SamplingParams& params, uint64_t seed, uint64_t position,
+                           std::span<const TopLogit> top) {
+  if (!std::isfinite(top.front().value)) return -1;
+  if (params.greedy()) return top.front().id;
+  const size_t n = top.size();
+  for (size_t i = 0; i < n; ++i) adjusted_[i] = top[i].value;
+  const std::span<float> weights(weights_.data(), n);
+  DistancesBelow(top.front().value, {adjusted_.data(), n}, params.temperature, distances_);
+  ExpOfNegative({distances_.data(), n}, weights);
+  double total = 0;
+  for (const float weight : weights) total += weight;
+  return DrawInOrder(params, PhiloxUniform(seed, position), total, top, [&](size_t i) { return weights[i]; });
+}
+
+// One of the candidates, which stand most probable first and weigh `total` together (or are the first of
+// those that do), by top-p and min-p.
+template <typename WeightOf>
+int32_t Sampler::DrawInOrder(const SamplingParams& params, double uniform, double total,
+                             std::span<const TopLogit> candidates, const WeightOf& weight_of) {
   const double nucleus = params.top_p < 1.0f ? static_cast<double>(params.top_p) * total : INFINITY;
   double mass = 0;
   size_t n_kept = 0;
-  while (n_kept < candidates_.size() && mass < nucleus) {
-    const float weight = weights_[candidates_[n_kept].id];
+  while (n_kept < candidates.size() && mass < nucleus) {
+    const float weight = weight_of(n_kept);
     if (n_kept > 0 && weight < params.min_p) break;
     mass += weight;
     ++n_kept;
@@ -118,16 +150,16 @@ int32_t Sampler::Draw(const SamplingParams& params, uint64_t seed, uint64_t posi
   const double target = uniform * mass;
   double reached = 0;
   for (size_t i = 0; i < n_kept; ++i) {
-    reached += weights_[candidates_[i].id];
-    if (reached > target) return candidates_[i].id;
+    reached += weight_of(i);
+    if (reached > target) return candidates[i].id;
   }
-  return candidates_[n_kept - 1].id;
+  return candidates[n_kept - 1].id;
 }
 
 // Fills candidates_, sorted, with whole classes, nearest first, until `enough(count, mass)` of what they
-// hold.
+// hold. The order is of the logits: different ones may round to one distance.
 template <typename Enough>
-void Sampler::GatherNearest(const Enough& enough) {
+void Sampler::GatherLargest(std::span<const float> logits, const Enough& enough) {
   std::fill(class_counts_.begin(), class_counts_.end(), 0);
   std::fill(class_mass_.begin(), class_mass_.end(), 0.0);
   for (size_t i = 0; i < distances_.size(); ++i) {
@@ -145,9 +177,9 @@ void Sampler::GatherNearest(const Enough& enough) {
   }
   candidates_.clear();
   for (size_t i = 0; i < distances_.size(); ++i) {
-    if (ClassOf(distances_[i]) <= last) candidates_.push_back({distances_[i], static_cast<int32_t>(i)});
+    if (ClassOf(distances_[i]) <= last) candidates_.push_back({logits[i], static_cast<int32_t>(i)});
   }
-  std::sort(candidates_.begin(), candidates_.end(), Nearer);
+  std::sort(candidates_.begin(), candidates_.end(), Before);
 }
 
 void Sampler::AppendLogprobs(std::span<const float> logits, int32_t token, int n_top,
@@ -163,19 +195,19 @@ void Sampler::AppendLogprobs(std::span<const float> logits, int32_t token, int n
   if (n_top <= 0) return;
   // The best n_top so far stand in a heap with the worst of them in front.
   candidates_.clear();
-  for (size_t i = 0; i < distances_.size(); ++i) {
-    const Candidate candidate{distances_[i], static_cast<int32_t>(i)};
+  for (size_t i = 0; i < logits.size(); ++i) {
+    const TopLogit candidate{logits[i], static_cast<int32_t>(i)};
     if (static_cast<int>(candidates_.size()) == n_top) {
-      if (!Nearer(candidate, candidates_.front())) continue;
-      std::pop_heap(candidates_.begin(), candidates_.end(), Nearer);
+      if (!Before(candidate, candidates_.front())) continue;
+      std::pop_heap(candidates_.begin(), candidates_.end(), Before);
       candidates_.back() = candidate;
     } else {
       candidates_.push_back(candidate);
     }
-    std::push_heap(candidates_.begin(), candidates_.end(), Nearer);
+    std::push_heap(candidates_.begin(), candidates_.end(), Before);
   }
-  std::sort_heap(candidates_.begin(), candidates_.end(), Nearer);
-  for (const Candidate& c : candidates_) out->push_back({c.id, logprob(c.id)});
+  std::sort_heap(candidates_.begin(), candidates_.end(), Before);
+  for (const TopLogit& c : candidates_) out->push_back({c.id, logprob(c.id)});
 }
 
 }  // namespace coterie

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "common/sampling_params.h"
+#include "kernels/batch.h"
 #include "worker/engine/request.h"
 
 namespace coterie {
@@ -30,30 +31,33 @@ class Sampler {
                  std::span<const float> logits, std::span<const int32_t> prompt,
                  std::span<const int32_t> answer);
 
+  // How many of the largest of `vocab_size` logits Sample needs, at most `most`, and the engine nothing else
+  // of the row; 0: the whole row.
+  static int TopNeeded(const SamplingParams& params, int vocab_size, int most);
+  // The same token from those logits alone, TopNeeded of them in the order of Before().
+  int32_t SampleTop(const SamplingParams& params, uint64_t seed, uint64_t position,
+                    std::span<const TopLogit> top);
+
   // Appends to `out` the log-probability of `token`, then those of the `n_top` most probable tokens, best
   // first, in the distribution of the raw logits.
   void AppendLogprobs(std::span<const float> logits, int32_t token, int n_top, std::vector<ScoredToken>* out);
 
  private:
-  struct Candidate {
-    float distance;  // below the largest logit, in units of the temperature
-    int32_t id;
-  };
-  static bool Nearer(const Candidate& a, const Candidate& b) {
-    return a.distance != b.distance ? a.distance < b.distance : a.id < b.id;
-  }
   template <typename Enough>
-  void GatherNearest(const Enough& enough);
+  void GatherLargest(std::span<const float> logits, const Enough& enough);
+  template <typename WeightOf>
+  static int32_t DrawInOrder(const SamplingParams& params, double uniform, double total,
+                             std::span<const TopLogit> candidates, const WeightOf& weight_of);
   void ApplyHistory(const SamplingParams& params, std::span<const int32_t> prompt,
                     std::span<const int32_t> answer);
   int32_t Draw(const SamplingParams& params, uint64_t seed, uint64_t position, std::span<const float> logits,
                float top);
 
-  std::vector<float> adjusted_;        // [vocab]
-  std::vector<float> distances_;       // [vocab]
-  std::vector<float> weights_;         // [vocab], exp(-distance)
-  std::vector<uint32_t> counts_;       // [vocab], zero between calls
-  std::vector<Candidate> candidates_;  // [<= vocab]
+  std::vector<float> adjusted_;       // [vocab]
+  std::vector<float> distances_;      // [vocab], below the largest logit, in units of the temperature
+  std::vector<float> weights_;        // [vocab], exp(-distance)
+  std::vector<uint32_t> counts_;      // [vocab], zero between calls
+  std::vector<TopLogit> candidates_;  // [<= vocab], best first
   std::vector<uint32_t> class_counts_;
   std::vector<double> class_mass_;
 };

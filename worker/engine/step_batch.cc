@@ -2,13 +2,15 @@
 
 #include <algorithm>
 
+#include "common/check.h"
 #include "kernels/backend.h"
+#include "worker/engine/sampler.h"
 
 namespace coterie {
 
 StepBatchBuilder::StepBatchBuilder(int max_tokens, int max_seqs, int max_blocks, int max_logit_rows,
-                                   int n_slots)
-    : index_of_slot_(n_slots, -1) {
+                                   int n_slots, const LanguageModelInfo& info)
+    : vocab_size_(info.vocab_size), max_top_logits_(info.max_top_logits), index_of_slot_(n_slots, -1) {
   batch_.token_ids.reserve(max_tokens);
   batch_.positions.reserve(max_tokens);
   batch_.cu_seqlens.reserve(max_seqs + 1);
@@ -19,6 +21,12 @@ StepBatchBuilder::StepBatchBuilder(int max_tokens, int max_seqs, int max_blocks,
   batch_.adapter_weights.reserve(max_seqs * kMaxAdaptersPerSequence);
   batch_.adapters.reserve(n_slots);
   batch_.logit_rows.reserve(max_logit_rows);
+  batch_.logit_top_k.reserve(max_logit_rows);
+}
+
+// Of the row at this position. Rows that score the prompt need the whole distribution.
+int StepBatchBuilder::TopNeeded(const Sequence& s, int position) const {
+  return position + 1 < s.n_prompt ? 0 : Sampler::TopNeeded(s.request.sampling, vocab_size_, max_top_logits_);
 }
 
 const Batch& StepBatchBuilder::Build(std::span<const StepEntry> plan) {
@@ -27,7 +35,10 @@ const Batch& StepBatchBuilder::Build(std::span<const StepEntry> plan) {
   for (const StepEntry& entry : plan) {
     const Sequence& s = *entry.sequence;
     for (int position = s.n_computed; position < s.n_computed + entry.n_tokens; ++position) {
-      if (Scheduler::WantsLogits(s, position)) batch_.logit_rows.push_back(batch_.n_tokens());
+      if (Scheduler::WantsLogits(s, position)) {
+        batch_.logit_rows.push_back(batch_.n_tokens());
+        batch_.logit_top_k.push_back(TopNeeded(s, position));
+      }
       batch_.token_ids.push_back(s.tokens[position]);
       batch_.positions.push_back(position);
     }
@@ -46,7 +57,28 @@ const Batch& StepBatchBuilder::Build(std::span<const StepEntry> plan) {
     }
     batch_.adapter_offsets.push_back(static_cast<int32_t>(batch_.adapter_slots.size()));
   }
+  const bool all_whole =
+      std::all_of(batch_.logit_top_k.begin(), batch_.logit_top_k.end(), [](int32_t k) { return k == 0; });
+  if (all_whole) batch_.logit_top_k.clear();
   return batch_;
+}
+
+StepLogits LogitRowReader::Next() {
+  const auto take = [](size_t n, auto* from) {
+    COTERIE_CHECK(n <= from->size()) << "the model returned too few logits: " << from->size() << " of " << n;
+    const auto taken = from->first(n);
+    *from = from->subspan(n);
+    return taken;
+  };
+  const int32_t top_k = batch_.logit_top_k.empty() ? 0 : batch_.logit_top_k[row_];
+  ++row_;
+  StepLogits row;
+  if (top_k > 0) {
+    row.top = take(static_cast<size_t>(top_k), &rest_.top);
+  } else {
+    row.whole = take(vocab_size_, &rest_.whole);
+  }
+  return row;
 }
 
 }  // namespace coterie

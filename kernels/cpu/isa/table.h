@@ -8,6 +8,7 @@
 #include "kernels/cpu/isa/quantise.h"
 #include "kernels/cpu/isa/rope_kv.h"
 #include "kernels/cpu/isa/rows.h"
+#include "kernels/cpu/isa/top.h"
 #include "kernels/cpu/kernel_table.h"
 
 namespace coterie::cpu::COTERIE_ISA {
@@ -30,6 +31,7 @@ inline constexpr KernelTable MakeTable(const char* name) {
           .wide_panels = kWideTilePanels,
           .quantise = Quantise,
           .linear = LinearPanels,
+          .skip_at_most = SkipAtMost,
           .shrink_lora = ShrinkLora,
           .quantise_lora = QuantiseLora,
           .expand_lora = ExpandLora,

@@ -1,0 +1,148 @@
+#include <algorithm>
+#include <cmath>
+
+#include "common/check.h"
+#include "kernels/cpu/cpu_backend.h"
+
+// A product of which a few values per row are kept. A thread computes some panels for all rows into a buffer
+// in the first cache and looks at it there: what is not wanted never goes to memory. Each thread keeps the
+// best of the ranges it takes (of each range apart, a top-k of 40 was 30 % slower: most of its work is
+// finding the first few), and those of the threads are merged. The best k in the order of Before() are one
+// set and one order, whoever computed what.
+namespace coterie::cpu {
+namespace {
+
+constexpr int64_t kBufferFloats = 3072;  // 12 KiB
+constexpr int64_t kBufferRows = 64;      // of the buffer at most: so that three panels fit
+constexpr int64_t kMaxPanels = 32;       // at a time
+
+constexpr int32_t kHasNan = -1;  // in the place of a count
+
+// Takes `value` in among the best k, best first, of which *n are there.
+void Insert(TopLogit value, int32_t k, TopLogit* best, int32_t* n) {
+  int32_t at = *n < k ? (*n)++ : k - 1;
+  for (; at > 0 && Before(value, best[at - 1]); --at) best[at] = best[at - 1];
+  best[at] = value;
+}
+
+// What a value must exceed to be among the best, all of which have lower ids. While there is room: NaN, which
+// nothing is at most.
+float Bar(int32_t k, const TopLogit* best, int32_t n) { return n < k ? NAN : best[k - 1].value; }
+
+size_t RoundUp(size_t n_bytes) { return (n_bytes + 63) / 64 * 64; }
+
+}  // namespace
+
+// The best that one thread has seen, row after row.
+struct CpuBackend::ThreadTop {
+  TopLogit* best;   // [sum of keep]
+  int32_t* counts;  // [rows], kHasNan where a value was
+};
+
+// Panels [begin, end) of all of the matrix; `found` has seen none behind them.
+void CpuBackend::RunTopPanels(const LinearCall& call, int64_t begin, int64_t end,
+                              std::span<const int32_t> keep, const ThreadTop& found) const {
+  alignas(64) float buffer[kBufferFloats];  // [rows, columns]
+  const int64_t most_rows = std::min<int64_t>(call.args.rows, kBufferRows);
+  int64_t step = std::min(kBufferFloats / (most_rows * kPanelOutputs), kMaxPanels);
+  step -= step % kernels_->wide_panels;
+  int64_t first = 0;  // the segment's first panel among all
+  for (const PanelSegment& segment : call.matrix->segments()) {
+    const int64_t to = std::min(end - first, segment.n_panels());
+    for (int64_t panel = std::max(begin - first, int64_t{0}); panel < to; panel += step) {
+      const int64_t n_panels = std::min(step, to - panel);
+      const int64_t column = panel * kPanelOutputs;  // of the segment
+      const int64_t n_columns = std::min(n_panels * kPanelOutputs, segment.n_out - column);
+      LinearArgs args = call.args;
+      args.kind = segment.kind;
+      args.panels = segment.panels.data() + panel * PanelBytes(segment.kind, args.n_in);
+      args.n_out = n_columns;
+      args.y = buffer;
+      args.y_stride = n_panels * kPanelOutputs;
+      TopLogit* best = found.best;
+      int64_t n_whole = 0;  // rows so far
+      for (int row = 0; row < call.args.rows; row += args.rows) {
+        args.rows = static_cast<int>(std::min<int64_t>(kBufferRows, call.args.rows - row));
+        if (args.x != nullptr) args.x = call.args.x + row * args.x_stride;
+        if (args.q != nullptr) args.q = call.args.q + row * (args.n_in / kPanelBlock);
+        kernels_->linear(args, call.fast && IsQuantised(segment.kind), 0, n_panels);
+        for (int r = 0; r < args.rows; ++r) {
+          const float* y = buffer + r * args.y_stride;
+          const int32_t k = keep[static_cast<size_t>(row + r)];
+          if (k == 0) {
+            std::copy_n(y, n_columns, call.y + n_whole++ * call.args.y_stride + segment.out_begin + column);
+            continue;
+          }
+          int32_t* n = found.counts + row + r;
+          if (*n != kHasNan) {
+            for (int64_t i = 0;; ++i) {
+              i += kernels_->skip_at_most(y + i, n_columns - i, Bar(k, best, *n));
+              if (i == n_columns) break;
+              if (std::isnan(y[i])) {
+                *n = kHasNan;
+                break;
+              }
+              Insert({y[i], static_cast<int32_t>(segment.out_begin + column + i)}, k, best, n);
+            }
+          }
+          best += k;
+        }
+      }
+    }
+    first += segment.n_panels();
+  }
+}
+
+void CpuBackend::LinearTop(const LinearInput& x, int rows, const PackedMatrix& w,
+                           std::span<const int32_t> keep, float* y_dev, TopLogit* top) {
+  if (rows == 0) return;
+  const CpuMatrix& matrix = static_cast<const CpuMatrix&>(w);
+  COTERIE_CHECK_EQ(keep.size(), static_cast<size_t>(rows)) << "rows to keep";
+  size_t n_kept = 0;
+  for (const int32_t k : keep) {
+    COTERIE_CHECK(k >= 0 && k <= kMaxTopLogits && k <= matrix.n_out()) << "values to keep: " << k;
+    n_kept += static_cast<size_t>(k);
+  }
+  LinearCall call = DescribeLinear(rows, matrix, nullptr, /*accumulate=*/false, y_dev);
+  PlanInput(x, call.fast, !call.fast || matrix.any_float(), &call);
+  MakeAllRows(call);
+
+  const int64_t n_panels = matrix.n_panels();
+  const int64_t group = call.fast && rows >= kernels_->wide_rows ? kernels_->wide_panels : 1;
+  const int64_t n_groups = (n_panels + group - 1) / group;
+  const int n_threads = pool_.n_threads();
+  const int64_t n_ranges = n_threads == 1 ? 1 : std::min<int64_t>(n_threads * kLinearPieces, n_groups);
+  const size_t thread_bytes =
+      RoundUp(n_kept * sizeof(TopLogit) + static_cast<size_t>(rows) * sizeof(int32_t));
+  top_.Reserve(static_cast<size_t>(n_threads) * thread_bytes);
+  const auto top_of = [&](int thread) {
+    TopLogit* best = reinterpret_cast<TopLogit*>(top_.data() + static_cast<size_t>(thread) * thread_bytes);
+    return ThreadTop{best, reinterpret_cast<int32_t*>(best + n_kept)};
+  };
+  for (int thread = 0; thread < n_threads; ++thread) std::fill_n(top_of(thread).counts, rows, 0);
+  pool_.RunItems(n_ranges, [&](int64_t index, int thread) {
+    RunTopPanels(call, n_groups * index / n_ranges * group,
+                 std::min(n_groups * (index + 1) / n_ranges * group, n_panels), keep, top_of(thread));
+  });
+
+  size_t at = 0;  // of the row in `top` and with every thread
+  for (int row = 0; row < rows; ++row) {
+    const int32_t k = keep[static_cast<size_t>(row)];
+    TopLogit* best = top + at;
+    int32_t n = 0;
+    for (int thread = 0; thread < n_threads && n != kHasNan; ++thread) {
+      const ThreadTop there = top_of(thread);
+      const std::span<const TopLogit> found(there.best + at,
+                                            static_cast<size_t>(std::max(there.counts[row], 0)));
+      for (const TopLogit& value : found) {
+        if (n == k && !Before(value, best[k - 1])) break;  // nor are those behind it
+        Insert(value, k, best, &n);
+      }
+      if (there.counts[row] == kHasNan) n = kHasNan;
+    }
+    if (n == kHasNan) std::fill_n(best, k, TopLogit{NAN, -1});
+    at += static_cast<size_t>(k);
+  }
+}
+
+}  // namespace coterie::cpu
