@@ -17,6 +17,7 @@ struct PlannedExpert {
   // What the policy compared: a cosine in [-1, 1], or a probability in [0, 1] under a classifier; 0 where
   // nothing was compared (asked for by name).
   float score = 0.0f;
+  bool canary = false;  // `adapter` is the version on trial, not the live one
 };
 
 // An expert that was weighed, chosen or not.

@@ -32,7 +32,8 @@ TextInput InputFromProto(const Proto& proto) {
 RoutingAsk AskFromProto(const v1::RoutingOptions& proto) {
   return {{proto.tags().begin(), proto.tags().end()},
           {proto.allowed_experts().begin(), proto.allowed_experts().end()},
-          proto.policy()};
+          proto.policy(),
+          /*canary_key=*/""};
 }
 
 SamplingParams SamplingFromProto(const v1::SamplingParams& proto) {
@@ -146,6 +147,7 @@ StatusOr<AnswerRequest> FromProto(const v1::GenerateRequest& proto, const Reques
   request.routing = AskFromProto(proto.routing());
   RETURN_IF_ERROR(ValidateRouting(request.routing, limits));
   ASSIGN_OR_RETURN(request.context, FromProto(proto.context(), limits));
+  request.routing.canary_key = request.context.trace_id;
   return request;
 }
 
@@ -157,6 +159,7 @@ StatusOr<AnswerRequest> FromProto(const v1::RouteRequest& proto, const RequestLi
   request.routing = AskFromProto(proto.routing());
   RETURN_IF_ERROR(ValidateRouting(request.routing, limits));
   ASSIGN_OR_RETURN(request.context, FromProto(proto.context(), limits));
+  request.routing.canary_key = request.context.trace_id;
   return request;
 }
 
@@ -194,6 +197,7 @@ v1::RouteDecision ToProto(const RouteEvent& event) {
     score->set_digest(expert.adapter.ToHex());
     score->set_score(expert.score);
     score->set_weight(expert.weight);
+    score->set_canary(expert.canary);
   }
   for (const Decision::Weighed& candidate : event.decision.candidates) {
     v1::ExpertScore* score = proto.add_candidates();
@@ -201,7 +205,10 @@ v1::RouteDecision ToProto(const RouteEvent& event) {
     score->set_digest(candidate.digest.ToHex());
     score->set_score(candidate.score);
     for (const PlannedExpert& expert : plan.experts) {
-      if (expert.name == candidate.name) score->set_weight(expert.weight);
+      if (expert.name != candidate.name) continue;
+      score->set_digest(expert.adapter.ToHex());
+      score->set_weight(expert.weight);
+      score->set_canary(expert.canary);
     }
   }
   proto.set_margin(plan.margin);
@@ -258,6 +265,14 @@ v1::ExpertInfo ToProto(const CatalogueEntry& entry) {
   proto.set_prototypes(entry.n_prototypes);
   proto.set_adapter_bytes(entry.live.adapter_bytes);
   for (const ExpertVersion& version : entry.history) proto.add_previous_digests(version.adapter.ToHex());
+  if (entry.canary.has_value()) {
+    v1::CanaryInfo* canary = proto.mutable_canary();
+    canary->set_digest(entry.canary->version.adapter.ToHex());
+    canary->set_revision(entry.canary->version.revision.ToHex());
+    canary->set_version(entry.canary->version.version);
+    canary->set_adapter_bytes(entry.canary->version.adapter_bytes);
+    canary->set_share(entry.canary->share);
+  }
   return proto;
 }
 

@@ -64,6 +64,8 @@ GatewayMetrics::GatewayMetrics(MetricsRegistry* r)
                                "Answers whose connection to the worker broke and was taken up again.")),
       abstained(r->Counter("coterie_router_abstained_total", "Requests for \"auto\" that got the base.")),
       expert_requests(r, "coterie_expert_requests_total", "Answers by expert (\"base\" for none).", "expert"),
+      canary_requests(r, "coterie_canary_requests_total", "Of these, answers that the expert's canary gave.",
+                      "expert"),
       tenant_requests(r, "coterie_tenant_requests_total", "Requests by tenant.", "tenant", 100) {}
 
 void GatewayMetrics::CountRequest(const char* rpc, const Status& status) {

@@ -31,6 +31,7 @@ class GatewayMetrics {
   prometheus::Counter& reattachments;
   prometheus::Counter& abstained;  // routed to the base for want of a good expert
   BoundedCounters expert_requests;
+  BoundedCounters canary_requests;
   BoundedCounters tenant_requests;
 };
 

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "absl/strings/str_join.h"
+#include "router/canary.h"
 
 namespace coterie::gateway {
 namespace {
@@ -18,6 +19,19 @@ Status NotPermitted(const std::string& name) {
 bool Allowed(const RoutingAsk& ask, const std::string& name) {
   return ask.allowed_experts.empty() ||
          std::find(ask.allowed_experts.begin(), ask.allowed_experts.end(), name) != ask.allowed_experts.end();
+}
+
+// Gives the request to the canary of `entry` where its share says so: the adapter of `expert` is then the
+// canary's, and *reason says it.
+void TryCanary(const RoutingAsk& ask, const CatalogueEntry& entry, PlannedExpert* expert,
+               std::string* reason) {
+  if (!entry.canary.has_value() || ask.canary_key.empty()) return;
+  const CatalogueCanary& canary = *entry.canary;
+  if (!TakesCanary(ask.canary_key, entry.name, canary.share)) return;
+  expert->adapter = canary.version.adapter;
+  expert->canary = true;
+  absl::StrAppend(reason, "; canary ", entry.name, "@", canary.version.adapter.Short(), " (version ",
+                  canary.version.version, ", share ", canary.share, ")");
 }
 
 }  // namespace
@@ -71,7 +85,11 @@ StatusOr<Decision> RouterState::DecideByName(const ExpertSelector& expert, const
   Decision decision;
   decision.plan = PlanForExpert({found.entry->name, found.version->adapter, found.version->revision},
                                 catalogue_.generation);
-  decision.adapter_bytes.push_back(found.version->adapter_bytes);
+  PlannedExpert& planned = decision.plan.experts[0];
+  planned.canary = found.is_canary();
+  if (expert.digest_prefix.empty()) TryCanary(ask, *found.entry, &planned, &decision.plan.reason);
+  decision.adapter_bytes.push_back(planned.canary ? found.entry->canary->version.adapter_bytes
+                                                  : found.version->adapter_bytes);
   return decision;
 }
 
@@ -99,16 +117,18 @@ StatusOr<Decision> RouterState::DecideByText(const RoutingAsk& ask, std::span<co
   }
   Decision decision;
   ASSIGN_OR_RETURN(decision.plan, policy->Route(*index_, query));
-  RETURN_IF_ERROR(FillDecision(&decision));
+  RETURN_IF_ERROR(FillDecision(ask, &decision));
   return decision;
 }
 
-Status RouterState::FillDecision(Decision* decision) const {
-  for (const PlannedExpert& expert : decision->plan.experts) {
+Status RouterState::FillDecision(const RoutingAsk& ask, Decision* decision) const {
+  for (PlannedExpert& expert : decision->plan.experts) {
     const CatalogueEntry* entry = catalogue_.Find(expert.name);
     if (entry == nullptr)
       return absl::InternalError(absl::StrCat("planned expert ", expert.name, " is unknown"));
-    decision->adapter_bytes.push_back(entry->live.adapter_bytes);
+    TryCanary(ask, *entry, &expert, &decision->plan.reason);
+    decision->adapter_bytes.push_back(expert.canary ? entry->canary->version.adapter_bytes
+                                                    : entry->live.adapter_bytes);
   }
   for (const RouteCandidate& candidate : decision->plan.candidates) {
     const auto found = index_->Find(candidate.name);

@@ -50,8 +50,10 @@ class RouterState {
     return expert.kind == ExpertSelector::Kind::kAuto;
   }
 
-  // `embedding` as NeedsEmbedding says. NotFound for an unknown expert or version, PermissionDenied for one
-  // that is not among the allowed, InvalidArgument for an unknown policy.
+  // `embedding` as NeedsEmbedding says. An expert that has a canary answers with it where `ask.canary_key`
+  // falls into its share, unless the request names a digest; scores are the live version's either way.
+  // NotFound for an unknown expert or version, PermissionDenied for one that is not among the allowed,
+  // InvalidArgument for an unknown policy.
   StatusOr<Decision> Decide(const ExpertSelector& expert, const RoutingAsk& ask,
                             std::span<const float> embedding) const;
 
@@ -63,7 +65,7 @@ class RouterState {
   StatusOr<Decision> DecideByName(const ExpertSelector& expert, const RoutingAsk& ask) const;
   StatusOr<Decision> DecideByText(const RoutingAsk& ask, std::span<const float> embedding) const;
   StatusOr<const RoutingPolicy*> PolicyNamed(const std::string& name) const;
-  Status FillDecision(Decision* decision) const;
+  Status FillDecision(const RoutingAsk& ask, Decision* decision) const;
 
   Options options_;
   Catalogue catalogue_;

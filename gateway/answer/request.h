@@ -47,6 +47,8 @@ struct RoutingAsk {
   std::vector<std::string> tags;
   std::vector<std::string> allowed_experts;  // empty: all
   std::string policy;                        // empty: the gateway's own
+  // What decides between an expert's live version and its canary (router/canary.h); empty: the live one.
+  std::string canary_key;
 };
 
 struct AnswerRequest {

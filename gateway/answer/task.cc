@@ -125,6 +125,7 @@ void Task::CountRoute() {
   }
   for (const PlannedExpert& expert : decision_.plan.experts) {
     core_->metrics->expert_requests.Get(expert.name).Increment();
+    if (expert.canary) core_->metrics->canary_requests.Get(expert.name).Increment();
   }
   if (decision_.candidates.empty()) return;  // asked for by name
   core_->metrics->router_score.Observe(decision_.candidates.front().score);

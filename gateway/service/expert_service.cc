@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <memory>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -85,6 +86,11 @@ Status CheckWhole(std::vector<IncomingFile>* files) {
 v1::ExpertInfo ExpertServiceImpl::Describe(const CatalogueEntry& entry) const {
   v1::ExpertInfo info = ToProto(entry);
   for (const std::string& worker : workers_->Holders(entry.live.adapter)) info.add_resident_on(worker);
+  if (entry.canary.has_value()) {
+    for (const std::string& worker : workers_->Holders(entry.canary->version.adapter)) {
+      info.mutable_canary()->add_resident_on(worker);
+    }
+  }
   return info;
 }
 
@@ -143,15 +149,21 @@ StatusOr<v1::PublishExpertResponse> ExpertServiceImpl::ReceiveExpert(
   if (!reader->Read(&message)) return absl::InvalidArgumentError("Publish ended before its header");
   ASSIGN_OR_RETURN(std::vector<IncomingFile> files, ReadHeader(message));
   const std::string name = message.header().name();
+  std::optional<double> canary_share;
+  if (message.header().has_canary_share()) {
+    canary_share = message.header().canary_share();
+    RETURN_IF_ERROR(ValidateCanaryShare(*canary_share));  // before all the files come
+  }
   ASSIGN_OR_RETURN(const std::unique_ptr<ExpertStore::Upload> upload, store_->BeginUpload());
   while (reader->Read(&message)) RETURN_IF_ERROR(TakeChunk(message, &files, upload.get()));
   RETURN_IF_ERROR(CheckWhole(&files));
-  ASSIGN_OR_RETURN(const PublishResult published, upload->Commit(name));
+  ASSIGN_OR_RETURN(const PublishResult published, upload->Commit(name, canary_share));
   RETURN_IF_ERROR(watch_->Refresh());
 
   v1::PublishExpertResponse response;
   response.set_already_published(!published.changed);
   response.set_catalogue_generation(published.generation);
+  response.set_canary(canary_share.has_value());
   const auto state = watch_->routers()->Current();
   if (const CatalogueEntry* entry = state->catalogue().Find(published.expert.name); entry != nullptr) {
     *response.mutable_expert() = Describe(*entry);
@@ -175,6 +187,36 @@ grpc::Status ExpertServiceImpl::Remove(grpc::ServerContext* context, const v1::R
   if (const Status status = watch_->Refresh(); !status.ok()) return ToGrpc(status);
   response->set_catalogue_generation(*generation);
   return grpc::Status::OK;
+}
+
+template <typename Response>
+Status ExpertServiceImpl::Follow(const StatusOr<PublishResult>& change, Response* response) const {
+  RETURN_IF_ERROR(change.status());
+  RETURN_IF_ERROR(watch_->Refresh());
+  response->set_message(change->words);
+  response->set_catalogue_generation(change->generation);
+  const auto state = watch_->routers()->Current();
+  if (const CatalogueEntry* entry = state->catalogue().Find(change->expert.name); entry != nullptr) {
+    *response->mutable_expert() = Describe(*entry);
+  }
+  return absl::OkStatus();
+}
+
+grpc::Status ExpertServiceImpl::Promote(grpc::ServerContext* context, const v1::PromoteExpertRequest* request,
+                                        v1::PromoteExpertResponse* response) {
+  return ToGrpc(Follow(store_->Promote(request->name()), response));
+}
+
+grpc::Status ExpertServiceImpl::RollBack(grpc::ServerContext* context,
+                                         const v1::RollBackExpertRequest* request,
+                                         v1::RollBackExpertResponse* response) {
+  const StatusOr<ExpertSelector> selector = ParseExpertSelector(request->name());
+  if (!selector.ok()) return ToGrpc(selector.status());
+  if (selector->kind != ExpertSelector::Kind::kNamed) {
+    return ToGrpc(
+        absl::InvalidArgumentError(absl::StrCat("\"", request->name(), "\" is not the name of an expert")));
+  }
+  return ToGrpc(Follow(store_->RollBack(selector->name, selector->digest_prefix), response));
 }
 
 }  // namespace coterie::gateway

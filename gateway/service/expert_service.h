@@ -25,11 +25,18 @@ class ExpertServiceImpl final : public v1::ExpertService::Service {
                        v1::PublishExpertResponse* response) override;
   grpc::Status Remove(grpc::ServerContext* context, const v1::RemoveExpertRequest* request,
                       v1::RemoveExpertResponse* response) override;
+  grpc::Status Promote(grpc::ServerContext* context, const v1::PromoteExpertRequest* request,
+                       v1::PromoteExpertResponse* response) override;
+  grpc::Status RollBack(grpc::ServerContext* context, const v1::RollBackExpertRequest* request,
+                        v1::RollBackExpertResponse* response) override;
 
  private:
   StatusOr<v1::GetExpertResponse> GetExpert(const std::string& name) const;
   StatusOr<v1::PublishExpertResponse> ReceiveExpert(grpc::ServerReader<v1::PublishExpertRequest>* reader);
   v1::ExpertInfo Describe(const CatalogueEntry& entry) const;
+  // Routing follows, and *response tells what became of it.
+  template <typename Response>
+  Status Follow(const StatusOr<PublishResult>& change, Response* response) const;
 
   ExpertStore* const store_;
   CatalogueWatch* const watch_;

@@ -15,6 +15,11 @@ std::vector<CatalogueEntry>::iterator Catalogue::LowerBound(std::string_view nam
       [](const CatalogueEntry& entry, std::string_view wanted) { return entry.name < wanted; });
 }
 
+Status ValidateCanaryShare(double share) {
+  if (share > 0 && share <= 1) return absl::OkStatus();  // NaN falls through
+  return absl::InvalidArgumentError(absl::StrCat("canary share ", share, " is not in (0, 1]"));
+}
+
 StatusOr<Catalogue::Resolved> Catalogue::Resolve(const ExpertSelector& selector) const {
   const CatalogueEntry* entry = Find(selector.name);
   if (entry == nullptr) {
@@ -25,16 +30,20 @@ StatusOr<Catalogue::Resolved> Catalogue::Resolve(const ExpertSelector& selector)
   const auto fits = [&](const ExpertVersion& version) {
     return version.adapter.ToHex().compare(0, selector.digest_prefix.size(), selector.digest_prefix) == 0;
   };
-  // Of several revisions of one adapter the newest is meant: the live one, then history in its order.
-  const ExpertVersion* found = fits(entry->live) ? &entry->live : nullptr;
-  for (const ExpertVersion& version : entry->history) {
-    if (!fits(version)) continue;
+  // Of several revisions of one adapter the newest is meant: the live one, the canary, then history in its
+  // order.
+  std::vector<const ExpertVersion*> versions = {&entry->live};
+  if (entry->canary.has_value()) versions.push_back(&entry->canary->version);
+  for (const ExpertVersion& version : entry->history) versions.push_back(&version);
+  const ExpertVersion* found = nullptr;
+  for (const ExpertVersion* version : versions) {
+    if (!fits(*version)) continue;
     if (found == nullptr) {
-      found = &version;
-    } else if (found->adapter != version.adapter) {
+      found = version;
+    } else if (found->adapter != version->adapter) {
       return absl::InvalidArgumentError(absl::StrCat("digest prefix ", selector.digest_prefix, " of expert ",
                                                      selector.name, " fits ", found->adapter.ToHex(), " and ",
-                                                     version.adapter.ToHex(), "; give more digits"));
+                                                     version->adapter.ToHex(), "; give more digits"));
     }
   }
   if (found == nullptr) {

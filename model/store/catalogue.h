@@ -22,20 +22,36 @@ struct ExpertVersion {
   uint64_t adapter_bytes = 0;  // of the weights file
   int64_t published_unix = 0;  // seconds
   std::optional<Digest> base;  // the base it was made for, where the card says so
+  // Only in a history: the name was rolled back from it, and the next roll-back passes it over.
+  bool withdrawn = false;
 
   bool operator==(const ExpertVersion&) const = default;
 };
 
-// One name in the catalogue. Everything but the history is of the live version.
+// A second version of a name, on trial beside the live one until it is promoted or withdrawn. Routing knows
+// only the live version's card and prototypes.
+struct CatalogueCanary {
+  ExpertVersion version;
+  double share = 0;  // of the name's requests, in (0, 1]
+
+  bool operator==(const CatalogueCanary&) const = default;
+};
+
+// OK for a share in (0, 1]; InvalidArgument naming the value.
+Status ValidateCanaryShare(double share);
+
+// One name in the catalogue. Everything but canary and history is of the live version.
 struct CatalogueEntry {
   std::string name;
   ExpertVersion live;
+  std::optional<CatalogueCanary> canary;  // its adapter is another one than live's
   std::string description;
   std::vector<std::string> tags;  // claims in the rules matrix
   std::string licence;
   std::optional<float> min_score;  // the router's abstain threshold
   uint32_t n_prototypes = 0;
-  std::vector<ExpertVersion> history;  // newest first, without the live one, bounded
+  // Versions that were live, newest first, without the one that is, bounded.
+  std::vector<ExpertVersion> history;
 
   bool operator==(const CatalogueEntry&) const = default;
 };
@@ -51,7 +67,8 @@ struct Catalogue {
 
   struct Resolved {
     const CatalogueEntry* entry;   // of this catalogue
-    const ExpertVersion* version;  // entry->live or one of entry->history
+    const ExpertVersion* version;  // entry->live, entry->canary's or one of entry->history
+    bool is_canary() const { return entry->canary.has_value() && version == &entry->canary->version; }
   };
   // For a selector of kind kNamed. NotFound when the name, or a version of it with that digest, is not there;
   // InvalidArgument when the prefix of the digest fits several.

@@ -45,6 +45,14 @@ class Fields {
     if (!digest.ok() || digest->empty()) Refuse(key, "64 lower-case hexadecimal digits");
     return *digest;
   }
+  bool Bool(const char* key) const {
+    if (!Get(key).is_boolean()) Refuse(key, "true or false");
+    return Get(key).get<bool>();
+  }
+  double Number(const char* key) const {
+    if (!Get(key).is_number()) Refuse(key, "a number");
+    return Get(key).get<double>();
+  }
   const Json& List(const char* key, size_t max_items) const {
     if (!Get(key).is_array()) Refuse(key, "a list");
     if (Get(key).size() > max_items) Refuse(key, absl::StrCat("a list of at most ", max_items));
@@ -75,7 +83,16 @@ ExpertVersion ReadVersion(const Json& object, const std::string& where) {
   version.adapter_bytes = fields.Unsigned("adapter_bytes");
   version.published_unix = fields.Signed("published_unix");
   if (fields.Has("base")) version.base = fields.Hash("base");
+  if (fields.Has("withdrawn")) version.withdrawn = fields.Bool("withdrawn");
   return version;
+}
+
+CatalogueCanary ReadCanary(const Json& object, const std::string& where) {
+  CatalogueCanary canary{.version = ReadVersion(object, where)};
+  const Fields fields(object, where);
+  canary.share = fields.Number("share");
+  if (!ValidateCanaryShare(canary.share).ok()) fields.Refuse("share", "a number above 0 and at most 1");
+  return canary;
 }
 
 CatalogueEntry ReadEntry(const Json& object, std::string_view file, size_t position,
@@ -105,6 +122,12 @@ CatalogueEntry ReadEntry(const Json& object, std::string_view file, size_t posit
   const uint64_t n_prototypes = fields.Unsigned("n_prototypes");
   if (n_prototypes > UINT32_MAX) fields.Refuse("n_prototypes", "below 2^32");
   entry.n_prototypes = static_cast<uint32_t>(n_prototypes);
+  if (fields.Has("canary")) {
+    entry.canary = ReadCanary(fields.Get("canary"), where + " canary");
+    if (entry.canary->version.adapter == entry.live.adapter) {
+      fields.Refuse("canary", "another adapter than the live one");
+    }
+  }
   for (const Json& version : fields.List("history", limits.max_history)) {
     entry.history.push_back(ReadVersion(version, where + " history"));
   }
@@ -118,6 +141,7 @@ Json VersionToJson(const ExpertVersion& version) {
                  {"adapter_bytes", version.adapter_bytes},
                  {"published_unix", version.published_unix}};
   if (version.base.has_value()) object["base"] = version.base->ToHex();
+  if (version.withdrawn) object["withdrawn"] = true;
   return object;
 }
 
@@ -129,6 +153,10 @@ Json EntryToJson(const CatalogueEntry& entry) {
   object["licence"] = entry.licence;
   if (entry.min_score.has_value()) object["min_score"] = *entry.min_score;
   object["n_prototypes"] = entry.n_prototypes;
+  if (entry.canary.has_value()) {
+    object["canary"] = VersionToJson(entry.canary->version);
+    object["canary"]["share"] = entry.canary->share;
+  }
   object["history"] = Json::array();
   for (const ExpertVersion& version : entry.history) object["history"].push_back(VersionToJson(version));
   return object;

@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -51,7 +52,7 @@ struct ExpertStoreOptions {
 struct PublishResult {
   ExpertRef expert;
   uint64_t generation = 0;
-  bool changed = false;  // false: exactly this was live already
+  bool changed = false;  // false: exactly this was so already
   std::string words;     // "published postgres 1.2.0 as 0123456789ab (generation 7)"
 };
 
@@ -89,7 +90,11 @@ class ExpertStore {
   // Publishes the expert folder `folder`. Idempotent: what is live already changes nothing and says so.
   // Errors: what the card, the prototypes or the validator refuse; NotFound for a missing file;
   // ResourceExhausted naming the path when the disk is full. On every error nothing is published.
-  StatusOr<PublishResult> Publish(const std::filesystem::path& folder);
+  // With a share in (0, 1] it becomes the canary of an expert that is live, in place of the one before, and
+  // everything else stays: NotFound for a name that is not live, FailedPrecondition when the adapter is the
+  // live one's (there would be nothing to try).
+  StatusOr<PublishResult> Publish(const std::filesystem::path& folder,
+                                  std::optional<double> canary_share = std::nullopt);
   // Many at once, in few generations: each is published or refused on its own. One result per folder, in
   // order.
   std::vector<StatusOr<PublishResult>> PublishAll(std::span<const std::filesystem::path> folders);
@@ -102,7 +107,8 @@ class ExpertStore {
     // Appends to one of the four files of an expert folder.
     Status Write(std::string_view file, std::string_view chunk) { return staging_->Append(file, chunk); }
     // As Publish. `expected_name` must be the card's name, unless empty. Once only.
-    StatusOr<PublishResult> Commit(std::string_view expected_name);
+    StatusOr<PublishResult> Commit(std::string_view expected_name,
+                                   std::optional<double> canary_share = std::nullopt);
 
    private:
     friend class ExpertStore;
@@ -116,16 +122,23 @@ class ExpertStore {
   // Takes a name out of the catalogue; its objects stay for the answers that still use them. NotFound if it
   // is not there. Returns the new generation.
   StatusOr<uint64_t> Remove(std::string_view name);
-  // Makes an earlier version live again, with its card; the version that was live becomes history.
-  StatusOr<PublishResult> RollBack(std::string_view name, std::string_view digest_prefix);
+  // Makes the canary of `name` live, with its card; the version that was live becomes history.
+  // FailedPrecondition when there is no canary.
+  StatusOr<PublishResult> Promote(std::string_view name);
+  // With a digest: makes that version live again, with its card. Without: withdraws the canary if there is
+  // one, else goes back to the newest version of the history that was not itself rolled back from
+  // (FailedPrecondition when there is none). The version that was live stays in the history as withdrawn. A
+  // canary that is withdrawn leaves the catalogue; its objects stay until they are collected. The result
+  // names the version that is live now.
+  StatusOr<PublishResult> RollBack(std::string_view name, std::string_view digest_prefix = "");
 
   struct GarbageReport {
     size_t n_removed = 0;
     size_t n_waiting = 0;  // unreferenced, but not for long enough
   };
-  // Removes objects and cards that no entry, live or historic, has named for `grace` (counted from the first
-  // collection that saw them so). Never runs by itself. `grace` must outlast every answer in flight and every
-  // poll.
+  // Removes objects and cards that no entry, live, canary or historic, has named for `grace` (counted from
+  // the first collection that saw them so). Never runs by itself. `grace` must outlast every answer in flight
+  // and every poll.
   StatusOr<GarbageReport> CollectGarbage(absl::Duration grace);
 
   const std::filesystem::path& root() const { return root_; }
@@ -138,6 +151,7 @@ class ExpertStore {
     Prototypes prototypes;
     Digest adapter;
     Digest revision;
+    std::optional<double> canary_share;
   };
   struct FileIdentity {
     uint64_t inode = 0;
@@ -159,6 +173,13 @@ class ExpertStore {
                                 std::vector<std::filesystem::path>* placed) const;
   Status EnterVersion(const ExpertCard& card, const ExpertVersion& version, uint32_t n_prototypes,
                       Catalogue* next, bool* changed) const;
+  static Status EnterCanary(std::string_view name, CatalogueCanary canary, Catalogue* next, bool* changed);
+  // Makes a version that was published before live in the next generation, and writes that.
+  StatusOr<PublishResult> MakeLive(std::string_view name, ExpertVersion version, bool withdraw_live,
+                                   std::string_view what_happened, Catalogue catalogue);
+  StatusOr<PublishResult> WithdrawCanary(std::string_view name, Catalogue catalogue);
+  // Under the store's lock: what is left of writers that died, removed.
+  Status RemoveTemporaries() const;
   // What is in staging is on the disk by now.
   std::vector<StatusOr<PublishResult>> Commit(std::vector<StatusOr<Checked>> experts);
   // Under the store's lock: the next generation becomes the catalogue and the snapshot.

@@ -34,6 +34,7 @@ StatusOr<ExpertStore::GarbageReport> ExpertStore::CollectGarbage(absl::Duration 
   };
   for (const CatalogueEntry& entry : catalogue.entries) {
     use(entry.live);
+    if (entry.canary.has_value()) use(entry.canary->version);
     for (const ExpertVersion& version : entry.history) use(version);
   }
 

@@ -14,16 +14,6 @@ namespace {
 // Each staged expert holds a lock and so a descriptor; this many stay far below the usual limit of 1024.
 constexpr size_t kBatch = 64;
 
-Status RemoveTemporaries(const fs::path& root) {
-  // A catalogue that was being written when its writer died. We hold the lock, so nobody is writing one now.
-  std::error_code error;
-  for (const auto& file : fs::directory_iterator(root, error)) {
-    std::error_code ignored;
-    if (file.path().filename().string().rfind("catalogue.json.", 0) == 0) fs::remove(file.path(), ignored);
-  }
-  return error ? ErrnoStatus(error.value(), "cannot list", root) : absl::OkStatus();
-}
-
 // Renames `staged` to `target` unless a complete one is there. Sets *placed when it did.
 Status Place(const fs::path& staged, const fs::path& target, std::span<const std::string_view> files,
              bool* placed) {
@@ -101,41 +91,6 @@ StatusOr<ExpertStore::Checked> ExpertStore::Check(std::unique_ptr<StagingFolder>
   return checked;
 }
 
-Status ExpertStore::EnterVersion(const ExpertCard& card, const ExpertVersion& version, uint32_t n_prototypes,
-                                 Catalogue* next, bool* changed) const {
-  const auto same = [&](const ExpertVersion& other) {
-    return other.adapter == version.adapter && other.revision == version.revision;
-  };
-  auto it = next->LowerBound(card.name);
-  const bool known = it != next->entries.end() && it->name == card.name;
-  *changed = !known || !same(it->live);
-  if (!*changed) return absl::OkStatus();
-  CatalogueEntry entry{.name = card.name,
-                       .live = version,
-                       .description = card.description,
-                       .tags = card.tags,
-                       .licence = card.licence,
-                       .min_score = card.min_score,
-                       .n_prototypes = n_prototypes};
-  if (known) {
-    entry.history = std::move(it->history);
-    entry.history.insert(entry.history.begin(), it->live);
-    std::erase_if(entry.history, same);
-    if (entry.history.size() > options_.catalogue_limits.max_history) {
-      entry.history.resize(options_.catalogue_limits.max_history);
-    }
-    *it = std::move(entry);
-    return absl::OkStatus();
-  }
-  if (next->entries.size() >= options_.catalogue_limits.max_experts) {
-    return absl::ResourceExhaustedError(
-        absl::StrCat("cannot publish expert ", card.name, ": the store holds ", next->entries.size(),
-                     " experts, the limit is ", options_.catalogue_limits.max_experts));
-  }
-  next->entries.insert(it, std::move(entry));
-  return absl::OkStatus();
-}
-
 StatusOr<PublishResult> ExpertStore::Enter(Checked* checked, Catalogue* next,
                                            std::vector<fs::path>* placed) const {
   const ExpertVersion version{.adapter = checked->adapter,
@@ -162,6 +117,14 @@ StatusOr<PublishResult> ExpertStore::Enter(Checked* checked, Catalogue* next,
     std::error_code ignored;
     fs::remove(root_ / "unused" / move.target.filename(), ignored);
   }
+  if (checked->canary_share.has_value()) {
+    RETURN_IF_ERROR(
+        EnterCanary(checked->card.name, {version, *checked->canary_share}, next, &result.changed));
+    result.words = absl::StrCat(result.changed ? "published " : "nothing changed: ", checked->card.name, " ",
+                                version.version, " (", version.adapter.Short(), ") is the canary with share ",
+                                *checked->canary_share, " (generation ", next->generation, ")");
+    return result;
+  }
   RETURN_IF_ERROR(EnterVersion(checked->card, version, static_cast<uint32_t>(checked->prototypes.n), next,
                                &result.changed));
   result.words = result.changed
@@ -184,7 +147,7 @@ std::vector<StatusOr<PublishResult>> ExpertStore::Commit(std::vector<StatusOr<Ch
   }
   const auto lock = LockStore();
   if (!lock.ok()) return refuse_all(lock.status());
-  if (const Status status = RemoveTemporaries(root_); !status.ok()) return refuse_all(status);
+  if (const Status status = RemoveTemporaries(); !status.ok()) return refuse_all(status);
   auto current = CurrentCatalogue();
   if (!current.ok()) return refuse_all(current.status());
 
@@ -226,9 +189,11 @@ std::vector<StatusOr<PublishResult>> ExpertStore::Commit(std::vector<StatusOr<Ch
   return results;
 }
 
-StatusOr<PublishResult> ExpertStore::Publish(const fs::path& folder) {
+StatusOr<PublishResult> ExpertStore::Publish(const fs::path& folder, std::optional<double> canary_share) {
+  if (canary_share.has_value()) RETURN_IF_ERROR(ValidateCanaryShare(*canary_share));
   std::vector<StatusOr<Checked>> one;
   one.push_back(Stage(folder, /*flush=*/true));
+  if (one[0].ok()) one[0]->canary_share = canary_share;
   return std::move(Commit(std::move(one))[0]);
 }
 
@@ -272,8 +237,10 @@ ExpertStore::Upload::~Upload() {
   --store_->n_uploads_;
 }
 
-StatusOr<PublishResult> ExpertStore::Upload::Commit(std::string_view expected_name) {
+StatusOr<PublishResult> ExpertStore::Upload::Commit(std::string_view expected_name,
+                                                    std::optional<double> canary_share) {
   if (staging_ == nullptr) return absl::FailedPreconditionError("this upload was committed before");
+  if (canary_share.has_value()) RETURN_IF_ERROR(ValidateCanaryShare(*canary_share));
   std::vector<StatusOr<Checked>> one;
   one.push_back(store_->Check(std::move(staging_), /*flush=*/true));
   if (one[0].ok() && !expected_name.empty() && one[0]->card.name != expected_name) {
@@ -281,55 +248,8 @@ StatusOr<PublishResult> ExpertStore::Upload::Commit(std::string_view expected_na
                                                    ", the request publishes ",
                                                    ToAbsl(expected_name.substr(0, 80))));
   }
+  if (one[0].ok()) one[0]->canary_share = canary_share;
   return std::move(store_->Commit(std::move(one))[0]);
-}
-
-StatusOr<uint64_t> ExpertStore::Remove(std::string_view name) {
-  RETURN_IF_ERROR(CheckWritable());
-  RETURN_IF_ERROR(ValidateExpertName(name));
-  ASSIGN_OR_RETURN(const auto lock, LockStore());
-  RETURN_IF_ERROR(RemoveTemporaries(root_));
-  ASSIGN_OR_RETURN(Catalogue catalogue, CurrentCatalogue());
-  const auto it = catalogue.LowerBound(name);
-  if (it == catalogue.entries.end() || it->name != name) {
-    return catalogue.Resolve({.kind = ExpertSelector::Kind::kNamed, .name = std::string(name)}).status();
-  }
-  catalogue.entries.erase(it);
-  const uint64_t generation = ++catalogue.generation;
-  RETURN_IF_ERROR(WriteCatalogue(std::move(catalogue)));
-  return generation;
-}
-
-StatusOr<PublishResult> ExpertStore::RollBack(std::string_view name, std::string_view digest_prefix) {
-  RETURN_IF_ERROR(CheckWritable());
-  ASSIGN_OR_RETURN(const ExpertSelector selector,
-                   ParseExpertSelector(absl::StrCat(ToAbsl(name), "@", ToAbsl(digest_prefix))));
-  ASSIGN_OR_RETURN(const auto lock, LockStore());
-  RETURN_IF_ERROR(RemoveTemporaries(root_));
-  ASSIGN_OR_RETURN(Catalogue catalogue, CurrentCatalogue());
-  ASSIGN_OR_RETURN(const Catalogue::Resolved resolved, catalogue.Resolve(selector));
-  ExpertVersion version = *resolved.version;
-  version.published_unix = absl::ToUnixSeconds(options_.now());
-  RETURN_IF_ERROR(ObjectPath(version.adapter).status());
-  ASSIGN_OR_RETURN(const std::string yaml, ReadCard(version.revision));
-  ASSIGN_OR_RETURN(const ExpertCard card, ParseExpertCard(yaml, kCardFile, options_.card_limits));
-  ASSIGN_OR_RETURN(const Prototypes prototypes, ReadPrototypes(version.revision));
-
-  PublishResult result{.expert = {card.name, version.adapter, version.revision}};
-  ++catalogue.generation;
-  RETURN_IF_ERROR(
-      EnterVersion(card, version, static_cast<uint32_t>(prototypes.n), &catalogue, &result.changed));
-  if (!result.changed) {
-    result.generation = catalogue.generation - 1;
-    result.words = absl::StrCat(card.name, " ", version.version, " (", version.adapter.Short(),
-                                ") is live already; nothing changed");
-    return result;
-  }
-  result.generation = catalogue.generation;
-  result.words = absl::StrCat("rolled ", card.name, " back to ", version.version, " (",
-                              version.adapter.Short(), ", generation ", result.generation, ")");
-  RETURN_IF_ERROR(WriteCatalogue(std::move(catalogue)));
-  return result;
 }
 
 }  // namespace coterie

@@ -161,6 +161,7 @@ grpc::Status ClusterTest::Publish(const GatewayProcess& gateway, const ExpertSou
   const auto writer = gateway.experts->Publish(&context, response);
   v1::PublishExpertRequest message;
   message.mutable_header()->set_name(source.name);
+  if (source.canary_share > 0) message.mutable_header()->set_canary_share(source.canary_share);
   for (const auto& [name, content] : files) {
     v1::PublishExpertRequest::File* file = message.mutable_header()->add_files();
     file->set_name(name);

@@ -50,6 +50,7 @@ struct ExpertSource {
   std::string version = "1";
   std::string adapter = "llama-qv";
   std::vector<float> prototype;  // empty: an axis
+  double canary_share = 0;       // 0: published as the live version
 };
 
 // Real processes over a temporary store.

@@ -80,11 +80,41 @@ TEST_F(ExpertsCommandTest, ARefusalSaysWhyAndHasItsExitCode) {
   EXPECT_THAT(no_folder.err, HasSubstr("adapter_config.json"));
 }
 
+TEST_F(ExpertsCommandTest, ACanaryIsPublishedShownPromotedAndWithdrawn) {
+  const std::string folder = MakeFolder("a");
+  const CommandOutcome unknown = Experts({"publish", "--canary=0.1", folder});
+  EXPECT_EQ(unknown.exit_code, 4);
+  EXPECT_THAT(unknown.err, HasSubstr("no expert is called 'a'"));
+  Experts({"publish", folder});
+  const CommandOutcome published = Experts({"publish", "--canary=0.1", folder});
+  EXPECT_EQ(published.exit_code, 0) << published.err;
+  EXPECT_THAT(
+      published.out,
+      HasSubstr(
+          "a@bbbbbbbbbbbb is the canary with 10 % of the requests, live is aaaaaaaaaaaa (generation 9)"));
+  EXPECT_THAT(Experts({"list"}).out,
+              HasSubstr("a has a canary: version 2 (bbbbbbbbbbbb) with 10 % of its requests"));
+  EXPECT_EQ(nlohmann::json::parse(Experts({"list", "--json"}).out)["canary"]["share"], 0.1);
+
+  const CommandOutcome promoted = Experts({"promote", "a"});
+  EXPECT_EQ(promoted.exit_code, 0) << promoted.err;
+  EXPECT_EQ(promoted.out, "promoted a\n");
+  const CommandOutcome again = Experts({"promote", "a"});
+  EXPECT_EQ(again.exit_code, 4);
+  EXPECT_THAT(again.err, HasSubstr("expert a has no canary to promote"));
+
+  Experts({"publish", "--canary=0.1", folder});
+  EXPECT_EQ(Experts({"rollback", "a"}).out, "withdrew the canary of a\n");
+  EXPECT_EQ(nlohmann::json::parse(Experts({"rollback", "a", "--json"}).out)["message"], "rolled back to a");
+}
+
 TEST_F(ExpertsCommandTest, AWrongCommandLineIsToldApart) {
   EXPECT_EQ(RunCommand({"experts"}).exit_code, 2);
   EXPECT_THAT(RunCommand({"experts", "lst"}).err, HasSubstr("unknown command 'experts lst'"));
   EXPECT_EQ(RunCommand({"experts", "--help"}).exit_code, 0);
   EXPECT_EQ(Experts({"publish", "--name=x", "a", "b"}).exit_code, 2);
+  EXPECT_EQ(Experts({"publish", "--canary=1.5", "a"}).exit_code, 2);
+  EXPECT_EQ(Experts({"promote"}).exit_code, 2);
 }
 
 TEST(ExpertsCommandAloneTest, NobodyThereIsItsOwnExitCode) {

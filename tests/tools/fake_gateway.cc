@@ -112,6 +112,12 @@ grpc::Status FakeGateway::List(grpc::ServerContext*, const v1::ListExpertsReques
     info->set_digest(std::string(64, 'a'));
     info->set_description("about " + experts_[i]);
     info->add_tags("tag");
+    const auto canary = canary_shares_.find(experts_[i]);
+    if (canary != canary_shares_.end()) {
+      info->mutable_canary()->set_digest(std::string(64, 'b'));
+      info->mutable_canary()->set_version("2");
+      info->mutable_canary()->set_share(canary->second);
+    }
   }
   if (end < experts_.size()) response->set_next_page_token(std::to_string(end));
   response->set_catalogue_generation(7);
@@ -143,12 +149,43 @@ grpc::Status FakeGateway::Publish(grpc::ServerContext*, grpc::ServerReader<v1::P
   }
   if (header.name() == "bad") return {grpc::StatusCode::FAILED_PRECONDITION, "use_dora is not supported"};
   const bool known = std::find(experts_.begin(), experts_.end(), header.name()) != experts_.end();
+  if (header.has_canary_share()) {
+    if (!known) return NoExpert(header.name());
+    canary_shares_[header.name()] = header.canary_share();
+    response->set_canary(true);
+    response->mutable_expert()->set_name(header.name());
+    response->mutable_expert()->set_digest(std::string(64, 'a'));
+    response->mutable_expert()->mutable_canary()->set_digest(std::string(64, 'b'));
+    response->mutable_expert()->mutable_canary()->set_share(header.canary_share());
+    response->set_catalogue_generation(9);
+    return grpc::Status::OK;
+  }
   if (!known) experts_.push_back(header.name());
   std::sort(experts_.begin(), experts_.end());
   response->mutable_expert()->set_name(header.name());
   response->mutable_expert()->set_digest(std::string(64, 'a'));
   response->set_already_published(known);
   response->set_catalogue_generation(experts_.size());
+  return grpc::Status::OK;
+}
+
+grpc::Status FakeGateway::Promote(grpc::ServerContext*, const v1::PromoteExpertRequest* request,
+                                  v1::PromoteExpertResponse* response) {
+  MutexLock lock(&mutex_);
+  if (canary_shares_.erase(request->name()) == 0) {
+    return {grpc::StatusCode::FAILED_PRECONDITION, "expert " + request->name() + " has no canary to promote"};
+  }
+  response->mutable_expert()->set_name(request->name());
+  response->set_message("promoted " + request->name());
+  return grpc::Status::OK;
+}
+
+grpc::Status FakeGateway::RollBack(grpc::ServerContext*, const v1::RollBackExpertRequest* request,
+                                   v1::RollBackExpertResponse* response) {
+  MutexLock lock(&mutex_);
+  const bool withdrawn = canary_shares_.erase(request->name()) > 0;
+  response->mutable_expert()->set_name(request->name());
+  response->set_message((withdrawn ? "withdrew the canary of " : "rolled back to ") + request->name());
   return grpc::Status::OK;
 }
 

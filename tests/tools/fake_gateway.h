@@ -46,6 +46,10 @@ class FakeGateway final : public v1::GenerationService::Service,
                    v1::GetExpertResponse* response) override;
   grpc::Status Publish(grpc::ServerContext* context, grpc::ServerReader<v1::PublishExpertRequest>* reader,
                        v1::PublishExpertResponse* response) override;
+  grpc::Status Promote(grpc::ServerContext* context, const v1::PromoteExpertRequest* request,
+                       v1::PromoteExpertResponse* response) override;
+  grpc::Status RollBack(grpc::ServerContext* context, const v1::RollBackExpertRequest* request,
+                        v1::RollBackExpertResponse* response) override;
   grpc::Status Remove(grpc::ServerContext* context, const v1::RemoveExpertRequest* request,
                       v1::RemoveExpertResponse* response) override;
   grpc::Status Status(grpc::ServerContext* context, const v1::StatusRequest* request,
@@ -55,6 +59,7 @@ class FakeGateway final : public v1::GenerationService::Service,
   std::vector<v1::GenerateRequest> requests_ ABSL_GUARDED_BY(mutex_);
   std::map<std::string, std::string> published_ ABSL_GUARDED_BY(mutex_);
   std::vector<std::string> experts_ ABSL_GUARDED_BY(mutex_);
+  std::map<std::string, double> canary_shares_ ABSL_GUARDED_BY(mutex_);  // by name, of those with a canary
   grpc::Status failure_ ABSL_GUARDED_BY(mutex_);
   absl::Duration delay_ ABSL_GUARDED_BY(mutex_);
   int cancelled_ ABSL_GUARDED_BY(mutex_) = 0;

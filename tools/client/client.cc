@@ -133,11 +133,29 @@ StatusOr<v1::RemoveExpertResponse> Client::RemoveExpert(const std::string& name)
                request);
 }
 
+StatusOr<v1::PromoteExpertResponse> Client::PromoteExpert(const std::string& name) {
+  RETURN_IF_ERROR(Reach(admin_channel_.get(), options_.admin_address));
+  v1::PromoteExpertRequest request;
+  request.set_name(name);
+  return Unary(options_.cancellation, kUnaryTimeout, experts_.get(), &v1::ExpertService::Stub::Promote,
+               request);
+}
+
+StatusOr<v1::RollBackExpertResponse> Client::RollBackExpert(const std::string& name) {
+  RETURN_IF_ERROR(Reach(admin_channel_.get(), options_.admin_address));
+  v1::RollBackExpertRequest request;
+  request.set_name(name);
+  return Unary(options_.cancellation, kUnaryTimeout, experts_.get(), &v1::ExpertService::Stub::RollBack,
+               request);
+}
+
 StatusOr<v1::PublishExpertResponse> Client::PublishExpert(const std::string& name,
-                                                          const std::filesystem::path& folder) {
+                                                          const std::filesystem::path& folder,
+                                                          std::optional<double> canary_share) {
   std::vector<std::string> contents;
   v1::PublishExpertRequest message;
   message.mutable_header()->set_name(name);
+  if (canary_share.has_value()) message.mutable_header()->set_canary_share(*canary_share);
   for (std::string_view file : kExpertFiles) {
     ASSIGN_OR_RETURN(std::string content, ReadFile(folder / file, kMaxFileBytes));
     v1::PublishExpertRequest::File* entry = message.mutable_header()->add_files();

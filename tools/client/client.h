@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "absl/time/time.h"
@@ -41,9 +42,13 @@ class Client {
   StatusOr<v1::ListExpertsResponse> ListExperts(const v1::ListExpertsRequest& request);
   StatusOr<v1::GetExpertResponse> GetExpert(const std::string& name);
   StatusOr<v1::RemoveExpertResponse> RemoveExpert(const std::string& name);
-  // Sends the expert files of `folder` (docs/expert-format.md) in chunks.
+  StatusOr<v1::PromoteExpertResponse> PromoteExpert(const std::string& name);
+  StatusOr<v1::RollBackExpertResponse> RollBackExpert(const std::string& name);
+  // Sends the expert files of `folder` (docs/expert-format.md) in chunks. With a share in (0, 1] it becomes
+  // the canary of the expert that is live under this name.
   StatusOr<v1::PublishExpertResponse> PublishExpert(const std::string& name,
-                                                    const std::filesystem::path& folder);
+                                                    const std::filesystem::path& folder,
+                                                    std::optional<double> canary_share = std::nullopt);
 
  private:
   // Waits until `channel` is ready.

@@ -47,7 +47,8 @@ json ToJson(const v1::RouteDecision& route) {
       list.push_back({{"name", expert.name()},
                       {"digest", expert.digest()},
                       {"score", expert.score()},
-                      {"weight", expert.weight()}});
+                      {"weight", expert.weight()},
+                      {"canary", expert.canary()}});
     }
     return list;
   };

@@ -1,8 +1,10 @@
-// coterie experts list|show|publish|remove: the experts of a running cluster, through the admin listener.
+// coterie experts list|show|publish|promote|rollback|remove: the experts of a running cluster, through the
+// admin listener.
 #include <algorithm>
 #include <cstdio>
 #include <filesystem>
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
@@ -28,7 +30,24 @@ nlohmann::json InfoToJson(const v1::ExpertInfo& info) {
   json["previous_digests"] =
       std::vector<std::string>(info.previous_digests().begin(), info.previous_digests().end());
   json["resident_on"] = std::vector<std::string>(info.resident_on().begin(), info.resident_on().end());
+  if (info.has_canary()) {
+    const v1::CanaryInfo& canary = info.canary();
+    json["canary"] = {
+        {"digest", canary.digest()},
+        {"revision", canary.revision()},
+        {"version", canary.version()},
+        {"adapter_bytes", canary.adapter_bytes()},
+        {"share", canary.share()},
+        {"resident_on", std::vector<std::string>(canary.resident_on().begin(), canary.resident_on().end())}};
+  }
   return json;
+}
+
+// "version 2 (0123456789ab) with 10 % of its requests", or nothing.
+std::string CanaryInWords(const v1::ExpertInfo& info) {
+  if (!info.has_canary()) return "";
+  return absl::StrFormat("version %s (%s) with %g %% of its requests", info.canary().version(),
+                         info.canary().digest().substr(0, 12), info.canary().share() * 100);
 }
 
 std::string Megabytes(uint64_t bytes) {
@@ -77,6 +96,10 @@ int RunList(std::span<const std::string> args) {
   }
   std::printf("%s\n%d experts, catalogue generation %d\n", FormatTable(rows).c_str(),
               static_cast<int>(experts->size()), static_cast<int>(generation));
+  for (const v1::ExpertInfo& info : *experts) {
+    if (!info.has_canary()) continue;
+    std::printf("%s has a canary: %s\n", info.name().c_str(), Printable(CanaryInWords(info)).c_str());
+  }
   return kDone;
 }
 
@@ -114,6 +137,7 @@ int RunShow(std::span<const std::string> args) {
   line("prototypes", absl::StrCat(info.prototypes()));
   line("adapter", Megabytes(info.adapter_bytes()));
   line("resident on", absl::StrJoin(info.resident_on(), ", "));
+  line("canary", CanaryInWords(info));
   line("before", absl::StrJoin(info.previous_digests(), ", "));
   std::printf("\n%s", Printable(response->card()).c_str());
   return kDone;
@@ -125,15 +149,33 @@ std::string NameOfFolder(const std::filesystem::path& folder) {
   return whole.has_filename() ? whole.filename().string() : whole.parent_path().filename().string();
 }
 
+// "postgres@0123456789ab is live (generation 7)".
+std::string PublishedInWords(const v1::PublishExpertResponse& response) {
+  const v1::ExpertInfo& info = response.expert();
+  const std::string& digest = response.canary() ? info.canary().digest() : info.digest();
+  std::string state = response.already_published() ? "was already live" : "is live";
+  if (response.canary()) {
+    state = absl::StrFormat("%s the canary with %g %% of the requests, live is %s",
+                            response.already_published() ? "was already" : "is", info.canary().share() * 100,
+                            info.digest().substr(0, 12));
+  }
+  return absl::StrFormat("%s@%s %s (generation %d)", info.name(), digest.substr(0, 12), state,
+                         response.catalogue_generation());
+}
+
 int RunPublish(std::span<const std::string> args) {
   Connection connection;
   std::string name;
+  double canary_share = 0;
   FlagSet flags(
       "coterie experts publish",
       "Publishes expert folders (docs/expert-format.md). They take effect without a restart; what is\n"
       "already live stays as it is.");
   flags.Positionals("FOLDER...", 1, 10'000);
   flags.String("name", &name, "NAME", "publish one folder under this name; empty: the folder's own");
+  flags.Double("canary", &canary_share, 0, 1, "SHARE",
+               "publish beside the live version and give it this share of its requests, until `promote` or "
+               "`rollback`; 0: make it live");
   AddConnectionFlags(&flags, &connection);
   int exit_code = kDone;
   if (!ParseOrExplain(&flags, args, &exit_code)) return exit_code;
@@ -146,19 +188,18 @@ int RunPublish(std::span<const std::string> args) {
   client::Client client(connection.options);
   for (const std::string& folder : flags.positionals()) {
     const std::string as = name.empty() ? NameOfFolder(folder) : name;
-    const StatusOr<v1::PublishExpertResponse> response = client.PublishExpert(as, folder);
+    const StatusOr<v1::PublishExpertResponse> response =
+        client.PublishExpert(as, folder, canary_share > 0 ? std::optional(canary_share) : std::nullopt);
     if (!response.ok())
       return Fail(Annotate(response.status(), absl::StrCat("cannot publish ", as)), connection.json);
     if (connection.json) {
       nlohmann::json json = InfoToJson(response->expert());
       json["already_published"] = response->already_published();
       json["catalogue_generation"] = response->catalogue_generation();
+      json["published_as_canary"] = response->canary();
       std::printf("%s\n", Dump(json).c_str());
     } else {
-      std::printf("%s@%s %s (generation %d)\n", response->expert().name().c_str(),
-                  response->expert().digest().substr(0, 12).c_str(),
-                  response->already_published() ? "was already live" : "is live",
-                  static_cast<int>(response->catalogue_generation()));
+      std::printf("%s\n", PublishedInWords(*response).c_str());
     }
     std::fflush(stdout);
   }
@@ -192,10 +233,54 @@ int RunRemove(std::span<const std::string> args) {
   return kDone;
 }
 
+// One name after the other through `call`, whose response says what happened.
+template <typename Response>
+int ChangeVersions(std::span<const std::string> args, FlagSet* flags,
+                   StatusOr<Response> (client::Client::*call)(const std::string& name)) {
+  Connection connection;
+  AddConnectionFlags(flags, &connection);
+  int exit_code = kDone;
+  if (!ParseOrExplain(flags, args, &exit_code)) return exit_code;
+  connection.options.cancellation = InterruptCancellation();
+  client::Client client(connection.options);
+  for (const std::string& name : flags->positionals()) {
+    const StatusOr<Response> response = (client.*call)(name);
+    if (!response.ok()) return Fail(response.status(), connection.json);
+    if (connection.json) {
+      nlohmann::json json = InfoToJson(response->expert());
+      json["message"] = response->message();
+      json["catalogue_generation"] = response->catalogue_generation();
+      std::printf("%s\n", Dump(json).c_str());
+    } else {
+      std::printf("%s\n", Printable(response->message()).c_str());
+    }
+    std::fflush(stdout);
+  }
+  return kDone;
+}
+
+int RunPromote(std::span<const std::string> args) {
+  FlagSet flags("coterie experts promote",
+                "Makes the canary of each name live. Answers that have begun end as they began.");
+  flags.Positionals("NAME...", 1, 10'000);
+  return ChangeVersions(args, &flags, &client::Client::PromoteExpert);
+}
+
+int RunRollBack(std::span<const std::string> args) {
+  FlagSet flags(
+      "coterie experts rollback",
+      "Withdraws the canary of each name; of a name without one, goes back to the version that was\n"
+      "live before, or to the one that a digest names. Answers that have begun end as they began.");
+  flags.Positionals("NAME[@DIGEST]...", 1, 10'000);
+  return ChangeVersions(args, &flags, &client::Client::RollBackExpert);
+}
+
 constexpr Command kCommands[] = {
     {"list", "list the experts that are live", RunList},
     {"show", "show one expert and its card", RunShow},
-    {"publish", "publish expert folders", RunPublish},
+    {"publish", "publish expert folders, or a canary of one", RunPublish},
+    {"promote", "make canaries live", RunPromote},
+    {"rollback", "withdraw canaries, or go back to the versions before", RunRollBack},
     {"remove", "withdraw experts", RunRemove},
 };
 

@@ -20,6 +20,7 @@ Catalogue MakeCatalogue() {
   Catalogue catalogue{.generation = 7};
   CatalogueEntry law{.name = "law", .live = MakeVersion("1"), .description = "\"quoted\" \xc3\xa9\n"};
   law.live.base = Sha256("base");
+  law.canary = CatalogueCanary{.version = MakeVersion("2"), .share = 0.1};
   CatalogueEntry sql{.name = "sql",
                      .live = MakeVersion("3"),
                      .description = "d",
@@ -28,6 +29,7 @@ Catalogue MakeCatalogue() {
                      .min_score = 0.25f,
                      .n_prototypes = 8,
                      .history = {MakeVersion("2"), MakeVersion("1")}};
+  sql.history[0].withdrawn = true;
   catalogue.entries = {law, sql};
   return catalogue;
 }
@@ -52,6 +54,16 @@ TEST(CatalogueTest, NamesAndVersionsResolve) {
   EXPECT_EQ(Resolve(catalogue, "sql@" + old.substr(0, 8)).value().version->version, "2");
   EXPECT_EQ(Resolve(catalogue, "sql@" + MakeVersion("3").adapter.ToHex()).value().version,
             &catalogue.Find("sql")->live);
+}
+
+TEST(CatalogueTest, ACanaryResolvesByItsDigestAndNeverByTheBareName) {
+  const Catalogue catalogue = MakeCatalogue();
+  const Catalogue::Resolved canary = Resolve(catalogue, "law@" + MakeVersion("2").adapter.ToHex()).value();
+  EXPECT_EQ(canary.version, &catalogue.Find("law")->canary->version);
+  EXPECT_TRUE(canary.is_canary());
+  EXPECT_FALSE(Resolve(catalogue, "law").value().is_canary());
+  EXPECT_EQ(Resolve(catalogue, "law").value().version->version, "1");
+  EXPECT_FALSE(Resolve(catalogue, "sql").value().is_canary());
 }
 
 TEST(CatalogueTest, WhatIsNotThereIsNotFoundWithWords) {
@@ -109,6 +121,14 @@ TEST(CatalogueTest, MalformedFilesSayWhereAndWhat) {
             "c: expert sql: field min_score is not a number from -1 to 1");
   EXPECT_EQ(refusal(with(MakeVersion("1").adapter.ToHex(), "12")),
             "c: expert sql history: field adapter is not 64 lower-case hexadecimal digits");
+  EXPECT_EQ(refusal(with("\"share\":0.1", "\"share\":0")),
+            "c: expert law canary: field share is not a number above 0 and at most 1");
+  EXPECT_EQ(refusal(with("\"share\":0.1", "\"share\":1.5")),
+            "c: expert law canary: field share is not a number above 0 and at most 1");
+  EXPECT_EQ(refusal(with("\"share\":0.1", "\"shore\":0.1")),
+            "c: expert law canary: field share is missing");
+  EXPECT_EQ(refusal(with("\"withdrawn\":true", "\"withdrawn\":1")),
+            "c: expert sql history: field withdrawn is not true or false");
   EXPECT_THAT(refusal(with("\"name\":\"sql\"", "\"name\":\"SQL\"")),
               HasSubstr("c: expert 1: expert name \"SQL\""));
   EXPECT_EQ(refusal(with("\"name\":\"sql\"", "\"name\":\"law\"")),
@@ -118,6 +138,13 @@ TEST(CatalogueTest, MalformedFilesSayWhereAndWhat) {
   EXPECT_THAT(refusal(good, {.max_bytes = 10}), HasSubstr("the limit is 10"));
   EXPECT_THAT(refusal(std::string(100000, '[')), HasSubstr("c: nested deeper than 8"));
   for (size_t n = 0; n + 2 < good.size(); ++n) EXPECT_FALSE(ParseCatalogue(good.substr(0, n), "c").ok()) << n;
+}
+
+TEST(CatalogueTest, ACanaryIsAnotherAdapterThanTheLiveOne) {
+  Catalogue catalogue = MakeCatalogue();
+  catalogue.entries[0].canary->version.adapter = catalogue.entries[0].live.adapter;
+  EXPECT_EQ(ParseCatalogue(SerializeCatalogue(catalogue), "c").status(),
+            absl::InvalidArgumentError("c: expert law: field canary is not another adapter than the live one"));
 }
 
 TEST(CatalogueTest, AnUnknownFieldIsPassedOver) {

@@ -1,0 +1,182 @@
+#include <algorithm>
+#include <system_error>
+#include <utility>
+
+#include "common/file.h"
+#include "model/store/expert_store.h"
+
+// Which version of a name is live, which is its canary, and what was before. Everything here runs under the
+// store's lock.
+namespace coterie {
+namespace fs = std::filesystem;
+
+Status ExpertStore::RemoveTemporaries() const {
+  // A catalogue that was being written when its writer died. We hold the lock, so nobody is writing one now.
+  std::error_code error;
+  for (const auto& file : fs::directory_iterator(root_, error)) {
+    std::error_code ignored;
+    if (file.path().filename().string().rfind("catalogue.json.", 0) == 0) fs::remove(file.path(), ignored);
+  }
+  return error ? ErrnoStatus(error.value(), "cannot list", root_) : absl::OkStatus();
+}
+
+Status ExpertStore::EnterVersion(const ExpertCard& card, const ExpertVersion& version, uint32_t n_prototypes,
+                                 Catalogue* next, bool* changed) const {
+  const auto same = [&](const ExpertVersion& other) {
+    return other.adapter == version.adapter && other.revision == version.revision;
+  };
+  auto it = next->LowerBound(card.name);
+  const bool known = it != next->entries.end() && it->name == card.name;
+  *changed = !known || !same(it->live);
+  if (!*changed) return absl::OkStatus();
+  CatalogueEntry entry{.name = card.name,
+                       .live = version,
+                       .description = card.description,
+                       .tags = card.tags,
+                       .licence = card.licence,
+                       .min_score = card.min_score,
+                       .n_prototypes = n_prototypes};
+  if (known) {
+    // A canary goes on beside whatever is live, unless it is what was published.
+    if (it->canary.has_value() && it->canary->version.adapter != version.adapter) entry.canary = it->canary;
+    entry.history = std::move(it->history);
+    entry.history.insert(entry.history.begin(), it->live);
+    std::erase_if(entry.history, same);
+    if (entry.history.size() > options_.catalogue_limits.max_history) {
+      entry.history.resize(options_.catalogue_limits.max_history);
+    }
+    *it = std::move(entry);
+    return absl::OkStatus();
+  }
+  if (next->entries.size() >= options_.catalogue_limits.max_experts) {
+    return absl::ResourceExhaustedError(
+        absl::StrCat("cannot publish expert ", card.name, ": the store holds ", next->entries.size(),
+                     " experts, the limit is ", options_.catalogue_limits.max_experts));
+  }
+  next->entries.insert(it, std::move(entry));
+  return absl::OkStatus();
+}
+
+Status ExpertStore::EnterCanary(std::string_view name, CatalogueCanary canary, Catalogue* next,
+                                bool* changed) {
+  const auto it = next->LowerBound(name);
+  if (it == next->entries.end() || it->name != name) {
+    return absl::NotFoundError(absl::StrCat("cannot publish a canary of ", ToAbsl(name),
+                                            ": no expert of that name is live; publish it first"));
+  }
+  if (it->live.adapter == canary.version.adapter) {
+    return absl::FailedPreconditionError(absl::StrCat("cannot publish a canary of ", ToAbsl(name),
+                                                      ": its adapter ", canary.version.adapter.Short(),
+                                                      " is the live one's, so there is nothing to try"));
+  }
+  *changed = !it->canary.has_value() || it->canary->version.adapter != canary.version.adapter ||
+             it->canary->version.revision != canary.version.revision || it->canary->share != canary.share;
+  if (*changed) it->canary = std::move(canary);
+  return absl::OkStatus();
+}
+
+StatusOr<uint64_t> ExpertStore::Remove(std::string_view name) {
+  RETURN_IF_ERROR(CheckWritable());
+  RETURN_IF_ERROR(ValidateExpertName(name));
+  ASSIGN_OR_RETURN(const auto lock, LockStore());
+  RETURN_IF_ERROR(RemoveTemporaries());
+  ASSIGN_OR_RETURN(Catalogue catalogue, CurrentCatalogue());
+  const auto it = catalogue.LowerBound(name);
+  if (it == catalogue.entries.end() || it->name != name) {
+    return catalogue.Resolve({.kind = ExpertSelector::Kind::kNamed, .name = std::string(name)}).status();
+  }
+  catalogue.entries.erase(it);
+  const uint64_t generation = ++catalogue.generation;
+  RETURN_IF_ERROR(WriteCatalogue(std::move(catalogue)));
+  return generation;
+}
+
+StatusOr<PublishResult> ExpertStore::MakeLive(std::string_view name, ExpertVersion version,
+                                              bool withdraw_live, std::string_view what_happened,
+                                              Catalogue catalogue) {
+  version.published_unix = absl::ToUnixSeconds(options_.now());
+  version.withdrawn = false;
+  RETURN_IF_ERROR(ObjectPath(version.adapter).status());
+  ASSIGN_OR_RETURN(const std::string yaml, ReadCard(version.revision));
+  ASSIGN_OR_RETURN(const ExpertCard card, ParseExpertCard(yaml, kCardFile, options_.card_limits));
+  ASSIGN_OR_RETURN(const Prototypes prototypes, ReadPrototypes(version.revision));
+
+  PublishResult result{.expert = {card.name, version.adapter, version.revision}};
+  ++catalogue.generation;
+  RETURN_IF_ERROR(
+      EnterVersion(card, version, static_cast<uint32_t>(prototypes.n), &catalogue, &result.changed));
+  if (!result.changed) {
+    result.generation = catalogue.generation - 1;
+    result.words = absl::StrCat(card.name, " ", version.version, " (", version.adapter.Short(),
+                                ") is live already; nothing changed");
+    return result;
+  }
+  std::vector<ExpertVersion>& history = catalogue.LowerBound(name)->history;
+  if (withdraw_live && !history.empty()) history.front().withdrawn = true;
+  result.generation = catalogue.generation;
+  result.words = absl::StrCat(ToAbsl(what_happened), " ", card.name, " ", version.version, " (",
+                              version.adapter.Short(), ", generation ", result.generation, ")");
+  RETURN_IF_ERROR(WriteCatalogue(std::move(catalogue)));
+  return result;
+}
+
+StatusOr<PublishResult> ExpertStore::Promote(std::string_view name) {
+  RETURN_IF_ERROR(CheckWritable());
+  RETURN_IF_ERROR(ValidateExpertName(name));
+  ASSIGN_OR_RETURN(const auto lock, LockStore());
+  RETURN_IF_ERROR(RemoveTemporaries());
+  ASSIGN_OR_RETURN(Catalogue catalogue, CurrentCatalogue());
+  ASSIGN_OR_RETURN(const Catalogue::Resolved found,
+                   catalogue.Resolve({.kind = ExpertSelector::Kind::kNamed, .name = std::string(name)}));
+  if (!found.entry->canary.has_value()) {
+    return absl::FailedPreconditionError(absl::StrCat("expert ", ToAbsl(name), " has no canary to promote"));
+  }
+  const ExpertVersion version = found.entry->canary->version;
+  return MakeLive(name, version, /*withdraw_live=*/false, "promoted", std::move(catalogue));
+}
+
+StatusOr<PublishResult> ExpertStore::WithdrawCanary(std::string_view name, Catalogue catalogue) {
+  const auto entry = catalogue.LowerBound(name);
+  const ExpertVersion canary = entry->canary->version;
+  const ExpertVersion live = entry->live;
+  PublishResult result{.expert = {entry->name, live.adapter, live.revision}, .changed = true};
+  entry->canary.reset();
+  result.generation = ++catalogue.generation;
+  result.words = absl::StrCat("withdrew the canary ", canary.version, " (", canary.adapter.Short(), ") of ",
+                              entry->name, "; live is ", live.version, " (", live.adapter.Short(),
+                              ", generation ", result.generation, ")");
+  RETURN_IF_ERROR(WriteCatalogue(std::move(catalogue)));
+  return result;
+}
+
+StatusOr<PublishResult> ExpertStore::RollBack(std::string_view name, std::string_view digest_prefix) {
+  RETURN_IF_ERROR(CheckWritable());
+  ASSIGN_OR_RETURN(
+      const ExpertSelector selector,
+      ParseExpertSelector(digest_prefix.empty() ? std::string(name)
+                                                : absl::StrCat(ToAbsl(name), "@", ToAbsl(digest_prefix))));
+  RETURN_IF_ERROR(ValidateExpertName(name));
+  ASSIGN_OR_RETURN(const auto lock, LockStore());
+  RETURN_IF_ERROR(RemoveTemporaries());
+  ASSIGN_OR_RETURN(Catalogue catalogue, CurrentCatalogue());
+  ASSIGN_OR_RETURN(const Catalogue::Resolved resolved, catalogue.Resolve(selector));
+  ExpertVersion version = *resolved.version;
+  // Back to what was rolled back from, or on to the canary: then what is left was no mistake.
+  bool withdraw_live = !version.withdrawn && !resolved.is_canary();
+  if (digest_prefix.empty()) {
+    const auto entry = catalogue.LowerBound(name);
+    if (entry->canary.has_value()) return WithdrawCanary(name, std::move(catalogue));
+    const auto before = std::find_if(entry->history.begin(), entry->history.end(),
+                                     [](const ExpertVersion& earlier) { return !earlier.withdrawn; });
+    if (before == entry->history.end()) {
+      return absl::FailedPreconditionError(absl::StrCat("expert ", ToAbsl(name), " has no version before ",
+                                                        version.version, " (", version.adapter.Short(),
+                                                        ") to go back to"));
+    }
+    version = *before;
+    withdraw_live = true;
+  }
+  return MakeLive(name, std::move(version), withdraw_live, "rolled back to", std::move(catalogue));
+}
+
+}  // namespace coterie
