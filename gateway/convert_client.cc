@@ -132,6 +132,7 @@ StatusOr<RequestContext> FromProto(const v1::RequestContext& proto, const Reques
   context.priority = proto.priority();
   context.trace_id = proto.trace_id().empty() ? DrawTraceId() : proto.trace_id();
   context.cache_salt = proto.cache_salt();
+  context.no_shadow = proto.no_shadow();
   RETURN_IF_ERROR(ValidateContext(context, limits));
   return context;
 }
@@ -273,6 +274,21 @@ v1::ExpertInfo ToProto(const CatalogueEntry& entry) {
     canary->set_adapter_bytes(entry.canary->version.adapter_bytes);
     canary->set_share(entry.canary->share);
   }
+  return proto;
+}
+
+v1::ShadowReport ToProto(const ExpertRegret& regret) {
+  v1::ShadowReport proto;
+  proto.set_prompts(regret.n());
+  proto.set_chosen_loss(regret.chosen().mean());
+  proto.set_base_loss(regret.base().mean());
+  proto.set_runner_up_loss(regret.runner_up().mean());
+  proto.set_runner_up_prompts(regret.runner_up().n());
+  proto.set_regret(regret.regret().mean());
+  proto.set_regret_standard_error(regret.regret().standard_error());
+  proto.set_canary_prompts(regret.canary_minus_chosen().n());
+  proto.set_canary_difference(regret.canary_minus_chosen().mean());
+  proto.set_canary_standard_error(regret.canary_minus_chosen().standard_error());
   return proto;
 }
 

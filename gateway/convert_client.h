@@ -9,6 +9,7 @@
 #include "gateway/answer/scoring.h"
 #include "gateway/upstream/worker_info.h"
 #include "model/store/catalogue.h"
+#include "router/regret.h"
 
 // Wire <-> plain for what travels between client and gateway. From the wire means validated: InvalidArgument
 // names the field, its value and the limit.
@@ -27,6 +28,7 @@ v1::GenerateResponse ToProto(AnswerEvent event);
 v1::ScoreResponse ToProto(const ScoreResult& result);
 v1::WorkerStatus ToProto(const WorkerReport& report);
 v1::ExpertInfo ToProto(const CatalogueEntry& entry);
+v1::ShadowReport ToProto(const ExpertRegret& regret);
 
 }  // namespace coterie::gateway
 

@@ -17,6 +17,8 @@
 
 namespace coterie::gateway {
 
+class ShadowTraffic;
+
 // What every request needs; the server owns the parts, which outlive all requests.
 struct GatewayCore {
   std::string gateway_id;
@@ -29,6 +31,7 @@ struct GatewayCore {
   WorkPool* compute = nullptr;
   TimerQueue* timers = nullptr;
   GatewayMetrics* metrics = nullptr;
+  ShadowTraffic* shadow = nullptr;  // null: no prompt is scored beside its answer
   RequestLimits limits;
   SessionOptions session;
   size_t embed_max_bytes = 4096;  // of a text; of a question the encoder reads 64 tokens by default

@@ -82,6 +82,7 @@ class GatewayServerImpl final : public GatewayServer {
     }
     front_.server.reset();  // waits for every call's end
     admin_.server.reset();
+    if (shadow_ != nullptr) shadow_->Stop();
     if (workers_ != nullptr) workers_->Stop();
     // Its callbacks go on in the pool, which is still there.
     if (parts_.embedder != nullptr) parts_.embedder->Stop();
@@ -90,6 +91,7 @@ class GatewayServerImpl final : public GatewayServer {
   Status Start() {
     if (parts_.text == nullptr) return absl::InvalidArgumentError("the gateway needs a model");
     RETURN_IF_ERROR(Admission::Validate(options_.admission));
+    RETURN_IF_ERROR(ShadowTraffic::Validate(options_.shadow));
     RETURN_IF_ERROR(MakeRouters());
     ASSIGN_OR_RETURN(WorkerDirectory directory, WorkerDirectory::Parse(options_.workers));
     FillCore();
@@ -99,14 +101,17 @@ class GatewayServerImpl final : public GatewayServer {
     pool.link.tokenizer = parts_.text->tokenizer();
     ASSIGN_OR_RETURN(workers_, WorkerPool::Start(std::move(pool), std::move(directory), &timers_));
     core_.workers = workers_.get();
+    if (options_.shadow.share > 0) {
+      shadow_ = std::make_unique<ShadowTraffic>(&core_, options_.shadow);
+      core_.shadow = shadow_.get();
+    }
     EnablePlugins();
     const int front_bytes = static_cast<int>(2 * options_.limits.max_input_bytes) + (1 << 20);
     ASSIGN_OR_RETURN(front_, Listen(options_.listen, front_bytes, {&generation_service_, &cluster_service_}));
     if (!options_.admin_listen.empty()) {
       std::vector<grpc::Service*> services = {&cluster_service_};
       if (parts_.store != nullptr) {
-        expert_service_ =
-            std::make_unique<ExpertServiceImpl>(parts_.store.get(), watch_.get(), workers_.get());
+        expert_service_ = std::make_unique<ExpertServiceImpl>(parts_.store.get(), watch_.get(), &core_);
         services.push_back(expert_service_.get());
       }
       ASSIGN_OR_RETURN(admin_, Listen(options_.admin_listen, kAdminMessageBytes, services));
@@ -126,6 +131,7 @@ class GatewayServerImpl final : public GatewayServer {
 
   bool Drain(absl::Duration timeout) override {
     SetServing(false);
+    if (shadow_ != nullptr) shadow_->Stop();
     admission_.Drain();
     const absl::Time until = absl::Now() + timeout;
     while (!admission_.idle() && absl::Now() < until) absl::SleepFor(absl::Milliseconds(20));
@@ -193,6 +199,7 @@ class GatewayServerImpl final : public GatewayServer {
   std::unique_ptr<RouterStates> no_experts_;  // without a store
   std::unique_ptr<CatalogueWatch> watch_;     // with one
   std::unique_ptr<WorkerPool> workers_;
+  std::unique_ptr<ShadowTraffic> shadow_;  // where a share is
   WorkPool compute_;
   GenerationServiceImpl generation_service_;
   ClusterServiceImpl cluster_service_;

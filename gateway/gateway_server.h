@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "gateway/gateway_core.h"
+#include "gateway/shadow/shadow_traffic.h"
 #include "model/store/expert_store.h"
 
 namespace coterie::gateway {
@@ -26,6 +27,7 @@ struct GatewayOptions {
   std::string rules_file;       // see RoutingFiles; empty: only what the experts' cards claim
   std::string classifier_file;  // likewise; empty: no policy "classifier"
   size_t max_candidates = 5;
+  ShadowOptions shadow;
   size_t compute_threads = 2;  // templates, tokenising, searching
   size_t max_compute_jobs = 4096;
   size_t embed_max_bytes = 4096;

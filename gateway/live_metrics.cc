@@ -1,8 +1,12 @@
 #include "gateway/live_metrics.h"
 
+#include <algorithm>
 #include <array>
+#include <map>
 #include <string>
 #include <utility>
+
+#include "gateway/shadow/shadow_traffic.h"
 
 namespace coterie::gateway {
 namespace {
@@ -42,6 +46,53 @@ const char* Name(WorkerHealth health) {
       return "refused";
   }
   return "unknown";
+}
+
+// Of the experts with the most prompts only: each is a handful of series.
+constexpr size_t kMaxShadowExperts = 100;
+
+void AddShadow(const ShadowTraffic& shadow, Page* page) {
+  const ShadowTraffic::Counts counts = shadow.counts();
+  const std::pair<const char*, uint64_t> outcomes[] = {{"scored", counts.scored},
+                                                       {"dropped", counts.dropped},
+                                                       {"abandoned", counts.abandoned},
+                                                       {"failed", counts.failed}};
+  for (const auto& [outcome, n] : outcomes) {
+    page->Add("coterie_shadow_prompts_total", MetricType::Counter,
+              "Prompts taken to be scored under other experts, by what became of them.",
+              static_cast<double>(n), "outcome", outcome);
+  }
+  page->Add("coterie_shadow_prompts_waiting", MetricType::Gauge, "Prompts that wait for idle workers.",
+            static_cast<double>(shadow.waiting()));
+  const std::map<std::string, ShadowTraffic::Learnt> all = shadow.All();
+  std::vector<std::pair<std::string, ExpertRegret>> experts;
+  for (const auto& [name, learnt] : all) experts.emplace_back(name, learnt.regret);
+  std::stable_sort(experts.begin(), experts.end(),
+                   [](const auto& a, const auto& b) { return a.second.n() > b.second.n(); });
+  if (experts.size() > kMaxShadowExperts) experts.resize(kMaxShadowExperts);
+  const auto add = [&](const char* name, const char* help, const auto& value) {
+    for (const auto& [expert, regret] : experts) {
+      const RunningMoments moments = value(regret);
+      if (moments.n() == 0) continue;
+      page->Add(name, MetricType::Gauge, help, moments.mean(), "expert", expert);
+    }
+  };
+  for (const auto& [expert, regret] : experts) {
+    page->Add("coterie_shadow_expert_prompts", MetricType::Gauge, "Prompts behind the means of an expert.",
+              static_cast<double>(regret.n()), "expert", expert);
+  }
+  add("coterie_shadow_regret_nats",
+      "Mean loss per token of the chosen expert minus the least of it, the runner-up and the base.",
+      [](const ExpertRegret& r) { return r.regret(); });
+  add("coterie_shadow_chosen_loss_nats", "Mean loss per token under the chosen expert.",
+      [](const ExpertRegret& r) { return r.chosen(); });
+  add("coterie_shadow_runner_up_loss_nats", "Mean loss per token under the runner-up.",
+      [](const ExpertRegret& r) { return r.runner_up(); });
+  add("coterie_shadow_base_loss_nats", "Mean loss per token under the base.",
+      [](const ExpertRegret& r) { return r.base(); });
+  add("coterie_shadow_canary_difference_nats",
+      "Mean loss per token under the canary minus under the live version, on the same prompts.",
+      [](const ExpertRegret& r) { return r.canary_minus_chosen(); });
 }
 
 constexpr std::array kHealths = {WorkerHealth::kConnecting, WorkerHealth::kReady,    WorkerHealth::kSuspect,
@@ -105,6 +156,7 @@ std::vector<MetricFamily> LiveMetrics::Collect() const {
     page.Add("coterie_worker_preemptions_total", MetricType::Counter, "Sequences the worker had to preempt.",
              static_cast<double>(r.state.preemptions), "worker", r.address);
   }
+  if (core_->shadow != nullptr) AddShadow(*core_->shadow, &page);
   return page.Take();
 }
 

@@ -50,6 +50,12 @@ void CommandLine::Declare(FlagSet* flags) {
   flags->Duration("catalogue-poll", &gateway.catalogue_poll, absl::Milliseconds(10), absl::Hours(1),
                   "how often the store is looked at");
 
+  flags->Section("Shadow traffic");
+  flags->Double("shadow-share", &gateway.shadow.share, 0, 1, "SHARE",
+                "of routed requests, whose prompts are scored under the chosen expert, the runner-up and the "
+                "base while the workers are idle; 0: none");
+  flags->Int("shadow-tokens", &shadow_tokens, 2, 1 << 16, "N", "of such a prompt, its first ones");
+
   flags->Section("Limits");
   flags->Int("max-running", &max_running, 1, 1 << 20, "N", "requests under way");
   flags->Int("max-waiting", &max_waiting, 0, 1 << 20, "N", "requests waiting; more get RESOURCE_EXHAUSTED");
@@ -98,6 +104,7 @@ Status CommandLine::Finish() {
   gateway.admission.max_waiting = static_cast<uint32_t>(max_waiting);
   gateway.admission.max_running_per_tenant = static_cast<uint32_t>(max_running_per_tenant);
   gateway.admission.max_waiting_per_tenant = static_cast<uint32_t>(max_waiting_per_tenant);
+  gateway.shadow.max_tokens = static_cast<uint32_t>(shadow_tokens);
   gateway.limits.max_answer_tokens = static_cast<uint32_t>(max_answer_tokens);
   gateway.metrics_listen = metrics_port < 0 ? "" : absl::StrCat(metrics_host, ":", metrics_port);
   return absl::OkStatus();

@@ -34,6 +34,7 @@ struct CommandLine {
   int max_running_per_tenant = 256;
   int max_waiting_per_tenant = 1024;
   int max_answer_tokens = 0;
+  int shadow_tokens = 256;
 
   void Declare(FlagSet* flags);
   // InvalidArgument naming the flag.

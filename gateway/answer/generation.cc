@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "absl/time/clock.h"
+#include "gateway/shadow/shadow_traffic.h"
 
 namespace coterie::gateway {
 namespace {
@@ -57,6 +58,7 @@ Status Generation::FillSequence(const Prepared& prepared, SequenceRequest* seque
   if (core_->limits.max_answer_tokens > 0) {
     sequence->sampling.max_tokens = std::min(sequence->sampling.max_tokens, core_->limits.max_answer_tokens);
   }
+  if (core_->shadow != nullptr) core_->shadow->Offer(context_, decision_, prepared.prompt_ids);
   return absl::OkStatus();
 }
 

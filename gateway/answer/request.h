@@ -41,6 +41,7 @@ struct RequestContext {
   int32_t priority = 0;
   std::string trace_id;
   std::string cache_salt;
+  bool no_shadow = false;
 };
 
 struct RoutingAsk {

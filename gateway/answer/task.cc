@@ -6,6 +6,7 @@
 #include "absl/time/clock.h"
 #include "common/prefix_key.h"
 #include "gateway/rpc_status.h"
+#include "gateway/shadow/shadow_traffic.h"
 
 namespace coterie::gateway {
 
@@ -30,6 +31,7 @@ void Task::Begin() {
   const StatusOr<uint64_t> id = core_->admission->Enter(
       context_.tenant, context_.priority,
       [self = shared_from_this()](Admission::Ticket ticket) { self->Admitted(std::move(ticket)); });
+  if (core_->shadow != nullptr) core_->shadow->MakeWay();  // after Enter: it looks at what runs and waits
   if (!id.ok()) return Fail(id.status());
   bool waits = false;
   {

@@ -9,6 +9,7 @@
 #include "common/ids.h"
 #include "gateway/convert_client.h"
 #include "gateway/rpc_status.h"
+#include "gateway/shadow/shadow_traffic.h"
 
 namespace coterie::gateway {
 namespace {
@@ -85,10 +86,17 @@ Status CheckWhole(std::vector<IncomingFile>* files) {
 
 v1::ExpertInfo ExpertServiceImpl::Describe(const CatalogueEntry& entry) const {
   v1::ExpertInfo info = ToProto(entry);
-  for (const std::string& worker : workers_->Holders(entry.live.adapter)) info.add_resident_on(worker);
+  for (const std::string& worker : core_->workers->Holders(entry.live.adapter)) info.add_resident_on(worker);
   if (entry.canary.has_value()) {
-    for (const std::string& worker : workers_->Holders(entry.canary->version.adapter)) {
+    for (const std::string& worker : core_->workers->Holders(entry.canary->version.adapter)) {
       info.mutable_canary()->add_resident_on(worker);
+    }
+  }
+  if (core_->shadow != nullptr) {
+    const ExpertRegret regret = core_->shadow->Of(entry.name, entry.live.adapter).regret;
+    if (regret.n() > 0) *info.mutable_shadow() = ToProto(regret);
+    if (std::string finding = RegretFinding(entry.name, regret); !finding.empty()) {
+      info.add_findings(std::move(finding));
     }
   }
   return info;

@@ -5,7 +5,7 @@
 
 #include "coterie/v1/expert.grpc.pb.h"
 #include "gateway/catalogue_watch.h"
-#include "gateway/upstream/worker_pool.h"
+#include "gateway/gateway_core.h"
 #include "model/store/expert_store.h"
 
 namespace coterie::gateway {
@@ -14,8 +14,8 @@ namespace coterie::gateway {
 // listener's threads are bounded by the server. Thread-safe; everything is borrowed.
 class ExpertServiceImpl final : public v1::ExpertService::Service {
  public:
-  ExpertServiceImpl(ExpertStore* store, CatalogueWatch* watch, WorkerPool* workers)
-      : store_(store), watch_(watch), workers_(workers) {}
+  ExpertServiceImpl(ExpertStore* store, CatalogueWatch* watch, const GatewayCore* core)
+      : store_(store), watch_(watch), core_(core) {}
 
   grpc::Status List(grpc::ServerContext* context, const v1::ListExpertsRequest* request,
                     v1::ListExpertsResponse* response) override;
@@ -40,7 +40,7 @@ class ExpertServiceImpl final : public v1::ExpertService::Service {
 
   ExpertStore* const store_;
   CatalogueWatch* const watch_;
-  WorkerPool* const workers_;
+  const GatewayCore* const core_;
 };
 
 }  // namespace coterie::gateway

@@ -102,7 +102,9 @@ std::vector<std::string> ClusterTest::GatewayFlags(const std::vector<std::string
           "--store=" + store().string(), "--workers=" + absl::StrJoin(workers, ","), "--listen=127.0.0.1:0",
           "--admin-listen=127.0.0.1:0", "--metrics-port=0", "--catalogue-poll=50ms", "--heartbeat=200ms",
           // Long enough for a machine that is busy with something else.
-          "--silence-timeout=3s", "--reattach-grace=1s", "--worker-wait=30s"};
+          "--silence-timeout=3s", "--reattach-grace=1s", "--worker-wait=30s",
+          // Workers do what they are asked and nothing else.
+          "--shadow-share=0"};
 }
 
 std::unique_ptr<WorkerProcess> ClusterTest::StartWorker(const std::string& id,

@@ -103,6 +103,11 @@ v1::Submit FakeWorker::last_submit() const {
   return last_submit_;
 }
 
+std::vector<v1::Submit> FakeWorker::scores() const {
+  MutexLock lock(&mutex_);
+  return scores_;
+}
+
 std::vector<Digest> FakeWorker::prefetches() const {
   MutexLock lock(&mutex_);
   return prefetches_;
@@ -184,6 +189,7 @@ void FakeWorker::Handle(Gateway* gateway, const v1::GatewayMessage& message) {
       const v1::Submit& submit = message.submit();
       ++n_submits_;
       last_submit_ = submit;
+      if (submit.score_only()) scores_.push_back(submit);
       Sequence sequence{submit, static_cast<uint32_t>(submit.resume_ids_size()), submit.initial_credit()};
       size_t live = 0;
       for (const auto& [id, other] : gateway->sequences) live += !other.finished;
@@ -247,12 +253,16 @@ void FakeWorker::Produce(uint64_t id, Sequence* sequence, v1::Step* step) {
   if (sequence->refused) return fail(grpc::StatusCode::RESOURCE_EXHAUSTED, "the worker's queue is full");
   if (fail_code_ != grpc::StatusCode::OK) return fail(fail_code_, fail_message_);
   if (submit.score_only()) {
+    if (++sequence->n_steps < options_.score_steps) return;
+    const Digest adapter =
+        submit.adapters_size() == 0 ? Digest() : Digest::FromBytes(submit.adapters(0).digest()).value();
+    const auto loss = options_.losses.find(adapter);
     output = step->add_outputs();
     output->set_sequence_id(id);
     for (int i = static_cast<int>(submit.prompt_logprobs_from()); i < submit.prompt_ids_size(); ++i) {
       v1::TokenLogprob* chosen = output->add_prompt_logprobs()->mutable_chosen();
       chosen->set_token_id(submit.prompt_ids(i));
-      chosen->set_logprob(-static_cast<float>(i));
+      chosen->set_logprob(loss == options_.losses.end() ? -static_cast<float>(i) : -loss->second);
     }
     output->set_finish(v1::FINISH_REASON_LENGTH);
     sequence->finished = true;

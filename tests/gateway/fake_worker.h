@@ -43,6 +43,10 @@ class FakeWorker {
     uint64_t bytes_between_workers = 0;
     uint32_t eos_at = 0;           // the answer ends at this position; 0: never
     std::vector<Digest> resident;  // adapters it says it holds
+    // Scores: the loss of every token, by the adapter's digest (the empty one: the base); without an entry
+    // token i costs i.
+    std::map<Digest, float> losses;
+    uint32_t score_steps = 1;  // that a score takes
   };
 
   explicit FakeWorker(Options options);
@@ -65,6 +69,8 @@ class FakeWorker {
   uint64_t reattaches() const { return n_reattaches_; }
   uint64_t tokens_sent() const { return n_tokens_; }
   v1::Submit last_submit() const;
+  // Those that asked for a score, in order.
+  std::vector<v1::Submit> scores() const;
   // The adapters it was told to load ahead, in order.
   std::vector<Digest> prefetches() const;
 
@@ -74,6 +80,7 @@ class FakeWorker {
     v1::Submit submit;
     uint32_t next_position = 0;
     int64_t credit = 0;
+    uint32_t n_steps = 0;
     bool finished = false;
     bool refused = false;
   };
@@ -112,6 +119,7 @@ class FakeWorker {
   std::string fail_message_ ABSL_GUARDED_BY(mutex_);
   std::map<std::string, Gateway> gateways_ ABSL_GUARDED_BY(mutex_);
   v1::Submit last_submit_ ABSL_GUARDED_BY(mutex_);
+  std::vector<v1::Submit> scores_ ABSL_GUARDED_BY(mutex_);
   std::vector<Digest> prefetches_ ABSL_GUARDED_BY(mutex_);
   std::thread thread_;
 };

@@ -40,6 +40,7 @@ inline GatewayOptions QuickOptions(const std::vector<std::string>& workers) {
   options.link.reattach_grace = absl::Milliseconds(600);
   options.link.max_backoff = absl::Milliseconds(200);
   options.session.worker_wait = absl::Seconds(2);
+  options.shadow.share = 0;  // workers do what they are asked and nothing else
   return options;
 }
 

@@ -118,6 +118,7 @@ StatusOr<std::unique_ptr<Cluster>> Cluster::Start(ClusterOptions options) {
                      "--admin-listen=" + o.admin_listen,
                      absl::StrCat("--metrics-port=", o.metrics_port)};
   gateway.command.push_back("--policy=" + o.policy);
+  gateway.command.push_back(absl::StrCat("--shadow-share=", o.shadow_share));
   if (!o.rules.empty()) gateway.command.push_back("--rules=" + o.rules);
   if (!o.classifier.empty()) gateway.command.push_back("--classifier=" + o.classifier);
   cluster->members_.push_back(std::move(gateway));

@@ -40,7 +40,44 @@ nlohmann::json InfoToJson(const v1::ExpertInfo& info) {
         {"share", canary.share()},
         {"resident_on", std::vector<std::string>(canary.resident_on().begin(), canary.resident_on().end())}};
   }
+  if (info.has_shadow()) {
+    const v1::ShadowReport& shadow = info.shadow();
+    json["shadow"] = {{"prompts", shadow.prompts()},
+                      {"chosen_loss", shadow.chosen_loss()},
+                      {"base_loss", shadow.base_loss()},
+                      {"regret", shadow.regret()},
+                      {"regret_standard_error", shadow.regret_standard_error()}};
+    if (shadow.runner_up_prompts() > 0) {
+      json["shadow"]["runner_up_loss"] = shadow.runner_up_loss();
+      json["shadow"]["runner_up_prompts"] = shadow.runner_up_prompts();
+    }
+    if (shadow.canary_prompts() > 0) {
+      json["shadow"]["canary_prompts"] = shadow.canary_prompts();
+      json["shadow"]["canary_difference"] = shadow.canary_difference();
+      json["shadow"]["canary_standard_error"] = shadow.canary_standard_error();
+    }
+  }
+  json["findings"] = std::vector<std::string>(info.findings().begin(), info.findings().end());
   return json;
+}
+
+// Mean losses of the prompts that were routed to it, or nothing.
+std::string ShadowInWords(const v1::ExpertInfo& info) {
+  if (!info.has_shadow()) return "";
+  const v1::ShadowReport& shadow = info.shadow();
+  std::string words = absl::StrFormat("%d prompts: loss per token %.3f, base %.3f", shadow.prompts(),
+                                      shadow.chosen_loss(), shadow.base_loss());
+  if (shadow.runner_up_prompts() > 0) {
+    absl::StrAppend(&words, absl::StrFormat(", runner-up %.3f", shadow.runner_up_loss()));
+  }
+  absl::StrAppend(
+      &words, absl::StrFormat("; regret %.3f ± %.3f nats", shadow.regret(), shadow.regret_standard_error()));
+  if (shadow.canary_prompts() > 0) {
+    absl::StrAppend(&words,
+                    absl::StrFormat("; canary minus live %+.3f ± %.3f over %d", shadow.canary_difference(),
+                                    shadow.canary_standard_error(), shadow.canary_prompts()));
+  }
+  return words;
 }
 
 // "version 2 (0123456789ab) with 10 % of its requests", or nothing.
@@ -87,11 +124,12 @@ int RunList(std::span<const std::string> args) {
     return kDone;
   }
   std::vector<std::vector<std::string>> rows = {
-      {"name", "version", "digest", "size", "prototypes", "resident on", "tags", "description"}};
+      {"name", "version", "digest", "size", "prototypes", "resident on", "regret", "tags", "description"}};
   for (const v1::ExpertInfo& info : *experts) {
     rows.push_back({info.name(), Printable(info.version()), info.digest().substr(0, 12),
                     Megabytes(info.adapter_bytes()), absl::StrCat(info.prototypes()),
                     info.resident_on().empty() ? "-" : absl::StrJoin(info.resident_on(), ","),
+                    info.has_shadow() ? absl::StrFormat("%.3f", info.shadow().regret()) : "-",
                     Printable(absl::StrJoin(info.tags(), ",")), Printable(info.description())});
   }
   std::printf("%s\n%d experts, catalogue generation %d\n", FormatTable(rows).c_str(),
@@ -99,6 +137,9 @@ int RunList(std::span<const std::string> args) {
   for (const v1::ExpertInfo& info : *experts) {
     if (!info.has_canary()) continue;
     std::printf("%s has a canary: %s\n", info.name().c_str(), Printable(CanaryInWords(info)).c_str());
+  }
+  for (const v1::ExpertInfo& info : *experts) {
+    for (const std::string& finding : info.findings()) std::printf("%s\n", Printable(finding).c_str());
   }
   return kDone;
 }
@@ -138,6 +179,8 @@ int RunShow(std::span<const std::string> args) {
   line("adapter", Megabytes(info.adapter_bytes()));
   line("resident on", absl::StrJoin(info.resident_on(), ", "));
   line("canary", CanaryInWords(info));
+  line("shadow", ShadowInWords(info));
+  for (const std::string& finding : info.findings()) line("look at", finding);
   line("before", absl::StrJoin(info.previous_digests(), ", "));
   std::printf("\n%s", Printable(response->card()).c_str());
   return kDone;

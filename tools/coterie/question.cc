@@ -24,6 +24,7 @@ void FillQuestion(const QuestionOptions& options, const std::string& question, R
   request->mutable_routing()->set_policy(options.policy);
   request->mutable_context()->set_tenant(options.tenant);
   request->mutable_context()->set_priority(options.priority);
+  request->mutable_context()->set_no_shadow(!options.shadow);
 }
 
 }  // namespace
@@ -40,6 +41,9 @@ void AddRoutingFlags(FlagSet* flags, QuestionOptions* options) {
   flags->Bool("raw", &options->raw, "send the text as it is, without the chat template");
   flags->String("tenant", &options->tenant, "NAME", "on whose account");
   flags->Int("priority", &options->priority, -100, 100, "N", "higher is served first");
+  flags->Bool("shadow", &options->shadow,
+              "the gateway may keep the prompt until it has been scored under other experts; --no-shadow: it "
+              "must not");
 }
 
 void AddSamplingFlags(FlagSet* flags, QuestionOptions* options) {

@@ -19,6 +19,7 @@ struct QuestionOptions {
   std::string policy;
   std::string tenant;
   int priority = 0;
+  bool shadow = true;
   bool raw = false;
 
   int max_tokens = 256;

@@ -43,6 +43,7 @@ nlohmann::json ToJson(const v1::StatusResponse& status) {
           {"requests_waiting", status.requests_waiting()},
           {"router_policy", status.router_policy()},
           {"uptime_seconds", status.uptime_seconds()},
+          {"findings", std::vector<std::string>(status.findings().begin(), status.findings().end())},
           {"workers", workers}};
 }
 
@@ -66,6 +67,8 @@ void Print(const v1::StatusResponse& status) {
   for (const v1::WorkerStatus& w : status.workers()) {
     if (!w.message().empty()) std::printf("%s: %s\n", w.address().c_str(), w.message().c_str());
   }
+  if (!status.findings().empty()) std::printf("\n");
+  for (const std::string& finding : status.findings()) std::printf("%s\n", Printable(finding).c_str());
 }
 
 }  // namespace

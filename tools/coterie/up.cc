@@ -58,6 +58,9 @@ void DeclareFlags(FlagSet* flags, UpOptions* options) {
                 "how the router chooses");
   flags->String("rules", &c.rules, "FILE", "YAML: which expert answers a declared domain");
   flags->String("classifier", &c.classifier, "FILE", "safetensors: weights of the policy classifier");
+  flags->Double(
+      "shadow-share", &c.shadow_share, 0, 1, "SHARE",
+      "of routed requests, whose prompts are scored under other experts while nobody waits; 0: none");
   flags->Section("Where it listens");
   flags->String("listen", &c.listen, "HOST:PORT", "questions");
   flags->String("admin-listen", &c.admin_listen, "HOST:PORT", "publishing experts");
