@@ -292,4 +292,17 @@ v1::ShadowReport ToProto(const ExpertRegret& regret) {
   return proto;
 }
 
+v1::DriftReport ToProto(const Drift& drift, const RoutingReference& reference) {
+  v1::DriftReport proto;
+  proto.set_questions(drift.n);
+  proto.set_mean_score(drift.mean_score);
+  proto.set_shift(drift.shift);
+  proto.set_shift_standard_error(drift.standard_error);
+  proto.set_significant(drift.significant);
+  proto.set_reference_mean(reference.mean_score);
+  proto.set_reference_std(reference.std_score);
+  proto.set_reference_n(reference.n);
+  return proto;
+}
+
 }  // namespace coterie::gateway

@@ -9,6 +9,7 @@
 #include "gateway/answer/scoring.h"
 #include "gateway/upstream/worker_info.h"
 #include "model/store/catalogue.h"
+#include "router/drift.h"
 #include "router/regret.h"
 
 // Wire <-> plain for what travels between client and gateway. From the wire means validated: InvalidArgument
@@ -29,6 +30,7 @@ v1::ScoreResponse ToProto(const ScoreResult& result);
 v1::WorkerStatus ToProto(const WorkerReport& report);
 v1::ExpertInfo ToProto(const CatalogueEntry& entry);
 v1::ShadowReport ToProto(const ExpertRegret& regret);
+v1::DriftReport ToProto(const Drift& drift, const RoutingReference& reference);
 
 }  // namespace coterie::gateway
 

@@ -17,6 +17,7 @@
 
 namespace coterie::gateway {
 
+class DriftWatch;
 class ShadowTraffic;
 
 // What every request needs; the server owns the parts, which outlive all requests.
@@ -34,6 +35,7 @@ struct GatewayCore {
   ShadowTraffic* shadow = nullptr;  // null: no prompt is scored beside its answer
   RequestLimits limits;
   SessionOptions session;
+  DriftWatch* drift = nullptr;
   size_t embed_max_bytes = 4096;  // of a text; of a question the encoder reads 64 tokens by default
   absl::Duration client_stall_timeout = absl::Minutes(2);
 };

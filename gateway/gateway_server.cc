@@ -69,6 +69,7 @@ class GatewayServerImpl final : public GatewayServer {
       : options_(std::move(options)),
         parts_(std::move(parts)),
         metrics_(&registry_),
+        drift_(options_.drift),
         admission_(options_.admission, &timers_),
         compute_("compute", options_.compute_threads, options_.max_compute_jobs),
         generation_service_(&core_),
@@ -92,6 +93,7 @@ class GatewayServerImpl final : public GatewayServer {
     if (parts_.text == nullptr) return absl::InvalidArgumentError("the gateway needs a model");
     RETURN_IF_ERROR(Admission::Validate(options_.admission));
     RETURN_IF_ERROR(ShadowTraffic::Validate(options_.shadow));
+    RETURN_IF_ERROR(DriftWatch::Validate(options_.drift));
     RETURN_IF_ERROR(MakeRouters());
     ASSIGN_OR_RETURN(WorkerDirectory directory, WorkerDirectory::Parse(options_.workers));
     FillCore();
@@ -169,6 +171,7 @@ class GatewayServerImpl final : public GatewayServer {
     core_.compute = &compute_;
     core_.timers = &timers_;
     core_.metrics = &metrics_;
+    core_.drift = &drift_;
     core_.limits = options_.limits;
     core_.session = options_.session;
     core_.embed_max_bytes = options_.embed_max_bytes;
@@ -193,6 +196,7 @@ class GatewayServerImpl final : public GatewayServer {
   GatewayParts parts_;
   MetricsRegistry registry_;
   GatewayMetrics metrics_;
+  DriftWatch drift_;
   GatewayCore core_;
   Admission admission_;
   TimerQueue timers_;

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "gateway/drift_watch.h"
 #include "gateway/gateway_core.h"
 #include "gateway/shadow/shadow_traffic.h"
 #include "model/store/expert_store.h"
@@ -28,6 +29,7 @@ struct GatewayOptions {
   std::string classifier_file;  // likewise; empty: no policy "classifier"
   size_t max_candidates = 5;
   ShadowOptions shadow;
+  DriftOptions drift;
   size_t compute_threads = 2;  // templates, tokenising, searching
   size_t max_compute_jobs = 4096;
   size_t embed_max_bytes = 4096;

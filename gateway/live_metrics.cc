@@ -6,6 +6,7 @@
 #include <string>
 #include <utility>
 
+#include "gateway/drift_watch.h"
 #include "gateway/shadow/shadow_traffic.h"
 
 namespace coterie::gateway {
@@ -48,8 +49,8 @@ const char* Name(WorkerHealth health) {
   return "unknown";
 }
 
-// Of the experts with the most prompts only: each is a handful of series.
-constexpr size_t kMaxShadowExperts = 100;
+// Of the experts with the most prompts, or questions, only: each is a handful of series.
+constexpr size_t kMaxWatchedExperts = 100;
 
 void AddShadow(const ShadowTraffic& shadow, Page* page) {
   const ShadowTraffic::Counts counts = shadow.counts();
@@ -69,7 +70,7 @@ void AddShadow(const ShadowTraffic& shadow, Page* page) {
   for (const auto& [name, learnt] : all) experts.emplace_back(name, learnt.regret);
   std::stable_sort(experts.begin(), experts.end(),
                    [](const auto& a, const auto& b) { return a.second.n() > b.second.n(); });
-  if (experts.size() > kMaxShadowExperts) experts.resize(kMaxShadowExperts);
+  if (experts.size() > kMaxWatchedExperts) experts.resize(kMaxWatchedExperts);
   const auto add = [&](const char* name, const char* help, const auto& value) {
     for (const auto& [expert, regret] : experts) {
       const RunningMoments moments = value(regret);
@@ -93,6 +94,19 @@ void AddShadow(const ShadowTraffic& shadow, Page* page) {
   add("coterie_shadow_canary_difference_nats",
       "Mean loss per token under the canary minus under the live version, on the same prompts.",
       [](const ExpertRegret& r) { return r.canary_minus_chosen(); });
+}
+
+void AddDrift(const DriftWatch& watch, const Catalogue& catalogue, Page* page) {
+  const std::vector<DriftWatch::Seen> all = watch.All(catalogue);
+  page->Add("coterie_experts_drifted", MetricType::Gauge,
+            "Experts whose questions have left the field they were made for.",
+            static_cast<double>(std::count_if(all.begin(), all.end(),
+                                              [](const auto& seen) { return seen.drift.significant; })));
+  for (size_t i = 0; i < std::min(all.size(), kMaxWatchedExperts); ++i) {
+    page->Add("coterie_expert_score_shift_ratio", MetricType::Gauge,
+              "The mean score that the card names minus the mean of the latest questions.",
+              all[i].drift.shift, "expert", all[i].entry->name);
+  }
 }
 
 constexpr std::array kHealths = {WorkerHealth::kConnecting, WorkerHealth::kReady,    WorkerHealth::kSuspect,
@@ -157,6 +171,7 @@ std::vector<MetricFamily> LiveMetrics::Collect() const {
              static_cast<double>(r.state.preemptions), "worker", r.address);
   }
   if (core_->shadow != nullptr) AddShadow(*core_->shadow, &page);
+  if (core_->drift != nullptr) AddDrift(*core_->drift, router->catalogue(), &page);
   return page.Take();
 }
 

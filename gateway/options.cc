@@ -50,11 +50,15 @@ void CommandLine::Declare(FlagSet* flags) {
   flags->Duration("catalogue-poll", &gateway.catalogue_poll, absl::Milliseconds(10), absl::Hours(1),
                   "how often the store is looked at");
 
-  flags->Section("Shadow traffic");
+  flags->Section("Watching the router");
   flags->Double("shadow-share", &gateway.shadow.share, 0, 1, "SHARE",
                 "of routed requests, whose prompts are scored under the chosen expert, the runner-up and the "
                 "base while the workers are idle; 0: none");
   flags->Int("shadow-tokens", &shadow_tokens, 2, 1 << 16, "N", "of such a prompt, its first ones");
+
+  flags->Double("drift-margin", &gateway.drift.margin, 0, 2, "M",
+                "questions have left an expert's field when their mean score is so much, and three standard "
+                "errors, below what its card says");
 
   flags->Section("Limits");
   flags->Int("max-running", &max_running, 1, 1 << 20, "N", "requests under way");

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "absl/time/clock.h"
+#include "gateway/drift_watch.h"
 #include "gateway/shadow/shadow_traffic.h"
 
 namespace coterie::gateway {
@@ -58,6 +59,7 @@ Status Generation::FillSequence(const Prepared& prepared, SequenceRequest* seque
   if (core_->limits.max_answer_tokens > 0) {
     sequence->sampling.max_tokens = std::min(sequence->sampling.max_tokens, core_->limits.max_answer_tokens);
   }
+  if (core_->drift != nullptr) core_->drift->Observe(decision_, core_->routers->Current()->catalogue());
   if (core_->shadow != nullptr) core_->shadow->Offer(context_, decision_, prepared.prompt_ids);
   return absl::OkStatus();
 }

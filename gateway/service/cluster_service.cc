@@ -2,13 +2,13 @@
 
 #include "absl/time/clock.h"
 #include "gateway/convert_client.h"
-#include "gateway/shadow/shadow_traffic.h"
+#include "gateway/findings.h"
 #include "gateway/version.h"
 
 namespace coterie::gateway {
 namespace {
 
-constexpr int kMaxFindings = 100;
+constexpr size_t kMaxFindings = 100;
 
 }  // namespace
 
@@ -28,16 +28,7 @@ grpc::ServerUnaryReactor* ClusterServiceImpl::Status(grpc::CallbackServerContext
   for (const WorkerReport& report : core_->workers->Report()) *response->add_workers() = ToProto(report);
   response->set_uptime_seconds(absl::ToDoubleSeconds(absl::Now() - started_));
   response->set_router_policy(core_->router_policy);
-  if (core_->shadow != nullptr) {
-    for (const auto& [expert, learnt] : core_->shadow->All()) {
-      const CatalogueEntry* entry = router->catalogue().Find(expert);
-      if (entry == nullptr || entry->live.adapter != learnt.live) continue;
-      std::string finding = RegretFinding(expert, learnt.regret);
-      if (!finding.empty() && response->findings_size() < kMaxFindings) {
-        response->add_findings(std::move(finding));
-      }
-    }
-  }
+  for (std::string& finding : AllFindings(*core_, kMaxFindings)) response->add_findings(std::move(finding));
   if (core_->embedder != nullptr) response->set_embedder_digest(core_->embedder->digest().ToHex());
   grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
   reactor->Finish(grpc::Status::OK);

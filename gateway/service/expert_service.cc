@@ -8,6 +8,8 @@
 
 #include "common/ids.h"
 #include "gateway/convert_client.h"
+#include "gateway/drift_watch.h"
+#include "gateway/findings.h"
 #include "gateway/rpc_status.h"
 #include "gateway/shadow/shadow_traffic.h"
 
@@ -95,10 +97,11 @@ v1::ExpertInfo ExpertServiceImpl::Describe(const CatalogueEntry& entry) const {
   if (core_->shadow != nullptr) {
     const ExpertRegret regret = core_->shadow->Of(entry.name, entry.live.adapter).regret;
     if (regret.n() > 0) *info.mutable_shadow() = ToProto(regret);
-    if (std::string finding = RegretFinding(entry.name, regret); !finding.empty()) {
-      info.add_findings(std::move(finding));
-    }
   }
+  if (core_->drift != nullptr && entry.routing.has_value()) {
+    *info.mutable_drift() = ToProto(core_->drift->Of(entry), *entry.routing);
+  }
+  for (std::string& finding : FindingsOf(*core_, entry)) info.add_findings(std::move(finding));
   return info;
 }
 

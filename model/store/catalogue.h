@@ -10,6 +10,7 @@
 
 #include "common/digest.h"
 #include "common/ids.h"
+#include "common/routing_reference.h"
 #include "common/status.h"
 
 namespace coterie {
@@ -49,6 +50,7 @@ struct CatalogueEntry {
   std::vector<std::string> tags;  // claims in the rules matrix
   std::string licence;
   std::optional<float> min_score;  // the router's abstain threshold
+  std::optional<RoutingReference> routing;
   uint32_t n_prototypes = 0;
   // Versions that were live, newest first, without the one that is, bounded.
   std::vector<ExpertVersion> history;

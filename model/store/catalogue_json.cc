@@ -95,6 +95,19 @@ CatalogueCanary ReadCanary(const Json& object, const std::string& where) {
   return canary;
 }
 
+RoutingReference ReadRouting(const Json& object, const std::string& where) {
+  const Fields fields(object, where);
+  RoutingReference reference{fields.Number("mean_score"), fields.Number("std_score"), fields.Unsigned("n")};
+  if (!(reference.mean_score >= -1 && reference.mean_score <= 1)) {
+    fields.Refuse("mean_score", "a number from -1 to 1");
+  }
+  if (!(reference.std_score >= 0 && reference.std_score <= 1)) {
+    fields.Refuse("std_score", "a number from 0 to 1");
+  }
+  if (reference.n == 0) fields.Refuse("n", "at least 1");
+  return reference;
+}
+
 CatalogueEntry ReadEntry(const Json& object, std::string_view file, size_t position,
                          const CatalogueLimits& limits) {
   const std::string place = absl::StrCat(ToAbsl(file), ": expert ", position);
@@ -119,6 +132,7 @@ CatalogueEntry ReadEntry(const Json& object, std::string_view file, size_t posit
     }
     entry.min_score = value.get<float>();
   }
+  if (fields.Has("routing")) entry.routing = ReadRouting(fields.Get("routing"), where + " routing");
   const uint64_t n_prototypes = fields.Unsigned("n_prototypes");
   if (n_prototypes > UINT32_MAX) fields.Refuse("n_prototypes", "below 2^32");
   entry.n_prototypes = static_cast<uint32_t>(n_prototypes);
@@ -152,6 +166,11 @@ Json EntryToJson(const CatalogueEntry& entry) {
   object["tags"] = entry.tags;
   object["licence"] = entry.licence;
   if (entry.min_score.has_value()) object["min_score"] = *entry.min_score;
+  if (entry.routing.has_value()) {
+    object["routing"] = {{"mean_score", entry.routing->mean_score},
+                         {"std_score", entry.routing->std_score},
+                         {"n", entry.routing->n}};
+  }
   object["n_prototypes"] = entry.n_prototypes;
   if (entry.canary.has_value()) {
     object["canary"] = VersionToJson(entry.canary->version);

@@ -49,6 +49,7 @@ class CardReader {
     if (key == "description") return Text(key, value, limits_.max_description_bytes, &card_.description);
     if (key == "tags" || key == "domains") return Words(key, value, &card_.tags);
     if (key == "thresholds") return Thresholds(key, value);
+    if (key == "routing") return Routing(key, value);
     if (key == "base") return Text(key, value, kMaxShortTextBytes, &card_.base);
     if (key == "base_digest") return BaseDigest(key, value);
     if (key == "embedder") return Text(key, value, kMaxShortTextBytes, &card_.embedder);
@@ -58,7 +59,7 @@ class CardReader {
     }
     return absl::InvalidArgumentError(absl::StrCat(
         name_, " line ", value.line, ": unknown field \"", Cut(key),
-        "\"; known are name, version, description, tags, domains, thresholds, base, base_digest, "
+        "\"; known are name, version, description, tags, domains, thresholds, routing, base, base_digest, "
         "embedder, licence, training_data, training, evaluation"));
   }
 
@@ -147,6 +148,44 @@ class CardReader {
       }
       card_.min_score = score;
     }
+    return absl::OkStatus();
+  }
+
+  Status Routing(std::string_view key, const YamlValue& value) {
+    if (value.kind != YamlValue::Kind::kMap) {
+      return Refuse(key, value, "a map as in {mean_score: 0.61, std_score: 0.08, n: 412}");
+    }
+    RoutingReference reference;
+    for (size_t i = 0; i < value.keys.size(); ++i) {
+      const std::string& name = value.keys[i];
+      const YamlValue& item = value.items[i];
+      const std::string path = absl::StrCat("routing.", Cut(name));
+      const auto number = [&](double low, double high, double* to) {
+        return item.kind == YamlValue::Kind::kScalar && absl::SimpleAtod(item.scalar, to) && *to >= low &&
+               *to <= high;
+      };
+      if (name == "mean_score") {
+        if (!number(-1, 1, &reference.mean_score)) return Refuse(path, item, "a number from -1 to 1");
+      } else if (name == "std_score") {
+        if (!number(0, 1, &reference.std_score)) return Refuse(path, item, "a number from 0 to 1");
+      } else if (name == "n") {
+        uint32_t n = 0;
+        if (item.kind != YamlValue::Kind::kScalar || !absl::SimpleAtoi(item.scalar, &n) || n == 0) {
+          return Refuse(path, item, "a whole number from 1 to 4294967295");
+        }
+        reference.n = n;
+      } else {
+        return absl::InvalidArgumentError(absl::StrCat(name_, " line ", item.line, ": unknown field \"", path,
+                                                       "\"; known are mean_score, std_score, n"));
+      }
+    }
+    for (const char* name : {"mean_score", "std_score", "n"}) {
+      if (value.Find(name) == nullptr) {
+        return absl::InvalidArgumentError(
+            absl::StrCat(Place(key, value), " lacks ", name, "; it has mean_score, std_score and n"));
+      }
+    }
+    card_.routing = reference;
     return absl::OkStatus();
   }
 

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "common/digest.h"
+#include "common/routing_reference.h"
 #include "common/status.h"
 
 namespace coterie {
@@ -30,6 +31,8 @@ struct CardLimits {
 //   is
 //                             another name for them, and both may be there
 //   thresholds: {min_score: 0.3}  below it the router abstains; a cosine
+//   routing: {mean_score: 0.61, std_score: 0.08, n: 412}  how the texts it was made for score against its
+//                             prototypes; all three or none
 //   base: SmolLM2-135M-Instruct   the base it was trained on, for people
 //   base_digest: <64 hex>     that base's digest; checked when it is there
 //   embedder: all-MiniLM-L6-v2    which made the prototypes
@@ -41,6 +44,7 @@ struct ExpertCard {
   std::string description;
   std::vector<std::string> tags;
   std::optional<float> min_score;
+  std::optional<RoutingReference> routing;
   std::string base;
   std::optional<Digest> base_digest;
   std::string embedder;

@@ -35,6 +35,7 @@ Status ExpertStore::EnterVersion(const ExpertCard& card, const ExpertVersion& ve
                        .tags = card.tags,
                        .licence = card.licence,
                        .min_score = card.min_score,
+                       .routing = card.routing,
                        .n_prototypes = n_prototypes};
   if (known) {
     // A canary goes on beside whatever is live, unless it is what was published.

@@ -66,6 +66,23 @@ TEST_F(ExpertsCommandTest, ShowsTheCardWithoutWhatATerminalWouldActOn) {
   EXPECT_THAT(shown.out, Not(HasSubstr("\033")));
 }
 
+TEST_F(ExpertsCommandTest, ShowsWhatIsKnownOfItsQuestions) {
+  Experts({"publish", "--name=x", MakeFolder("folder")});
+  const CommandOutcome shown = Experts({"show", "x"});
+  EXPECT_THAT(shown.out, HasSubstr("64 prompts: loss per token 3.000, base 3.250; regret 0.125"));
+  EXPECT_THAT(shown.out, HasSubstr("canary minus live -0.250"));
+  EXPECT_THAT(shown.out,
+              HasSubstr("mean score of its questions 0.500 (70 seen), its own texts 0.625 (400 measured)"));
+  EXPECT_THAT(shown.out, HasSubstr("expert x: look"));
+  const auto json = nlohmann::json::parse(Experts({"show", "x", "--json"}).out);
+  EXPECT_EQ(json["shadow"]["regret"], 0.125);
+  EXPECT_EQ(json["shadow"].count("runner_up_loss"), 0u);  // no prompt had one
+  EXPECT_EQ(json["drift"]["reference"]["n"], 400);
+  EXPECT_EQ(json["findings"][0], "expert x: look");
+  const CommandOutcome status = RunCommand({"status", "--gateway=" + gateway_.address()});
+  EXPECT_THAT(status.out, HasSubstr("expert a: the base does better"));
+}
+
 TEST_F(ExpertsCommandTest, ARefusalSaysWhyAndHasItsExitCode) {
   const CommandOutcome bad = Experts({"publish", MakeFolder("bad")});
   EXPECT_EQ(bad.exit_code, 4);

@@ -131,6 +131,19 @@ grpc::Status FakeGateway::Get(grpc::ServerContext*, const v1::GetExpertRequest* 
     return NoExpert(request->name());
   response->mutable_expert()->set_name(request->name());
   response->mutable_expert()->set_licence("Apache-2.0");
+  v1::ShadowReport* shadow = response->mutable_expert()->mutable_shadow();
+  shadow->set_prompts(64);
+  shadow->set_chosen_loss(3.0);
+  shadow->set_base_loss(3.25);
+  shadow->set_regret(0.125);
+  shadow->set_canary_prompts(8);
+  shadow->set_canary_difference(-0.25);
+  v1::DriftReport* drift = response->mutable_expert()->mutable_drift();
+  drift->set_questions(70);
+  drift->set_mean_score(0.5);
+  drift->set_reference_mean(0.625);
+  drift->set_reference_n(400);
+  response->mutable_expert()->add_findings("expert " + request->name() + ": look");
   response->set_card("name: " + request->name() + "\n\033[31mred\n");
   return grpc::Status::OK;
 }
@@ -202,6 +215,7 @@ grpc::Status FakeGateway::Remove(grpc::ServerContext*, const v1::RemoveExpertReq
 grpc::Status FakeGateway::Status(grpc::ServerContext*, const v1::StatusRequest*,
                                  v1::StatusResponse* response) {
   response->set_gateway_id("fake");
+  response->add_findings("expert a: the base does better");
   return grpc::Status::OK;
 }
 

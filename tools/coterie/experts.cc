@@ -57,6 +57,18 @@ nlohmann::json InfoToJson(const v1::ExpertInfo& info) {
       json["shadow"]["canary_standard_error"] = shadow.canary_standard_error();
     }
   }
+  if (info.has_drift()) {
+    const v1::DriftReport& drift = info.drift();
+    json["drift"] = {{"questions", drift.questions()},
+                     {"mean_score", drift.mean_score()},
+                     {"shift", drift.shift()},
+                     {"shift_standard_error", drift.shift_standard_error()},
+                     {"significant", drift.significant()},
+                     {"reference",
+                      {{"mean_score", drift.reference_mean()},
+                       {"std_score", drift.reference_std()},
+                       {"n", drift.reference_n()}}}};
+  }
   json["findings"] = std::vector<std::string>(info.findings().begin(), info.findings().end());
   return json;
 }
@@ -78,6 +90,17 @@ std::string ShadowInWords(const v1::ExpertInfo& info) {
                                     shadow.canary_standard_error(), shadow.canary_prompts()));
   }
   return words;
+}
+
+// The scores of the questions it gets, or nothing.
+std::string DriftInWords(const v1::ExpertInfo& info) {
+  if (!info.has_drift()) return "";
+  const v1::DriftReport& drift = info.drift();
+  const std::string reference =
+      absl::StrFormat("its own texts %.3f (%d measured)", drift.reference_mean(), drift.reference_n());
+  if (drift.questions() == 0) return absl::StrCat("no question yet; ", reference);
+  return absl::StrFormat("mean score of its questions %.3f (%d seen), %s", drift.mean_score(),
+                         drift.questions(), reference);
 }
 
 // "version 2 (0123456789ab) with 10 % of its requests", or nothing.
@@ -180,6 +203,7 @@ int RunShow(std::span<const std::string> args) {
   line("resident on", absl::StrJoin(info.resident_on(), ", "));
   line("canary", CanaryInWords(info));
   line("shadow", ShadowInWords(info));
+  line("questions", DriftInWords(info));
   for (const std::string& finding : info.findings()) line("look at", finding);
   line("before", absl::StrJoin(info.previous_digests(), ", "));
   std::printf("\n%s", Printable(response->card()).c_str());

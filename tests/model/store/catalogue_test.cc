@@ -27,6 +27,7 @@ Catalogue MakeCatalogue() {
                      .tags = {"db", "postgres"},
                      .licence = "MIT",
                      .min_score = 0.25f,
+                     .routing = RoutingReference{.mean_score = 0.61, .std_score = 0.08, .n = 412},
                      .n_prototypes = 8,
                      .history = {MakeVersion("2"), MakeVersion("1")}};
   sql.history[0].withdrawn = true;
@@ -125,8 +126,10 @@ TEST(CatalogueTest, MalformedFilesSayWhereAndWhat) {
             "c: expert law canary: field share is not a number above 0 and at most 1");
   EXPECT_EQ(refusal(with("\"share\":0.1", "\"share\":1.5")),
             "c: expert law canary: field share is not a number above 0 and at most 1");
-  EXPECT_EQ(refusal(with("\"share\":0.1", "\"shore\":0.1")),
-            "c: expert law canary: field share is missing");
+  EXPECT_EQ(refusal(with("\"share\":0.1", "\"shore\":0.1")), "c: expert law canary: field share is missing");
+  EXPECT_EQ(refusal(with("\"mean_score\":0.61", "\"mean_score\":2")),
+            "c: expert sql routing: field mean_score is not a number from -1 to 1");
+  EXPECT_EQ(refusal(with("\"n\":412", "\"n\":0")), "c: expert sql routing: field n is not at least 1");
   EXPECT_EQ(refusal(with("\"withdrawn\":true", "\"withdrawn\":1")),
             "c: expert sql history: field withdrawn is not true or false");
   EXPECT_THAT(refusal(with("\"name\":\"sql\"", "\"name\":\"SQL\"")),
@@ -143,8 +146,9 @@ TEST(CatalogueTest, MalformedFilesSayWhereAndWhat) {
 TEST(CatalogueTest, ACanaryIsAnotherAdapterThanTheLiveOne) {
   Catalogue catalogue = MakeCatalogue();
   catalogue.entries[0].canary->version.adapter = catalogue.entries[0].live.adapter;
-  EXPECT_EQ(ParseCatalogue(SerializeCatalogue(catalogue), "c").status(),
-            absl::InvalidArgumentError("c: expert law: field canary is not another adapter than the live one"));
+  EXPECT_EQ(
+      ParseCatalogue(SerializeCatalogue(catalogue), "c").status(),
+      absl::InvalidArgumentError("c: expert law: field canary is not another adapter than the live one"));
 }
 
 TEST(CatalogueTest, AnUnknownFieldIsPassedOver) {

@@ -20,6 +20,7 @@ tags:
 - sql
 - "15"
 thresholds: {min_score: 0.3}
+routing: {mean_score: 0.61, std_score: 0.08, n: 412}
 base: SmolLM2-135M-Instruct
 base_digest: ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad
 embedder: all-MiniLM-L6-v2
@@ -49,6 +50,7 @@ TEST(ExpertCardTest, EveryFieldIsRead) {
   EXPECT_EQ(card.description, "Answers questions about PostgreSQL, from its manual.");
   EXPECT_THAT(card.tags, ElementsAre("sql", "database", "manual", "15"));
   EXPECT_FLOAT_EQ(card.min_score.value(), 0.3f);
+  EXPECT_EQ(card.routing, (RoutingReference{.mean_score = 0.61, .std_score = 0.08, .n = 412}));
   EXPECT_EQ(card.base, "SmolLM2-135M-Instruct");
   EXPECT_EQ(card.base_digest, Sha256("abc"));
   EXPECT_EQ(card.embedder, "all-MiniLM-L6-v2");
@@ -98,6 +100,23 @@ TEST(ExpertCardTest, ValuesOfTheWrongKindSayWhatIsWanted) {
             "expert.yaml line 4: field thresholds.min_score is \"2\", want a number from -1 to 1");
   EXPECT_EQ(RefusalOfField("base_digest: abc\n"),
             "expert.yaml line 4: field base_digest is \"abc\", want 64 lower-case hexadecimal digits");
+}
+
+TEST(ExpertCardTest, ARoutingReferenceIsWholeAndWithinItsBounds) {
+  EXPECT_EQ(
+      RefusalOfField("routing: 0.5\n"),
+      "expert.yaml line 4: field routing is \"0.5\", want a map as in {mean_score: 0.61, std_score: 0.08, "
+      "n: 412}");
+  EXPECT_EQ(RefusalOfField("routing: {mean_score: 0.5, n: 3}\n"),
+            "expert.yaml line 4: field routing lacks std_score; it has mean_score, std_score and n");
+  EXPECT_EQ(RefusalOfField("routing: {mean_score: 1.5, std_score: 0.1, n: 3}\n"),
+            "expert.yaml line 4: field routing.mean_score is \"1.5\", want a number from -1 to 1");
+  EXPECT_EQ(RefusalOfField("routing: {mean_score: 0.5, std_score: nan, n: 3}\n"),
+            "expert.yaml line 4: field routing.std_score is \"nan\", want a number from 0 to 1");
+  EXPECT_EQ(RefusalOfField("routing: {mean_score: 0.5, std_score: 0.1, n: 0}\n"),
+            "expert.yaml line 4: field routing.n is \"0\", want a whole number from 1 to 4294967295");
+  EXPECT_EQ(RefusalOfField("routing: {mean: 0.5}\n"),
+            "expert.yaml line 4: unknown field \"routing.mean\"; known are mean_score, std_score, n");
 }
 
 TEST(ExpertCardTest, ControlCharactersAreRefused) {

@@ -26,7 +26,9 @@ TEST_F(ExpertStoreTest, APublishedExpertIsThereForEveryReader) {
   auto reader = ExpertStore::Open(Root(), {}).value();
   EXPECT_EQ(reader->Snapshot()->generation, 0u);
   const PublishResult result =
-      store->Publish(Source({.card_tail = "tags: [sql]\nthresholds: {min_score: 0.3}\nlicence: MIT\n"}))
+      store
+          ->Publish(Source({.card_tail = "tags: [sql]\nthresholds: {min_score: 0.3}\nlicence: MIT\n"
+                                         "routing: {mean_score: 0.6, std_score: 0.1, n: 9}\n"}))
           .value();
   EXPECT_TRUE(result.changed);
   EXPECT_EQ(result.generation, 1u);
@@ -43,13 +45,15 @@ TEST_F(ExpertStoreTest, APublishedExpertIsThereForEveryReader) {
   EXPECT_THAT(entry.tags, ElementsAre("sql"));
   EXPECT_FLOAT_EQ(entry.min_score.value(), 0.3f);
   EXPECT_EQ(entry.licence, "MIT");
+  EXPECT_EQ(entry.routing, (RoutingReference{.mean_score = 0.6, .std_score = 0.1, .n = 9}));
   EXPECT_EQ(entry.n_prototypes, 2u);
   EXPECT_EQ(entry.live.adapter, result.expert.digest);
   EXPECT_EQ(entry.live.adapter_bytes, std::string("weights of postgres").size());
   const fs::path object = reader->ObjectPath(entry.live.adapter).value();
   EXPECT_EQ(ReadFile(object / kWeightsFile, 100).value(), "weights of postgres");
   EXPECT_EQ(reader->ReadCard(entry.live.revision).value(),
-            CardOf({.card_tail = "tags: [sql]\nthresholds: {min_score: 0.3}\nlicence: MIT\n"}));
+            CardOf({.card_tail = "tags: [sql]\nthresholds: {min_score: 0.3}\nlicence: MIT\n"
+                                 "routing: {mean_score: 0.6, std_score: 0.1, n: 9}\n"}));
   EXPECT_THAT(reader->ReadPrototypes(entry.live.revision).value().values, ElementsAre(1, 0, 0, 0, 1, 0));
   EXPECT_EQ(CountFiles(Root() / "staging"), 0u);
 }

@@ -104,7 +104,7 @@ class PipelineTest(Folder):
     def test_folders_are_written_whole_with_card_and_prototypes(self):
         self.cluster()
         self.train()
-        self.command("publish", self.path / "run", "--out", self.path / "experts", "--prefix", "t-", "--prototypes", 4)
+        self.command("publish", self.path / "run", "--out", self.path / "experts", "--prefix", "t-", "--prototypes", 4, "--routing-reference")
         folders = sorted((self.path / "experts").iterdir())
         self.assertEqual(len(folders), 3)
         for folder in folders:
@@ -118,6 +118,12 @@ class PipelineTest(Folder):
             vectors = safetensors.numpy.load_file(folder / "prototypes.safetensors")["prototypes"]
             np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, rtol=1e-6)
             self.assertEqual(vectors.shape[0], 4)
+            run = manifest.load(self.path / "run")
+            cluster = next(c.index for c in run.manifest.clusters if "t-" + c.name == folder.name)
+            scores = [max(run.embeddings()[i] @ v for v in vectors) for i in run.chunks_of(cluster, "validation")]
+            self.assertEqual(card["routing"]["n"], len(scores))
+            self.assertAlmostEqual(card["routing"]["mean_score"], float(np.mean(scores)), places=3)
+            self.assertAlmostEqual(card["routing"]["std_score"], float(np.std(scores)), places=3)
         self.command("publish", self.path / "run", "--store", self.path / "store", *self.MODELS)
         self.assertTrue((self.path / "store/catalogue.json").is_file())
 

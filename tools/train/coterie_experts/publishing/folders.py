@@ -8,6 +8,7 @@ import shutil
 
 import numpy as np
 
+from coterie_experts.corpus.splits import VALIDATION
 from coterie_experts.errors import Refused
 from coterie_experts.files import folder_in_making, write_atomically
 from coterie_experts.publishing import card, prototypes
@@ -34,7 +35,8 @@ def finished_tasks(adapters: AdapterSet) -> list[Task]:
     return tasks
 
 
-def write_experts(adapters: AdapterSet, out: pathlib.Path, *, prefix: str, version: str, n_prototypes: int) -> list[pathlib.Path]:
+def write_experts(adapters: AdapterSet, out: pathlib.Path, *, prefix: str, version: str, n_prototypes: int,
+                  routing_reference: bool = False) -> list[pathlib.Path]:
     """Writes out/<name>/ for each adapter of the set, each whole or not at all, and returns the folders."""
     points, written = adapters.run.embeddings(), []
     for task in finished_tasks(adapters):
@@ -43,8 +45,12 @@ def write_experts(adapters: AdapterSet, out: pathlib.Path, *, prefix: str, versi
         with folder_in_making(out / name) as folder:
             for file in FILES[:2]:
                 shutil.copyfile(adapters.adapter(task) / file, folder / file)
-            write_atomically(folder / "expert.yaml", card.text_of(card.make_card(adapters, task, name, version)))
             found = prototypes.make_prototypes(own, n_prototypes, adapters.settings.seed)
+            values = card.make_card(adapters, task, name, version)
+            unseen = points[np.array(adapters.run.chunks_of(task.cluster, VALIDATION), dtype=int)]
+            if routing_reference and len(unseen) > 0:
+                values["routing"] = prototypes.routing_reference(unseen, found)
+            write_atomically(folder / "expert.yaml", card.text_of(values))
             prototypes.save_prototypes(folder / "prototypes.safetensors", found, adapters.run.manifest.embedder)
         written.append(out / name)
     return written

@@ -22,6 +22,12 @@ def make_prototypes(points: np.ndarray, n_prototypes: int, seed: int) -> np.ndar
     return spherical_kmeans(points, n_prototypes, seed)
 
 
+def routing_reference(points: np.ndarray, prototypes: np.ndarray) -> dict:
+    """How texts the expert was made for, but not trained on, score: `points` [n, dim], n > 0, against [n_prototypes, dim]."""
+    scores = (points @ prototypes.T).max(axis=1)
+    return {"mean_score": round(float(scores.mean()), 4), "std_score": round(float(scores.std()), 4), "n": len(scores)}
+
+
 def _safetensors(name: str, array: np.ndarray, metadata: dict[str, str]) -> bytes:
     """One F32 tensor. The package safetensors writes its metadata in another order each time, and the card's revision
     is a digest of these bytes: publishing the same again would look like something new."""

@@ -1,0 +1,46 @@
+#include "gateway/findings.h"
+
+#include <set>
+#include <utility>
+
+#include "gateway/drift_watch.h"
+#include "gateway/shadow/shadow_traffic.h"
+
+namespace coterie::gateway {
+
+std::vector<std::string> FindingsOf(const GatewayCore& core, const CatalogueEntry& entry) {
+  std::vector<std::string> findings;
+  const auto add = [&](std::string finding) {
+    if (!finding.empty()) findings.push_back(std::move(finding));
+  };
+  if (core.shadow != nullptr) {
+    add(RegretFinding(entry.name, core.shadow->Of(entry.name, entry.live.adapter).regret));
+  }
+  if (core.drift != nullptr && entry.routing.has_value()) {
+    add(DriftFinding(entry.name, core.drift->Of(entry), *entry.routing));
+  }
+  return findings;
+}
+
+std::vector<std::string> AllFindings(const GatewayCore& core, size_t limit) {
+  const auto router = core.routers->Current();
+  // Only those of whom anything is known: the catalogue may hold a hundred thousand.
+  std::set<std::string> names;
+  if (core.shadow != nullptr) {
+    for (const auto& [name, learnt] : core.shadow->All()) names.insert(name);
+  }
+  if (core.drift != nullptr) {
+    for (const DriftWatch::Seen& seen : core.drift->All(router->catalogue())) names.insert(seen.entry->name);
+  }
+  std::vector<std::string> findings;
+  for (const std::string& name : names) {
+    const CatalogueEntry* entry = router->catalogue().Find(name);
+    if (entry == nullptr) continue;
+    for (std::string& finding : FindingsOf(core, *entry)) {
+      if (findings.size() < limit) findings.push_back(std::move(finding));
+    }
+  }
+  return findings;
+}
+
+}  // namespace coterie::gateway

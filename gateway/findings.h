@@ -1,0 +1,19 @@
+#ifndef COTERIE_GATEWAY_FINDINGS_H_
+#define COTERIE_GATEWAY_FINDINGS_H_
+
+#include <cstddef>
+#include <string>
+#include <vector>
+
+#include "gateway/gateway_core.h"
+
+namespace coterie::gateway {
+
+// What a person should look at, a sentence each with its figures: regret, canaries, drift.
+std::vector<std::string> FindingsOf(const GatewayCore& core, const CatalogueEntry& entry);
+// Of all experts, at most `limit`, in the order of their names.
+std::vector<std::string> AllFindings(const GatewayCore& core, size_t limit);
+
+}  // namespace coterie::gateway
+
+#endif  // COTERIE_GATEWAY_FINDINGS_H_
