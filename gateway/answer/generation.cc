@@ -38,7 +38,11 @@ Generation::Generation(const GatewayCore* core, AnswerRequest request,
 Generation::~Generation() = default;
 
 PreparationRequest Generation::DescribePreparation() {
-  return {std::move(request_.input), request_.expert, request_.routing, "", false};
+  in_shadow_ = core_->shadow != nullptr && request_.expert.kind == ExpertSelector::Kind::kAuto &&
+               core_->shadow->Wants(context_);
+  PreparationRequest preparation{std::move(request_.input), request_.expert, request_.routing, "", false};
+  preparation.mark_question = in_shadow_;
+  return preparation;
 }
 
 Status Generation::FillSequence(const Prepared& prepared, SequenceRequest* sequence) {
@@ -60,7 +64,7 @@ Status Generation::FillSequence(const Prepared& prepared, SequenceRequest* seque
     sequence->sampling.max_tokens = std::min(sequence->sampling.max_tokens, core_->limits.max_answer_tokens);
   }
   if (core_->drift != nullptr) core_->drift->Observe(decision_, core_->routers->Current()->catalogue());
-  if (core_->shadow != nullptr) core_->shadow->Offer(context_, decision_, prepared.prompt_ids);
+  if (in_shadow_) core_->shadow->Offer(decision_, prepared);
   return absl::OkStatus();
 }
 

@@ -49,6 +49,7 @@ class Generation final : public Task {
   std::unique_ptr<TextStream> stream_;
   std::optional<StopMatcher> stops_;
   uint64_t seed_ = 0;
+  bool in_shadow_ = false;  // the prompt may be scored under other experts too
   uint32_t n_tokens_ = 0;
   absl::Time first_token_ = absl::InfiniteFuture();
   std::string worker_;

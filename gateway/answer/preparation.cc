@@ -1,6 +1,8 @@
 #include "gateway/answer/preparation.h"
 
+#include <algorithm>
 #include <atomic>
+#include <iterator>
 #include <utility>
 
 #include "absl/time/clock.h"
@@ -99,6 +101,7 @@ class Preparation : public std::enable_shared_from_this<Preparation> {
       ASSIGN_OR_RETURN(prepared_.prompt_ids, core_->text->EncodeChat(request_.input.chat, limit));
     }
     prepared_.n_input_ids = prepared_.prompt_ids.size();
+    if (request_.mark_question) MarkQuestion(limit);
     if (request_.completion.empty()) return absl::OkStatus();
     std::vector<int32_t> more;
     if (request_.input.empty()) {
@@ -113,6 +116,26 @@ class Preparation : public std::enable_shared_from_this<Preparation> {
                                                      " are served"));
     }
     return absl::OkStatus();
+  }
+
+  // What differs from the same conversation with nothing asked: found without knowing the template.
+  void MarkQuestion(uint32_t limit) {
+    const std::vector<int32_t>& ids = prepared_.prompt_ids;
+    prepared_.question_end = ids.size();
+    if (request_.input.prompt) return;
+    std::vector<ChatMessage> frame = request_.input.chat;
+    const std::string_view question = request_.input.QuestionText();
+    for (size_t i = 0; i < frame.size(); ++i) {
+      if (std::string_view(request_.input.chat[i].content).data() == question.data())
+        frame[i].content.clear();
+    }
+    const StatusOr<std::vector<int32_t>> around = core_->text->EncodeChat(frame, limit);
+    if (!around.ok()) return;
+    const auto begin = std::mismatch(ids.begin(), ids.end(), around->begin(), around->end());
+    const auto end = std::mismatch(ids.rbegin(), std::make_reverse_iterator(begin.first), around->rbegin(),
+                                   std::make_reverse_iterator(begin.second));
+    prepared_.question_begin = static_cast<size_t>(begin.first - ids.begin());
+    prepared_.question_end = static_cast<size_t>(end.first.base() - ids.begin());
   }
 
   // True for the last, which has reported.

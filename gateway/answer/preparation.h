@@ -18,6 +18,10 @@ namespace coterie::gateway {
 struct Prepared {
   std::vector<int32_t> prompt_ids;
   size_t n_input_ids = 0;  // of prompt_ids; the rest is `completion`
+  // With mark_question, of prompt_ids: what the asker wrote last, without the template and the messages
+  // around.
+  size_t question_begin = 0;
+  size_t question_end = 0;
   Decision decision;
 };
 
@@ -27,6 +31,7 @@ struct PreparationRequest {
   RoutingAsk routing;
   std::string completion;   // goes on after the input (Score)
   bool only_route = false;  // leave prompt_ids empty
+  bool mark_question = false;
 };
 
 // Calls `done` once, from a thread of the pool; or returns why the pool took nothing, and does not call.

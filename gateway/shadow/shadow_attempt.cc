@@ -12,14 +12,14 @@ constexpr int32_t kLowestPriority = -100;
 }  // namespace
 
 std::shared_ptr<ShadowAttempt> ShadowAttempt::Start(const GatewayCore* core,
-                                                    const std::vector<int32_t>& prompt_ids,
+                                                    const std::vector<int32_t>& prompt_ids, size_t from,
                                                     const PlacementRequest::Adapter& adapter,
                                                     absl::Time deadline) {
-  std::shared_ptr<ShadowAttempt> attempt(new ShadowAttempt(prompt_ids.size() - 1));
+  std::shared_ptr<ShadowAttempt> attempt(new ShadowAttempt(prompt_ids.size() - from));
   SequenceRequest sequence;
   sequence.prompt_ids = prompt_ids;
   sequence.score_only = true;
-  sequence.prompt_logprobs_from = 1;
+  sequence.prompt_logprobs_from = static_cast<uint32_t>(from);
   sequence.sampling.max_tokens = 1;
   sequence.sampling.seed = 0;
   sequence.sampling.logprobs = 0;

@@ -14,15 +14,17 @@ namespace coterie::gateway {
 // and past admission, metrics and tenants' shares, since nobody asked for it. Thread-safe.
 class ShadowAttempt final : public SessionListener, public std::enable_shared_from_this<ShadowAttempt> {
  public:
-  // Empty `adapter`: the base. At least two tokens. It ends by itself, at `deadline` at the latest.
+  // Scores prompt_ids from position `from` on, in [1, size). Empty `adapter`: the base. It ends by itself, at
+  // `deadline` at the latest.
   static std::shared_ptr<ShadowAttempt> Start(const GatewayCore* core, const std::vector<int32_t>& prompt_ids,
-                                              const PlacementRequest::Adapter& adapter, absl::Time deadline);
+                                              size_t from, const PlacementRequest::Adapter& adapter,
+                                              absl::Time deadline);
 
   // Ends it at once, if it has not ended: it is Cancelled.
   void GiveUp();
   // Waits for the end for at most `timeout`; true when it has come.
   bool WaitFor(absl::Duration timeout);
-  // After the end: the mean loss of the tokens after the first, in nats, or why there is none.
+  // After the end: the mean loss of the scored tokens, in nats, or why there is none.
   StatusOr<double> loss() const;
 
   void OnPlaced(const SessionPlacement& placement) override {}

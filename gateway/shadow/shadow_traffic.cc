@@ -63,17 +63,18 @@ void ShadowTraffic::Stop() {
   if (attempt != nullptr) attempt->GiveUp();
 }
 
-bool ShadowTraffic::Draw() {
+bool ShadowTraffic::Wants(const RequestContext& context) {
+  if (!context.cache_salt.empty() || context.no_shadow) return false;
   // The golden ratio's multiples, well mixed: a draw that needs no lock.
   const uint64_t bits = Mix(n_drawn_.fetch_add(0x9e3779b97f4a7c15u, std::memory_order_relaxed));
   return static_cast<double>(bits >> 11) * 0x1p-53 < options_.share;
 }
 
-void ShadowTraffic::Offer(const RequestContext& context, const Decision& decision,
-                          std::span<const int32_t> prompt_ids) {
+void ShadowTraffic::Offer(const Decision& decision, const Prepared& prepared) {
   if (decision.candidates.empty() || decision.plan.experts.size() != 1) return;  // not routed to one expert
-  if (!context.cache_salt.empty() || context.no_shadow || prompt_ids.size() < 2) return;
-  if (!Draw()) return;
+  const size_t begin = std::max<size_t>(1, prepared.question_begin);
+  const size_t end = std::min<size_t>(prepared.question_end, options_.max_tokens);
+  if (begin >= end) return;
   const auto state = core_->routers->Current();
   Sample sample;
   sample.expert = decision.plan.experts[0].name;
@@ -91,8 +92,9 @@ void ShadowTraffic::Offer(const RequestContext& context, const Decision& decisio
     sample.has_canary = true;
     sample.under.push_back(AdapterOf(*chosen, chosen->canary->version));
   }
-  const size_t n_tokens = std::min<size_t>(prompt_ids.size(), options_.max_tokens);
-  sample.prompt_ids.assign(prompt_ids.begin(), prompt_ids.begin() + static_cast<ptrdiff_t>(n_tokens));
+  sample.prompt_ids.assign(prepared.prompt_ids.begin(),
+                           prepared.prompt_ids.begin() + static_cast<ptrdiff_t>(end));
+  sample.question_begin = begin;
   sample.taken = absl::Now();
 
   MutexLock lock(&mutex_);
@@ -198,7 +200,8 @@ StatusOr<double> ShadowTraffic::ScoreOne(const Sample& sample, const PlacementRe
   }
   StatusOr<double> loss = gave_way;
   if (core_->admission->running() == 0 && core_->admission->waiting() == 0) {
-    const auto attempt = ShadowAttempt::Start(core_, sample.prompt_ids, adapter, absl::Now() + kScoreTimeout);
+    const auto attempt = ShadowAttempt::Start(core_, sample.prompt_ids, sample.question_begin, adapter,
+                                              absl::Now() + kScoreTimeout);
     bool give_up = false;
     {
       MutexLock lock(&mutex_);

@@ -7,13 +7,13 @@
 #include <map>
 #include <memory>
 #include <optional>
-#include <span>
 #include <string>
 #include <thread>
 #include <vector>
 
 #include "absl/time/time.h"
 #include "common/mutex.h"
+#include "gateway/answer/preparation.h"
 #include "gateway/answer/request.h"
 #include "gateway/gateway_core.h"
 #include "gateway/shadow/shadow_attempt.h"
@@ -58,8 +58,12 @@ class ShadowTraffic {
   ShadowTraffic(const GatewayCore* core, const ShadowOptions& options);
   ~ShadowTraffic();  // as Stop
 
-  // A request was routed; its prompt may be taken.
-  void Offer(const RequestContext& context, const Decision& decision, std::span<const int32_t> prompt_ids);
+  // Whether the prompt of such a request should be offered, once it is routed: it falls into the share and
+  // nobody objects.
+  bool Wants(const RequestContext& context);
+  // The prompt, with its question marked; taken where one expert was chosen and the question has tokens among
+  // the first max_tokens.
+  void Offer(const Decision& decision, const Prepared& prepared);
   // A request has come: what is being scored makes way. Takes no lock while nothing is.
   void MakeWay();
   // Nothing is taken or scored from here on.
@@ -74,7 +78,8 @@ class ShadowTraffic {
  private:
   struct Sample {
     std::string expert;
-    std::vector<int32_t> prompt_ids;
+    std::vector<int32_t> prompt_ids;  // to the question's end
+    size_t question_begin = 0;        // what is scored begins here, at 1 at least
     // The chosen expert, the base, then the runner-up and the canary where they are.
     std::vector<PlacementRequest::Adapter> under;
     bool has_runner_up = false;
@@ -84,7 +89,6 @@ class ShadowTraffic {
     absl::Time taken;
   };
 
-  bool Draw();
   void Run();
   // True when nothing runs or waits, here or at any worker that is ready, and one is, and nothing came for a
   // while.

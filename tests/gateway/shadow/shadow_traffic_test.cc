@@ -88,6 +88,42 @@ TEST_F(ShadowTrafficTest, APromptIsScoredUnderTheChosenExpertTheRunnerUpAndTheBa
   EXPECT_EQ(gateway_->server->core().metrics->expert_requests.Get("botany").Value(), 0);
 }
 
+TEST_F(ShadowTrafficTest, OfAConversationOnlyWhatWasAskedLastIsScored) {
+  Start();
+  v1::GenerateRequest request = QuestionTo("auto");
+  const auto say = [&](const char* role, const char* content) {
+    v1::ChatMessage* message = request.mutable_chat()->add_messages();
+    message->set_role(role);
+    message->set_content(content);
+  };
+  say("system", "be brief");
+  say("user", "a question");
+  MustAsk(request);
+  ASSERT_TRUE(WaitForScored(1));
+  for (const v1::Submit& score : worker_->scores()) {
+    // Everything before the question is read, nothing after it.
+    std::string text;
+    for (const uint32_t id : score.prompt_ids()) text += static_cast<char>(id);
+    EXPECT_EQ(text, "system: be brief\nuser: a question");
+    EXPECT_EQ(score.prompt_logprobs_from(), text.size() - std::string("a question").size());
+  }
+  EXPECT_EQ(shadow()->Of("algebra", algebra_).regret.n(), 1u);
+}
+
+TEST_F(ShadowTrafficTest, AQuestionBeyondTheKeptTokensIsNotTaken) {
+  Start({}, {.max_tokens = 16});
+  v1::GenerateRequest request = QuestionTo("auto");
+  v1::ChatMessage* message = request.mutable_chat()->add_messages();
+  message->set_role("system");
+  message->set_content("at great length");
+  message = request.mutable_chat()->add_messages();
+  message->set_role("user");
+  message->set_content("a question");
+  MustAsk(request);
+  EXPECT_EQ(shadow()->waiting(), 0u);
+  EXPECT_EQ(worker_->scores().size(), 0u);
+}
+
 TEST_F(ShadowTrafficTest, OfALongPromptTheFirstTokensAreKept) {
   Start({}, {.max_tokens = 16});
   MustAsk(QuestionTo("auto", "a" + std::string(99, 'x')));
