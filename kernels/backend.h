@@ -23,7 +23,8 @@
 namespace coterie {
 
 // kExact: float32 activations over dequantised weights, float32 KV: the mode compared with references.
-// kFast: int8 activations over quantised weights, bfloat16 KV: the mode that serves; its loss is measured.
+// kFast: int8 activations over quantised weights, adapters beside them in 8 bits, bfloat16 KV: the mode that
+// serves; its loss is measured.
 enum class NumericsMode : uint8_t { kExact, kFast };
 
 // A weight matrix [n_out, n_in] as it stands in a file: rows in blocks of `dtype`, row-major.

@@ -13,10 +13,6 @@ namespace coterie {
 // fixed tree.
 void DotRows(std::span<const float> query, const float* rows, std::span<float> scores);
 
-// The same over int8, exact in int32 for up to 130,000 dimensions; fastest when the dimension is a multiple
-// of 64.
-void DotRows(std::span<const int8_t> query, const int8_t* rows, std::span<int32_t> scores);
-
 }  // namespace coterie
 
 #endif  // COTERIE_KERNELS_DOT_H_

@@ -47,7 +47,7 @@ void CpuBackend::RopeAndKvWrite(const StepContext& step, int layer, int n_heads,
 }
 
 // Items are (tile of query vectors, KV head): the heads of Q that share a KV head and neighbouring tokens go
-// together, so that a key is read once for up to 12 of them. Longest first: late tokens have the most keys.
+// together, so that a key is read once for up to 48 of them. Longest first: late tokens have the most keys.
 void CpuBackend::PagedAttention(const StepContext& step, int layer, int n_heads, float scale, int window,
                                 const float* qkv_dev, const KvCache& kv, float* out_dev) {
   const CpuStep& cpu_step = static_cast<const CpuStep&>(step);

@@ -19,7 +19,6 @@ namespace coterie::cpu {
 struct LoraGroup {
   const PackedAdapter* adapter = nullptr;
   float weight = 0;
-  int level = 0;  // place in the list: the products of a row are added in this order
   std::vector<int32_t> rows;
 };
 
@@ -50,11 +49,11 @@ class CpuStep final : public StepContext {
   size_t n_lora_groups_ = 0;
 };
 
-// The CPU backend: each op cuts its outputs among the pool's threads and calls the kernels of one instruction
-// set. One op at a time (backend.h); packing may run beside it, on the packer's own thread.
 // Ranges of panels per thread in a product.
 constexpr int kLinearPieces = 4;
 
+// The CPU backend: each op cuts its outputs among the pool's threads and calls the kernels of one instruction
+// set. One op at a time (backend.h); packing may run beside it, on the packer's own thread.
 class CpuBackend final : public Backend {
  public:
   static StatusOr<std::unique_ptr<Backend>> Create(const CpuBackendOptions& options);

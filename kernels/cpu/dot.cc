@@ -17,9 +17,4 @@ void DotRows(std::span<const float> query, const float* rows, std::span<float> s
                      static_cast<int64_t>(query.size()), scores.data());
 }
 
-void DotRows(std::span<const int8_t> query, const int8_t* rows, std::span<int32_t> scores) {
-  Kernels().dot_rows_i8(query.data(), rows, static_cast<int64_t>(scores.size()),
-                        static_cast<int64_t>(query.size()), scores.data());
-}
-
 }  // namespace coterie

@@ -1,5 +1,5 @@
 // The same kernels for machines that multiply bfloat16 as well (Zen 4, Sapphire Rapids and later): half the
-// operations in attention and in adapters.
+// operations in attention.
 #include "kernels/cpu/kernel_table.h"
 
 #if defined(__AVX512VNNI__) && defined(__AVX512BF16__)

@@ -6,7 +6,8 @@
 // What one instruction set gives the CPU backend: plain functions over plain memory, each doing a range of
 // the outputs of one op on the calling thread. Every table gives the same bits (docs/numerics.md). The
 // structures here cross from files compiled for a higher instruction set to files that are not, so they hold
-// plain data only.
+// plain data only, and functions are static: of shared ones the linker might keep the copy for the higher
+// set.
 namespace coterie::cpu {
 
 constexpr int kPanelOutputs = 16;  // outputs side by side in the lanes of a vector
@@ -28,10 +29,10 @@ enum class PanelKind : uint8_t {
 };
 constexpr int kPanelKindCount = 9;
 
-constexpr bool IsQuantised(PanelKind kind) { return kind < PanelKind::kF32; }
+static constexpr bool IsQuantised(PanelKind kind) { return kind < PanelKind::kF32; }
 
 // Bytes of one panel (16 outputs) over n_in values of K.
-constexpr int64_t PanelBytes(PanelKind kind, int64_t n_in) {
+static constexpr int64_t PanelBytes(PanelKind kind, int64_t n_in) {
   constexpr int kBlockBytes[kPanelKindCount] = {320, 288, 544, 384, 640, 640, 0, 0, 0};
   switch (kind) {
     case PanelKind::kF32:
@@ -70,7 +71,8 @@ struct LinearArgs {
   int64_t y_stride;
   bool accumulate;  // y = fma(alpha, product, y) instead of y = product
   float alpha;
-  // Where row r stands in x or q and in y; null: at r. Lets an adapter's rows be spread over a batch.
+  // Where row r stands in x (float weights only) and in y; null: at r. Lets an adapter's rows be spread over
+  // a batch.
   const int32_t* x_rows;
   const int32_t* y_rows;
 };
@@ -81,14 +83,14 @@ struct LinearArgs {
 // a panel of 16, vector j holds in lane n, byte i the code of output n at k = 4j + i; in one of 8, lane n < 8
 // that of output n at 4j + i and lane 8 + n that of the same output at 16 + 4j + i.
 constexpr int kLoraOutputBlockBytes = 2 + kPanelBlock;  // bytes of one output in one block
-constexpr int LoraShrinkPanels(int rank) { return (rank + kPanelOutputs - 1) / kPanelOutputs; }
-constexpr int64_t LoraShrinkBytes(int rank, int64_t n_in) {
+static constexpr int LoraShrinkPanels(int rank) { return (rank + kPanelOutputs - 1) / kPanelOutputs; }
+static constexpr int64_t LoraShrinkBytes(int rank, int64_t n_in) {
   const int outputs = (rank + kPanelOutputs / 2 - 1) / (kPanelOutputs / 2) * (kPanelOutputs / 2);
   return n_in / kPanelBlock * kLoraOutputBlockBytes * outputs;
 }
 // B: panels of 16 outputs over blocks of 32 ranks, the last block as short as the rank: d[16], then a vector
 // for every 4 ranks.
-constexpr int64_t LoraExpandPanelBytes(int rank) {
+static constexpr int64_t LoraExpandPanelBytes(int rank) {
   return static_cast<int64_t>(rank + kPanelBlock - 1) / kPanelBlock * 2 * kPanelOutputs +
          static_cast<int64_t>(rank + 3) / 4 * 64;
 }
@@ -129,7 +131,7 @@ struct LoraExpandArgs {
 // (dimensions are lanes of the output). BF16: two values to the lane, K [head_dim / 2][16][2] and
 // V [8][v_stride][2]; beside an odd last dimension, and beside a last key at an even place, stands zero.
 enum class KvType : uint8_t { kF32, kBF16, kF16 };
-constexpr int KvTypeBytes(KvType type) { return type == KvType::kF32 ? 4 : 2; }
+static constexpr int KvTypeBytes(KvType type) { return type == KvType::kF32 ? 4 : 2; }
 
 constexpr int kAttentionRows = 48;     // query vectors that share one pass over the keys
 constexpr int kAttentionSegment = 64;  // keys per online-softmax step, at absolute positions
@@ -218,7 +220,6 @@ struct KernelTable {
   void (*mean_pool_normalize)(const float* x, int rows, int d, float* y);
   // scores[i] = query · rows[i] for n rows of dim values.
   void (*dot_rows)(const float* query, const float* rows, int64_t n, int64_t dim, float* scores);
-  void (*dot_rows_i8)(const int8_t* query, const int8_t* rows, int64_t n, int64_t dim, int32_t* scores);
   // The elementary functions, for their tests.
   void (*exp)(const float* x, int64_t n, float* y);
   void (*erf)(const float* x, int64_t n, float* y);

@@ -54,7 +54,6 @@ void CpuStep::GroupAdapters() {
         LoraGroup& fresh = lora_groups_[n_lora_groups_++];
         fresh.adapter = adapter;
         fresh.weight = weight;
-        fresh.level = level;
         fresh.rows.clear();
       }
       for (int32_t t = b.cu_seqlens[s]; t < b.cu_seqlens[s + 1]; ++t) lora_groups_[g].rows.push_back(t);

@@ -181,7 +181,7 @@ TEST(Linear, PartsOfDifferentTypesLieSideBySide) {
 TEST(Linear, ARowAloneEqualsTheRowInABatch) {
   Random random;
   RandomMatrix matrix(DType::kQ4_1, 100, 576, &random);
-  const int rows = 33;
+  const int rows = 97;  // one more than a block of rows
   const std::vector<float> x = random.Normals(static_cast<size_t>(rows * 576));
   ForEveryBackend(NumericsMode::kFast, [&](Backend& backend) {
     const std::unique_ptr<PackedMatrix> packed = Pack(backend, {&matrix.host, 1});
@@ -211,6 +211,28 @@ TEST(Linear, ActivationsAtTheEndsOfTheirRangeGiveTheOraclesBits) {
     backend.Linear(x.data(), 1, *packed, nullptr, false, y.data());
     ASSERT_TRUE(SameBits(y, expected));
   });
+}
+
+TEST(Linear, AnInfiniteActivationGivesTheSameOnEveryInstructionSet) {
+  Random random;
+  for (const DType dtype : {DType::kQ8_0, DType::kQ4_1, DType::kQ6_K}) {
+    RandomMatrix matrix(dtype, 16, 512, &random);
+    std::vector<float> x = random.Normals(512);
+    x[37] = INFINITY;
+    x[301] = -INFINITY;
+    std::vector<float> first;
+    ForEveryBackend(NumericsMode::kFast, [&](Backend& backend) {
+      const std::unique_ptr<PackedMatrix> packed = Pack(backend, {&matrix.host, 1});
+      std::vector<float> y(16);
+      backend.Linear(x.data(), 1, *packed, nullptr, false, y.data());
+      for (float& v : y) {
+        EXPECT_FALSE(std::isfinite(v));
+        if (std::isnan(v)) v = NAN;  // which one is open
+      }
+      if (first.empty()) first = y;
+      ASSERT_TRUE(SameBits(y, first)) << DTypeName(dtype);
+    });
+  }
 }
 
 TEST(PackMatrix, RefusesPartsThatDoNotFit) {

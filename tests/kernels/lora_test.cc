@@ -10,12 +10,11 @@
 namespace coterie::testing {
 namespace {
 
-constexpr int kOutK = 24;
-
 struct Shape {
   int n_in;
   int n_out_q;
-  int stride() const { return n_out_q + 2 * kOutK + 5; }
+  int n_out_k;
+  int stride() const { return n_out_q + 2 * n_out_k + 5; }
 };
 
 // An adapter with Q and V of layer 1, each of its own rank and type.
@@ -24,7 +23,7 @@ struct Adapter {
       : a_q(DType::kBF16, rank_q, shape.n_in, random),
         b_q(DType::kF32, shape.n_out_q, rank_q, random),
         a_v(DType::kF16, rank_v, shape.n_in, random),
-        b_v(DType::kF16, kOutK, rank_v, random),
+        b_v(DType::kF16, shape.n_out_k, rank_v, random),
         scale_q(random->Normal()),
         scale_v(random->Normal()) {}
 
@@ -36,7 +35,7 @@ struct Adapter {
   // y += weight · scale · B (A x)
   void AddTo(std::span<const float> x, bool eight_bits, float weight, float* y) const {
     Add(a_q, b_q, weight * scale_q, x, eight_bits, y);
-    Add(a_v, b_v, weight * scale_v, x, eight_bits, y + b_q.host.n_out + kOutK);
+    Add(a_v, b_v, weight * scale_v, x, eight_bits, y + b_q.host.n_out + b_v.host.n_out);
   }
   static void Add(const RandomMatrix& a, const RandomMatrix& b, float factor, std::span<const float> x,
                   bool eight_bits, float* y) {
@@ -98,9 +97,9 @@ void CheckMixedBatch(const Case& c) {
   const Shape shape = c.shape;
   const int stride = shape.stride();
   const LoraTarget qkv[] = {
-      {LoraModule::kQ, 0}, {LoraModule::kK, shape.n_out_q}, {LoraModule::kV, shape.n_out_q + kOutK}};
+      {LoraModule::kQ, 0}, {LoraModule::kK, shape.n_out_q}, {LoraModule::kV, shape.n_out_q + shape.n_out_k}};
   const Adapter adapters[] = {
-      {shape, 16, 8, &random}, {shape, 1, 3, &random}, {shape, 8, 33, &random}, {shape, 20, 70, &random}};
+      {shape, 16, 8, &random}, {shape, 1, 20, &random}, {shape, 8, 33, &random}, {shape, 32, 70, &random}};
   Batch batch = MixedBatch(&random);
   // The long one gets an adapter, too: as many as all threads have work for.
   batch.adapter_slots.insert(batch.adapter_slots.begin(), 3);
@@ -187,9 +186,10 @@ void CheckMixedBatch(const Case& c) {
   });
 }
 
-constexpr Shape kAligned = {96, 48};  // targets begin at whole panels
-constexpr Shape kUnaligned = {64, 40};
-constexpr Shape kNoBlocks = {72, 40};
+constexpr Shape kAligned = {96, 48,
+                            32};  // targets begin at whole panels: added range by range beside the base
+constexpr Shape kUnaligned = {64, 40, 24};
+constexpr Shape kNoBlocks = {72, 40, 24};
 
 TEST(Lora, MixedBatchAsStoredEqualsTheOracleRowByRow) {
   CheckMixedBatch({NumericsMode::kExact, kUnaligned, true, false, DType::kQ4_1});

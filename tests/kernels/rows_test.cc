@@ -150,25 +150,5 @@ TEST(DotRows, EqualsTheOracleBitForBit) {
   }
 }
 
-TEST(DotRows, OfInt8IsExact) {
-  Random random;
-  for (int dim : {1, 63, 64, 65, 384, 1000}) {
-    std::vector<int8_t> query(static_cast<size_t>(dim));
-    std::vector<int8_t> rows(static_cast<size_t>(7 * dim));
-    for (int8_t& v : query) v = static_cast<int8_t>(random.Int(-128, 127));
-    for (int8_t& v : rows) v = static_cast<int8_t>(random.Int(-128, 127));
-    std::fill(query.begin(), query.begin() + dim / 2, int8_t{-128});
-    std::vector<int32_t> expected(7);
-    for (size_t row = 0; row < 7; ++row) {
-      for (size_t i = 0; i < query.size(); ++i) expected[row] += query[i] * rows[row * query.size() + i];
-    }
-    for (const cpu::KernelTable* table : cpu::AvailableKernels()) {
-      std::vector<int32_t> scores(7);
-      table->dot_rows_i8(query.data(), rows.data(), 7, dim, scores.data());
-      ASSERT_EQ(scores, expected) << table->name << " " << dim;
-    }
-  }
-}
-
 }  // namespace
 }  // namespace coterie::testing

@@ -103,7 +103,7 @@ inline void ValueRows(const AttendArgs& a, int row, const uint8_t* const* v, int
 
 template <KvType kType>
 inline void AttendTyped(const AttendArgs& a) {
-  // scores: 12 rows x 64 keys x 4 B = 3 KiB; outputs: 12 rows x 256 x 4 B = 12 KiB.
+  // scores: 48 rows x 64 keys x 4 B = 12 KiB; outputs: 48 rows x 256 x 4 B = 48 KiB.
   alignas(64) float scores[kAttentionRows][kAttentionSegment];
   alignas(64) float output[kAttentionRows][kMaxHeadDim];
   float* out[kAttentionRows];

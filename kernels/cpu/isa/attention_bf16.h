@@ -15,7 +15,8 @@ constexpr int kBlockPairs = kKeysPerBlock / 2;
 
 inline int ClampTo(int x, int lo, int hi) { return x < lo ? lo : (x > hi ? hi : x); }
 
-// What one pass over the keys holds for its query vectors. 24 rows of 64 dimensions touch 21 KiB.
+// What one pass over the keys holds for its query vectors. 48 rows of 64 dimensions touch about 40 KiB of
+// its 95.
 struct PairPass {
   alignas(64) uint16_t q[kAttentionRows][kMaxHeadDim];
   alignas(64) float scores[kAttentionRows][kAttentionSegment];
@@ -206,8 +207,8 @@ inline void AttendPairs(const AttendArgs& a) {
     first_key = a.lo[r] < first_key ? a.lo[r] : first_key;
     last_key = a.hi[r] > last_key ? a.hi[r] : last_key;
   }
-  // Below any score but not -inf, whose difference with itself is NaN: the first segment gets alpha = 0, beta
-  // = 1.
+  // Below any score but not -inf, whose difference with itself is NaN: the first segment gets beta
+  // = 1, and an alpha that meets sums and outputs of zero.
   for (int r = 0; r < kAttentionRows; ++r) pass.largest[r] = -3.4e38f;
 
   for (int start = first_key / kAttentionSegment * kAttentionSegment; start < last_key;

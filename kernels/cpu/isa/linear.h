@@ -71,7 +71,7 @@ template <class Format, int R, int P>
   const int64_t panel_bytes = nb * Format::kBlockBytes;
   const uint8_t* w = a.panels + panel * panel_bytes;
   const QuantisedBlock* x[R];
-  Repeat<R>([&](auto r) { x[r] = a.q + (a.x_rows == nullptr ? row + r : a.x_rows[row + r]) * nb; });
+  Repeat<R>([&](auto r) { x[r] = a.q + (row + r) * nb; });
   const I low4 = Set1I(0x0f0f0f0f);
 
   F acc[P][R];

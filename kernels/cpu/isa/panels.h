@@ -9,7 +9,7 @@
 //   kHasMin       w = d·u + m rather than d·(u - kOffset)
 //   kGroups       scales per block along K
 //   Scale/Min(block)          the vectors of d and m
-//   Codes<j>(block, high)     vector j of codes, one per byte
+//   Codes(block)              where the codes begin
 namespace coterie::cpu::COTERIE_ISA {
 
 template <int kCodeVectors, bool kHalfScales, bool kMin, int kCodeOffset, int kScaleGroups>

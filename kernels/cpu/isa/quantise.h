@@ -24,7 +24,9 @@ inline void QuantiseLanes(const float* x, int n, QuantisedBlock* to) {
   const F below_least = Set1(0x1.fffffep-101f);  // of a smaller range, 254 / range might not be finite
   const F scale = SelectGreater(range, below_least, Div(range, Set1(254.0f)), Zero());
   const F inverse = SelectGreater(range, below_least, Div(Set1(254.0f), range), Zero());
-  const I zero = ToInt(Mul(Mul(Sub(high, low), Set1(0.5f)), inverse));
+  // Within [-127, 127] as it is, but for a block with an infinity, whose inverse is zero.
+  const I rounded = ToInt(Mul(Mul(Sub(high, low), Set1(0.5f)), inverse));
+  const I zero = MaxI(MinI(rounded, Set1I(127)), Set1I(-127));
 
   alignas(64) float inverses[16];
   alignas(64) float zeros[16];

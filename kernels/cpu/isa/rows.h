@@ -121,27 +121,6 @@ inline void DotRows(const float* query, const float* rows, int64_t n_rows, int64
   }
 }
 
-// Exact in int32 for dim <= 130,000. Dot4 wants one side unsigned: u = query + 128, and 128 · Σ row is taken
-// off.
-inline void DotRowsI8(const int8_t* query, const int8_t* rows, int64_t n_rows, int64_t dim, int32_t* scores) {
-  const I flip = Set1I(static_cast<int32_t>(0x80808080u));
-  for (int64_t row = 0; row < n_rows; ++row) {
-    const int8_t* p = rows + row * dim;
-    I acc = ZeroI();
-    I row_sum = ZeroI();
-    int64_t i = 0;
-    for (; i + 64 <= dim; i += 64) {
-      const I r = LoadI(p + i);
-      // q + 128 bytewise: flipping the top bit is adding 128 modulo 256.
-      acc = Dot4(acc, XorI(LoadI(query + i), flip), r);
-      row_sum = Dot4(row_sum, flip, r);
-    }
-    int32_t sum = ReduceAddI(SubI(acc, row_sum));
-    for (; i < dim; ++i) sum += static_cast<int32_t>(query[i]) * p[i];
-    scores[row] = sum;
-  }
-}
-
 }  // namespace coterie::cpu::COTERIE_ISA
 
 #endif  // COTERIE_KERNELS_CPU_ISA_ROWS_H_

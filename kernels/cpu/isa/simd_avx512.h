@@ -46,7 +46,6 @@ inline F Add(F a, F b) { return {_mm512_add_ps(a.v, b.v)}; }
 inline F Sub(F a, F b) { return {_mm512_sub_ps(a.v, b.v)}; }
 inline F Mul(F a, F b) { return {_mm512_mul_ps(a.v, b.v)}; }
 inline F Div(F a, F b) { return {_mm512_div_ps(a.v, b.v)}; }
-inline F Sqrt(F a) { return {_mm512_sqrt_ps(a.v)}; }
 inline F Fma(F a, F b, F c) { return {_mm512_fmadd_ps(a.v, b.v, c.v)}; }
 inline F Max(F a, F b) { return {_mm512_max_ps(a.v, b.v)}; }
 inline F Min(F a, F b) { return {_mm512_min_ps(a.v, b.v)}; }

@@ -91,9 +91,6 @@ inline F Div(F a, F b) {
 inline F Fma(F a, F b, F c) {
   return EachF([&](int i) { return hn::MulAdd(a.v[i], b.v[i], c.v[i]); });
 }
-inline F Sqrt(F a) {
-  return EachF([&](int i) { return hn::Sqrt(a.v[i]); });
-}
 inline F Abs(F a) {
   return EachF([&](int i) { return hn::Abs(a.v[i]); });
 }
@@ -269,11 +266,6 @@ inline F LoadBf16Half(const uint16_t* p) {
   };
   const F4 zero = hn::Zero(kF);
   return {{quarter(0), quarter(1), zero, zero}};
-}
-inline void StoreBf16(uint16_t* p, F a) {
-  float lanes[16];
-  Store(lanes, a);
-  for (int l = 0; l < 16; ++l) p[l] = FloatToBf16(lanes[l]);
 }
 inline void RoundToBf16(uint16_t* p, F a) {
   float lanes[16];

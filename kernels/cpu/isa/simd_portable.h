@@ -6,10 +6,10 @@
 
 #include "kernels/cpu/half.h"
 
-// Sixteen lanes without any instruction set: the specification of the vector layer. simd_avx512.h and
-// simd_avx2.h give the same bits. Lanes never mix except in Reduce*, whose tree is lane l + lane l+8, then
-// +4, +2, +1. Standard functions that are templates or inline are avoided here: a copy compiled for a higher
-// instruction set could be the one the linker keeps.
+// Sixteen lanes without any instruction set: the specification of the vector layer. simd_avx512.h,
+// simd_avx2.h and simd_highway.h give the same bits. Lanes never mix except in Reduce*, whose tree is lane l
+// + lane l+8, then +4, +2, +1. Standard functions that are templates or inline are avoided here: a copy
+// compiled for a higher instruction set could be the one the linker keeps.
 namespace coterie::cpu::portable {
 
 // Register tiles of linear.h; without vectors they only bound the code.
@@ -64,10 +64,6 @@ COTERIE_BINARY(Div, a.v[l] / b.v[l])
 COTERIE_BINARY(Max, a.v[l] > b.v[l] ? a.v[l] : b.v[l])  // b where either is NaN
 COTERIE_BINARY(Min, a.v[l] < b.v[l] ? a.v[l] : b.v[l])
 #undef COTERIE_BINARY
-inline F Sqrt(F a) {
-  COTERIE_LANES a.v[l] = __builtin_sqrtf(a.v[l]);
-  return a;
-}
 // a · b + c with one rounding.
 inline F Fma(F a, F b, F c) {
   COTERIE_LANES c.v[l] = __builtin_fmaf(a.v[l], b.v[l], c.v[l]);
@@ -238,7 +234,6 @@ inline F LoadBf16Half(const uint16_t* p) {
   for (int l = 0; l < 8; ++l) r.v[l] = Bf16ToFloat(p[l]);
   return r;
 }
-inline void StoreBf16(uint16_t* p, F a) { COTERIE_LANES p[l] = FloatToBf16(a.v[l]); }
 inline F LoadF16(const uint16_t* p) {
   F r;
   COTERIE_LANES r.v[l] = HalfToFloat(p[l]);

@@ -44,7 +44,6 @@ inline constexpr KernelTable MakeTable(const char* name) {
           .attend = Attend,
           .mean_pool_normalize = MeanPoolNormalize,
           .dot_rows = DotRows,
-          .dot_rows_i8 = DotRowsI8,
           .exp = Map<Exp>,
           .erf = Map<Erf>,
           .exp2_weight = Map<Exp2Weight>,
