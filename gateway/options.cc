@@ -54,7 +54,8 @@ void CommandLine::Declare(FlagSet* flags) {
   flags->Double("shadow-share", &gateway.shadow.share, 0, 1, "SHARE",
                 "of routed requests, whose prompts are scored under the chosen expert, the runner-up and the "
                 "base while the workers are idle; 0: none");
-  flags->Int("shadow-tokens", &shadow_tokens, 2, 1 << 16, "N", "of such a prompt, its first ones");
+  flags->Int("shadow-tokens", &shadow_tokens, 2, 1 << 16, "N",
+             "of such a prompt, its first ones; a question beyond them is not scored");
 
   flags->Double("drift-margin", &gateway.drift.margin, 0, 2, "M",
                 "questions have left an expert's field when their mean score is so much, and three standard "
