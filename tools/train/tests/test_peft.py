@@ -49,6 +49,19 @@ class PeftTest(Folder):
     def test_more_layers_than_the_base_has_are_refused(self):
         self.assertRegex(self.refused(*self.words("--layers", "upper:99")), r"--layers upper:99: the base has \d+ layers")
 
+    def test_the_loss_behind_the_frozen_head_is_cross_entropy_with_its_gradient(self):
+        import torch
+        from coterie_experts.training.frozen_head import frozen_head_loss
+        torch.manual_seed(7)
+        for n_rows in (1, 128, 300):  # of blocks of 128
+            hidden = torch.randn(n_rows, 24, requires_grad=True)
+            weight, targets = torch.randn(501, 24), torch.randint(501, (n_rows,))
+            plain = torch.nn.functional.cross_entropy(hidden.double() @ weight.double().T, targets)
+            (wanted,) = torch.autograd.grad(plain, hidden)
+            (found,) = torch.autograd.grad(loss := frozen_head_loss(hidden, targets, weight), hidden)
+            torch.testing.assert_close(loss, plain.float())
+            torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-6)
+
 
 if __name__ == "__main__":
     unittest.main()

@@ -75,15 +75,18 @@ def load_chat_renderer(path: pathlib.Path):
     return render
 
 
-def load_model(path: pathlib.Path, dtype=None):
-    """The base with its weights dequantised: float32 for references, bfloat16 for training."""
+def load_model(path: pathlib.Path, dtype=None, attention: str = "sdpa"):
+    """The base with its weights dequantised: float32 for references, bfloat16 for training.
+
+    `attention` is transformers' `attn_implementation`.
+    """
     import torch
     import transformers
 
     transformers.utils.logging.disable_progress_bar()
     packed = {} if path.is_dir() else {"gguf_file": path.name, "quantization_config": transformers.GgufConfig(dequantize=True)}
     model = transformers.AutoModelForCausalLM.from_pretrained(
-        str(path if path.is_dir() else path.parent), dtype=torch.float32, **packed)
+        str(path if path.is_dir() else path.parent), dtype=torch.float32, attn_implementation=attention, **packed)
     model.to(dtype or torch.float32)
     model.requires_grad_(False)
     return model.eval()
