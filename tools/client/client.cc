@@ -118,35 +118,31 @@ StatusOr<v1::ListExpertsResponse> Client::ListExperts(const v1::ListExpertsReque
   return Unary(options_.cancellation, kUnaryTimeout, experts_.get(), &v1::ExpertService::Stub::List, request);
 }
 
-StatusOr<v1::GetExpertResponse> Client::GetExpert(const std::string& name) {
+template <typename Request, typename Response>
+StatusOr<Response> Client::CallByName(const std::string& name,
+                                      grpc::Status (v1::ExpertService::Stub::*method)(grpc::ClientContext*,
+                                                                                      const Request&,
+                                                                                      Response*)) {
   RETURN_IF_ERROR(Reach(admin_channel_.get(), options_.admin_address));
-  v1::GetExpertRequest request;
+  Request request;
   request.set_name(name);
-  return Unary(options_.cancellation, kUnaryTimeout, experts_.get(), &v1::ExpertService::Stub::Get, request);
+  return Unary(options_.cancellation, kUnaryTimeout, experts_.get(), method, request);
+}
+
+StatusOr<v1::GetExpertResponse> Client::GetExpert(const std::string& name) {
+  return CallByName(name, &v1::ExpertService::Stub::Get);
 }
 
 StatusOr<v1::RemoveExpertResponse> Client::RemoveExpert(const std::string& name) {
-  RETURN_IF_ERROR(Reach(admin_channel_.get(), options_.admin_address));
-  v1::RemoveExpertRequest request;
-  request.set_name(name);
-  return Unary(options_.cancellation, kUnaryTimeout, experts_.get(), &v1::ExpertService::Stub::Remove,
-               request);
+  return CallByName(name, &v1::ExpertService::Stub::Remove);
 }
 
 StatusOr<v1::PromoteExpertResponse> Client::PromoteExpert(const std::string& name) {
-  RETURN_IF_ERROR(Reach(admin_channel_.get(), options_.admin_address));
-  v1::PromoteExpertRequest request;
-  request.set_name(name);
-  return Unary(options_.cancellation, kUnaryTimeout, experts_.get(), &v1::ExpertService::Stub::Promote,
-               request);
+  return CallByName(name, &v1::ExpertService::Stub::Promote);
 }
 
 StatusOr<v1::RollBackExpertResponse> Client::RollBackExpert(const std::string& name) {
-  RETURN_IF_ERROR(Reach(admin_channel_.get(), options_.admin_address));
-  v1::RollBackExpertRequest request;
-  request.set_name(name);
-  return Unary(options_.cancellation, kUnaryTimeout, experts_.get(), &v1::ExpertService::Stub::RollBack,
-               request);
+  return CallByName(name, &v1::ExpertService::Stub::RollBack);
 }
 
 StatusOr<v1::PublishExpertResponse> Client::PublishExpert(const std::string& name,

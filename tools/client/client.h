@@ -53,6 +53,11 @@ class Client {
  private:
   // Waits until `channel` is ready.
   Status Reach(grpc::Channel* channel, const std::string& address);
+  // A call about one expert, of which the request says the name and nothing else.
+  template <typename Request, typename Response>
+  StatusOr<Response> CallByName(const std::string& name,
+                                grpc::Status (v1::ExpertService::Stub::*method)(grpc::ClientContext*,
+                                                                                const Request&, Response*));
 
   ClientOptions options_;
   std::shared_ptr<grpc::Channel> channel_;
