@@ -160,11 +160,21 @@ class ExpertStore {
     bool operator==(const FileIdentity&) const = default;
   };
 
+  // What a change begins with: the store's lock, and what is on the disk under it.
+  struct Locked {
+    std::unique_ptr<FileLock> lock;
+    Catalogue catalogue;
+  };
+
   ExpertStore(std::filesystem::path root, ExpertStoreOptions options);
   std::filesystem::path CataloguePath() const { return root_ / "catalogue.json"; }
 
   Status CheckWritable() const;
   StatusOr<std::unique_ptr<FileLock>> LockStore() const;
+  // Also removes what writers that died left of catalogues.
+  StatusOr<Locked> LockCatalogue();
+  // The same to change what `name` means.
+  StatusOr<Locked> LockToChange(std::string_view name);
   StatusOr<std::unique_ptr<StagingFolder>> NewStaging();
   StatusOr<Checked> Stage(const std::filesystem::path& folder, bool flush);
   StatusOr<Checked> Check(std::unique_ptr<StagingFolder> staging, bool flush) const;

@@ -145,14 +145,11 @@ std::vector<StatusOr<PublishResult>> ExpertStore::Commit(std::vector<StatusOr<Ch
   if (std::none_of(experts.begin(), experts.end(), [](const auto& expert) { return expert.ok(); })) {
     return refuse_all(absl::OkStatus());
   }
-  const auto lock = LockStore();
-  if (!lock.ok()) return refuse_all(lock.status());
-  if (const Status status = RemoveTemporaries(); !status.ok()) return refuse_all(status);
-  auto current = CurrentCatalogue();
-  if (!current.ok()) return refuse_all(current.status());
+  auto store = LockCatalogue();
+  if (!store.ok()) return refuse_all(store.status());
 
-  const uint64_t generation = current->generation;
-  current->generation = generation + 1;
+  const uint64_t generation = store->catalogue.generation;
+  store->catalogue.generation = generation + 1;
   const auto remove = [](std::span<const fs::path> paths) {
     std::error_code ignored;
     for (const fs::path& path : paths) fs::remove_all(path, ignored);
@@ -165,7 +162,7 @@ std::vector<StatusOr<PublishResult>> ExpertStore::Commit(std::vector<StatusOr<Ch
       continue;
     }
     std::vector<fs::path> placed;
-    results.push_back(Enter(&*expert, &*current, &placed));
+    results.push_back(Enter(&*expert, &store->catalogue, &placed));
     if (!results.back().ok()) {
       remove(placed);
       continue;
@@ -177,7 +174,7 @@ std::vector<StatusOr<PublishResult>> ExpertStore::Commit(std::vector<StatusOr<Ch
     // The catalogue may name only what would survive a power failure.
     Status status = SyncFolder(root_ / "objects");
     status.Update(SyncFolder(root_ / "cards"));
-    status.Update(status.ok() ? WriteCatalogue(*std::move(current)) : status);
+    status.Update(status.ok() ? WriteCatalogue(std::move(store->catalogue)) : status);
     if (!status.ok()) {
       remove(all_placed);
       return refuse_all(status);

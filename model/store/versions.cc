@@ -76,19 +76,30 @@ Status ExpertStore::EnterCanary(std::string_view name, CatalogueCanary canary, C
   return absl::OkStatus();
 }
 
-StatusOr<uint64_t> ExpertStore::Remove(std::string_view name) {
+StatusOr<ExpertStore::Locked> ExpertStore::LockCatalogue() {
+  Locked store;
+  ASSIGN_OR_RETURN(store.lock, LockStore());
+  RETURN_IF_ERROR(RemoveTemporaries());
+  ASSIGN_OR_RETURN(store.catalogue, CurrentCatalogue());
+  return store;
+}
+
+StatusOr<ExpertStore::Locked> ExpertStore::LockToChange(std::string_view name) {
   RETURN_IF_ERROR(CheckWritable());
   RETURN_IF_ERROR(ValidateExpertName(name));
-  ASSIGN_OR_RETURN(const auto lock, LockStore());
-  RETURN_IF_ERROR(RemoveTemporaries());
-  ASSIGN_OR_RETURN(Catalogue catalogue, CurrentCatalogue());
-  const auto it = catalogue.LowerBound(name);
-  if (it == catalogue.entries.end() || it->name != name) {
-    return catalogue.Resolve({.kind = ExpertSelector::Kind::kNamed, .name = std::string(name)}).status();
+  return LockCatalogue();
+}
+
+StatusOr<uint64_t> ExpertStore::Remove(std::string_view name) {
+  ASSIGN_OR_RETURN(Locked store, LockToChange(name));
+  const auto it = store.catalogue.LowerBound(name);
+  if (it == store.catalogue.entries.end() || it->name != name) {
+    return store.catalogue.Resolve({.kind = ExpertSelector::Kind::kNamed, .name = std::string(name)})
+        .status();
   }
-  catalogue.entries.erase(it);
-  const uint64_t generation = ++catalogue.generation;
-  RETURN_IF_ERROR(WriteCatalogue(std::move(catalogue)));
+  store.catalogue.entries.erase(it);
+  const uint64_t generation = ++store.catalogue.generation;
+  RETURN_IF_ERROR(WriteCatalogue(std::move(store.catalogue)));
   return generation;
 }
 
@@ -122,18 +133,15 @@ StatusOr<PublishResult> ExpertStore::MakeLive(std::string_view name, ExpertVersi
 }
 
 StatusOr<PublishResult> ExpertStore::Promote(std::string_view name) {
-  RETURN_IF_ERROR(CheckWritable());
-  RETURN_IF_ERROR(ValidateExpertName(name));
-  ASSIGN_OR_RETURN(const auto lock, LockStore());
-  RETURN_IF_ERROR(RemoveTemporaries());
-  ASSIGN_OR_RETURN(Catalogue catalogue, CurrentCatalogue());
-  ASSIGN_OR_RETURN(const Catalogue::Resolved found,
-                   catalogue.Resolve({.kind = ExpertSelector::Kind::kNamed, .name = std::string(name)}));
+  ASSIGN_OR_RETURN(Locked store, LockToChange(name));
+  ASSIGN_OR_RETURN(
+      const Catalogue::Resolved found,
+      store.catalogue.Resolve({.kind = ExpertSelector::Kind::kNamed, .name = std::string(name)}));
   if (!found.entry->canary.has_value()) {
     return absl::FailedPreconditionError(absl::StrCat("expert ", ToAbsl(name), " has no canary to promote"));
   }
   const ExpertVersion version = found.entry->canary->version;
-  return MakeLive(name, version, /*withdraw_live=*/false, "promoted", std::move(catalogue));
+  return MakeLive(name, version, /*withdraw_live=*/false, "promoted", std::move(store.catalogue));
 }
 
 StatusOr<PublishResult> ExpertStore::WithdrawCanary(std::string_view name, Catalogue catalogue) {
@@ -156,17 +164,14 @@ StatusOr<PublishResult> ExpertStore::RollBack(std::string_view name, std::string
       const ExpertSelector selector,
       ParseExpertSelector(digest_prefix.empty() ? std::string(name)
                                                 : absl::StrCat(ToAbsl(name), "@", ToAbsl(digest_prefix))));
-  RETURN_IF_ERROR(ValidateExpertName(name));
-  ASSIGN_OR_RETURN(const auto lock, LockStore());
-  RETURN_IF_ERROR(RemoveTemporaries());
-  ASSIGN_OR_RETURN(Catalogue catalogue, CurrentCatalogue());
-  ASSIGN_OR_RETURN(const Catalogue::Resolved resolved, catalogue.Resolve(selector));
+  ASSIGN_OR_RETURN(Locked store, LockToChange(name));
+  ASSIGN_OR_RETURN(const Catalogue::Resolved resolved, store.catalogue.Resolve(selector));
   ExpertVersion version = *resolved.version;
   // Back to what was rolled back from, or on to the canary: then what is left was no mistake.
   bool withdraw_live = !version.withdrawn && !resolved.is_canary();
   if (digest_prefix.empty()) {
-    const auto entry = catalogue.LowerBound(name);
-    if (entry->canary.has_value()) return WithdrawCanary(name, std::move(catalogue));
+    const auto entry = store.catalogue.LowerBound(name);
+    if (entry->canary.has_value()) return WithdrawCanary(name, std::move(store.catalogue));
     const auto before = std::find_if(entry->history.begin(), entry->history.end(),
                                      [](const ExpertVersion& earlier) { return !earlier.withdrawn; });
     if (before == entry->history.end()) {
@@ -177,7 +182,7 @@ StatusOr<PublishResult> ExpertStore::RollBack(std::string_view name, std::string
     version = *before;
     withdraw_live = true;
   }
-  return MakeLive(name, std::move(version), withdraw_live, "rolled back to", std::move(catalogue));
+  return MakeLive(name, std::move(version), withdraw_live, "rolled back to", std::move(store.catalogue));
 }
 
 }  // namespace coterie
