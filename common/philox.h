@@ -4,6 +4,8 @@
 #include <array>
 #include <cstdint>
 
+#include "common/random.h"
+
 namespace coterie {
 
 // Philox4x32-10, a counter-based generator: the n-th number is a pure function of (key, counter), so a
@@ -27,8 +29,7 @@ constexpr double PhiloxUniform(uint64_t seed, uint64_t position) {
   const std::array<uint32_t, 4> r =
       Philox4x32({static_cast<uint32_t>(position), static_cast<uint32_t>(position >> 32), 0, 0},
                  {static_cast<uint32_t>(seed), static_cast<uint32_t>(seed >> 32)});
-  const uint64_t bits = (uint64_t{r[0]} << 32 | r[1]) >> 11;
-  return static_cast<double>(bits) * 0x1.0p-53;
+  return ToUnitInterval(uint64_t{r[0]} << 32 | r[1]);
 }
 
 }  // namespace coterie

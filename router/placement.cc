@@ -7,6 +7,8 @@
 #include <limits>
 #include <tuple>
 
+#include "common/random.h"
+
 namespace coterie {
 namespace {
 
@@ -25,13 +27,6 @@ bool Serves(const PlacementRequest& request, const WorkerView& worker) {
                                               [&](const PlacementRequest::Adapter& adapter) {
                                                 return worker.serves.contains(adapter.name);
                                               });
-}
-
-// Finaliser of splitmix64 (Steele, Lea and Flood 2014).
-uint64_t Mix(uint64_t x) {
-  x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
-  x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
-  return x ^ (x >> 31);
 }
 
 // What a request is at home with: its experts, else its first prefix block, else nothing (the seed).

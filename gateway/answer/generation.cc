@@ -1,22 +1,14 @@
 #include "gateway/answer/generation.h"
 
 #include <algorithm>
-#include <random>
 #include <utility>
 
 #include "absl/time/clock.h"
+#include "common/random.h"
 #include "gateway/drift_watch.h"
 #include "gateway/shadow/shadow_traffic.h"
 
 namespace coterie::gateway {
-namespace {
-
-uint64_t DrawSeed() {
-  std::random_device device;
-  return (uint64_t{device()} << 32) | device();
-}
-
-}  // namespace
 
 std::shared_ptr<Generation> Generation::Create(const GatewayCore* core, AnswerRequest request,
                                                std::shared_ptr<const StopStrings> stops,

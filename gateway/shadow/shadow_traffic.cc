@@ -1,10 +1,10 @@
 #include "gateway/shadow/shadow_traffic.h"
 
 #include <algorithm>
-#include <random>
 #include <utility>
 
 #include "absl/time/clock.h"
+#include "common/random.h"
 
 namespace coterie::gateway {
 namespace {
@@ -12,18 +12,6 @@ namespace {
 constexpr int kMaxGivenWay = 64;                                // times, of one prompt
 constexpr absl::Duration kScoreTimeout = absl::Seconds(30);     // of one prompt under one adapter
 constexpr absl::Duration kLookAround = absl::Milliseconds(10);  // while scoring
-
-uint64_t DrawStart() {
-  std::random_device device;
-  return (uint64_t{device()} << 32) | device();
-}
-
-// Finaliser of splitmix64 (Steele, Lea and Flood 2014).
-uint64_t Mix(uint64_t x) {
-  x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
-  x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
-  return x ^ (x >> 31);
-}
 
 PlacementRequest::Adapter AdapterOf(const CatalogueEntry& entry, const ExpertVersion& version) {
   return {entry.name, version.adapter, version.adapter_bytes};
@@ -43,7 +31,7 @@ Status ShadowTraffic::Validate(const ShadowOptions& options) {
 }
 
 ShadowTraffic::ShadowTraffic(const GatewayCore* core, const ShadowOptions& options)
-    : core_(core), options_(options), n_drawn_(DrawStart()) {
+    : core_(core), options_(options), n_drawn_(DrawSeed()) {
   thread_ = std::thread([this] { Run(); });
 }
 
@@ -67,7 +55,7 @@ bool ShadowTraffic::Wants(const RequestContext& context) {
   if (!context.cache_salt.empty() || context.no_shadow) return false;
   // The golden ratio's multiples, well mixed: a draw that needs no lock.
   const uint64_t bits = Mix(n_drawn_.fetch_add(0x9e3779b97f4a7c15u, std::memory_order_relaxed));
-  return static_cast<double>(bits >> 11) * 0x1p-53 < options_.share;
+  return ToUnitInterval(bits) < options_.share;
 }
 
 void ShadowTraffic::Offer(const Decision& decision, const Prepared& prepared) {
