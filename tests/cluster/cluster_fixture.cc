@@ -180,6 +180,22 @@ grpc::Status ClusterTest::Publish(const GatewayProcess& gateway, const ExpertSou
   return writer->Finish();
 }
 
+std::vector<float> ClusterTest::Embed(const GatewayProcess& gateway, const std::string& text) const {
+  grpc::ClientContext context;
+  SetDeadline(&context);
+  v1::EmbedRequest request;
+  request.add_texts(text);
+  v1::EmbedResponse response;
+  const grpc::Status status = gateway.generation->Embed(&context, request, &response);
+  EXPECT_TRUE(status.ok()) << status.error_message();
+  if (response.embeddings_size() != 1) {
+    ADD_FAILURE() << response.embeddings_size() << " embeddings of one text";
+    return {};
+  }
+  const auto& values = response.embeddings(0).values();
+  return {values.begin(), values.end()};
+}
+
 uint64_t ClusterTest::Generation(const GatewayProcess& gateway) const {
   return gateway.Status().catalogue_generation();
 }

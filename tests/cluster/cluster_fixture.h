@@ -74,6 +74,8 @@ class ClusterTest : public ::testing::Test {
 
   grpc::Status Publish(const GatewayProcess& gateway, const ExpertSource& source,
                        v1::PublishExpertResponse* response);
+  // The vector that `text` is routed by: as a prototype, a score of 1 for a question of this text.
+  std::vector<float> Embed(const GatewayProcess& gateway, const std::string& text) const;
   uint64_t Generation(const GatewayProcess& gateway) const;
 
  private:

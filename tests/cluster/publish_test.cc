@@ -96,13 +96,7 @@ TEST_F(PublishTest, AnAnswerKeepsTheVersionItBeganWithThroughReplacementRemovalA
 TEST_F(PublishTest, ANewExpertIsRoutedToByEveryGatewayWithoutARestart) {
   Start();
   const auto other = StartGateway({workers_[0]->address(), workers_[1]->address()});
-  grpc::ClientContext context;
-  v1::EmbedRequest embed;
-  embed.add_texts("Question 7");
-  v1::EmbedResponse embedded;
-  ASSERT_TRUE(gateway_->generation->Embed(&context, embed, &embedded).ok());
-  const auto& values = embedded.embeddings(0).values();
-  const std::string digest = MustPublish({.name = "seven", .prototype = {values.begin(), values.end()}});
+  const std::string digest = MustPublish({.name = "seven", .prototype = Embed(*gateway_, "Question 7")});
   EXPECT_TRUE(Eventually([&] { return Generation(*other) == Generation(*gateway_); }));
   for (const GatewayProcess* gateway : {gateway_.get(), other.get()}) {
     const Answer answer = gateway::testing::Ask(gateway->generation.get(), Question("auto", 7, 20));

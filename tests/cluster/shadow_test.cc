@@ -9,15 +9,9 @@ class ShadowTest : public ClusterTest {};
 TEST_F(ShadowTest, RoutedPromptsAreScoredInIdleTimeAndShownWithTheExpert) {
   const auto worker = StartWorker("w0");
   const auto gateway = StartGateway({worker->address()}, {"--shadow-share=1"});
-  grpc::ClientContext context;
-  v1::EmbedRequest embed;
-  embed.add_texts("Question 7");
-  v1::EmbedResponse embedded;
-  ASSERT_TRUE(gateway->generation->Embed(&context, embed, &embedded).ok());
-  const auto& values = embedded.embeddings(0).values();
   v1::PublishExpertResponse published;
   ASSERT_TRUE(
-      Publish(*gateway, {.name = "seven", .prototype = {values.begin(), values.end()}}, &published).ok());
+      Publish(*gateway, {.name = "seven", .prototype = Embed(*gateway, "Question 7")}, &published).ok());
   ASSERT_TRUE(Publish(*gateway, {.name = "other", .adapter = "llama-all-linear"}, &published).ok());
 
   const Answer answer = gateway::testing::Ask(gateway->generation.get(), Question("auto", 7, 20));
