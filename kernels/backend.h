@@ -181,6 +181,9 @@ class Backend {
   virtual std::string device_name() const = 0;
   // True where *_dev pointers may be read by the host at any time between ops (the CPU backend).
   virtual bool memory_is_host() const = 0;
+  // A longer step is best taken through the layers in parts of about so many tokens: what one op writes is
+  // then still in a near cache when the next reads it. Changes no bit.
+  virtual int tokens_at_once() const = 0;
 
   // --- Memory and packing: any thread, before or beside steps; never inside one. ---
   virtual StatusOr<std::unique_ptr<DeviceBuffer>> Allocate(size_t n_floats) = 0;

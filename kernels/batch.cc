@@ -1,5 +1,6 @@
 #include "kernels/batch.h"
 
+#include <algorithm>
 #include <cstddef>
 
 namespace coterie {
@@ -29,17 +30,36 @@ void Batch::KeepLogitRows(const Batch& step) {
       token_ids.push_back(step.token_ids[step.logit_rows[row]]);
       positions.push_back(step.positions[step.logit_rows[row]]);
     }
-    if (n_tokens() == first) continue;
-    cu_seqlens.push_back(n_tokens());
-    block_ids.insert(block_ids.end(), step.block_ids.begin() + step.block_offsets[s],
-                     step.block_ids.begin() + step.block_offsets[s + 1]);
-    block_offsets.push_back(static_cast<int32_t>(block_ids.size()));
-    for (int32_t use = step.adapter_offsets[s]; use < step.adapter_offsets[s + 1]; ++use) {
-      adapter_slots.push_back(step.adapter_slots[use]);
-      adapter_weights.push_back(step.adapter_weights[use]);
-    }
-    adapter_offsets.push_back(static_cast<int32_t>(adapter_slots.size()));
+    if (n_tokens() > first) EndSequence(step, s);
   }
+}
+
+void Batch::KeepTokens(const Batch& step, int begin, int end) {
+  Clear();
+  adapters = step.adapters;
+  for (int s = 0; s < step.n_seqs(); ++s) {
+    const int from = std::max(begin, step.cu_seqlens[s]);
+    const int to = std::min(end, step.cu_seqlens[s + 1]);
+    if (from >= to) continue;
+    token_ids.insert(token_ids.end(), step.token_ids.begin() + from, step.token_ids.begin() + to);
+    positions.insert(positions.end(), step.positions.begin() + from, step.positions.begin() + to);
+    EndSequence(step, s);
+  }
+  for (const int32_t row : step.logit_rows) {
+    if (row >= begin && row < end) logit_rows.push_back(row - begin);
+  }
+}
+
+void Batch::EndSequence(const Batch& step, int s) {
+  cu_seqlens.push_back(n_tokens());
+  block_ids.insert(block_ids.end(), step.block_ids.begin() + step.block_offsets[s],
+                   step.block_ids.begin() + step.block_offsets[s + 1]);
+  block_offsets.push_back(static_cast<int32_t>(block_ids.size()));
+  for (int32_t use = step.adapter_offsets[s]; use < step.adapter_offsets[s + 1]; ++use) {
+    adapter_slots.push_back(step.adapter_slots[use]);
+    adapter_weights.push_back(step.adapter_weights[use]);
+  }
+  adapter_offsets.push_back(static_cast<int32_t>(adapter_slots.size()));
 }
 
 }  // namespace coterie

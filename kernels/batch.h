@@ -51,6 +51,13 @@ struct Batch {
   // Becomes `step` with only its logit rows for tokens, all of them wanted; sequences without any are left
   // out. For what of the last layer nothing but logits comes from.
   void KeepLogitRows(const Batch& step);
+  // Becomes tokens [begin, end) of `step`, whose logit rows are those that are among them; sequences without
+  // any are left out. What stands in the KV cache of earlier tokens counts as before.
+  void KeepTokens(const Batch& step, int begin, int end);
+
+ private:
+  // Ends a sequence of the tokens appended last: blocks and adapters are those of sequence s of `step`.
+  void EndSequence(const Batch& step, int s);
 };
 
 }  // namespace coterie

@@ -1,5 +1,6 @@
 #include "model/decoder/decoder.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "common/check.h"
@@ -35,23 +36,41 @@ Status Decoder::CheckBatch(const Batch& batch) const {
 
 LinearInput Decoder::RunLayers(const Batch& batch) {
   const int n_tokens = batch.n_tokens();
-  const int n_rows = static_cast<int>(batch.logit_rows.size());
+  const float* rows = last_->data();
+  if (n_tokens <= tokens_per_part_) {
+    rows = RunPart(batch, 0, /*whole_step=*/true);
+  } else {
+    // Parts of like size in whole KV blocks; a token reads the K and V of those before it from the cache.
+    const int n_parts = (n_tokens + tokens_per_part_ - 1) / tokens_per_part_;
+    const int even = (n_tokens + n_parts - 1) / n_parts;
+    const int size =
+        std::min(tokens_per_part_, (even + kKvBlockTokens - 1) / kKvBlockTokens * kKvBlockTokens);
+    int n_done = 0;  // logit rows
+    for (int begin = 0; begin < n_tokens; begin += size) {
+      part_.KeepTokens(batch, begin, std::min(n_tokens, begin + size));
+      RunPart(part_, n_done, /*whole_step=*/false);
+      n_done += static_cast<int>(part_.logit_rows.size());
+    }
+  }
+  return LinearInput::RmsNorm(rows, *final_norm_, config_.rms_eps, last_->data());
+}
 
-  backend_->BeginStep(step_.get(), batch);
+const float* Decoder::RunPart(const Batch& part, int first_logit_row, bool whole_step) {
+  backend_->BeginStep(step_.get(), part);
   backend_->Embed(*step_, *embedding_, x_->data());
-  Rows step_rows{step_.get(), n_tokens, x_->data(), qkv_->data()};
+  const Rows all{step_.get(), part.n_tokens(), x_->data(), qkv_->data()};
   const int last_layer = config_.n_layers - 1;
   for (int layer = 0; layer < last_layer; ++layer) {
-    WriteKv(layer, step_rows);
-    FinishLayer(layer, step_rows);
+    WriteKv(layer, all);
+    FinishLayer(layer, all);
   }
   // Of the last layer, later tokens need K and V alone: the rest is for the rows whose logits are wanted.
-  WriteKv(last_layer, step_rows);
-  if (n_rows == 0) return nullptr;
-  const Rows wanted = n_rows < n_tokens ? LogitRowsOf(batch, step_rows) : step_rows;
+  WriteKv(last_layer, all);
+  if (part.logit_rows.empty()) return nullptr;
+  const bool in_place = whole_step && std::ssize(part.logit_rows) == all.n;
+  const Rows wanted = in_place ? all : LogitRowsOf(part, all, first_logit_row);
   FinishLayer(last_layer, wanted);
-
-  return LinearInput::RmsNorm(wanted.x, *final_norm_, config_.rms_eps, last_->data());
+  return wanted.x;
 }
 
 Status Decoder::TakeWhole(size_t n_rows, std::span<const float>* logits) {
@@ -101,10 +120,12 @@ Status Decoder::ForwardTop(const Batch& batch, StepLogits* logits) {
 }
 
 // A step of its own, so that attention and adapters know whose rows they are.
-Decoder::Rows Decoder::LogitRowsOf(const Batch& batch, const Rows& all) {
-  logit_batch_.KeepLogitRows(batch);
+Decoder::Rows Decoder::LogitRowsOf(const Batch& part, const Rows& all, int first_logit_row) {
+  logit_batch_.KeepLogitRows(part);
   backend_->BeginStep(logit_step_.get(), logit_batch_);
-  const Rows rows{logit_step_.get(), logit_batch_.n_tokens(), last_->data(), last_qkv_->data()};
+  const Rows rows{logit_step_.get(), logit_batch_.n_tokens(),
+                  last_->data() + static_cast<ptrdiff_t>(first_logit_row) * config_.hidden_size,
+                  last_qkv_->data()};
   backend_->GatherLogitRows(*all.step, all.x, config_.hidden_size, rows.x);
   backend_->GatherLogitRows(*all.step, all.qkv, config_.q_size() + 2 * config_.kv_size(), rows.qkv);
   return rows;

@@ -63,6 +63,9 @@ class Decoder final : public LanguageModel {
   Status CheckBatch(const Batch& batch) const;
   // All layers. The rows that the head reads; not made where there are none.
   LinearInput RunLayers(const Batch& batch);
+  // All layers for a part of a step. Where the rows stand whose logits are wanted: in x_ when that is all
+  // of a whole step, else in last_ from row `first_logit_row` on.
+  const float* RunPart(const Batch& part, int first_logit_row, bool whole_step);
   const PackedMatrix& head() const { return head_ != nullptr ? *head_ : *embedding_; }
   Status TakeWhole(size_t n_rows, std::span<const float>* logits);
   // Rows of one step as they go through the layers.
@@ -75,7 +78,7 @@ class Decoder final : public LanguageModel {
   LinearInput Normed(const Rows& rows, const DeviceBuffer& weight) const;
   void WriteKv(int index, const Rows& rows);
   void FinishLayer(int index, const Rows& rows);
-  Rows LogitRowsOf(const Batch& batch, const Rows& all);
+  Rows LogitRowsOf(const Batch& part, const Rows& all, int first_logit_row);
   const PackedMatrix& ProductOf(int layer, LoraModule module) const;
 
   const ModelConfig config_;
@@ -90,17 +93,19 @@ class Decoder final : public LanguageModel {
   RopeTable rope_;
 
   std::unique_ptr<KvCache> kv_;
+  Batch part_;  // of a long step, at most tokens_per_part_ tokens
+  int tokens_per_part_ = 0;
   std::unique_ptr<StepContext> step_;
-  std::unique_ptr<DeviceBuffer> x_;        // [n_tokens, d], the residual stream
-  std::unique_ptr<DeviceBuffer> normed_;   // [n_tokens, d]
-  std::unique_ptr<DeviceBuffer> qkv_;      // [n_tokens, (n_heads + 2 n_kv_heads) · head_dim]
-  std::unique_ptr<DeviceBuffer> attn_;     // [n_tokens, n_heads · head_dim]
-  std::unique_ptr<DeviceBuffer> gate_up_;  // [n_tokens, 2 ffn]
-  std::unique_ptr<DeviceBuffer> hidden_;   // [n_tokens, ffn]
-  Batch logit_batch_;                      // the step's logit rows alone, for the end of the last layer
+  std::unique_ptr<DeviceBuffer> x_;        // [tokens_per_part, d], the residual stream
+  std::unique_ptr<DeviceBuffer> normed_;   // [tokens_per_part, d]
+  std::unique_ptr<DeviceBuffer> qkv_;      // [tokens_per_part, (n_heads + 2 n_kv_heads) · head_dim]
+  std::unique_ptr<DeviceBuffer> attn_;     // [tokens_per_part, n_heads · head_dim]
+  std::unique_ptr<DeviceBuffer> gate_up_;  // [tokens_per_part, 2 ffn]
+  std::unique_ptr<DeviceBuffer> hidden_;   // [tokens_per_part, ffn]
+  Batch logit_batch_;                      // the part's logit rows alone, for the end of the last layer
   std::unique_ptr<StepContext> logit_step_;
   std::unique_ptr<DeviceBuffer> last_;      // [n_logit_rows, d]
-  std::unique_ptr<DeviceBuffer> last_qkv_;  // [n_logit_rows, (n_heads + 2 n_kv_heads) · head_dim]
+  std::unique_ptr<DeviceBuffer> last_qkv_;  // [their share of a part, (n_heads + 2 n_kv_heads) · head_dim]
   std::unique_ptr<DeviceBuffer> logits_;    // [n_logit_rows, vocab]
   std::vector<TopLogit> top_logits_;        // of the rows that are not wanted whole
   std::vector<float> host_logits_;          // where device memory is not host memory

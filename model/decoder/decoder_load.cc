@@ -159,19 +159,21 @@ Status Decoder::AllocateBuffers() {
   info_.kv_bytes = kv_->bytes();
 
   StepLimits limits;
-  limits.max_tokens = options_.max_batch_tokens;
+  tokens_per_part_ =
+      std::min(options_.max_batch_tokens, std::max(kKvBlockTokens, backend_->tokens_at_once()));
+  limits.max_tokens = tokens_per_part_;
   limits.max_seqs = options_.max_seqs;
   limits.max_blocks = shape.n_blocks;
   limits.max_logit_rows = options_.max_logit_rows;
   ASSIGN_OR_RETURN(step_, backend_->MakeStepContext(limits));
-  limits.max_tokens = options_.max_logit_rows;
+  limits.max_tokens = std::min(tokens_per_part_, options_.max_logit_rows);
   ASSIGN_OR_RETURN(logit_step_, backend_->MakeStepContext(limits));
 
   const auto allocate = [&](int rows, int columns, std::unique_ptr<DeviceBuffer>* to) -> Status {
     ASSIGN_OR_RETURN(*to, backend_->Allocate(static_cast<size_t>(rows) * static_cast<size_t>(columns)));
     return absl::OkStatus();
   };
-  const int tokens = options_.max_batch_tokens;
+  const int tokens = tokens_per_part_;
   const int rows = options_.max_logit_rows;
   RETURN_IF_ERROR(allocate(tokens, config_.hidden_size, &x_));
   RETURN_IF_ERROR(allocate(tokens, config_.hidden_size, &normed_));
@@ -180,7 +182,7 @@ Status Decoder::AllocateBuffers() {
   RETURN_IF_ERROR(allocate(tokens, 2 * config_.ffn_size, &gate_up_));
   RETURN_IF_ERROR(allocate(tokens, config_.ffn_size, &hidden_));
   RETURN_IF_ERROR(allocate(rows, config_.hidden_size, &last_));
-  RETURN_IF_ERROR(allocate(rows, config_.q_size() + 2 * config_.kv_size(), &last_qkv_));
+  RETURN_IF_ERROR(allocate(limits.max_tokens, config_.q_size() + 2 * config_.kv_size(), &last_qkv_));
   RETURN_IF_ERROR(allocate(rows, config_.vocab_size, &logits_));
   top_logits_.reserve(static_cast<size_t>(rows) * static_cast<size_t>(info_.max_top_logits));
   if (!backend_->memory_is_host()) {
