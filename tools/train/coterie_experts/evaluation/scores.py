@@ -4,44 +4,23 @@ from __future__ import annotations
 
 import concurrent.futures
 import pathlib
-import sqlite3
 
 import numpy as np
 
-from coterie_experts.errors import Refused
 from coterie_experts.evaluation.samples import Sample
 from coterie_experts.files import sha256
+from coterie_experts.float_cache import FloatCache
 from coterie_experts.product.gateway import Gateway
 from coterie_experts.progress import bar
 
 BASE = "base"
 
 
-class ScoreCache:
-    """[n_tokens] float32 by (base, numerics, candidate's digest, prompt, completion). One thread at a time."""
+class ScoreCache(FloatCache):
+    """[n_tokens] float32 by (base, numerics, candidate's digest, prompt, completion)."""
 
     def __init__(self, path: pathlib.Path) -> None:
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._database = sqlite3.connect(path, timeout=60, isolation_level=None)
-            self._database.execute("PRAGMA journal_mode=WAL")
-            self._database.execute("CREATE TABLE IF NOT EXISTS scores (asked TEXT PRIMARY KEY, logprobs BLOB NOT NULL)")
-        except (OSError, sqlite3.Error) as error:
-            raise Refused(f"cannot use the cache of scores {path}: {error}") from error
-        self._path = path
-
-    def close(self) -> None:
-        self._database.close()
-
-    def find(self, key: str) -> np.ndarray | None:
-        row = self._database.execute("SELECT logprobs FROM scores WHERE asked = ?", (key,)).fetchone()
-        return None if row is None else np.frombuffer(row[0], dtype="<f4")
-
-    def keep(self, key: str, logprobs: np.ndarray) -> None:
-        try:
-            self._database.execute("INSERT OR IGNORE INTO scores VALUES (?, ?)", (key, logprobs.astype("<f4").tobytes()))
-        except sqlite3.Error as error:
-            raise Refused(f"cannot write the cache of scores {self._path}: {error}") from error
+        super().__init__(path, "cache of scores", table="scores", key="asked", key_type="TEXT", value="logprobs")
 
 
 def _ask(gateway: Gateway, candidate: str, sample: Sample) -> np.ndarray:
@@ -69,7 +48,7 @@ def collect(gateway: Gateway, candidates: dict[str, str], samples: list[Sample],
         try:
             for future in concurrent.futures.as_completed(futures):
                 known[futures[future]] = future.result()
-                cache.keep(futures[future], known[futures[future]])
+                cache.keep([futures[future]], [known[futures[future]]])
                 progress.update()
         finally:
             pool.shutdown(cancel_futures=True)

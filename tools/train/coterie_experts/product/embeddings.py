@@ -4,47 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import pathlib
-import sqlite3
 
 import numpy as np
 
-from coterie_experts.errors import Refused
 from coterie_experts.files import cache_folder
+from coterie_experts.float_cache import FloatCache
 from coterie_experts.product.gateway import Gateway
 from coterie_experts.progress import bar
 
 BATCH_TEXTS = 64  # of one call; the product allows 256, and a smaller batch loses less when it is interrupted
 
 
-class EmbeddingCache:
+class EmbeddingCache(FloatCache):
     """Vectors by the digest of their text, for one embedder. An interrupted run keeps every batch that was finished."""
 
     def __init__(self, embedder_digest: str, folder: pathlib.Path | None = None) -> None:
         path = (folder or cache_folder() / "embeddings") / f"{embedder_digest[:16]}.sqlite"
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._database = sqlite3.connect(path, timeout=60, isolation_level=None)
-            self._database.execute("PRAGMA journal_mode=WAL")
-            self._database.execute("CREATE TABLE IF NOT EXISTS vectors (text BLOB PRIMARY KEY, vector BLOB NOT NULL)")
-        except (OSError, sqlite3.Error) as error:
-            raise Refused(f"cannot use the embedding cache {path}: {error}") from error
-        self._path = path
-
-    def close(self) -> None:
-        self._database.close()
-
-    def find(self, key: bytes) -> np.ndarray | None:
-        row = self._database.execute("SELECT vector FROM vectors WHERE text = ?", (key,)).fetchone()
-        return None if row is None else np.frombuffer(row[0], dtype="<f4")
-
-    def keep(self, keys: list[bytes], vectors: np.ndarray) -> None:
-        try:
-            self._database.execute("BEGIN")
-            self._database.executemany("INSERT OR IGNORE INTO vectors VALUES (?, ?)",
-                                       [(k, np.ascontiguousarray(v, dtype="<f4").tobytes()) for k, v in zip(keys, vectors)])
-            self._database.execute("COMMIT")
-        except sqlite3.Error as error:
-            raise Refused(f"cannot write the embedding cache {self._path}: {error}") from error
+        super().__init__(path, "embedding cache", table="vectors", key="text", key_type="BLOB", value="vector")
 
 
 def key_of(text: str) -> bytes:
