@@ -19,6 +19,11 @@ def beside(path: pathlib.Path, what: str) -> pathlib.Path:
     return path.with_name(f".{path.name}.{secrets.token_hex(8)}.{what}")
 
 
+def made_after(path: pathlib.Path, seconds: float) -> bool:
+    """Whether a file is there that was written after `seconds` since the epoch."""
+    return path.is_file() and path.stat().st_mtime >= seconds
+
+
 def write_atomically(path: pathlib.Path, content: bytes | str) -> None:
     """Replaces `path` in one step. After a failure the old content is still there, and nothing else."""
     data = content.encode("utf-8") if isinstance(content, str) else content

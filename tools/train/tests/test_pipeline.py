@@ -172,6 +172,28 @@ class PipelineTest(Folder):
         for card in (self.path / "experts").glob("*/expert.yaml"):
             self.assertEqual(yaml.safe_load(card.read_text())["thresholds"], {"min_score": chosen["min_score"]})
 
+    def test_a_study_of_several_settings_ends_in_a_document_and_done_again_makes_nothing_twice(self):
+        words = ("study", *self.write_fields(), "--holdout-source", "chess", "--chunk-characters", 350, "--settings", "1,2,labels", "--total-tokens", 4000, "--out", self.path / "study",
+                 "--document", self.path / "docs/help.md", "--samples", 2, "--prompt-characters", 100, "--worker-threads", 1, "--embedder-threads", 1,
+                 "--learner", LEARNER, *self.MODELS)
+        self.command(*words)
+        document = (self.path / "docs/help.md").read_text()
+        self.assertEqual(sorted(p.name for p in (self.path / "docs/help").iterdir()), ["domains.svg", "evaluation.html", "settings.svg"])
+        found = {name: json.loads((self.path / "study" / name / "sets/experts/report/evaluation.json").read_text()) for name in ("k2", "labels")}
+        for name, result in found.items():
+            self.assertIn(f"{result['policies']['routed by the product']['loss']:.3f}", document, name)
+            self.assertIn(result["chosen_on_validation"], result["validation_loss"], name)
+        self.assertRegex(document, r"one adapter on everything \| \d\.\d{3}")
+        self.assertRegex(document, r"text of no field .*(reached|missed)")
+        again = self.command(*words)
+        self.assertEqual(again.stderr.count("report is there"), 2)
+        self.assertNotIn("scoring", again.stderr)
+        self.assertEqual((self.path / "docs/help.md").read_text(), document)
+
+    def test_a_study_of_one_cluster_alone_is_refused(self):
+        refused = self.command("study", self.path, "--settings", "1", "--out", self.path / "study", expect=2)
+        self.assertIn("name another", refused.stderr)
+
     def test_a_run_of_another_base_is_not_published_and_nothing_is_written(self):
         self.cluster()
         self.train()

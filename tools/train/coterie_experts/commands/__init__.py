@@ -21,6 +21,7 @@ COMMANDS = {
     "publish": "publish a run's adapters as experts",
     "calibrate": "choose the router's thresholds on validation text",
     "evaluate": "score held-out text: do the experts help?",
+    "study": "all of it for several clusterings, beside one adapter on everything",
 }
 INTERRUPTED = 130
 

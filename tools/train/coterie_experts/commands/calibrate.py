@@ -24,13 +24,26 @@ from coterie_experts.training import sets
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    evaluate_command.add_run(parser)
     evaluate_command.add_scoring(parser)
+    add_keep(parser)
+
+
+def add_keep(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--keep", type=options.bounded(float, 0.0, 1.0), default=0.98, metavar="SHARE", help="of routing's gain (default %(default)s)")
 
 
 def run(arguments: argparse.Namespace) -> int:
     found = manifest.load(arguments.run_folder)
     adapters = sets.open_set(found, arguments.set_name)
+    chosen = calibrate(found, adapters, arguments)
+    say(f"{adapters.folder / CALIBRATION}: the base answers {chosen.to_base:.0%} of the validation text, {chosen.kept:.1%} of the gain is kept\n"
+        f"publish again for the cards; a gateway's own flags: --min-score {chosen.min_score} --min-margin {chosen.min_margin} --route-temperature {chosen.temperature}")
+    return 0
+
+
+def calibrate(found: manifest.Run, adapters: sets.AdapterSet, arguments: argparse.Namespace) -> calibrating.Calibration:
+    """Chooses, writes and returns the thresholds. `arguments` are those of add_scoring() and add_keep()."""
     with evaluate_command.serving(found, adapters, None, arguments) as (gateway, candidates):
         drawn = samples.draw(found, VALIDATION, arguments.samples, arguments.prompt_characters, arguments.seed)
         names = [*candidates.experts, evaluating.BASE]
@@ -42,6 +55,4 @@ def run(arguments: argparse.Namespace) -> int:
         cosines = routing.cosines(gateway, candidates.experts, drawn)
     chosen = calibrating.calibrate(logprobs, cosines, arguments.keep)
     files.write_json(adapters.folder / CALIBRATION, {**dataclasses.asdict(chosen), "samples": len(drawn), "keep": arguments.keep})
-    say(f"{adapters.folder / CALIBRATION}: the base answers {chosen.to_base:.0%} of the validation text, {chosen.kept:.1%} of the gain is kept\n"
-        f"publish again for the cards; a gateway's own flags: --min-score {chosen.min_score} --min-margin {chosen.min_margin} --route-temperature {chosen.temperature}")
-    return 0
+    return chosen

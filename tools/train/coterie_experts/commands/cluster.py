@@ -9,6 +9,7 @@ embedder: through the gateway at --gateway, or one that is started for it. What 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import pathlib
 
 from coterie_experts.commands import options
@@ -33,16 +34,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_corpus(parser: argparse.ArgumentParser) -> None:
     """What `make` takes too."""
-    parser.add_argument("corpora", nargs="+", metavar="CORPUS",
-                        help="a folder, a .jsonl file of {\"text\": …}, NAME=either, or a .yaml list of sources")
-    parser.add_argument("--corpora", type=pathlib.Path, dest="root", metavar="FOLDER", help="what paths of a .yaml list are relative to")
-    parser.add_argument("--licence", default="unknown", help="of the text, where a list does not say")
+    add_text(parser)
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--method", choices=("kmeans", "hdbscan"), default="kmeans")
     how.add_argument("--labels", action="store_true", help="no clustering: each source is a cluster")
     parser.add_argument("--clusters", type=options.whole(1, 100_000), default=DEFAULT.n_clusters, metavar="N", help="of kmeans (default %(default)s)")
     parser.add_argument("--min-cluster-size", type=options.whole(2, 1_000_000), default=DEFAULT.min_cluster_size, metavar="CHUNKS",
                         help="of hdbscan (default %(default)s)")
+
+
+def add_text(parser: argparse.ArgumentParser) -> None:
+    """What to read, and what of it."""
+    parser.add_argument("corpora", nargs="+", metavar="CORPUS",
+                        help="a folder, a .jsonl file of {\"text\": …}, NAME=either, or a .yaml list of sources")
+    parser.add_argument("--corpora", type=pathlib.Path, dest="root", metavar="FOLDER", help="what paths of a .yaml list are relative to")
+    parser.add_argument("--licence", default="unknown", help="of the text, where a list does not say")
     parser.add_argument("--held-out", type=options.bounded(float, 0.0, 0.9), default=DEFAULT.held_out, metavar="SHARE",
                         help="of each source's documents, for evaluation (default %(default)s)")
     parser.add_argument("--validation", type=options.bounded(float, 0.0, 0.9), default=DEFAULT.validation, metavar="SHARE",
@@ -84,6 +90,18 @@ def cluster(arguments: argparse.Namespace, out: pathlib.Path) -> manifest.Run:
         finally:
             cache.close()
     return manifest.save(out, *made)
+
+
+def cluster_once(arguments: argparse.Namespace, out: pathlib.Path) -> manifest.Run:
+    """The run that is in `out`, where it was made with the same settings of unchanged text; otherwise a new one."""
+    if not (out / manifest.MANIFEST).is_file():
+        return cluster(arguments, out)
+    found = manifest.load(out)
+    if found.manifest.settings != dataclasses.asdict(settings_of(arguments)):
+        raise Refused(f"{out} was made with other settings; choose another --out, or remove it")
+    found.check_corpus()
+    say(f"{out} is there: {len(found.manifest.clusters)} clusters")
+    return found
 
 
 def run(arguments: argparse.Namespace) -> int:

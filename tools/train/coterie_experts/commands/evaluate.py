@@ -23,7 +23,7 @@ from safetensors.numpy import load_file
 
 from coterie_experts import files
 from coterie_experts.commands import options
-from coterie_experts.corpus.splits import HELD_OUT, OUTSIDE
+from coterie_experts.corpus.splits import HELD_OUT, OUTSIDE, VALIDATION
 from coterie_experts.errors import Refused
 from coterie_experts.evaluation import evaluating, report, routing, samples, scores
 from coterie_experts.product import binaries, embeddings
@@ -37,23 +37,27 @@ _TIMED_PROMPTS, _TIMED_CHARACTERS = 20, 500  # about 128 tokens
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_run(parser)
     add_scoring(parser)
     parser.add_argument("--everything-set", metavar="NAME", help="a set trained with --everything, to compare with")
     parser.add_argument("--out", type=pathlib.Path, metavar="FOLDER", help="of the report (default RUN/sets/<set>/report)")
 
 
-def add_scoring(parser: argparse.ArgumentParser) -> None:
-    """What `calibrate` takes too."""
+def add_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run_folder", type=pathlib.Path, metavar="RUN")
     parser.add_argument("--set", dest="set_name", default="experts", metavar="NAME", help="the mixture (default %(default)s)")
+    parser.add_argument("--seed", type=options.whole(0, 2**31 - 1), default=1)
+    options.add_models(parser)
+
+
+def add_scoring(parser: argparse.ArgumentParser) -> None:
+    """How held-out text is scored."""
     parser.add_argument("--samples", type=options.whole(1, 100_000), default=24, metavar="N", help="passages of each source (default %(default)s)")
     parser.add_argument("--prompt-characters", type=options.whole(20, 4000), default=samples.DEFAULT_PROMPT_CHARACTERS, metavar="N",
                         help="of a passage are the prompt, which is routed by; the rest is scored (default %(default)s)")
     parser.add_argument("--prototypes", type=options.whole(1, 1024), default=prototypes.DEFAULT_COUNT, metavar="N", help="of each expert (default %(default)s)")
     parser.add_argument("--mode", choices=("fast", "exact"), default="fast", help="numerics of the worker (default %(default)s)")
     parser.add_argument("--worker-threads", type=options.whole(0, 256), default=0, metavar="N", help="0: one a core")
-    parser.add_argument("--seed", type=options.whole(0, 2**31 - 1), default=1)
-    options.add_models(parser)
 
 
 def numerics_of(found: manifest.Run, arguments: argparse.Namespace) -> str:
@@ -100,14 +104,20 @@ def run(arguments: argparse.Namespace) -> int:
     if adapters.everything or (whole and not whole.everything):
         raise Refused(f"--set is a mixture and --everything-set one adapter; here they are {arguments.set_name!r} and {arguments.everything_set!r}")
     out = arguments.out or adapters.folder / "report"
-    with serving(found, adapters, whole, arguments) as (gateway, candidates):
-        result = _evaluate(gateway, found, adapters, candidates, arguments)
-    files.write_json(out / "evaluation.json", result)
-    files.write_atomically(out / "evaluation.html", report.page(result))
+    result = evaluate(found, adapters, whole, out, arguments)
     for name, figures in result["policies"].items():
         say(f"{name:32} loss {figures['loss']:.3f}  perplexity {figures['perplexity_below_base']:7.1%} below base  regret {figures['regret']:.3f}")
     say(f"{out / 'evaluation.html'}")
     return 0
+
+
+def evaluate(found: manifest.Run, adapters: sets.AdapterSet, whole: sets.AdapterSet | None, out: pathlib.Path, arguments: argparse.Namespace) -> dict:
+    """The figures of evaluation.json, which is written to `out` with its page. `arguments` are those of add_scoring()."""
+    with serving(found, adapters, whole, arguments) as (gateway, candidates):
+        result = _evaluate(gateway, found, adapters, candidates, arguments)
+    files.write_json(out / "evaluation.json", result)
+    files.write_atomically(out / "evaluation.html", report.page(result))
+    return result
 
 
 def _evaluate(gateway: Gateway, found: manifest.Run, adapters: sets.AdapterSet, candidates: evaluating.Candidates, arguments: argparse.Namespace) -> dict:
@@ -117,8 +127,9 @@ def _evaluate(gateway: Gateway, found: manifest.Run, adapters: sets.AdapterSet, 
                numerics=numerics_of(found, arguments), cache=cache, embed=lambda texts: embeddings.embed(gateway, texts, vectors))
     try:
         held_out = evaluating.evaluate(gateway, found, candidates, HELD_OUT, **how)
-        has_outside = any(chunk.split == OUTSIDE for chunk in found.chunks)
-        outside = evaluating.evaluate(gateway, found, candidates, OUTSIDE, **how)["policies"] if has_outside else {}
+        there = {chunk.split for chunk in found.chunks}
+        validation, outside = (evaluating.evaluate(gateway, found, candidates, split, **how)["policies"] if split in there else {}
+                               for split in (VALIDATION, OUTSIDE))
         drawn = held_out.pop("drawn")
         chosen = [drawn[i] for i in np.linspace(0, len(drawn) - 1, min(len(drawn), _TIMED_PROMPTS)).astype(int)]
         first = routing.share_of_first_token(gateway, candidates.experts, [(s.prompt + s.completion)[:_TIMED_CHARACTERS] for s in chosen])
@@ -130,6 +141,8 @@ def _evaluate(gateway: Gateway, found: manifest.Run, adapters: sets.AdapterSet, 
         "made": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="minutes"), "machine": f"{_processor()}, {os.cpu_count()} cores",
         "numerics": arguments.mode, "base": found.manifest.base["name"], "experts": len(candidates.experts), "set": adapters.name,
         "settings": adapters.settings.decides(), "clustering": found.manifest.settings, **held_out, "first_token": first,
+        "chosen_on_validation": evaluating.best_policy(validation) if validation else None,
+        "validation_loss": {name: p["loss"] for name, p in validation.items()},
         "outside": {name: {"loss": p["loss"], "above_base": p["loss"] / of_base - 1, "by_domain": p["by_domain"], "to_base": p.get("to_base")}
                     for name, p in outside.items()},
     }

@@ -21,7 +21,6 @@ from coterie_experts.commands import train as train_command
 from coterie_experts.errors import Refused
 from coterie_experts.progress import say
 from coterie_experts.publishing import prototypes
-from coterie_experts.run import manifest
 from coterie_experts.training import learner as learners
 from coterie_experts.training.settings import Settings
 
@@ -63,7 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
     learners.check(arguments.learner)  # before minutes are spent on what training then cannot use
     settings = train_command.settings_of(arguments, default)
     folder = arguments.out / "run"
-    made = _clustered(arguments, folder)
+    made = cluster_command.cluster_once(arguments, folder)
     n_jobs = arguments.jobs or train_command.default_jobs(settings)
     failed = train_command.train(made, arguments.set_name, settings, everything=False, model=arguments.model, n_jobs=n_jobs, learner=arguments.learner)
     if failed:
@@ -75,16 +74,3 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         say(f"serve them: coterie up --experts {arguments.out / 'experts'}")
     return 0
-
-
-def _clustered(arguments: argparse.Namespace, folder: pathlib.Path) -> manifest.Run:
-    """The run that is there, where it was made with the same settings of unchanged text; otherwise a new one."""
-    wanted = dataclasses.asdict(cluster_command.settings_of(arguments))
-    if (folder / manifest.MANIFEST).is_file():
-        found = manifest.load(folder)
-        if found.manifest.settings != wanted:
-            raise Refused(f"{folder} was made with other settings; choose another --out, or remove it")
-        found.check_corpus()
-        say(f"{folder} is there: {len(found.manifest.clusters)} clusters")
-        return found
-    return cluster_command.cluster(arguments, folder)

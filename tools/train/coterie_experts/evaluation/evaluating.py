@@ -15,6 +15,7 @@ from coterie_experts.run.manifest import Run
 
 DEFAULT_MIN_SCORE, DEFAULT_TEMPERATURE = 0.2, 0.1  # the gateway's own
 BASE, EVERYTHING, ORACLE, RANDOM = "base", "everything", "oracle", "random expert"
+BY_PRODUCT, MIXING = "routed by the product", "c-BTM"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,13 +35,19 @@ def routings(run: Run, candidates: Candidates, questions: np.ndarray, product: n
     by_centroid = policies.expert_scores(questions, [c[None] for c in means(points, labels, n)])
     by_prototypes = policies.expert_scores(questions, candidates.prototypes)
     return {
-        "routed by the product": product,
+        BY_PRODUCT: product,
         "nearest centroid": policies.nearest(by_centroid),
         "nearest of several prototypes": policies.nearest(by_prototypes),
         f"nearest, abstaining below {DEFAULT_MIN_SCORE}": policies.abstaining(policies.nearest(by_prototypes), by_prototypes, DEFAULT_MIN_SCORE),
         "classifier": policies.classifier(points, labels, questions, n),
-        **{f"c-BTM, top {k}": policies.top_k(by_centroid, k, DEFAULT_TEMPERATURE) for k in (2, 4) if k <= n},
+        **{f"{MIXING}, top {k}": policies.top_k(by_centroid, k, DEFAULT_TEMPERATURE) for k in (2, 4) if k <= n},
     }
+
+
+def best_policy(of_validation: dict[str, dict]) -> str:
+    """The policy of least loss there among those that run one expert for a question; mixing costs each expert's time."""
+    able = [name for name in of_validation if name not in (BASE, EVERYTHING, ORACLE, RANDOM) and not name.startswith(MIXING)]
+    return min(able, key=lambda name: of_validation[name]["loss"])
 
 
 def figures(logprobs: list[np.ndarray], weights: dict[str, np.ndarray], domains: list[str], n_experts: int, has_everything: bool) -> dict:

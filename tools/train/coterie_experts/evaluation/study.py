@@ -1,0 +1,212 @@
+"""The document of a study: what several clusterings, and one adapter on everything, do to held-out text."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+import shutil
+from typing import Iterator
+
+from coterie_experts import files
+from coterie_experts.corpus.splits import HELD_OUT, OUTSIDE, TRAIN
+from coterie_experts.evaluation import plots
+from coterie_experts.evaluation.evaluating import BASE, BY_PRODUCT, EVERYTHING, ORACLE, RANDOM
+from coterie_experts.run.manifest import Run
+from coterie_experts.training import sets
+
+# What a deployment may expect, and what the document says was reached or missed.
+LEAST_BELOW_BASE, LEAST_KEPT, MOST_OUTSIDE_ABOVE, MOST_ROUTING_SHARE = 0.20, 0.97, 0.01, 0.06
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """One evaluated set."""
+    run: Run
+    adapters: sets.AdapterSet
+    found: dict  # evaluation.json
+
+    @property
+    def name(self) -> str:
+        n = len(self.run.manifest.clusters)
+        return f"{n} sources as labels" if self.run.manifest.settings["method"] == "labels" else f"{n} clusters"
+
+    @property
+    def chosen(self) -> str:
+        return self.found["chosen_on_validation"] or BY_PRODUCT
+
+    @property
+    def validation_loss(self) -> float:
+        return self.found["validation_loss"].get(self.chosen, self.found["policies"][self.chosen]["loss"])
+
+    def policy(self, name: str) -> dict:
+        return self.found["policies"][name]
+
+    def seconds(self) -> float:
+        """Of training, all adapters together."""
+        return sum(self.adapters.finished(task)["seconds"] for task in self.adapters.tasks())
+
+
+def _evaluated(run: Run) -> Iterator[Result]:
+    for path in sorted(run.folder.glob("sets/*/report/evaluation.json")):
+        yield Result(run, sets.open_set(run, path.parent.parent.name), files.read_json(path))
+
+
+def _table(heads: list[str], rows: list[list[str]]) -> str:
+    return "\n".join("| " + " | ".join(row) + " |" for row in (heads, ["---"] * len(heads), *rows)) + "\n"
+
+
+def _percent(share: float | None, digits: int = 1) -> str:
+    return "–" if share is None else f"{share:.{digits}%}".replace("%", " %")
+
+
+def _below(policy: dict) -> str:
+    return _percent(policy["perplexity_below_base"])
+
+
+def _settings_table(results: list[Result]) -> str:
+    best = min(results, key=lambda r: r.validation_loss)
+    rows = [[f"**{r.name}**" if r is best else r.name, f"{r.policy(BY_PRODUCT)['loss']:.3f}",
+             *(_below(r.policy(name)) for name in (BY_PRODUCT, r.chosen, ORACLE, RANDOM)), _percent(r.policy(r.chosen)["kept"]), f"{r.seconds() / 60:.0f} min"]
+            for r in results]
+    first = results[0]
+    whole = first.policy(EVERYTHING)
+    rows = [["base", f"{first.policy(BASE)['loss']:.3f}", "–", "–", "–", "–", "–", "–"],
+            ["one adapter on everything", f"{whole['loss']:.3f}", _below(whole), "–", "–", "–", "–", "–"], *rows]
+    return _table(["", "loss", "perplexity below the base, as the product routes", "by the policy chosen on validation text", "oracle", "random expert",
+                   "of the oracle's gain kept", "training, one core"], rows)
+
+
+def _policies_table(result: Result) -> str:
+    rows = [[f"**{name}**" if name == result.chosen else name, f"{p['loss']:.3f}", _below(p), f"{p['regret']:.4f}", _percent(p["kept"]), _percent(p.get("to_base"), 0)]
+            for name, p in result.found["policies"].items()]
+    return _table(["", "loss", "perplexity below the base", "regret", "of the oracle's gain kept", "sent to the base"], rows)
+
+
+def _domains_table(result: Result) -> str:
+    shown = [BASE, EVERYTHING, BY_PRODUCT, ORACLE]
+    rows = [[domain, *(f"{result.policy(name)['by_domain'][domain]:.3f}" for name in shown),
+             _percent(1 - 2.718281828 ** (result.policy(BY_PRODUCT)["by_domain"][domain] - loss))]
+            for domain, loss in sorted(result.policy(BASE)["by_domain"].items())]
+    return _table(["", *shown, "perplexity below the base, as routed"], rows)
+
+
+def _outside_table(result: Result) -> str:
+    rows = [[name, f"{p['loss']:.3f}", f"{p['above_base']:+.1%}".replace("%", " %"), _percent(p["to_base"], 0)]
+            for name, p in result.found["outside"].items() if name not in (ORACLE, RANDOM)]
+    return _table(["", "loss", "above the base", "sent to the base"], rows)
+
+
+def _bars(best: Result) -> str:
+    routed, chosen = best.policy(BY_PRODUCT), best.policy(best.chosen)
+    base = best.policy(BASE)["by_domain"]
+    worse = [d for d, loss in routed["by_domain"].items() if loss >= base[d]]
+    outside, share = best.found["outside"].get(BY_PRODUCT), best.found["first_token"]["routing_share"]
+
+    def told(met: bool) -> str:
+        return "reached" if met else "**missed**"
+
+    rows = [["routed loss below the base's on every domain", f"{len(base) - len(worse)} of {len(base)}" + (f", not {', '.join(worse)}" if worse else ""), told(not worse)],
+            [f"perplexity at least {LEAST_BELOW_BASE:.0%} below the base's".replace("%", " %"), _below(routed), told(routed["perplexity_below_base"] >= LEAST_BELOW_BASE)],
+            [f"routing keeps {LEAST_KEPT:.0%} of the oracle's gain, by the policy chosen on validation text".replace("%", " %"),
+             f"{_percent(chosen['kept'])} ({best.chosen})", told((chosen["kept"] or 0) >= LEAST_KEPT)]]
+    if outside:
+        rows.append([f"text of no field at most {MOST_OUTSIDE_ABOVE:.0%} worse than with the base".replace("%", " %"),
+                     f"{outside['above_base']:+.1%}".replace("%", " %") + f", {_percent(outside['to_base'], 0)} sent to the base", told(outside["above_base"] <= MOST_OUTSIDE_ABOVE)])
+    rows.append([f"routing at most {MOST_ROUTING_SHARE:.0%} of the time to the first token".replace("%", " %"),
+                 f"{_percent(share)} at {best.found['first_token']['prompt_tokens']:.0f} prompt tokens, {best.found['experts']} experts", told(share <= MOST_ROUTING_SHARE)])
+    return _table(["", "found", ""], rows)
+
+
+def _others_table(results: list[Result]) -> str:
+    def tokens(r: Result) -> int:
+        return sum(t.tokens for t in r.adapters.tasks())
+
+    rows = [[f"{r.name}, {r.adapters.name}", f"{tokens(r) // len(r.adapters.tasks()):,}", f"{r.adapters.settings.learning_rate:g}", str(r.adapters.settings.batch_tokens),
+             str(r.adapters.settings.rank), r.adapters.settings.layers, str(r.found["samples"]), f"{r.policy(BASE)['loss'] - r.policy(BY_PRODUCT)['loss']:.3f}",
+             f"{r.policy(BASE)['loss'] - r.policy(ORACLE)['loss']:.3f}",
+             f"{r.policy(BASE)['loss'] - r.policy(EVERYTHING)['loss']:.3f}" if EVERYTHING in r.found["policies"] else "–"] for r in results]
+    return _table(["set", "tokens an expert", "learning rate", "tokens a step", "rank", "layers", "passages", "gain as routed", "gain of the oracle", "of everything"], rows)
+
+
+def _text_table(run: Run) -> str:
+    chunks = {}
+    for chunk in run.chunks:
+        of_source = chunks.setdefault(run.manifest.documents[chunk.document].source, {})
+        of_source[chunk.split] = of_source.get(chunk.split, 0) + len(chunk.text)
+    rows = [[s.name, s.licence, f"{s.documents:,}", *(f"{chunks.get(s.name, {}).get(split, 0) / 1e6:.2f}" for split in (TRAIN, HELD_OUT, OUTSIDE))] for s in run.manifest.sources]
+    return _table(["source", "licence", "documents", "training, 10⁶ characters", "held out", "never trained on"], rows)
+
+
+def _clusters_table(run: Run) -> str:
+    rows = [[c.name, f"{c.chunks.get(TRAIN, 0):,}", ", ".join(f"{source} {share:.0%}".replace("%", " %") for source, share in list(c.sources.items())[:3]), ", ".join(c.terms[:6])]
+            for c in run.manifest.clusters]
+    return _table(["expert", "chunks", "where they come from", "telling terms"], rows)
+
+
+def text(results: list[Result], others: list[Result], whole: sets.AdapterSet, command: str, pictures: str) -> str:
+    best = min(results, key=lambda r: r.validation_loss)
+    found, settings = best.found, whole.settings
+    total = sum(t.tokens for t in whole.tasks())
+    first = found["first_token"]
+    return f"""# Do experts help?
+
+    {command or "coterie-experts study …"}
+
+{found["made"][:10]}, {found["machine"]}. Base {found["base"]}; scored by the product's own `Score`, numerics `{found["numerics"]}`, on {found["samples"]} held-out
+passages ({found["tokens"]:,} tokens) of documents that nobody trained on. The beginning of a passage is its prompt, by which it is
+routed; the rest is predicted. Every setting trains {total:,} tokens in all (repeats included), rank {settings.rank}, {settings.layers} layers, learning
+rate {settings.learning_rate:g}, {settings.batch_tokens} tokens a step. Losses, gains and regret are in nats per token. The best setting, in bold, is the one of
+least loss on validation text.
+
+## What was reached
+
+{_bars(best)}
+## How many experts
+
+{_settings_table(results)}
+![Perplexity below the base by setting]({pictures}/settings.svg)
+
+The oracle takes for each passage the expert of least loss; it knows the answer. A random expert says what routing is worth.
+
+## {best.name}: policies
+
+{_policies_table(best)}
+## {best.name}: domains
+
+{_domains_table(best)}
+![Loss by domain]({pictures}/domains.svg)
+
+The whole matrix of experts and domains is on [the page of this setting]({pictures}/evaluation.html).
+
+## Text of no field
+
+Two sources were kept out of training altogether. Their text should go to the base, or lose little by an expert.
+
+{_outside_table(best)}
+## What routing costs
+
+{_percent(first["routing_share"])} of {first["first_token_seconds"] * 1e3:.0f} ms to the first token at {first["prompt_tokens"]:.0f} prompt tokens with {found["experts"]} experts (medians of {first["prompts"]}); more in [benchmarks](benchmarks.md).
+
+## Other settings that were tried
+
+{_others_table(others) if others else "None."}
+## The experts of the best setting
+
+{_clusters_table(best.run)}
+## The text
+
+{_text_table(best.run)}"""
+
+
+def write(document: pathlib.Path, runs: list[Run], set_name: str, whole: sets.AdapterSet, command: str) -> None:
+    """`document` and, in a folder of its name beside it, its pictures and the page of the best setting."""
+    every = [result for run in runs for result in _evaluated(run)]
+    results = [r for r in every if r.adapters.name == set_name]
+    pictures = document.with_suffix("")
+    best = min(results, key=lambda r: r.validation_loss)
+    shown = (ORACLE, BY_PRODUCT, RANDOM)
+    files.write_atomically(pictures / "settings.svg", plots.settings_plot(
+        [r.name for r in results], {name: [r.policy(name)["perplexity_below_base"] for r in results] for name in shown}, results[0].policy(EVERYTHING)["perplexity_below_base"]))
+    files.write_atomically(pictures / "domains.svg", plots.as_svg(plots.domains_figure(best.found["policies"], [BASE, EVERYTHING, BY_PRODUCT, ORACLE])))
+    shutil.copyfile(best.adapters.folder / "report" / "evaluation.html", pictures / "evaluation.html")
+    files.write_atomically(document, text(results, [r for r in every if r.adapters.name != set_name], whole, command, pictures.name))
