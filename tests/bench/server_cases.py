@@ -90,6 +90,17 @@ class ServerCases:
                 "prompt_tokens_mean": report["prompt_tokens"] / report["ok"],
                 "cached_prompt_tokens": report["cached_prompt_tokens"]}
 
+    def _in_turn(self, one: Serving, other: Serving, experts: list[str]) -> tuple[dict, dict]:
+        """Means of both: first and last against the two between, since a first burst finds caches as another program left them."""
+        first, *between, last = [self._burst(serving, experts) for serving in (one, other, other, one)]
+        return means(first, last), means(*between)
+
+    def _at_once(self, rank: int) -> str:
+        return f"{self.burst}_experts_r{rank}"
+
+    def _among_many(self) -> str:
+        return f"{self._at_once(16)}_of_{self.published}_published"
+
     def warm_up(self):
         """Loads every expert that a case wants resident, and ends first-time costs; not measured."""
         names = [e.name for experts in self.by_rank.values() for e in experts]
@@ -101,13 +112,14 @@ class ServerCases:
 
     def round(self) -> dict:
         names = {rank: [e.name for e in experts] for rank, experts in self.by_rank.items()}
-        # First and last against the two between, since a first burst finds caches as another program left them.
-        first, *between, last = [self._burst(s, ["base"]) for s in (self.main, self.no_store, self.no_store, self.main)]
-        figures = {"base": means(first, last), "base_without_a_store": means(*between)}
+        figures = dict(zip(("base", "base_without_a_store"), self._in_turn(self.main, self.no_store, ["base"])))
         for rank in (4, 8, 16):
             some = names[rank][:self.burst]
             figures[f"one_expert_r{rank}"] = self._burst(self.main, some[:1])
-            figures[f"{self.burst}_experts_r{rank}"] = self._burst(self.main, some)
+            if rank == 16 and self.crowded:
+                figures[self._at_once(rank)], figures[self._among_many()] = self._in_turn(self.main, self.crowded, some)
+            else:
+                figures[self._at_once(rank)] = self._burst(self.main, some)
         # A closed loop in which no two of 64 requests in a row share an expert: every slot changes hands, twice.
         figures["64_experts_r8_resident"] = self._burst(self.main, names[8], 2 * self.n_many)
         figures["64_experts_r8_16_slots"] = self._burst(self.few_slots, names[8], 2 * self.n_many)
@@ -115,8 +127,6 @@ class ServerCases:
         figures["routed_alone"] = {"routing_median_seconds": alone["routing_seconds"]["p50"],
                                    "first_token_median_seconds": alone["first_token_seconds"]["p50"],
                                    "per_output_token_median_seconds": alone["per_output_token_seconds"]["p50"]}
-        if self.crowded:
-            figures[f"{self.burst}_experts_r16_of_{self.published}_published"] = self._burst(self.crowded, names[16])
         return figures
 
     def memory(self) -> dict:
@@ -131,8 +141,8 @@ class ServerCases:
                   "server_first_token_64_experts_16_slots_to_resident":
                       (f"server.64_experts_r8_16_slots.{first}", f"server.64_experts_r8_resident.{first}")}
         for rank in (4, 8, 16):
-            wanted[f"server_{n}_experts_to_one_r{rank}"] = (f"server.{n}_experts_r{rank}.{rate}", f"server.one_expert_r{rank}.{rate}")
+            wanted[f"server_{n}_experts_to_one_r{rank}"] = (f"server.{self._at_once(rank)}.{rate}", f"server.one_expert_r{rank}.{rate}")
         if self.crowded:
             wanted[f"server_{self.published}_published_to_{n}"] = (
-                f"server.{n}_experts_r16_of_{self.published}_published.{rate}", f"server.{n}_experts_r16.{rate}")
+                f"server.{self._among_many()}.{rate}", f"server.{self._at_once(16)}.{rate}")
         return wanted

@@ -51,8 +51,10 @@ def always(choice: np.ndarray, n_experts: int) -> np.ndarray:
 
 def classifier(train: np.ndarray, labels: np.ndarray, questions: np.ndarray, n_experts: int) -> np.ndarray:
     """Multinomial logistic regression on embeddings `train` [n, dim] of experts `labels` [n]."""
+    import threadpoolctl  # of scikit-learn
     from sklearn.linear_model import LogisticRegression
 
     if len(set(labels.tolist())) < 2:
         return always(np.full(len(questions), labels[0]), n_experts)
-    return always(LogisticRegression(max_iter=1000).fit(train, labels).predict(questions), n_experts)
+    with threadpoolctl.threadpool_limits(1):  # beside other work, threads that spin for each other took twenty times as long
+        return always(LogisticRegression(max_iter=1000).fit(train, labels).predict(questions), n_experts)
