@@ -14,7 +14,7 @@ std::vector<std::string> FindingsOf(const GatewayCore& core, const CatalogueEntr
     if (!finding.empty()) findings.push_back(std::move(finding));
   };
   if (core.shadow != nullptr) {
-    add(RegretFinding(entry.name, core.shadow->Of(entry.name, entry.live.adapter).regret));
+    add(RegretFinding(entry.name, core.shadow->Of(entry)));
   }
   if (core.drift != nullptr && entry.routing.has_value()) {
     add(DriftFinding(entry.name, core.drift->Of(entry), *entry.routing));
@@ -27,7 +27,8 @@ std::vector<std::string> AllFindings(const GatewayCore& core, size_t limit) {
   // Only those of whom anything is known: the catalogue may hold a hundred thousand.
   std::set<std::string> names;
   if (core.shadow != nullptr) {
-    for (const auto& [name, learnt] : core.shadow->All()) names.insert(name);
+    for (const ShadowTraffic::Seen& seen : core.shadow->All(router->catalogue()))
+      names.insert(seen.entry->name);
   }
   if (core.drift != nullptr) {
     for (const DriftWatch::Seen& seen : core.drift->All(router->catalogue())) names.insert(seen.entry->name);

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <array>
-#include <map>
 #include <string>
 #include <utility>
 
@@ -52,7 +51,7 @@ const char* Name(WorkerHealth health) {
 // Of the experts with the most prompts, or questions, only: each is a handful of series.
 constexpr size_t kMaxWatchedExperts = 100;
 
-void AddShadow(const ShadowTraffic& shadow, Page* page) {
+void AddShadow(const ShadowTraffic& shadow, const Catalogue& catalogue, Page* page) {
   const ShadowTraffic::Counts counts = shadow.counts();
   const std::pair<const char*, uint64_t> outcomes[] = {{"scored", counts.scored},
                                                        {"dropped", counts.dropped},
@@ -65,22 +64,18 @@ void AddShadow(const ShadowTraffic& shadow, Page* page) {
   }
   page->Add("coterie_shadow_prompts_waiting", MetricType::Gauge, "Prompts that wait for idle workers.",
             static_cast<double>(shadow.waiting()));
-  const std::map<std::string, ShadowTraffic::Learnt> all = shadow.All();
-  std::vector<std::pair<std::string, ExpertRegret>> experts;
-  for (const auto& [name, learnt] : all) experts.emplace_back(name, learnt.regret);
-  std::stable_sort(experts.begin(), experts.end(),
-                   [](const auto& a, const auto& b) { return a.second.n() > b.second.n(); });
+  std::vector<ShadowTraffic::Seen> experts = shadow.All(catalogue);
   if (experts.size() > kMaxWatchedExperts) experts.resize(kMaxWatchedExperts);
   const auto add = [&](const char* name, const char* help, const auto& value) {
-    for (const auto& [expert, regret] : experts) {
-      const RunningMoments moments = value(regret);
+    for (const ShadowTraffic::Seen& seen : experts) {
+      const RunningMoments moments = value(seen.regret);
       if (moments.n() == 0) continue;
-      page->Add(name, MetricType::Gauge, help, moments.mean(), "expert", expert);
+      page->Add(name, MetricType::Gauge, help, moments.mean(), "expert", seen.entry->name);
     }
   };
-  for (const auto& [expert, regret] : experts) {
+  for (const ShadowTraffic::Seen& seen : experts) {
     page->Add("coterie_shadow_expert_prompts", MetricType::Gauge, "Prompts behind the means of an expert.",
-              static_cast<double>(regret.n()), "expert", expert);
+              static_cast<double>(seen.regret.n()), "expert", seen.entry->name);
   }
   add("coterie_shadow_regret_nats",
       "Mean loss per token of the chosen expert minus the least of it, the runner-up and the base.",
@@ -170,7 +165,7 @@ std::vector<MetricFamily> LiveMetrics::Collect() const {
     page.Add("coterie_worker_preemptions_total", MetricType::Counter, "Sequences the worker had to preempt.",
              static_cast<double>(r.state.preemptions), "worker", r.address);
   }
-  if (core_->shadow != nullptr) AddShadow(*core_->shadow, &page);
+  if (core_->shadow != nullptr) AddShadow(*core_->shadow, router->catalogue(), &page);
   if (core_->drift != nullptr) AddDrift(*core_->drift, router->catalogue(), &page);
   return page.Take();
 }

@@ -95,7 +95,7 @@ v1::ExpertInfo ExpertServiceImpl::Describe(const CatalogueEntry& entry) const {
     }
   }
   if (core_->shadow != nullptr) {
-    const ExpertRegret regret = core_->shadow->Of(entry.name, entry.live.adapter).regret;
+    const ExpertRegret regret = core_->shadow->Of(entry);
     if (regret.n() > 0) *info.mutable_shadow() = ToProto(regret);
   }
   if (core_->drift != nullptr && entry.routing.has_value()) {

@@ -255,15 +255,33 @@ size_t ShadowTraffic::waiting() const {
   return waiting_.size();
 }
 
-ShadowTraffic::Learnt ShadowTraffic::Of(const std::string& expert, const Digest& live) const {
+ExpertRegret ShadowTraffic::Of(const CatalogueEntry& entry) const {
+  const std::optional<Digest> canary =
+      entry.canary.has_value() ? std::optional(entry.canary->version.adapter) : std::nullopt;
   MutexLock lock(&mutex_);
-  const auto it = learnt_.find(expert);
-  return it != learnt_.end() && it->second.live == live ? it->second : Learnt{.live = live};
+  const auto it = learnt_.find(entry.name);
+  if (it == learnt_.end() || it->second.live != entry.live.adapter) return ExpertRegret();
+  ExpertRegret regret = it->second.regret;
+  if (it->second.canary != canary) regret.ForgetCanary();
+  return regret;
 }
 
-std::map<std::string, ShadowTraffic::Learnt> ShadowTraffic::All() const {
-  MutexLock lock(&mutex_);
-  return learnt_;
+std::vector<ShadowTraffic::Seen> ShadowTraffic::All(const Catalogue& catalogue) const {
+  std::vector<std::string> names;
+  {
+    MutexLock lock(&mutex_);
+    for (const auto& [name, learnt] : learnt_) names.push_back(name);
+  }
+  std::vector<Seen> all;
+  for (const std::string& name : names) {
+    const CatalogueEntry* entry = catalogue.Find(name);
+    if (entry == nullptr) continue;
+    const ExpertRegret regret = Of(*entry);
+    if (regret.n() > 0) all.push_back({entry, regret});
+  }
+  std::stable_sort(all.begin(), all.end(),
+                   [](const Seen& a, const Seen& b) { return a.regret.n() > b.regret.n(); });
+  return all;
 }
 
 }  // namespace coterie::gateway

@@ -46,13 +46,6 @@ class ShadowTraffic {
     uint64_t abandoned = 0;  // gave way too often, or waited too long
     uint64_t failed = 0;     // could not be scored: a version is gone, a worker was lost
   };
-  // Of an expert in its present versions.
-  struct Learnt {
-    Digest live;
-    std::optional<Digest> canary;
-    ExpertRegret regret;
-  };
-
   // InvalidArgument naming the option. `core` is borrowed and must be filled in before the first Offer.
   static Status Validate(const ShadowOptions& options);
   ShadowTraffic(const GatewayCore* core, const ShadowOptions& options);
@@ -71,9 +64,14 @@ class ShadowTraffic {
 
   Counts counts() const;
   size_t waiting() const;
-  // Nothing learnt of this version yet: an empty one.
-  Learnt Of(const std::string& expert, const Digest& live) const;
-  std::map<std::string, Learnt> All() const;
+  // What was learnt of the expert's present versions; nothing of one that was replaced or withdrawn since.
+  ExpertRegret Of(const CatalogueEntry& entry) const;
+  // Of all experts of `catalogue` of whom anything was learnt, those with the most prompts first.
+  struct Seen {
+    const CatalogueEntry* entry;  // of the catalogue
+    ExpertRegret regret;
+  };
+  std::vector<Seen> All(const Catalogue& catalogue) const;
 
  private:
   struct Sample {
@@ -87,6 +85,11 @@ class ShadowTraffic {
     std::vector<double> losses;  // of the first of `under`
     int n_given_way = 0;
     absl::Time taken;
+  };
+  struct Learnt {
+    Digest live;
+    std::optional<Digest> canary;
+    ExpertRegret regret;  // of these two versions
   };
 
   void Run();

@@ -5,6 +5,7 @@
 
 #include "coterie/v1/cluster.grpc.pb.h"
 #include "coterie/v1/expert.grpc.pb.h"
+#include "gateway/findings.h"
 #include "gateway/live_metrics.h"
 #include "tests/gateway/experts.h"
 #include "tests/gateway/gateway_test_base.h"
@@ -12,7 +13,9 @@
 namespace coterie::gateway::testing {
 namespace {
 
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+using ::testing::Not;
 
 class ShadowTrafficTest : public ::testing::Test {
  protected:
@@ -39,6 +42,43 @@ class ShadowTrafficTest : public ::testing::Test {
     options.shadow.quiet = absl::Milliseconds(10);
     gateway_ = std::make_unique<TestGateway>(options, true, std::move(store));
     ASSERT_TRUE(gateway_->Ready(1));
+    experts_ = v1::ExpertService::NewStub(grpc::CreateChannel(
+        "127.0.0.1:" + std::to_string(gateway_->server->admin_port()), grpc::InsecureChannelCredentials()));
+    store_ = ExpertStore::Open(folder_ / "store", TestOptions()).value();
+  }
+  // A folder with other weights of algebra, to be published as another process would.
+  std::filesystem::path WriteVersion(const std::string& weights) {
+    const auto source = folder_ / weights;
+    WriteExpert(source, {.name = "algebra", .version = "2", .weights = weights});
+    const std::vector<float> prototype = FakeEmbedder::VectorOf("algebra");
+    std::ofstream(source / kPrototypesFile, std::ios::binary)
+        << SafetensorsOf("prototypes", {1, static_cast<int64_t>(prototype.size())}, prototype);
+    return source;
+  }
+  void WaitForGeneration(uint64_t generation) {
+    ASSERT_TRUE(Eventually(
+        [&] { return gateway_->server->core().routers->Current()->catalogue().generation == generation; }));
+  }
+  v1::ExpertInfo Get(const std::string& name) {
+    grpc::ClientContext context;
+    v1::GetExpertRequest request;
+    request.set_name(name);
+    v1::GetExpertResponse response;
+    const grpc::Status status = experts_->Get(&context, request, &response);
+    EXPECT_TRUE(status.ok()) << status.error_message();
+    return response.expert();
+  }
+  // By "family label".
+  std::map<std::string, double> Metrics() {
+    std::map<std::string, double> values;
+    for (const prometheus::MetricFamily& family : LiveMetrics(&gateway_->server->core()).Collect()) {
+      for (const prometheus::ClientMetric& metric : family.metric) {
+        std::string key = family.name;
+        for (const auto& label : metric.label) absl::StrAppend(&key, " ", label.value);
+        values[key] = metric.gauge.value + metric.counter.value;
+      }
+    }
+    return values;
   }
   v1::GenerateRequest QuestionTo(const std::string& expert, const std::string& prompt = "a question") {
     v1::GenerateRequest request = BaseRequest(1, 3);
@@ -51,6 +91,9 @@ class ShadowTrafficTest : public ::testing::Test {
     EXPECT_TRUE(answer.status.ok()) << answer.status.error_message();
   }
   ShadowTraffic* shadow() { return gateway_->server->core().shadow; }
+  ExpertRegret RegretOf(const std::string& expert) {
+    return shadow()->Of(*gateway_->server->core().routers->Current()->catalogue().Find(expert));
+  }
   bool WaitForScored(uint64_t n) {
     return Eventually([&] { return shadow()->counts().scored == n; });
   }
@@ -59,6 +102,8 @@ class ShadowTrafficTest : public ::testing::Test {
   Digest algebra_, botany_;
   std::unique_ptr<FakeWorker> worker_;
   std::unique_ptr<TestGateway> gateway_;
+  std::unique_ptr<v1::ExpertService::Stub> experts_;
+  std::unique_ptr<ExpertStore> store_;
 };
 
 TEST_F(ShadowTrafficTest, APromptIsScoredUnderTheChosenExpertTheRunnerUpAndTheBase) {
@@ -76,13 +121,13 @@ TEST_F(ShadowTrafficTest, APromptIsScoredUnderTheChosenExpertTheRunnerUpAndTheBa
     EXPECT_EQ(score.priority(), -100);
     EXPECT_EQ(score.trace_id(), "");
   }
-  const ExpertRegret regret = shadow()->Of("algebra", algebra_).regret;
+  const ExpertRegret regret = RegretOf("algebra");
   EXPECT_EQ(regret.n(), 1u);
   EXPECT_DOUBLE_EQ(regret.chosen().mean(), 3);
   EXPECT_DOUBLE_EQ(regret.runner_up().mean(), 2);
   EXPECT_DOUBLE_EQ(regret.base().mean(), 2.5);
   EXPECT_DOUBLE_EQ(regret.regret().mean(), 1);
-  EXPECT_EQ(shadow()->Of("botany", botany_).regret.n(), 0u);
+  EXPECT_EQ(RegretOf("botany").n(), 0u);
   // Clients' metrics know nothing of it.
   EXPECT_EQ(gateway_->server->core().metrics->expert_requests.Get("algebra").Value(), 1);
   EXPECT_EQ(gateway_->server->core().metrics->expert_requests.Get("botany").Value(), 0);
@@ -107,7 +152,7 @@ TEST_F(ShadowTrafficTest, OfAConversationOnlyWhatWasAskedLastIsScored) {
     EXPECT_EQ(text, "system: be brief\nuser: a question");
     EXPECT_EQ(score.prompt_logprobs_from(), text.size() - std::string("a question").size());
   }
-  EXPECT_EQ(shadow()->Of("algebra", algebra_).regret.n(), 1u);
+  EXPECT_EQ(RegretOf("algebra").n(), 1u);
 }
 
 TEST_F(ShadowTrafficTest, AQuestionBeyondTheKeptTokensIsNotTaken) {
@@ -197,43 +242,61 @@ TEST_F(ShadowTrafficTest, WhatWaitsIsBoundedAndTheNewestIsDropped) {
 
 TEST_F(ShadowTrafficTest, ACanaryIsComparedWithTheLiveVersionOnTheSamePrompts) {
   FakeWorker::Options worker;
-  const auto source = folder_ / "canary";
-  WriteExpert(source, {.name = "algebra", .version = "2", .weights = "better weights"});
-  const std::vector<float> prototype = FakeEmbedder::VectorOf("algebra");
-  std::ofstream(source / kPrototypesFile, std::ios::binary)
-      << SafetensorsOf("prototypes", {1, static_cast<int64_t>(prototype.size())}, prototype);
+  const auto source = WriteVersion("better weights");
   const Digest canary = HashAdapter(source, {}).value();
   worker.losses[canary] = 2.75f;
   Start(worker);
-  auto store = ExpertStore::Open(folder_ / "store", TestOptions()).value();
-  const uint64_t generation = store->Publish(source, 0.5).value().generation;
-  ASSERT_TRUE(Eventually(
-      [&] { return gateway_->server->core().routers->Current()->catalogue().generation == generation; }));
+  WaitForGeneration(store_->Publish(source, 0.5).value().generation);
   for (int i = 0; i < 4; ++i) {
     v1::GenerateRequest request = QuestionTo("auto");
     request.mutable_context()->set_trace_id(absl::StrCat("trace-", i));
     MustAsk(request);
   }
   ASSERT_TRUE(WaitForScored(4));
-  const ShadowTraffic::Learnt learnt = shadow()->Of("algebra", algebra_);
-  EXPECT_EQ(learnt.canary, canary);
-  EXPECT_EQ(learnt.regret.canary_minus_chosen().n(), 4u);
-  EXPECT_DOUBLE_EQ(learnt.regret.canary_minus_chosen().mean(), -0.25);
-  EXPECT_DOUBLE_EQ(learnt.regret.chosen().mean(), 3);  // the live version's, whichever answered
+  const ExpertRegret regret = RegretOf("algebra");
+  EXPECT_EQ(regret.canary_minus_chosen().n(), 4u);
+  EXPECT_DOUBLE_EQ(regret.canary_minus_chosen().mean(), -0.25);
+  EXPECT_DOUBLE_EQ(regret.chosen().mean(), 3);  // the live version's, whichever answered
 
-  const auto experts = v1::ExpertService::NewStub(grpc::CreateChannel(
-      "127.0.0.1:" + std::to_string(gateway_->server->admin_port()), grpc::InsecureChannelCredentials()));
   grpc::ClientContext context;
   v1::ListExpertsResponse list;
-  ASSERT_TRUE(experts->List(&context, {}, &list).ok());
+  ASSERT_TRUE(experts_->List(&context, {}, &list).ok());
   EXPECT_EQ(list.experts(0).shadow().prompts(), 4u);
   EXPECT_EQ(list.experts(0).shadow().canary_difference(), -0.25);
   EXPECT_EQ(list.experts(0).shadow().runner_up_loss(), 2);
   EXPECT_FALSE(list.experts(1).has_shadow());
 
   // Another live version: what was learnt of the one before is not said of it.
-  ASSERT_TRUE(store->Promote("algebra").ok());
-  EXPECT_EQ(shadow()->Of("algebra", canary).regret.n(), 0u);
+  WaitForGeneration(store_->Promote("algebra").value().generation);
+  EXPECT_FALSE(Get("algebra").has_shadow());
+  EXPECT_EQ(Metrics().count("coterie_shadow_regret_nats algebra"), 0u);
+}
+
+TEST_F(ShadowTrafficTest, OfACanaryOrAnExpertThatIsGoneNothingIsSaidAnyMore) {
+  FakeWorker::Options worker;
+  const auto source = WriteVersion("better weights");
+  worker.losses[HashAdapter(source, {}).value()] = 2.75f;
+  Start(worker);
+  WaitForGeneration(store_->Publish(source, 0.5).value().generation);
+  for (int i = 0; i < 30; ++i) MustAsk(QuestionTo("auto"));
+  ASSERT_TRUE(WaitForScored(30));
+  ASSERT_EQ(Get("algebra").findings_size(), 1);
+  EXPECT_THAT(Get("algebra").findings(0), HasSubstr("its canary does better"));
+
+  const auto expect_no_canary = [&] {
+    EXPECT_EQ(Get("algebra").shadow().prompts(), 30u);  // these still tell of the live version
+    EXPECT_EQ(Get("algebra").shadow().canary_prompts(), 0u);
+    EXPECT_THAT(Get("algebra").findings(0), Not(HasSubstr("canary")));
+    EXPECT_EQ(Metrics().count("coterie_shadow_canary_difference_nats algebra"), 0u);
+  };
+  WaitForGeneration(store_->Publish(WriteVersion("other weights"), 0.5).value().generation);
+  expect_no_canary();
+  WaitForGeneration(store_->RollBack("algebra").value().generation);
+  expect_no_canary();
+
+  WaitForGeneration(store_->Remove("algebra").value());
+  for (const auto& [name, value] : Metrics()) EXPECT_THAT(name, Not(HasSubstr("algebra")));
+  EXPECT_THAT(AllFindings(gateway_->server->core(), 100), ElementsAre());
 }
 
 TEST_F(ShadowTrafficTest, ASignificantRegretShowsInTheStatusAndTheFiguresInTheMetrics) {
@@ -250,15 +313,8 @@ TEST_F(ShadowTrafficTest, ASignificantRegretShowsInTheStatusAndTheFiguresInTheMe
               HasSubstr("expert algebra: the base does better on the questions routed to it, by 0.500 nats"));
   EXPECT_THAT(status.findings(0), HasSubstr("the runner-up does better"));
 
-  std::map<std::string, double> values;
-  for (const prometheus::MetricFamily& family : LiveMetrics(&gateway_->server->core()).Collect()) {
-    for (const prometheus::ClientMetric& metric : family.metric) {
-      std::string key = family.name;
-      for (const auto& label : metric.label) absl::StrAppend(&key, " ", label.value);
-      values[key] = metric.gauge.value + metric.counter.value;
-      EXPECT_EQ(key.find("question"), std::string::npos);
-    }
-  }
+  std::map<std::string, double> values = Metrics();
+  for (const auto& [name, value] : values) EXPECT_THAT(name, Not(HasSubstr("question")));
   EXPECT_EQ(values["coterie_shadow_prompts_total scored"], 30);
   EXPECT_EQ(values["coterie_shadow_regret_nats algebra"], 1);
   EXPECT_EQ(values["coterie_shadow_base_loss_nats algebra"], 2.5);
