@@ -22,10 +22,10 @@
 namespace coterie::gateway {
 
 struct ShadowOptions {
-  double share = 0.01;        // of the requests that the router gave to one expert; 0: none
-  uint32_t max_tokens = 256;  // of a prompt, its first ones; at least 2
-  size_t max_waiting = 64;    // prompts kept; the newest is dropped when there are more
-  size_t max_experts = 1000;  // whose regret is kept
+  double share = 0.01;          // of the requests that the router gave to one expert; 0: none
+  uint32_t max_tokens = 256;    // of a prompt, its first ones; at least 2
+  size_t max_waiting = 64;      // prompts kept; the newest is dropped when there are more
+  size_t max_experts = 10'000;  // whose regret is kept
   absl::Duration poll = absl::Milliseconds(50);  // how often it looks whether the workers are idle
   // How long nothing may have come before it begins: a step under way on a worker cannot be stopped, and the
   // next request of somebody who asks one after the other would wait for it.
