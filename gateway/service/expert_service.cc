@@ -137,7 +137,16 @@ StatusOr<v1::GetExpertResponse> ExpertServiceImpl::GetExpert(const std::string& 
   v1::GetExpertResponse response;
   v1::ExpertInfo* info = response.mutable_expert();
   *info = Describe(*resolved.entry);
-  // An earlier version asked for by its digest.
+  if (resolved.version != &resolved.entry->live) {
+    // Asked for by its digest: what is known of the live version is not said of this one.
+    info->clear_shadow();
+    info->clear_drift();
+    info->clear_findings();
+    info->clear_resident_on();
+    for (const std::string& worker : core_->workers->Holders(resolved.version->adapter)) {
+      info->add_resident_on(worker);
+    }
+  }
   info->set_digest(resolved.version->adapter.ToHex());
   info->set_revision(resolved.version->revision.ToHex());
   info->set_version(resolved.version->version);

@@ -299,6 +299,23 @@ TEST_F(ShadowTrafficTest, OfACanaryOrAnExpertThatIsGoneNothingIsSaidAnyMore) {
   EXPECT_THAT(AllFindings(gateway_->server->core(), 100), ElementsAre());
 }
 
+TEST_F(ShadowTrafficTest, WhatIsKnownOfTheLiveVersionIsNotShownOfAnotherOne) {
+  FakeWorker::Options worker;
+  const auto source = WriteVersion("better weights");
+  const Digest canary = HashAdapter(source, {}).value();
+  worker.resident = {canary};
+  Start(worker);
+  WaitForGeneration(store_->Publish(source, 0.5).value().generation);
+  MustAsk(QuestionTo("auto"));
+  ASSERT_TRUE(WaitForScored(1));
+  EXPECT_TRUE(Get("algebra").has_shadow());
+  EXPECT_THAT(Get("algebra").resident_on(), ElementsAre());
+  const v1::ExpertInfo info = Get("algebra@" + canary.ToHex());
+  EXPECT_EQ(info.digest(), canary.ToHex());
+  EXPECT_FALSE(info.has_shadow());
+  EXPECT_THAT(info.resident_on(), ElementsAre("fake-0"));
+}
+
 TEST_F(ShadowTrafficTest, ASignificantRegretShowsInTheStatusAndTheFiguresInTheMetrics) {
   Start();
   for (int i = 0; i < 30; ++i) MustAsk(QuestionTo("auto"));
