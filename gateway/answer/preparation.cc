@@ -130,7 +130,10 @@ class Preparation : public std::enable_shared_from_this<Preparation> {
         frame[i].content.clear();
     }
     const StatusOr<std::vector<int32_t>> around = core_->text->EncodeChat(frame, limit);
-    if (!around.ok()) return;
+    if (!around.ok()) {  // a template that wants content: nothing can be told apart
+      prepared_.question_end = 0;
+      return;
+    }
     const auto begin = std::mismatch(ids.begin(), ids.end(), around->begin(), around->end());
     const auto end = std::mismatch(ids.rbegin(), std::make_reverse_iterator(begin.first), around->rbegin(),
                                    std::make_reverse_iterator(begin.second));

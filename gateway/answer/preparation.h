@@ -19,7 +19,7 @@ struct Prepared {
   std::vector<int32_t> prompt_ids;
   size_t n_input_ids = 0;  // of prompt_ids; the rest is `completion`
   // With mark_question, of prompt_ids: what the asker wrote last, without the template and the messages
-  // around.
+  // around; empty where that cannot be told.
   size_t question_begin = 0;
   size_t question_end = 0;
   Decision decision;

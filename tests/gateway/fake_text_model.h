@@ -13,7 +13,7 @@
 namespace coterie::gateway::testing {
 
 // A model whose tokens are bytes; 256 ends a text. Its chat template writes "role: content\n" per message.
-class FakeTextModel final : public TextModel {
+class FakeTextModel : public TextModel {
  public:
   static constexpr int32_t kEos = 256;
   // `before_encode`: what happens before anything is tokenised.

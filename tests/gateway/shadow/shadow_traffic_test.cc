@@ -17,6 +17,17 @@ using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::Not;
 
+// A model whose template renders no message without content.
+class WantsContent final : public FakeTextModel {
+  StatusOr<std::vector<int32_t>> EncodeChat(std::span<const ChatMessage> messages,
+                                            size_t max_tokens) const override {
+    for (const ChatMessage& message : messages) {
+      if (message.content.empty()) return absl::InvalidArgumentError("a message is empty");
+    }
+    return FakeTextModel::EncodeChat(messages, max_tokens);
+  }
+};
+
 class ShadowTrafficTest : public ::testing::Test {
  protected:
   ~ShadowTrafficTest() override {
@@ -40,7 +51,9 @@ class ShadowTrafficTest : public ::testing::Test {
     options.shadow.share = 1;
     options.shadow.poll = absl::Milliseconds(5);
     options.shadow.quiet = absl::Milliseconds(10);
-    gateway_ = std::make_unique<TestGateway>(options, true, std::move(store));
+    GatewayParts parts = FakeParts(true, std::move(store));
+    if (text_ != nullptr) parts.text = std::move(text_);
+    gateway_ = std::make_unique<TestGateway>(options, std::move(parts));
     ASSERT_TRUE(gateway_->Ready(1));
     experts_ = v1::ExpertService::NewStub(grpc::CreateChannel(
         "127.0.0.1:" + std::to_string(gateway_->server->admin_port()), grpc::InsecureChannelCredentials()));
@@ -100,6 +113,7 @@ class ShadowTrafficTest : public ::testing::Test {
 
   const std::filesystem::path folder_ = FreshFolder();
   Digest algebra_, botany_;
+  std::unique_ptr<const TextModel> text_;  // of the gateway, where it is not the usual one
   std::unique_ptr<FakeWorker> worker_;
   std::unique_ptr<TestGateway> gateway_;
   std::unique_ptr<v1::ExpertService::Stub> experts_;
@@ -153,6 +167,19 @@ TEST_F(ShadowTrafficTest, OfAConversationOnlyWhatWasAskedLastIsScored) {
     EXPECT_EQ(score.prompt_logprobs_from(), text.size() - std::string("a question").size());
   }
   EXPECT_EQ(RegretOf("algebra").n(), 1u);
+}
+
+TEST_F(ShadowTrafficTest, AConversationWhoseQuestionCannotBeToldApartIsNotTaken) {
+  text_ = std::make_unique<WantsContent>();
+  Start();
+  v1::GenerateRequest request = QuestionTo("auto");
+  v1::ChatMessage* message = request.mutable_chat()->add_messages();
+  message->set_role("user");
+  message->set_content("a question");
+  MustAsk(request);
+  MustAsk(QuestionTo("auto"));
+  ASSERT_TRUE(Eventually([&] { return shadow()->counts().scored > 0 && shadow()->waiting() == 0; }));
+  for (const v1::Submit& score : worker_->scores()) EXPECT_EQ(score.prompt_ids_size(), 10);  // the prompt's
 }
 
 TEST_F(ShadowTrafficTest, AQuestionBeyondTheKeptTokensIsNotTaken) {
