@@ -34,12 +34,20 @@ std::vector<std::string> AllFindings(const GatewayCore& core, size_t limit) {
     for (const DriftWatch::Seen& seen : core.drift->All(router->catalogue())) names.insert(seen.entry->name);
   }
   std::vector<std::string> findings;
+  size_t n_more = 0;
   for (const std::string& name : names) {
     const CatalogueEntry* entry = router->catalogue().Find(name);
     if (entry == nullptr) continue;
     for (std::string& finding : FindingsOf(core, *entry)) {
-      if (findings.size() < limit) findings.push_back(std::move(finding));
+      if (findings.size() < limit) {
+        findings.push_back(std::move(finding));
+      } else {
+        ++n_more;
+      }
     }
+  }
+  if (n_more > 0) {
+    findings.push_back(absl::StrCat("and ", n_more, " more; `coterie experts list` has them all"));
   }
   return findings;
 }

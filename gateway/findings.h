@@ -11,7 +11,7 @@ namespace coterie::gateway {
 
 // What a person should look at, a sentence each with its figures: regret, canaries, drift.
 std::vector<std::string> FindingsOf(const GatewayCore& core, const CatalogueEntry& entry);
-// Of all experts, at most `limit`, in the order of their names.
+// Of all experts, at most `limit`, in the order of their names; if there are more, how many.
 std::vector<std::string> AllFindings(const GatewayCore& core, size_t limit);
 
 }  // namespace coterie::gateway

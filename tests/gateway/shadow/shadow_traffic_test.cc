@@ -356,6 +356,8 @@ TEST_F(ShadowTrafficTest, ASignificantRegretShowsInTheStatusAndTheFiguresInTheMe
   EXPECT_THAT(status.findings(0),
               HasSubstr("expert algebra: the base does better on the questions routed to it, by 0.500 nats"));
   EXPECT_THAT(status.findings(0), HasSubstr("the runner-up does better"));
+  EXPECT_THAT(AllFindings(gateway_->server->core(), 0),
+              ElementsAre("and 1 more; `coterie experts list` has them all"));
 
   std::map<std::string, double> values = Metrics();
   for (const auto& [name, value] : values) EXPECT_THAT(name, Not(HasSubstr("question")));
