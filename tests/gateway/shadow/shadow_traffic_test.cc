@@ -250,6 +250,36 @@ TEST_F(ShadowTrafficTest, NothingIsScoredWhileAnybodyIsServedAndScoringMakesWayA
   EXPECT_EQ(worker_->scores().size(), 4u);
 }
 
+TEST_F(ShadowTrafficTest, ScoringMakesWayForWhatAnotherGatewaySends) {
+  FakeWorker::Options worker;
+  worker.score_steps = 15'000;  // 30 s
+  Start(worker);
+  TestGateway other(QuickOptions({worker_->address()}));
+  ASSERT_TRUE(other.Ready(1));
+  MustAsk(QuestionTo("auto"));
+  ASSERT_TRUE(Eventually([&] { return worker_->scores().size() == 1; }));
+  v1::GenerateRequest request = QuestionTo("base");
+  request.mutable_sampling()->set_max_tokens(1000);
+  bool alone = false;
+  const Answer answer = Ask(other.stub.get(), request, [&](const Answer& so_far) {
+    if (so_far.token_ids.size() >= 10) alone = alone || worker_->live_sequences() == 1;
+  });
+  EXPECT_TRUE(answer.status.ok()) << answer.status.error_message();
+  EXPECT_TRUE(alone) << "the score went on beside the answer";
+  EXPECT_EQ(shadow()->waiting(), 1u);  // to be tried again
+}
+
+TEST_F(ShadowTrafficTest, ADrainWaitsForNoScore) {
+  FakeWorker::Options worker;
+  worker.score_steps = 15'000;  // 30 s
+  Start(worker);
+  MustAsk(QuestionTo("auto"));
+  ASSERT_TRUE(Eventually([&] { return worker_->live_sequences() == 1; }));
+  EXPECT_TRUE(gateway_->server->Drain(absl::Seconds(20)));
+  EXPECT_TRUE(Eventually([&] { return worker_->live_sequences() == 0; }));
+  EXPECT_EQ(worker_->scores().size(), 1u);
+}
+
 TEST_F(ShadowTrafficTest, WhatWaitsIsBoundedAndTheNewestIsDropped) {
   Start({}, {.max_waiting = 2});
   v1::GenerateRequest busy = QuestionTo("base");
