@@ -14,6 +14,8 @@ void DriftWatch::Observe(const Decision& decision, const Catalogue& catalogue) {
   if (decision.candidates.empty() || decision.plan.experts.empty() || decision.plan.policy == "classifier") {
     return;
   }
+  // Routed by other prototypes, perhaps.
+  if (decision.plan.catalogue_generation != catalogue.generation) return;
   const PlannedExpert& expert = decision.plan.experts[0];
   const CatalogueEntry* entry = catalogue.Find(expert.name);
   if (entry == nullptr || !entry->routing.has_value()) return;
@@ -21,7 +23,8 @@ void DriftWatch::Observe(const Decision& decision, const Catalogue& catalogue) {
   MutexLock lock(&mutex_);
   auto it = pictures_.find(expert.name);
   if (it == pictures_.end()) {
-    if (pictures_.size() >= kMaxExperts) {
+    if (pictures_.size() >= kMaxExperts && full_at_ != catalogue.generation) {
+      full_at_ = catalogue.generation;
       std::erase_if(pictures_, [&](const auto& one) { return catalogue.Find(one.first) == nullptr; });
     }
     if (pictures_.size() >= kMaxExperts) return;

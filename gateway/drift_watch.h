@@ -24,7 +24,7 @@ class DriftWatch {
   static Status Validate(const DriftOptions& options);
   explicit DriftWatch(const DriftOptions& options) : options_(options) {}
 
-  // A question was routed, over `catalogue`.
+  // A question was routed. `catalogue` is the present one; a decision over another generation does not count.
   void Observe(const Decision& decision, const Catalogue& catalogue);
 
   // No questions yet, or no reference: an empty one.
@@ -45,6 +45,9 @@ class DriftWatch {
   const DriftOptions options_;
   mutable Mutex mutex_;
   std::map<std::string, Picture, std::less<>> pictures_ ABSL_GUARDED_BY(mutex_);
+  // The generation whose absent experts were dropped last: looking again would find none, question after
+  // question.
+  uint64_t full_at_ ABSL_GUARDED_BY(mutex_) = 0;
 };
 
 }  // namespace coterie::gateway

@@ -25,6 +25,7 @@ Catalogue CatalogueWith(std::optional<RoutingReference> reference) {
 Decision RoutedWith(float score) {
   Decision decision;
   decision.plan.policy = "nearest";
+  decision.plan.catalogue_generation = 1;
   decision.plan.experts.push_back({.name = "algebra", .adapter = Sha256("a"), .score = score});
   decision.candidates.push_back({"algebra", Sha256("a"), score});
   return decision;
@@ -64,8 +65,37 @@ TEST(DriftWatchTest, OtherPrototypesBeginAnew) {
   EXPECT_TRUE(watch.All(catalogue)[0].drift.significant);
   catalogue.entries[0].live.revision = Sha256("another card");
   EXPECT_EQ(watch.Of(catalogue.entries[0]).n, 0u);
-  watch.Observe(RoutedWith(0.5f), catalogue);
+  catalogue.generation = 2;
+  watch.Observe(RoutedWith(0.5f), catalogue);  // routed by the prototypes before
+  EXPECT_EQ(watch.Of(catalogue.entries[0]).n, 0u);
+  Decision decision = RoutedWith(0.5f);
+  decision.plan.catalogue_generation = 2;
+  watch.Observe(decision, catalogue);
   EXPECT_EQ(watch.Of(catalogue.entries[0]).n, 1u);
+}
+
+TEST(DriftWatchTest, ThePicturesAreBoundedAndRemovedExpertsMakeRoom) {
+  DriftWatch watch{DriftOptions()};
+  Catalogue catalogue{.generation = 1};
+  for (size_t i = 0; i <= DriftWatch::kMaxExperts; ++i) {
+    CatalogueEntry entry{.name = absl::StrCat("e", absl::Dec(i, absl::kZeroPad6))};
+    entry.routing = kReference;
+    catalogue.entries.push_back(entry);
+  }
+  const auto observe = [&](const std::string& name) {
+    Decision decision = RoutedWith(0.5f);
+    decision.plan.catalogue_generation = catalogue.generation;
+    decision.plan.experts[0].name = name;
+    watch.Observe(decision, catalogue);
+  };
+  for (const CatalogueEntry& entry : catalogue.entries) observe(entry.name);
+  EXPECT_EQ(watch.All(catalogue).size(), DriftWatch::kMaxExperts);
+  const CatalogueEntry late = catalogue.entries.back();
+  EXPECT_EQ(watch.Of(late).n, 0u);
+  catalogue.entries.erase(catalogue.entries.begin());
+  catalogue.generation = 2;
+  observe(late.name);
+  EXPECT_EQ(watch.Of(late).n, 1u);
 }
 
 TEST(DriftWatchTest, TheStatusSaysSoAndTheExpertShowsTheFigures) {
