@@ -1,5 +1,6 @@
 #include "router/drift.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 
@@ -31,7 +32,9 @@ Drift CompareWithReference(const DecayingMoments& scores, const RoutingReference
   if (drift.n == 0) return drift;
   drift.mean_score = scores.mean();
   drift.shift = reference.mean_score - scores.mean();
-  const double of_reference = reference.std_score * reference.std_score / static_cast<double>(reference.n);
+  // The spread of a few texts is hardly known, that of one not at all: no smaller than the questions'.
+  const double variance = std::max(reference.std_score * reference.std_score, scores.variance());
+  const double of_reference = variance / static_cast<double>(reference.n);
   drift.standard_error = std::sqrt(scores.standard_error() * scores.standard_error() + of_reference);
   drift.significant = drift.n >= options.min_questions && drift.shift > options.margin &&
                       drift.shift > options.standard_errors * drift.standard_error;

@@ -64,6 +64,8 @@ TEST(DriftTest, ALowerMeanIsDriftOnceItIsCertainAndMatters) {
   EXPECT_FALSE(significant(Scores(60, 0.8), kReference));    // nearer than what it was made for
   // A reference from a handful of texts is itself uncertain.
   EXPECT_FALSE(significant(Scores(60, 0.5), {.mean_score = 0.6, .std_score = 0.1, .n = 5}));
+  // And one text has no spread of its own, or says so.
+  EXPECT_FALSE(significant(Scores(60, 0.4), {.mean_score = 0.6, .std_score = 0, .n = 1}));
   EXPECT_EQ(CompareWithReference(DecayingMoments(10), kReference, {}).n, 0u);
 }
 
