@@ -275,9 +275,8 @@ int RunPublish(std::span<const std::string> args) {
 
 int RunRemove(std::span<const std::string> args) {
   Connection connection;
-  FlagSet flags(
-      "coterie experts remove",
-      "Withdraws experts. Answers that have begun end as they began; name@digest still finds the bytes.");
+  FlagSet flags("coterie experts remove",
+                "Withdraws experts with all their versions. Answers that have begun end as they began.");
   flags.Positionals("NAME...", 1, 10'000);
   AddConnectionFlags(&flags, &connection);
   int exit_code = kDone;
