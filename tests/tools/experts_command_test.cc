@@ -113,6 +113,11 @@ TEST_F(ExpertsCommandTest, ACanaryIsPublishedShownPromotedAndWithdrawn) {
               HasSubstr("a has a canary: version 2 (bbbbbbbbbbbb) with 10 % of its requests"));
   EXPECT_EQ(nlohmann::json::parse(Experts({"list", "--json"}).out)["canary"]["share"], 0.1);
 
+  // Nobody who means a share of nothing wants a version that gets everything.
+  const CommandOutcome nothing = Experts({"publish", "--canary=0", folder});
+  EXPECT_EQ(nothing.exit_code, 2);
+  EXPECT_THAT(nothing.err, HasSubstr("--canary"));
+
   const CommandOutcome promoted = Experts({"promote", "a"});
   EXPECT_EQ(promoted.exit_code, 0) << promoted.err;
   EXPECT_EQ(promoted.out, "promoted a\n");

@@ -240,9 +240,10 @@ int RunPublish(std::span<const std::string> args) {
       "already live stays as it is.");
   flags.Positionals("FOLDER...", 1, 10'000);
   flags.String("name", &name, "NAME", "publish one folder under this name; empty: the folder's own");
-  flags.Double("canary", &canary_share, 0, 1, "SHARE",
+  // Not from 0: a share of nothing would make it live.
+  flags.Double("canary", &canary_share, 1e-6, 1, "SHARE",
                "publish beside the live version and give it this share of its requests, until `promote` or "
-               "`rollback`; 0: make it live");
+               "`rollback`; without this it becomes the live version");
   AddConnectionFlags(&flags, &connection);
   int exit_code = kDone;
   if (!ParseOrExplain(&flags, args, &exit_code)) return exit_code;
