@@ -120,9 +120,10 @@ StatusOr<PublishResult> ExpertStore::Enter(Checked* checked, Catalogue* next,
   if (checked->canary_share.has_value()) {
     RETURN_IF_ERROR(
         EnterCanary(checked->card.name, {version, *checked->canary_share}, next, &result.changed));
-    result.words = absl::StrCat(result.changed ? "published " : "nothing changed: ", checked->card.name, " ",
-                                version.version, " (", version.adapter.Short(), ") is the canary with share ",
-                                *checked->canary_share, " (generation ", next->generation, ")");
+    result.words = absl::StrCat(
+        result.changed ? "published " : "nothing changed: ", checked->card.name, " ", version.version, " (",
+        version.adapter.Short(), ") is the canary with share ", *checked->canary_share,
+        result.changed ? absl::StrCat(" (generation ", next->generation, ")") : " already");
     return result;
   }
   RETURN_IF_ERROR(EnterVersion(checked->card, version, static_cast<uint32_t>(checked->prototypes.n), next,

@@ -55,6 +55,8 @@ TEST_F(VersionsTest, PublishingACanaryAgainReplacesItAndTheSameChangesNothing) {
   const Digest second = Publish(store.get(), "2", 0.1);
   const auto again = store->Publish(Source({.version = "2", .weights = "weights 2"}), 0.1).value();
   EXPECT_FALSE(again.changed);
+  EXPECT_EQ(again.words, absl::StrCat("nothing changed: postgres 2 (", second.Short(),
+                                      ") is the canary with share 0.1 already"));
   EXPECT_EQ(store->Snapshot()->generation, 2u);
   EXPECT_TRUE(store->Publish(Source({.version = "2", .weights = "weights 2"}), 0.5).value().changed);
   EXPECT_EQ(Entry(*store).canary->share, 0.5);
