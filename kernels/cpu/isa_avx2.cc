@@ -4,7 +4,6 @@
 #if defined(__AVX2__) && defined(__FMA__) && defined(__F16C__)
 #include "kernels/cpu/isa/simd_avx2.h"
 #define COTERIE_ISA avx2
-#include "kernels/cpu/isa/simd_power_of_two.h"
 #include "kernels/cpu/isa/table.h"
 
 namespace coterie::cpu {

@@ -5,7 +5,6 @@
 #if defined(__aarch64__) || (defined(__AVX2__) && defined(__FMA__) && defined(__BMI2__) && defined(__AES__))
 #define COTERIE_ISA highway
 #include "kernels/cpu/isa/simd_highway.h"
-#include "kernels/cpu/isa/simd_power_of_two.h"
 #include "kernels/cpu/isa/table.h"
 
 namespace coterie::cpu {

@@ -4,7 +4,6 @@
 #if defined(__ARM_FEATURE_DOTPROD)
 #define COTERIE_ISA neon_dot
 #include "kernels/cpu/isa/simd_highway.h"
-#include "kernels/cpu/isa/simd_power_of_two.h"
 #include "kernels/cpu/isa/table.h"
 
 namespace coterie::cpu {

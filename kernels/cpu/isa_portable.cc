@@ -1,7 +1,6 @@
 // Compiled for the baseline of the build: the kernels of any machine.
 #include "kernels/cpu/isa/simd_portable.h"
 #define COTERIE_ISA portable
-#include "kernels/cpu/isa/simd_power_of_two.h"
 #include "kernels/cpu/isa/table.h"
 
 namespace coterie::cpu {

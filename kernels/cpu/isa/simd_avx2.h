@@ -6,7 +6,7 @@
 #include <cstdint>
 #include <cstring>
 
-// Sixteen lanes in two halves on AVX2 with FMA and F16C. Contract: simd_portable.h.
+// Sixteen lanes in two halves on AVX2 with FMA and F16C. Contract: simd_portable.h and simd_plain.h.
 namespace coterie::cpu::avx2 {
 
 // Register tiles of linear.h. 16 registers in pairs: 2 x 1 sums and dots, or 4 x 1 sums.
@@ -29,19 +29,9 @@ struct I {
 inline F Zero() { return {_mm256_setzero_ps(), _mm256_setzero_ps()}; }
 inline F Set1(float x) { return {_mm256_set1_ps(x), _mm256_set1_ps(x)}; }
 inline F Load(const float* p) { return {_mm256_loadu_ps(p), _mm256_loadu_ps(p + 8)}; }
-inline F LoadN(const float* p, int n) {
-  alignas(32) float t[16] = {};
-  std::memcpy(t, p, static_cast<size_t>(n) * sizeof(float));
-  return Load(t);
-}
 inline void Store(float* p, F a) {
   _mm256_storeu_ps(p, a.lo);
   _mm256_storeu_ps(p + 8, a.hi);
-}
-inline void StoreN(float* p, F a, int n) {
-  alignas(32) float t[16];
-  Store(t, a);
-  std::memcpy(p, t, static_cast<size_t>(n) * sizeof(float));
 }
 
 inline F Add(F a, F b) { return {_mm256_add_ps(a.lo, b.lo), _mm256_add_ps(a.hi, b.hi)}; }
@@ -123,21 +113,6 @@ inline void StoreInt8(int8_t* p, I a) {
   const __m256i h = _mm256_and_si256(Narrow16(a.lo, a.hi), _mm256_set1_epi16(0xff));
   _mm_storeu_si128(reinterpret_cast<__m128i*>(p),
                    _mm_packus_epi16(_mm256_castsi256_si128(h), _mm256_extracti128_si256(h, 1)));
-}
-inline I PackClamped(I a, I b, I c, I d) {
-  int8_t bytes[64];
-  const I lanes[4] = {a, b, c, d};
-  for (int i = 0; i < 4; ++i) {
-    StoreInt8(bytes + 16 * i, MaxI(MinI(lanes[i], Set1I(127)), Set1I(-128)));
-  }
-  return LoadI(bytes);
-}
-inline void StoreHalves(void* first, void* second, I a) {
-  uint8_t bytes[64];
-  static_assert(sizeof(a) == sizeof(bytes));
-  std::memcpy(bytes, &a, sizeof(a));
-  std::memcpy(first, bytes, 32);
-  std::memcpy(second, bytes + 32, 32);
 }
 
 inline void Pin(I* a) { asm("" : "+x"(a->lo), "+x"(a->hi)); }
@@ -224,11 +199,6 @@ inline int32_t ReduceAddI(I a) {
   return _mm_cvtsi128_si32(_mm_add_epi32(h2, _mm_shuffle_epi32(h2, 0xb1)));
 }
 
-inline F ReduceMax16(const F* v) {
-  float largest[16];
-  for (int i = 0; i < 16; ++i) largest[i] = ReduceMax(v[i]);
-  return Load(largest);
-}
 inline void SumHalves16(const I* blocks, I* first, I* second) {
   int8_t codes[16 * 32];
   std::memcpy(codes, blocks, sizeof(codes));

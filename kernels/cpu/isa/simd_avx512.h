@@ -7,8 +7,8 @@
 #include <cstring>
 
 // Sixteen lanes on AVX-512 with VNNI, with BF16 or without. The same functions with the same results, bit for
-// bit, are in simd_avx2.h and simd_portable.h; what each promises is written in simd_portable.h, the one that
-// reads as its own specification.
+// bit, are in simd_avx2.h and simd_portable.h; what each promises is written in simd_portable.h and
+// simd_plain.h, which read as their own specification.
 namespace coterie::cpu::COTERIE_ISA {
 
 // Rows of the register tiles of linear.h. 6 chains hide the latency of the dot products and of fma; 8 and 12
@@ -161,12 +161,6 @@ inline F DotBf16(F acc, I a, I b) { return {_mm512_dpbf16_ps(acc.v, (__m512bh)a.
 inline void RoundToBf16(uint16_t* p, F a) {
   const __mmask16 large = _mm512_cmp_ps_mask(_mm512_abs_ps(a.v), _mm512_set1_ps(0x1p-50f), _CMP_NLT_UQ);
   StoreBf16(p, {_mm512_maskz_mov_ps(large, a.v)});
-}
-inline I RoundToBf16(F first, F second) {
-  uint16_t p[32];
-  RoundToBf16(p, first);
-  RoundToBf16(p + 16, second);
-  return LoadI(p);
 }
 inline F DotBf16(F acc, I a, I b) {
   const __m512i second = _mm512_set1_epi32(static_cast<int32_t>(0xffff0000u));

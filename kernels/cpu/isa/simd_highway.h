@@ -9,9 +9,9 @@
 #include "kernels/cpu/half.h"
 
 // Sixteen lanes as four vectors of 128 bits, by Highway: NEON on Arm, and on x86 a way to try the same code
-// where the tests run. What each function promises is written in simd_portable.h. Compiled only for
-// instruction sets with a fused multiply-add of their own, and twice for Arm: with and without its dot
-// product of bytes.
+// where the tests run. What each function promises is written in simd_portable.h and simd_plain.h. Compiled
+// only for instruction sets with a fused multiply-add of their own, and twice for Arm: with and without its
+// dot product of bytes.
 namespace coterie::cpu::COTERIE_ISA {
 
 namespace hn = hwy::HWY_NAMESPACE;
@@ -64,16 +64,6 @@ inline F Load(const float* p) {
 }
 inline void Store(float* p, F a) {
   for (int i = 0; i < 4; ++i) hn::StoreU(a.v[i], kF, p + 4 * i);
-}
-inline F LoadN(const float* p, int n) {
-  float lanes[16] = {};
-  std::memcpy(lanes, p, static_cast<size_t>(n) * sizeof(float));
-  return Load(lanes);
-}
-inline void StoreN(float* p, F a, int n) {
-  float lanes[16];
-  Store(lanes, a);
-  std::memcpy(p, lanes, static_cast<size_t>(n) * sizeof(float));
 }
 
 inline F Add(F a, F b) {
@@ -192,21 +182,6 @@ inline void StoreInt8(int8_t* p, I a) {
     hn::StoreU(hn::U8FromU32(low), kBytes, reinterpret_cast<uint8_t*>(p) + 4 * i);
   }
 }
-inline I PackClamped(I a, I b, I c, I d) {
-  int8_t bytes[64];
-  const I lanes[4] = {a, b, c, d};
-  for (int i = 0; i < 4; ++i) {
-    StoreInt8(bytes + 16 * i, MaxI(MinI(lanes[i], Set1I(127)), Set1I(-128)));
-  }
-  return LoadI(bytes);
-}
-inline void StoreHalves(void* first, void* second, I a) {
-  uint8_t bytes[64];
-  static_assert(sizeof(a) == sizeof(bytes));
-  std::memcpy(bytes, &a, sizeof(a));
-  std::memcpy(first, bytes, 32);
-  std::memcpy(second, bytes + 32, 32);
-}
 
 // The lower and the upper half of every lane, as numbers.
 inline I4 LowHalves(I4 a) { return hn::ShiftRight<16>(hn::ShiftLeft<16>(a)); }
@@ -272,12 +247,6 @@ inline void RoundToBf16(uint16_t* p, F a) {
   Store(lanes, a);
   for (int l = 0; l < 16; ++l) p[l] = cpu::RoundToBf16(lanes[l]);
 }
-inline I RoundToBf16(F first, F second) {
-  uint16_t p[32];
-  RoundToBf16(p, first);
-  RoundToBf16(p + 16, second);
-  return LoadI(p);
-}
 inline F DotBf16(F acc, I a, I b) {
   const I4 second = hn::Set(kI, static_cast<int32_t>(0xffff0000u));
   return EachF([&](int i) {
@@ -315,22 +284,6 @@ inline float ReduceMax(F a) {
 inline int32_t ReduceAddI(I a) {
   return hn::GetLane(hn::SumOfLanes(kI, hn::Add(hn::Add(a.v[0], a.v[1]), hn::Add(a.v[2], a.v[3]))));
 }
-
-inline F ReduceMax16(const F* v) {
-  float largest[16];
-  for (int i = 0; i < 16; ++i) largest[i] = ReduceMax(v[i]);
-  return Load(largest);
-}
-inline void SumHalves16(const I* blocks, I* first, I* second) {
-  int8_t codes[16 * 32];
-  std::memcpy(codes, blocks, sizeof(codes));
-  int32_t sums[2][16] = {};
-  for (int i = 0; i < 16 * 32; ++i) sums[i / 16 % 2][i / 32] += codes[i];
-  *first = LoadI(sums[0]);
-  *second = LoadI(sums[1]);
-}
-
-inline void Pin(I*) {}
 
 inline void Prefetch(const void* p) { __builtin_prefetch(p); }
 

@@ -6,8 +6,9 @@
 
 #include "kernels/cpu/half.h"
 
-// Sixteen lanes without any instruction set: the specification of the vector layer. simd_avx512.h,
-// simd_avx2.h and simd_highway.h give the same bits. Lanes never mix except in Reduce*, whose tree is lane l
+// Sixteen lanes without any instruction set: with simd_plain.h, the specification of the vector layer.
+// simd_avx512.h, simd_avx2.h and simd_highway.h give the same bits. Lanes never mix except in Reduce*, whose
+// tree is lane l
 // + lane l+8, then +4, +2, +1. Standard functions that are templates or inline are avoided here: a copy
 // compiled for a higher instruction set could be the one the linker keeps.
 namespace coterie::cpu::portable {
@@ -192,23 +193,6 @@ inline I AsInt(F a) {
 }
 // The low byte of each lane.
 inline void StoreInt8(int8_t* p, I a) { COTERIE_LANES p[l] = static_cast<int8_t>(a.v[l] & 0xff); }
-// 64 bytes: the lanes of a, b, c and d, those beyond int8_t at its nearest end.
-inline I PackClamped(I a, I b, I c, I d) {
-  int8_t bytes[64];
-  const I lanes[4] = {a, b, c, d};
-  for (int i = 0; i < 4; ++i) {
-    StoreInt8(bytes + 16 * i, MaxI(MinI(lanes[i], Set1I(127)), Set1I(-128)));
-  }
-  return LoadI(bytes);
-}
-// 32 bytes each.
-inline void StoreHalves(void* first, void* second, I a) {
-  uint8_t bytes[64];
-  static_assert(sizeof(a) == sizeof(bytes));
-  std::memcpy(bytes, &a, sizeof(a));
-  std::memcpy(first, bytes, 32);
-  std::memcpy(second, bytes + 32, 32);
-}
 
 // Lane by lane acc + Σ u8[i] · s8[i] over the lane's four bytes, exactly in int32: u8 unsigned, s8 signed.
 inline I Dot4(I acc, I u8, I s8) {
@@ -243,13 +227,6 @@ inline void StoreF16(uint16_t* p, F a) { COTERIE_LANES p[l] = FloatToHalf(a.v[l]
 
 // p[l] = RoundToBf16(a[l]) of half.h; a NaN stays some NaN.
 inline void RoundToBf16(uint16_t* p, F a) { COTERIE_LANES p[l] = cpu::RoundToBf16(a.v[l]); }
-// The same of 32 values: `first` in the low 8 lanes of the result, `second` in the high ones.
-inline I RoundToBf16(F first, F second) {
-  uint16_t p[32];
-  RoundToBf16(p, first);
-  RoundToBf16(p + 16, second);
-  return LoadI(p);
-}
 // Each lane of a and b holds two bfloat16, the first in its low half: fma(a0, b0, fma(a1, b1, acc)), the
 // second pair first. Operands are zero or at least 2^-50, as RoundToBf16 leaves them, and acc a sum of such
 // products (a multiple of 2^-114): nothing is subnormal then, and vdpbf16ps, which flushes subnormals, gives
@@ -281,25 +258,6 @@ inline int32_t ReduceAddI(I a) {
   COTERIE_LANES sum += a.v[l];
   return sum;
 }
-
-// Lane i of the result is what all lanes of v[i] come to, for 16 of them.
-inline F ReduceMax16(const F* v) {
-  float largest[16];
-  for (int i = 0; i < 16; ++i) largest[i] = ReduceMax(v[i]);
-  return Load(largest);
-}
-// Of 16 blocks of 32 bytes, two to a vector, lane by lane, the sums of their first and of their second 16.
-inline void SumHalves16(const I* blocks, I* first, I* second) {
-  int8_t codes[16 * 32];
-  std::memcpy(codes, blocks, sizeof(codes));
-  int32_t sums[2][16] = {};
-  for (int i = 0; i < 16 * 32; ++i) sums[i / 16 % 2][i / 32] += codes[i];
-  *first = LoadI(sums[0]);
-  *second = LoadI(sums[1]);
-}
-
-// a, computed no later than here: against a compiler that would sooner keep what a is made of in registers.
-inline void Pin(I*) {}
 
 inline void Prefetch(const void*) {}
 

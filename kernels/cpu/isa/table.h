@@ -1,6 +1,9 @@
 #ifndef COTERIE_KERNELS_CPU_ISA_TABLE_H_
 #define COTERIE_KERNELS_CPU_ISA_TABLE_H_
 
+// After the instruction set's own simd_*.h, before what is written in both.
+#include "kernels/cpu/isa/simd_plain.h"
+// The kernels.
 #include "kernels/cpu/isa/attention.h"
 #include "kernels/cpu/isa/linear.h"
 #include "kernels/cpu/isa/lora.h"
