@@ -57,6 +57,14 @@ constexpr int kTokensAtOnce = 256;
 // Ranges of panels per thread in a product.
 constexpr int kLinearPieces = 4;
 
+// Panels [begin, end) of a product, one thread's, and where it is likely to go on: at its next range where
+// all threads are equally fast.
+struct PanelRange {
+  int64_t begin;
+  int64_t end;
+  int64_t next;
+};
+
 // The CPU backend: each op cuts its outputs among the pool's threads and calls the kernels of one instruction
 // set. One op at a time (backend.h); packing may run beside it, on the packer's own thread.
 class CpuBackend final : public Backend {
@@ -148,19 +156,24 @@ class CpuBackend final : public Backend {
   // Makes rows [begin, end) of a planned input.
   void MakeRows(const LinearCall& call, int begin, int end, int thread);
   void MakeAllRows(const LinearCall& call);
-  void RunPanels(const LinearCall& call, int64_t begin, int64_t end) const;
-  // body(begin, end) over ranges of the matrix's panels, cut where the tiles of many rows like it.
+  void RunPanels(const LinearCall& call, const PanelRange& range) const;
+  // body(range, thread) over ranges of the matrix's panels, cut where the tiles of many rows like it.
   template <class Body>
   void ForPanels(const LinearCall& call, Body&& body) {
     const int64_t n_panels = call.matrix->n_panels();
     const int64_t group = call.fast && call.args.rows >= kernels_->wide_rows ? kernels_->wide_panels : 1;
-    pool_.RunRanges((n_panels + group - 1) / group, kLinearPieces, [&](int64_t begin, int64_t end, int) {
-      body(begin * group, end * group < n_panels ? end * group : n_panels);
+    const int64_t n_groups = (n_panels + group - 1) / group;
+    const int64_t n_threads = pool_.n_threads();
+    const int64_t pieces = n_groups < n_threads * kLinearPieces ? n_groups : n_threads * kLinearPieces;
+    const int64_t stride = n_groups * n_threads / pieces;  // threads take turns
+    const auto panel = [&](int64_t g) { return g * group < n_panels ? g * group : n_panels; };
+    pool_.RunRanges(n_groups, kLinearPieces, [&](int64_t begin, int64_t end, int thread) {
+      body(PanelRange{panel(begin), panel(end), panel(begin + stride)}, thread);
     });
   }
 
   struct ThreadTop;
-  void RunTopPanels(const LinearCall& call, int64_t begin, int64_t end, std::span<const int32_t> keep,
+  void RunTopPanels(const LinearCall& call, const PanelRange& range, std::span<const int32_t> keep,
                     const ThreadTop& found) const;
 
   struct LoraUse;

@@ -75,6 +75,8 @@ struct LinearArgs {
   // a batch.
   const int32_t* x_rows;
   const int32_t* y_rows;
+  // The panel that this thread is likely to want after those of the call, to be fetched ahead.
+  int64_t next_panel;
 };
 
 // ---- Adapters in 8 bits (fast mode): w = d · (u - 128), one bfloat16 d per output and 32 values of K. ----

@@ -24,13 +24,14 @@ CpuBackend::LinearCall CpuBackend::DescribeLinear(int rows, const CpuMatrix& mat
   return call;
 }
 
-// Panels [begin, end) of all of the matrix.
-void CpuBackend::RunPanels(const LinearCall& call, int64_t begin, int64_t end) const {
+void CpuBackend::RunPanels(const LinearCall& call, const PanelRange& range) const {
   LinearArgs args = call.args;
   int64_t first = 0;  // the segment's first panel among all
   for (const PanelSegment& segment : call.matrix->segments()) {
-    const int64_t from = std::max(begin - first, int64_t{0});
-    const int64_t to = std::min(end - first, segment.n_panels());
+    const int64_t from = std::max(range.begin - first, int64_t{0});
+    const int64_t to = std::min(range.end - first, segment.n_panels());
+    // Of this segment: another's is left to itself.
+    args.next_panel = std::clamp(range.next - first, to, std::max(to, segment.n_panels()));
     first += segment.n_panels();
     if (from >= to) continue;
     args.kind = segment.kind;
@@ -49,7 +50,7 @@ void CpuBackend::Linear(const LinearInput& x, int rows, const PackedMatrix& w, c
   LinearCall call = DescribeLinear(rows, matrix, bias, accumulate, y_dev);
   PlanInput(x, call.fast, !call.fast || matrix.any_float(), &call);
   MakeAllRows(call);
-  ForPanels(call, [&](int64_t begin, int64_t end) { RunPanels(call, begin, end); });
+  ForPanels(call, [&](const PanelRange& range, int) { RunPanels(call, range); });
 }
 
 }  // namespace coterie::cpu

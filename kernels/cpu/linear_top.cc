@@ -39,17 +39,17 @@ struct CpuBackend::ThreadTop {
   int32_t* counts;  // [rows], kHasNan where a value was
 };
 
-// Panels [begin, end) of all of the matrix; `found` has seen none behind them.
-void CpuBackend::RunTopPanels(const LinearCall& call, int64_t begin, int64_t end,
-                              std::span<const int32_t> keep, const ThreadTop& found) const {
+// `found` has seen no panels behind the range's.
+void CpuBackend::RunTopPanels(const LinearCall& call, const PanelRange& range, std::span<const int32_t> keep,
+                              const ThreadTop& found) const {
   alignas(64) float buffer[kBufferFloats];  // [rows, columns]
   const int64_t most_rows = std::min<int64_t>(call.args.rows, kBufferRows);
   int64_t step = std::min(kBufferFloats / (most_rows * kPanelOutputs), kMaxPanels);
   step -= step % kernels_->wide_panels;
   int64_t first = 0;  // the segment's first panel among all
   for (const PanelSegment& segment : call.matrix->segments()) {
-    const int64_t to = std::min(end - first, segment.n_panels());
-    for (int64_t panel = std::max(begin - first, int64_t{0}); panel < to; panel += step) {
+    const int64_t to = std::min(range.end - first, segment.n_panels());
+    for (int64_t panel = std::max(range.begin - first, int64_t{0}); panel < to; panel += step) {
       const int64_t n_panels = std::min(step, to - panel);
       const int64_t column = panel * kPanelOutputs;  // of the segment
       const int64_t n_columns = std::min(n_panels * kPanelOutputs, segment.n_out - column);
@@ -57,6 +57,7 @@ void CpuBackend::RunTopPanels(const LinearCall& call, int64_t begin, int64_t end
       args.kind = segment.kind;
       args.panels = segment.panels.data() + panel * PanelBytes(segment.kind, args.n_in);
       args.n_out = n_columns;
+      args.next_panel = n_panels;
       args.y = buffer;
       args.y_stride = n_panels * kPanelOutputs;
       TopLogit* best = found.best;
@@ -107,11 +108,7 @@ void CpuBackend::LinearTop(const LinearInput& x, int rows, const PackedMatrix& w
   PlanInput(x, call.fast, !call.fast || matrix.any_float(), &call);
   MakeAllRows(call);
 
-  const int64_t n_panels = matrix.n_panels();
-  const int64_t group = call.fast && rows >= kernels_->wide_rows ? kernels_->wide_panels : 1;
-  const int64_t n_groups = (n_panels + group - 1) / group;
   const int n_threads = pool_.n_threads();
-  const int64_t n_ranges = n_threads == 1 ? 1 : std::min<int64_t>(n_threads * kLinearPieces, n_groups);
   const size_t thread_bytes =
       RoundUp(n_kept * sizeof(TopLogit) + static_cast<size_t>(rows) * sizeof(int32_t));
   top_.Reserve(static_cast<size_t>(n_threads) * thread_bytes);
@@ -120,10 +117,8 @@ void CpuBackend::LinearTop(const LinearInput& x, int rows, const PackedMatrix& w
     return ThreadTop{best, reinterpret_cast<int32_t*>(best + n_kept)};
   };
   for (int thread = 0; thread < n_threads; ++thread) std::fill_n(top_of(thread).counts, rows, 0);
-  pool_.RunItems(n_ranges, [&](int64_t index, int thread) {
-    RunTopPanels(call, n_groups * index / n_ranges * group,
-                 std::min(n_groups * (index + 1) / n_ranges * group, n_panels), keep, top_of(thread));
-  });
+  ForPanels(call,
+            [&](const PanelRange& range, int thread) { RunTopPanels(call, range, keep, top_of(thread)); });
 
   size_t at = 0;  // of the row in `top` and with every thread
   for (int row = 0; row < rows; ++row) {

@@ -106,7 +106,7 @@ void CpuBackend::Shrink(const LoraUse& use, const LinearCall& call, size_t row_b
   product.args.x_stride = call.args.x_stride;
   product.args.x_rows = x_rows;
   product.args.y_stride = input.rank;
-  RunPanels(product, begin, end);
+  RunPanels(product, {begin, end, end});
 }
 
 // The codes of t.
@@ -211,7 +211,7 @@ void CpuBackend::Expand(std::span<const LoraUse> uses, std::span<const LoraTarge
         product.args.y_rows = y_rows;
         product.args.accumulate = true;
         product.args.alpha = alpha;
-        RunPanels(product, begin, end);
+        RunPanels(product, {begin, end, end});
       }
     }
   }
@@ -248,13 +248,13 @@ void CpuBackend::LinearLora(const LoraCall& lora, const LinearInput& x, int rows
                                     [](const PanelSegment& s) { return s.out_begin % kPanelOutputs == 0; }) &&
                         std::all_of(lora.targets.begin(), lora.targets.end(),
                                     [](const LoraTarget& t) { return t.y_column % kPanelOutputs == 0; });
-  ForPanels(call, [&](int64_t begin, int64_t end) {
-    if (!together) return RunPanels(call, begin, end);
+  ForPanels(call, [&](const PanelRange& range, int) {
+    if (!together) return RunPanels(call, range);
     for (int row = 0; row < rows; row += kProductRows) {
       const int row_end = std::min(row + kProductRows, rows);
-      RunPanels(call.Rows(row, row_end), begin, end);
+      RunPanels(call.Rows(row, row_end), range);
       // Segments begin at whole panels: panel p holds columns 16 p to 16 p + 15.
-      Expand(uses, lora.targets, row, row_end, begin * kPanelOutputs, end * kPanelOutputs, y_dev,
+      Expand(uses, lora.targets, row, row_end, range.begin * kPanelOutputs, range.end * kPanelOutputs, y_dev,
              matrix.n_out());
     }
   });

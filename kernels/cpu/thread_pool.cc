@@ -1,5 +1,7 @@
 #include "kernels/cpu/thread_pool.h"
 
+#include <sched.h>
+
 #if defined(__x86_64__)
 #include <immintrin.h>
 #endif
@@ -26,12 +28,35 @@ inline void Pause() {
 #endif
 }
 
+// The cores that this thread may use, where there are `n_threads` of them; otherwise none.
+std::vector<int> CoresForEach(int n_threads) {
+  std::vector<int> cores;
+  cpu_set_t allowed;
+  if (sched_getaffinity(0, sizeof(allowed), &allowed) != 0 || CPU_COUNT(&allowed) != n_threads) return cores;
+  for (int core = 0; core < CPU_SETSIZE; ++core) {
+    if (CPU_ISSET(core, &allowed)) cores.push_back(core);
+  }
+  return cores;
+}
+
+void KeepTo(int core) {
+  cpu_set_t one;
+  CPU_ZERO(&one);
+  CPU_SET(core, &one);
+  sched_setaffinity(0, sizeof(one), &one);  // refused, it stays as it was: slower, not wrong
+}
+
 }  // namespace
 
 ThreadPool::ThreadPool(int n_threads) {
   COTERIE_CHECK(n_threads >= 1) << "threads: " << n_threads;
+  const std::vector<int> cores = n_threads > 1 ? CoresForEach(n_threads) : std::vector<int>();
   for (int thread = 1; thread < n_threads; ++thread) {
-    workers_.emplace_back([this, thread] { Work(thread); });
+    const int core = cores.empty() ? -1 : cores[static_cast<size_t>(thread)];
+    workers_.emplace_back([this, thread, core] {
+      if (core >= 0) KeepTo(core);
+      Work(thread);
+    });
   }
 }
 

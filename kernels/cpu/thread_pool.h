@@ -14,8 +14,10 @@ namespace coterie::cpu {
 // item it holds and nothing more, and one that wakes up late finds nothing left to do. Which thread does
 // which item never changes a result: ops write disjoint outputs, or merge what threads found in an order of
 // its own. Workers wait for the next part by spinning for a bounded time (parts follow within microseconds
-// during a step), then park in the kernel. Run* is called by one thread at a time; bodies must not call it
-// again.
+// during a step), then park in the kernel. A pool with a thread for every core it may use keeps each worker
+// to one: woken, it would often be put beside the thread that woke it, and one core do the work of two (a
+// text of 64 tokens on two cold cores took 3.4 ms to embed instead of 1.8). Run* is called by one thread at a
+// time; bodies must not call it again.
 class ThreadPool {
  public:
   static constexpr int64_t kMaxItems = (1 << 20) - 1;

@@ -1,6 +1,7 @@
 #include "kernels/cpu/thread_pool.h"
 
 #include <gtest/gtest.h>
+#include <sched.h>
 
 #include <chrono>
 
@@ -34,6 +35,34 @@ TEST(ThreadPool, WorksAfterItsThreadsHaveParked) {
     pool.RunItems(100, [&](int64_t, int) { ++total; });
   }
   EXPECT_EQ(total, 500);
+}
+
+// How many cores each thread that took part may use; 0 for those that did not.
+std::vector<int> CoresOfThreads(int n_threads) {
+  ThreadPool pool(n_threads);
+  std::vector<std::atomic<int>> cores(static_cast<size_t>(n_threads));
+  for (int round = 0; round < 50; ++round) {
+    pool.RunItems(4 * n_threads, [&](int64_t, int thread) {
+      cpu_set_t allowed;
+      ASSERT_EQ(sched_getaffinity(0, sizeof(allowed), &allowed), 0);
+      cores[static_cast<size_t>(thread)] = CPU_COUNT(&allowed);
+      std::this_thread::sleep_for(std::chrono::microseconds(100));  // so that others find items, too
+    });
+  }
+  return {cores.begin(), cores.end()};
+}
+
+TEST(ThreadPool, WorkersKeepToACoreEachWhereThereIsOneForEachAndTheCallerToNone) {
+  cpu_set_t allowed;
+  ASSERT_EQ(sched_getaffinity(0, sizeof(allowed), &allowed), 0);
+  const int n_cores = CPU_COUNT(&allowed);
+  for (const int n_threads : {n_cores, n_cores + 1}) {
+    const std::vector<int> cores = CoresOfThreads(n_threads);
+    EXPECT_EQ(cores[0], n_cores);
+    for (size_t thread = 1; thread < cores.size(); ++thread) {
+      EXPECT_EQ(cores[thread], n_threads == n_cores ? 1 : n_cores) << thread << " of " << n_threads;
+    }
+  }
 }
 
 }  // namespace

@@ -237,14 +237,16 @@ inline void RunTiles(const LinearArgs& a, int64_t panel_begin, int64_t panel_end
 
 // The rows [row, row_end) of P panels in tiles of R rows. Their weights come from memory once, fetched by the
 // tiles of the panels before, each fetching its share, so that memory and multipliers work at the same time.
+// `next_panel` are those to fetch.
 template <class Format, int R, int P>
-inline void RunQuantisedPanels(const LinearArgs& a, int64_t row, int64_t row_end, int64_t panel) {
+inline void RunQuantisedPanels(const LinearArgs& a, int64_t row, int64_t row_end, int64_t panel,
+                               int64_t next_panel) {
   const int64_t nb = a.n_in / kPanelBlock;
-  const uint8_t* const next = a.panels + (panel + P) * nb * Format::kBlockBytes;
+  const uint8_t* const next = a.panels + next_panel * nb * Format::kBlockBytes;
   const int64_t lines = P * ((Format::kBlockBytes + 63) / 64);  // of a block
   const int64_t tiles = (row_end - row + R - 1) / R;
   Ahead ahead = {next, (lines + tiles - 1) / tiles};
-  if (tiles == 1) ahead.at += 4096 - P * nb * Format::kBlockBytes;  // one stream, 4 KiB ahead
+  if (tiles == 1) ahead.at = a.panels + panel * nb * Format::kBlockBytes + 4096;  // one stream, 4 KiB ahead
   for (; row < row_end; row += R) {
     WithCount<R>(MinOf(R, row_end - row),
                  [&](auto rows) { QuantisedTile<Format, rows, P>(a, row, panel, ahead); });
@@ -263,9 +265,16 @@ inline void RunQuantisedTiles(const LinearArgs& a, int64_t begin, int64_t end) {
   constexpr int64_t kRowBlock = kRowBlockTiles * kQuantisedTileRows;
   for (int64_t row = 0; row < a.rows; row += kRowBlock) {
     const int64_t row_end = MinOf(row + kRowBlock, a.rows);
+    const auto after = [&](int64_t panel) {
+      return panel < end ? panel : row_end < a.rows ? begin : a.next_panel;
+    };
     int64_t panel = begin;
-    for (; panel + P <= end; panel += P) RunQuantisedPanels<Format, R, P>(a, row, row_end, panel);
-    for (; panel < end; ++panel) RunQuantisedPanels<Format, kQuantisedTileRows, 1>(a, row, row_end, panel);
+    for (; panel + P <= end; panel += P) {
+      RunQuantisedPanels<Format, R, P>(a, row, row_end, panel, after(panel + P));
+    }
+    for (; panel < end; ++panel) {
+      RunQuantisedPanels<Format, kQuantisedTileRows, 1>(a, row, row_end, panel, after(panel + 1));
+    }
   }
 }
 
