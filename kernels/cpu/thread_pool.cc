@@ -39,24 +39,13 @@ std::vector<int> CoresForEach(int n_threads) {
   return cores;
 }
 
-void KeepTo(int core) {
-  cpu_set_t one;
-  CPU_ZERO(&one);
-  CPU_SET(core, &one);
-  sched_setaffinity(0, sizeof(one), &one);  // refused, it stays as it was: slower, not wrong
-}
-
 }  // namespace
 
 ThreadPool::ThreadPool(int n_threads) {
   COTERIE_CHECK(n_threads >= 1) << "threads: " << n_threads;
-  const std::vector<int> cores = n_threads > 1 ? CoresForEach(n_threads) : std::vector<int>();
+  if (n_threads > 1) cores_ = CoresForEach(n_threads);
   for (int thread = 1; thread < n_threads; ++thread) {
-    const int core = cores.empty() ? -1 : cores[static_cast<size_t>(thread)];
-    workers_.emplace_back([this, thread, core] {
-      if (core >= 0) KeepTo(core);
-      Work(thread);
-    });
+    workers_.emplace_back([this, thread] { Work(thread); });
   }
 }
 
@@ -67,7 +56,23 @@ ThreadPool::~ThreadPool() {
   for (std::thread& worker : workers_) worker.join();
 }
 
+void ThreadPool::KeepOff(int caller_core) {
+  caller_core_ = caller_core;
+  auto worker = workers_.begin();
+  for (const int core : cores_) {
+    if (core == caller_core || worker == workers_.end()) continue;
+    cpu_set_t one;
+    CPU_ZERO(&one);
+    CPU_SET(core, &one);
+    // Refused, the worker stays where it was: slower, not wrong.
+    pthread_setaffinity_np((worker++)->native_handle(), sizeof(one), &one);
+  }
+}
+
 void ThreadPool::Dispatch(int64_t n, void (*function)(const void*, int64_t, int), const void* context) {
+  if (!cores_.empty()) {
+    if (const int core = sched_getcpu(); core != caller_core_) KeepOff(core);
+  }
   const uint64_t generation = Generation(part_.load(std::memory_order_relaxed)) + 1;
   function_ = function;
   context_ = context;

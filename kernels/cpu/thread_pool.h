@@ -15,9 +15,9 @@ namespace coterie::cpu {
 // which item never changes a result: ops write disjoint outputs, or merge what threads found in an order of
 // its own. Workers wait for the next part by spinning for a bounded time (parts follow within microseconds
 // during a step), then park in the kernel. A pool with a thread for every core it may use keeps each worker
-// to one: woken, it would often be put beside the thread that woke it, and one core do the work of two (a
-// text of 64 tokens on two cold cores took 3.4 ms to embed instead of 1.8). Run* is called by one thread at a
-// time; bodies must not call it again.
+// to one, and off the caller's: woken, it would often be put beside the thread that woke it, and one core do
+// the work of two (a text of 64 tokens on two cores that had been idle took 3.4 ms to embed instead of 1.8).
+// Run* is called by one thread at a time; bodies must not call it again.
 class ThreadPool {
  public:
   static constexpr int64_t kMaxItems = (1 << 20) - 1;
@@ -74,6 +74,8 @@ class ThreadPool {
   // Claims and does items of the current part until none is left.
   void DoItems(int thread);
   void Work(int thread);
+  // Gives every worker a core of its own but for this one.
+  void KeepOff(int caller_core);
 
   // The current part: generation (24 bits), items (20), next item to claim (20). Whoever moves `next` from
   // below `items` owns that item, and until it counts it as done the part, and so function_ and context_,
@@ -83,6 +85,8 @@ class ThreadPool {
   void (*function_)(const void*, int64_t, int) = nullptr;
   const void* context_ = nullptr;
   std::atomic<bool> stop_{false};
+  std::vector<int> cores_;  // as many as threads, or none
+  int caller_core_ = -1;    // when workers were last given theirs
   std::vector<std::thread> workers_;
 };
 

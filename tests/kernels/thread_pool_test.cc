@@ -52,7 +52,7 @@ std::vector<int> CoresOfThreads(int n_threads) {
   return {cores.begin(), cores.end()};
 }
 
-TEST(ThreadPool, WorkersKeepToACoreEachWhereThereIsOneForEachAndTheCallerToNone) {
+TEST(ThreadPool, WorkersKeepToACoreEachWhereThereIsOneForEachAndTheCallerIsFree) {
   cpu_set_t allowed;
   ASSERT_EQ(sched_getaffinity(0, sizeof(allowed), &allowed), 0);
   const int n_cores = CPU_COUNT(&allowed);
