@@ -34,10 +34,13 @@ def calibrate(logprobs: list[np.ndarray], scores: np.ndarray, keep: float) -> Ca
     nearest = policies.nearest(scores)
     of_base = measures.sample_losses(logprobs, policies.always(np.full(len(scores), n_experts), n_experts))
 
-    def gain(weights: np.ndarray) -> float:
-        return float((of_base - measures.sample_losses(logprobs, weights)).sum())
+    saved = of_base - measures.sample_losses(logprobs, nearest)  # [n_samples], by the expert instead of the base
+    whole, best = float(saved.sum()), scores.max(axis=1)
 
-    whole, best = gain(nearest), scores.max(axis=1)
+    def gain(weights: np.ndarray) -> float:
+        """Of routing that leaves some samples to the base."""
+        return float(saved[weights[:, -1] == 0].sum())
+
     chosen = (float(np.floor(best.min() * 100) / 100), 0.0)  # below every score: nothing abstains
     if whole > 0:
         grid = [(float(s), m) for s in np.unique(np.floor(np.quantile(best, np.linspace(0, 0.5, _QUANTILES)) * 100) / 100) for m in MARGINS]
