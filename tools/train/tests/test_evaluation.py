@@ -71,6 +71,13 @@ class PoliciesTest(unittest.TestCase):
         np.testing.assert_array_equal(policies.classifier(points, np.zeros(15, int), np.eye(3), 1).argmax(axis=1), [0, 0, 0])
 
 
+class ChoiceTest(unittest.TestCase):
+    def test_the_best_policy_is_a_real_one_and_mixes_only_where_it_may(self):
+        losses = {"base": 3.0, "oracle": 1.0, "random expert": 0.5, "everything": 0.4, "classifier": 2.2, "nearest centroid": 2.1, "c-BTM, top 2": 2.0}
+        self.assertEqual(evaluating.best_policy(losses), "nearest centroid")
+        self.assertEqual(evaluating.best_policy(losses, mixing=True), "c-BTM, top 2")
+
+
 class CalibrationTest(unittest.TestCase):
     """Ten samples: eight of a field, near their expert; two strangers, far from both, whom the experts harm a little."""
     SCORES = np.array([[0.8, 0.2]] * 4 + [[0.2, 0.7]] * 4 + [[0.3, 0.28]] * 2)

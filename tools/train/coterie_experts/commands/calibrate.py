@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_keep(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--keep", type=options.bounded(float, 0.0, 1.0), default=0.98, metavar="SHARE", help="of routing's gain (default %(default)s)")
+    parser.add_argument("--keep", type=options.bounded(float, 0.0, 1.0), default=0.995, metavar="SHARE", help="of routing's gain (default %(default)s)")
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -141,7 +141,6 @@ def _evaluate(gateway: Gateway, found: manifest.Run, adapters: sets.AdapterSet, 
         "made": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="minutes"), "machine": f"{_processor()}, {os.cpu_count()} cores",
         "numerics": arguments.mode, "base": found.manifest.base["name"], "experts": len(candidates.experts), "set": adapters.name,
         "settings": adapters.settings.decides(), "clustering": found.manifest.settings, **held_out, "first_token": first,
-        "chosen_on_validation": evaluating.best_policy(validation) if validation else None,
         "validation_loss": {name: p["loss"] for name, p in validation.items()},
         "outside": {name: {"loss": p["loss"], "above_base": p["loss"] / of_base - 1, "by_domain": p["by_domain"], "to_base": p.get("to_base")}
                     for name, p in outside.items()},

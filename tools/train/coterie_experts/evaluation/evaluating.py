@@ -44,10 +44,10 @@ def routings(run: Run, candidates: Candidates, questions: np.ndarray, product: n
     }
 
 
-def best_policy(of_validation: dict[str, dict]) -> str:
-    """The policy of least loss there among those that run one expert for a question; mixing costs each expert's time."""
-    able = [name for name in of_validation if name not in (BASE, EVERYTHING, ORACLE, RANDOM) and not name.startswith(MIXING)]
-    return min(able, key=lambda name: of_validation[name]["loss"])
+def best_policy(losses: dict[str, float], mixing: bool = False) -> str:
+    """The policy of least loss on validation text, among those that run one expert for a question or, with `mixing`, among all."""
+    able = [name for name in losses if name not in (BASE, EVERYTHING, ORACLE, RANDOM) and (mixing or not name.startswith(MIXING))]
+    return min(able, key=losses.__getitem__)
 
 
 def figures(logprobs: list[np.ndarray], weights: dict[str, np.ndarray], domains: list[str], n_experts: int, has_everything: bool) -> dict:
