@@ -37,7 +37,8 @@ def normalised(rows: np.ndarray) -> np.ndarray:
 def means(points: np.ndarray, owner: np.ndarray, n_clusters: int) -> np.ndarray:
     """[n_clusters, dim]: each cluster's normalised mean; zeros for an empty one."""
     sums = np.zeros((n_clusters, points.shape[1]), np.float64)
-    np.add.at(sums, owner, points)
+    present, first = np.unique(np.sort(owner), return_index=True)
+    sums[present] = np.add.reduceat(points[np.argsort(owner, kind="stable")].astype(np.float64), first)
     return normalised(sums)
 
 
