@@ -91,8 +91,11 @@ class ServerCases:
                 "cached_prompt_tokens": report["cached_prompt_tokens"]}
 
     def _in_turn(self, one: Serving, other: Serving, experts: list[str]) -> tuple[dict, dict]:
-        """Means of both: first and last against the two between, since a first burst finds caches as another program left them."""
-        first, *between, last = [self._burst(serving, experts) for serving in (one, other, other, one)]
+        """Means of both: first and last against the two between, since a first burst finds caches as another program left them.
+
+        Four times as long as others, too: bursts of a second differed by more than what is looked for.
+        """
+        first, *between, last = [self._burst(serving, experts, 4 * self.burst) for serving in (one, other, other, one)]
         return means(first, last), means(*between)
 
     def _at_once(self, rank: int) -> str:
