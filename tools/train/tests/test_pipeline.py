@@ -189,6 +189,9 @@ class PipelineTest(Folder):
         self.assertEqual(again.stderr.count("report is there"), 2)
         self.assertNotIn("scoring", again.stderr)
         self.assertEqual((self.path / "docs/help.md").read_text(), document)
+        self.assertIn("Kept out of training altogether: chess.", document)
+        fewer = self.command(*words, "--samples", 1)
+        self.assertNotIn("report is there", fewer.stderr)
 
     def test_a_study_of_one_cluster_alone_is_refused(self):
         refused = self.command("study", self.path, "--settings", "1", "--out", self.path / "study", expect=2)

@@ -60,6 +60,11 @@ def add_scoring(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--worker-threads", type=options.whole(0, 256), default=0, metavar="N", help="0: one a core")
 
 
+def scoring_of(arguments: argparse.Namespace) -> dict:
+    """What of the arguments decides the figures."""
+    return {name: getattr(arguments, name) for name in ("samples", "prompt_characters", "prototypes", "mode", "seed")}
+
+
 def numerics_of(found: manifest.Run, arguments: argparse.Namespace) -> str:
     """Tells scores of one base and mode from others in the cache."""
     return f"{found.manifest.base['digest']} {arguments.mode}"
@@ -140,7 +145,7 @@ def _evaluate(gateway: Gateway, found: manifest.Run, adapters: sets.AdapterSet, 
     return {
         "made": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="minutes"), "machine": f"{_processor()}, {os.cpu_count()} cores",
         "numerics": arguments.mode, "base": found.manifest.base["name"], "experts": len(candidates.experts), "set": adapters.name,
-        "settings": adapters.settings.decides(), "clustering": found.manifest.settings, **held_out, "first_token": first,
+        "scoring": scoring_of(arguments), "settings": adapters.settings.decides(), "clustering": found.manifest.settings, **held_out, "first_token": first,
         "validation_loss": {name: p["loss"] for name, p in validation.items()},
         "outside": {name: {"loss": p["loss"], "above_base": p["loss"] / of_base - 1, "by_domain": p["by_domain"], "to_base": p.get("to_base")}
                     for name, p in outside.items()},

@@ -61,12 +61,10 @@ def run(arguments: argparse.Namespace) -> int:
     train_command.end_trainers_on_sigterm()
     learners.check(arguments.learner)  # before minutes are spent on what training then cannot use
     settings = train_command.settings_of(arguments, default)
-    folder = arguments.out / "run"
-    made = cluster_command.cluster_once(arguments, folder)
+    made = cluster_command.cluster_once(arguments, arguments.out / "run")
     n_jobs = arguments.jobs or train_command.default_jobs(settings)
     failed = train_command.train(made, arguments.set_name, settings, everything=False, model=arguments.model, n_jobs=n_jobs, learner=arguments.learner)
-    if failed:
-        raise Refused(f"not trained: {', '.join(failed)}; logs in {folder / 'sets' / arguments.set_name / 'work'}")
+    train_command.refuse_failed(failed, made, arguments.set_name)
     experts = publish_command.write_folders(made, arguments, arguments.out / "experts")
     say(f"{len(experts)} experts in {arguments.out / 'experts'}")
     if arguments.gateway:

@@ -90,15 +90,16 @@ def _clustered(arguments: argparse.Namespace, name: str) -> manifest.Run:
 def _train(made: manifest.Run, set_name: str, settings: Settings, arguments: argparse.Namespace) -> None:
     failed = train_command.train(made, set_name, settings, everything=set_name == sets.EVERYTHING, model=arguments.model,
                                  n_jobs=arguments.jobs, learner=arguments.learner)
-    if failed:
-        raise Refused(f"not trained: {', '.join(failed)}; logs in {made.folder / 'sets' / set_name / 'work'}")
+    train_command.refuse_failed(failed, made, set_name)
 
 
 def _evaluate(made: manifest.Run, adapters: sets.AdapterSet, whole: sets.AdapterSet, arguments: argparse.Namespace) -> None:
-    """Unless that was done since the last adapter was trained."""
+    """Unless that was done in this way since the last adapter was trained."""
     report, calibration = adapters.folder / "report", adapters.folder / CALIBRATION
     trained = max((of.adapter(task) / "training.json").stat().st_mtime for of in (adapters, whole) for task in of.tasks())
-    if files.made_after(calibration, trained) and files.made_after(report / "evaluation.json", calibration.stat().st_mtime):
+    is_there = files.made_after(calibration, trained) and files.made_after(report / "evaluation.json", calibration.stat().st_mtime)
+    if is_there and files.read_json(calibration)["keep"] == arguments.keep \
+            and files.read_json(report / "evaluation.json").get("scoring") == evaluate_command.scoring_of(arguments):
         say(f"{report} is there")
         return
     calibrate_command.calibrate(made, adapters, arguments)

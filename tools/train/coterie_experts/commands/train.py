@@ -93,6 +93,12 @@ def train(run: manifest.Run, set_name: str, settings: Settings, *, everything: b
     return jobs.run_jobs(adapters, missing, min(n_jobs or default_jobs(settings), len(missing)), command)
 
 
+def refuse_failed(failed: list[str], run: manifest.Run, set_name: str) -> None:
+    """What train() returned must be empty."""
+    if failed:
+        raise Refused(f"not trained: {', '.join(failed)}; logs in {run.folder / 'sets' / set_name / 'work'}")
+
+
 def _flags(settings: Settings) -> list[str]:
     """The settings as options of this command."""
     values = dataclasses.asdict(settings)
@@ -126,8 +132,7 @@ def run(arguments: argparse.Namespace) -> int:
     set_name = arguments.set_name or (sets.EVERYTHING if arguments.everything else "experts")
     failed = train(found, set_name, settings_of(arguments), everything=arguments.everything, model=arguments.model, n_jobs=arguments.jobs,
                    index=index, with_corpus=not arguments.without_corpus, learner=arguments.learner)
-    if failed:
-        raise Refused(f"not trained: {', '.join(failed)}; logs in {found.folder / 'sets' / set_name / 'work'}")
+    refuse_failed(failed, found, set_name)
     if index is None:
         say(f"all there; next: coterie-experts publish {found.folder} --set {set_name}")
     return 0

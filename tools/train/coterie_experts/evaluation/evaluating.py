@@ -16,6 +16,7 @@ from coterie_experts.run.manifest import Run
 DEFAULT_MIN_SCORE, DEFAULT_TEMPERATURE = 0.2, 0.1  # the gateway's own
 BASE, EVERYTHING, ORACLE, RANDOM = "base", "everything", "oracle", "random expert"
 BY_PRODUCT, MIXING = "routed by the product", "c-BTM"
+COMPARED = (BASE, EVERYTHING, BY_PRODUCT, ORACLE)  # domain by domain
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+from typing import Sequence
 
 
 def as_image(figure) -> str:
@@ -32,6 +33,14 @@ def _axes(width: float, height: float):
     return figure, figure.add_subplot()
 
 
+def _bar_groups(axes, series: dict[str, list[float]], names: list[str], **of_names) -> None:
+    """A group of bars for each of `names`, one of each series in it."""
+    width = 0.8 / len(series)
+    for i, (label, values) in enumerate(series.items()):
+        axes.bar([group + i * width for group in range(len(names))], values, width, label=label)
+    axes.set_xticks([group + 0.4 - width / 2 for group in range(len(names))], names, **of_names)
+
+
 def policies_figure(policies: dict):
     figure, axes = _axes(8, 0.35 * len(policies) + 1)
     names = sorted(policies, key=lambda name: -policies[name]["loss"])
@@ -42,13 +51,10 @@ def policies_figure(policies: dict):
     return figure
 
 
-def domains_figure(policies: dict, shown: list[str]):
+def domains_figure(policies: dict, shown: Sequence[str]):
     domains = sorted(policies["base"]["by_domain"])
     figure, axes = _axes(9, 4)
-    width = 0.8 / len(shown)
-    for i, name in enumerate(shown):
-        axes.bar([d + i * width for d in range(len(domains))], [policies[name]["by_domain"][d] for d in domains], width, label=name)
-    axes.set_xticks([d + 0.4 - width / 2 for d in range(len(domains))], domains, rotation=30, ha="right")
+    _bar_groups(axes, {name: [policies[name]["by_domain"][d] for d in domains] for name in shown}, domains, rotation=30, ha="right")
     axes.set_ylabel("nats per token")
     axes.legend()
     return figure
@@ -68,14 +74,11 @@ def matrix_figure(matrix: dict[str, dict[str, float]]):
     return figure
 
 
-def settings_plot(names: list[str], below_base: dict[str, list[float]], everything: float) -> str:
-    """SVG: perplexity below the base for each setting, a group of bars each; `everything` is a line across."""
+def settings_figure(names: list[str], below_base: dict[str, list[float]], everything: float):
+    """Perplexity below the base for each setting, a group of bars each; `everything` is a line across."""
     figure, axes = _axes(8, 4)
-    width = 0.8 / len(below_base)
-    for i, (name, shares) in enumerate(below_base.items()):
-        axes.bar([s + i * width for s in range(len(names))], [100 * share for share in shares], width, label=name)
+    _bar_groups(axes, {name: [100 * share for share in shares] for name, shares in below_base.items()}, names)
     axes.axhline(100 * everything, color="#888", linestyle="--", label="one adapter on everything")
-    axes.set_xticks([s + 0.4 - width / 2 for s in range(len(names))], names)
     axes.set_ylabel("perplexity below the base, %")
     axes.legend(fontsize="small")
-    return as_svg(figure)
+    return figure

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 
 from coterie_experts.evaluation import plots
+from coterie_experts.evaluation.evaluating import COMPARED
 from coterie_experts.evaluation.plots import as_image
 
 _STYLE = """body{font:16px/1.5 system-ui,sans-serif;max-width:62rem;margin:2rem auto;padding:0 1rem;color:#222}
@@ -21,7 +22,7 @@ def page(result: dict) -> str:
     rows = "".join(
         f"<tr><td>{told(name)}</td><td>{p['loss']:.3f}</td><td>{p['perplexity']:.2f}</td><td>{p['perplexity_below_base']:.1%}</td>"
         f"<td>{p['regret']:.3f}</td><td>{_number(p['kept'], '.1%')}</td><td>{_number(p.get('to_base'), '.0%')}</td></tr>" for name, p in policies.items())
-    shown = [name for name in ("base", "everything", "routed by the product", "oracle") if name in policies]
+    shown = [name for name in COMPARED if name in policies]
     outside = "".join(f"<tr><td>{told(name)}</td><td>{p['loss']:.3f}</td><td>{p['above_base']:+.1%}</td><td>{_number(p.get('to_base'), '.0%')}</td></tr>"
                       for name, p in result["outside"].items())
     first = result["first_token"]

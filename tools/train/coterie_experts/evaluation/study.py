@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import pathlib
 import shutil
 from typing import Iterator
@@ -10,7 +11,7 @@ from typing import Iterator
 from coterie_experts import files
 from coterie_experts.corpus.splits import HELD_OUT, OUTSIDE, TRAIN
 from coterie_experts.evaluation import plots
-from coterie_experts.evaluation.evaluating import BASE, BY_PRODUCT, EVERYTHING, ORACLE, RANDOM, best_policy
+from coterie_experts.evaluation.evaluating import BASE, BY_PRODUCT, COMPARED, EVERYTHING, ORACLE, RANDOM, best_policy
 from coterie_experts.run.manifest import Run
 from coterie_experts.training import sets
 
@@ -55,16 +56,20 @@ def _table(heads: list[str], rows: list[list[str]]) -> str:
     return "\n".join("| " + " | ".join(row) + " |" for row in (heads, ["---"] * len(heads), *rows)) + "\n"
 
 
-def _percent(share: float | None, digits: int = 1) -> str:
-    return "–" if share is None else f"{share:.{digits}%}".replace("%", " %")
+def _percent(share: float | None, digits: int = 1, sign: str = "") -> str:
+    return "–" if share is None else f"{share:{sign}.{digits}%}".replace("%", " %")
+
+
+def _from(shares: dict[str, float], most: int = 3) -> str:
+    """"python 94 %, rust 3 %": where chunks come from."""
+    return ", ".join(f"{source} {_percent(share, 0)}" for source, share in list(shares.items())[:most])
 
 
 def _below(policy: dict) -> str:
     return _percent(policy["perplexity_below_base"])
 
 
-def _settings_table(results: list[Result]) -> str:
-    best = min(results, key=lambda r: r.validation_loss)
+def _settings_table(results: list[Result], best: Result) -> str:
     rows = [[f"**{r.name}**" if r is best else r.name, f"{r.policy(BY_PRODUCT)['loss']:.3f}",
              *(_below(r.policy(name)) for name in (BY_PRODUCT, r.chosen(), r.chosen(mixing=True), ORACLE, RANDOM)), f"{r.seconds() / 60:.0f} min"]
             for r in results]
@@ -83,15 +88,14 @@ def _policies_table(result: Result) -> str:
 
 
 def _domains_table(result: Result) -> str:
-    shown = [BASE, EVERYTHING, BY_PRODUCT, ORACLE]
-    rows = [[domain, *(f"{result.policy(name)['by_domain'][domain]:.3f}" for name in shown),
-             _percent(1 - 2.718281828 ** (result.policy(BY_PRODUCT)["by_domain"][domain] - loss))]
+    rows = [[domain, *(f"{result.policy(name)['by_domain'][domain]:.3f}" for name in COMPARED),
+             _percent(1 - math.exp(result.policy(BY_PRODUCT)["by_domain"][domain] - loss))]
             for domain, loss in sorted(result.policy(BASE)["by_domain"].items())]
-    return _table(["", *shown, "perplexity below the base, as routed"], rows)
+    return _table(["", *COMPARED, "perplexity below the base, as routed"], rows)
 
 
 def _outside_table(result: Result) -> str:
-    rows = [[name, f"{p['loss']:.3f}", f"{p['above_base']:+.1%}".replace("%", " %"), _percent(p["to_base"], 0)]
+    rows = [[name, f"{p['loss']:.3f}", _percent(p["above_base"], sign="+"), _percent(p["to_base"], 0)]
             for name, p in result.found["outside"].items() if name not in (ORACLE, RANDOM)]
     return _table(["", "loss", "above the base", "sent to the base"], rows)
 
@@ -106,13 +110,13 @@ def _bars(best: Result) -> str:
         return "reached" if met else "**missed**"
 
     rows = [["routed loss below the base's on every domain", f"{len(base) - len(worse)} of {len(base)}" + (f", not {', '.join(worse)}" if worse else ""), told(not worse)],
-            [f"perplexity at least {LEAST_BELOW_BASE:.0%} below the base's".replace("%", " %"), _below(routed), told(routed["perplexity_below_base"] >= LEAST_BELOW_BASE)],
-            [f"routing keeps {LEAST_KEPT:.0%} of the oracle's gain, by the policy chosen on validation text".replace("%", " %"),
+            [f"perplexity at least {_percent(LEAST_BELOW_BASE, 0)} below the base's", _below(routed), told(routed["perplexity_below_base"] >= LEAST_BELOW_BASE)],
+            [f"routing keeps {_percent(LEAST_KEPT, 0)} of the oracle's gain, by the policy chosen on validation text",
              f"{_percent(best.policy(any_of)['kept'])} ({any_of}); with one expert {_percent(best.policy(one)['kept'])} ({one})", told((best.policy(any_of)["kept"] or 0) >= LEAST_KEPT)]]
     if outside:
-        rows.append([f"text of no field at most {MOST_OUTSIDE_ABOVE:.0%} worse than with the base".replace("%", " %"),
-                     f"{outside['above_base']:+.1%}".replace("%", " %") + f", {_percent(outside['to_base'], 0)} sent to the base", told(outside["above_base"] <= MOST_OUTSIDE_ABOVE)])
-    rows.append([f"routing at most {MOST_ROUTING_SHARE:.0%} of the time to the first token".replace("%", " %"),
+        rows.append([f"text of no field at most {_percent(MOST_OUTSIDE_ABOVE, 0)} worse than with the base",
+                     f"{_percent(outside['above_base'], sign='+')}, {_percent(outside['to_base'], 0)} sent to the base", told(outside["above_base"] <= MOST_OUTSIDE_ABOVE)])
+    rows.append([f"routing at most {_percent(MOST_ROUTING_SHARE, 0)} of the time to the first token",
                  f"{_percent(share)} at {best.found['first_token']['prompt_tokens']:.0f} prompt tokens, {best.found['experts']} experts", told(share <= MOST_ROUTING_SHARE)])
     return _table(["", "found", ""], rows)
 
@@ -138,16 +142,16 @@ def _text_table(run: Run) -> str:
 
 
 def _clusters_table(run: Run) -> str:
-    rows = [[c.name, f"{c.chunks.get(TRAIN, 0):,}", ", ".join(f"{source} {share:.0%}".replace("%", " %") for source, share in list(c.sources.items())[:3]), ", ".join(c.terms[:6])]
+    rows = [[c.name, f"{c.chunks.get(TRAIN, 0):,}", _from(c.sources), ", ".join(c.terms[:6])]
             for c in run.manifest.clusters]
     return _table(["expert", "chunks", "where they come from", "telling terms"], rows)
 
 
-def text(results: list[Result], others: list[Result], whole: sets.AdapterSet, command: str, pictures: str) -> str:
-    best = min(results, key=lambda r: r.validation_loss)
+def text(results: list[Result], best: Result, others: list[Result], whole: sets.AdapterSet, command: str, pictures: str) -> str:
     found, settings = best.found, whole.settings
     total = sum(t.tokens for t in whole.tasks())
     first = found["first_token"]
+    kept_out = ", ".join(s.name for s in best.run.manifest.sources if s.holdout) or "no source"
     return f"""# Do experts help?
 
     {command or "coterie-experts study …"}
@@ -163,7 +167,7 @@ least loss on validation text.
 {_bars(best)}
 ## How many experts
 
-{_settings_table(results)}
+{_settings_table(results, best)}
 ![Perplexity below the base by setting]({pictures}/settings.svg)
 
 The oracle takes for each passage the expert of least loss; it knows the answer. A random expert says what routing is worth. Policies
@@ -181,7 +185,7 @@ The whole matrix of experts and domains is on [the page of this setting]({pictur
 
 ## Text of no field
 
-Two sources were kept out of training altogether. Their text should go to the base, or lose little by an expert.
+Kept out of training altogether: {kept_out}. Such text should go to the base, or lose little by an expert.
 
 {_outside_table(best)}
 ## What routing costs
@@ -206,8 +210,8 @@ def write(document: pathlib.Path, runs: list[Run], set_name: str, whole: sets.Ad
     pictures = document.with_suffix("")
     best = min(results, key=lambda r: r.validation_loss)
     shown = (ORACLE, BY_PRODUCT, RANDOM)
-    files.write_atomically(pictures / "settings.svg", plots.settings_plot(
-        [r.name for r in results], {name: [r.policy(name)["perplexity_below_base"] for r in results] for name in shown}, results[0].policy(EVERYTHING)["perplexity_below_base"]))
-    files.write_atomically(pictures / "domains.svg", plots.as_svg(plots.domains_figure(best.found["policies"], [BASE, EVERYTHING, BY_PRODUCT, ORACLE])))
+    files.write_atomically(pictures / "settings.svg", plots.as_svg(plots.settings_figure(
+        [r.name for r in results], {name: [r.policy(name)["perplexity_below_base"] for r in results] for name in shown}, results[0].policy(EVERYTHING)["perplexity_below_base"])))
+    files.write_atomically(pictures / "domains.svg", plots.as_svg(plots.domains_figure(best.found["policies"], COMPARED)))
     shutil.copyfile(best.adapters.folder / "report" / "evaluation.html", pictures / "evaluation.html")
-    files.write_atomically(document, text(results, [r for r in every if r.adapters.name != set_name], whole, command, pictures.name))
+    files.write_atomically(document, text(results, best, [r for r in every if r.adapters.name != set_name], whole, command, pictures.name))
