@@ -21,6 +21,7 @@ void EmbedBatcher::Stop() {
   std::vector<Waiting> left;
   {
     MutexLock lock(&mutex_);
+    while (busy_) changed_.Wait(&mutex_);
     for (std::deque<Waiting>* queue : {&urgent_, &bulk_}) {
       for (Waiting& waiting : *queue) left.push_back(std::move(waiting));
       queue->clear();
@@ -30,12 +31,15 @@ void EmbedBatcher::Stop() {
 }
 
 void EmbedBatcher::Submit(Tokens text, TextEmbedder::Urgency urgency, TextEmbedder::Done done) {
+  const bool is_question = urgency == TextEmbedder::Urgency::kRequest;
   Status refused;
   {
     MutexLock lock(&mutex_);
-    std::deque<Waiting>& queue = urgency == TextEmbedder::Urgency::kRequest ? urgent_ : bulk_;
+    std::deque<Waiting>& queue = is_question ? urgent_ : bulk_;
     if (stopping_) {
       refused = Stopped();
+    } else if (is_question && Idle()) {
+      busy_ = true;
     } else if (queue.size() >= options_.max_queued) {
       refused = absl::ResourceExhaustedError(
           absl::StrCat("the gateway's embedding queue is full (", options_.max_queued, " texts)"));
@@ -45,7 +49,10 @@ void EmbedBatcher::Submit(Tokens text, TextEmbedder::Urgency urgency, TextEmbedd
       return;
     }
   }
-  done(refused);
+  if (!refused.ok()) return done(refused);
+  std::vector<Waiting> alone;
+  alone.push_back({std::move(text), std::move(done)});
+  RunPass(std::move(alone));
 }
 
 std::vector<EmbedBatcher::Waiting> EmbedBatcher::TakeBatch() {
@@ -73,6 +80,11 @@ void EmbedBatcher::RunPass(std::vector<Waiting> batch) {
   StatusOr<std::vector<std::vector<float>>> embeddings = pass_(texts);
   n_passes_.fetch_add(1, std::memory_order_relaxed);
   n_texts_.fetch_add(batch.size(), std::memory_order_relaxed);
+  {
+    MutexLock lock(&mutex_);
+    busy_ = false;
+    if (!Idle() || stopping_) changed_.SignalAll();
+  }
   for (size_t i = 0; i < batch.size(); ++i) {
     if (embeddings.ok()) {
       batch[i].done(std::move((*embeddings)[i]));
@@ -87,9 +99,10 @@ void EmbedBatcher::Run() {
     std::vector<Waiting> batch;
     {
       MutexLock lock(&mutex_);
-      while (urgent_.empty() && bulk_.empty() && !stopping_) changed_.Wait(&mutex_);
+      while ((busy_ || Idle()) && !stopping_) changed_.Wait(&mutex_);
       if (stopping_) return;
       batch = TakeBatch();
+      busy_ = true;
     }
     RunPass(std::move(batch));
   }

@@ -19,10 +19,11 @@
 namespace coterie::gateway {
 
 // Puts texts that arrive at about the same time into one pass of the encoder. A text that finds the encoder
-// idle starts at once; what comes while a pass runs waits for its end and goes together, so nothing ever
-// waits for company. Passes are short (max_batch_tokens), and a request's question goes before texts that
-// nobody generates for, of which every pass still takes one beside its questions, however long it is.
-// Thread-safe.
+// idle starts at once, a request's question on the very thread that brings it (two hand-overs between threads
+// are a tenth of a lone question's routing); what comes while a pass runs waits for its end and goes
+// together, so nothing ever waits for company. Passes are short (max_batch_tokens), and a request's question
+// goes before texts that nobody generates for, of which every pass still takes one beside its questions,
+// however long it is. Thread-safe.
 class EmbedBatcher {
  public:
   struct Options {
@@ -35,7 +36,8 @@ class EmbedBatcher {
     size_t max_queued = 4096;
   };
   using Tokens = std::vector<int32_t>;
-  // One embedding per text, in order. Called on the batcher's thread.
+  // One embedding per text, in order. Called on the batcher's thread or on one that submits, never on two at
+  // once.
   using Pass = std::function<StatusOr<std::vector<std::vector<float>>>(std::span<const Tokens> texts)>;
 
   EmbedBatcher(const Options& options, Pass pass);
@@ -43,11 +45,13 @@ class EmbedBatcher {
   EmbedBatcher(const EmbedBatcher&) = delete;
   EmbedBatcher& operator=(const EmbedBatcher&) = delete;
 
-  // `done` is called once: on the batcher's thread, which it must not hold, or from here for a text that is
-  // refused (ResourceExhausted naming the limit; Unavailable once stopped).
+  // `done` is called once: on the batcher's thread, which it must not hold, or from here, for a text that is
+  // refused (ResourceExhausted naming the limit; Unavailable once stopped) and for a question that found the
+  // encoder idle, when others may use it again.
   void Submit(Tokens text, TextEmbedder::Urgency urgency, TextEmbedder::Done done);
 
-  // Refuses what waits and whatever comes, and returns when no callback runs any more.
+  // Refuses what waits and whatever comes, and returns when no pass runs any more, and no callback on the
+  // batcher's thread.
   void Stop();
 
   uint64_t passes() const { return n_passes_.load(std::memory_order_relaxed); }
@@ -60,9 +64,13 @@ class EmbedBatcher {
   };
 
   void Run();
+  bool Idle() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    return !busy_ && urgent_.empty() && bulk_.empty();
+  }
   // The texts of the next pass: urgent ones first, one of the others wherever there is one, and what fits.
   std::vector<Waiting> TakeBatch() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  void RunPass(std::vector<Waiting> batch);
+  // Called with busy_ set by the caller; clears it before the callbacks.
+  void RunPass(std::vector<Waiting> batch) ABSL_LOCKS_EXCLUDED(mutex_);
 
   const Options options_;
   const Pass pass_;
@@ -71,6 +79,7 @@ class EmbedBatcher {
   Mutex mutex_;
   CondVar changed_;
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
+  bool busy_ ABSL_GUARDED_BY(mutex_) = false;  // a pass runs
   std::deque<Waiting> urgent_ ABSL_GUARDED_BY(mutex_);
   std::deque<Waiting> bulk_ ABSL_GUARDED_BY(mutex_);
   std::thread thread_;

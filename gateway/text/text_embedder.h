@@ -26,11 +26,11 @@ class TextEmbedder {
   };
 
   virtual ~TextEmbedder() = default;
-  // Tokenises here, so it belongs on the work pool; the pass that embeds the text runs elsewhere, together
-  // with others'. Calls `done` once with [dim] values, from a thread that must not be held (every embedding
-  // waits for it) or from here. Of a longer text than the encoder reads the first tokens count, of a kRequest
-  // longer than its own, smaller limit the first and the last. InvalidArgument for what cannot be tokenised,
-  // ResourceExhausted when too much waits, Unavailable after Stop.
+  // Tokenises here and may embed a kRequest here, so it belongs on the work pool; other texts are embedded
+  // elsewhere, together. Calls `done` once with [dim] values, from here or from a thread that must not be
+  // held (every embedding waits for it). Of a longer text than the encoder reads the first tokens count, of a
+  // kRequest longer than its own, smaller limit the first and the last. InvalidArgument for what cannot be
+  // tokenised, ResourceExhausted when too much waits, Unavailable after Stop.
   virtual void Embed(std::string_view text, Urgency urgency, Done done) = 0;
   // Refuses what waits and whatever comes, and returns when no `done` runs any more.
   virtual void Stop() {}

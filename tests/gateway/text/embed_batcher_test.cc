@@ -1,8 +1,10 @@
 #include "gateway/text/embed_batcher.h"
 
+#include <atomic>
 #include <filesystem>
 #include <future>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "gateway/text/encoder_embedder.h"
@@ -74,12 +76,18 @@ Embedded Submit(EmbedBatcher* batcher, Tokens text, Urgency urgency = Urgency::k
   return result;
 }
 
+// The first text, in a pass of its own on the batcher's thread, which waits there.
+Embedded SubmitFirst(EmbedBatcher* batcher, HeldPass* pass, Tokens text) {
+  Embedded result = Submit(batcher, std::move(text), Urgency::kBulk);
+  pass->WaitForPass(1);  // nobody else had to come
+  return result;
+}
+
 TEST(EmbedBatcherTest, AnIdleEncoderStartsAtOnceAndWhatComesMeanwhileGoesTogether) {
   HeldPass pass;
   EmbedBatcher batcher({}, pass.AsPass());
   std::vector<Embedded> results;
-  results.push_back(Submit(&batcher, {1, 10}));
-  pass.WaitForPass(1);  // nobody else had to come
+  results.push_back(SubmitFirst(&batcher, &pass, {1, 10}));
   for (int32_t i = 2; i <= 8; ++i) results.push_back(Submit(&batcher, {i, 10 * i}));
   pass.Allow(100);
   for (int32_t i = 1; i <= 8; ++i) {
@@ -92,12 +100,61 @@ TEST(EmbedBatcherTest, AnIdleEncoderStartsAtOnceAndWhatComesMeanwhileGoesTogethe
   EXPECT_EQ(batcher.texts(), 8u);
 }
 
+TEST(EmbedBatcherTest, AQuestionThatFindsTheEncoderIdleIsEmbeddedWhereItComesFrom) {
+  std::vector<std::thread::id> passes;
+  EmbedBatcher batcher({}, [&](std::span<const Tokens> texts) -> StatusOr<std::vector<std::vector<float>>> {
+    passes.push_back(std::this_thread::get_id());
+    return std::vector<std::vector<float>>(texts.size(), {1});
+  });
+  std::thread::id answered;
+  bool inner_ok = false;
+  batcher.Submit({1}, Urgency::kRequest, [&](const StatusOr<std::vector<float>>&) {
+    answered = std::this_thread::get_id();
+    // The encoder is free again: this one does not wait for the callback's end either.
+    batcher.Submit({2}, Urgency::kRequest, [&](const StatusOr<std::vector<float>>& e) { inner_ok = e.ok(); });
+  });
+  EXPECT_EQ(answered, std::this_thread::get_id());
+  EXPECT_TRUE(inner_ok);
+  EXPECT_TRUE(Submit(&batcher, {3}, Urgency::kBulk).get().ok());
+  ASSERT_EQ(passes.size(), 3u);
+  EXPECT_EQ(passes[0], std::this_thread::get_id());
+  EXPECT_EQ(passes[1], std::this_thread::get_id());
+  EXPECT_NE(passes[2], std::this_thread::get_id());
+}
+
+TEST(EmbedBatcherTest, WhatComesDuringAQuestionsOwnPassIsTakenUpAfterItAndStopWaitsForIt) {
+  HeldPass pass;
+  EmbedBatcher batcher({}, pass.AsPass());
+  Embedded own, waiting;
+  std::thread caller([&] { own = Submit(&batcher, {1}); });
+  pass.WaitForPass(1);
+  waiting = Submit(&batcher, {2});
+  pass.Allow(2);
+  EXPECT_TRUE(waiting.get().ok());
+  caller.join();
+  EXPECT_TRUE(own.get().ok());
+
+  caller = std::thread([&] { own = Submit(&batcher, {3}); });
+  pass.WaitForPass(3);
+  std::atomic<bool> stopped = false;
+  std::thread stop([&] {
+    batcher.Stop();
+    stopped = true;
+  });
+  while (Submit(&batcher, {4}).wait_for(std::chrono::milliseconds(1)) != std::future_status::ready) {
+  }
+  EXPECT_FALSE(stopped);  // the pass is under way
+  pass.Allow(3);
+  stop.join();
+  caller.join();
+  EXPECT_TRUE(own.get().ok());
+}
+
 TEST(EmbedBatcherTest, APassHoldsNoMoreThanItsTokensButOneTextAlways) {
   HeldPass pass;
   EmbedBatcher batcher({.max_batch_tokens = 4}, pass.AsPass());
   std::vector<Embedded> results;
-  results.push_back(Submit(&batcher, {1}));
-  pass.WaitForPass(1);
+  results.push_back(SubmitFirst(&batcher, &pass, {1}));
   for (int32_t i : {2, 3, 4}) results.push_back(Submit(&batcher, {i, i}));
   results.push_back(Submit(&batcher, {5, 5, 5, 5, 5, 5}));
   results.push_back(Submit(&batcher, {6}));
@@ -111,8 +168,7 @@ TEST(EmbedBatcherTest, QuestionsGoFirstAndOneOtherTextGoesWithThem) {
   HeldPass pass;
   EmbedBatcher batcher({.max_batch_tokens = 3}, pass.AsPass());
   std::vector<Embedded> results;
-  results.push_back(Submit(&batcher, {1}));
-  pass.WaitForPass(1);
+  results.push_back(SubmitFirst(&batcher, &pass, {1}));
   for (int32_t i : {101, 102, 103}) results.push_back(Submit(&batcher, {i}, Urgency::kBulk));
   for (int32_t i : {2, 3, 4}) results.push_back(Submit(&batcher, {i}));
   pass.Allow(100);
@@ -124,8 +180,7 @@ TEST(EmbedBatcherTest, ALongTextOfNoUrgencyGoesWithQuestionsThatFillTheirPasses)
   HeldPass pass;
   EmbedBatcher batcher({.max_batch_tokens = 4}, pass.AsPass());
   std::vector<Embedded> results;
-  results.push_back(Submit(&batcher, {1}));
-  pass.WaitForPass(1);
+  results.push_back(SubmitFirst(&batcher, &pass, {1}));
   for (int32_t i : {101, 102}) results.push_back(Submit(&batcher, {i, i, i, i}, Urgency::kBulk));
   for (int32_t i : {2, 3, 4, 5}) results.push_back(Submit(&batcher, {i, i}));
   pass.Allow(100);
@@ -136,8 +191,7 @@ TEST(EmbedBatcherTest, ALongTextOfNoUrgencyGoesWithQuestionsThatFillTheirPasses)
 TEST(EmbedBatcherTest, AFullQueueAFailedPassAndAStopAreSaid) {
   HeldPass pass;
   EmbedBatcher batcher({.max_queued = 1}, pass.AsPass());
-  Embedded running = Submit(&batcher, {1});
-  pass.WaitForPass(1);
+  Embedded running = SubmitFirst(&batcher, &pass, {1});
   Embedded waiting = Submit(&batcher, {2});
   const auto refused = Submit(&batcher, {3}).get();
   EXPECT_EQ(refused.status().code(), absl::StatusCode::kResourceExhausted);
@@ -158,8 +212,7 @@ TEST(EmbedBatcherTest, AFullQueueOfOneUrgencyKeepsTheOtherFromNothing) {
     HeldPass pass;
     EmbedBatcher batcher({.max_queued = 2}, pass.AsPass());
     std::vector<Embedded> results;
-    results.push_back(Submit(&batcher, {1}));
-    pass.WaitForPass(1);
+    results.push_back(SubmitFirst(&batcher, &pass, {1}));
     for (int i = 0; i < 2; ++i) results.push_back(Submit(&batcher, {2}, full));
     EXPECT_EQ(Submit(&batcher, {3}, full).get().status().code(), absl::StatusCode::kResourceExhausted);
     for (int i = 0; i < 2; ++i) results.push_back(Submit(&batcher, {4}, free));
@@ -172,8 +225,7 @@ TEST(EmbedBatcherTest, AFullQueueOfOneUrgencyKeepsTheOtherFromNothing) {
 TEST(EmbedBatcherTest, StoppingRefusesWhatWaits) {
   HeldPass pass;
   EmbedBatcher batcher({}, pass.AsPass());
-  Embedded running = Submit(&batcher, {1});
-  pass.WaitForPass(1);
+  Embedded running = SubmitFirst(&batcher, &pass, {1});
   Embedded waiting = Submit(&batcher, {2});
   std::thread stop([&] { batcher.Stop(); });
   // Whether Stop has begun or not, the pass under way ends well.
