@@ -10,6 +10,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
+#include "common/cores.h"
 
 namespace coterie::worker {
 
@@ -38,16 +39,9 @@ Status PinToCores(const std::vector<int>& cores) {
   for (int core : cores) CPU_SET(core, &wanted);
   if (sched_setaffinity(0, sizeof(wanted), &wanted) == 0) return absl::OkStatus();
   const int error = errno;
-  cpu_set_t allowed;
-  std::vector<int> usable;
-  if (sched_getaffinity(0, sizeof(allowed), &allowed) == 0) {
-    for (int core = 0; core < CPU_SETSIZE; ++core) {
-      if (CPU_ISSET(core, &allowed)) usable.push_back(core);
-    }
-  }
-  return absl::InvalidArgumentError(absl::StrCat("--cores=", absl::StrJoin(cores, ","), ": ",
-                                                 std::generic_category().message(error),
-                                                 "; this process may use ", absl::StrJoin(usable, ",")));
+  return absl::InvalidArgumentError(
+      absl::StrCat("--cores=", absl::StrJoin(cores, ","), ": ", std::generic_category().message(error),
+                   "; this process may use ", absl::StrJoin(AllowedCores(), ",")));
 }
 
 }  // namespace coterie::worker

@@ -1,11 +1,10 @@
 #include "kernels/cpu/cpu_backend.h"
 
-#include <sched.h>
-
 #include <algorithm>
 #include <cstring>
 
 #include "common/check.h"
+#include "common/cores.h"
 #include "kernels/cpu/isa.h"
 
 namespace coterie {
@@ -32,8 +31,7 @@ class CpuBuffer final : public DeviceBuffer {
 };
 
 int AvailableCores() {
-  cpu_set_t set;
-  if (sched_getaffinity(0, sizeof(set), &set) == 0) return std::max(1, CPU_COUNT(&set));
+  if (const size_t n = AllowedCores().size(); n > 0) return static_cast<int>(n);
   return std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
 }
 

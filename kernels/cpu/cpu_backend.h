@@ -163,9 +163,8 @@ class CpuBackend final : public Backend {
     const int64_t n_panels = call.matrix->n_panels();
     const int64_t group = call.fast && call.args.rows >= kernels_->wide_rows ? kernels_->wide_panels : 1;
     const int64_t n_groups = (n_panels + group - 1) / group;
-    const int64_t n_threads = pool_.n_threads();
-    const int64_t pieces = n_groups < n_threads * kLinearPieces ? n_groups : n_threads * kLinearPieces;
-    const int64_t stride = n_groups * n_threads / pieces;  // threads take turns
+    const int64_t stride =  // threads take turns
+        n_groups * pool_.n_threads() / pool_.n_ranges(n_groups, kLinearPieces);
     const auto panel = [&](int64_t g) { return g * group < n_panels ? g * group : n_panels; };
     pool_.RunRanges(n_groups, kLinearPieces, [&](int64_t begin, int64_t end, int thread) {
       body(PanelRange{panel(begin), panel(end), panel(begin + stride)}, thread);

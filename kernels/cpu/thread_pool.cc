@@ -7,6 +7,7 @@
 #endif
 
 #include "common/check.h"
+#include "common/cores.h"
 
 namespace coterie::cpu {
 namespace {
@@ -30,12 +31,8 @@ inline void Pause() {
 
 // The cores that this thread may use, where there are `n_threads` of them; otherwise none.
 std::vector<int> CoresForEach(int n_threads) {
-  std::vector<int> cores;
-  cpu_set_t allowed;
-  if (sched_getaffinity(0, sizeof(allowed), &allowed) != 0 || CPU_COUNT(&allowed) != n_threads) return cores;
-  for (int core = 0; core < CPU_SETSIZE; ++core) {
-    if (CPU_ISSET(core, &allowed)) cores.push_back(core);
-  }
+  std::vector<int> cores = AllowedCores();
+  if (static_cast<int>(cores.size()) != n_threads) cores.clear();
   return cores;
 }
 

@@ -45,12 +45,17 @@ class ThreadPool {
     Run((n + grain - 1) / grain, job);
   }
 
-  // body(begin, end, thread) over [0, n) cut into `pieces_per_thread` contiguous ranges per thread.
+  // Into how many contiguous ranges RunRanges cuts [0, n): `pieces_per_thread` for each of several threads.
+  int64_t n_ranges(int64_t n, int pieces_per_thread) const {
+    const int64_t pieces = n_threads() == 1 ? 1 : static_cast<int64_t>(n_threads()) * pieces_per_thread;
+    return pieces < n ? pieces : n;
+  }
+
+  // body(begin, end, thread) over [0, n) cut into n_ranges().
   template <class Body>
   void RunRanges(int64_t n, int pieces_per_thread, Body&& body) {
-    int64_t pieces = static_cast<int64_t>(n_threads()) * pieces_per_thread;
-    if (pieces > n) pieces = n;
-    if (n_threads() == 1 || pieces < 2) {
+    const int64_t pieces = n_ranges(n, pieces_per_thread);
+    if (pieces < 2) {
       if (n > 0) body(int64_t{0}, n, 0);
       return;
     }

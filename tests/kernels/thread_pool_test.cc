@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 #include <sched.h>
 
+#include <atomic>
 #include <chrono>
 
 namespace coterie::cpu {
@@ -14,10 +15,13 @@ TEST(ThreadPool, EveryItemRunsOnceWhateverTheThreadCount) {
     for (int round = 0; round < 300; ++round) {
       const int64_t n = round % 23;
       std::vector<std::atomic<int>> ranges(23), items(23);
+      std::atomic<int64_t> n_ranges = 0;
       pool.RunRanges(n, 1 + round % 3, [&](int64_t begin, int64_t end, int thread) {
         ASSERT_LT(thread, n_threads);
+        ++n_ranges;
         for (int64_t i = begin; i < end; ++i) ++ranges[static_cast<size_t>(i)];
       });
+      ASSERT_EQ(n_ranges, pool.n_ranges(n, 1 + round % 3)) << n;
       pool.RunItems(n, [&](int64_t i, int) { ++items[static_cast<size_t>(i)]; });
       for (int64_t i = 0; i < 23; ++i) {
         ASSERT_EQ(ranges[static_cast<size_t>(i)], i < n ? 1 : 0);

@@ -1,7 +1,6 @@
 #include "tools/coterie/cluster.h"
 
 #include <netdb.h>
-#include <sched.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -12,6 +11,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_join.h"
 #include "absl/time/clock.h"
+#include "common/cores.h"
 #include "common/file.h"
 
 namespace coterie::command {
@@ -62,14 +62,7 @@ Status CheckExists(const std::string& what, const std::string& path, const std::
 }  // namespace
 
 std::vector<std::string> DivideCores(int n) {
-  cpu_set_t set;
-  CPU_ZERO(&set);
-  std::vector<int> cores;
-  if (::sched_getaffinity(0, sizeof(set), &set) == 0) {
-    for (int core = 0; core < CPU_SETSIZE; ++core) {
-      if (CPU_ISSET(core, &set)) cores.push_back(core);
-    }
-  }
+  const std::vector<int> cores = AllowedCores();
   const auto count = static_cast<int>(cores.size());
   std::vector<std::string> lists(static_cast<size_t>(n));
   if (count < n) return lists;
