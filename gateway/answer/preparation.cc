@@ -197,22 +197,20 @@ void EmbedText(const GatewayCore* core, std::string_view text, TextEmbedder::Urg
   const size_t limit = core->embed_max_bytes;
   const std::string read = urgency == TextEmbedder::Urgency::kRequest ? EndsOf(text, limit)
                                                                       : std::string(BeginningOf(text, limit));
-  core->embedder->Embed(read, urgency,
-                        [core, here = std::this_thread::get_id(), begin = absl::Now(),
-                         done = std::move(done)](StatusOr<std::vector<float>> embedding) {
-                          if (embedding.status().code() == absl::StatusCode::kResourceExhausted) {
-                            return done(WithRetryDelay(embedding.status(), core->admission->RetryDelayNow()));
-                          }
-                          if (!embedding.ok()) return done(embedding.status());
-                          core->metrics->embed.Observe(absl::ToDoubleSeconds(absl::Now() - begin));
-                          if (std::this_thread::get_id() == here)
-                            return done(std::move(embedding));  // in the pool already
-                          // What follows (a search, say) would hold up the next batch.
-                          auto shared = std::make_shared<std::vector<float>>(*std::move(embedding));
-                          const Status status =
-                              core->compute->Submit([shared, done] { done(std::move(*shared)); });
-                          if (!status.ok()) done(WithRetryDelay(status, core->admission->RetryDelayNow()));
-                        });
+  auto embedded = [core, here = std::this_thread::get_id(), begin = absl::Now(),
+                   done = std::move(done)](StatusOr<std::vector<float>> embedding) {
+    if (embedding.status().code() == absl::StatusCode::kResourceExhausted) {
+      return done(WithRetryDelay(embedding.status(), core->admission->RetryDelayNow()));
+    }
+    if (!embedding.ok()) return done(embedding.status());
+    core->metrics->embed.Observe(absl::ToDoubleSeconds(absl::Now() - begin));
+    if (std::this_thread::get_id() == here) return done(std::move(embedding));  // in the pool already
+    // What follows (a search, say) would hold up the next batch.
+    auto shared = std::make_shared<std::vector<float>>(*std::move(embedding));
+    const Status status = core->compute->Submit([shared, done] { done(std::move(*shared)); });
+    if (!status.ok()) done(WithRetryDelay(status, core->admission->RetryDelayNow()));
+  };
+  core->embedder->Embed(read, urgency, std::move(embedded));
 }
 
 }  // namespace coterie::gateway

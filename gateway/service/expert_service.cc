@@ -209,14 +209,18 @@ grpc::Status ExpertServiceImpl::Remove(grpc::ServerContext* context, const v1::R
   return grpc::Status::OK;
 }
 
-template <typename Response>
-Status ExpertServiceImpl::Follow(const StatusOr<PublishResult>& change, Response* response) const {
-  RETURN_IF_ERROR(change.status());
+template <typename Request, typename Response>
+Status ExpertServiceImpl::ChangeVersion(Change change, const Request& request, Response* response) const {
+  ASSIGN_OR_RETURN(const ExpertSelector selector, ParseExpertSelector(request.name()));
+  if (selector.kind != ExpertSelector::Kind::kNamed) {
+    return absl::InvalidArgumentError(absl::StrCat("\"", request.name(), "\" is not the name of an expert"));
+  }
+  ASSIGN_OR_RETURN(const PublishResult result, (store_->*change)(selector.name, selector.digest_prefix));
   RETURN_IF_ERROR(watch_->Refresh());
-  response->set_message(change->words);
-  response->set_catalogue_generation(change->generation);
+  response->set_message(result.words);
+  response->set_catalogue_generation(result.generation);
   const auto state = watch_->routers()->Current();
-  if (const CatalogueEntry* entry = state->catalogue().Find(change->expert.name); entry != nullptr) {
+  if (const CatalogueEntry* entry = state->catalogue().Find(result.expert.name); entry != nullptr) {
     *response->mutable_expert() = Describe(*entry);
   }
   return absl::OkStatus();
@@ -224,19 +228,13 @@ Status ExpertServiceImpl::Follow(const StatusOr<PublishResult>& change, Response
 
 grpc::Status ExpertServiceImpl::Promote(grpc::ServerContext* context, const v1::PromoteExpertRequest* request,
                                         v1::PromoteExpertResponse* response) {
-  return ToGrpc(Follow(store_->Promote(request->name()), response));
+  return ToGrpc(ChangeVersion(&ExpertStore::Promote, *request, response));
 }
 
 grpc::Status ExpertServiceImpl::RollBack(grpc::ServerContext* context,
                                          const v1::RollBackExpertRequest* request,
                                          v1::RollBackExpertResponse* response) {
-  const StatusOr<ExpertSelector> selector = ParseExpertSelector(request->name());
-  if (!selector.ok()) return ToGrpc(selector.status());
-  if (selector->kind != ExpertSelector::Kind::kNamed) {
-    return ToGrpc(
-        absl::InvalidArgumentError(absl::StrCat("\"", request->name(), "\" is not the name of an expert")));
-  }
-  return ToGrpc(Follow(store_->RollBack(selector->name, selector->digest_prefix), response));
+  return ToGrpc(ChangeVersion(&ExpertStore::RollBack, *request, response));
 }
 
 }  // namespace coterie::gateway

@@ -34,9 +34,12 @@ class ExpertServiceImpl final : public v1::ExpertService::Service {
   StatusOr<v1::GetExpertResponse> GetExpert(const std::string& name) const;
   StatusOr<v1::PublishExpertResponse> ReceiveExpert(grpc::ServerReader<v1::PublishExpertRequest>* reader);
   v1::ExpertInfo Describe(const CatalogueEntry& entry) const;
-  // Routing follows, and *response tells what became of it.
-  template <typename Response>
-  Status Follow(const StatusOr<PublishResult>& change, Response* response) const;
+  // `change` of the store for a request that names an expert, or one of its versions; routing follows, and
+  // *response tells what became of it.
+  using Change = StatusOr<PublishResult> (ExpertStore::*)(std::string_view name,
+                                                          std::string_view digest_prefix);
+  template <typename Request, typename Response>
+  Status ChangeVersion(Change change, const Request& request, Response* response) const;
 
   ExpertStore* const store_;
   CatalogueWatch* const watch_;

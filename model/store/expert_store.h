@@ -123,8 +123,8 @@ class ExpertStore {
   // is not there. Returns the new generation.
   StatusOr<uint64_t> Remove(std::string_view name);
   // Makes the canary of `name` live, with its card; the version that was live becomes history.
-  // FailedPrecondition when there is no canary.
-  StatusOr<PublishResult> Promote(std::string_view name);
+  // FailedPrecondition when there is no canary, or with a digest when it is not the canary's.
+  StatusOr<PublishResult> Promote(std::string_view name, std::string_view digest_prefix = "");
   // With a digest: makes that version live again, with its card. Without: withdraws the canary if there is
   // one, else goes back to the newest version of the history that was not itself rolled back from
   // (FailedPrecondition when there is none). The version that was live stays in the history as withdrawn. A

@@ -9,6 +9,15 @@
 // store's lock.
 namespace coterie {
 namespace fs = std::filesystem;
+namespace {
+
+// `name`, or with a digest `name@digest`.
+StatusOr<ExpertSelector> SelectVersion(std::string_view name, std::string_view digest_prefix) {
+  if (digest_prefix.empty()) return ParseExpertSelector(name);
+  return ParseExpertSelector(absl::StrCat(ToAbsl(name), "@", ToAbsl(digest_prefix)));
+}
+
+}  // namespace
 
 Status ExpertStore::RemoveTemporaries() const {
   // A catalogue that was being written when its writer died. We hold the lock, so nobody is writing one now.
@@ -132,15 +141,19 @@ StatusOr<PublishResult> ExpertStore::MakeLive(std::string_view name, ExpertVersi
   return result;
 }
 
-StatusOr<PublishResult> ExpertStore::Promote(std::string_view name) {
+StatusOr<PublishResult> ExpertStore::Promote(std::string_view name, std::string_view digest_prefix) {
+  ASSIGN_OR_RETURN(const ExpertSelector selector, SelectVersion(name, digest_prefix));
   ASSIGN_OR_RETURN(Locked store, LockToChange(name));
-  ASSIGN_OR_RETURN(
-      const Catalogue::Resolved found,
-      store.catalogue.Resolve({.kind = ExpertSelector::Kind::kNamed, .name = std::string(name)}));
+  ASSIGN_OR_RETURN(const Catalogue::Resolved found, store.catalogue.Resolve(selector));
   if (!found.entry->canary.has_value()) {
     return absl::FailedPreconditionError(absl::StrCat("expert ", ToAbsl(name), " has no canary to promote"));
   }
   const ExpertVersion version = found.entry->canary->version;
+  if (!digest_prefix.empty() && !found.is_canary()) {
+    return absl::FailedPreconditionError(absl::StrCat("the canary of ", ToAbsl(name), " is ", version.version,
+                                                      " (", version.adapter.Short(), "), not ",
+                                                      ToAbsl(digest_prefix)));
+  }
   return MakeLive(name, version, /*withdraw_live=*/false, "promoted", std::move(store.catalogue));
 }
 
@@ -159,11 +172,7 @@ StatusOr<PublishResult> ExpertStore::WithdrawCanary(std::string_view name, Catal
 }
 
 StatusOr<PublishResult> ExpertStore::RollBack(std::string_view name, std::string_view digest_prefix) {
-  RETURN_IF_ERROR(CheckWritable());
-  ASSIGN_OR_RETURN(
-      const ExpertSelector selector,
-      ParseExpertSelector(digest_prefix.empty() ? std::string(name)
-                                                : absl::StrCat(ToAbsl(name), "@", ToAbsl(digest_prefix))));
+  ASSIGN_OR_RETURN(const ExpertSelector selector, SelectVersion(name, digest_prefix));
   ASSIGN_OR_RETURN(Locked store, LockToChange(name));
   ASSIGN_OR_RETURN(const Catalogue::Resolved resolved, store.catalogue.Resolve(selector));
   ExpertVersion version = *resolved.version;

@@ -194,6 +194,14 @@ TEST_F(CanaryTest, PromoteAndRollBackOverTheAdminListener) {
     EXPECT_EQ(list.experts(0).canary().share(), 0.2);
     EXPECT_EQ(list.experts(0).canary().version(), "2");
   }
+  v1::PromoteExpertRequest not_it;
+  not_it.set_name("algebra@" + first);
+  {
+    grpc::ClientContext context;
+    v1::PromoteExpertResponse response;
+    EXPECT_EQ(experts_->Promote(&context, not_it, &response).error_code(),
+              grpc::StatusCode::FAILED_PRECONDITION);
+  }
   {
     grpc::ClientContext context;
     v1::PromoteExpertRequest request;

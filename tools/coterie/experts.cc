@@ -327,9 +327,11 @@ int ChangeVersions(std::span<const std::string> args, FlagSet* flags,
 }
 
 int RunPromote(std::span<const std::string> args) {
-  FlagSet flags("coterie experts promote",
-                "Makes the canary of each name live. Answers that have begun end as they began.");
-  flags.Positionals("NAME...", 1, 10'000);
+  FlagSet flags(
+      "coterie experts promote",
+      "Makes the canary of each name live; with a digest, only if the canary is that version. Answers\n"
+      "that have begun end as they began.");
+  flags.Positionals("NAME[@DIGEST]...", 1, 10'000);
   return ChangeVersions(args, &flags, &client::Client::PromoteExpert);
 }
 

@@ -96,7 +96,11 @@ TEST_F(VersionsTest, PromotingMakesTheCanaryLiveWithItsCardAndTheLiveOneHistory)
       store->Publish(Source({.version = "2", .weights = "two", .description = "better words"}), 0.1)
           .value()
           .expert.digest;
-  const PublishResult promoted = store->Promote("postgres").value();
+  const Status not_it = store->Promote("postgres", first.Short()).status();
+  EXPECT_EQ(not_it, absl::FailedPreconditionError(absl::StrCat("the canary of postgres is 2 (",
+                                                               second.Short(), "), not ", first.Short())));
+  EXPECT_EQ(store->Promote("postgres", "0123456789ab").status().code(), absl::StatusCode::kNotFound);
+  const PublishResult promoted = store->Promote("postgres", second.Short()).value();
   EXPECT_EQ(promoted.expert.digest, second);
   EXPECT_EQ(promoted.words, absl::StrCat("promoted postgres 2 (", second.Short(), ", generation 3)"));
   const CatalogueEntry entry = Entry(*store);
