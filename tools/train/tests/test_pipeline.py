@@ -112,6 +112,7 @@ class PipelineTest(Folder):
             self.assertEqual(card["name"], folder.name)
             self.assertTrue(folder.name.startswith("t-"))
             self.assertEqual(len(card["base_digest"]), 64)
+            self.assertNotIn("thresholds", card)  # the gateway's own
             self.assertGreater(card["training"]["tokens"], 0)
             self.assertEqual(sorted(p.name for p in folder.iterdir()),
                              ["adapter_config.json", "adapter_model.safetensors", "expert.yaml", "prototypes.safetensors"])
@@ -126,6 +127,11 @@ class PipelineTest(Folder):
             self.assertAlmostEqual(card["routing"]["std_score"], float(np.std(scores)), places=3)
         self.command("publish", self.path / "run", "--store", self.path / "store", *self.MODELS)
         self.assertTrue((self.path / "store/catalogue.json").is_file())
+        self.command("publish", self.path / "run", "--out", self.path / "experts", "--prefix", "t-", "--min-score", 0.31)
+        for folder in folders:
+            self.assertEqual(yaml.safe_load((folder / "expert.yaml").read_text())["thresholds"], {"min_score": 0.31})
+        refused = self.command("publish", self.path / "run", "--out", self.path / "experts", "--min-score", 1.5, expect=2)
+        self.assertIn("'1.5' is not a number from -1 to 1", refused.stderr)
 
     def test_one_command_makes_experts_and_done_again_changes_nothing(self):
         words = ("make", *self.write_fields(), "--out", self.path / "mixture", "--quick", "--clusters", 3, "--tokens-per-expert", 3000,

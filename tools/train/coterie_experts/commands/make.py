@@ -43,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--prefix", default="", metavar="TEXT", help="before every expert's name")
     options.add_models(parser)
     parser.set_defaults(embedder_threads=os.cpu_count() or 1, embedding_cache=None, set_name="experts", expert_version="1",
-                        prototypes=prototypes.DEFAULT_COUNT, routing_reference=False)
+                        prototypes=prototypes.DEFAULT_COUNT, min_score=None, routing_reference=False)
     parser.add_argument("--learner", default=learners.DEFAULT, help=argparse.SUPPRESS)
 
 

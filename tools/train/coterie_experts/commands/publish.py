@@ -32,6 +32,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--prefix", default="", metavar="TEXT", help="before every expert's name")
     parser.add_argument("--expert-version", default="1", metavar="VERSION", help="on the cards (default %(default)s)")
     parser.add_argument("--prototypes", type=options.whole(1, 1024), default=prototypes.DEFAULT_COUNT, metavar="N", help="of each expert (default %(default)s)")
+    parser.add_argument("--min-score", type=options.bounded(float, -1, 1), metavar="SCORE", help="on the cards: the cosine below which the router "
+                        "abstains (default: what `calibrate` found on validation passages; what is asked may be shorter and clearer)")
     parser.add_argument("--routing-reference", action="store_true", help="write on the cards how validation text scores against the prototypes, for "
                         "the gateway to notice drift; where passages of that kind are what will be asked")
     options.add_models(parser)
@@ -40,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def write_folders(run: manifest.Run, arguments: argparse.Namespace, out: pathlib.Path) -> list[pathlib.Path]:
     adapters = sets.open_set(run, arguments.set_name)
     return folders.write_experts(adapters, out, prefix=arguments.prefix, version=arguments.expert_version, n_prototypes=arguments.prototypes,
-                                 routing_reference=arguments.routing_reference)
+                                 min_score=arguments.min_score, routing_reference=arguments.routing_reference)
 
 
 def _publish_all(gateway: Gateway, written: list[pathlib.Path]) -> None:

@@ -32,12 +32,14 @@ def _sources_of(run: Run, task: Task) -> dict[str, float]:
     return {s: round(n / total, 4) for s, n in sorted(counts.items(), key=lambda item: -item[1])}
 
 
-def _thresholds(adapters: AdapterSet) -> dict:
+def _thresholds(adapters: AdapterSet, min_score: float | None) -> dict:
     path = adapters.folder / CALIBRATION
-    return {"thresholds": {"min_score": read_json(path)["min_score"]}} if path.is_file() else {}
+    if min_score is None and path.is_file():
+        min_score = read_json(path)["min_score"]
+    return {} if min_score is None else {"thresholds": {"min_score": min_score}}
 
 
-def make_card(adapters: AdapterSet, task: Task, name: str, version: str) -> dict:
+def make_card(adapters: AdapterSet, task: Task, name: str, version: str, min_score: float | None = None) -> dict:
     run, manifest = adapters.run, adapters.run.manifest
     sources, record = _sources_of(run, task), adapters.finished(task)
     origins = ", ".join(f"{source} {share:.0%}" for source, share in list(sources.items())[:_SOURCES_TOLD])
@@ -51,7 +53,7 @@ def make_card(adapters: AdapterSet, task: Task, name: str, version: str) -> dict
     return {
         "name": name, "version": version, "description": description,
         **({"tags": [manifest.clusters[task.cluster].name]} if labelled else {}),
-        **_thresholds(adapters),
+        **_thresholds(adapters, min_score),
         "base": base_name(manifest.base["name"]), "base_digest": manifest.base["digest"],
         "embedder": manifest.embedder["name"], "licence": _licence(manifest, sources),
         "training_data": {"sources": sources, "documents": len({run.chunks[i].document for i in chunks}), "chunks": len(chunks),

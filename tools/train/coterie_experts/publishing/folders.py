@@ -36,8 +36,10 @@ def finished_tasks(adapters: AdapterSet) -> list[Task]:
 
 
 def write_experts(adapters: AdapterSet, out: pathlib.Path, *, prefix: str, version: str, n_prototypes: int,
-                  routing_reference: bool = False) -> list[pathlib.Path]:
-    """Writes out/<name>/ for each adapter of the set, each whole or not at all, and returns the folders."""
+                  min_score: float | None = None, routing_reference: bool = False) -> list[pathlib.Path]:
+    """Writes out/<name>/ for each adapter of the set, each whole or not at all, and returns the folders.
+
+    `min_score` goes onto the cards instead of the calibrated one."""
     points, written = adapters.run.embeddings(), []
     for task in finished_tasks(adapters):
         name = expert_name(task, prefix)
@@ -46,7 +48,7 @@ def write_experts(adapters: AdapterSet, out: pathlib.Path, *, prefix: str, versi
             for file in FILES[:2]:
                 shutil.copyfile(adapters.adapter(task) / file, folder / file)
             found = prototypes.make_prototypes(own, n_prototypes, adapters.settings.seed)
-            values = card.make_card(adapters, task, name, version)
+            values = card.make_card(adapters, task, name, version, min_score)
             unseen = points[np.array(adapters.run.chunks_of(task.cluster, VALIDATION), dtype=int)]
             if routing_reference and len(unseen) > 0:
                 values["routing"] = prototypes.routing_reference(unseen, found)
