@@ -198,6 +198,8 @@ class PipelineTest(Folder):
         self.assertIn("Kept out of training altogether: chess.", document)
         fewer = self.command(*words, "--samples", 1)
         self.assertNotIn("report is there", fewer.stderr)
+        self.command(*("2" if word == "1,2,labels" else word for word in words))
+        self.assertRegex((self.path / "docs/help.md").read_text(), r"\| 2 sources as labels, experts \| 2,000 \| ")  # of an earlier study
 
     def test_a_study_of_one_cluster_alone_is_refused(self):
         refused = self.command("study", self.path, "--settings", "1", "--out", self.path / "study", expect=2)

@@ -4,7 +4,7 @@
         --document docs/do-experts-help.md
 
 For each setting: clusters, trains with the same tokens in all, calibrates, evaluates. Interrupted, the same command goes on;
-what is finished is not made again. Sets that `train` and `evaluate` leave beside the study's own in its runs are reported too.
+what is finished is not made again. Sets that `cluster`, `train` and `evaluate` left in --out beside the study's own are reported too.
 Figures and the best setting's page go into a folder beside the document.
 """
 
@@ -75,7 +75,9 @@ def run(arguments: argparse.Namespace) -> int:
     for made in runs.values():
         _evaluate(made, sets.open_set(made, _SET), whole, arguments)
     document = arguments.document or arguments.out / "do-experts-help.md"
-    study.write(document, list(runs.values()), _SET, whole, arguments.told_command)
+    beside = [manifest.load(path.parent) for path in sorted(arguments.out.glob("*/manifest.json")) if path.parent.name not in
+              {made.folder.name for made in runs.values()}]
+    study.write(document, list(runs.values()), beside, _SET, whole, arguments.told_command)
     say(f"{document}")
     return 0
 

@@ -122,6 +122,9 @@ def _bars(best: Result) -> str:
 
 
 def _others_table(results: list[Result]) -> str:
+    if not results:
+        return "None.\n"
+
     def tokens(r: Result) -> int:
         return sum(t.tokens for t in r.adapters.tasks())
 
@@ -194,7 +197,7 @@ Kept out of training altogether: {kept_out}. Such text should go to the base, or
 
 ## Other settings that were tried
 
-{_others_table(others) if others else "None."}
+{_others_table(others)}
 ## The experts of the best setting
 
 {_clusters_table(best.run)}
@@ -203,10 +206,13 @@ Kept out of training altogether: {kept_out}. Such text should go to the base, or
 {_text_table(best.run)}"""
 
 
-def write(document: pathlib.Path, runs: list[Run], set_name: str, whole: sets.AdapterSet, command: str) -> None:
-    """`document` and, in a folder of its name beside it, its pictures and the page of the best setting."""
+def write(document: pathlib.Path, runs: list[Run], beside: list[Run], set_name: str, whole: sets.AdapterSet, command: str) -> None:
+    """`document` and, in a folder of its name beside it, its pictures and the page of the best setting.
+
+    `runs` are compared by their sets of `set_name`; their other sets, and those of `beside`, were tried too."""
     every = [result for run in runs for result in _evaluated(run)]
     results = [r for r in every if r.adapters.name == set_name]
+    others = [r for r in every if r.adapters.name != set_name] + [r for run in beside for r in _evaluated(run)]
     pictures = document.with_suffix("")
     best = min(results, key=lambda r: r.validation_loss)
     shown = (ORACLE, BY_PRODUCT, RANDOM)
@@ -214,4 +220,4 @@ def write(document: pathlib.Path, runs: list[Run], set_name: str, whole: sets.Ad
         [r.name for r in results], {name: [r.policy(name)["perplexity_below_base"] for r in results] for name in shown}, results[0].policy(EVERYTHING)["perplexity_below_base"])))
     files.write_atomically(pictures / "domains.svg", plots.as_svg(plots.domains_figure(best.found["policies"], COMPARED)))
     shutil.copyfile(best.adapters.folder / "report" / "evaluation.html", pictures / "evaluation.html")
-    files.write_atomically(document, text(results, best, [r for r in every if r.adapters.name != set_name], whole, command, pictures.name))
+    files.write_atomically(document, text(results, best, others, whole, command, pictures.name))
