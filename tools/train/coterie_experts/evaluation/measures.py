@@ -43,6 +43,13 @@ def summary(losses: np.ndarray, base: np.ndarray, best: np.ndarray, n_tokens: np
             "kept": (of_base - loss) / gain if gain > 1e-9 else None}
 
 
+def difference(losses: np.ndarray, others: np.ndarray, n_tokens: np.ndarray) -> tuple[float, float]:
+    """losses minus others, per token, and its standard error over samples (of a ratio of sums; 0 for a single sample)."""
+    mean = per_token(losses - others, n_tokens)
+    left, n = losses - others - mean * n_tokens, len(n_tokens)
+    return mean, float(np.sqrt((left ** 2).sum() * n / max(1, n - 1)) / n_tokens.sum())
+
+
 def by_domain(losses: np.ndarray, n_tokens: np.ndarray, domains: list[str]) -> dict[str, float]:
     names = np.array(domains)
     return {name: per_token(losses[names == name], n_tokens[names == name]) for name in sorted(set(domains))}

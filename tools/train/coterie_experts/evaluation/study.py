@@ -69,22 +69,27 @@ def _below(policy: dict) -> str:
     return _percent(policy["perplexity_below_base"])
 
 
+def _minus_everything(policy: dict) -> str:
+    mean, error = policy["minus_everything"]
+    return f"{mean:+.3f} ± {error:.3f}"
+
+
 def _settings_table(results: list[Result], best: Result) -> str:
-    rows = [[f"**{r.name}**" if r is best else r.name, f"{r.policy(BY_PRODUCT)['loss']:.3f}",
+    rows = [[f"**{r.name}**" if r is best else r.name, f"{r.policy(BY_PRODUCT)['loss']:.3f}", _minus_everything(r.policy(BY_PRODUCT)),
              *(_below(r.policy(name)) for name in (BY_PRODUCT, r.chosen(), r.chosen(mixing=True), ORACLE, RANDOM)), f"{r.seconds() / 60:.0f} min"]
             for r in results]
     first = results[0]
     whole = first.policy(EVERYTHING)
-    rows = [["base", f"{first.policy(BASE)['loss']:.3f}", *"––––––"],
-            ["one adapter on everything", f"{whole['loss']:.3f}", _below(whole), *"–––––"], *rows]
-    return _table(["", "loss", "perplexity below the base, as the product routes", "by the best policy of one expert", "by the best of all policies", "oracle",
+    rows = [["base", f"{first.policy(BASE)['loss']:.3f}", *"–––––––"],
+            ["one adapter on everything", f"{whole['loss']:.3f}", "–", _below(whole), *"–––––"], *rows]
+    return _table(["", "loss", "against everything", "perplexity below the base, as the product routes", "by the best policy of one expert", "by the best of all policies", "oracle",
                    "random expert", "training, one core"], rows)
 
 
 def _policies_table(result: Result) -> str:
-    rows = [[f"**{name}**" if name in (result.chosen(), result.chosen(mixing=True)) else name, f"{p['loss']:.3f}", _below(p), f"{p['regret']:.4f}", _percent(p["kept"]), _percent(p.get("to_base"), 0)]
+    rows = [[f"**{name}**" if name in (result.chosen(), result.chosen(mixing=True)) else name, f"{p['loss']:.3f}", _minus_everything(p), _below(p), f"{p['regret']:.4f}", _percent(p["kept"]), _percent(p.get("to_base"), 0)]
             for name, p in result.found["policies"].items()]
-    return _table(["", "loss", "perplexity below the base", "regret", "of the oracle's gain kept", "sent to the base"], rows)
+    return _table(["", "loss", "against everything", "perplexity below the base", "regret", "of the oracle's gain kept", "sent to the base"], rows)
 
 
 def _domains_table(result: Result) -> str:
@@ -102,7 +107,7 @@ def _outside_table(result: Result) -> str:
 
 def _bars(best: Result) -> str:
     routed, one, any_of = best.policy(BY_PRODUCT), best.chosen(), best.chosen(mixing=True)
-    base = best.policy(BASE)["by_domain"]
+    base, everything = best.policy(BASE)["by_domain"], best.policy(EVERYTHING)["by_domain"]
     worse = [d for d, loss in routed["by_domain"].items() if loss >= base[d]]
     outside, share = best.found["outside"].get(BY_PRODUCT), best.found["first_token"]["routing_share"]
 
@@ -116,6 +121,10 @@ def _bars(best: Result) -> str:
     if outside:
         rows.append([f"text of no field at most {_percent(MOST_OUTSIDE_ABOVE, 0)} worse than with the base",
                      f"{_percent(outside['above_base'], sign='+')}, {_percent(outside['to_base'], 0)} sent to the base", told(outside["above_base"] <= MOST_OUTSIDE_ABOVE)])
+    mean, error = routed["minus_everything"]
+    n_better = sum(loss < everything[d] for d, loss in routed["by_domain"].items())
+    rows.append(["against one adapter trained on everything with the same tokens", f"{_minus_everything(routed)} nats as routed, {_minus_everything(best.policy(any_of))} by {any_of}; "
+                 f"better on {n_better} of {len(base)} domains", "wins" if mean < -2 * error else "loses" if mean > 2 * error else "no difference that shows"])
     rows.append([f"routing at most {_percent(MOST_ROUTING_SHARE, 0)} of the time to the first token",
                  f"{_percent(share)} at {best.found['first_token']['prompt_tokens']:.0f} prompt tokens, {best.found['experts']} experts", told(share <= MOST_ROUTING_SHARE)])
     return _table(["", "found", ""], rows)
@@ -162,7 +171,8 @@ def text(results: list[Result], best: Result, others: list[Result], whole: sets.
 {found["made"][:10]}, {found["machine"]}. Base {found["base"]}; scored by the product's own `Score`, numerics `{found["numerics"]}`, on {found["samples"]} held-out
 passages ({found["tokens"]:,} tokens) of documents that nobody trained on. The beginning of a passage is its prompt, by which it is
 routed; the rest is predicted. Every setting trains {total:,} tokens in all (repeats included), rank {settings.rank}, {settings.layers} layers, learning
-rate {settings.learning_rate:g}, {settings.batch_tokens} tokens a step. Losses, gains and regret are in nats per token. The best setting, in bold, is the one of
+rate {settings.learning_rate:g}, {settings.batch_tokens} tokens a step. Losses, gains and regret are in nats per token, with
+the standard error over passages where there is a ±. The best setting, in bold, is the one of
 least loss on validation text.
 
 ## What was reached
