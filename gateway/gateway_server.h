@@ -30,7 +30,9 @@ struct GatewayOptions {
   size_t max_candidates = 5;
   ShadowOptions shadow;
   DriftOptions drift;
-  size_t compute_threads = 2;  // templates, tokenising, searching
+  // Templates, tokenising, searching. One of them may embed a question, so two keep the parts of a request
+  // going side by side.
+  size_t compute_threads = 2;
   size_t max_compute_jobs = 4096;
   size_t embed_max_bytes = 4096;
   absl::Duration client_stall_timeout = absl::Minutes(2);

@@ -45,7 +45,8 @@ std::vector<PlacementRequest::Adapter> AdaptersToPlace(const Decision& decision)
 void Prefetch(const GatewayCore& core, PlacementRequest placement);
 
 // TextEmbedder::Embed of the text (a long one's two ends), its time measured, and `done` called on the work
-// pool (or, with an error, from anywhere). FailedPrecondition when the gateway has no embedder.
+// pool (or, with an error, from anywhere). Itself called on the work pool. FailedPrecondition when the
+// gateway has no embedder.
 void EmbedText(const GatewayCore* core, std::string_view text, TextEmbedder::Urgency urgency,
                TextEmbedder::Done done);
 

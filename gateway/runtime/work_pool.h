@@ -13,8 +13,9 @@
 
 namespace coterie::gateway {
 
-// A few threads for work that computes (templates, tokenising, searching): gRPC's own threads are few and
-// carry every stream, so nothing may hold them. Thread-safe. The destructor finishes what is queued.
+// A few threads for work that computes (templates, tokenising, embedding a lone question, searching): gRPC's
+// own threads are few and carry every stream, so nothing may hold them. Thread-safe. The destructor finishes
+// what is queued.
 class WorkPool {
  public:
   // n_threads > 0; at most max_queued jobs wait.

@@ -19,11 +19,11 @@
 namespace coterie::gateway {
 
 // Puts texts that arrive at about the same time into one pass of the encoder. A text that finds the encoder
-// idle starts at once, a request's question on the very thread that brings it (two hand-overs between threads
-// are a tenth of a lone question's routing); what comes while a pass runs waits for its end and goes
-// together, so nothing ever waits for company. Passes are short (max_batch_tokens), and a request's question
-// goes before texts that nobody generates for, of which every pass still takes one beside its questions,
-// however long it is. Thread-safe.
+// idle starts at once, a request's question on the very thread that brings it (while answers are being
+// written every hand-over between threads waits for a core); what comes while a pass runs waits for its end
+// and goes together, so nothing ever waits for company. Passes are short (max_batch_tokens), and a request's
+// question goes before texts that nobody generates for, of which every pass still takes one beside its
+// questions, however long it is. Thread-safe.
 class EmbedBatcher {
  public:
   struct Options {
@@ -47,7 +47,7 @@ class EmbedBatcher {
 
   // `done` is called once: on the batcher's thread, which it must not hold, or from here, for a text that is
   // refused (ResourceExhausted naming the limit; Unavailable once stopped) and for a question that found the
-  // encoder idle, when others may use it again.
+  // encoder idle, which by then is free for others.
   void Submit(Tokens text, TextEmbedder::Urgency urgency, TextEmbedder::Done done);
 
   // Refuses what waits and whatever comes, and returns when no pass runs any more, and no callback on the

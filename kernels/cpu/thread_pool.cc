@@ -31,9 +31,8 @@ inline void Pause() {
 
 // The cores that this thread may use, where there are `n_threads` of them; otherwise none.
 std::vector<int> CoresForEach(int n_threads) {
-  std::vector<int> cores = AllowedCores();
-  if (static_cast<int>(cores.size()) != n_threads) cores.clear();
-  return cores;
+  const std::vector<int> cores = AllowedCores();
+  return static_cast<int>(cores.size()) == n_threads ? cores : std::vector<int>();
 }
 
 }  // namespace

@@ -142,14 +142,16 @@ StatusOr<PublishResult> ExpertStore::MakeLive(std::string_view name, ExpertVersi
 }
 
 StatusOr<PublishResult> ExpertStore::Promote(std::string_view name, std::string_view digest_prefix) {
-  ASSIGN_OR_RETURN(const ExpertSelector selector, SelectVersion(name, digest_prefix));
+  ASSIGN_OR_RETURN(ExpertSelector selector, SelectVersion(name, digest_prefix));
+  // A canary that was replaced is in no history, so its digest cannot be resolved any more.
+  selector.digest_prefix.clear();
   ASSIGN_OR_RETURN(Locked store, LockToChange(name));
   ASSIGN_OR_RETURN(const Catalogue::Resolved found, store.catalogue.Resolve(selector));
   if (!found.entry->canary.has_value()) {
     return absl::FailedPreconditionError(absl::StrCat("expert ", ToAbsl(name), " has no canary to promote"));
   }
   const ExpertVersion version = found.entry->canary->version;
-  if (!digest_prefix.empty() && !found.is_canary()) {
+  if (version.adapter.ToHex().compare(0, digest_prefix.size(), digest_prefix) != 0) {
     return absl::FailedPreconditionError(absl::StrCat("the canary of ", ToAbsl(name), " is ", version.version,
                                                       " (", version.adapter.Short(), "), not ",
                                                       ToAbsl(digest_prefix)));

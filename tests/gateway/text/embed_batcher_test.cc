@@ -1,6 +1,5 @@
 #include "gateway/text/embed_batcher.h"
 
-#include <atomic>
 #include <filesystem>
 #include <future>
 #include <string>
@@ -136,18 +135,17 @@ TEST(EmbedBatcherTest, WhatComesDuringAQuestionsOwnPassIsTakenUpAfterItAndStopWa
 
   caller = std::thread([&] { own = Submit(&batcher, {3}); });
   pass.WaitForPass(3);
-  std::atomic<bool> stopped = false;
-  std::thread stop([&] {
-    batcher.Stop();
-    stopped = true;
-  });
-  while (Submit(&batcher, {4}).wait_for(std::chrono::milliseconds(1)) != std::future_status::ready) {
+  Embedded left = Submit(&batcher, {4});
+  std::thread stop([&] { batcher.Stop(); });
+  // Refused at once means that Stop has begun; what waits it refuses once the pass is over.
+  while (Submit(&batcher, {5}).wait_for(std::chrono::milliseconds(1)) != std::future_status::ready) {
   }
-  EXPECT_FALSE(stopped);  // the pass is under way
-  pass.Allow(3);
+  EXPECT_EQ(left.wait_for(std::chrono::milliseconds(20)), std::future_status::timeout);
+  pass.Allow(100);
   stop.join();
   caller.join();
   EXPECT_TRUE(own.get().ok());
+  EXPECT_EQ(left.get().status().code(), absl::StatusCode::kUnavailable);
 }
 
 TEST(EmbedBatcherTest, APassHoldsNoMoreThanItsTokensButOneTextAlways) {

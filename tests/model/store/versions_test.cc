@@ -92,17 +92,23 @@ TEST_F(VersionsTest, PromotingMakesTheCanaryLiveWithItsCardAndTheLiveOneHistory)
   const Digest first = Publish(store.get(), "1");
   EXPECT_EQ(store->Promote("postgres").status(),
             absl::FailedPreconditionError("expert postgres has no canary to promote"));
+  EXPECT_EQ(store->Promote("postgres", "0123456789ab").status(),
+            absl::FailedPreconditionError("expert postgres has no canary to promote"));
+  const Digest replaced =
+      store->Publish(Source({.version = "1.5", .weights = "one and a half"}), 0.1).value().expert.digest;
   const Digest second =
       store->Publish(Source({.version = "2", .weights = "two", .description = "better words"}), 0.1)
           .value()
           .expert.digest;
-  const Status not_it = store->Promote("postgres", first.Short()).status();
-  EXPECT_EQ(not_it, absl::FailedPreconditionError(absl::StrCat("the canary of postgres is 2 (",
-                                                               second.Short(), "), not ", first.Short())));
-  EXPECT_EQ(store->Promote("postgres", "0123456789ab").status().code(), absl::StatusCode::kNotFound);
+  for (const std::string& not_it : {first.Short(), replaced.Short(), std::string("0123456789ab")}) {
+    EXPECT_EQ(store->Promote("postgres", not_it).status(),
+              absl::FailedPreconditionError(
+                  absl::StrCat("the canary of postgres is 2 (", second.Short(), "), not ", not_it)));
+  }
+  EXPECT_EQ(store->Promote("postgres", "not a digest").status().code(), absl::StatusCode::kInvalidArgument);
   const PublishResult promoted = store->Promote("postgres", second.Short()).value();
   EXPECT_EQ(promoted.expert.digest, second);
-  EXPECT_EQ(promoted.words, absl::StrCat("promoted postgres 2 (", second.Short(), ", generation 3)"));
+  EXPECT_EQ(promoted.words, absl::StrCat("promoted postgres 2 (", second.Short(), ", generation 4)"));
   const CatalogueEntry entry = Entry(*store);
   EXPECT_EQ(entry.live.adapter, second);
   EXPECT_EQ(entry.description, "better words");

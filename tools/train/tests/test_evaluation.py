@@ -35,13 +35,17 @@ class MeasuresTest(unittest.TestCase):
         self.assertLess(wrong["kept"], 0)
         self.assertIsNone(measures.summary(base, base, base, N_TOKENS)["kept"])
 
-    def test_a_difference_has_the_standard_error_of_a_mean_over_samples(self):
+    def test_a_difference_has_the_standard_error_of_a_stratified_sample(self):
         n_tokens, generator = np.full(50, 4), np.random.default_rng(1)
         losses, others = generator.normal(10, 1, 50), generator.normal(9, 1, 50)
-        mean, error = measures.difference(losses, others, n_tokens)
+        mean, error = measures.difference(losses, others, n_tokens, ["a"] * 50)
         self.assertAlmostEqual(mean, float((losses - others).mean()) / 4)
         self.assertAlmostEqual(error, float((losses - others).std(ddof=1)) / math.sqrt(50) / 4)
-        self.assertEqual(measures.difference(np.array([3.0]), np.array([1.0]), np.array([2])), (1.0, 0.0))
+        twice = np.concatenate([losses, losses + 7]), np.concatenate([others, others]), np.full(100, 4)
+        mean, of_both = measures.difference(*twice, ["a"] * 50 + ["b"] * 50)  # what lies between the domains is no noise
+        self.assertAlmostEqual(mean, float((losses - others).mean() + 3.5) / 4)
+        self.assertAlmostEqual(of_both, error / math.sqrt(2))
+        self.assertEqual(measures.difference(np.array([3.0]), np.array([1.0]), np.array([2]), ["a"]), (1.0, None))
 
     def test_the_oracle_takes_the_expert_of_least_loss_and_never_the_base(self):
         np.testing.assert_array_equal(measures.oracle(LOGPROBS, 2), [0, 1])
@@ -118,7 +122,7 @@ class FiguresTest(unittest.TestCase):
         told = found["policies"]
         self.assertAlmostEqual(told["oracle"]["loss"], -SURE)
         self.assertAlmostEqual(told["everything"]["loss"], -FAIR - 0.1)
-        self.assertEqual(told["everything"]["minus_everything"], (0.0, 0.0))
+        self.assertEqual(told["everything"]["minus_everything"], (0.0, None))
         self.assertAlmostEqual(told["mine"]["minus_everything"][0], told["mine"]["loss"] - told["everything"]["loss"])
         self.assertAlmostEqual(told["random expert"]["loss"], -(SURE + POOR) / 2)
         self.assertEqual(told["mine"]["to_base"], 0.5)

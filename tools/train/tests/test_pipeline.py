@@ -179,9 +179,9 @@ class PipelineTest(Folder):
             self.assertEqual(yaml.safe_load(card.read_text())["thresholds"], {"min_score": chosen["min_score"]})
 
     def test_a_study_of_several_settings_ends_in_a_document_and_done_again_makes_nothing_twice(self):
+        scored = ("--samples", 2, "--prompt-characters", 100, "--worker-threads", 1)
         words = ("study", *self.write_fields(), "--holdout-source", "chess", "--chunk-characters", 350, "--settings", "1,2,labels", "--total-tokens", 4000, "--out", self.path / "study",
-                 "--document", self.path / "docs/help.md", "--samples", 2, "--prompt-characters", 100, "--worker-threads", 1, "--embedder-threads", 1,
-                 "--learner", LEARNER, *self.MODELS)
+                 "--document", self.path / "docs/help.md", *scored, "--embedder-threads", 1, "--learner", LEARNER, *self.MODELS)
         self.command(*words)
         document = (self.path / "docs/help.md").read_text()
         self.assertEqual(sorted(p.name for p in (self.path / "docs/help").iterdir()), ["domains.svg", "evaluation.html", "settings.svg"])
@@ -196,10 +196,23 @@ class PipelineTest(Folder):
         self.assertNotIn("scoring", again.stderr)
         self.assertEqual((self.path / "docs/help.md").read_text(), document)
         self.assertIn("Kept out of training altogether: chess.", document)
+        self.command("evaluate", self.path / "study/k2", *scored, *self.MODELS)  # without the adapter on everything
+        again = self.command(*words)
+        self.assertEqual(again.stderr.count("report is there"), 1)
+        self.assertEqual((self.path / "docs/help.md").read_text().count("minus everything's"), 2)
         fewer = self.command(*words, "--samples", 1)
         self.assertNotIn("report is there", fewer.stderr)
         self.command(*("2" if word == "1,2,labels" else word for word in words))
-        self.assertRegex((self.path / "docs/help.md").read_text(), r"\| 2 sources as labels, experts \| 2,000 \| ")  # of an earlier study
+        self.assertRegex((self.path / "docs/help.md").read_text(), r"\| labels: 2 sources as labels, experts \| 2,000 \| ")  # of an earlier study
+
+    def test_a_run_that_cannot_be_read_is_refused_before_a_study_trains(self):
+        report = self.path / "study/pilot/sets/small/report"
+        report.mkdir(parents=True)
+        (report / "evaluation.json").write_text("{}")
+        refused = self.command("study", *self.write_fields(), "--settings", "2", "--total-tokens", 4000, "--out", self.path / "study", "--chunk-characters", 350,
+                               "--embedder-threads", 1, "--learner", LEARNER, *self.MODELS, expect=1)
+        self.assertIn("pilot", refused.stderr)
+        self.assertFalse((self.path / "study/k2/sets").exists())
 
     def test_a_study_of_one_cluster_alone_is_refused(self):
         refused = self.command("study", self.path, "--settings", "1", "--out", self.path / "study", expect=2)

@@ -60,9 +60,10 @@ def add_scoring(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--worker-threads", type=options.whole(0, 256), default=0, metavar="N", help="0: one a core")
 
 
-def scoring_of(arguments: argparse.Namespace) -> dict:
-    """What of the arguments decides the figures."""
-    return {name: getattr(arguments, name) for name in ("samples", "prompt_characters", "prototypes", "mode", "seed")}
+def scoring_of(arguments: argparse.Namespace, whole: sets.AdapterSet | None) -> dict:
+    """What decides the figures beside the set itself."""
+    return {**{name: getattr(arguments, name) for name in ("samples", "prompt_characters", "prototypes", "mode", "seed", "worker_threads")},
+            "everything": f"{whole.run.folder.name}/{whole.name}" if whole else None}
 
 
 def numerics_of(found: manifest.Run, arguments: argparse.Namespace) -> str:
@@ -119,13 +120,14 @@ def run(arguments: argparse.Namespace) -> int:
 def evaluate(found: manifest.Run, adapters: sets.AdapterSet, whole: sets.AdapterSet | None, out: pathlib.Path, arguments: argparse.Namespace) -> dict:
     """The figures of evaluation.json, which is written to `out` with its page. `arguments` are those of add_scoring()."""
     with serving(found, adapters, whole, arguments) as (gateway, candidates):
-        result = _evaluate(gateway, found, adapters, candidates, arguments)
+        result = _evaluate(gateway, found, adapters, whole, candidates, arguments)
     files.write_json(out / "evaluation.json", result)
     files.write_atomically(out / "evaluation.html", report.page(result))
     return result
 
 
-def _evaluate(gateway: Gateway, found: manifest.Run, adapters: sets.AdapterSet, candidates: evaluating.Candidates, arguments: argparse.Namespace) -> dict:
+def _evaluate(gateway: Gateway, found: manifest.Run, adapters: sets.AdapterSet, whole: sets.AdapterSet | None, candidates: evaluating.Candidates,
+              arguments: argparse.Namespace) -> dict:
     vectors = embeddings.EmbeddingCache(found.manifest.embedder["digest"])
     cache = scores.ScoreCache(found.folder / "scores.sqlite")
     how = dict(per_domain=arguments.samples, prompt_characters=arguments.prompt_characters, seed=arguments.seed,
@@ -145,7 +147,7 @@ def _evaluate(gateway: Gateway, found: manifest.Run, adapters: sets.AdapterSet, 
     return {
         "made": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="minutes"), "machine": f"{_processor()}, {os.cpu_count()} cores",
         "numerics": arguments.mode, "base": found.manifest.base["name"], "experts": len(candidates.experts), "set": adapters.name,
-        "scoring": scoring_of(arguments), "settings": adapters.settings.decides(), "clustering": found.manifest.settings, **held_out, "first_token": first,
+        "scoring": scoring_of(arguments, whole), "settings": adapters.settings.decides(), "clustering": found.manifest.settings, **held_out, "first_token": first,
         "validation_loss": {name: p["loss"] for name, p in validation.items()},
         "outside": {name: {"loss": p["loss"], "above_base": p["loss"] / of_base - 1, "by_domain": p["by_domain"], "to_base": p.get("to_base")}
                     for name, p in outside.items()},

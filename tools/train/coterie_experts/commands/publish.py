@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--expert-version", default="1", metavar="VERSION", help="on the cards (default %(default)s)")
     parser.add_argument("--prototypes", type=options.whole(1, 1024), default=prototypes.DEFAULT_COUNT, metavar="N", help="of each expert (default %(default)s)")
     parser.add_argument("--min-score", type=options.bounded(float, -1, 1), metavar="SCORE", help="on the cards: the cosine below which the router "
-                        "abstains (default: what `calibrate` found on validation passages; what is asked may be shorter and clearer)")
+                        "abstains (default: what `calibrate` found on validation passages, else the gateway's own); questions shorter than those may want another")
     parser.add_argument("--routing-reference", action="store_true", help="write on the cards how validation text scores against the prototypes, for "
                         "the gateway to notice drift; where passages of that kind are what will be asked")
     options.add_models(parser)

@@ -67,6 +67,7 @@ def run(arguments: argparse.Namespace) -> int:
     if not settings.total_tokens:
         raise Refused("--total-tokens is missing: settings are compared at the same tokens in all")
     runs = {name: _clustered(arguments, name) for name in arguments.settings}
+    beside = _evaluated_beside(arguments.out, {made.folder.name for made in runs.values()})
     first = next(iter(runs.values()))
     _train(first, sets.EVERYTHING, settings, arguments)
     for made in runs.values():
@@ -75,8 +76,6 @@ def run(arguments: argparse.Namespace) -> int:
     for made in runs.values():
         _evaluate(made, sets.open_set(made, _SET), whole, arguments)
     document = arguments.document or arguments.out / "do-experts-help.md"
-    beside = [manifest.load(path.parent) for path in sorted(arguments.out.glob("*/manifest.json")) if path.parent.name not in
-              {made.folder.name for made in runs.values()}]
     study.write(document, list(runs.values()), beside, _SET, whole, arguments.told_command)
     say(f"{document}")
     return 0
@@ -87,6 +86,12 @@ def _clustered(arguments: argparse.Namespace, name: str) -> manifest.Run:
     chosen.labels = name == "labels"
     chosen.clusters = cluster_command.DEFAULT.n_clusters if chosen.labels else int(name)
     return cluster_command.cluster_once(chosen, arguments.out / (name if chosen.labels else f"k{name}"))
+
+
+def _evaluated_beside(out: pathlib.Path, names: set[str]) -> list[manifest.Run]:
+    """Other runs in `out` that have a report; one that cannot be read is refused before anything is trained."""
+    folders = {report.parents[3] for report in out.glob("*/sets/*/report/evaluation.json")}
+    return [manifest.load(folder) for folder in sorted(folders) if folder.name not in names]
 
 
 def _train(made: manifest.Run, set_name: str, settings: Settings, arguments: argparse.Namespace) -> None:
@@ -101,7 +106,7 @@ def _evaluate(made: manifest.Run, adapters: sets.AdapterSet, whole: sets.Adapter
     trained = max((of.adapter(task) / "training.json").stat().st_mtime for of in (adapters, whole) for task in of.tasks())
     is_there = files.made_after(calibration, trained) and files.made_after(report / "evaluation.json", calibration.stat().st_mtime)
     if is_there and files.read_json(calibration)["keep"] == arguments.keep \
-            and files.read_json(report / "evaluation.json").get("scoring") == evaluate_command.scoring_of(arguments):
+            and files.read_json(report / "evaluation.json").get("scoring") == evaluate_command.scoring_of(arguments, whole):
         say(f"{report} is there")
         return
     calibrate_command.calibrate(made, adapters, arguments)

@@ -67,7 +67,7 @@ def figures(logprobs: list[np.ndarray], weights: dict[str, np.ndarray], domains:
         told[name] = float((chosen[:, -1] > 0.5).mean())
     result = {name: {**measures.summary(l, of_base, of_oracle, n_tokens), "by_domain": measures.by_domain(l, n_tokens, domains),
                      **({"to_base": told[name]} if name in told else {}),
-                     **({"minus_everything": measures.difference(l, losses[EVERYTHING], n_tokens)} if has_everything else {})} for name, l in losses.items()}
+                     **({"minus_everything": measures.difference(l, losses[EVERYTHING], n_tokens, domains)} if has_everything else {})} for name, l in losses.items()}
     return {"policies": result, "matrix": [measures.by_domain(alone[:, c], n_tokens, domains) for c in range(n_candidates)], "tokens": int(n_tokens.sum())}
 
 

@@ -71,7 +71,7 @@ def _below(policy: dict) -> str:
 
 def _minus_everything(policy: dict) -> str:
     mean, error = policy["minus_everything"]
-    return f"{mean:+.3f} ± {error:.3f}"
+    return f"{mean:+.3f}" + (f" ± {error:.3f}" if error is not None else "")
 
 
 def _settings_table(results: list[Result], best: Result) -> str:
@@ -82,14 +82,14 @@ def _settings_table(results: list[Result], best: Result) -> str:
     whole = first.policy(EVERYTHING)
     rows = [["base", f"{first.policy(BASE)['loss']:.3f}", *"–––––––"],
             ["one adapter on everything", f"{whole['loss']:.3f}", "–", _below(whole), *"–––––"], *rows]
-    return _table(["", "loss", "against everything", "perplexity below the base, as the product routes", "by the best policy of one expert", "by the best of all policies", "oracle",
+    return _table(["", "loss", "minus everything's", "perplexity below the base, as the product routes", "by the best policy of one expert", "by the best of all policies", "oracle",
                    "random expert", "training, one core"], rows)
 
 
 def _policies_table(result: Result) -> str:
-    rows = [[f"**{name}**" if name in (result.chosen(), result.chosen(mixing=True)) else name, f"{p['loss']:.3f}", _minus_everything(p), _below(p), f"{p['regret']:.4f}", _percent(p["kept"]), _percent(p.get("to_base"), 0)]
+    rows = [[f"**{name}**" if name in (result.chosen(), result.chosen(mixing=True)) else name, f"{p['loss']:.3f}", "–" if name == EVERYTHING else _minus_everything(p), _below(p), f"{p['regret']:.4f}", _percent(p["kept"]), _percent(p.get("to_base"), 0)]
             for name, p in result.found["policies"].items()]
-    return _table(["", "loss", "against everything", "perplexity below the base", "regret", "of the oracle's gain kept", "sent to the base"], rows)
+    return _table(["", "loss", "minus everything's", "perplexity below the base", "regret", "of the oracle's gain kept", "sent to the base"], rows)
 
 
 def _domains_table(result: Result) -> str:
@@ -99,10 +99,18 @@ def _domains_table(result: Result) -> str:
     return _table(["", *COMPARED, "perplexity below the base, as routed"], rows)
 
 
-def _outside_table(result: Result) -> str:
+def _outside(result: Result) -> str:
+    kept_out = ", ".join(s.name for s in result.run.manifest.sources if s.holdout)
+    if not kept_out:
+        return ""
     rows = [[name, f"{p['loss']:.3f}", _percent(p["above_base"], sign="+"), _percent(p["to_base"], 0)]
             for name, p in result.found["outside"].items() if name not in (ORACLE, RANDOM)]
-    return _table(["", "loss", "above the base", "sent to the base"], rows)
+    return f"""## Text of no field
+
+Kept out of training altogether: {kept_out}. Such text should go to the base, or lose little by an expert.
+
+{_table(["", "loss", "above the base", "sent to the base"], rows)}
+"""
 
 
 def _bars(best: Result) -> str:
@@ -123,8 +131,8 @@ def _bars(best: Result) -> str:
                      f"{_percent(outside['above_base'], sign='+')}, {_percent(outside['to_base'], 0)} sent to the base", told(outside["above_base"] <= MOST_OUTSIDE_ABOVE)])
     mean, error = routed["minus_everything"]
     n_better = sum(loss < everything[d] for d, loss in routed["by_domain"].items())
-    rows.append(["against one adapter trained on everything with the same tokens", f"{_minus_everything(routed)} nats as routed, {_minus_everything(best.policy(any_of))} by {any_of}; "
-                 f"better on {n_better} of {len(base)} domains", "wins" if mean < -2 * error else "loses" if mean > 2 * error else "no difference that shows"])
+    said = "" if error is None else "wins" if mean < -2 * error else "loses" if mean > 2 * error else "no difference that shows"
+    rows.append(["loss as routed, minus that of one adapter trained on everything with the same tokens", f"{_minus_everything(routed)} nats, lower on {n_better} of {len(base)} domains", said])
     rows.append([f"routing at most {_percent(MOST_ROUTING_SHARE, 0)} of the time to the first token",
                  f"{_percent(share)} at {best.found['first_token']['prompt_tokens']:.0f} prompt tokens, {best.found['experts']} experts", told(share <= MOST_ROUTING_SHARE)])
     return _table(["", "found", ""], rows)
@@ -137,7 +145,7 @@ def _others_table(results: list[Result]) -> str:
     def tokens(r: Result) -> int:
         return sum(t.tokens for t in r.adapters.tasks())
 
-    rows = [[f"{r.name}, {r.adapters.name}", f"{tokens(r) // len(r.adapters.tasks()):,}", f"{r.adapters.settings.learning_rate:g}", str(r.adapters.settings.batch_tokens),
+    rows = [[f"{r.run.folder.name}: {r.name}, {r.adapters.name}", f"{tokens(r) // len(r.adapters.tasks()):,}", f"{r.adapters.settings.learning_rate:g}", str(r.adapters.settings.batch_tokens),
              str(r.adapters.settings.rank), r.adapters.settings.layers, str(r.found["samples"]), f"{r.policy(BASE)['loss'] - r.policy(BY_PRODUCT)['loss']:.3f}",
              f"{r.policy(BASE)['loss'] - r.policy(ORACLE)['loss']:.3f}",
              f"{r.policy(BASE)['loss'] - r.policy(EVERYTHING)['loss']:.3f}" if EVERYTHING in r.found["policies"] else "–"] for r in results]
@@ -163,7 +171,6 @@ def text(results: list[Result], best: Result, others: list[Result], whole: sets.
     found, settings = best.found, whole.settings
     total = sum(t.tokens for t in whole.tasks())
     first = found["first_token"]
-    kept_out = ", ".join(s.name for s in best.run.manifest.sources if s.holdout) or "no source"
     return f"""# Do experts help?
 
     {command or "coterie-experts study …"}
@@ -172,7 +179,7 @@ def text(results: list[Result], best: Result, others: list[Result], whole: sets.
 passages ({found["tokens"]:,} tokens) of documents that nobody trained on. The beginning of a passage is its prompt, by which it is
 routed; the rest is predicted. Every setting trains {total:,} tokens in all (repeats included), rank {settings.rank}, {settings.layers} layers, learning
 rate {settings.learning_rate:g}, {settings.batch_tokens} tokens a step. Losses, gains and regret are in nats per token, with
-the standard error over passages where there is a ±. The best setting, in bold, is the one of
+the standard error over passages of these domains behind a ± (another training would differ, too). The best setting, in bold, is the one of
 least loss on validation text.
 
 ## What was reached
@@ -196,12 +203,7 @@ are chosen on validation text; c-BTM mixes the distributions of several experts 
 
 The whole matrix of experts and domains is on [the page of this setting]({pictures}/evaluation.html).
 
-## Text of no field
-
-Kept out of training altogether: {kept_out}. Such text should go to the base, or lose little by an expert.
-
-{_outside_table(best)}
-## What routing costs
+{_outside(best)}## What routing costs
 
 {_percent(first["routing_share"])} of {first["first_token_seconds"] * 1e3:.0f} ms to the first token at {first["prompt_tokens"]:.0f} prompt tokens with {found["experts"]} experts (medians of {first["prompts"]}); more in [benchmarks](benchmarks.md).
 
