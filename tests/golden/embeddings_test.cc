@@ -1,7 +1,6 @@
 // Sentence embeddings against sentence-transformers (make_embeddings.py).
 #include <bit>
 #include <cmath>
-#include <cstdlib>
 
 #include "common/file.h"
 #include "gtest/gtest.h"
@@ -9,6 +8,7 @@
 #include "model/format/float16.h"
 #include "nlohmann/json.hpp"
 #include "tests/golden/golden_arrays.h"
+#include "tests/real_models.h"
 
 namespace coterie {
 namespace {
@@ -17,11 +17,7 @@ const std::filesystem::path kSource = COTERIE_SOURCE_DIR;
 
 std::filesystem::path FolderOf(const std::string& name) {
   if (name == "tiny-bert") return kSource / "tests/data/tiny-bert";
-  const char* folder = std::getenv("COTERIE_MODELS");
-  const char* home = std::getenv("HOME");
-  return (folder != nullptr ? std::filesystem::path(folder)
-                            : std::filesystem::path(home == nullptr ? "." : home) / ".cache/coterie/models") /
-         "all-MiniLM-L6-v2";
+  return testing::RealModels() / "all-MiniLM-L6-v2";
 }
 
 // The reference lets a control token written out in a text act as one; for our encoder it is text.

@@ -10,6 +10,7 @@
 #include "nlohmann/json.hpp"
 #include "tests/golden/golden_arrays.h"
 #include "tests/model/decoder/sequences.h"
+#include "tests/real_models.h"
 
 namespace coterie {
 namespace {
@@ -20,14 +21,7 @@ using testing::TestSequence;
 const std::filesystem::path kSource = COTERIE_SOURCE_DIR;
 constexpr int kMaxTokens = 512;  // the longest text of the goldens is shorter
 
-std::filesystem::path BasePath() {
-  const char* folder = std::getenv("COTERIE_MODELS");
-  const char* home = std::getenv("HOME");
-  const std::filesystem::path models =
-      folder != nullptr ? std::filesystem::path(folder)
-                        : std::filesystem::path(home == nullptr ? "." : home) / ".cache/coterie/models";
-  return models / "SmolLM2-135M-Instruct.Q4_1.gguf";
-}
+std::filesystem::path BasePath() { return testing::RealModels() / "SmolLM2-135M-Instruct.Q4_1.gguf"; }
 
 // How far the log-probabilities of a run lie from the golden ones.
 struct Distance {

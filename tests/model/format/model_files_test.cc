@@ -11,6 +11,7 @@
 #include "tests/model/format/expect_refused.h"
 #include "tests/model/format/temp_folder.h"
 #include "tests/model/format/tiny_model.h"
+#include "tests/real_models.h"
 
 namespace coterie {
 namespace {
@@ -178,10 +179,7 @@ TEST(WeightNamesTest, RoundTripAndRefuseOddLayerNumbers) {
 }
 
 TEST(RealModelTest, OpensSmolLm2) {
-  const char* folder = std::getenv("COTERIE_MODELS");
-  const std::filesystem::path models =
-      folder != nullptr ? folder : std::filesystem::path(std::getenv("HOME")) / ".cache/coterie/models";
-  const std::filesystem::path path = models / "SmolLM2-135M-Instruct.Q4_1.gguf";
+  const std::filesystem::path path = testing::RealModels() / "SmolLM2-135M-Instruct.Q4_1.gguf";
   if (!std::filesystem::exists(path)) GTEST_SKIP() << path << " is absent";
   const auto files = ModelFiles::Open(path);
   ASSERT_TRUE(files.ok()) << files.status();

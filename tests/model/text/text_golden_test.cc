@@ -8,6 +8,7 @@
 #include "model/text/incremental_detokenizer.h"
 #include "nlohmann/json.hpp"
 #include "tests/model/text/text_testing.h"
+#include "tests/real_models.h"
 
 // Holds the tokenizers to what Hugging Face `tokenizers` answered (tests/golden/make_tokens.py, which also
 // describes the formats).
@@ -84,13 +85,13 @@ class TextGolden : public ::testing::TestWithParam<const char*> {
   void SetUp() override {
     const std::string kind = GetParam();
     if (kind == "smollm2") {
-      const std::filesystem::path path = ModelPath("SmolLM2-135M-Instruct.Q4_1.gguf");
+      const std::filesystem::path path = testing::RealModels() / "SmolLM2-135M-Instruct.Q4_1.gguf";
       if (!std::filesystem::exists(path)) GTEST_SKIP() << "no " << path;
       tokenizer_ = LoadTokenizer(GgufFile::Open(path).value()).value();
       return;
     }
-    const std::filesystem::path folder =
-        kind == "minilm" ? ModelPath("all-MiniLM-L6-v2") : kSource / "tests/data/tokenizers" / kind;
+    const std::filesystem::path folder = kind == "minilm" ? testing::RealModels() / "all-MiniLM-L6-v2"
+                                                          : kSource / "tests/data/tokenizers" / kind;
     if (kind == "minilm" && !std::filesystem::exists(folder)) GTEST_SKIP() << "no " << folder;
     const StatusOr<TokenizerPtr> tokenizer = Tokenizer::FromFolder(folder);
     ASSERT_TRUE(tokenizer.ok()) << tokenizer.status();

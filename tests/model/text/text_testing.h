@@ -12,13 +12,6 @@
 
 namespace coterie {
 
-// Where the real models lie, if they do.
-inline std::filesystem::path ModelPath(const std::string& name) {
-  if (const char* folder = std::getenv("COTERIE_MODELS")) return std::filesystem::path(folder) / name;
-  const char* home = std::getenv("HOME");
-  return std::filesystem::path(home == nullptr ? "." : home) / ".cache/coterie/models" / name;
-}
-
 // The byte alphabet's character for each byte, as the tokens of a byte-level vocabulary write it.
 std::string ByteCharacter(unsigned char byte);
 

@@ -200,10 +200,17 @@ class PipelineTest(Folder):
         again = self.command(*words)
         self.assertEqual(again.stderr.count("report is there"), 1)
         self.assertEqual((self.path / "docs/help.md").read_text().count("minus everything's"), 2)
+        self.command("train", self.path / "study/k2", "--set", "other-seed", "--total-tokens", 4000, "--seed", 7, "--learner", LEARNER, "--model", MODEL)
+        self.command("evaluate", self.path / "study/k2", "--set", "other-seed", "--everything-set", "everything", *scored, *self.MODELS)
+        self.command(*words)
+        self.assertRegex((self.path / "docs/help.md").read_text(), r"\n\| (\*\*)?2 clusters, other-seed(\*\*)? \| \d\.\d{3} \| [-+]\d\.\d{3}")  # compared
+        self.command("evaluate", self.path / "study/k2", "--set", "other-seed", "--everything-set", "everything", *scored, "--prototypes", 5, *self.MODELS)
+        self.command(*words)
+        self.assertIn("| k2: 2 clusters, other-seed |", (self.path / "docs/help.md").read_text())  # only listed
         fewer = self.command(*words, "--samples", 1)
         self.assertNotIn("report is there", fewer.stderr)
         self.command(*("2" if word == "1,2,labels" else word for word in words))
-        self.assertRegex((self.path / "docs/help.md").read_text(), r"\| labels: 2 sources as labels, experts \| 2,000 \| ")  # of an earlier study
+        self.assertRegex((self.path / "docs/help.md").read_text(), r"\| labels: 2 sources as labels \| 1,999 \| ")  # of an earlier study
 
     def test_a_run_that_cannot_be_read_is_refused_before_a_study_trains(self):
         report = self.path / "study/pilot/sets/small/report"

@@ -37,8 +37,8 @@ class SettingsTest(unittest.TestCase):
 
     def test_tokens_are_divided_equally_or_by_text(self):
         self.assertEqual(divide_tokens(Settings(tokens_per_expert=7), [1, 2]), [7, 7])
-        self.assertEqual(divide_tokens(Settings(total_tokens=90), [100, 200]), [45, 45])
-        self.assertEqual(divide_tokens(Settings(total_tokens=90, share="proportional"), [100, 200]), [30, 60])
+        self.assertEqual(divide_tokens(Settings(total_tokens=90, share="equal"), [100, 200]), [45, 45])
+        self.assertEqual(divide_tokens(Settings(total_tokens=90), [100, 200]), [30, 60])
 
 
 class PlanTest(unittest.TestCase):

@@ -45,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run_folder", type=pathlib.Path, metavar="RUN")
-    parser.add_argument("--set", dest="set_name", default="experts", metavar="NAME", help="the mixture (default %(default)s)")
+    parser.add_argument("--set", dest="set_name", default=sets.EXPERTS, metavar="NAME", help="the mixture (default %(default)s)")
     parser.add_argument("--seed", type=options.whole(0, 2**31 - 1), default=1)
     options.add_models(parser)
 

@@ -22,6 +22,7 @@ from coterie_experts.errors import Refused
 from coterie_experts.progress import say
 from coterie_experts.publishing import prototypes
 from coterie_experts.training import learner as learners
+from coterie_experts.training import sets
 from coterie_experts.training.settings import Settings
 
 # 4 experts x 16,000 tokens at 250 to 400 tokens/s on two cores: three to five minutes, after as many for embedding
@@ -42,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--admin", default="127.0.0.1:7071", metavar="HOST:PORT", help="that gateway's admin listener (default %(default)s)")
     parser.add_argument("--prefix", default="", metavar="TEXT", help="before every expert's name")
     options.add_models(parser)
-    parser.set_defaults(embedder_threads=os.cpu_count() or 1, embedding_cache=None, set_name="experts", expert_version="1",
+    parser.set_defaults(embedder_threads=os.cpu_count() or 1, embedding_cache=None, set_name=sets.EXPERTS, expert_version="1",
                         prototypes=prototypes.DEFAULT_COUNT, min_score=None, routing_reference=False)
     parser.add_argument("--learner", default=learners.DEFAULT, help=argparse.SUPPRESS)
 

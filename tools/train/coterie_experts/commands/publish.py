@@ -23,7 +23,7 @@ from coterie_experts.training import sets
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run_folder", type=pathlib.Path, metavar="RUN", help="a folder that `cluster` made and `train` filled")
-    parser.add_argument("--set", dest="set_name", default="experts", metavar="NAME", help="which adapters of the run (default %(default)s)")
+    parser.add_argument("--set", dest="set_name", default=sets.EXPERTS, metavar="NAME", help="which adapters of the run (default %(default)s)")
     where = parser.add_mutually_exclusive_group(required=True)
     where.add_argument("--out", type=pathlib.Path, metavar="FOLDER", help="write FOLDER/<name>/ for each expert")
     where.add_argument("--gateway", metavar="HOST:PORT", help="of a running cluster; with --admin")

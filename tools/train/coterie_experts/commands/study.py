@@ -31,8 +31,6 @@ from coterie_experts.training import learner as learners
 from coterie_experts.training import sets
 from coterie_experts.training.settings import Settings
 
-_SET = "experts"
-
 
 def _settings(text: str) -> list[str]:
     words = list(dict.fromkeys(text.split(",")))
@@ -71,12 +69,12 @@ def run(arguments: argparse.Namespace) -> int:
     first = next(iter(runs.values()))
     _train(first, sets.EVERYTHING, settings, arguments)
     for made in runs.values():
-        _train(made, _SET, settings, arguments)
+        _train(made, sets.EXPERTS, settings, arguments)
     whole = sets.open_set(first, sets.EVERYTHING)
     for made in runs.values():
-        _evaluate(made, sets.open_set(made, _SET), whole, arguments)
+        _evaluate(made, sets.open_set(made, sets.EXPERTS), whole, arguments)
     document = arguments.document or arguments.out / "do-experts-help.md"
-    study.write(document, list(runs.values()), beside, _SET, whole, arguments.told_command)
+    study.write(document, list(runs.values()), beside, whole, arguments.told_command)
     say(f"{document}")
     return 0
 

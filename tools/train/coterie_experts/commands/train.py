@@ -47,7 +47,7 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
     tokens = parser.add_mutually_exclusive_group()
     tokens.add_argument("--tokens-per-expert", type=options.whole(1, 10**12), metavar="N", help=f"training tokens, repeats included (default {_DEFAULT.tokens_per_expert})")
     tokens.add_argument("--total-tokens", type=options.whole(1, 10**13), metavar="N", help="for all experts together")
-    parser.add_argument("--share", choices=("equal", "proportional"), help="how --total-tokens are divided: equally, or by the clusters' text (default equal)")
+    parser.add_argument("--share", choices=("equal", "proportional"), help="how --total-tokens are divided: equally, or by the clusters' text (default proportional)")
     parser.add_argument("--rank", type=options.whole(1, 1024), metavar="R", help=f"default {_DEFAULT.rank}")
     parser.add_argument("--alpha", type=options.whole(1, 65536), metavar="A", help=f"the adapter counts alpha / rank (default {_DEFAULT.alpha})")
     parser.add_argument("--modules", metavar="WHICH", help="all, attention, mlp, or names: q_proj,v_proj (default all)")
@@ -129,7 +129,7 @@ def run(arguments: argparse.Namespace) -> int:
     if index is None and "JOB_COMPLETION_INDEX" in os.environ:
         index = int(os.environ["JOB_COMPLETION_INDEX"])
     found = manifest.load(arguments.run_folder)
-    set_name = arguments.set_name or (sets.EVERYTHING if arguments.everything else "experts")
+    set_name = arguments.set_name or (sets.EVERYTHING if arguments.everything else sets.EXPERTS)
     failed = train(found, set_name, settings_of(arguments), everything=arguments.everything, model=arguments.model, n_jobs=arguments.jobs,
                    index=index, with_corpus=not arguments.without_corpus, learner=arguments.learner)
     refuse_failed(failed, found, set_name)

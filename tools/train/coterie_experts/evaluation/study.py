@@ -6,6 +6,7 @@ import dataclasses
 import math
 import pathlib
 import shutil
+import textwrap
 from typing import Iterator
 
 from coterie_experts import files
@@ -29,7 +30,13 @@ class Result:
     @property
     def name(self) -> str:
         n = len(self.run.manifest.clusters)
-        return f"{n} sources as labels" if self.run.manifest.settings["method"] == "labels" else f"{n} clusters"
+        told = f"{n} sources as labels" if self.run.manifest.settings["method"] == "labels" else f"{n} clusters"
+        return told if self.adapters.name == sets.EXPERTS else f"{told}, {self.adapters.name}"
+
+    @property
+    def tokens(self) -> int:
+        """Trained, all adapters together."""
+        return sum(task.tokens for task in self.adapters.tasks())
 
     def chosen(self, mixing: bool = False) -> str:
         """The best policy on validation text."""
@@ -141,15 +148,11 @@ def _bars(best: Result) -> str:
 def _others_table(results: list[Result]) -> str:
     if not results:
         return "None.\n"
-
-    def tokens(r: Result) -> int:
-        return sum(t.tokens for t in r.adapters.tasks())
-
-    rows = [[f"{r.run.folder.name}: {r.name}, {r.adapters.name}", f"{tokens(r) // len(r.adapters.tasks()):,}", f"{r.adapters.settings.learning_rate:g}", str(r.adapters.settings.batch_tokens),
-             str(r.adapters.settings.rank), r.adapters.settings.layers, str(r.found["samples"]), f"{r.policy(BASE)['loss'] - r.policy(BY_PRODUCT)['loss']:.3f}",
+    rows = [[f"{r.run.folder.name}: {r.name}", f"{r.tokens // len(r.adapters.tasks()):,}", f"{r.adapters.settings.learning_rate:g}", str(r.adapters.settings.batch_tokens),
+             r.adapters.settings.share, str(r.adapters.settings.rank), r.adapters.settings.layers, str(r.found["samples"]), f"{r.policy(BASE)['loss'] - r.policy(BY_PRODUCT)['loss']:.3f}",
              f"{r.policy(BASE)['loss'] - r.policy(ORACLE)['loss']:.3f}",
              f"{r.policy(BASE)['loss'] - r.policy(EVERYTHING)['loss']:.3f}" if EVERYTHING in r.found["policies"] else "–"] for r in results]
-    return _table(["set", "tokens an expert", "learning rate", "tokens a step", "rank", "layers", "passages", "gain as routed", "gain of the oracle", "of everything"], rows)
+    return _table(["set", "tokens an expert", "learning rate", "tokens a step", "shares", "rank", "layers", "passages", "gain as routed", "gain of the oracle", "of everything"], rows)
 
 
 def _text_table(run: Run) -> str:
@@ -167,20 +170,24 @@ def _clusters_table(run: Run) -> str:
     return _table(["expert", "chunks", "where they come from", "telling terms"], rows)
 
 
-def text(results: list[Result], best: Result, others: list[Result], whole: sets.AdapterSet, command: str, pictures: str) -> str:
+def _preface(best: Result, whole: sets.AdapterSet) -> str:
     found, settings = best.found, whole.settings
     total = sum(t.tokens for t in whole.tasks())
-    first = found["first_token"]
+    return f"""{found["made"][:10]}, {found["machine"]}. Base {found["base"]}; scored by the product's own `Score`, numerics `{found["numerics"]}`, on
+{found["samples"]} held-out passages ({found["tokens"]:,} tokens) of documents that nobody trained on. The beginning of a passage is its prompt, by
+which it is routed; the rest is predicted. Every setting trains {total:,} tokens in all (repeats included), divided
+{"equally" if settings.share == "equal" else "by text"}, rank {settings.rank}, {settings.layers} layers, learning rate {settings.learning_rate:g}, {settings.batch_tokens} tokens a step. Losses, gains and regret are in
+nats per token, with the standard error over passages of these domains behind a ± (another training would differ, too). The best
+setting, in bold, is the one of least loss on validation text."""
+
+
+def text(results: list[Result], best: Result, others: list[Result], whole: sets.AdapterSet, command: str, pictures: str) -> str:
+    found, first = best.found, best.found["first_token"]
     return f"""# Do experts help?
 
     {command or "coterie-experts study …"}
 
-{found["made"][:10]}, {found["machine"]}. Base {found["base"]}; scored by the product's own `Score`, numerics `{found["numerics"]}`, on {found["samples"]} held-out
-passages ({found["tokens"]:,} tokens) of documents that nobody trained on. The beginning of a passage is its prompt, by which it is
-routed; the rest is predicted. Every setting trains {total:,} tokens in all (repeats included), rank {settings.rank}, {settings.layers} layers, learning
-rate {settings.learning_rate:g}, {settings.batch_tokens} tokens a step. Losses, gains and regret are in nats per token, with
-the standard error over passages of these domains behind a ± (another training would differ, too). The best setting, in bold, is the one of
-least loss on validation text.
+{textwrap.fill(_preface(best, whole), 128)}
 
 ## What was reached
 
@@ -218,13 +225,18 @@ The whole matrix of experts and domains is on [the page of this setting]({pictur
 {_text_table(best.run)}"""
 
 
-def write(document: pathlib.Path, runs: list[Run], beside: list[Run], set_name: str, whole: sets.AdapterSet, command: str) -> None:
+def write(document: pathlib.Path, runs: list[Run], beside: list[Run], whole: sets.AdapterSet, command: str) -> None:
     """`document` and, in a folder of its name beside it, its pictures and the page of the best setting.
 
-    `runs` are compared by their sets of `set_name`; their other sets, and those of `beside`, were tried too."""
+    The sets of `runs` with as many tokens as `whole` that were evaluated alike are compared; all others, and those of
+    `beside`, were tried too."""
     every = [result for run in runs for result in _evaluated(run)]
-    results = [r for r in every if r.adapters.name == set_name]
-    others = [r for r in every if r.adapters.name != set_name] + [r for run in beside for r in _evaluated(run)]
+    scoring = next(r.found["scoring"] for r in every if r.adapters.name == sets.EXPERTS)
+    total = sum(task.tokens for task in whole.tasks())
+    results, others = [], [r for run in beside for r in _evaluated(run)]
+    for r in every:
+        alike = r.found.get("scoring") == scoring and abs(r.tokens - total) <= 0.01 * total
+        (results if alike else others).append(r)
     pictures = document.with_suffix("")
     best = min(results, key=lambda r: r.validation_loss)
     shown = (ORACLE, BY_PRODUCT, RANDOM)

@@ -120,14 +120,15 @@ def _process(command: list, log: pathlib.Path) -> Iterator[list[str]]:
 
 
 @contextlib.contextmanager
-def own_gateway(model: pathlib.Path, embedder: pathlib.Path, *, bin_folder: pathlib.Path | None = None, threads: int = 1,
+def own_gateway(model: pathlib.Path, embedder: pathlib.Path, *, bin_folder: pathlib.Path | None = None, threads: int = 0,
                 store: pathlib.Path | None = None, workers: str = _NOBODY) -> Iterator[Gateway]:
-    """A gateway on free ports of loopback, ended with the block."""
+    """A gateway on free ports of loopback, ended with the block. `threads` embed; 0: as many as it thinks right."""
     program = binaries.find_binary("coterie-gateway", bin_folder)
     command = [program, f"--model={model}", f"--embedder={embedder}", f"--workers={workers}", "--listen=127.0.0.1:0",
-               f"--admin-listen={'127.0.0.1:0' if store else ''}", "--metrics-port=-1", f"--embedder-threads={threads}"]
+               f"--admin-listen={'127.0.0.1:0' if store else ''}", "--metrics-port=-1", *([f"--embedder-threads={threads}"] if threads else []),
+               *([f"--store={store}"] if store else [])]
     with tempfile.TemporaryDirectory(prefix="coterie-experts-") as scratch, \
-            _process(command + ([f"--store={store}"] if store else []), pathlib.Path(scratch) / "gateway.log") as words:
+            _process(command, pathlib.Path(scratch) / "gateway.log") as words:
         gateway = Gateway(f"127.0.0.1:{words[1]}", f"127.0.0.1:{words[3]}" if store else "")  # listening PORT admin PORT …
         try:
             yield gateway
@@ -151,7 +152,7 @@ def own_cluster(model: pathlib.Path, embedder: pathlib.Path, store: pathlib.Path
 
 @contextlib.contextmanager
 def gateway_at(address: str | None, *, model: pathlib.Path | None = None, embedder: pathlib.Path | None = None,
-               bin_folder: pathlib.Path | None = None, threads: int = 1) -> Iterator[Gateway]:
+               bin_folder: pathlib.Path | None = None, threads: int = 0) -> Iterator[Gateway]:
     """The gateway at `address`, or one of our own when there is none."""
     if not address:
         with own_gateway(binaries.find_base(model), binaries.find_embedder(embedder), bin_folder=bin_folder, threads=threads) as own:

@@ -17,6 +17,7 @@ from coterie_experts.files import beside, read_json, sha256, write_atomically
 from coterie_experts.run.manifest import Run
 from coterie_experts.training.settings import Settings, divide_tokens
 
+EXPERTS = "experts"        # what a set is called when nobody says otherwise
 EVERYTHING = "everything"  # the one adapter's name, and its set's by default
 
 

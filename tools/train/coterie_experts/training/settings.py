@@ -20,19 +20,19 @@ class Settings:
     """Defaults are those of the demo's experts: 2.44 MB of adapter over SmolLM2-135M."""
     tokens_per_expert: int = 50_000  # training tokens, repeats included; the same for every expert…
     total_tokens: int = 0            # …unless this is above 0: then so many for all together,
-    share: str = "equal"             # divided equally, or in proportion to the clusters' text
+    share: str = "proportional"      # to the clusters' text, or divided equally
     rank: int = 4
     alpha: int = 16
     modules: str = "all"             # all, attention, mlp, or names: q_proj,v_proj
     layers: str = "all"              # all, or upper:K: the lower ones stay the base's, for every expert alike
-    learning_rate: float = 2e-3      # few steps and a small rank want a high rate
-    batch_tokens: int = 1024
+    learning_rate: float = 4e-3      # few steps and a small rank want a high rate
+    batch_tokens: int = 512
     max_tokens: int = 256            # of one example
     warmup: float = 0.06             # share of the steps
     clip_norm: float = 1.0
     seed: int = 1
     threads: int = 1                 # of one training: another number adds up in another order and gives other bytes
-    checkpoint_steps: int = 10       # lost at most when killed
+    checkpoint_steps: int = 20       # lost at most when killed
 
     def __post_init__(self) -> None:
         if self.share not in ("equal", "proportional"):

@@ -1,0 +1,18 @@
+#ifndef COTERIE_TESTS_REAL_MODELS_H_
+#define COTERIE_TESTS_REAL_MODELS_H_
+
+#include <cstdlib>
+#include <filesystem>
+
+namespace coterie::testing {
+
+// Where tools/fetch-models puts the base and the encoder: $COTERIE_MODELS, else ~/.cache/coterie/models.
+inline std::filesystem::path RealModels() {
+  if (const char* folder = std::getenv("COTERIE_MODELS"); folder != nullptr) return folder;
+  const char* home = std::getenv("HOME");
+  return std::filesystem::path(home == nullptr ? "." : home) / ".cache/coterie/models";
+}
+
+}  // namespace coterie::testing
+
+#endif  // COTERIE_TESTS_REAL_MODELS_H_
