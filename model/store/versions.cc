@@ -143,7 +143,7 @@ StatusOr<PublishResult> ExpertStore::MakeLive(std::string_view name, ExpertVersi
 
 StatusOr<PublishResult> ExpertStore::Promote(std::string_view name, std::string_view digest_prefix) {
   ASSIGN_OR_RETURN(ExpertSelector selector, SelectVersion(name, digest_prefix));
-  // A canary that was replaced is in no history, so its digest cannot be resolved any more.
+  // Checked, but not to be resolved: a canary that was replaced is in no history any more.
   selector.digest_prefix.clear();
   ASSIGN_OR_RETURN(Locked store, LockToChange(name));
   ASSIGN_OR_RETURN(const Catalogue::Resolved found, store.catalogue.Resolve(selector));

@@ -1,7 +1,6 @@
 // The real base and the shipped experts against transformers and PEFT in float32 (make_logits.py).
 #include <algorithm>
 #include <cmath>
-#include <cstdlib>
 #include <set>
 
 #include "common/file.h"

@@ -1,7 +1,6 @@
 #ifndef COTERIE_TESTS_MODEL_TEXT_TEXT_TESTING_H_
 #define COTERIE_TESTS_MODEL_TEXT_TEXT_TESTING_H_
 
-#include <cstdlib>
 #include <filesystem>
 #include <memory>
 #include <string>

@@ -189,7 +189,7 @@ class PipelineTest(Folder):
         for name, result in found.items():
             self.assertIn(f"{result['policies']['routed by the product']['loss']:.3f}", document, name)
             self.assertIn("nearest centroid", result["validation_loss"], name)
-        self.assertRegex(document, r"one adapter on everything \| \d\.\d{3}")
+        self.assertRegex(document, r"one adapter on everything \(1 cluster\) \| \d\.\d{3}")
         self.assertRegex(document, r"text of no field .*(reached|missed)")
         again = self.command(*words)
         self.assertEqual(again.stderr.count("report is there"), 2)
@@ -212,13 +212,16 @@ class PipelineTest(Folder):
         self.command(*("2" if word == "1,2,labels" else word for word in words))
         self.assertRegex((self.path / "docs/help.md").read_text(), r"\| labels: 2 sources as labels \| 1,999 \| ")  # of an earlier study
 
-    def test_a_run_that_cannot_be_read_is_refused_before_a_study_trains(self):
+    def test_a_report_that_cannot_be_read_is_refused_before_a_study_trains(self):
+        self.cluster()
+        (self.path / "study").mkdir()
+        (self.path / "run").rename(self.path / "study/pilot")
         report = self.path / "study/pilot/sets/small/report"
         report.mkdir(parents=True)
-        (report / "evaluation.json").write_text("{}")
+        (report / "evaluation.json").write_text('{"policies": {"base": {}}}')
         refused = self.command("study", *self.write_fields(), "--settings", "2", "--total-tokens", 4000, "--out", self.path / "study", "--chunk-characters", 350,
                                "--embedder-threads", 1, "--learner", LEARNER, *self.MODELS, expect=1)
-        self.assertIn("pilot", refused.stderr)
+        self.assertIn("evaluation.json has no figures of 'routed by the product'", refused.stderr)
         self.assertFalse((self.path / "study/k2/sets").exists())
 
     def test_a_study_of_one_cluster_alone_is_refused(self):

@@ -38,7 +38,10 @@ class SettingsTest(unittest.TestCase):
     def test_tokens_are_divided_equally_or_by_text(self):
         self.assertEqual(divide_tokens(Settings(tokens_per_expert=7), [1, 2]), [7, 7])
         self.assertEqual(divide_tokens(Settings(total_tokens=90, share="equal"), [100, 200]), [45, 45])
-        self.assertEqual(divide_tokens(Settings(total_tokens=90), [100, 200]), [30, 60])
+        self.assertEqual(divide_tokens(Settings(total_tokens=90), [100, 200]), [45, 60])  # none less than a step or an equal share
+        self.assertEqual(divide_tokens(Settings(total_tokens=90, batch_tokens=8), [100, 200, 1]), [29, 59, 8])
+        with self.assertRaisesRegex(Refused, "--total-tokens 2 are fewer than there are clusters, 3"):
+            divide_tokens(Settings(total_tokens=2), [1, 1, 1])
 
 
 class PlanTest(unittest.TestCase):

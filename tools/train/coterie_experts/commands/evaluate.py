@@ -61,9 +61,9 @@ def add_scoring(parser: argparse.ArgumentParser) -> None:
 
 
 def scoring_of(arguments: argparse.Namespace, whole: sets.AdapterSet | None) -> dict:
-    """What decides the figures beside the set itself."""
+    """What decides the figures beside the set itself; the number of threads only the times."""
     return {**{name: getattr(arguments, name) for name in ("samples", "prompt_characters", "prototypes", "mode", "seed", "worker_threads")},
-            "everything": f"{whole.run.folder.name}/{whole.name}" if whole else None}
+            sets.EVERYTHING: whole.finished(whole.tasks()[0])["fingerprint"] if whole else None}
 
 
 def numerics_of(found: manifest.Run, arguments: argparse.Namespace) -> str:

@@ -65,7 +65,10 @@ def run(arguments: argparse.Namespace) -> int:
     if not settings.total_tokens:
         raise Refused("--total-tokens is missing: settings are compared at the same tokens in all")
     runs = {name: _clustered(arguments, name) for name in arguments.settings}
+    # What cannot be read is refused before anything is trained.
     beside = _evaluated_beside(arguments.out, {made.folder.name for made in runs.values()})
+    for made in runs.values():
+        study.evaluated(made)
     first = next(iter(runs.values()))
     _train(first, sets.EVERYTHING, settings, arguments)
     for made in runs.values():
@@ -86,10 +89,10 @@ def _clustered(arguments: argparse.Namespace, name: str) -> manifest.Run:
     return cluster_command.cluster_once(chosen, arguments.out / (name if chosen.labels else f"k{name}"))
 
 
-def _evaluated_beside(out: pathlib.Path, names: set[str]) -> list[manifest.Run]:
-    """Other runs in `out` that have a report; one that cannot be read is refused before anything is trained."""
+def _evaluated_beside(out: pathlib.Path, names: set[str]) -> list[study.Result]:
+    """The evaluated sets of other runs in `out`."""
     folders = {report.parents[3] for report in out.glob("*/sets/*/report/evaluation.json")}
-    return [manifest.load(folder) for folder in sorted(folders) if folder.name not in names]
+    return [result for folder in sorted(folders) if folder.name not in names for result in study.evaluated(manifest.load(folder))]
 
 
 def _train(made: manifest.Run, set_name: str, settings: Settings, arguments: argparse.Namespace) -> None:

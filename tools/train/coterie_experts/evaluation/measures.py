@@ -46,13 +46,13 @@ def summary(losses: np.ndarray, base: np.ndarray, best: np.ndarray, n_tokens: np
 def difference(losses: np.ndarray, others: np.ndarray, n_tokens: np.ndarray, domains: list[str]) -> tuple[float, float | None]:
     """losses minus others, per token, and its standard error over passages drawn from each of these domains (a stratified
     sample's, of a ratio of sums); None where a domain has a single one."""
-    names, variance = np.array(domains), 0.0
-    for name in set(domains):
+    names, variance, mean = np.array(domains), 0.0, per_token(losses - others, n_tokens)
+    for name in sorted(set(domains)):
         l, n = (losses - others)[names == name], n_tokens[names == name]
         if len(n) < 2:
-            return per_token(losses - others, n_tokens), None
+            return mean, None
         variance += float(((l - per_token(l, n) * n) ** 2).sum()) * len(n) / (len(n) - 1)
-    return per_token(losses - others, n_tokens), math.sqrt(variance) / float(n_tokens.sum())
+    return mean, math.sqrt(variance) / float(n_tokens.sum())
 
 
 def by_domain(losses: np.ndarray, n_tokens: np.ndarray, domains: list[str]) -> dict[str, float]:

@@ -7,10 +7,10 @@ import math
 import pathlib
 import shutil
 import textwrap
-from typing import Iterator
 
 from coterie_experts import files
 from coterie_experts.corpus.splits import HELD_OUT, OUTSIDE, TRAIN
+from coterie_experts.errors import Refused
 from coterie_experts.evaluation import plots
 from coterie_experts.evaluation.evaluating import BASE, BY_PRODUCT, COMPARED, EVERYTHING, ORACLE, RANDOM, best_policy
 from coterie_experts.run.manifest import Run
@@ -54,9 +54,15 @@ class Result:
         return sum(self.adapters.finished(task)["seconds"] for task in self.adapters.tasks())
 
 
-def _evaluated(run: Run) -> Iterator[Result]:
+def evaluated(run: Run) -> list[Result]:
+    """The run's sets that have a report. Refused, naming it, when one cannot be read."""
+    results = []
     for path in sorted(run.folder.glob("sets/*/report/evaluation.json")):
-        yield Result(run, sets.open_set(run, path.parent.parent.name), files.read_json(path))
+        found = files.read_json(path)
+        if missing := [name for name in (BASE, BY_PRODUCT, ORACLE) if name not in found.get("policies", {})]:
+            raise Refused(f"{path} has no figures of {missing[0]!r}; evaluate that set again, or remove it")
+        results.append(Result(run, sets.open_set(run, path.parent.parent.name), found))
+    return results
 
 
 def _table(heads: list[str], rows: list[list[str]]) -> str:
@@ -82,14 +88,14 @@ def _minus_everything(policy: dict) -> str:
 
 
 def _settings_table(results: list[Result], best: Result) -> str:
-    rows = [[f"**{r.name}**" if r is best else r.name, f"{r.policy(BY_PRODUCT)['loss']:.3f}", _minus_everything(r.policy(BY_PRODUCT)),
+    rows = [[f"**{r.name}**" if r is best else r.name, f"{r.policy(BY_PRODUCT)['loss']:.3f}", _minus_everything(r.policy(BY_PRODUCT)), r.adapters.settings.share,
              *(_below(r.policy(name)) for name in (BY_PRODUCT, r.chosen(), r.chosen(mixing=True), ORACLE, RANDOM)), f"{r.seconds() / 60:.0f} min"]
             for r in results]
     first = results[0]
     whole = first.policy(EVERYTHING)
-    rows = [["base", f"{first.policy(BASE)['loss']:.3f}", *"–––––––"],
-            ["one adapter on everything", f"{whole['loss']:.3f}", "–", _below(whole), *"–––––"], *rows]
-    return _table(["", "loss", "minus everything's", "perplexity below the base, as the product routes", "by the best policy of one expert", "by the best of all policies", "oracle",
+    rows = [["base", f"{first.policy(BASE)['loss']:.3f}", *"––––––––"],
+            ["one adapter on everything (1 cluster)", f"{whole['loss']:.3f}", "–", "–", _below(whole), *"–––––"], *rows]
+    return _table(["", "loss", "minus everything's", "tokens shared", "perplexity below the base, as the product routes", "by the best policy of one expert", "by the best of all policies", "oracle",
                    "random expert", "training, one core"], rows)
 
 
@@ -138,10 +144,10 @@ def _bars(best: Result) -> str:
                      f"{_percent(outside['above_base'], sign='+')}, {_percent(outside['to_base'], 0)} sent to the base", told(outside["above_base"] <= MOST_OUTSIDE_ABOVE)])
     mean, error = routed["minus_everything"]
     n_better = sum(loss < everything[d] for d, loss in routed["by_domain"].items())
-    said = "" if error is None else "wins" if mean < -2 * error else "loses" if mean > 2 * error else "no difference that shows"
+    said = "" if error is None else "wins (2 errors)" if mean < -2 * error else "loses (2 errors)" if mean > 2 * error else "within 2 errors"
     rows.append(["loss as routed, minus that of one adapter trained on everything with the same tokens", f"{_minus_everything(routed)} nats, lower on {n_better} of {len(base)} domains", said])
     rows.append([f"routing at most {_percent(MOST_ROUTING_SHARE, 0)} of the time to the first token",
-                 f"{_percent(share)} at {best.found['first_token']['prompt_tokens']:.0f} prompt tokens, {best.found['experts']} experts", told(share <= MOST_ROUTING_SHARE)])
+                 f"{_percent(share)} of {best.found['first_token']['first_token_seconds'] * 1e3:.0f} ms at {best.found['first_token']['prompt_tokens']:.0f} prompt tokens, {best.found['experts']} experts; [benchmarks](benchmarks.md): 64", told(share <= MOST_ROUTING_SHARE)])
     return _table(["", "found", ""], rows)
 
 
@@ -175,8 +181,7 @@ def _preface(best: Result, whole: sets.AdapterSet) -> str:
     total = sum(t.tokens for t in whole.tasks())
     return f"""{found["made"][:10]}, {found["machine"]}. Base {found["base"]}; scored by the product's own `Score`, numerics `{found["numerics"]}`, on
 {found["samples"]} held-out passages ({found["tokens"]:,} tokens) of documents that nobody trained on. The beginning of a passage is its prompt, by
-which it is routed; the rest is predicted. Every setting trains {total:,} tokens in all (repeats included), divided
-{"equally" if settings.share == "equal" else "by text"}, rank {settings.rank}, {settings.layers} layers, learning rate {settings.learning_rate:g}, {settings.batch_tokens} tokens a step. Losses, gains and regret are in
+which it is routed; the rest is predicted. Every setting trains {total:,} tokens in all (repeats included), rank {settings.rank}, {settings.layers} layers, learning rate {settings.learning_rate:g}, {settings.batch_tokens} tokens a step. Losses, gains and regret are in
 nats per token, with the standard error over passages of these domains behind a ± (another training would differ, too). The best
 setting, in bold, is the one of least loss on validation text."""
 
@@ -198,7 +203,8 @@ def text(results: list[Result], best: Result, others: list[Result], whole: sets.
 ![Perplexity below the base by setting]({pictures}/settings.svg)
 
 The oracle takes for each passage the expert of least loss; it knows the answer. A random expert says what routing is worth. Policies
-are chosen on validation text; c-BTM mixes the distributions of several experts and costs the time of each.
+are chosen on validation text; c-BTM mixes the distributions of several experts and costs the time of each. A name behind a comma is
+that of a set which `train --set` and `evaluate --set` added, with as many tokens.
 
 ## {best.name}: policies
 
@@ -225,17 +231,23 @@ The whole matrix of experts and domains is on [the page of this setting]({pictur
 {_text_table(best.run)}"""
 
 
-def write(document: pathlib.Path, runs: list[Run], beside: list[Run], whole: sets.AdapterSet, command: str) -> None:
+def _how(adapters: sets.AdapterSet) -> dict:
+    """The settings, without how much and of what."""
+    left_out = ("tokens_per_expert", "total_tokens", "share", "seed")
+    return {name: value for name, value in adapters.settings.decides().items() if name not in left_out}
+
+
+def write(document: pathlib.Path, runs: list[Run], beside: list[Result], whole: sets.AdapterSet, command: str) -> None:
     """`document` and, in a folder of its name beside it, its pictures and the page of the best setting.
 
-    The sets of `runs` with as many tokens as `whole` that were evaluated alike are compared; all others, and those of
-    `beside`, were tried too."""
-    every = [result for run in runs for result in _evaluated(run)]
+    The sets of `runs` that were trained as `whole` was, but for how tokens are shared, and evaluated alike are compared;
+    all others, and `beside`, were tried too."""
+    every = [result for run in runs for result in evaluated(run)]
     scoring = next(r.found["scoring"] for r in every if r.adapters.name == sets.EXPERTS)
     total = sum(task.tokens for task in whole.tasks())
-    results, others = [], [r for run in beside for r in _evaluated(run)]
+    results, others = [], list(beside)
     for r in every:
-        alike = r.found.get("scoring") == scoring and abs(r.tokens - total) <= 0.01 * total
+        alike = r.found.get("scoring") == scoring and abs(r.tokens - total) <= 0.01 * total and _how(r.adapters) == _how(whole)
         (results if alike else others).append(r)
     pictures = document.with_suffix("")
     best = min(results, key=lambda r: r.validation_loss)

@@ -17,7 +17,7 @@ MODULE_GROUPS["all"] = MODULE_GROUPS["attention"] + MODULE_GROUPS["mlp"]
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """Defaults are those of the demo's experts: 2.44 MB of adapter over SmolLM2-135M."""
+    """Rank, modules, rate and step are those of the demo's experts: 2.44 MB of adapter over SmolLM2-135M."""
     tokens_per_expert: int = 50_000  # training tokens, repeats included; the same for every expert…
     total_tokens: int = 0            # …unless this is above 0: then so many for all together,
     share: str = "proportional"      # to the clusters' text, or divided equally
@@ -66,6 +66,10 @@ def divide_tokens(settings: Settings, characters: list[int]) -> list[int]:
     """Training tokens of each cluster, given the characters of its training text."""
     if not settings.total_tokens:
         return [settings.tokens_per_expert] * len(characters)
+    equal = settings.total_tokens // len(characters)
+    if equal == 0:
+        raise Refused(f"--total-tokens {settings.total_tokens} are fewer than there are clusters, {len(characters)}")
     if settings.share == "equal":
-        return [settings.total_tokens // len(characters)] * len(characters)
-    return [settings.total_tokens * c // sum(characters) for c in characters]
+        return [equal] * len(characters)
+    least = min(settings.batch_tokens, equal)  # a step: an adapter that was not trained at all is nobody's expert
+    return [max(least, settings.total_tokens * c // sum(characters)) for c in characters]
