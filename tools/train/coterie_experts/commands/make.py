@@ -18,7 +18,6 @@ from coterie_experts.commands import cluster as cluster_command
 from coterie_experts.commands import options
 from coterie_experts.commands import publish as publish_command
 from coterie_experts.commands import train as train_command
-from coterie_experts.errors import Refused
 from coterie_experts.progress import say
 from coterie_experts.publishing import prototypes
 from coterie_experts.training import learner as learners
@@ -64,8 +63,7 @@ def run(arguments: argparse.Namespace) -> int:
     settings = train_command.settings_of(arguments, default)
     made = cluster_command.cluster_once(arguments, arguments.out / "run")
     n_jobs = arguments.jobs or train_command.default_jobs(settings)
-    failed = train_command.train(made, arguments.set_name, settings, everything=False, model=arguments.model, n_jobs=n_jobs, learner=arguments.learner)
-    train_command.refuse_failed(failed, made, arguments.set_name)
+    train_command.train(made, arguments.set_name, settings, everything=False, model=arguments.model, n_jobs=n_jobs, learner=arguments.learner)
     experts = publish_command.write_folders(made, arguments, arguments.out / "experts")
     say(f"{len(experts)} experts in {arguments.out / 'experts'}")
     if arguments.gateway:

@@ -96,9 +96,8 @@ def _evaluated_beside(out: pathlib.Path, names: set[str]) -> list[study.Result]:
 
 
 def _train(made: manifest.Run, set_name: str, settings: Settings, arguments: argparse.Namespace) -> None:
-    failed = train_command.train(made, set_name, settings, everything=set_name == sets.EVERYTHING, model=arguments.model,
-                                 n_jobs=arguments.jobs, learner=arguments.learner)
-    train_command.refuse_failed(failed, made, set_name)
+    train_command.train(made, set_name, settings, everything=set_name == sets.EVERYTHING, model=arguments.model,
+                        n_jobs=arguments.jobs, learner=arguments.learner)
 
 
 def _evaluate(made: manifest.Run, adapters: sets.AdapterSet, whole: sets.AdapterSet, arguments: argparse.Namespace) -> None:

@@ -67,8 +67,8 @@ def settings_of(arguments: argparse.Namespace, default: Settings = _DEFAULT) -> 
 
 
 def train(run: manifest.Run, set_name: str, settings: Settings, *, everything: bool, model: pathlib.Path | None, n_jobs: int | None = None,
-          index: int | None = None, with_corpus: bool = True, learner: str = learners.DEFAULT) -> list[str]:
-    """Trains what is missing of the set and returns the names of those that failed. Raises Refused."""
+          index: int | None = None, with_corpus: bool = True, learner: str = learners.DEFAULT) -> None:
+    """Trains what is missing of the set. Raises Refused, naming those that failed once the others are done."""
     learners.check(learner)
     base = binaries.find_base(model)
     base_digest = binaries.digest_of_model(base)
@@ -83,20 +83,15 @@ def train(run: manifest.Run, set_name: str, settings: Settings, *, everything: b
         raise Refused(f"--index {index}: set {set_name!r} has {len(tasks)} adapters, 0 to {len(tasks) - 1}")
     if index is not None:
         one.train_one(adapters, tasks[index], base, base_digest, learner)
-        return []
+        return
     missing = [task for task in tasks if not one.is_done(adapters, task, base_digest)]
     say(f"set {set_name!r}: {len(tasks)} adapters, {len(tasks) - len(missing)} are there")
     if not missing:
-        return []
+        return
     command = [sys.executable, "-m", "coterie_experts", "train", str(run.folder), "--set", set_name, "--model", str(base),
                "--without-corpus", "--end-with-parent", "--learner", learner, *(["--everything"] if everything else []), *_flags(settings)]
-    return jobs.run_jobs(adapters, missing, min(n_jobs or default_jobs(settings), len(missing)), command)
-
-
-def refuse_failed(failed: list[str], run: manifest.Run, set_name: str) -> None:
-    """What train() returned must be empty."""
-    if failed:
-        raise Refused(f"not trained: {', '.join(failed)}; logs in {run.folder / 'sets' / set_name / 'work'}")
+    if failed := jobs.run_jobs(adapters, missing, min(n_jobs or default_jobs(settings), len(missing)), command):
+        raise Refused(f"not trained: {', '.join(failed)}; logs in {adapters.folder / 'work'}")
 
 
 def _flags(settings: Settings) -> list[str]:
@@ -130,9 +125,8 @@ def run(arguments: argparse.Namespace) -> int:
         index = int(os.environ["JOB_COMPLETION_INDEX"])
     found = manifest.load(arguments.run_folder)
     set_name = arguments.set_name or (sets.EVERYTHING if arguments.everything else sets.EXPERTS)
-    failed = train(found, set_name, settings_of(arguments), everything=arguments.everything, model=arguments.model, n_jobs=arguments.jobs,
-                   index=index, with_corpus=not arguments.without_corpus, learner=arguments.learner)
-    refuse_failed(failed, found, set_name)
+    train(found, set_name, settings_of(arguments), everything=arguments.everything, model=arguments.model, n_jobs=arguments.jobs,
+          index=index, with_corpus=not arguments.without_corpus, learner=arguments.learner)
     if index is None:
         say(f"all there; next: coterie-experts publish {found.folder} --set {set_name}")
     return 0

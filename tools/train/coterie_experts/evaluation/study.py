@@ -33,11 +33,6 @@ class Result:
         told = f"{n} sources as labels" if self.run.manifest.settings["method"] == "labels" else f"{n} clusters"
         return told if self.adapters.name == sets.EXPERTS else f"{told}, {self.adapters.name}"
 
-    @property
-    def tokens(self) -> int:
-        """Trained, all adapters together."""
-        return sum(task.tokens for task in self.adapters.tasks())
-
     def chosen(self, mixing: bool = False) -> str:
         """The best policy on validation text."""
         return best_policy(self.found["validation_loss"], mixing)
@@ -130,7 +125,7 @@ def _bars(best: Result) -> str:
     routed, one, any_of = best.policy(BY_PRODUCT), best.chosen(), best.chosen(mixing=True)
     base, everything = best.policy(BASE)["by_domain"], best.policy(EVERYTHING)["by_domain"]
     worse = [d for d, loss in routed["by_domain"].items() if loss >= base[d]]
-    outside, share = best.found["outside"].get(BY_PRODUCT), best.found["first_token"]["routing_share"]
+    outside, first = best.found["outside"].get(BY_PRODUCT), best.found["first_token"]
 
     def told(met: bool) -> str:
         return "reached" if met else "**missed**"
@@ -147,14 +142,14 @@ def _bars(best: Result) -> str:
     said = "" if error is None else "wins (2 errors)" if mean < -2 * error else "loses (2 errors)" if mean > 2 * error else "within 2 errors"
     rows.append(["loss as routed, minus that of one adapter trained on everything with the same tokens", f"{_minus_everything(routed)} nats, lower on {n_better} of {len(base)} domains", said])
     rows.append([f"routing at most {_percent(MOST_ROUTING_SHARE, 0)} of the time to the first token",
-                 f"{_percent(share)} of {best.found['first_token']['first_token_seconds'] * 1e3:.0f} ms at {best.found['first_token']['prompt_tokens']:.0f} prompt tokens, {best.found['experts']} experts; [benchmarks](benchmarks.md): 64", told(share <= MOST_ROUTING_SHARE)])
+                 f"{_percent(first['routing_share'])} of {first['first_token_seconds'] * 1e3:.0f} ms at {first['prompt_tokens']:.0f} prompt tokens, {best.found['experts']} experts; [benchmarks](benchmarks.md): 64", told(first["routing_share"] <= MOST_ROUTING_SHARE)])
     return _table(["", "found", ""], rows)
 
 
 def _others_table(results: list[Result]) -> str:
     if not results:
         return "None.\n"
-    rows = [[f"{r.run.folder.name}: {r.name}", f"{r.tokens // len(r.adapters.tasks()):,}", f"{r.adapters.settings.learning_rate:g}", str(r.adapters.settings.batch_tokens),
+    rows = [[f"{r.run.folder.name}: {r.name}", f"{r.adapters.tokens() // len(r.adapters.tasks()):,}", f"{r.adapters.settings.learning_rate:g}", str(r.adapters.settings.batch_tokens),
              r.adapters.settings.share, str(r.adapters.settings.rank), r.adapters.settings.layers, str(r.found["samples"]), f"{r.policy(BASE)['loss'] - r.policy(BY_PRODUCT)['loss']:.3f}",
              f"{r.policy(BASE)['loss'] - r.policy(ORACLE)['loss']:.3f}",
              f"{r.policy(BASE)['loss'] - r.policy(EVERYTHING)['loss']:.3f}" if EVERYTHING in r.found["policies"] else "–"] for r in results]
@@ -178,10 +173,9 @@ def _clusters_table(run: Run) -> str:
 
 def _preface(best: Result, whole: sets.AdapterSet) -> str:
     found, settings = best.found, whole.settings
-    total = sum(t.tokens for t in whole.tasks())
     return f"""{found["made"][:10]}, {found["machine"]}. Base {found["base"]}; scored by the product's own `Score`, numerics `{found["numerics"]}`, on
 {found["samples"]} held-out passages ({found["tokens"]:,} tokens) of documents that nobody trained on. The beginning of a passage is its prompt, by
-which it is routed; the rest is predicted. Every setting trains {total:,} tokens in all (repeats included), rank {settings.rank}, {settings.layers} layers, learning rate {settings.learning_rate:g}, {settings.batch_tokens} tokens a step. Losses, gains and regret are in
+which it is routed; the rest is predicted. Every setting trains {whole.tokens():,} tokens in all (repeats included), rank {settings.rank}, {settings.layers} layers, learning rate {settings.learning_rate:g}, {settings.batch_tokens} tokens a step. Losses, gains and regret are in
 nats per token, with the standard error over passages of these domains behind a ± (another training would differ, too). The best
 setting, in bold, is the one of least loss on validation text."""
 
@@ -244,10 +238,9 @@ def write(document: pathlib.Path, runs: list[Run], beside: list[Result], whole: 
     all others, and `beside`, were tried too."""
     every = [result for run in runs for result in evaluated(run)]
     scoring = next(r.found["scoring"] for r in every if r.adapters.name == sets.EXPERTS)
-    total = sum(task.tokens for task in whole.tasks())
     results, others = [], list(beside)
     for r in every:
-        alike = r.found.get("scoring") == scoring and abs(r.tokens - total) <= 0.01 * total and _how(r.adapters) == _how(whole)
+        alike = r.found.get("scoring") == scoring and abs(r.adapters.tokens() - whole.tokens()) <= 0.01 * whole.tokens() and _how(r.adapters) == _how(whole)
         (results if alike else others).append(r)
     pictures = document.with_suffix("")
     best = min(results, key=lambda r: r.validation_loss)

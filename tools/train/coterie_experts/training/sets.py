@@ -55,6 +55,10 @@ class AdapterSet:
             return [Task(0, EVERYTHING, None, sum(tokens))]
         return [Task(c.index, c.name, c.index, n) for c, n in zip(clusters, tokens)]
 
+    def tokens(self) -> int:
+        """To train, all adapters together."""
+        return sum(task.tokens for task in self.tasks())
+
     def texts(self, task: Task) -> list[str]:
         return [self.run.chunks[i].text for i in self.run.chunks_of(task.cluster)]
 
