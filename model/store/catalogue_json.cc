@@ -14,15 +14,15 @@ constexpr size_t kMaxTags = 256;
 
 // A problem inside one expert's object, thrown and caught in this file: nlohmann's callback has no other way
 // out.
-struct Stop {
+struct BadField {
   Status status;
 };
 
-// Typed access to the fields of one object; throws Stop.
+// Typed access to the fields of one object; throws BadField.
 class Fields {
  public:
   Fields(const Json& object, std::string where) : object_(object), where_(std::move(where)) {
-    if (!object.is_object()) throw Stop{absl::InvalidArgumentError(where_ + ": not an object")};
+    if (!object.is_object()) throw BadField{absl::InvalidArgumentError(where_ + ": not an object")};
   }
 
   std::string Text(const char* key) const {
@@ -62,11 +62,12 @@ class Fields {
   const Json& Get(const char* key) const {
     const auto it = object_.find(key);
     if (it == object_.end())
-      throw Stop{absl::InvalidArgumentError(absl::StrCat(where_, ": field ", key, " is missing"))};
+      throw BadField{absl::InvalidArgumentError(absl::StrCat(where_, ": field ", key, " is missing"))};
     return *it;
   }
   [[noreturn]] void Refuse(const char* key, std::string_view want) const {
-    throw Stop{absl::InvalidArgumentError(absl::StrCat(where_, ": field ", key, " is not ", ToAbsl(want)))};
+    throw BadField{
+        absl::InvalidArgumentError(absl::StrCat(where_, ": field ", key, " is not ", ToAbsl(want)))};
   }
 
  private:
@@ -113,7 +114,8 @@ CatalogueEntry ReadEntry(const Json& object, std::string_view file, size_t posit
   const std::string place = absl::StrCat(ToAbsl(file), ": expert ", position);
   CatalogueEntry entry;
   entry.name = Fields(object, place).Text("name");
-  if (const Status status = ValidateExpertName(entry.name); !status.ok()) throw Stop{Annotate(status, place)};
+  if (const Status status = ValidateExpertName(entry.name); !status.ok())
+    throw BadField{Annotate(status, place)};
   const std::string where = absl::StrCat(ToAbsl(file), ": expert ", entry.name);
   const Fields fields(object, where);
   entry.live = ReadVersion(object, where);
@@ -208,11 +210,11 @@ StatusOr<Catalogue> ParseCatalogue(std::string_view json, std::string_view name,
     // it): a hundred thousand of them never stand in memory twice.
     const auto take = [&](int depth, Json::parse_event_t event, Json& value) {
       if (depth > kMaxDepth)
-        throw Stop{absl::InvalidArgumentError(absl::StrCat(file, ": nested deeper than ", kMaxDepth))};
+        throw BadField{absl::InvalidArgumentError(absl::StrCat(file, ": nested deeper than ", kMaxDepth))};
       if (depth == 1 && event == Json::parse_event_t::key) in_experts = value == "experts";
       if (!in_experts || depth != 2 || event != Json::parse_event_t::object_end) return true;
       if (catalogue.entries.size() >= limits.max_experts) {
-        throw Stop{
+        throw BadField{
             absl::ResourceExhaustedError(absl::StrCat(file, ": more than ", limits.max_experts, " experts"))};
       }
       catalogue.entries.push_back(ReadEntry(value, name, catalogue.entries.size(), limits));
@@ -231,7 +233,7 @@ StatusOr<Catalogue> ParseCatalogue(std::string_view json, std::string_view name,
     }
     RETURN_IF_ERROR(CheckOrder(catalogue, name));
     return catalogue;
-  } catch (const Stop& stop) {
+  } catch (const BadField& stop) {
     return stop.status;
   } catch (const std::exception& error) {
     return absl::InvalidArgumentError(absl::StrCat(file, ": ", error.what()));

@@ -9,14 +9,13 @@
 #include "nlohmann/json.hpp"
 #include "tests/golden/golden_arrays.h"
 #include "tests/real_models.h"
+#include "tests/source_root.h"
 
 namespace coterie {
 namespace {
 
-const std::filesystem::path kSource = COTERIE_SOURCE_DIR;
-
 std::filesystem::path FolderOf(const std::string& name) {
-  if (name == "tiny-bert") return kSource / "tests/data/tiny-bert";
+  if (name == "tiny-bert") return testing::SourceRoot() / "tests/data/tiny-bert";
   return testing::RealModels() / "all-MiniLM-L6-v2";
 }
 
@@ -37,11 +36,11 @@ struct Agreement {
 void Compare(const std::string& name, NumericsMode mode, Agreement* agreement) {
   const std::filesystem::path folder = FolderOf(name);
   if (!std::filesystem::exists(folder)) GTEST_SKIP() << folder << " is not there; set COTERIE_MODELS";
-  const auto content = ReadFile(kSource / "tests/golden/embedding_texts.json", 16 << 20);
+  const auto content = ReadFile(testing::SourceRoot() / "tests/golden/embedding_texts.json", 16 << 20);
   ASSERT_TRUE(content.ok()) << content.status();
   const auto texts = nlohmann::json::parse(*content).get<std::vector<std::string>>();
   ASSERT_GE(texts.size(), 500u);
-  const auto arrays = testing::ReadGoldenArrays(kSource / "tests/golden/embeddings.bin");
+  const auto arrays = testing::ReadGoldenArrays(testing::SourceRoot() / "tests/golden/embeddings.bin");
   ASSERT_TRUE(arrays.ok()) << arrays.status();
   const testing::GoldenArray& golden = arrays->at(name);
   std::vector<float> expected;  // [n_texts, dim]

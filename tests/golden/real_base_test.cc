@@ -10,6 +10,7 @@
 #include "tests/golden/golden_arrays.h"
 #include "tests/model/decoder/sequences.h"
 #include "tests/real_models.h"
+#include "tests/source_root.h"
 
 namespace coterie {
 namespace {
@@ -17,7 +18,6 @@ namespace {
 using testing::GoldenArray;
 using testing::TestSequence;
 
-const std::filesystem::path kSource = COTERIE_SOURCE_DIR;
 constexpr int kMaxTokens = 512;  // the longest text of the goldens is shorter
 
 std::filesystem::path BasePath() { return testing::RealModels() / "SmolLM2-135M-Instruct.Q4_1.gguf"; }
@@ -57,7 +57,7 @@ class RealBaseTest : public ::testing::TestWithParam<NumericsMode> {
   }
 
   static std::map<std::string, GoldenArray> Arrays(const char* file) {
-    auto arrays = testing::ReadGoldenArrays(kSource / "tests/golden" / file);
+    auto arrays = testing::ReadGoldenArrays(testing::SourceRoot() / "tests/golden" / file);
     EXPECT_TRUE(arrays.ok()) << arrays.status();
     return arrays.ok() ? std::move(*arrays) : std::map<std::string, GoldenArray>();
   }
@@ -167,7 +167,7 @@ TEST_P(RealBaseTest, LogProbabilitiesOfTheBaseEqualTransformers) {
 }
 
 TEST_P(RealBaseTest, GreedyAnswersEqualTransformers) {
-  const auto content = ReadFile(kSource / "tests/golden/base_greedy.json", 16 << 20);
+  const auto content = ReadFile(testing::SourceRoot() / "tests/golden/base_greedy.json", 16 << 20);
   ASSERT_TRUE(content.ok()) << content.status();
   const auto answers = nlohmann::json::parse(*content);
   ASSERT_GE(answers.size(), 20u);
@@ -208,7 +208,7 @@ TEST_P(RealBaseTest, LogProbabilitiesOfEveryExpertEqualPeft) {
   ASSERT_GE(texts_of.size(), 6u);
   for (const auto& [expert, texts] : texts_of) {
     SCOPED_TRACE(expert);
-    const auto adapter = decoder->LoadAdapter(kSource / "experts" / expert);
+    const auto adapter = decoder->LoadAdapter(testing::SourceRoot() / "experts" / expert);
     ASSERT_TRUE(adapter.ok()) << adapter.status();
     Distance distance;
     for (const std::string& text : texts) Compare(decoder.get(), arrays, text, adapter->get(), &distance);

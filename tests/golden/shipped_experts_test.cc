@@ -15,11 +15,10 @@
 #include "model/store/prototypes.h"
 #include "router/routing_policy.h"
 #include "tests/real_models.h"
+#include "tests/source_root.h"
 
 namespace coterie {
 namespace {
-
-const std::filesystem::path kSource = COTERIE_SOURCE_DIR;
 
 StatusOr<IndexedExpert> ReadExpert(const std::filesystem::path& folder) {
   ASSIGN_OR_RETURN(const std::string yaml, ReadFile(folder / "expert.yaml", 1 << 20));
@@ -38,7 +37,7 @@ TEST(ShippedExpertsTest, AreFoundByTheirQuestionsAndLeaveOthersToTheBase) {
   const std::filesystem::path folder = testing::RealModels() / "all-MiniLM-L6-v2";
   if (!std::filesystem::exists(folder)) GTEST_SKIP() << folder << " is not there; set COTERIE_MODELS";
   std::vector<IndexedExpert> experts;
-  for (const auto& entry : std::filesystem::directory_iterator(kSource / "experts")) {
+  for (const auto& entry : std::filesystem::directory_iterator(testing::SourceRoot() / "experts")) {
     StatusOr<IndexedExpert> expert = ReadExpert(entry.path());
     ASSERT_TRUE(expert.ok()) << expert.status();
     experts.push_back(*std::move(expert));
@@ -50,7 +49,7 @@ TEST(ShippedExpertsTest, AreFoundByTheirQuestionsAndLeaveOthersToTheBase) {
 
   int n_right = 0, n_asked = 0, n_left = 0, n_strange = 0;
   std::vector<std::string> fields;
-  for (const auto& field : YAML::LoadFile((kSource / "tests/golden/questions.yaml").string())) {
+  for (const auto& field : YAML::LoadFile((testing::SourceRoot() / "tests/golden/questions.yaml").string())) {
     const auto name = field.first.as<std::string>();
     const bool is_strange = name == "none";
     if (!is_strange) fields.push_back(name);

@@ -10,14 +10,14 @@ namespace {
 
 using Made = LinearInput::Made;
 
-struct Case {
+struct InputCase {
   Made made;
   NumericsMode mode;
   std::vector<DType> parts;  // of the matrix
   int n_in;
 };
 
-void Check(const Case& c) {
+void Check(const InputCase& c) {
   Random random;
   constexpr int kRows = 41;
   constexpr int kPartOutputs = 32;

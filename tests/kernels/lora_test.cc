@@ -10,7 +10,7 @@
 namespace coterie::testing {
 namespace {
 
-struct Shape {
+struct LoraShape {
   int n_in;
   int n_out_q;
   int n_out_k;
@@ -19,7 +19,7 @@ struct Shape {
 
 // An adapter with Q and V of layer 1, each of its own rank and type.
 struct Adapter {
-  Adapter(Shape shape, int rank_q, int rank_v, Random* random)
+  Adapter(LoraShape shape, int rank_q, int rank_v, Random* random)
       : a_q(DType::kBF16, rank_q, shape.n_in, random),
         b_q(DType::kF32, shape.n_out_q, rank_q, random),
         a_v(DType::kF16, rank_v, shape.n_in, random),
@@ -84,17 +84,17 @@ Batch MixedBatch(Random* random) {
   return batch;
 }
 
-struct Case {
+struct LoraCase {
   NumericsMode mode;
-  Shape shape;
+  LoraShape shape;
   bool quantise;    // HostLora::quantise
   bool eight_bits;  // what must come of it
   DType base;
 };
 
-void CheckMixedBatch(const Case& c) {
+void CheckMixedBatch(const LoraCase& c) {
   Random random;
-  const Shape shape = c.shape;
+  const LoraShape shape = c.shape;
   const int stride = shape.stride();
   const LoraTarget qkv[] = {
       {LoraModule::kQ, 0}, {LoraModule::kK, shape.n_out_q}, {LoraModule::kV, shape.n_out_q + shape.n_out_k}};
@@ -186,10 +186,10 @@ void CheckMixedBatch(const Case& c) {
   });
 }
 
-constexpr Shape kAligned = {96, 48,
-                            32};  // targets begin at whole panels: added range by range beside the base
-constexpr Shape kUnaligned = {64, 40, 24};
-constexpr Shape kNoBlocks = {72, 40, 24};
+constexpr LoraShape kAligned = {96, 48,
+                                32};  // targets begin at whole panels: added range by range beside the base
+constexpr LoraShape kUnaligned = {64, 40, 24};
+constexpr LoraShape kNoBlocks = {72, 40, 24};
 
 TEST(Lora, MixedBatchAsStoredEqualsTheOracleRowByRow) {
   CheckMixedBatch({NumericsMode::kExact, kUnaligned, true, false, DType::kQ4_1});

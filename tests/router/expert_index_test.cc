@@ -11,8 +11,8 @@
 namespace coterie {
 namespace {
 
-using testing::ElementsAre;
-using testing::HasSubstr;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
 
 std::vector<std::string> Names(const ExpertIndex& index, const std::vector<ExpertIndex::Hit>& hits) {
   std::vector<std::string> names;

@@ -10,7 +10,7 @@
 namespace coterie {
 namespace {
 
-using testing::HasSubstr;
+using ::testing::HasSubstr;
 
 const Digest kBase = Sha256("base");
 

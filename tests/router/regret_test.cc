@@ -10,9 +10,9 @@
 namespace coterie {
 namespace {
 
-using testing::AllOf;
-using testing::HasSubstr;
-using testing::Not;
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+using ::testing::Not;
 
 TEST(RunningMomentsTest, AgreesWithTheTextbook) {
   RunningMoments moments;

@@ -11,8 +11,8 @@
 namespace coterie {
 namespace {
 
-using testing::ElementsAre;
-using testing::HasSubstr;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
 using Selection = RoutingOptions::Selection;
 
 RoutePlan RouteWith(RoutingOptions options, const ExpertIndex& index, std::vector<std::string> domains = {},

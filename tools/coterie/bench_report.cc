@@ -48,11 +48,11 @@ Summary SummaryOf(const std::vector<const Sample*>& samples, const GoodputLimits
   return summary;
 }
 
-json ToJson(const Percentiles& p) {
+json AsJson(const Percentiles& p) {
   return {{"mean", p.mean}, {"p50", p.p50}, {"p90", p.p90}, {"p95", p.p95}, {"p99", p.p99}, {"max", p.max}};
 }
 
-json ToJson(const Summary& s, double wall_seconds, const GoodputLimits& limits) {
+json AsJson(const Summary& s, double wall_seconds, const GoodputLimits& limits) {
   json out = {{"ok", s.n_ok},
               {"failed", s.n_failed},
               {"prompt_tokens", s.prompt_tokens},
@@ -62,12 +62,12 @@ json ToJson(const Summary& s, double wall_seconds, const GoodputLimits& limits) 
               {"completion_tokens_per_second", Rate(static_cast<double>(s.completion_tokens), wall_seconds)},
               {"total_tokens_per_second",
                Rate(static_cast<double>(s.prompt_tokens + s.completion_tokens), wall_seconds)},
-              {"routing_seconds", ToJson(s.routing)},
-              {"first_token_seconds", ToJson(s.first_token)},
-              {"per_output_token_seconds", ToJson(s.per_token)},
-              {"message_gap_seconds", ToJson(s.gap)},
-              {"total_seconds", ToJson(s.total)},
-              {"late_start_seconds", ToJson(s.late)}};
+              {"routing_seconds", AsJson(s.routing)},
+              {"first_token_seconds", AsJson(s.first_token)},
+              {"per_output_token_seconds", AsJson(s.per_token)},
+              {"message_gap_seconds", AsJson(s.gap)},
+              {"total_seconds", AsJson(s.total)},
+              {"late_start_seconds", AsJson(s.late)}};
   if (limits.stated()) {
     out["goodput"] = {
         {"ok", s.n_good},
@@ -78,7 +78,7 @@ json ToJson(const Summary& s, double wall_seconds, const GoodputLimits& limits) 
   return out;
 }
 
-json ToJson(absl::Duration limit) {
+json AsJson(absl::Duration limit) {
   return limit == absl::InfiniteDuration() ? json() : json(absl::ToDoubleSeconds(limit));
 }
 
@@ -145,7 +145,7 @@ Report Summarize(const LoadResult& result, const GoodputLimits& limits) {
 }
 
 json ToJson(const Report& report, const GoodputLimits& limits) {
-  json out = ToJson(report.all, report.wall_seconds, limits);
+  json out = AsJson(report.all, report.wall_seconds, limits);
   out["wall_seconds"] = report.wall_seconds;
   out["errors"] = report.errors;
   out["workers"] = report.workers;
@@ -153,12 +153,12 @@ json ToJson(const Report& report, const GoodputLimits& limits) {
   out["by_expert"] = json::object();
   for (const auto& [name, summary] : report.by_expert) {
     out["experts"][name] = summary.n_ok;
-    out["by_expert"][name] = ToJson(summary, report.wall_seconds, limits);
+    out["by_expert"][name] = AsJson(summary, report.wall_seconds, limits);
   }
   if (limits.stated()) {
-    out["goodput"]["limits"] = {{"first_token_seconds", ToJson(limits.first_token)},
-                                {"per_output_token_seconds", ToJson(limits.per_token)},
-                                {"total_seconds", ToJson(limits.total)}};
+    out["goodput"]["limits"] = {{"first_token_seconds", AsJson(limits.first_token)},
+                                {"per_output_token_seconds", AsJson(limits.per_token)},
+                                {"total_seconds", AsJson(limits.total)}};
   }
   return out;
 }

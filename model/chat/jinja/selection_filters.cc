@@ -72,7 +72,7 @@ StatusOr<Value> Choose(Interpreter& in, const Value& self, Args& args) {
   return List::Make(std::move(kept), in.limits(), List::Flavour::kGenerator);
 }
 
-constexpr Builtin kFilters[] = {
+constexpr Builtin kSelectionFilters[] = {
     {"map", Map},
     {"select", Choose<true, false>},
     {"reject", Choose<false, false>},
@@ -82,6 +82,6 @@ constexpr Builtin kFilters[] = {
 
 }  // namespace
 
-std::span<const Builtin> SelectionFilters() { return kFilters; }
+std::span<const Builtin> SelectionFilters() { return kSelectionFilters; }
 
 }  // namespace coterie::jinja

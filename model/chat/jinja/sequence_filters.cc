@@ -288,7 +288,7 @@ StatusOr<Value> GroupBy(Interpreter& in, const Value& self, Args& args) {
   return List::Make(std::move(groups), in.limits());
 }
 
-constexpr Builtin kFilters[] = {
+constexpr Builtin kSequenceFilters[] = {
     {"batch", Batch},     {"groupby", GroupBy}, {"length", Length},     {"count", Length},
     {"join", JoinFilter}, {"first", First},     {"last", Last},         {"list", ToList},
     {"reverse", Reverse}, {"items", Items},     {"dictsort", DictSort}, {"sort", Sort},
@@ -297,6 +297,6 @@ constexpr Builtin kFilters[] = {
 
 }  // namespace
 
-std::span<const Builtin> SequenceFilters() { return kFilters; }
+std::span<const Builtin> SequenceFilters() { return kSequenceFilters; }
 
 }  // namespace coterie::jinja

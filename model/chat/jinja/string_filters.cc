@@ -10,7 +10,7 @@ namespace {
 
 // Filters of strings take any value, as text.
 template <Text (*kFunction)(const Text&)>
-StatusOr<Value> Mapped(Interpreter& in, const Value& self, Args& args) {
+StatusOr<Value> MappedFilter(Interpreter& in, const Value& self, Args& args) {
   RETURN_IF_ERROR(args.Done());
   ASSIGN_OR_RETURN(const Text text, ToText(self, &in.budget()));
   RETURN_IF_ERROR(in.budget().Bytes(text.size() * 2));  // some characters grow
@@ -142,11 +142,11 @@ StatusOr<Value> WordCount(Interpreter& in, const Value& self, Args& args) {
   return Value(n);
 }
 
-constexpr Builtin kFilters[] = {
+constexpr Builtin kStringFilters[] = {
     {"trim", Trim},
-    {"upper", Mapped<ToUpper>},
-    {"lower", Mapped<ToLower>},
-    {"capitalize", Mapped<Capitalized>},
+    {"upper", MappedFilter<ToUpper>},
+    {"lower", MappedFilter<ToLower>},
+    {"capitalize", MappedFilter<Capitalized>},
     {"title", Title},
     {"replace", ReplaceFilter},
     {"indent", Indent},
@@ -162,6 +162,6 @@ constexpr Builtin kFilters[] = {
 
 }  // namespace
 
-std::span<const Builtin> StringFilters() { return kFilters; }
+std::span<const Builtin> StringFilters() { return kStringFilters; }
 
 }  // namespace coterie::jinja

@@ -8,7 +8,7 @@ namespace coterie::jinja {
 namespace {
 
 template <Text (*kFunction)(const Text&)>
-StatusOr<Value> Mapped(Interpreter& in, const Value& self, Args& args) {
+StatusOr<Value> MappedMethod(Interpreter& in, const Value& self, Args& args) {
   RETURN_IF_ERROR(args.Done());
   RETURN_IF_ERROR(in.budget().Bytes(self.text()->size() * 2));
   return Value(kFunction(*self.text()));
@@ -291,10 +291,10 @@ constexpr Builtin kMethods[] = {
     {"count", Count},
     {"replace", ReplaceMethod},
     {"join", JoinMethod},
-    {"upper", Mapped<ToUpper>},
-    {"lower", Mapped<ToLower>},
-    {"capitalize", Mapped<Capitalized>},
-    {"title", Mapped<TitleCase>},
+    {"upper", MappedMethod<ToUpper>},
+    {"lower", MappedMethod<ToLower>},
+    {"capitalize", MappedMethod<Capitalized>},
+    {"title", MappedMethod<TitleCase>},
     {"removeprefix", RemovePrefix<false>},
     {"removesuffix", RemovePrefix<true>},
     {"isspace", All<IsSpace>},

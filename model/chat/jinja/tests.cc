@@ -23,7 +23,7 @@ bool IsSequence(const Value& v) {
          (v.list() && v.list()->flavour != List::Flavour::kGenerator);
 }
 bool IsIterable(const Value& v) { return v.text() || v.dict() || v.list() || v.is_undefined(); }
-bool IsNumber(const Value& v) { return v.As<bool>() || v.As<int64_t>() || v.As<double>(); }
+bool IsANumber(const Value& v) { return v.As<bool>() || v.As<int64_t>() || v.As<double>(); }
 bool IsInteger(const Value& v) { return v.As<int64_t>() != nullptr; }
 bool IsFloat(const Value& v) { return v.As<double>() != nullptr; }
 bool IsBoolean(const Value& v) { return v.As<bool>() != nullptr; }
@@ -107,7 +107,7 @@ constexpr Builtin kTests[] = {
     {"mapping", Simple<IsMapping>},
     {"sequence", Simple<IsSequence>},
     {"iterable", Simple<IsIterable>},
-    {"number", Simple<IsNumber>},
+    {"number", Simple<IsANumber>},
     {"integer", Simple<IsInteger>},
     {"float", Simple<IsFloat>},
     {"boolean", Simple<IsBoolean>},

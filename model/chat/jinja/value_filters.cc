@@ -155,13 +155,13 @@ StatusOr<Value> Attr(Interpreter& in, const Value& self, Args& args) {
   return in.Attribute(self, name.bytes());
 }
 
-constexpr Builtin kFilters[] = {
+constexpr Builtin kValueFilters[] = {
     {"tojson", ToJsonFilter}, {"default", Default}, {"d", Default}, {"int", ToInt},
     {"float", ToFloat},       {"round", Round},     {"abs", Abs},   {"attr", Attr},
 };
 
 }  // namespace
 
-std::span<const Builtin> ValueFilters() { return kFilters; }
+std::span<const Builtin> ValueFilters() { return kValueFilters; }
 
 }  // namespace coterie::jinja

@@ -8,6 +8,7 @@
 #include "model/text/gguf_tokenizer.h"
 #include "tests/golden/golden_arrays.h"
 #include "tests/model/decoder/sequences.h"
+#include "tests/source_root.h"
 
 // The decoder against transformers and PEFT in float32 (tests/golden/make_logits.py).
 namespace coterie {
@@ -17,8 +18,6 @@ using testing::AddToBatch;
 using testing::GoldenArray;
 using testing::LogitRows;
 using testing::TestSequence;
-
-const std::filesystem::path kSource = COTERIE_SOURCE_DIR;
 
 std::unique_ptr<Decoder> OpenDecoder(const std::filesystem::path& path, NumericsMode mode) {
   absl::StatusOr<std::unique_ptr<ModelFiles>> files = ModelFiles::Open(path);
@@ -68,7 +67,7 @@ Error RelativeError(const std::vector<float>& all, const std::vector<uint16_t>& 
 }
 
 std::filesystem::path PathOf(const std::string& model) {
-  const std::filesystem::path data = kSource / "tests/data";
+  const std::filesystem::path data = testing::SourceRoot() / "tests/data";
   return std::filesystem::is_directory(data / model) ? data / model : data / (model + ".gguf");
 }
 
@@ -76,7 +75,7 @@ class GoldenLogits : public ::testing::Test {
  protected:
   void SetUp() override {
     absl::StatusOr<std::map<std::string, GoldenArray>> arrays =
-        testing::ReadGoldenArrays(kSource / "tests/golden/tiny_logits.bin");
+        testing::ReadGoldenArrays(testing::SourceRoot() / "tests/golden/tiny_logits.bin");
     ASSERT_TRUE(arrays.ok()) << arrays.status();
     arrays_ = std::move(*arrays);
   }
@@ -109,8 +108,9 @@ class GoldenLogits : public ::testing::Test {
 
 TEST_F(GoldenLogits, ExactModeEqualsTransformersForEveryArchitecture) {
   for (const char* model : {"tiny-llama", "tiny-qwen2", "tiny-qwen3"}) {
-    Check(model, kSource / "tests/data" / model, "", NumericsMode::kExact, 2e-5);
-    Check(model, kSource / "tests/data" / (std::string(model) + ".gguf"), "", NumericsMode::kExact, 2e-5);
+    Check(model, testing::SourceRoot() / "tests/data" / model, "", NumericsMode::kExact, 2e-5);
+    Check(model, testing::SourceRoot() / "tests/data" / (std::string(model) + ".gguf"), "",
+          NumericsMode::kExact, 2e-5);
   }
 }
 
@@ -126,9 +126,10 @@ TEST_F(GoldenLogits, ExactModeEqualsTransformersForEveryRopeScaling) {
     std::filesystem::remove_all(folder);
     std::filesystem::create_directories(folder);
     for (const char* file : {"model.safetensors", "tokenizer.json", "tokenizer_config.json"}) {
-      std::filesystem::create_symlink(kSource / "tests/data/tiny-llama" / file, folder / file);
+      std::filesystem::create_symlink(testing::SourceRoot() / "tests/data/tiny-llama" / file, folder / file);
     }
-    std::filesystem::copy_file(kSource / "tests/data" / name / "config.json", folder / "config.json");
+    std::filesystem::copy_file(testing::SourceRoot() / "tests/data" / name / "config.json",
+                               folder / "config.json");
     Check(name, folder, "", NumericsMode::kExact, 2e-5);
     std::filesystem::remove_all(folder);
   }
@@ -146,8 +147,8 @@ TEST_F(GoldenLogits, ExactModeEqualsPeftForEveryAdapter) {
       continue;
     const std::string adapter = name.substr(0, name.size() - 4);
     const std::string family = adapter.substr(14, adapter.find('-', 14) - 14);  // "llama" of "llama-qv"
-    Check(adapter, kSource / "tests/data" / ("tiny-" + family), kSource / "tests/data" / adapter,
-          NumericsMode::kExact, 5e-5);
+    Check(adapter, testing::SourceRoot() / "tests/data" / ("tiny-" + family),
+          testing::SourceRoot() / "tests/data" / adapter, NumericsMode::kExact, 5e-5);
     ++n;
   }
   EXPECT_GE(n, 9);

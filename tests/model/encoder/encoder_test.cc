@@ -19,9 +19,6 @@ namespace {
 
 const std::filesystem::path kTinyBert = std::filesystem::path(COTERIE_SOURCE_DIR) / "tests/data/tiny-bert";
 
-constexpr auto kInvalid = absl::StatusCode::kInvalidArgument;
-constexpr auto kUnimplemented = absl::StatusCode::kUnimplemented;
-
 std::unique_ptr<Encoder> LoadTiny(const EncoderOptions& options = {.n_threads = 2}) {
   auto encoder = Encoder::Load(kTinyBert, options);
   EXPECT_TRUE(encoder.ok()) << encoder.status();

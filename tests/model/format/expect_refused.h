@@ -8,6 +8,15 @@
 
 #include "common/status.h"
 
+namespace coterie {
+
+// What most of the refusals are.
+inline constexpr auto kInvalid = absl::StatusCode::kInvalidArgument;
+inline constexpr auto kUnimplemented = absl::StatusCode::kUnimplemented;
+inline constexpr auto kPrecondition = absl::StatusCode::kFailedPrecondition;
+
+}  // namespace coterie
+
 // The call failed with this code and a message that contains the text.
 #define EXPECT_REFUSED(status, status_code, text)                                   \
   do {                                                                              \

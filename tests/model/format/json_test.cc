@@ -7,9 +7,7 @@
 namespace coterie {
 namespace {
 
-constexpr auto kInvalid = absl::StatusCode::kInvalidArgument;
-
-Status ParseStatus(std::string_view text, const JsonLimits& limits = {}) {
+Status JsonStatus(std::string_view text, const JsonLimits& limits = {}) {
   return ParseJson(text, "x.json", limits).status();
 }
 
@@ -20,15 +18,15 @@ TEST(JsonTest, KeepsTheOrderOfKeys) {
 }
 
 TEST(JsonTest, RefusesWhatIsNotOneBoundedDocument) {
-  EXPECT_REFUSED(ParseStatus("{"), kInvalid, "x.json: not JSON");
-  EXPECT_REFUSED(ParseStatus("{} {}"), kInvalid, "not JSON");
-  EXPECT_REFUSED(ParseStatus("[1e999]"), kInvalid, "not JSON");
-  EXPECT_REFUSED(ParseStatus("\"\xc3\""), kInvalid, "not JSON");
-  EXPECT_REFUSED(ParseStatus(R"({"a":1,"a":2})"), kInvalid, "x.json: key \"a\" appears twice");
-  EXPECT_REFUSED(ParseStatus("[[[]]]", {.max_depth = 2}), kInvalid, "JSON nested deeper than 2");
-  EXPECT_REFUSED(ParseStatus("[1,2,3]", {.max_values = 3}), kInvalid, "more than 3 JSON values");
-  EXPECT_REFUSED(ParseStatus("[1,2,3]", {.max_bytes = 6}), kInvalid, "x.json has 7 bytes, the limit is 6");
-  EXPECT_TRUE(ParseStatus("[[{\"a\":1}],{\"a\":1}]").ok());
+  EXPECT_REFUSED(JsonStatus("{"), kInvalid, "x.json: not JSON");
+  EXPECT_REFUSED(JsonStatus("{} {}"), kInvalid, "not JSON");
+  EXPECT_REFUSED(JsonStatus("[1e999]"), kInvalid, "not JSON");
+  EXPECT_REFUSED(JsonStatus("\"\xc3\""), kInvalid, "not JSON");
+  EXPECT_REFUSED(JsonStatus(R"({"a":1,"a":2})"), kInvalid, "x.json: key \"a\" appears twice");
+  EXPECT_REFUSED(JsonStatus("[[[]]]", {.max_depth = 2}), kInvalid, "JSON nested deeper than 2");
+  EXPECT_REFUSED(JsonStatus("[1,2,3]", {.max_values = 3}), kInvalid, "more than 3 JSON values");
+  EXPECT_REFUSED(JsonStatus("[1,2,3]", {.max_bytes = 6}), kInvalid, "x.json has 7 bytes, the limit is 6");
+  EXPECT_TRUE(JsonStatus("[[{\"a\":1}],{\"a\":1}]").ok());
 }
 
 TEST(JsonTest, FieldsNameValueAndRange) {

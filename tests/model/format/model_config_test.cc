@@ -19,9 +19,6 @@ using testing::TinyConfig;
 using testing::TinyConfigJson;
 using testing::TinyGgufMetadata;
 
-constexpr auto kInvalid = absl::StatusCode::kInvalidArgument;
-constexpr auto kUnimplemented = absl::StatusCode::kUnimplemented;
-
 StatusOr<ModelConfig> FromJson(std::string_view more, std::string_view architecture = "LlamaForCausalLM") {
   return ModelConfigFromJson(TinyConfigJson(more, architecture), "config.json");
 }

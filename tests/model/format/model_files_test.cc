@@ -26,8 +26,6 @@ using testing::TinyGgufMetadata;
 using testing::TinySafetensors;
 using testing::TinyValues;
 
-constexpr auto kInvalid = absl::StatusCode::kInvalidArgument;
-
 class ModelFilesTest : public ::testing::Test {
  protected:
   StatusOr<std::unique_ptr<ModelFiles>> OpenGguf(GgufWriter writer, const ModelConfig& config = TinyConfig(),

@@ -19,12 +19,12 @@ using testing::SafetensorsBytes;
 using testing::SafetensorsWriter;
 using testing::TempFolder;
 
-Status ParseStatus(const std::string& bytes, const SafetensorsLimits& limits = {}) {
+Status HeaderStatus(const std::string& bytes, const SafetensorsLimits& limits = {}) {
   return SafetensorsFile::Parse(AsBytes(bytes), "tiny.safetensors", limits).status();
 }
 
 Status HeaderStatus(std::string_view header, size_t data_bytes, const SafetensorsLimits& limits = {}) {
-  return ParseStatus(SafetensorsBytes(header, std::string(data_bytes, '\0')), limits);
+  return HeaderStatus(SafetensorsBytes(header, std::string(data_bytes, '\0')), limits);
 }
 
 TEST(SafetensorsTest, ReadsTensorsAndMetadata) {
@@ -51,10 +51,10 @@ TEST(SafetensorsTest, ReadsTensorsAndMetadata) {
 }
 
 TEST(SafetensorsTest, RefusesABadHeader) {
-  EXPECT_REFUSED(ParseStatus("1234"), absl::StatusCode::kOutOfRange, "the header length needs 8 bytes");
-  EXPECT_REFUSED(ParseStatus(std::string(8, '\xff')), absl::StatusCode::kInvalidArgument,
+  EXPECT_REFUSED(HeaderStatus("1234"), absl::StatusCode::kOutOfRange, "the header length needs 8 bytes");
+  EXPECT_REFUSED(HeaderStatus(std::string(8, '\xff')), absl::StatusCode::kInvalidArgument,
                  "header length is 18446744073709551615, the limit is 100000000");
-  EXPECT_REFUSED(ParseStatus(std::string("\x10\0\0\0\0\0\0\0{}", 10)), absl::StatusCode::kOutOfRange,
+  EXPECT_REFUSED(HeaderStatus(std::string("\x10\0\0\0\0\0\0\0{}", 10)), absl::StatusCode::kOutOfRange,
                  "the header needs 16 bytes at offset 8, the file has 10");
   EXPECT_REFUSED(HeaderStatus(" {}", 0), absl::StatusCode::kInvalidArgument, "does not start with '{'");
   EXPECT_REFUSED(HeaderStatus("", 0), absl::StatusCode::kInvalidArgument, "does not start with '{'");

@@ -20,10 +20,6 @@ using testing::TinyAdapter;
 using testing::TinyAdapterJson;
 using testing::TinyConfig;
 
-constexpr auto kInvalid = absl::StatusCode::kInvalidArgument;
-constexpr auto kUnimplemented = absl::StatusCode::kUnimplemented;
-constexpr auto kPrecondition = absl::StatusCode::kFailedPrecondition;
-
 StatusOr<std::unique_ptr<const LoraAdapter>> Parse(std::string_view config, const std::string& weights,
                                                    const LoraLimits& limits = {}) {
   return LoraAdapter::Parse(config, AsBytes(weights), "expert", TinyConfig(), limits);

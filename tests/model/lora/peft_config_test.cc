@@ -16,10 +16,6 @@ namespace {
 using testing::TinyAdapterJson;
 using testing::TinyConfig;
 
-constexpr auto kInvalid = absl::StatusCode::kInvalidArgument;
-constexpr auto kUnimplemented = absl::StatusCode::kUnimplemented;
-constexpr auto kPrecondition = absl::StatusCode::kFailedPrecondition;
-
 Status ParseWith(std::string_view more) {
   return ParsePeftConfig(TinyAdapterJson(more), "adapter_config.json").status();
 }

@@ -6,7 +6,7 @@
 namespace coterie {
 namespace {
 
-using testing::HasSubstr;
+using ::testing::HasSubstr;
 
 ExpertVersion MakeVersion(std::string text) {
   return {.adapter = Sha256("adapter " + text),

@@ -7,9 +7,9 @@
 namespace coterie {
 namespace {
 
-using testing::ElementsAre;
-using testing::HasSubstr;
-using testing::Pair;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::Pair;
 
 constexpr char kCard[] = R"(name: postgres
 version: 1.2.0
@@ -33,14 +33,14 @@ evaluation:
   sets: [a, b]
 )";
 
-std::string Refusal(std::string_view yaml, CardLimits limits = {}) {
+std::string CardRefusal(std::string_view yaml, CardLimits limits = {}) {
   const Status status = ParseExpertCard(yaml, "expert.yaml", limits).status();
   EXPECT_FALSE(status.ok()) << yaml;
   return std::string(ToStd(status.message()));
 }
 
 std::string RefusalOfField(std::string_view field) {
-  return Refusal(absl::StrCat("name: a\nversion: 1\ndescription: b\n", ToAbsl(field)));
+  return CardRefusal(absl::StrCat("name: a\nversion: 1\ndescription: b\n", ToAbsl(field)));
 }
 
 TEST(ExpertCardTest, EveryFieldIsRead) {
@@ -76,20 +76,20 @@ TEST(ExpertCardTest, UnknownFieldsAreNamed) {
 }
 
 TEST(ExpertCardTest, MissingFieldsAreNamed) {
-  EXPECT_EQ(Refusal("name: a\nversion: 1\n"), "expert.yaml: field description is missing");
-  EXPECT_EQ(Refusal("version: 1\ndescription: x\n"), "expert.yaml: field name is missing");
-  EXPECT_EQ(Refusal(""), "expert.yaml: a card is a map of fields (name: ..., version: ...)");
-  EXPECT_EQ(Refusal("- a\n"), "expert.yaml: a card is a map of fields (name: ..., version: ...)");
+  EXPECT_EQ(CardRefusal("name: a\nversion: 1\n"), "expert.yaml: field description is missing");
+  EXPECT_EQ(CardRefusal("version: 1\ndescription: x\n"), "expert.yaml: field name is missing");
+  EXPECT_EQ(CardRefusal(""), "expert.yaml: a card is a map of fields (name: ..., version: ...)");
+  EXPECT_EQ(CardRefusal("- a\n"), "expert.yaml: a card is a map of fields (name: ..., version: ...)");
 }
 
 TEST(ExpertCardTest, ValuesOfTheWrongKindSayWhatIsWanted) {
-  EXPECT_EQ(Refusal("name: [a]\n"), "expert.yaml line 1: field name is a list, want a text");
-  EXPECT_THAT(Refusal("name: Big\n"),
+  EXPECT_EQ(CardRefusal("name: [a]\n"), "expert.yaml line 1: field name is a list, want a text");
+  EXPECT_THAT(CardRefusal("name: Big\n"),
               HasSubstr("expert.yaml line 1: field name: expert name \"Big\" may hold only"));
-  EXPECT_EQ(Refusal("name: a\nversion: 1 beta\n"),
+  EXPECT_EQ(CardRefusal("name: a\nversion: 1 beta\n"),
             "expert.yaml line 2: field version is \"1 beta\", want letters, digits, '.', '+', '_' and '-', "
             "as in 1.2.0");
-  EXPECT_EQ(Refusal("name: a\ndescription:\n"),
+  EXPECT_EQ(CardRefusal("name: a\ndescription:\n"),
             "expert.yaml line 2: field description is empty, want a text");
   EXPECT_EQ(RefusalOfField("domains: sql\n"),
             "expert.yaml line 4: field domains is \"sql\", want a list of words");
@@ -124,13 +124,13 @@ TEST(ExpertCardTest, ControlCharactersAreRefused) {
 }
 
 TEST(ExpertCardTest, EveryLengthIsBounded) {
-  EXPECT_EQ(Refusal("name: a\ndescription: " + std::string(3000, 'x')),
+  EXPECT_EQ(CardRefusal("name: a\ndescription: " + std::string(3000, 'x')),
             "expert.yaml line 2: field description has 3000 bytes, the limit is 2048");
   std::string many = "domains: [";
   for (int i = 0; i < 65; ++i) absl::StrAppend(&many, "d", i, ",");
   EXPECT_EQ(RefusalOfField(many + "]\n"),
             "expert.yaml line 4: field domains makes 65 words, the limit is 64");
-  EXPECT_EQ(Refusal(std::string(70000, ' ')), "expert.yaml has 70000 bytes, the limit is 65536");
+  EXPECT_EQ(CardRefusal(std::string(70000, ' ')), "expert.yaml has 70000 bytes, the limit is 65536");
   std::string facts = "training: [";
   for (int i = 0; i < 513; ++i) facts += "1,";
   EXPECT_EQ(RefusalOfField(facts + "]\n"),

@@ -16,8 +16,8 @@ namespace coterie {
 namespace {
 
 namespace fs = std::filesystem;
-using testing::ElementsAre;
-using testing::HasSubstr;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
 
 using ExpertStoreTest = StoreTest;
 

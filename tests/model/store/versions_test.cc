@@ -8,8 +8,8 @@
 namespace coterie {
 namespace {
 
-using testing::ElementsAre;
-using testing::HasSubstr;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
 
 class VersionsTest : public StoreTest {
  protected:

@@ -9,6 +9,7 @@
 #include "nlohmann/json.hpp"
 #include "tests/model/text/text_testing.h"
 #include "tests/real_models.h"
+#include "tests/source_root.h"
 
 // Holds the tokenizers to what Hugging Face `tokenizers` answered (tests/golden/make_tokens.py, which also
 // describes the formats).
@@ -17,8 +18,6 @@ namespace {
 
 using Json = nlohmann::json;
 using TokenizerPtr = std::shared_ptr<const Tokenizer>;
-
-const std::filesystem::path kSource = COTERIE_SOURCE_DIR;
 
 std::string FromHex(const std::string& hex) {
   std::string bytes;
@@ -30,7 +29,8 @@ std::string FromHex(const std::string& hex) {
 
 std::vector<std::string> Strings() {
   std::vector<std::string> strings;
-  const Json stored = Json::parse(ReadFile(kSource / "tests/golden/token_strings.json", 16 << 20).value());
+  const Json stored =
+      Json::parse(ReadFile(testing::SourceRoot() / "tests/golden/token_strings.json", 16 << 20).value());
   for (const Json& entry : stored) {
     strings.push_back(entry.is_string() ? entry.get<std::string>()
                                         : FromHex(entry.at("hex").get<std::string>()));
@@ -67,7 +67,7 @@ class Reader {
 };
 
 std::vector<Answer> Answers(const std::string& kind) {
-  Reader reader(ReadFile(kSource / ("tests/golden/tokens-" + kind + ".bin"), 64 << 20).value());
+  Reader reader(ReadFile(testing::SourceRoot() / ("tests/golden/tokens-" + kind + ".bin"), 64 << 20).value());
   EXPECT_EQ(reader.Next<uint32_t>(), 0x4B4F5443u);  // "CTOK"
   EXPECT_EQ(reader.Next<uint32_t>(), 1u);
   std::vector<Answer> answers(reader.Next<uint32_t>());
@@ -90,8 +90,9 @@ class TextGolden : public ::testing::TestWithParam<const char*> {
       tokenizer_ = LoadTokenizer(GgufFile::Open(path).value()).value();
       return;
     }
-    const std::filesystem::path folder = kind == "minilm" ? testing::RealModels() / "all-MiniLM-L6-v2"
-                                                          : kSource / "tests/data/tokenizers" / kind;
+    const std::filesystem::path folder = kind == "minilm"
+                                             ? testing::RealModels() / "all-MiniLM-L6-v2"
+                                             : testing::SourceRoot() / "tests/data/tokenizers" / kind;
     if (kind == "minilm" && !std::filesystem::exists(folder)) GTEST_SKIP() << "no " << folder;
     const StatusOr<TokenizerPtr> tokenizer = Tokenizer::FromFolder(folder);
     ASSERT_TRUE(tokenizer.ok()) << tokenizer.status();
@@ -122,7 +123,8 @@ TEST_P(TextGolden, UntrustedTextNeverHoldsAControlToken) {
 }
 
 TEST_P(TextGolden, DecodesAsTheReferenceDoes) {
-  const Json all = Json::parse(ReadFile(kSource / "tests/golden/token_decodes.json", 16 << 20).value());
+  const Json all =
+      Json::parse(ReadFile(testing::SourceRoot() / "tests/golden/token_decodes.json", 16 << 20).value());
   const Json& decodes = all.at(GetParam());
   ASSERT_GT(decodes.size(), 100u);
   for (const Json& decode : decodes) {

@@ -112,14 +112,14 @@ class CountingModel : public LanguageModel {
   RowCounts* const counts_;
 };
 
-constexpr uint32_t kMaxTokens = 16;
+constexpr uint32_t kAnswerTokens = 16;
 constexpr int kKinds = 8;
 
 // Greedy, top-k, top-k with top-p, with min-p; then those that need the whole distribution.
 std::vector<GenerateRequest> Requests(int vocab_size) {
   std::vector<GenerateRequest> requests;
   for (int i = 0; i < 2 * kKinds; ++i) {
-    GenerateRequest request = TestRequest(TestPrompt(5 + 7 * i, i, vocab_size), kMaxTokens);
+    GenerateRequest request = TestRequest(TestPrompt(5 + 7 * i, i, vocab_size), kAnswerTokens);
     SamplingParams& params = request.sampling;
     params.ignore_eos = true;
     params.seed = 70 + i;
@@ -178,14 +178,14 @@ TEST_P(TopLogitsOfADecoder, GiveTheTokensThatWholeRowsGive) {
   for (bool together : {false, true}) {
     const std::vector<Answer> answers = Answers(/*gives_top=*/true, together, &some);
     for (size_t i = 0; i < answers.size(); ++i) {
-      ASSERT_THAT(expected[i].tokens, SizeIs(kMaxTokens));
+      ASSERT_THAT(expected[i].tokens, SizeIs(kAnswerTokens));
       EXPECT_EQ(answers[i].tokens, expected[i].tokens) << "request " << i << ", together " << together;
       EXPECT_EQ(answers[i].logprobs.size(), expected[i].logprobs.size());
       EXPECT_EQ(answers[i].prompt_logprobs.size(), expected[i].prompt_logprobs.size());
     }
   }
   // Half of the kinds, twice each, in both runs.
-  EXPECT_EQ(some.top, 2u * 2 * (kKinds / 2) * kMaxTokens);
+  EXPECT_EQ(some.top, 2u * 2 * (kKinds / 2) * kAnswerTokens);
   EXPECT_EQ(some.whole + some.top, 2 * none.whole);
   EXPECT_GT(some.steps_of_both, 0u);
 }

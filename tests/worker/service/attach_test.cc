@@ -9,12 +9,6 @@ namespace {
 
 using ::testing::HasSubstr;
 
-FakeModelOptions Slow(absl::Duration step) {
-  FakeModelOptions model;
-  model.step_time = step;
-  return model;
-}
-
 // The answer an undisturbed worker gives.
 std::vector<uint32_t> Expected(std::vector<uint32_t> prompt, uint32_t max_tokens) {
   TestWorker worker;

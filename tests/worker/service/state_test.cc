@@ -12,12 +12,6 @@ namespace {
 
 using ::testing::HasSubstr;
 
-FakeModelOptions Slow(absl::Duration step) {
-  FakeModelOptions model;
-  model.step_time = step;
-  return model;
-}
-
 template <typename Done>
 void WaitFor(const Done& done) {
   for (int i = 0; i < 2000 && !done(); ++i) absl::SleepFor(absl::Milliseconds(5));

@@ -21,6 +21,13 @@
 
 namespace coterie::worker {
 
+// A fake model whose steps take this long.
+inline FakeModelOptions Slow(absl::Duration step) {
+  FakeModelOptions model;
+  model.step_time = step;
+  return model;
+}
+
 // A worker over the fake model, on a free port of this machine.
 class TestWorker {
  public:
