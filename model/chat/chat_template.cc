@@ -89,7 +89,16 @@ StatusOr<ChatTemplate> ChatTemplate::Create(std::string_view source, SpecialToke
   return result;
 }
 
+ChatTemplate ChatTemplate::Unusable(const Status& why) {
+  ChatTemplate result;
+  result.unusable_ = absl::FailedPreconditionError(
+      absl::StrCat("this model's chat template cannot be used: ", why.message(),
+                   "; send a prompt (plain text) instead of messages, or mend the template"));
+  return result;
+}
+
 StatusOr<RenderedPrompt> ChatTemplate::Render(const ChatRequest& request) const {
+  RETURN_IF_ERROR(unusable_);
   if (!parsed_) {
     return absl::FailedPreconditionError(
         "this model has no chat template: send a prompt (plain text) instead of messages");

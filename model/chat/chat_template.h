@@ -61,14 +61,18 @@ class ChatTemplate {
 
   // The template of a model that has none: Render says so.
   ChatTemplate() = default;
-  // An empty source gives the template of a model without one. InvalidArgument, Unimplemented or
-  // ResourceExhausted name the line: see jinja/parser.h.
+  // An empty source gives the template of a model without one. InvalidArgument or ResourceExhausted name the
+  // line: see jinja/parser.h. Filters, tests and tags that we do not know are errors only where they are
+  // reached.
   static StatusOr<ChatTemplate> Create(std::string_view source, SpecialTokens special_tokens,
                                        const jinja::Limits& limits = {});
 
+  // The template of a model whose own Create refused: prompts need none. Render says `why`.
+  static ChatTemplate Unusable(const Status& why);
+
   // InvalidArgument: the request is malformed, the template refuses it (the message is then the template's
   // own, from raise_exception), or it cannot digest it (the message names the line). ResourceExhausted:
-  // beyond the limits. FailedPrecondition: the model has no template.
+  // beyond the limits. FailedPrecondition: the model has no template, or an unusable one.
   StatusOr<RenderedPrompt> Render(const ChatRequest& request) const;
 
   bool present() const { return parsed_ != nullptr; }
@@ -76,6 +80,7 @@ class ChatTemplate {
  private:
   struct Parsed;
   std::shared_ptr<const Parsed> parsed_;
+  Status unusable_;
 };
 
 }  // namespace coterie

@@ -2,6 +2,16 @@
 
 namespace coterie::jinja {
 
+Status Unknown(std::string_view kind, std::string_view name) {
+  return absl::InvalidArgumentError(
+      absl::StrCat("there is no ", ToAbsl(kind), " named '", ToAbsl(name), "'"));
+}
+
+Status NeedsInteger(std::string_view argument, const Value& value) {
+  return absl::InvalidArgumentError(absl::StrCat("the argument '", ToAbsl(argument),
+                                                 "' must be an integer, got ", ToAbsl(value.TypeName())));
+}
+
 const Value* Args::Next(std::string_view name) {
   // Given both ways: the named one stays unused and Done() names it.
   return next_ < positional_.size() ? &positional_[next_++] : NextNamed(name);
@@ -29,12 +39,21 @@ StatusOr<Value> Args::Need(std::string_view name) {
   return *value;
 }
 
+StatusOr<int64_t> Args::NeedInt(std::string_view name) {
+  ASSIGN_OR_RETURN(const Value value, Need(name));
+  int64_t number;
+  if (!value.ToInt(&number)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("the argument '", ToAbsl(name), "' must be an integer, got ", ToAbsl(value.TypeName())));
+  }
+  return number;
+}
+
 StatusOr<int64_t> Args::NextInt(std::string_view name, int64_t fallback) {
   const Value* value = Next(name);
   int64_t number = fallback;
   if (value && !value->is_none() && !value->ToInt(&number)) {
-    return absl::InvalidArgumentError(absl::StrCat("the argument '", ToAbsl(name),
-                                                   "' must be an integer, got ", ToAbsl(value->TypeName())));
+    return NeedsInteger(name, *value);
   }
   return number;
 }
@@ -52,6 +71,15 @@ StatusOr<Text> Args::NextText(std::string_view name, std::string_view fallback) 
         absl::StrCat("the argument '", ToAbsl(name), "' must be a string, got ", ToAbsl(value->TypeName())));
   }
   return *value->text();
+}
+
+StatusOr<Text> Args::NeedText(std::string_view name) {
+  ASSIGN_OR_RETURN(const Value value, Need(name));
+  if (!value.text()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("the argument '", ToAbsl(name), "' must be a string, got ", ToAbsl(value.TypeName())));
+  }
+  return *value.text();
 }
 
 Status Args::Done() const {

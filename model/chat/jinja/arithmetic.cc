@@ -2,6 +2,8 @@
 
 #include <cmath>
 
+#include "model/chat/jinja/text_functions.h"
+
 namespace coterie::jinja {
 namespace {
 
@@ -94,7 +96,7 @@ StatusOr<Value> Repeat(Interpreter& in, const Value& value, int64_t count) {
     size_t n_bytes;
     if (__builtin_mul_overflow(text->size(), n, &n_bytes)) n_bytes = SIZE_MAX;
     RETURN_IF_ERROR(in.budget().Bytes(n_bytes));
-    Text out;
+    Text out = text->Slice(0, 0);
     if (n_bytes == 0) return Value(out);
     out.Reserve(n_bytes);
     for (size_t i = 0; i < n; ++i) out.Append(*text);
@@ -109,6 +111,20 @@ StatusOr<Value> Repeat(Interpreter& in, const Value& value, int64_t count) {
   return List::Make(std::move(items), in.limits(), list.flavour);
 }
 
+// Where one is markup the other becomes it too.
+StatusOr<Value> Concatenate(Interpreter& in, const Text& left, const Text& right) {
+  const bool markup = left.markup() || right.markup();
+  // An entity is six times as long as its character at most.
+  RETURN_IF_ERROR(
+      in.budget().Bytes((left.size() + right.size()) * (left.markup() != right.markup() ? 6 : 1)));
+  Text sum;
+  sum.Reserve(left.size() + right.size());
+  sum.Append(markup ? Escaped(left) : left);
+  sum.Append(markup ? Escaped(right) : right);
+  sum.set_markup(markup);
+  return Value(std::move(sum));
+}
+
 }  // namespace
 
 StatusOr<Value> Arithmetic(Interpreter& in, Op op, const Value& left, const Value& right) {
@@ -116,16 +132,9 @@ StatusOr<Value> Arithmetic(Interpreter& in, Op op, const Value& left, const Valu
   if (left.ToInt(&i) && right.ToInt(&j)) return Integers(op, i, j);
   double a, b;
   if (left.ToDouble(&a) && right.ToDouble(&b)) return Floats(op, a, b);
-  if (op == Op::kAdd && left.text() && right.text()) {
-    RETURN_IF_ERROR(in.budget().Bytes(left.text()->size() + right.text()->size()));
-    Text sum;
-    sum.Reserve(left.text()->size() + right.text()->size());
-    sum.Append(*left.text());
-    sum.Append(*right.text());
-    return Value(std::move(sum));
-  }
+  if (op == Op::kAdd && left.text() && right.text()) return Concatenate(in, *left.text(), *right.text());
   const List *x = left.list(), *y = right.list();
-  if (op == Op::kAdd && x && y && x->flavour == y->flavour && x->flavour != List::Flavour::kGenerator) {
+  if (op == Op::kAdd && x && y && x->flavour == y->flavour && x->is_list_or_tuple()) {
     RETURN_IF_ERROR(in.budget().Elements(x->items.size() + y->items.size()));
     std::vector<Value> items = x->items;
     items.insert(items.end(), y->items.begin(), y->items.end());
@@ -133,14 +142,14 @@ StatusOr<Value> Arithmetic(Interpreter& in, Op op, const Value& left, const Valu
   }
   if (op == Op::kMultiply) {
     const auto repeats = [](const Value& v) {
-      return v.text() || (v.list() && v.list()->flavour != List::Flavour::kGenerator);
+      return v.text() || (v.list() && v.list()->is_list_or_tuple());
     };
     if (repeats(left) && right.ToInt(&j)) return Repeat(in, left, j);
     if (repeats(right) && left.ToInt(&i)) return Repeat(in, right, i);
   }
   if (op == Op::kModulo && left.text()) {
-    if (y && y->flavour == List::Flavour::kTuple) return FormatPercent(in, *left.text(), y->items);
-    return FormatPercent(in, *left.text(), {right});
+    if (y && y->flavour == List::Flavour::kTuple) return FormatPercent(in, *left.text(), y->items, nullptr);
+    return FormatPercent(in, *left.text(), {right}, right.dict());
   }
   return Mismatch(op, left, right);
 }
@@ -154,8 +163,23 @@ StatusOr<bool> Contains(Interpreter& in, const Value& container, const Value& ne
     RETURN_IF_ERROR(in.budget().Step(1 + text->size() / 256));
     return text->bytes().find(needle.text()->bytes()) != std::string_view::npos;
   }
-  if (const Dict* dict = container.dict()) return dict->Find(needle) != nullptr;
+  if (const Dict* dict = container.dict()) {
+    if (!IsHashable(needle)) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("a value of type ", ToAbsl(needle.TypeName()), " cannot be a key of a dict"));
+    }
+    return dict->Find(needle) != nullptr;
+  }
   if (container.is_undefined()) return false;
+  if (const auto* held = container.As<std::shared_ptr<Generator>>()) {
+    Generator& generator = **held;
+    while (generator.next < generator.items.size()) {
+      ASSIGN_OR_RETURN(const bool same, Equals(generator.items[generator.next++], needle, &in.budget()));
+      if (same) return true;
+    }
+    RETURN_IF_ERROR(generator.end);
+    return false;
+  }
   if (!container.list()) {
     return absl::InvalidArgumentError(
         absl::StrCat("a value of type ", ToAbsl(container.TypeName()), " is not iterable"));

@@ -11,8 +11,9 @@ namespace coterie::jinja {
 // overflows is InvalidArgument, as are division by zero and operands that do not go together.
 StatusOr<Value> Arithmetic(Interpreter& in, BinaryExpr::Op op, const Value& left, const Value& right);
 
-// `format % values`: %s %r %d %i %f %x %% with flags and widths.
-StatusOr<Value> FormatPercent(Interpreter& in, const Text& format, const std::vector<Value>& values);
+// `format % values`. `named`, which may be null, is where "%(name)s" looks.
+StatusOr<Value> FormatPercent(Interpreter& in, const Text& format, const std::vector<Value>& values,
+                              const Dict* named);
 
 // `needle in container`.
 StatusOr<bool> Contains(Interpreter& in, const Value& container, const Value& needle);

@@ -32,6 +32,8 @@ using ExprPtr = std::unique_ptr<Expr>;
 struct Arguments {
   std::vector<ExprPtr> positional;
   std::vector<std::pair<std::string, ExprPtr>> keyword;
+  ExprPtr more_positional;  // *list, may be null
+  ExprPtr more_keyword;     // **dict, may be null
 };
 
 struct ConstExpr : Expr {
@@ -96,7 +98,8 @@ struct FilterExpr : Expr {  // input | name(arguments)
   StatusOr<Value> EvalOver(Interpreter& in, const Value& body) const;
   StatusOr<Value> Apply(Interpreter& in, const Value& value) const;
   ExprPtr input;
-  const Builtin* filter = nullptr;
+  std::string name;
+  const Builtin* filter = nullptr;  // null: unknown, which is an error where it is reached
   Arguments arguments;
 };
 
@@ -104,7 +107,8 @@ struct TestExpr : Expr {  // input is name(arguments)
   using Expr::Expr;
   StatusOr<Value> Eval(Interpreter& in) const override;
   ExprPtr input;
-  const Builtin* test = nullptr;
+  std::string name;
+  const Builtin* test = nullptr;  // null: unknown, which is an error where it is reached
   Arguments arguments;
 };
 
@@ -195,11 +199,38 @@ struct IfStmt : Stmt {
 struct ForStmt : Stmt {
   using Stmt::Stmt;
   StatusOr<Flow> Exec(Interpreter& in) const override;
+  // Over the elements of `value`, `depth0` loops of this statement being around it already.
+  StatusOr<Flow> Run(Interpreter& in, const Value& value, int64_t depth0) const;
   Target target;
   ExprPtr iterable;
   ExprPtr filter;  // may be null
   Body body;
   Body otherwise;
+  bool recursive = false;  // loop(items) in the body runs it again
+};
+
+// A tag of jinja2 that a chat template cannot use (there is nothing to include): an error where it is
+// reached.
+struct UnsupportedStmt : Stmt {
+  UnsupportedStmt(int line, std::string tag) : Stmt(line), tag(std::move(tag)) {}
+  StatusOr<Flow> Exec(Interpreter& in) const override;
+  std::string tag;
+};
+
+// A body with a scope of its own: {% autoescape false %}, and {% generation %}, which marks what the
+// assistant said, for training.
+struct ScopeStmt : Stmt {
+  using Stmt::Stmt;
+  StatusOr<Flow> Exec(Interpreter& in) const override;
+  Body body;
+};
+
+// {% block %}: without other templates to inherit from, a body that sees the names of the top level.
+struct BlockStmt : Stmt {
+  using Stmt::Stmt;
+  StatusOr<Flow> Exec(Interpreter& in) const override;
+  Body body;
+  bool scoped = false;  // sees the names around it too
 };
 
 struct LoopControlStmt : Stmt {
@@ -237,16 +268,9 @@ struct WithStmt : Stmt {
   Body body;
 };
 
-// {% generation %}: marks what the assistant said, for training; here it only opens a scope.
-struct GenerationStmt : Stmt {
-  using Stmt::Stmt;
-  StatusOr<Flow> Exec(Interpreter& in) const override;
-  Body body;
-};
-
 // A macro, or the body of {% call %}.
 struct MacroDefinition {
-  std::string name;
+  std::string name;                                         // empty: that of a call
   std::vector<std::pair<std::string, ExprPtr>> parameters;  // default may be null
   Body body;
   int depth = 1;

@@ -24,10 +24,12 @@ class Args {
   const Value* Next(std::string_view name);
   // InvalidArgument naming the parameter when it was left out.
   StatusOr<Value> Need(std::string_view name);
+  StatusOr<int64_t> NeedInt(std::string_view name);
   StatusOr<int64_t> NextInt(std::string_view name, int64_t fallback);
   StatusOr<bool> NextBool(std::string_view name, bool fallback);
   // The text of a string; InvalidArgument for another kind. Left out (or none): `fallback`.
   StatusOr<Text> NextText(std::string_view name, std::string_view fallback);
+  StatusOr<Text> NeedText(std::string_view name);
   // As `name` only, whatever positions are left.
   const Value* NextNamed(std::string_view name);
   StatusOr<Value> NeedNamed(std::string_view name);
@@ -59,6 +61,10 @@ struct Builtin {
 const Builtin* FindFilter(std::string_view name);
 const Builtin* FindTest(std::string_view name);
 const Builtin* FindGlobal(std::string_view name);
+Status NeedsInteger(std::string_view argument, const Value& value);
+// What reaching a filter or test of an unknown name says: jinja2 too compiles a template that names one in a
+// branch.
+Status Unknown(std::string_view kind, std::string_view name);
 // Methods of the value's type.
 const Builtin* FindMethod(const Value& self, std::string_view name);
 

@@ -1,7 +1,5 @@
 #include "model/chat/jinja/expression_parser.h"
 
-#include "model/chat/jinja/builtins.h"
-
 namespace coterie::jinja {
 
 Token ExpressionParser::Take() {
@@ -384,11 +382,11 @@ StatusOr<Arguments> ExpressionParser::CallArguments() {
     }
     first = false;
     if (Current().IsOperator("*") || Current().IsOperator("**")) {
-      return absl::UnimplementedError(absl::StrCat("line ", line, ": unpacking arguments with '",
-                                                   Current().text,
-                                                   "' is not supported in chat templates here"));
-    }
-    if (Current().kind == Token::Kind::kName && Ahead().IsOperator("=")) {
+      // *list once, then **dict once, and nothing positional behind either.
+      ExprPtr& more = Take().text == "*" ? arguments.more_positional : arguments.more_keyword;
+      if (more || arguments.more_keyword) return Error(line, "arguments are unpacked twice");
+      ASSIGN_OR_RETURN(more, Expression());
+    } else if (Current().kind == Token::Kind::kName && Ahead().IsOperator("=")) {
       std::string name = Take().text;
       Take();
       for (const auto& [other, unused] : arguments.keyword) {
@@ -397,24 +395,15 @@ StatusOr<Arguments> ExpressionParser::CallArguments() {
       ASSIGN_OR_RETURN(ExprPtr value, Expression());
       arguments.keyword.emplace_back(std::move(name), std::move(value));
     } else {
-      if (!arguments.keyword.empty()) return Error(line, "a positional argument follows a named one");
+      if (!arguments.keyword.empty() || arguments.more_positional || arguments.more_keyword) {
+        return Error(line, "a positional argument follows a named one");
+      }
       ASSIGN_OR_RETURN(ExprPtr value, Expression());
       arguments.positional.push_back(std::move(value));
     }
   }
   return arguments;
 }
-
-namespace {
-
-int DeepestArgument(const Arguments& arguments) {
-  int deepest = 0;
-  for (const ExprPtr& e : arguments.positional) deepest = std::max(deepest, e->depth);
-  for (const auto& [name, e] : arguments.keyword) deepest = std::max(deepest, e->depth);
-  return deepest;
-}
-
-}  // namespace
 
 StatusOr<ExprPtr> ExpressionParser::Call(ExprPtr callee) {
   auto node = std::make_unique<CallExpr>(Current().line);
@@ -423,75 +412,6 @@ StatusOr<ExprPtr> ExpressionParser::Call(ExprPtr callee) {
   RETURN_IF_ERROR(DeepenTo(&node->depth, DeepestArgument(node->arguments), node->line));
   node->callee = std::move(callee);
   return ExprPtr(std::move(node));
-}
-
-StatusOr<ExprPtr> ExpressionParser::FiltersAndTests(ExprPtr expr) {
-  while (true) {
-    if (Current().IsOperator("|")) {
-      ASSIGN_OR_RETURN(expr, FilterChain(std::move(expr), false));
-    } else if (Current().IsName("is")) {
-      ASSIGN_OR_RETURN(expr, Test(std::move(expr)));
-    } else if (Current().IsOperator("(")) {
-      ASSIGN_OR_RETURN(expr, Call(std::move(expr)));
-    } else {
-      return expr;
-    }
-  }
-}
-
-StatusOr<ExprPtr> ExpressionParser::FilterChain(ExprPtr input, bool at_name) {
-  while (at_name || SkipOperator("|")) {
-    at_name = false;
-    const int line = Current().line;
-    ASSIGN_OR_RETURN(const std::string name, ExpectName("the name of a filter"));
-    auto node = std::make_unique<FilterExpr>(line);
-    node->filter = FindFilter(name);
-    if (!node->filter) {
-      return absl::UnimplementedError(
-          absl::StrCat("line ", line, ": the filter '", name, "' is not supported"));
-    }
-    if (Current().IsOperator("(")) {
-      ASSIGN_OR_RETURN(node->arguments, CallArguments());
-    }
-    RETURN_IF_ERROR(Deepen(&node->depth, input, line));
-    RETURN_IF_ERROR(DeepenTo(&node->depth, DeepestArgument(node->arguments), line));
-    node->input = std::move(input);
-    input = std::move(node);
-  }
-  return input;
-}
-
-StatusOr<ExprPtr> ExpressionParser::Test(ExprPtr input) {
-  const int line = Take().line;
-  const bool negated = SkipName("not");
-  ASSIGN_OR_RETURN(const std::string name, ExpectName("the name of a test"));
-  auto node = std::make_unique<TestExpr>(line);
-  node->test = FindTest(name);
-  if (!node->test) {
-    return absl::UnimplementedError(absl::StrCat("line ", line, ": the test '", name, "' is not supported"));
-  }
-  const Token& next = Current();
-  if (next.IsOperator("(")) {
-    ASSIGN_OR_RETURN(node->arguments, CallArguments());
-  } else if (next.IsName("is")) {
-    return Error(line, "tests cannot be chained with 'is'");
-  } else if (next.kind == Token::Kind::kString || next.kind == Token::Kind::kInteger ||
-             next.kind == Token::Kind::kFloat || next.IsOperator("[") || next.IsOperator("{") ||
-             (next.kind == Token::Kind::kName && !next.IsName("else") && !next.IsName("or") &&
-              !next.IsName("and"))) {
-    // One argument without parentheses: "is divisibleby 3".
-    ASSIGN_OR_RETURN(ExprPtr argument, Primary());
-    ASSIGN_OR_RETURN(argument, Postfix(std::move(argument)));
-    node->arguments.positional.push_back(std::move(argument));
-  }
-  RETURN_IF_ERROR(Deepen(&node->depth, input, line));
-  RETURN_IF_ERROR(DeepenTo(&node->depth, DeepestArgument(node->arguments), line));
-  node->input = std::move(input);
-  if (!negated) return ExprPtr(std::move(node));
-  auto inverse = std::make_unique<UnaryExpr>(line, UnaryExpr::Op::kNot);
-  RETURN_IF_ERROR(Deepen(&inverse->depth, node, line));
-  inverse->operand = std::move(node);
-  return ExprPtr(std::move(inverse));
 }
 
 }  // namespace coterie::jinja

@@ -47,6 +47,7 @@ class ExpressionParser {
     return child ? DeepenTo(depth, child->depth, line) : absl::OkStatus();
   }
   Status DeepenTo(int* depth, int child_depth, int line) const;
+  static int DeepestArgument(const Arguments& arguments);
 
   // Counts the recursion of the parser itself.
   class Nesting {
@@ -68,6 +69,7 @@ class ExpressionParser {
   MacroDefinition* macro_ = nullptr;  // being parsed: notes which of varargs, kwargs, caller it uses
 
  private:
+  StatusOr<std::string> DottedName(std::string_view what);
   StatusOr<ExprPtr> Conditional();
   StatusOr<ExprPtr> Logic(bool is_and);
   StatusOr<ExprPtr> Not();

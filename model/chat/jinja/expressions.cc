@@ -105,6 +105,7 @@ StatusOr<Value> FilterExpr::EvalOver(Interpreter& in, const Value& body) const {
 
 StatusOr<Value> FilterExpr::Apply(Interpreter& in, const Value& value) const {
   ASSIGN_OR_RETURN(Args args, in.EvalArguments(arguments));
+  if (!filter) return in.AtLine(line, Unknown("filter", name));
   StatusOr<Value> result = filter->call(in, value, args);
   if (result.ok()) return result;
   return in.AtLine(line, in.Named("filter", filter->name, result.status()));
@@ -113,6 +114,7 @@ StatusOr<Value> FilterExpr::Apply(Interpreter& in, const Value& value) const {
 StatusOr<Value> TestExpr::Eval(Interpreter& in) const {
   EVAL(const Value value, input);
   ASSIGN_OR_RETURN(Args args, in.EvalArguments(arguments));
+  if (!test) return in.AtLine(line, Unknown("test", name));
   StatusOr<Value> result = test->call(in, value, args);
   if (result.ok()) return result;
   return in.AtLine(line, in.Named("test", test->name, result.status()));

@@ -54,7 +54,50 @@ StatusOr<Value> Range(Interpreter& in, const Value&, Args& args) {
     RETURN_IF_ERROR(in.budget().Elements(1));
     items.emplace_back(static_cast<int64_t>(i));
   }
-  return List::Make(std::move(items), in.limits());
+  return List::MakeRange(std::move(items), begin, end, step, in.limits());
+}
+
+// cycler(a, b, ...)
+StatusOr<Value> MakeCycler(Interpreter& in, const Value&, Args& args) {
+  auto cycler = std::make_shared<Cycler>();
+  cycler->items = args.TakeRest();
+  RETURN_IF_ERROR(args.Done());
+  if (cycler->items.empty()) return absl::InvalidArgumentError("needs at least one value");
+  ASSIGN_OR_RETURN(const Value list, List::Make(cycler->items, in.limits()));
+  cycler->depth = list.depth();
+  return Value(std::move(cycler));
+}
+
+// joiner(separator=', '): its first call gives '', every other the separator.
+StatusOr<Value> MakeJoiner(Interpreter& in, const Value&, Args& args) {
+  const Value* separator = args.Next("sep");
+  auto joiner = std::make_shared<Cycler>();
+  joiner->is_joiner = true;
+  joiner->items.push_back(separator ? *separator : Value(Text::Trusted(", ")));
+  RETURN_IF_ERROR(args.Done());
+  joiner->depth = joiner->items[0].depth() + 1;
+  if (joiner->depth > in.limits().depth) return List::Make(joiner->items, in.limits());
+  return Value(std::move(joiner));
+}
+
+StatusOr<Value> Lipsum(Interpreter&, const Value&, Args&) {
+  return absl::InvalidArgumentError("random text is not supported: a prompt must be the same every time");
+}
+
+// From an iterable of pairs, as Python's dict() takes it.
+Status SetPairs(Interpreter& in, const Value& pairs, DictBuilder* dict) {
+  ASSIGN_OR_RETURN(const Value items, in.Iterate(pairs));
+  RETURN_IF_ERROR(in.budget().Elements(items.list()->items.size() * 8));
+  for (const Value& item : items.list()->items) {
+    ASSIGN_OR_RETURN(const Value pair, in.Iterate(item));
+    const std::vector<Value>& parts = pair.list()->items;
+    if (parts.size() != 2) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("takes a dict or a list of pairs, got an element of ", parts.size(), " parts"));
+    }
+    RETURN_IF_ERROR(dict->Set(parts[0], parts[1]));
+  }
+  return absl::OkStatus();
 }
 
 // dict(other?, name=value, ...)
@@ -62,10 +105,9 @@ StatusOr<Value> MakeDict(Interpreter& in, const Value&, Args& args) {
   DictBuilder dict;
   const std::vector<Value> rest = args.TakeRest();
   if (rest.size() > 1) return absl::InvalidArgumentError("takes one positional argument at most");
-  if (rest.size() == 1) {
-    if (!rest[0].dict()) {
-      return absl::InvalidArgumentError(absl::StrCat("takes a dict, got ", ToAbsl(rest[0].TypeName())));
-    }
+  if (rest.size() == 1 && !rest[0].dict()) {
+    RETURN_IF_ERROR(SetPairs(in, rest[0], &dict));
+  } else if (rest.size() == 1) {
     RETURN_IF_ERROR(in.budget().Elements(rest[0].dict()->items().size() * 8));
     for (const auto& [key, value] : rest[0].dict()->items()) RETURN_IF_ERROR(dict.Set(key, value));
   }
@@ -89,8 +131,14 @@ StatusOr<Value> MakeNamespace(Interpreter& in, const Value& self, Args& args) {
 }
 
 constexpr Builtin kGlobals[] = {
-    {"raise_exception", RaiseException}, {"strftime_now", StrftimeNow}, {"range", Range}, {"dict", MakeDict},
+    {"raise_exception", RaiseException},
+    {"strftime_now", StrftimeNow},
+    {"range", Range},
+    {"dict", MakeDict},
     {"namespace", MakeNamespace},
+    {"cycler", MakeCycler},
+    {"joiner", MakeJoiner},
+    {"lipsum", Lipsum},
 };
 
 }  // namespace

@@ -27,7 +27,7 @@ Interpreter::Interpreter(const Limits& limits, absl::Time now, absl::TimeZone ti
     : budget_(limits), now_(now), time_zone_(time_zone) {}
 
 Interpreter::ScopeHolder::ScopeHolder(Interpreter* in, Scope* parent)
-    : in_(in), outer_(in->scope_), n_scopes_(in->scopes_.size()), n_macros_(in->n_macros_) {
+    : in_(in), outer_(in->scope_), n_scopes_(in->scopes_.size()), n_scope_users_(in->n_scope_users_) {
   in_->scopes_.emplace_back();
   in_->scopes_.back().parent = parent;
   in_->scope_ = &in_->scopes_.back();
@@ -35,7 +35,7 @@ Interpreter::ScopeHolder::ScopeHolder(Interpreter* in, Scope* parent)
 
 Interpreter::ScopeHolder::~ScopeHolder() {
   in_->scope_ = outer_;
-  if (in_->n_macros_ == n_macros_) {
+  if (in_->n_scope_users_ == n_scope_users_) {
     while (in_->scopes_.size() > n_scopes_) in_->scopes_.pop_back();
   }
 }
@@ -44,6 +44,7 @@ StatusOr<Text> Interpreter::Render(const Body& body, std::vector<std::pair<std::
   const ScopeHolder globals(this, nullptr);
   scope_->values = std::move(variables);
   const ScopeHolder top(this, scope_);
+  top_scope_ = scope_;
   Text out;
   out_ = &out;
   const StatusOr<Flow> flow = Exec(body);
@@ -112,6 +113,27 @@ Status Interpreter::Assign(const Target& target, Value value) {
   return absl::OkStatus();
 }
 
+// **value of a call.
+Status Interpreter::AddKeywords(const Value& value, std::vector<std::pair<std::string, Value>>* keyword) {
+  if (const auto* undefined = value.As<Value::Undefined>())
+    return absl::InvalidArgumentError(*undefined->reason);
+  if (!value.dict()) {
+    return absl::InvalidArgumentError(absl::StrCat("'**' needs a dict, got ", ToAbsl(value.TypeName())));
+  }
+  RETURN_IF_ERROR(budget_.Elements(value.dict()->items().size() * 8));
+  for (const auto& [key, item] : value.dict()->items()) {
+    if (!key.text()) return absl::InvalidArgumentError("the names of arguments behind '**' must be strings");
+    RETURN_IF_ERROR(budget_.Step(1 + keyword->size() / 8));
+    for (const auto& [name, unused] : *keyword) {
+      if (name == key.text()->bytes()) {
+        return absl::InvalidArgumentError(absl::StrCat("the argument '", name, "' is given twice"));
+      }
+    }
+    keyword->emplace_back(key.text()->bytes(), item);
+  }
+  return absl::OkStatus();
+}
+
 StatusOr<Args> Interpreter::EvalArguments(const Arguments& arguments) {
   std::vector<Value> positional;
   std::vector<std::pair<std::string, Value>> keyword;
@@ -123,6 +145,16 @@ StatusOr<Args> Interpreter::EvalArguments(const Arguments& arguments) {
     ASSIGN_OR_RETURN(Value value, e->Eval(*this));
     keyword.emplace_back(name, std::move(value));
   }
+  if (arguments.more_positional) {
+    ASSIGN_OR_RETURN(const Value value, arguments.more_positional->Eval(*this));
+    ASSIGN_OR_RETURN(const Value items, Iterate(value));
+    RETURN_IF_ERROR(budget_.Elements(items.list()->items.size()));
+    positional.insert(positional.end(), items.list()->items.begin(), items.list()->items.end());
+  }
+  if (arguments.more_keyword) {
+    ASSIGN_OR_RETURN(const Value value, arguments.more_keyword->Eval(*this));
+    RETURN_IF_ERROR(AddKeywords(value, &keyword));
+  }
   return Args(std::move(positional), std::move(keyword));
 }
 
@@ -130,6 +162,11 @@ StatusOr<Value> Interpreter::Call(const Value& callee, Args args, std::string_vi
   if (const auto* undefined = callee.As<Value::Undefined>())
     return absl::InvalidArgumentError(*undefined->reason);
   const auto* callable = callee.As<std::shared_ptr<const Callable>>();
+  if (const auto* loop = callee.As<std::shared_ptr<Loop>>()) return CallLoop(*loop, std::move(args));
+  if (const auto* cycler = callee.As<std::shared_ptr<Cycler>>(); cycler && (*cycler)->is_joiner) {
+    RETURN_IF_ERROR(args.Done());
+    return (*cycler)->position++ == 0 ? Value(Text()) : (*cycler)->items[0];
+  }
   if (!callable) {
     return absl::InvalidArgumentError(
         absl::StrCat("a value of type ", ToAbsl(callee.TypeName()), " cannot be called"));
@@ -142,7 +179,7 @@ StatusOr<Value> Interpreter::Call(const Value& callee, Args args, std::string_vi
 }
 
 Value Interpreter::MakeMacro(const MacroDefinition* macro) {
-  ++n_macros_;
+  KeepScopes();
   auto callable = std::make_shared<Callable>();
   callable->macro = macro;
   callable->scope = scope_;
@@ -153,6 +190,17 @@ Value Interpreter::MakeNamespace(Namespace** out) {
   namespaces_.emplace_back();
   *out = &namespaces_.back();
   return Value(*out);
+}
+
+StatusOr<Value> Interpreter::MakeGenerator(std::vector<Value> items, Status end) {
+  auto generator = std::make_shared<Generator>();
+  for (const Value& item : items) generator->depth = std::max(generator->depth, item.depth() + 1);
+  if (generator->depth > limits().depth) return List::Make(std::move(items), limits());  // which refuses it
+  // A template out of budget ends at once, whether or not anybody reads so far.
+  if (absl::IsResourceExhausted(end)) return end;
+  generator->items = std::move(items);
+  generator->end = std::move(end);
+  return Value(std::move(generator));
 }
 
 Status Interpreter::BindParameters(const MacroDefinition& macro, Args& args) {
@@ -216,11 +264,35 @@ StatusOr<Value> Interpreter::CallMacro(const Callable& callable, Args args) {
   Text* const outer = std::exchange(out_, &text);
   stack_depth_ += macro.depth;
   Status status = BindParameters(macro, args);
-  if (!status.ok()) status = Named("macro", macro.name, status);
+  if (!status.ok()) status = Named("macro", macro.name.empty() ? "caller" : macro.name, status);
   if (status.ok()) status = Exec(macro.body).status();
   stack_depth_ -= macro.depth;
   out_ = outer;
   if (!status.ok()) return status;
+  return Value(std::move(text));
+}
+
+// loop(items): the body of a recursive loop over `items`, one level down.
+StatusOr<Value> Interpreter::CallLoop(const std::shared_ptr<Loop>& outer, Args args) {
+  if (!outer->recursive) {
+    return absl::InvalidArgumentError("the loop must have the 'recursive' marker to be called recursively");
+  }
+  const std::shared_ptr<Loop> held = outer;  // the body may rebind `loop`
+  ASSIGN_OR_RETURN(const Value iterable, args.Need("iterable"));
+  RETURN_IF_ERROR(args.Done());
+  const ForStmt& statement = *held->recursive;
+  if (stack_depth_ + statement.depth > limits().stack_depth) {
+    return absl::ResourceExhaustedError(absl::StrCat("a recursive loop nests deeper than the stack limit of ",
+                                                     limits().stack_depth, " nodes"));
+  }
+  const ScopeHolder scope(this, held->scope);
+  Text text;
+  Text* const out = std::exchange(out_, &text);
+  stack_depth_ += statement.depth;
+  const StatusOr<Flow> flow = statement.Run(*this, iterable, held->depth0 + 1);
+  stack_depth_ -= statement.depth;
+  out_ = out;
+  if (!flow.ok()) return flow.status();
   return Value(std::move(text));
 }
 

@@ -33,12 +33,33 @@ struct Namespace {
 
 // The `loop` of a for statement.
 struct Loop {
+  const ForStmt* recursive = nullptr;  // the statement, where it is a recursive one
+  Scope* scope = nullptr;              // around it
+  int64_t depth0 = 0;
   Value iterable;  // a list
   size_t index0 = 0;
   Value last_changed;
   bool has_changed = false;
 
   const std::vector<Value>& items() const { return iterable.list()->items; }
+};
+
+// What map, select and the like give: always true, without a length, and used up by whoever reads it, as in
+// Python. There the elements are worked out when they are read; here at once, and what went wrong is kept in
+// its place.
+struct Generator {
+  std::vector<Value> items;
+  size_t next = 0;  // elements before it are used up
+  Status end;       // what reading beyond the last element says; OK: there are no more
+  int depth = 1;
+};
+
+// cycler() and joiner(): small objects that remember where they are.
+struct Cycler {
+  bool is_joiner = false;
+  std::vector<Value> items;  // of a joiner: the separator
+  size_t position = 0;       // of a joiner: 0 before the first call
+  int depth = 1;
 };
 
 // A function value: a builtin bound to its receiver, or a macro with the scope it was written in.
@@ -65,6 +86,7 @@ class Interpreter {
   absl::Time now() const { return now_; }
   absl::TimeZone time_zone() const { return time_zone_; }
   Scope& scope() { return *scope_; }
+  Scope& top_scope() { return *top_scope_; }
 
   Status Emit(const Text& text);
   StatusOr<Flow> Exec(const Body& body);
@@ -87,17 +109,21 @@ class Interpreter {
     Interpreter* in_;
     Scope* outer_;
     size_t n_scopes_;
-    size_t n_macros_;
+    size_t n_scope_users_;
   };
 
   Status Assign(const Target& target, Value value);
   StatusOr<Value> Call(const Value& callee, Args args, std::string_view name);
   Value MakeMacro(const MacroDefinition* macro);
+  // The scopes that are open now live as long as the rendering: somebody refers to them.
+  void KeepScopes() { ++n_scope_users_; }
   Value MakeNamespace(Namespace** out);
+  StatusOr<Value> MakeGenerator(std::vector<Value> items, Status end = absl::OkStatus());
   StatusOr<Args> EvalArguments(const Arguments& arguments);
 
-  // The elements of a list, the keys of a dict, the characters of a string; nothing for undefined.
-  // InvalidArgument for what cannot be iterated.
+  // The elements of a list, the keys of a dict, the characters of a string; what is left of a generator,
+  // which is then used up; nothing for undefined. InvalidArgument for what cannot be iterated. The result has
+  // a list().
   StatusOr<Value> Iterate(const Value& value);
   // object.name and object[index]: undefined when absent, an error on an undefined object.
   StatusOr<Value> Attribute(const Value& object, std::string_view name);
@@ -115,7 +141,9 @@ class Interpreter {
 
  private:
   bool HasPlace(const Status& status) const;
+  StatusOr<Value> CallLoop(const std::shared_ptr<Loop>& outer, Args args);
   StatusOr<Value> CallMacro(const Callable& callable, Args args);
+  Status AddKeywords(const Value& value, std::vector<std::pair<std::string, Value>>* keyword);
   Status BindParameters(const MacroDefinition& macro, Args& args);
 
   Budget budget_;
@@ -123,8 +151,9 @@ class Interpreter {
   absl::TimeZone time_zone_;
   std::deque<Scope> scopes_;  // a stack; a deque keeps addresses
   std::deque<Namespace> namespaces_;
-  size_t n_macros_ = 0;  // made so far: each keeps its scope alive
+  size_t n_scope_users_ = 0;  // made so far (macros, recursive loops): each keeps its scope alive
   Scope* scope_ = nullptr;
+  Scope* top_scope_ = nullptr;
   Text* out_ = nullptr;
   int stack_depth_ = 0;
   bool raised_ = false;

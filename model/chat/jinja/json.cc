@@ -46,7 +46,7 @@ class Writer {
   Status Write(const Value& value, int level) {
     RETURN_IF_ERROR(budget_->Step());
     if (value.text()) return WriteString(*value.text());
-    if (const List* list = value.list(); list && list->flavour != List::Flavour::kGenerator) {
+    if (const List* list = value.list(); list && list->is_list_or_tuple()) {
       return WriteAll("[", list->items.size(), level, "]",
                       [&](size_t i) { return Write(list->items[i], level + 1); });
     }

@@ -53,8 +53,8 @@ std::optional<Value> LoopAttribute(const std::shared_ptr<Loop>& loop, std::strin
   if (name == "first") return Value(i == 0);
   if (name == "last") return Value(i + 1 == n);
   if (name == "length") return Integer(n);
-  if (name == "depth") return Value(int64_t{1});  // grows in recursive loops only
-  if (name == "depth0") return Value(int64_t{0});
+  if (name == "depth") return Value(loop->depth0 + 1);
+  if (name == "depth0") return Value(loop->depth0);
   if (name == "previtem") {
     return i > 0 ? loop->items()[i - 1] : Value::UndefinedBecause("there is no previous item");
   }

@@ -1,33 +1,28 @@
-// Methods of lists and dicts. Those that would change their receiver exist to say so.
+// Methods of lists and dicts. Those that would change their receiver do not exist: see access.cc.
 #include "model/chat/jinja/methods.h"
+
+#include <algorithm>
 
 #include "model/chat/jinja/interpreter.h"
 
 namespace coterie::jinja {
 namespace {
 
-StatusOr<Value> Immutable(Interpreter&, const Value& self, Args&) {
-  return absl::InvalidArgumentError(
-      absl::StrCat("would change a ", ToAbsl(self.TypeName()),
-                   "; lists and dicts of a template are immutable (use '+' or a namespace)"));
-}
-
-enum class Part { kKeys, kValues, kItems };
-
-template <Part kPart>
+template <List::Flavour kPart>
 StatusOr<Value> View(Interpreter& in, const Value& self, Args& args) {
   RETURN_IF_ERROR(args.Done());
   std::vector<Value> out;
-  RETURN_IF_ERROR(in.budget().Elements(self.dict()->items().size() * (kPart == Part::kItems ? 8 : 1)));
+  RETURN_IF_ERROR(
+      in.budget().Elements(self.dict()->items().size() * (kPart == List::Flavour::kItems ? 8 : 1)));
   for (const auto& [key, value] : self.dict()->items()) {
-    if (kPart == Part::kItems) {
+    if (kPart == List::Flavour::kItems) {
       ASSIGN_OR_RETURN(Value pair, List::Make({key, value}, in.limits(), List::Flavour::kTuple));
       out.push_back(std::move(pair));
     } else {
-      out.push_back(kPart == Part::kKeys ? key : value);
+      out.push_back(kPart == List::Flavour::kKeys ? key : value);
     }
   }
-  return List::Make(std::move(out), in.limits());
+  return List::Make(std::move(out), in.limits(), kPart);
 }
 
 StatusOr<Value> Get(Interpreter& in, const Value& self, Args& args) {
@@ -46,10 +41,17 @@ StatusOr<Value> CopySelf(Interpreter&, const Value& self, Args& args) {
 template <bool kCount>
 StatusOr<Value> IndexOf(Interpreter& in, const Value& self, Args& args) {
   ASSIGN_OR_RETURN(const Value wanted, args.Need("value"));
-  RETURN_IF_ERROR(args.Done());
-  int64_t n = 0;
   const std::vector<Value>& items = self.list()->items;
-  for (size_t i = 0; i < items.size(); ++i) {
+  const auto size = static_cast<int64_t>(items.size());
+  int64_t bounds[2] = {0, size};
+  if (!kCount) {
+    ASSIGN_OR_RETURN(bounds[0], args.NextInt("start", 0));
+    ASSIGN_OR_RETURN(bounds[1], args.NextInt("stop", size));
+  }
+  RETURN_IF_ERROR(args.Done());
+  for (int64_t& bound : bounds) bound = std::clamp<int64_t>(bound < 0 ? bound + size : bound, 0, size);
+  int64_t n = 0;
+  for (auto i = static_cast<size_t>(bounds[0]); i < static_cast<size_t>(bounds[1]); ++i) {
     ASSIGN_OR_RETURN(const bool same, Equals(items[i], wanted, &in.budget()));
     if (same && !kCount) return Value(static_cast<int64_t>(i));
     n += same;
@@ -58,24 +60,31 @@ StatusOr<Value> IndexOf(Interpreter& in, const Value& self, Args& args) {
   return Value(n);
 }
 
+StatusOr<Value> CyclerNext(Interpreter&, const Value& self, Args& args) {
+  RETURN_IF_ERROR(args.Done());
+  Cycler& cycler = **self.As<std::shared_ptr<Cycler>>();
+  Value current = cycler.items[cycler.position];
+  cycler.position = (cycler.position + 1) % cycler.items.size();
+  return current;
+}
+
+StatusOr<Value> CyclerReset(Interpreter&, const Value& self, Args& args) {
+  RETURN_IF_ERROR(args.Done());
+  (*self.As<std::shared_ptr<Cycler>>())->position = 0;
+  return Value();
+}
+
 constexpr Builtin kDictMethods[] = {
-    {"items", View<Part::kItems>},
-    {"keys", View<Part::kKeys>},
-    {"values", View<Part::kValues>},
+    {"items", View<List::Flavour::kItems>},
+    {"keys", View<List::Flavour::kKeys>},
+    {"values", View<List::Flavour::kValues>},
     {"get", Get},
     {"copy", CopySelf},
-    {"update", Immutable},
-    {"pop", Immutable},
-    {"popitem", Immutable},
-    {"setdefault", Immutable},
-    {"clear", Immutable},
 };
 
-constexpr Builtin kListMethods[] = {
-    {"index", IndexOf<false>}, {"count", IndexOf<true>}, {"copy", CopySelf},   {"append", Immutable},
-    {"extend", Immutable},     {"insert", Immutable},    {"pop", Immutable},   {"remove", Immutable},
-    {"reverse", Immutable},    {"sort", Immutable},      {"clear", Immutable},
-};
+constexpr Builtin kListMethods[] = {{"index", IndexOf<false>}, {"count", IndexOf<true>}, {"copy", CopySelf}};
+constexpr Builtin kTupleMethods[] = {{"index", IndexOf<false>}, {"count", IndexOf<true>}};  // of ranges too
+constexpr Builtin kCyclerMethods[] = {{"next", CyclerNext}, {"reset", CyclerReset}};
 
 }  // namespace
 
@@ -83,7 +92,14 @@ const Builtin* FindMethod(const Value& self, std::string_view name) {
   std::span<const Builtin> methods;
   if (self.text()) methods = StringMethods();
   if (self.dict()) methods = kDictMethods;
-  if (self.list() && self.list()->flavour != List::Flavour::kGenerator) methods = kListMethods;
+  if (const List* list = self.list()) {
+    if (list->flavour == List::Flavour::kList) methods = kListMethods;
+    if (list->flavour == List::Flavour::kTuple || list->flavour == List::Flavour::kRange)
+      methods = kTupleMethods;
+  }
+  if (const auto* cycler = self.As<std::shared_ptr<Cycler>>(); cycler && !(*cycler)->is_joiner) {
+    methods = kCyclerMethods;
+  }
   for (const Builtin& method : methods) {
     if (method.name == name) return &method;
   }

@@ -1,5 +1,7 @@
 #include "model/chat/jinja/parser.h"
 
+#include <set>
+
 #include "model/chat/jinja/expression_parser.h"
 #include "model/chat/jinja/lexer.h"
 
@@ -76,25 +78,53 @@ class Parser : public ExpressionParser {
     if (tag == "filter") return FilterBlock(line);
     if (tag == "with") return With(line);
     if (tag == "print") return Print(line);
-    if (tag == "generation") {
-      auto node = std::make_unique<GenerationStmt>(line);
-      ASSIGN_OR_RETURN(node->body, Block("endgeneration", &node->depth));
-      return StmtPtr(std::move(node));
-    }
+    if (tag == "generation") return InScope("endgeneration", line);
+    if (tag == "autoescape") return Autoescape(line);
+    if (tag == "block") return BlockTag(line);
     if (tag == "break" || tag == "continue") {
       if (loops_ == 0) return Error(line, absl::StrCat("'", tag, "' stands outside of a loop"));
       return StmtPtr(
           std::make_unique<LoopControlStmt>(line, tag == "break" ? Flow::kBreak : Flow::kContinue));
     }
-    static constexpr std::string_view kKnown[] = {"block", "extends", "include", "import",    "from",
-                                                  "do",    "debug",   "trans",   "autoescape"};
-    for (const std::string_view known : kKnown) {
-      if (tag == known) {
-        return absl::UnimplementedError(
-            absl::StrCat("line ", line, ": the tag '", tag, "' is not supported in chat templates"));
-      }
+    // There is no other template to reach: jinja2 too compiles these, and fails where it comes to one.
+    for (const std::string_view known : {"extends", "include", "import", "from"}) {
+      if (tag == known) return Unsupported(tag, line);
     }
     return Error(line, absl::StrCat("unknown tag '", tag, "'"));
+  }
+
+  StatusOr<StmtPtr> InScope(std::string_view end, int line) {
+    auto node = std::make_unique<ScopeStmt>(line);
+    ASSIGN_OR_RETURN(node->body, Block(end, &node->depth));
+    return StmtPtr(std::move(node));
+  }
+
+  StatusOr<StmtPtr> BlockTag(int line) {
+    auto node = std::make_unique<BlockStmt>(line);
+    ASSIGN_OR_RETURN(const std::string name, ExpectName("the name of a block"));
+    if (!blocks_.insert(name).second) return Error(line, absl::StrCat("block '", name, "' defined twice"));
+    node->scoped = SkipName("scoped");
+    if (Current().IsName("required")) {
+      return Error(line, "a required block cannot be had: there is no template that would fill it");
+    }
+    const int loops = std::exchange(loops_, 0);  // out of reach for break and continue
+    ASSIGN_OR_RETURN(node->body, Block("endblock", &node->depth));
+    loops_ = loops;
+    SkipName(name);
+    return StmtPtr(std::move(node));
+  }
+
+  // Prompts are no HTML: only switched off is it what a chat template can mean.
+  StatusOr<StmtPtr> Autoescape(int line) {
+    const bool off = Current().IsName("false") || Current().IsName("False");
+    ASSIGN_OR_RETURN(const ExprPtr unused, Expression());
+    ASSIGN_OR_RETURN(StmtPtr body, InScope("endautoescape", line));
+    return off ? std::move(body) : StmtPtr(std::make_unique<UnsupportedStmt>(line, "autoescape"));
+  }
+
+  StatusOr<StmtPtr> Unsupported(const std::string& tag, int line) {
+    while (Current().kind != Kind::kBlockEnd && Current().kind != Kind::kEnd) Take();
+    return StmtPtr(std::make_unique<UnsupportedStmt>(line, tag));
   }
 
   StatusOr<StmtPtr> If(int line) {
@@ -125,9 +155,7 @@ class Parser : public ExpressionParser {
       ASSIGN_OR_RETURN(node->filter, Expression());
       RETURN_IF_ERROR(Deepen(&node->depth, node->filter, line));
     }
-    if (Current().IsName("recursive")) {
-      return absl::UnimplementedError(absl::StrCat("line ", line, ": recursive loops are not supported"));
-    }
+    node->recursive = SkipName("recursive");
     SkipOperator(":");
     RETURN_IF_ERROR(Expect(Kind::kBlockEnd, "'%}'"));
     ++loops_;
@@ -229,7 +257,6 @@ class Parser : public ExpressionParser {
 
   StatusOr<StmtPtr> CallBlock(int line) {
     auto node = std::make_unique<CallBlockStmt>(line);
-    node->caller.name = "caller";
     if (Current().IsOperator("(")) RETURN_IF_ERROR(Signature(&node->caller));
     ASSIGN_OR_RETURN(node->call, Expression());
     if (!dynamic_cast<CallExpr*>(node->call.get()))
@@ -277,6 +304,7 @@ class Parser : public ExpressionParser {
     return target;
   }
 
+  std::set<std::string> blocks_;
   int loops_ = 0;  // around the statement being parsed
 };
 

@@ -10,8 +10,8 @@
 namespace coterie::jinja {
 
 // Source text -> tree. `source` must be valid UTF-8. Errors name the line: InvalidArgument for what is no
-// Jinja, Unimplemented for Jinja we do not speak (the tag, filter or test is named), ResourceExhausted beyond
-// the limits.
+// Jinja, ResourceExhausted beyond the limits. Names of filters and tests that we do not know are kept:
+// reaching one is the error.
 StatusOr<Body> Parse(std::string_view source, const Limits& limits);
 
 }  // namespace coterie::jinja

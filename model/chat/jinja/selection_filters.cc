@@ -1,61 +1,67 @@
-// map, select, reject and their kin: filters that apply a filter or a test to every element.
+// map, select, reject and their kin: filters that apply a filter or a test to every element. As in jinja2
+// they give generators, and of anything false (none, undefined, '', 0) an empty one, whatever their
+// arguments.
 #include "model/chat/jinja/filters.h"
 #include "model/chat/jinja/interpreter.h"
 
 namespace coterie::jinja {
 namespace {
 
-StatusOr<Value> Map(Interpreter& in, const Value& self, Args& args) {
-  ASSIGN_OR_RETURN(const Value items, in.Iterate(self));
-  std::vector<Value> out;
-  RETURN_IF_ERROR(in.budget().Elements(items.list()->items.size()));
-  if (args.n_left() == 0) {
-    ASSIGN_OR_RETURN(const Value attribute, args.NeedNamed("attribute"));
-    const Value* fallback = args.NextNamed("default");
-    RETURN_IF_ERROR(args.Done());
-    for (const Value& item : items.list()->items) {
-      RETURN_IF_ERROR(in.budget().Step());
-      ASSIGN_OR_RETURN(Value value, ReadAttribute(in, item, attribute));
-      if (value.is_undefined() && fallback != nullptr) value = *fallback;
-      out.push_back(std::move(value));
-    }
-    return List::Make(std::move(out), in.limits(), List::Flavour::kGenerator);
+Status MapAttribute(Interpreter& in, const List& items, Args& args, std::vector<Value>* out) {
+  ASSIGN_OR_RETURN(const Value attribute, args.NeedNamed("attribute"));
+  const Value* fallback = args.NextNamed("default");
+  RETURN_IF_ERROR(args.Done());
+  for (const Value& item : items.items) {
+    RETURN_IF_ERROR(in.budget().Step());
+    ASSIGN_OR_RETURN(Value value, ReadAttribute(in, item, attribute, fallback));
+    out->push_back(std::move(value));
   }
+  return absl::OkStatus();
+}
+
+Status MapFilter(Interpreter& in, const List& items, Args& args, std::vector<Value>* out) {
   ASSIGN_OR_RETURN(const Text name, args.NextText("filter", ""));
   const Builtin* filter = FindFilter(name.bytes());
-  if (!filter) {
-    return absl::UnimplementedError(absl::StrCat("the filter '", ToAbsl(name.bytes()), "' is not supported"));
-  }
+  if (!filter) return Unknown("filter", name.bytes());
   const std::vector<Value> rest = args.TakeRest();
-  for (const Value& item : items.list()->items) {
+  for (const Value& item : items.items) {
     RETURN_IF_ERROR(in.budget().Step());
     Args inner(rest, args.keyword());
     StatusOr<Value> value = filter->call(in, item, inner);
     if (!value.ok()) return in.Named("filter", filter->name, value.status());
-    out.push_back(*std::move(value));
+    out->push_back(*std::move(value));
   }
-  return List::Make(std::move(out), in.limits(), List::Flavour::kGenerator);
+  return absl::OkStatus();
+}
+
+StatusOr<Value> Map(Interpreter& in, const Value& self, Args& args) {
+  return Lazily(in, [&](std::vector<Value>* out) -> Status {
+    if (!IsTrue(self)) return absl::OkStatus();
+    ASSIGN_OR_RETURN(const Value items, in.Iterate(self));
+    RETURN_IF_ERROR(in.budget().Elements(items.list()->items.size()));
+    const bool by_attribute = args.n_left() == 0;
+    return by_attribute ? MapAttribute(in, *items.list(), args, out)
+                        : MapFilter(in, *items.list(), args, out);
+  });
 }
 
 // kWanted: keep what passes (select) or what fails (reject). kByAttribute: the first argument names what is
 // tested.
 template <bool kWanted, bool kByAttribute>
-StatusOr<Value> Choose(Interpreter& in, const Value& self, Args& args) {
-  ASSIGN_OR_RETURN(const Value items, in.Iterate(self));
+Status Choose(Interpreter& in, const Value& self, Args& args, std::vector<Value>* kept) {
   Value attribute;
   if (kByAttribute) {
+    if (args.n_left() == 0) return absl::InvalidArgumentError("the name of an attribute is missing");
     ASSIGN_OR_RETURN(attribute, args.Need("attribute"));
   }
   const Builtin* test = nullptr;
   if (args.n_left() > 0) {
     ASSIGN_OR_RETURN(const Text name, args.NextText("test", ""));
     test = FindTest(name.bytes());
-    if (!test) {
-      return absl::UnimplementedError(absl::StrCat("the test '", ToAbsl(name.bytes()), "' is not supported"));
-    }
+    if (!test) return Unknown("test", name.bytes());
   }
   const std::vector<Value> rest = args.TakeRest();
-  std::vector<Value> kept;
+  ASSIGN_OR_RETURN(const Value items, in.Iterate(self));
   for (const Value& item : items.list()->items) {
     RETURN_IF_ERROR(in.budget().Step());
     ASSIGN_OR_RETURN(Value tested, ReadAttribute(in, item, attribute));
@@ -67,17 +73,24 @@ StatusOr<Value> Choose(Interpreter& in, const Value& self, Args& args) {
     }
     if (IsTrue(tested) != kWanted) continue;
     RETURN_IF_ERROR(in.budget().Elements(1));
-    kept.push_back(item);
+    kept->push_back(item);
   }
-  return List::Make(std::move(kept), in.limits(), List::Flavour::kGenerator);
+  return absl::OkStatus();
+}
+
+template <bool kWanted, bool kByAttribute>
+StatusOr<Value> ChooseLazily(Interpreter& in, const Value& self, Args& args) {
+  return Lazily(in, [&](std::vector<Value>* out) {
+    return IsTrue(self) ? Choose<kWanted, kByAttribute>(in, self, args, out) : absl::OkStatus();
+  });
 }
 
 constexpr Builtin kSelectionFilters[] = {
     {"map", Map},
-    {"select", Choose<true, false>},
-    {"reject", Choose<false, false>},
-    {"selectattr", Choose<true, true>},
-    {"rejectattr", Choose<false, true>},
+    {"select", ChooseLazily<true, false>},
+    {"reject", ChooseLazily<false, false>},
+    {"selectattr", ChooseLazily<true, true>},
+    {"rejectattr", ChooseLazily<false, true>},
 };
 
 }  // namespace

@@ -18,6 +18,11 @@ StatusOr<int64_t> Bound(const Value& bound, int64_t fallback, int64_t n, bool fo
   return forward ? std::clamp<int64_t>(i, 0, n) : std::clamp<int64_t>(i, -1, n - 1);
 }
 
+int64_t SaturatingProduct(int64_t a, int64_t b) {
+  int64_t product;
+  return __builtin_mul_overflow(a, b, &product) ? (a < 0) == (b < 0) ? INT64_MAX : INT64_MIN : product;
+}
+
 }  // namespace
 
 StatusOr<Value> Slice(Interpreter& in, const Value& value, const Value& begin, const Value& end,
@@ -26,8 +31,8 @@ StatusOr<Value> Slice(Interpreter& in, const Value& value, const Value& begin, c
   const List* list = value.list();
   if (const auto* undefined = value.As<Value::Undefined>())
     return absl::InvalidArgumentError(*undefined->reason);
-  if (!text && (!list || list->flavour == List::Flavour::kGenerator)) {
-    return Value::UndefinedBecause(
+  if (!text && (!list || !list->is_sequence())) {
+    return absl::InvalidArgumentError(
         absl::StrCat("a value of type ", ToAbsl(value.TypeName()), " has no slices"));
   }
   const auto n = static_cast<int64_t>(text ? CountChars(text->bytes()) : list->items.size());
@@ -37,6 +42,7 @@ StatusOr<Value> Slice(Interpreter& in, const Value& value, const Value& begin, c
     if (stride == 0) return absl::InvalidArgumentError("the step of a slice cannot be zero");
   }
   const bool forward = stride > 0;
+  const int64_t whole_stride = stride;
   stride = std::clamp<int64_t>(stride, -n - 1,
                                n + 1);  // a longer stride takes one element too, and never overflows
   ASSIGN_OR_RETURN(const int64_t from, Bound(begin, forward ? 0 : n - 1, n, forward));
@@ -48,11 +54,15 @@ StatusOr<Value> Slice(Interpreter& in, const Value& value, const Value& begin, c
       RETURN_IF_ERROR(in.budget().Elements(1));
       items.push_back(list->items[static_cast<size_t>(i)]);
     }
-    return List::Make(std::move(items), in.limits(), list->flavour);
+    if (list->flavour != List::Flavour::kRange)
+      return List::Make(std::move(items), in.limits(), list->flavour);
+    // A slice of a range is a range; its numbers fit, being at most one step outside of this one.
+    return List::MakeRange(std::move(items), list->begin + from * list->step, list->begin + to * list->step,
+                           SaturatingProduct(list->step, whole_stride), in.limits());
   }
   RETURN_IF_ERROR(in.budget().Bytes(text->size()));
   if (stride == 1) {
-    if (from >= to) return Value(Text());
+    if (from >= to) return Value(text->Slice(0, 0));
     const size_t first = ByteOfChar(text->bytes(), static_cast<size_t>(from));
     const size_t n_bytes = ByteOfChar(text->bytes().substr(first), static_cast<size_t>(to - from));
     return Value(text->Slice(first, first + n_bytes));
@@ -61,7 +71,7 @@ StatusOr<Value> Slice(Interpreter& in, const Value& value, const Value& begin, c
   RETURN_IF_ERROR(in.budget().Elements(static_cast<size_t>(n) + 1));
   for (size_t i = 0; i < text->size(); NextChar(text->bytes(), &i)) starts.push_back(i);
   starts.push_back(text->size());
-  Text out;
+  Text out = text->Slice(0, 0);
   for (int64_t i = from; forward ? i < to : i > to; i += stride) {
     out.Append(*text, starts[static_cast<size_t>(i)], starts[static_cast<size_t>(i) + 1]);
   }

@@ -28,6 +28,10 @@ StatusOr<Flow> IfStmt::Exec(Interpreter& in) const {
 
 StatusOr<Flow> ForStmt::Exec(Interpreter& in) const {
   ASSIGN_OR_RETURN(const Value value, iterable->Eval(in));
+  return Run(in, value, 0);
+}
+
+StatusOr<Flow> ForStmt::Run(Interpreter& in, const Value& value, int64_t depth0) const {
   ASSIGN_OR_RETURN(Value items, in.Iterate(value));
   if (filter) {
     std::vector<Value> kept;
@@ -44,10 +48,14 @@ StatusOr<Flow> ForStmt::Exec(Interpreter& in) const {
   }
   auto loop = std::make_shared<Loop>();
   loop->iterable = std::move(items);
-  if (loop->items().empty()) {
-    const Interpreter::ScopeHolder scope(&in, &in.scope());
-    return in.Exec(otherwise);
+  if (recursive) {
+    loop->recursive = this;
+    RETURN_IF_ERROR(in.budget().Elements(8));
+    in.KeepScopes();  // the loop may be called when this has ended
   }
+  loop->scope = &in.scope();
+  loop->depth0 = depth0;
+  bool any_completed = false;
   for (; loop->index0 < loop->items().size(); ++loop->index0) {
     RETURN_IF_ERROR(in.budget().Step());
     const Interpreter::ScopeHolder scope(&in, &in.scope());
@@ -55,9 +63,19 @@ StatusOr<Flow> ForStmt::Exec(Interpreter& in) const {
     RETURN_IF_ERROR(in.Assign(target, loop->items()[loop->index0]));
     const StatusOr<Flow> flow = in.Exec(body);
     if (!flow.ok()) return flow.status();
+    any_completed |= *flow == Flow::kNext;
     if (*flow == Flow::kBreak) break;
   }
-  return Flow::kNext;
+  if (any_completed) return Flow::kNext;
+  // As in jinja2 `else` stands for every loop of which no turn came to its end: also one that broke off or
+  // skipped all.
+  const Interpreter::ScopeHolder scope(&in, &in.scope());
+  return in.Exec(otherwise);
+}
+
+StatusOr<Flow> BlockStmt::Exec(Interpreter& in) const {
+  const Interpreter::ScopeHolder scope(&in, scoped ? &in.scope() : &in.top_scope());
+  return in.Exec(body);
 }
 
 StatusOr<Flow> SetStmt::Exec(Interpreter& in) const {
@@ -105,7 +123,11 @@ StatusOr<Flow> WithStmt::Exec(Interpreter& in) const {
   return in.Exec(body);
 }
 
-StatusOr<Flow> GenerationStmt::Exec(Interpreter& in) const {
+StatusOr<Flow> UnsupportedStmt::Exec(Interpreter&) const {
+  return absl::InvalidArgumentError(absl::StrCat("the tag '", tag, "' is not supported in chat templates"));
+}
+
+StatusOr<Flow> ScopeStmt::Exec(Interpreter& in) const {
   const Interpreter::ScopeHolder scope(&in, &in.scope());
   return in.Exec(body);
 }

@@ -1,4 +1,3 @@
-#include "absl/strings/str_format.h"
 #include "model/chat/jinja/arithmetic.h"
 #include "model/chat/jinja/filters.h"
 #include "model/chat/jinja/interpreter.h"
@@ -8,11 +7,17 @@
 namespace coterie::jinja {
 namespace {
 
-// Filters of strings take any value, as text.
+// Filters of strings take any value, as text; markup stays markup in most of them.
+StatusOr<Text> SoftText(Interpreter& in, const Value& value) {
+  if (!value.text()) return ToText(value, &in.budget());
+  RETURN_IF_ERROR(in.budget().Bytes(value.text()->size()));
+  return *value.text();
+}
+
 template <Text (*kFunction)(const Text&)>
 StatusOr<Value> MappedFilter(Interpreter& in, const Value& self, Args& args) {
   RETURN_IF_ERROR(args.Done());
-  ASSIGN_OR_RETURN(const Text text, ToText(self, &in.budget()));
+  ASSIGN_OR_RETURN(const Text text, SoftText(in, self));
   RETURN_IF_ERROR(in.budget().Bytes(text.size() * 2));  // some characters grow
   return Value(kFunction(text));
 }
@@ -20,7 +25,7 @@ StatusOr<Value> MappedFilter(Interpreter& in, const Value& self, Args& args) {
 StatusOr<Value> Trim(Interpreter& in, const Value& self, Args& args) {
   ASSIGN_OR_RETURN(const Text chars, args.NextText("chars", ""));
   RETURN_IF_ERROR(args.Done());
-  ASSIGN_OR_RETURN(const Text text, ToText(self, &in.budget()));
+  ASSIGN_OR_RETURN(const Text text, SoftText(in, self));
   RETURN_IF_ERROR(in.budget().Step(1 + text.size() / 64 * (1 + chars.size())));
   const ByteRange kept = Strip(text.bytes(), chars.bytes(), true, true);
   return Value(text.Slice(kept.begin, kept.end));
@@ -56,7 +61,10 @@ StatusOr<Value> Indent(Interpreter& in, const Value& self, Args& args) {
   ASSIGN_OR_RETURN(const bool first, args.NextBool("first", false));
   ASSIGN_OR_RETURN(const bool blank, args.NextBool("blank", false));
   RETURN_IF_ERROR(args.Done());
-  ASSIGN_OR_RETURN(Text text, ToText(self, &in.budget()));
+  if (!self.text()) {
+    return absl::InvalidArgumentError(absl::StrCat("needs a string, got ", ToAbsl(self.TypeName())));
+  }
+  ASSIGN_OR_RETURN(Text text, SoftText(in, self));
   Text margin = Text::Trusted("    ");
   int64_t n_spaces;
   if (width && width->text()) {
@@ -68,7 +76,7 @@ StatusOr<Value> Indent(Interpreter& in, const Value& self, Args& args) {
     return absl::InvalidArgumentError("the argument 'width' must be an integer or a string");
   }
   text.AppendTrusted("\n");  // so that a last empty line counts as one
-  Text out;
+  Text out = text.Slice(0, 0);
   if (first) out.Append(margin);
   bool at_first = true;
   for (const Text& line : SplitLines(text, false)) {
@@ -83,49 +91,31 @@ StatusOr<Value> Indent(Interpreter& in, const Value& self, Args& args) {
   return Value(std::move(out));
 }
 
-StatusOr<Value> Escape(Interpreter& in, const Value& self, Args& args) {
-  RETURN_IF_ERROR(args.Done());
-  ASSIGN_OR_RETURN(const Text text, ToText(self, &in.budget()));
-  RETURN_IF_ERROR(in.budget().Bytes(text.size() * 6));
-  return Value(MapChars(text, [](char32_t c, size_t) -> std::string {
-    if (c == '&') return "&amp;";
-    if (c == '<') return "&lt;";
-    if (c == '>') return "&gt;";
-    if (c == '\'') return "&#39;";
-    if (c == '"') return "&#34;";
-    std::string same;
-    AppendUtf8(c, &same);
-    return same;
-  }));
-}
-
 StatusOr<Value> ToString(Interpreter& in, const Value& self, Args& args) {
   RETURN_IF_ERROR(args.Done());
-  ASSIGN_OR_RETURN(Text text, ToText(self, &in.budget()));
+  ASSIGN_OR_RETURN(Text text, SoftText(in, self));
   return Value(std::move(text));
 }
 
 StatusOr<Value> Format(Interpreter& in, const Value& self, Args& args) {
   const std::vector<Value> values = args.TakeRest();
-  RETURN_IF_ERROR(args.Done());
-  ASSIGN_OR_RETURN(const Text text, ToText(self, &in.budget()));
-  return FormatPercent(in, text, values);
+  if (!values.empty() && !args.keyword().empty()) {
+    return absl::InvalidArgumentError("takes positional arguments or named ones, not both");
+  }
+  ASSIGN_OR_RETURN(const Text text, SoftText(in, self));
+  if (args.keyword().empty()) return FormatPercent(in, text, values, nullptr);
+  DictBuilder named;
+  for (const auto& [name, value] : args.keyword()) RETURN_IF_ERROR(named.Set(name, value));
+  ASSIGN_OR_RETURN(const Value dict, named.Build(in.limits()));
+  return FormatPercent(in, text, {dict}, dict.dict());
 }
 
 StatusOr<Value> Center(Interpreter& in, const Value& self, Args& args) {
   ASSIGN_OR_RETURN(const int64_t width, args.NextInt("width", 80));
   RETURN_IF_ERROR(args.Done());
-  ASSIGN_OR_RETURN(const Text text, ToText(self, &in.budget()));
-  const auto n_chars = static_cast<int64_t>(CountChars(text.bytes()));
-  if (width <= n_chars) return Value(text);
-  const auto pad = static_cast<size_t>(width - n_chars);
-  RETURN_IF_ERROR(in.budget().Bytes(pad + text.size()));
-  // The odd space goes to the left when the width is odd, as in str.center.
-  const size_t left = pad / 2 + (pad & static_cast<size_t>(width) & 1);
-  Text out = Text::Trusted(std::string(left, ' '));
-  out.Append(text);
-  out.AppendTrusted(std::string(pad - left, ' '));
-  return Value(std::move(out));
+  ASSIGN_OR_RETURN(const Text text, SoftText(in, self));
+  ASSIGN_OR_RETURN(Text centred, Centered(text, width, Text::Trusted(" "), &in.budget()));
+  return Value(std::move(centred));
 }
 
 StatusOr<Value> WordCount(Interpreter& in, const Value& self, Args& args) {
@@ -135,7 +125,7 @@ StatusOr<Value> WordCount(Interpreter& in, const Value& self, Args& args) {
   bool inside = false;
   for (size_t i = 0; i < text.size();) {
     const char32_t c = NextChar(text.bytes(), &i);
-    const bool word = IsAlpha(c) || IsDecimal(c) || c == '_';
+    const bool word = IsAlpha(c) || IsNumeric(c) || c == '_';
     n += word && !inside;
     inside = word;
   }
@@ -150,10 +140,6 @@ constexpr Builtin kStringFilters[] = {
     {"title", Title},
     {"replace", ReplaceFilter},
     {"indent", Indent},
-    {"e", Escape},
-    {"escape", Escape},
-    {"forceescape", Escape},
-    {"safe", ToString},
     {"string", ToString},
     {"format", Format},
     {"center", Center},

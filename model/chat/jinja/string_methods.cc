@@ -60,7 +60,7 @@ StatusOr<Value> SplitLinesMethod(Interpreter& in, const Value& self, Args& args)
 
 template <bool kFromRight>
 StatusOr<Value> Partition(Interpreter& in, const Value& self, Args& args) {
-  ASSIGN_OR_RETURN(const Text separator, args.NextText("sep", ""));
+  ASSIGN_OR_RETURN(const Text separator, args.NeedText("sep"));
   RETURN_IF_ERROR(args.Done());
   if (separator.empty()) return absl::InvalidArgumentError("empty separator");
   const Text& text = *self.text();
@@ -68,7 +68,7 @@ StatusOr<Value> Partition(Interpreter& in, const Value& self, Args& args) {
   const size_t at = kFromRight ? text.bytes().rfind(separator.bytes()) : text.bytes().find(separator.bytes());
   std::vector<Text> parts;
   if (at == std::string_view::npos) {
-    parts = {Text(), Text(), Text()};
+    parts = {text.Slice(0, 0), text.Slice(0, 0), text.Slice(0, 0)};
     parts[kFromRight ? 2 : 0] = text;
   } else {
     parts = {text.Slice(0, at), text.Slice(at, at + separator.size()),
@@ -114,7 +114,7 @@ StatusOr<Value> StartsWith(Interpreter& in, const Value& self, Args& args) {
 // kFromRight: the last place. kMustExist: index() instead of find().
 template <bool kFromRight, bool kMustExist>
 StatusOr<Value> Find(Interpreter& in, const Value& self, Args& args) {
-  ASSIGN_OR_RETURN(const Text needle, args.NextText("sub", ""));
+  ASSIGN_OR_RETURN(const Text needle, args.NeedText("sub"));
   const Text& text = *self.text();
   RETURN_IF_ERROR(in.budget().Step(1 + text.size() / 64));
   ASSIGN_OR_RETURN(const ByteRange range, Window(text, args));
@@ -129,9 +129,11 @@ StatusOr<Value> Find(Interpreter& in, const Value& self, Args& args) {
 }
 
 StatusOr<Value> Count(Interpreter& in, const Value& self, Args& args) {
-  ASSIGN_OR_RETURN(const Text needle, args.NextText("sub", ""));
+  ASSIGN_OR_RETURN(const Text needle, args.NeedText("sub"));
+  const Text& text = *self.text();
+  ASSIGN_OR_RETURN(const ByteRange range, Window(text, args));
   RETURN_IF_ERROR(args.Done());
-  const std::string_view s = self.text()->bytes();
+  const std::string_view s = text.bytes().substr(range.begin, range.end - range.begin);
   RETURN_IF_ERROR(in.budget().Step(1 + s.size() / 64));
   if (needle.empty()) return Value(static_cast<int64_t>(CountChars(s) + 1));
   int64_t n = 0;
@@ -147,7 +149,9 @@ StatusOr<Value> ReplaceMethod(Interpreter& in, const Value& self, Args& args) {
   ASSIGN_OR_RETURN(const int64_t count, args.NextInt("count", -1));
   RETURN_IF_ERROR(args.Done());
   if (!old.text() || !with.text()) return absl::InvalidArgumentError("takes two strings");
-  ASSIGN_OR_RETURN(Text out, Replace(*self.text(), *old.text(), *with.text(), count, &in.budget()));
+  const bool markup = self.text()->markup();
+  ASSIGN_OR_RETURN(Text out, Replace(*self.text(), *old.text(), markup ? Escaped(*with.text()) : *with.text(),
+                                     count, &in.budget()));
   return Value(std::move(out));
 }
 
@@ -161,7 +165,7 @@ StatusOr<Value> JoinMethod(Interpreter& in, const Value& self, Args& args) {
       return absl::InvalidArgumentError(absl::StrCat("takes strings only, got ", ToAbsl(item.TypeName())));
     }
     RETURN_IF_ERROR(in.budget().Bytes(item.text()->size()));
-    parts.push_back(*item.text());
+    parts.push_back(self.text()->markup() ? Escaped(*item.text()) : *item.text());
   }
   ASSIGN_OR_RETURN(Text out, Join(parts, *self.text(), &in.budget()));
   return Value(std::move(out));
@@ -169,7 +173,7 @@ StatusOr<Value> JoinMethod(Interpreter& in, const Value& self, Args& args) {
 
 template <bool kSuffix>
 StatusOr<Value> RemovePrefix(Interpreter& in, const Value& self, Args& args) {
-  ASSIGN_OR_RETURN(const Text affix, args.NextText("prefix", ""));
+  ASSIGN_OR_RETURN(const Text affix, args.NeedText("prefix"));
   RETURN_IF_ERROR(args.Done());
   const Text& text = *self.text();
   RETURN_IF_ERROR(in.budget().Bytes(text.size()));
@@ -190,7 +194,7 @@ StatusOr<Value> All(Interpreter& in, const Value& self, Args& args) {
   return Value(!s.empty());
 }
 
-bool IsAlphanumeric(char32_t c) { return IsAlpha(c) || IsDecimal(c); }
+bool IsAlphanumeric(char32_t c) { return IsAlpha(c) || IsNumeric(c); }
 
 // isupper and islower: some character of that case, none of the other.
 template <bool kUpper>
@@ -216,61 +220,97 @@ StatusOr<Value> Justify(Interpreter& in, const Value& self, Args& args) {
   if (CountChars(fill.bytes()) != 1) return absl::InvalidArgumentError("the fill must be one character");
   const auto n = static_cast<int64_t>(CountChars(self.text()->bytes()));
   if (width <= n) return self;
-  // A width beyond any budget must not overflow the product.
   const auto pad = static_cast<size_t>(width - n);
-  RETURN_IF_ERROR(
-      in.budget().Bytes(pad > (size_t{1} << 40) ? SIZE_MAX : pad * fill.size() + self.text()->size()));
-  Text padding;
-  for (size_t i = 0; i < pad; ++i) padding.Append(fill);
+  ASSIGN_OR_RETURN(const Text padding, Repeated(fill, pad, &in.budget()));
   Text result = kLeft ? *self.text() : padding;
   result.Append(kLeft ? padding : *self.text());
+  result.set_markup(self.text()->markup());
   return Value(std::move(result));
 }
 
-// '{}', '{0}' and '{name}' only.
-StatusOr<Value> FormatMethod(Interpreter& in, const Value& self, Args& args) {
-  const std::vector<Value> positional = args.TakeRest();
-  const Text& format = *self.text();
-  const std::string_view f = format.bytes();
-  Text out;
-  size_t next = 0;
-  for (size_t i = 0; i < f.size();) {
-    const size_t brace = std::min(f.find_first_of("{}", i), f.size());
-    RETURN_IF_ERROR(in.budget().Bytes(brace - i + 1));
-    out.Append(format, i, brace);
-    if (brace == f.size()) break;
-    i = brace + 1;
-    if (i < f.size() && f[i] == f[brace]) {
-      out.Append(format, brace, brace + 1);
-      ++i;
+StatusOr<Value> CenterMethod(Interpreter& in, const Value& self, Args& args) {
+  ASSIGN_OR_RETURN(const int64_t width, args.NeedInt("width"));
+  ASSIGN_OR_RETURN(const Text fill, args.NextText("fillchar", " "));
+  RETURN_IF_ERROR(args.Done());
+  if (CountChars(fill.bytes()) != 1) return absl::InvalidArgumentError("the fill must be one character");
+  ASSIGN_OR_RETURN(Text out, Centered(*self.text(), width, fill, &in.budget()));
+  return Value(std::move(out));
+}
+
+// Zeros between the sign and the rest.
+StatusOr<Value> ZeroFill(Interpreter& in, const Value& self, Args& args) {
+  ASSIGN_OR_RETURN(const int64_t width, args.NeedInt("width"));
+  RETURN_IF_ERROR(args.Done());
+  const Text& text = *self.text();
+  const auto n = static_cast<int64_t>(CountChars(text.bytes()));
+  if (width <= n) return self;
+  const size_t sign = text.bytes().starts_with('-') || text.bytes().starts_with('+') ? 1 : 0;
+  ASSIGN_OR_RETURN(const Text zeros,
+                   Repeated(Text::Trusted("0"), static_cast<size_t>(width - n), &in.budget()));
+  Text out = text.Slice(0, sign);
+  out.Append(zeros);
+  out.Append(text, sign, text.size());
+  return Value(std::move(out));
+}
+
+StatusOr<Value> ExpandTabs(Interpreter& in, const Value& self, Args& args) {
+  ASSIGN_OR_RETURN(const int64_t size, args.NextInt("tabsize", 8));
+  RETURN_IF_ERROR(args.Done());
+  const Text& text = *self.text();
+  Text out = text.Slice(0, 0);
+  int64_t column = 0;
+  for (size_t i = 0; i < text.size();) {
+    const size_t begin = i;
+    const char32_t c = NextChar(text.bytes(), &i);
+    if (c == '\t') {
+      const int64_t n = size > 0 ? size - column % size : 0;
+      ASSIGN_OR_RETURN(const Text spaces, Repeated(Text::Trusted(" "), static_cast<size_t>(n), &in.budget()));
+      out.Append(spaces);
+      column += n;
       continue;
     }
-    const size_t close = f.find('}', i);
-    if (f[brace] == '}' || close == std::string_view::npos) {
-      return absl::InvalidArgumentError("a single brace in the format");
-    }
-    const std::string_view field = f.substr(i, close - i);
-    i = close + 1;
-    if (field.find_first_of(":!.[{") != std::string_view::npos) {
-      return absl::UnimplementedError(
-          absl::StrCat("the replacement field '{", ToAbsl(field), "}' is not supported"));
-    }
-    const Value* value = nullptr;
-    if (field.find_first_not_of("0123456789") == std::string_view::npos) {
-      const size_t index = field.empty()      ? next++
-                           : field.size() < 9 ? std::stoul(std::string(field))
-                                              : SIZE_MAX;
-      if (index < positional.size()) value = &positional[index];
-    } else {
-      for (const auto& [name, given] : args.keyword()) {
-        if (name == field) value = &given;
-      }
-    }
-    if (!value) return absl::InvalidArgumentError(absl::StrCat("no argument for '{", ToAbsl(field), "}'"));
-    ASSIGN_OR_RETURN(const Text text, ToText(*value, &in.budget()));
-    out.Append(text);
+    out.Append(text, begin, i);
+    column = c == '\n' || c == '\r' ? 0 : column + 1;
   }
   return Value(std::move(out));
+}
+
+StatusOr<Value> IsAscii(Interpreter&, const Value& self, Args& args) {
+  RETURN_IF_ERROR(args.Done());
+  const std::string_view s = self.text()->bytes();
+  return Value(std::all_of(s.begin(), s.end(), [](char c) { return static_cast<uint8_t>(c) < 0x80; }));
+}
+
+StatusOr<Value> IsPrintableMethod(Interpreter&, const Value& self, Args& args) {
+  RETURN_IF_ERROR(args.Done());
+  for (size_t i = 0; i < self.text()->size();) {
+    if (!IsPrintable(NextChar(self.text()->bytes(), &i))) return Value(false);
+  }
+  return Value(true);
+}
+
+StatusOr<Value> IsIdentifier(Interpreter&, const Value& self, Args& args) {
+  RETURN_IF_ERROR(args.Done());
+  const std::string_view s = self.text()->bytes();
+  for (size_t i = 0; i < s.size();) {
+    const bool first = i == 0;
+    const char32_t c = NextChar(s, &i);
+    if (c != '_' && !IsAlpha(c) && (first || !IsDecimal(c))) return Value(false);
+  }
+  return Value(!s.empty());
+}
+
+// Upper case begins words, lower case goes on; there is some case at all.
+StatusOr<Value> IsTitle(Interpreter&, const Value& self, Args& args) {
+  RETURN_IF_ERROR(args.Done());
+  bool inside = false, any = false;
+  for (size_t i = 0; i < self.text()->size();) {
+    const char32_t c = NextChar(self.text()->bytes(), &i);
+    if ((IsUpper(c) && inside) || (IsLower(c) && !inside)) return Value(false);
+    inside = IsCased(c);
+    any |= inside;
+  }
+  return Value(any);
 }
 
 constexpr Builtin kMethods[] = {
@@ -301,13 +341,23 @@ constexpr Builtin kMethods[] = {
     {"isalpha", All<IsAlpha>},
     {"isdigit", All<IsDecimal>},
     {"isdecimal", All<IsDecimal>},
-    {"isnumeric", All<IsDecimal>},
+    {"isnumeric", All<IsNumeric>},
     {"isalnum", All<IsAlphanumeric>},
     {"isupper", AllOfCase<true>},
     {"islower", AllOfCase<false>},
     {"ljust", Justify<true>},
     {"rjust", Justify<false>},
     {"format", FormatMethod},
+    {"format_map", FormatMapMethod},
+    {"center", CenterMethod},
+    {"zfill", ZeroFill},
+    {"expandtabs", ExpandTabs},
+    {"swapcase", MappedMethod<SwapCase>},
+    {"casefold", MappedMethod<CaseFolded>},
+    {"isascii", IsAscii},
+    {"isprintable", IsPrintableMethod},
+    {"isidentifier", IsIdentifier},
+    {"istitle", IsTitle},
 };
 
 }  // namespace

@@ -73,13 +73,25 @@ StatusOr<std::string> Unescape(std::string_view body, int line) {
 
 }  // namespace
 
+// Names may have letters and digits of any script, as in Python.
+size_t TagLexer::EndOfName(size_t begin) const {
+  size_t end = begin;
+  while (end < source_.size()) {
+    size_t next = end;
+    const char32_t c = NextChar(source_, &next);
+    const bool starts = c < 0x80 ? IsNameStart(static_cast<char>(c)) : IsAlpha(c);
+    if (!starts && (end == begin || !(c < 0x80 ? IsDigit(static_cast<char>(c)) : IsDecimal(c)))) break;
+    end = next;
+  }
+  return end;
+}
+
 StatusOr<Token> TagLexer::Next(size_t* position, int line) {
   const char c = source_[*position];
   if (IsDigit(c)) return Number(position, line);
   if (c == '\'' || c == '"') return String(position, line);
-  if (!IsNameStart(c)) return Operator(position, line);
-  size_t end = *position;
-  while (end < source_.size() && (IsNameStart(source_[end]) || IsDigit(source_[end]))) ++end;
+  const size_t end = EndOfName(*position);
+  if (end == *position) return Operator(position, line);
   Token token{Token::Kind::kName, line, std::string(source_.substr(*position, end - *position))};
   *position = end;
   return token;

@@ -21,6 +21,7 @@ class TagLexer {
   bool balanced() const { return open_.empty(); }
 
  private:
+  size_t EndOfName(size_t begin) const;
   StatusOr<Token> Number(size_t* position, int line);
   StatusOr<Token> String(size_t* position, int line);
   StatusOr<Token> Operator(size_t* position, int line);

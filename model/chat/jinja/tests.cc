@@ -19,39 +19,44 @@ bool IsNone(const Value& v) { return v.is_none(); }
 bool IsString(const Value& v) { return v.text() != nullptr; }
 bool IsMapping(const Value& v) { return v.dict() != nullptr; }
 bool IsSequence(const Value& v) {
-  return v.text() || v.dict() || v.is_undefined() ||
-         (v.list() && v.list()->flavour != List::Flavour::kGenerator);
+  return v.text() || v.dict() || v.is_undefined() || (v.list() && v.list()->is_sequence());
 }
-bool IsIterable(const Value& v) { return v.text() || v.dict() || v.list() || v.is_undefined(); }
+bool IsIterable(const Value& v) {
+  return v.text() || v.dict() || v.list() || v.is_undefined() || v.As<std::shared_ptr<Generator>>() ||
+         v.As<std::shared_ptr<Loop>>();
+}
 bool IsANumber(const Value& v) { return v.As<bool>() || v.As<int64_t>() || v.As<double>(); }
 bool IsInteger(const Value& v) { return v.As<int64_t>() != nullptr; }
 bool IsFloat(const Value& v) { return v.As<double>() != nullptr; }
 bool IsBoolean(const Value& v) { return v.As<bool>() != nullptr; }
 bool IsTrueItself(const Value& v) { return v.As<bool>() && *v.As<bool>(); }
 bool IsFalseItself(const Value& v) { return v.As<bool>() && !*v.As<bool>(); }
-bool IsCallable(const Value& v) { return v.As<std::shared_ptr<const Callable>>() != nullptr; }
+bool IsCallable(const Value& v) {
+  // An undefined value can be called: to say what is undefined.
+  const auto* cycler = v.As<std::shared_ptr<Cycler>>();
+  return v.As<std::shared_ptr<const Callable>>() || v.is_undefined() || v.As<std::shared_ptr<Loop>>() ||
+         (cycler && (*cycler)->is_joiner);
+}
+// What is markup already (the test's name; `escape` would leave it alone).
+bool IsEscaped(const Value& v) { return v.text() && v.text()->markup(); }
 
-StatusOr<int64_t> Remainder(const Value& self, int64_t divisor) {
-  int64_t n;
-  if (!self.ToInt(&n)) {
-    return absl::InvalidArgumentError(absl::StrCat("needs an integer, got ", ToAbsl(self.TypeName())));
-  }
-  if (divisor == 0) return absl::InvalidArgumentError("division by zero");
-  return divisor == -1 ? 0 : n % divisor;
+// Whether the remainder of the division by `divisor` is `wanted`, whatever has a remainder.
+StatusOr<Value> RemainderIs(Interpreter& in, const Value& self, const Value& divisor, int64_t wanted) {
+  ASSIGN_OR_RETURN(const Value rest, Arithmetic(in, BinaryExpr::Op::kModulo, self, divisor));
+  ASSIGN_OR_RETURN(const bool same, Equals(rest, Value(wanted), &in.budget()));
+  return Value(same);
 }
 
-template <bool kWanted>
-StatusOr<Value> Odd(Interpreter&, const Value& self, Args& args) {
+template <int kRemainder>
+StatusOr<Value> Odd(Interpreter& in, const Value& self, Args& args) {
   RETURN_IF_ERROR(args.Done());
-  ASSIGN_OR_RETURN(const int64_t rest, Remainder(self, 2));
-  return Value((rest != 0) == kWanted);
+  return RemainderIs(in, self, Value(int64_t{2}), kRemainder);
 }
 
-StatusOr<Value> DivisibleBy(Interpreter&, const Value& self, Args& args) {
-  ASSIGN_OR_RETURN(const int64_t divisor, args.NextInt("num", 0));
+StatusOr<Value> DivisibleBy(Interpreter& in, const Value& self, Args& args) {
+  ASSIGN_OR_RETURN(const Value divisor, args.Need("num"));
   RETURN_IF_ERROR(args.Done());
-  ASSIGN_OR_RETURN(const int64_t rest, Remainder(self, divisor));
-  return Value(rest == 0);
+  return RemainderIs(in, self, divisor, 0);
 }
 
 template <bool (*kGood)(char32_t), bool (*kBad)(char32_t)>
@@ -99,6 +104,14 @@ StatusOr<Value> In(Interpreter& in, const Value& self, Args& args) {
   return Value(contained);
 }
 
+// Whether a filter, or a test, of this name exists.
+template <const Builtin* (*kFind)(std::string_view)>
+StatusOr<Value> Named(Interpreter&, const Value& self, Args& args) {
+  RETURN_IF_ERROR(args.Done());
+  if (!IsHashable(self)) return absl::InvalidArgumentError("a list or a dict is no name");
+  return Value(self.text() != nullptr && kFind(self.text()->bytes()) != nullptr);
+}
+
 constexpr Builtin kTests[] = {
     {"defined", Simple<IsDefined>},
     {"undefined", Simple<IsUndefined>},
@@ -114,8 +127,11 @@ constexpr Builtin kTests[] = {
     {"true", Simple<IsTrueItself>},
     {"false", Simple<IsFalseItself>},
     {"callable", Simple<IsCallable>},
-    {"odd", Odd<true>},
-    {"even", Odd<false>},
+    {"escaped", Simple<IsEscaped>},
+    {"filter", Named<FindFilter>},
+    {"test", Named<FindTest>},
+    {"odd", Odd<1>},
+    {"even", Odd<0>},
     {"divisibleby", DivisibleBy},
     {"upper", AllCased<IsUpper, IsLower>},
     {"lower", AllCased<IsLower, IsUpper>},

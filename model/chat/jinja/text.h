@@ -11,6 +11,10 @@ namespace coterie::jinja {
 // The tokenizer may see special tokens in trusted bytes only, so a user who types "<|im_end|>" has typed
 // text. One mark per byte is exact under every slice, strip, replace and join, and costs no more than the
 // text itself.
+//
+// Markup (what `safe` and `escape` give) is text too, and stays markup under every method of a string; joined
+// by
+// `+`, `%` or a method with text that is none, that other text is escaped, as in Python's markupsafe.
 class Text {
  public:
   Text() = default;
@@ -21,7 +25,16 @@ class Text {
   size_t size() const { return bytes_.size(); }
   bool empty() const { return bytes_.empty(); }
   bool trusted(size_t i) const { return untrusted_[i] == 0; }
+  bool markup() const { return markup_; }
+  // The same text as markup, or as none.
+  Text WithMarkup(bool markup) const {
+    Text same = *this;
+    same.markup_ = markup;
+    return same;
+  }
+  void set_markup(bool markup) { markup_ = markup; }
 
+  // What is appended does not change whether this is markup.
   void Append(const Text& other) {
     bytes_ += other.bytes_;
     untrusted_ += other.untrusted_;
@@ -36,9 +49,10 @@ class Text {
     untrusted_.append(s.size(), trusted ? 0 : 1);
   }
   void AppendTrusted(std::string_view s) { Append(s, true); }
-  // Bytes [begin, end).
+  // Bytes [begin, end); of markup: markup.
   Text Slice(size_t begin, size_t end) const {
     Text slice;
+    slice.markup_ = markup_;
     slice.Append(*this, begin, end);
     return slice;
   }
@@ -52,6 +66,7 @@ class Text {
 
   std::string bytes_;
   std::string untrusted_;  // one byte, 0 or 1, for each of bytes_
+  bool markup_ = false;
 };
 
 }  // namespace coterie::jinja

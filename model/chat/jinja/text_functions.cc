@@ -18,6 +18,14 @@ Text Capitalized(const Text& text) {
   return MapChars(text, [](char32_t c, size_t i) { return i == 0 ? Upper(c) : Lower(c); });
 }
 
+Text SwapCase(const Text& text) {
+  return MapChars(text, [](char32_t c, size_t) { return IsUpper(c) ? Lower(c) : Upper(c); });
+}
+
+Text CaseFolded(const Text& text) {
+  return MapChars(text, [](char32_t c, size_t) { return CaseFold(c); });
+}
+
 Text TitleCase(const Text& text) {
   bool inside = false;
   return MapChars(text, [&inside](char32_t c, size_t) {
@@ -27,9 +35,26 @@ Text TitleCase(const Text& text) {
   });
 }
 
+Text Escaped(const Text& text) {
+  if (text.markup()) return text;
+  Text out = MapChars(text, [](char32_t c, size_t) -> std::string {
+    if (c == '&') return "&amp;";
+    if (c == '<') return "&lt;";
+    if (c == '>') return "&gt;";
+    if (c == '\'') return "&#39;";
+    if (c == '"') return "&#34;";
+    std::string same;
+    AppendUtf8(c, &same);
+    return same;
+  });
+  out.set_markup(true);
+  return out;
+}
+
 StatusOr<Text> Replace(const Text& text, const Text& old, const Text& with, int64_t count, Budget* budget) {
   const std::string_view s = text.bytes();
   Text out;
+  out.set_markup(text.markup());
   size_t from = 0;
   const auto append = [&](size_t end, bool replaced) -> Status {
     RETURN_IF_ERROR(budget->Bytes(end - from + (replaced ? with.size() : 0)));
@@ -56,8 +81,33 @@ StatusOr<Text> Replace(const Text& text, const Text& old, const Text& with, int6
   return out;
 }
 
+StatusOr<Text> Repeated(const Text& fill, size_t n, Budget* budget) {
+  size_t n_bytes;
+  if (__builtin_mul_overflow(fill.size(), n, &n_bytes)) n_bytes = SIZE_MAX;
+  RETURN_IF_ERROR(budget->Bytes(n_bytes));
+  Text out = fill.Slice(0, 0);
+  for (size_t i = 0; i < n && !fill.empty(); ++i) out.Append(fill);
+  return out;
+}
+
+StatusOr<Text> Centered(const Text& text, int64_t width, const Text& fill, Budget* budget) {
+  const auto n_chars = static_cast<int64_t>(CountChars(text.bytes()));
+  if (width <= n_chars) return text;
+  const auto pad = static_cast<size_t>(width - n_chars);
+  // The odd space goes to the left when the width is odd, as in str.center.
+  const size_t n_left = pad / 2 + (pad & static_cast<size_t>(width) & 1);
+  ASSIGN_OR_RETURN(const Text left, Repeated(fill, n_left, budget));
+  ASSIGN_OR_RETURN(const Text right, Repeated(fill, pad - n_left, budget));
+  Text out = text.Slice(0, 0);
+  out.Append(left);
+  out.Append(text);
+  out.Append(right);
+  return out;
+}
+
 StatusOr<Text> Join(const std::vector<Text>& parts, const Text& separator, Budget* budget) {
   Text out;
+  out.set_markup(separator.markup());
   for (size_t i = 0; i < parts.size(); ++i) {
     RETURN_IF_ERROR(budget->Bytes(parts[i].size() + separator.size()));
     if (i > 0) out.Append(separator);
@@ -66,16 +116,26 @@ StatusOr<Text> Join(const std::vector<Text>& parts, const Text& separator, Budge
   return out;
 }
 
+namespace {
+
+bool EndsLine(char32_t c) {
+  return (c >= 0x0A && c <= 0x0D) || (c >= 0x1C && c <= 0x1E) || c == 0x85 || c == 0x2028 || c == 0x2029;
+}
+
+}  // namespace
+
 std::vector<Text> SplitLines(const Text& text, bool keep_ends) {
   const std::string_view s = text.bytes();
   std::vector<Text> lines;
-  for (size_t begin = 0; begin < s.size();) {
-    const size_t end = std::min(s.find_first_of("\r\n", begin), s.size());
-    size_t next = end;
-    if (next < s.size()) next += s[next] == '\r' && next + 1 < s.size() && s[next + 1] == '\n' ? 2 : 1;
+  size_t begin = 0;
+  for (size_t next = 0; next < s.size();) {
+    const size_t end = next;
+    if (!EndsLine(NextChar(s, &next))) continue;
+    if (s[end] == '\r' && next < s.size() && s[next] == '\n') ++next;
     lines.push_back(text.Slice(begin, keep_ends ? next : end));
     begin = next;
   }
+  if (begin < s.size()) lines.push_back(text.Slice(begin, s.size()));
   return lines;
 }
 

@@ -2,6 +2,8 @@
 
 #include <utf8proc.h>
 
+#include <algorithm>
+
 namespace coterie::jinja {
 namespace {
 
@@ -90,6 +92,11 @@ bool IsAlpha(char32_t c) {
 
 bool IsDecimal(char32_t c) { return Category(c) == UTF8PROC_CATEGORY_ND; }
 
+bool IsNumeric(char32_t c) {
+  const auto category = Category(c);
+  return category >= UTF8PROC_CATEGORY_ND && category <= UTF8PROC_CATEGORY_NO;
+}
+
 bool IsCased(char32_t c) { return IsUpper(c) || IsLower(c) || Category(c) == UTF8PROC_CATEGORY_LT; }
 
 bool IsUpper(char32_t c) { return Category(c) == UTF8PROC_CATEGORY_LU; }
@@ -123,6 +130,18 @@ std::string Upper(char32_t c) {
 std::string Lower(char32_t c) {
   std::string out;
   AppendUtf8(static_cast<char32_t>(utf8proc_tolower(static_cast<utf8proc_int32_t>(c))), &out);
+  return out;
+}
+
+std::string CaseFold(char32_t c) {
+  utf8proc_int32_t folded[8];
+  int boundary = 0;
+  const utf8proc_ssize_t n =
+      utf8proc_decompose_char(static_cast<utf8proc_int32_t>(c), folded, 8, UTF8PROC_CASEFOLD, &boundary);
+  std::string out;
+  for (utf8proc_ssize_t i = 0; i < std::min<utf8proc_ssize_t>(n, 8); ++i) {
+    AppendUtf8(static_cast<char32_t>(folded[i]), &out);
+  }
   return out;
 }
 

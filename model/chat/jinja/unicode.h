@@ -22,7 +22,8 @@ void AppendUtf8(char32_t c, std::string* out);
 
 bool IsSpace(char32_t c);    // str.isspace: also what strip() and \s take
 bool IsAlpha(char32_t c);    // str.isalpha
-bool IsDecimal(char32_t c);  // category Nd
+bool IsDecimal(char32_t c);  // category Nd: str.isdecimal
+bool IsNumeric(char32_t c);  // categories Nd, Nl and No: nearly str.isnumeric
 bool IsCased(char32_t c);
 bool IsUpper(char32_t c);
 bool IsLower(char32_t c);
@@ -31,12 +32,14 @@ bool IsPrintable(char32_t c);  // what repr() shows as it is
 // Full for U+00DF, simple mappings (one code point to one) for the rest.
 std::string Upper(char32_t c);
 std::string Lower(char32_t c);
+std::string CaseFold(char32_t c);  // full: str.casefold
 
 // Every character mapped by `map` (char32_t, index of the character) -> std::string; the result keeps each
-// character's provenance.
+// character's provenance, and is markup if `text` is.
 template <typename Map>
 Text MapChars(const Text& text, Map map) {
   Text out;
+  out.set_markup(text.markup());
   out.Reserve(text.size());
   size_t position = 0;
   for (size_t index = 0; position < text.size(); ++index) {

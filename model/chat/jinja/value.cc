@@ -15,6 +15,16 @@ Status TooDeep(const Limits& limits) {
 
 // 1, 1.0 and True are one key, as in Python. Empty for what cannot be a key.
 std::string CanonicalKey(const Value& key) {
+  if (const List* list = key.list(); list && list->flavour == List::Flavour::kTuple) {
+    std::string out = "t";
+    for (const Value& item : list->items) {
+      const std::string part = CanonicalKey(item);
+      if (part.empty()) return "";
+      absl::StrAppend(&out, part.size(), ":", part);  // the length keeps parts apart
+    }
+    return out;
+  }
+  if (key.is_undefined()) return "undefined";
   if (const Text* text = key.text()) return absl::StrCat("s", ToAbsl(text->bytes()));
   if (key.is_none()) return "none";
   int64_t i;
@@ -51,14 +61,18 @@ std::string_view Value::TypeName() const {
     std::string_view operator()(double) const { return "float"; }
     std::string_view operator()(const std::shared_ptr<const Text>&) const { return "str"; }
     std::string_view operator()(const std::shared_ptr<const List>& list) const {
-      return list->flavour == List::Flavour::kTuple       ? "tuple"
-             : list->flavour == List::Flavour::kGenerator ? "generator"
-                                                          : "list";
+      static constexpr std::string_view kNames[] = {"list",      "tuple",       "range",
+                                                    "dict_keys", "dict_values", "dict_items"};
+      return kNames[static_cast<size_t>(list->flavour)];
     }
     std::string_view operator()(const std::shared_ptr<const Dict>&) const { return "dict"; }
     std::string_view operator()(Namespace*) const { return "Namespace"; }
     std::string_view operator()(const std::shared_ptr<Loop>&) const { return "LoopContext"; }
     std::string_view operator()(const std::shared_ptr<const Callable>&) const { return "function"; }
+    std::string_view operator()(const std::shared_ptr<Generator>&) const { return "generator"; }
+    std::string_view operator()(const std::shared_ptr<Cycler>& cycler) const {
+      return cycler->is_joiner ? "Joiner" : "Cycler";
+    }
   };
   return std::visit(Name(), v_);
 }
@@ -68,16 +82,44 @@ int Value::depth() const {
   if (const Dict* d = dict()) return d->depth();
   if (const auto* loop = As<std::shared_ptr<Loop>>()) return 1 + (*loop)->iterable.depth();
   if (const auto* callable = As<std::shared_ptr<const Callable>>()) return 1 + (*callable)->self.depth();
+  if (const auto* generator = As<std::shared_ptr<Generator>>()) return (*generator)->depth;
+  if (const auto* cycler = As<std::shared_ptr<Cycler>>()) return (*cycler)->depth;
   return 0;
 }
 
-StatusOr<Value> List::Make(std::vector<Value> items, const Limits& limits, Flavour flavour) {
+namespace {
+
+StatusOr<std::shared_ptr<List>> MakeList(std::vector<Value> items, const Limits& limits,
+                                         List::Flavour flavour) {
   auto list = std::make_shared<List>();
   for (const Value& item : items) list->depth = std::max(list->depth, item.depth() + 1);
   if (list->depth > limits.depth) return TooDeep(limits);
   list->items = std::move(items);
   list->flavour = flavour;
-  return Value(std::shared_ptr<const List>(std::move(list)));
+  return list;
+}
+
+}  // namespace
+
+StatusOr<Value> List::Make(std::vector<Value> items, const Limits& limits, Flavour flavour) {
+  ASSIGN_OR_RETURN(std::shared_ptr<const List> list, MakeList(std::move(items), limits, flavour));
+  return Value(std::move(list));
+}
+
+StatusOr<Value> List::MakeGroup(Value grouper, Value members, const Limits& limits) {
+  ASSIGN_OR_RETURN(std::shared_ptr<List> group,
+                   MakeList({std::move(grouper), std::move(members)}, limits, Flavour::kTuple));
+  group->is_group = true;
+  return Value(std::shared_ptr<const List>(std::move(group)));
+}
+
+StatusOr<Value> List::MakeRange(std::vector<Value> items, int64_t begin, int64_t end, int64_t step,
+                                const Limits& limits) {
+  ASSIGN_OR_RETURN(std::shared_ptr<List> range, MakeList(std::move(items), limits, Flavour::kRange));
+  range->begin = begin;
+  range->end = end;
+  range->step = step;
+  return Value(std::shared_ptr<const List>(std::move(range)));
 }
 
 const Value* Dict::Find(const Value& key) const {
@@ -113,14 +155,20 @@ StatusOr<Value> DictBuilder::Build(const Limits& limits) {
   return Value(std::shared_ptr<const Dict>(std::move(dict_)));
 }
 
+bool IsHashable(const Value& value) {
+  if (value.dict()) return false;
+  const List* list = value.list();
+  if (!list || list->flavour == List::Flavour::kRange) return true;
+  return list->flavour == List::Flavour::kTuple &&
+         std::all_of(list->items.begin(), list->items.end(), IsHashable);
+}
+
 bool IsTrue(const Value& value) {
   if (value.is_none() || value.is_undefined()) return false;
   double number;
   if (value.ToDouble(&number)) return number != 0;
   if (const Text* text = value.text()) return !text->empty();
-  if (const List* list = value.list()) {
-    return list->flavour == List::Flavour::kGenerator || !list->items.empty();
-  }
+  if (const List* list = value.list()) return !list->items.empty();
   if (const Dict* dict = value.dict()) return !dict->items().empty();
   return true;
 }
@@ -145,6 +193,25 @@ bool IsNumber(const Value& value) {
   return value.ToDouble(&unused);
 }
 
+template <typename Pointer>
+bool SameObject(const Value& a, const Value& b) {
+  const Pointer *x = a.As<Pointer>(), *y = b.As<Pointer>();
+  return x && y && *x == *y;
+}
+
+// The views of a dict compare as sets; neither holds an element twice.
+StatusOr<bool> SameElements(const List& a, const List& b, Budget* budget) {
+  if (a.items.size() != b.items.size()) return false;
+  for (const Value& wanted : a.items) {
+    bool found = false;
+    for (size_t i = 0; i < b.items.size() && !found; ++i) {
+      ASSIGN_OR_RETURN(found, Equals(wanted, b.items[i], budget));
+    }
+    if (!found) return false;
+  }
+  return true;
+}
+
 }  // namespace
 
 StatusOr<bool> Equals(const Value& a, const Value& b, Budget* budget) {
@@ -155,7 +222,11 @@ StatusOr<bool> Equals(const Value& a, const Value& b, Budget* budget) {
   if (a.is_undefined() || b.is_undefined()) return a.is_undefined() && b.is_undefined();
   if (const List* x = a.list(), *y = b.list(); x && y) {
     if (x == y) return true;
-    if (x->flavour != y->flavour || x->flavour == List::Flavour::kGenerator) return false;
+    const bool sets = x->flavour == List::Flavour::kKeys || x->flavour == List::Flavour::kItems;
+    if (sets && (y->flavour == List::Flavour::kKeys || y->flavour == List::Flavour::kItems)) {
+      return SameElements(*x, *y, budget);
+    }
+    if (x->flavour != y->flavour || x->flavour == List::Flavour::kValues) return false;
     if (x->items.size() != y->items.size()) return false;
     for (size_t i = 0; i < x->items.size(); ++i) {
       ASSIGN_OR_RETURN(const bool same, Equals(x->items[i], y->items[i], budget));
@@ -175,8 +246,8 @@ StatusOr<bool> Equals(const Value& a, const Value& b, Budget* budget) {
     return true;
   }
   if (a.As<Namespace*>() && b.As<Namespace*>()) return *a.As<Namespace*>() == *b.As<Namespace*>();
-  const auto *f = a.As<std::shared_ptr<const Callable>>(), *g = b.As<std::shared_ptr<const Callable>>();
-  return f && g && *f == *g;
+  return SameObject<std::shared_ptr<const Callable>>(a, b) || SameObject<std::shared_ptr<Generator>>(a, b) ||
+         SameObject<std::shared_ptr<Cycler>>(a, b) || SameObject<std::shared_ptr<Loop>>(a, b);
 }
 
 StatusOr<int> Compare(const Value& a, const Value& b, Budget* budget) {
@@ -187,8 +258,7 @@ StatusOr<int> Compare(const Value& a, const Value& b, Budget* budget) {
     const int order = a.text()->bytes().compare(b.text()->bytes());
     return order < 0 ? -1 : order > 0;
   }
-  if (const List* x = a.list(), *y = b.list();
-      x && y && x->flavour == y->flavour && x->flavour != List::Flavour::kGenerator) {
+  if (const List* x = a.list(), *y = b.list(); x && y && x->flavour == y->flavour && x->is_list_or_tuple()) {
     for (size_t i = 0; i < std::min(x->items.size(), y->items.size()); ++i) {
       ASSIGN_OR_RETURN(const bool same, Equals(x->items[i], y->items[i], budget));
       if (!same) return Compare(x->items[i], y->items[i], budget);

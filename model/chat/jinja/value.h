@@ -22,6 +22,8 @@ class Dict;
 struct Namespace;  // interpreter.h: lives as long as one rendering
 struct Loop;       // interpreter.h
 struct Callable;   // interpreter.h
+struct Generator;  // interpreter.h
+struct Cycler;     // interpreter.h
 
 // A value of the template language, with Python's meaning. Lists and dicts are immutable, as in the sandbox
 // that transformers renders in, so values form no cycles; their nesting is bounded where they are made
@@ -44,6 +46,8 @@ class Value {
   explicit Value(Namespace* ns) : v_(ns) {}
   explicit Value(std::shared_ptr<Loop> loop) : v_(std::move(loop)) {}
   explicit Value(std::shared_ptr<const Callable> callable) : v_(std::move(callable)) {}
+  explicit Value(std::shared_ptr<Generator> generator) : v_(std::move(generator)) {}
+  explicit Value(std::shared_ptr<Cycler> cycler) : v_(std::move(cycler)) {}
   static Value UndefinedBecause(std::string reason) {
     Value value;
     value.v_ = Undefined{std::make_shared<const std::string>(std::move(reason))};
@@ -56,7 +60,8 @@ class Value {
   }
   bool is_undefined() const { return As<Undefined>() != nullptr; }
   bool is_none() const { return As<None>() != nullptr; }
-  // nullptr unless the value is of that kind.
+  // nullptr unless the value is of that kind. list() has whatever has its elements at hand: lists, tuples,
+  // ranges and the views of a dict.
   const Text* text() const {
     const auto* p = As<std::shared_ptr<const Text>>();
     return p ? p->get() : nullptr;
@@ -81,21 +86,36 @@ class Value {
  private:
   std::variant<None, Undefined, bool, int64_t, double, std::shared_ptr<const Text>,
                std::shared_ptr<const List>, std::shared_ptr<const Dict>, Namespace*, std::shared_ptr<Loop>,
-               std::shared_ptr<const Callable>>
+               std::shared_ptr<const Callable>, std::shared_ptr<Generator>, std::shared_ptr<Cycler>>
       v_;
 };
 
 struct List {
-  // A generator (what map, select and the like give) is always true and has no length, as in Python.
-  enum class Flavour { kList, kTuple, kGenerator };
+  // range() and the views of a dict (keys, values, items) print, compare and index otherwise than lists.
+  enum class Flavour { kList, kTuple, kRange, kKeys, kValues, kItems };
 
   // ResourceExhausted when the elements nest too deep.
   static StatusOr<Value> Make(std::vector<Value> items, const Limits& limits,
                               Flavour flavour = Flavour::kList);
+  // range(begin, end, step) with its elements.
+  static StatusOr<Value> MakeRange(std::vector<Value> items, int64_t begin, int64_t end, int64_t step,
+                                   const Limits& limits);
+  // What groupby gives: a pair whose elements have names too, `grouper` and `list`.
+  static StatusOr<Value> MakeGroup(Value grouper, Value list, const Limits& limits);
+
+  bool is_view() const {
+    return flavour == Flavour::kKeys || flavour == Flavour::kValues || flavour == Flavour::kItems;
+  }
+  // Those have elements by number, and slices.
+  bool is_sequence() const { return !is_view(); }
+  // Those have a `+`, a `*` and a JSON form.
+  bool is_list_or_tuple() const { return flavour == Flavour::kList || flavour == Flavour::kTuple; }
 
   std::vector<Value> items;
   Flavour flavour = Flavour::kList;
   int depth = 1;
+  bool is_group = false;
+  int64_t begin = 0, end = 0, step = 1;  // of a range
 };
 
 // An immutable dict in order of insertion.
@@ -127,6 +147,9 @@ class DictBuilder {
   std::shared_ptr<Dict> dict_;
 };
 
+// Whether the value can be the key of a dict; lists and dicts cannot.
+bool IsHashable(const Value& value);
+
 // Truth, equality and order as Python has them. Equality and order walk whole values, so they cost steps.
 bool IsTrue(const Value& value);
 StatusOr<bool> Equals(const Value& a, const Value& b, Budget* budget);
@@ -135,7 +158,7 @@ StatusOr<bool> Equals(const Value& a, const Value& b, Budget* budget);
 inline constexpr int kUnordered = 2;
 StatusOr<int> Compare(const Value& a, const Value& b, Budget* budget);
 
-// str(): what {{ value }} prints. Undefined prints nothing.
+// str(): what {{ value }} prints. Undefined prints nothing; markup gives plain text.
 StatusOr<Text> ToText(const Value& value, Budget* budget);
 // repr(): quoted strings, as inside a printed list.
 StatusOr<Text> Repr(const Value& value, Budget* budget);

@@ -1,6 +1,7 @@
 #include <charconv>
 #include <cmath>
 #include <cstdlib>
+#include <optional>
 
 #include "model/chat/jinja/filters.h"
 #include "model/chat/jinja/interpreter.h"
@@ -68,36 +69,98 @@ bool ParseFloat(const Text& text, double* out) {
   return result.ec == std::errc() && result.ptr == end;
 }
 
+Status Undefined(const Value& value) {
+  return absl::InvalidArgumentError(*value.As<Value::Undefined>()->reason);
+}
+
+// Python's int(text, base), with the marks 0x, 0o and 0b where the base has them or is 0. InvalidArgument:
+// beyond 64 bits.
+StatusOr<std::optional<int64_t>> ParseInt(const Text& text, int64_t base) {
+  std::string digits = Digits(text);
+  const size_t sign = digits.starts_with('-') ? 1 : 0;
+  const char mark =
+      digits.size() > sign + 1 && digits[sign] == '0' ? static_cast<char>(digits[sign + 1] | 0x20) : 0;
+  const int64_t marked = mark == 'x' ? 16 : mark == 'o' ? 8 : mark == 'b' ? 2 : 0;
+  if (marked != 0 && (base == marked || base == 0)) {
+    digits.erase(sign, 2);
+    base = marked;
+  }
+  if (base == 0) base = 10;
+  int64_t integer;
+  const char* end = digits.data() + digits.size();
+  const auto result = std::from_chars(digits.data(), end, integer, static_cast<int>(base));
+  if (result.ptr != end) return std::nullopt;
+  if (result.ec == std::errc::result_out_of_range) {
+    return absl::InvalidArgumentError("the result does not fit an integer of 64 bits");
+  }
+  return result.ec == std::errc() ? std::optional<int64_t>(integer) : std::nullopt;
+}
+
 StatusOr<Value> ToInt(Interpreter& in, const Value& self, Args& args) {
   const Value* given = args.Next("default");
   const Value fallback = given ? *given : Value(int64_t{0});
   ASSIGN_OR_RETURN(const int64_t base, args.NextInt("base", 10));
   RETURN_IF_ERROR(args.Done());
-  if (base < 2 || base > 36)
+  if (self.is_undefined()) return Undefined(self);
+  if (self.text() && base != 0 && (base < 2 || base > 36)) {
     return absl::InvalidArgumentError(absl::StrCat("the base ", base, " is not in 2..36"));
+  }
   int64_t integer;
   if (self.ToInt(&integer)) return Value(integer);
   double number;
   if (const Text* text = self.text()) {
-    const std::string digits = Digits(*text);
-    const char* end = digits.data() + digits.size();
-    const auto result = std::from_chars(digits.data(), end, integer, static_cast<int>(base));
-    if (result.ec == std::errc() && result.ptr == end) return Value(integer);
+    ASSIGN_OR_RETURN(const std::optional<int64_t> parsed, ParseInt(*text, base));
+    if (parsed) return Value(*parsed);
     if (!ParseFloat(*text, &number)) return fallback;
+    if (std::isinf(number)) return fallback;
   } else if (!self.ToDouble(&number)) {
     return fallback;
   }
-  if (!(std::abs(number) < 9.2e18)) return fallback;
+  if (std::isnan(number)) return fallback;
+  if (!(std::abs(number) < 9.2e18)) {
+    return absl::InvalidArgumentError("the result does not fit an integer of 64 bits");
+  }
   return Value(static_cast<int64_t>(number));
 }
 
 StatusOr<Value> ToFloat(Interpreter& in, const Value& self, Args& args) {
   const Value* given = args.Next("default");
   RETURN_IF_ERROR(args.Done());
+  if (self.is_undefined()) return Undefined(self);
   double number;
   if (self.ToDouble(&number)) return Value(number);
   if (self.text() && ParseFloat(*self.text(), &number)) return Value(number);
   return given ? *given : Value(0.0);
+}
+
+// An integer rounded to a multiple of 10^digits, halves to even.
+Value RoundInteger(int64_t integer, int64_t digits) {
+  if (digits > 18) return Value(int64_t{0});
+  int64_t unit = 1;
+  for (int64_t i = 0; i < digits; ++i) unit *= 10;
+  const __int128 n = integer;
+  __int128 quotient = n / unit, rest = n % unit;
+  if (rest < 0) {
+    rest += unit;
+    --quotient;
+  }
+  if (rest * 2 > unit || (rest * 2 == unit && quotient % 2 != 0)) ++quotient;
+  return Value(static_cast<int64_t>(quotient * unit));
+}
+
+// A double rounded to a multiple of 10^-precision as Python does it: correctly, over its decimal text.
+Value RoundFloat(double number, int64_t precision) {
+  if (!std::isfinite(number)) return Value(number);
+  if (precision < 0) {
+    const double unit = std::pow(10.0, static_cast<double>(-precision));
+    return Value(std::nearbyint(number / unit) * unit);
+  }
+  char buffer[700];  // 309 digits before the point, 300 behind it: correctly rounded by the library
+  const auto end = std::to_chars(buffer, buffer + sizeof(buffer), number, std::chars_format::fixed,
+                                 static_cast<int>(precision))
+                       .ptr;
+  std::from_chars(buffer, end, number);
+  return Value(number);
 }
 
 // Rounds halves to even, as Python does.
@@ -114,18 +177,8 @@ StatusOr<Value> Round(Interpreter& in, const Value& self, Args& args) {
   }
   if (method.bytes() == "common") {
     int64_t integer;
-    if (self.ToInt(&integer) && precision >= 0) return self;
-    if (precision <= 0) {
-      const double unit = std::pow(10.0, static_cast<double>(-precision));
-      return Value(std::nearbyint(number / unit) * unit);
-    }
-    if (!std::isfinite(number)) return Value(number);
-    char buffer[700];  // 309 digits before the point, 300 behind it: correctly rounded by the library
-    const auto end = std::to_chars(buffer, buffer + sizeof(buffer), number, std::chars_format::fixed,
-                                   static_cast<int>(precision))
-                         .ptr;
-    std::from_chars(buffer, end, number);
-    return Value(number);
+    if (!self.ToInt(&integer)) return RoundFloat(number, precision);
+    return precision >= 0 ? Value(integer) : RoundInteger(integer, -precision);
   }
   const double unit = std::pow(10.0, static_cast<double>(precision));
   if (method.bytes() == "ceil") return Value(std::ceil(number * unit) / unit);
@@ -146,9 +199,9 @@ StatusOr<Value> Abs(Interpreter& in, const Value& self, Args& args) {
 }
 
 StatusOr<Value> Attr(Interpreter& in, const Value& self, Args& args) {
-  ASSIGN_OR_RETURN(const Text name, args.NextText("name", ""));
+  ASSIGN_OR_RETURN(const Text name, args.NeedText("name"));
   RETURN_IF_ERROR(args.Done());
-  if (self.dict()) {
+  if (self.dict() && !FindMethod(self, name.bytes())) {
     return Value::UndefinedBecause(
         absl::StrCat("'dict object' has no attribute '", ToAbsl(name.bytes()), "'"));
   }

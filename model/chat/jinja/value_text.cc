@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "absl/strings/str_format.h"
+#include "model/chat/jinja/interpreter.h"
 #include "model/chat/jinja/unicode.h"
 #include "model/chat/jinja/value.h"
 
@@ -34,9 +35,26 @@ Text QuotedText(const Text& text) {
   return out;
 }
 
+Status AppendRepr(const Value& value, Budget* budget, Text* out, bool in_namespace);
+
+// As jinja2 prints one: "<Namespace {'a': 1}>". A namespace may hold itself, which the budget's steps would
+// end after the stack does; one inside of another is named only.
+Status AppendNamespace(const Namespace& ns, Budget* budget, Text* out) {
+  RETURN_IF_ERROR(budget->Bytes(16));
+  out->AppendTrusted("<Namespace {");
+  for (size_t i = 0; i < ns.attributes.values.size(); ++i) {
+    const auto& [name, value] = ns.attributes.values[i];
+    RETURN_IF_ERROR(budget->Bytes(name.size() + 8));
+    out->AppendTrusted(absl::StrCat(i > 0 ? ", '" : "'", name, "': "));
+    RETURN_IF_ERROR(AppendRepr(value, budget, out, true));
+  }
+  out->AppendTrusted("}>");
+  return absl::OkStatus();
+}
+
 // Shared elements may unfold into far more text than their memory: every piece is charged before it is
 // appended.
-Status AppendRepr(const Value& value, Budget* budget, Text* out) {
+Status AppendRepr(const Value& value, Budget* budget, Text* out, bool in_namespace) {
   RETURN_IF_ERROR(budget->Step());
   const auto append = [&](std::string_view s) -> Status {
     RETURN_IF_ERROR(budget->Bytes(s.size()));
@@ -45,27 +63,32 @@ Status AppendRepr(const Value& value, Budget* budget, Text* out) {
   };
   if (const Text* text = value.text()) {
     RETURN_IF_ERROR(budget->Bytes(text->size() + 2));
+    if (text->markup()) RETURN_IF_ERROR(append("Markup("));
     out->Append(QuotedText(*text));
-    return absl::OkStatus();
+    return text->markup() ? append(")") : absl::OkStatus();
   }
   if (const List* list = value.list()) {
-    if (list->flavour == List::Flavour::kGenerator) return append("<generator object>");
+    if (list->flavour == List::Flavour::kRange) {
+      RETURN_IF_ERROR(append(absl::StrCat("range(", list->begin, ", ", list->end)));
+      return append(list->step == 1 ? ")" : absl::StrCat(", ", list->step, ")"));
+    }
     const bool tuple = list->flavour == List::Flavour::kTuple;
+    if (list->is_view()) RETURN_IF_ERROR(append(absl::StrCat(ToAbsl(value.TypeName()), "(")));
     RETURN_IF_ERROR(append(tuple ? "(" : "["));
     for (size_t i = 0; i < list->items.size(); ++i) {
       if (i > 0) RETURN_IF_ERROR(append(", "));
-      RETURN_IF_ERROR(AppendRepr(list->items[i], budget, out));
+      RETURN_IF_ERROR(AppendRepr(list->items[i], budget, out, in_namespace));
     }
     if (tuple && list->items.size() == 1) RETURN_IF_ERROR(append(","));
-    return append(tuple ? ")" : "]");
+    return append(tuple ? ")" : list->is_view() ? "])" : "]");
   }
   if (const Dict* dict = value.dict()) {
     RETURN_IF_ERROR(append("{"));
     for (size_t i = 0; i < dict->items().size(); ++i) {
       if (i > 0) RETURN_IF_ERROR(append(", "));
-      RETURN_IF_ERROR(AppendRepr(dict->items()[i].first, budget, out));
+      RETURN_IF_ERROR(AppendRepr(dict->items()[i].first, budget, out, in_namespace));
       RETURN_IF_ERROR(append(": "));
-      RETURN_IF_ERROR(AppendRepr(dict->items()[i].second, budget, out));
+      RETURN_IF_ERROR(AppendRepr(dict->items()[i].second, budget, out, in_namespace));
     }
     return append("}");
   }
@@ -74,14 +97,25 @@ Status AppendRepr(const Value& value, Budget* budget, Text* out) {
   if (const bool* b = value.As<bool>()) return append(*b ? "True" : "False");
   if (const int64_t* i = value.As<int64_t>()) return append(std::to_string(*i));
   if (const double* d = value.As<double>()) return append(FloatRepr(*d));
-  return append(absl::StrCat("<", ToAbsl(value.TypeName()), ">"));
+  if (auto* const* ns = value.As<Namespace*>()) {
+    return in_namespace ? append("<Namespace>") : AppendNamespace(**ns, budget, out);
+  }
+  if (const auto* loop = value.As<std::shared_ptr<Loop>>()) {
+    return append(absl::StrCat("<LoopContext ", (*loop)->index0 + 1, "/", (*loop)->items().size(), ">"));
+  }
+  if (const auto* callable = value.As<std::shared_ptr<const Callable>>(); callable && (*callable)->macro) {
+    const std::string& name = (*callable)->macro->name;
+    return append(absl::StrCat("<Macro ", name.empty() ? "anonymous" : absl::StrCat("'", name, "'"), ">"));
+  }
+  // Python adds an address to these, which no two runs share.
+  return append(absl::StrCat("<", ToAbsl(value.TypeName()), " object>"));
 }
 
 }  // namespace
 
 StatusOr<Text> Repr(const Value& value, Budget* budget) {
   Text out;
-  RETURN_IF_ERROR(AppendRepr(value, budget, &out));
+  RETURN_IF_ERROR(AppendRepr(value, budget, &out, false));
   return out;
 }
 
@@ -89,7 +123,7 @@ StatusOr<Text> ToText(const Value& value, Budget* budget) {
   if (value.is_undefined()) return Text();
   if (const Text* text = value.text()) {
     RETURN_IF_ERROR(budget->Bytes(text->size()));
-    return *text;
+    return text->markup() ? text->WithMarkup(false) : *text;
   }
   return Repr(value, budget);
 }

@@ -162,27 +162,77 @@ TEST(ChatTemplateTest, TheClockIsTheCallersOwn) {
   EXPECT_EQ(Make("{{ strftime_now('%d %b %Y') }}").Render(request)->Text(), "02 Jan 1970");
 }
 
-TEST(ChatTemplateTest, WhatIsNotSupportedIsRefusedByNameAndLine) {
+TEST(ChatTemplateTest, ATemplateThatIsNoneIsRefusedByNameAndLine) {
   const auto refusal = [](std::string_view source) {
     const Status status = ChatTemplate::Create(source, {}).status();
     return absl::StrCat(absl::StatusCodeToString(status.code()), " ", status.message());
   };
-  EXPECT_EQ(refusal("\n\n{{ x|pprint }}"),
-            "UNIMPLEMENTED chat template: line 3: the filter 'pprint' is not supported");
-  EXPECT_EQ(refusal("{{ x is escaped }}"),
-            "UNIMPLEMENTED chat template: line 1: the test 'escaped' is not supported");
-  EXPECT_EQ(refusal("\n{% include 'x' %}"),
-            "UNIMPLEMENTED chat template: line 2: the tag 'include' is not supported in chat templates");
-  EXPECT_EQ(refusal("{% for x in y recursive %}{% endfor %}"),
-            "UNIMPLEMENTED chat template: line 1: recursive loops are not supported");
-  EXPECT_EQ(refusal("{{ f(*x) }}"),
-            "UNIMPLEMENTED chat template: line 1: unpacking arguments with '*' is not supported in chat "
-            "templates here");
+  EXPECT_EQ(refusal("\n\n{% do x %}"), "INVALID_ARGUMENT chat template: line 3: unknown tag 'do'");
   EXPECT_EQ(refusal("a\n{% if x %}\nb"),
             "INVALID_ARGUMENT chat template: line 3: the template ends where 'endif' is missing for the "
             "block opened in line 2");
   EXPECT_EQ(refusal("{{ 1 + }}"), "INVALID_ARGUMENT chat template: line 1: expected an expression, got '}}'");
   EXPECT_EQ(refusal("\xff"), "INVALID_ARGUMENT chat template: is not UTF-8");
+}
+
+// As jinja2 does: what is not known is an error where it is reached, and nowhere else.
+TEST(ChatTemplateTest, AnUnknownNameIsRefusedOnlyWhereItIsReached) {
+  const std::pair<std::string, std::string> kUnknown[] = {
+      {"{{ x|from_json }}", "there is no filter named 'from_json'"},
+      {"{{ x|a.b }}", "there is no filter named 'a.b'"},
+      {"{% filter from_json %}{% endfilter %}", "there is no filter named 'from_json'"},
+      {"{% set x | from_json %}{% endset %}", "there is no filter named 'from_json'"},
+      {"{{ [1]|map('from_json')|list }}", "filter 'list': there is no filter named 'from_json'"},
+      {"{{ x is json }}", "there is no test named 'json'"},
+      {"{{ [1]|select('json')|list }}", "filter 'list': there is no test named 'json'"},
+      {"{% include 'x' %}", "the tag 'include' is not supported in chat templates"},
+      {"{% import 'x' as y %}", "the tag 'import' is not supported in chat templates"},
+      {"{% from 'x' import y with context %}", "the tag 'from' is not supported in chat templates"},
+      {"{% extends 'x' %}", "the tag 'extends' is not supported in chat templates"},
+      {"{% autoescape true %}{% endautoescape %}", "the tag 'autoescape' is not supported in chat templates"},
+      {"{{ x|pprint }}", "filter 'pprint': is not supported in chat templates"},
+      {"{{ lipsum() }}",
+       "function 'lipsum': random text is not supported: a prompt must be the same every time"},
+  };
+  for (const auto& [source, message] : kUnknown) {
+    SCOPED_TRACE(source);
+    EXPECT_EQ(RenderStatus("a\n" + source), absl::InvalidArgumentError("chat template: line 2: " + message));
+    for (const std::string& around :
+         {"{% if false %}" + source + "{% endif %}ok", "{% for x in [] %}" + source + "{% endfor %}ok",
+          "{% macro m() %}" + source + "{% endmacro %}ok"}) {
+      const auto prompt = Make(around).Render(ChatRequest::Of({}));
+      ASSERT_TRUE(prompt.ok()) << prompt.status();
+      EXPECT_EQ(prompt->Text(), "ok");
+    }
+  }
+  EXPECT_EQ(Make("{{ 1 if true else 2|from_json }}").Render(ChatRequest::Of({}))->Text(), "1");
+}
+
+TEST(ChatTemplateTest, AnUnusableTemplateSaysWhyAndWhatToSendInstead) {
+  const Status why = ChatTemplate::Create("{% if x %}", {}).status();
+  const Status status = ChatTemplate::Unusable(why).Render(ChatRequest::Of({{"user", "hi"}})).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_EQ(
+      status.message(),
+      "this model's chat template cannot be used: chat template: line 1: the template ends where 'endif' is "
+      "missing for the block opened in line 1; send a prompt (plain text) instead of messages, or mend the "
+      "template");
+}
+
+// The page of a trial: two turns without tool calls render, one with them names the filter.
+TEST(ChatTemplateTest, ChatsThatMeetNoUnknownFilterAreServed) {
+  constexpr char kSource[] =
+      "{%- for m in messages -%}\n{%- if m.tool_calls is defined -%}{%- set a = "
+      "m.tool_calls[0].function.arguments | from_json -%}{%- endif -%}\n{{ m.role }}: {{ m.content }}\n"
+      "{% endfor -%}";
+  const ChatTemplate chat = Make(kSource);
+  EXPECT_EQ(chat.Render(ChatRequest::Of({{"user", "hi"}, {"assistant", "yo"}}))->Text(),
+            "user: hi\nassistant: yo\n");
+  ChatRequest request;
+  request.messages_json =
+      R"([{"role": "assistant", "content": "", "tool_calls": [{"function": {"arguments": "{}"}}]}])";
+  EXPECT_EQ(chat.Render(request).status(),
+            absl::InvalidArgumentError("chat template: line 2: there is no filter named 'from_json'"));
 }
 
 TEST(ChatTemplateTest, ErrorsWhileRenderingNameTheLineAndTheThing) {
@@ -191,10 +241,10 @@ TEST(ChatTemplateTest, ErrorsWhileRenderingNameTheLineAndTheThing) {
             "chat template: line 2: 'dict object' has no attribute 'tools'");
   EXPECT_EQ(message("{{ none + 'a' }}"),
             "chat template: line 1: '+' does not go with values of type NoneType and str");
-  EXPECT_EQ(message("{{ messages.append(1) }}"),
-            "chat template: line 1: function 'append': would change a list; lists and dicts of a template "
-            "are immutable "
-            "(use '+' or a namespace)");
+  EXPECT_EQ(
+      message("{{ messages.append(1) }}"),
+      "chat template: line 1: 'append' would change a list; lists and dicts of a template are immutable "
+      "(use '+' or a namespace)");
   EXPECT_EQ(message("{{ 'a'|round }}"), "chat template: line 1: filter 'round': needs a number, got str");
   EXPECT_EQ(message("{{ nope() }}"), "chat template: line 1: 'nope' is undefined");
 }

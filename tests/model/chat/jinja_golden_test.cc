@@ -1,4 +1,5 @@
-// The interpreter against jinja2: tests/golden/make_jinja.py wrote what it makes of every case.
+// The interpreter against jinja2: tests/golden/make_jinja.py and fuzz_templates.py wrote what it makes of
+// every case.
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
@@ -20,8 +21,8 @@ StatusOr<std::string> RenderWith(std::string_view source, const std::string& var
   return prompt->Text();
 }
 
-TEST(JinjaGoldenTest, RendersWhatJinja2RendersAndFailsWhereItFails) {
-  const auto path = std::filesystem::path(COTERIE_SOURCE_DIR) / "tests/golden/jinja.json";
+void HoldTo(const char* file) {
+  const auto path = std::filesystem::path(COTERIE_SOURCE_DIR) / "tests/golden" / file;
   const auto golden = nlohmann::ordered_json::parse(ReadFile(path, 10 << 20).value());
   const std::string variables = golden["variables"].dump();
   int n = 0;
@@ -40,6 +41,11 @@ TEST(JinjaGoldenTest, RendersWhatJinja2RendersAndFailsWhereItFails) {
   }
   EXPECT_GT(n, 500);
 }
+
+TEST(JinjaGoldenTest, RendersWhatJinja2RendersAndFailsWhereItFails) { HoldTo("jinja.json"); }
+
+// Random templates over every filter, test, method and statement.
+TEST(JinjaGoldenTest, RendersRandomTemplatesAsJinja2Does) { HoldTo("jinja_fuzz.json"); }
 
 }  // namespace
 }  // namespace coterie
