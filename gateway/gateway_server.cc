@@ -1,10 +1,8 @@
 #include "gateway/gateway_server.h"
 
-#include <grpcpp/ext/proto_server_reflection_plugin.h>
 #include <grpcpp/grpcpp.h>
 #include <grpcpp/health_check_service_interface.h>
 
-#include <mutex>
 #include <random>
 #include <utility>
 
@@ -15,6 +13,7 @@
 #include "gateway/service/expert_service.h"
 #include "gateway/service/generation_service.h"
 #include "gateway/upstream/worker_directory.h"
+#include "net/standard_services.h"
 #include "spdlog/spdlog.h"
 
 namespace coterie::gateway {
@@ -28,21 +27,13 @@ std::string DrawGatewayId() {
   return absl::StrCat("gw-", absl::Hex(device(), absl::kZeroPad8), absl::Hex(device(), absl::kZeroPad8));
 }
 
-void EnablePlugins() {
-  static std::once_flag once;
-  std::call_once(once, [] {
-    grpc::EnableDefaultHealthCheckService(true);
-    grpc::reflection::InitProtoReflectionServerBuilderPlugin();
-  });
-}
-
 struct Listener {
   std::unique_ptr<grpc::Server> server;
   int port = 0;
 };
 
 StatusOr<Listener> Listen(const std::string& address, int max_message_bytes,
-                          const std::vector<grpc::Service*>& services) {
+                          const std::vector<grpc::Service*>& services, net::StandardServices* standard) {
   Listener listener;
   grpc::ServerBuilder builder;
   // Two gateways on one port would share its clients at random.
@@ -55,6 +46,7 @@ StatusOr<Listener> Listen(const std::string& address, int max_message_bytes,
   builder.SetMaxReceiveMessageSize(max_message_bytes);
   builder.AddListeningPort(address, grpc::InsecureServerCredentials(), &listener.port);
   for (grpc::Service* service : services) builder.RegisterService(service);
+  standard->Register(&builder);
   listener.server = builder.BuildAndStart();
   if (listener.server == nullptr || listener.port == 0) {
     return absl::AlreadyExistsError(absl::StrCat(
@@ -107,16 +99,20 @@ class GatewayServerImpl final : public GatewayServer {
       shadow_ = std::make_unique<ShadowTraffic>(&core_, options_.shadow);
       core_.shadow = shadow_.get();
     }
-    EnablePlugins();
     const int front_bytes = static_cast<int>(2 * options_.limits.max_input_bytes) + (1 << 20);
-    ASSIGN_OR_RETURN(front_, Listen(options_.listen, front_bytes, {&generation_service_, &cluster_service_}));
+    ASSIGN_OR_RETURN(front_, Listen(options_.listen, front_bytes, {&generation_service_, &cluster_service_},
+                                    &front_standard_));
     if (!options_.admin_listen.empty()) {
       std::vector<grpc::Service*> services = {&cluster_service_};
+      std::vector<std::string> names = {v1::ClusterService::service_full_name()};
       if (parts_.store != nullptr) {
+        names.push_back(v1::ExpertService::service_full_name());
         expert_service_ = std::make_unique<ExpertServiceImpl>(parts_.store.get(), watch_.get(), &core_);
         services.push_back(expert_service_.get());
       }
-      ASSIGN_OR_RETURN(admin_, Listen(options_.admin_listen, kAdminMessageBytes, services));
+      admin_standard_ = std::make_unique<net::StandardServices>(std::move(names));
+      ASSIGN_OR_RETURN(admin_,
+                       Listen(options_.admin_listen, kAdminMessageBytes, services, admin_standard_.get()));
     }
     if (!options_.metrics_listen.empty()) {
       ASSIGN_OR_RETURN(metrics_server_, MetricsServer::Start(registry_, options_.metrics_listen,
@@ -208,6 +204,9 @@ class GatewayServerImpl final : public GatewayServer {
   GenerationServiceImpl generation_service_;
   ClusterServiceImpl cluster_service_;
   std::unique_ptr<ExpertServiceImpl> expert_service_;  // with a store
+  net::StandardServices front_standard_{
+      {v1::GenerationService::service_full_name(), v1::ClusterService::service_full_name()}};
+  std::unique_ptr<net::StandardServices> admin_standard_;
   Listener front_;
   Listener admin_;
   std::unique_ptr<MetricsServer> metrics_server_;

@@ -1,7 +1,6 @@
 #include "worker/worker_server.h"
 
 #include "absl/time/clock.h"
-#include "grpcpp/ext/proto_server_reflection_plugin.h"
 #include "grpcpp/health_check_service_interface.h"
 
 namespace coterie::worker {
@@ -14,12 +13,11 @@ constexpr int kMaxMessageBytes = 4 << 20;
 
 StatusOr<std::unique_ptr<WorkerServer>> WorkerServer::Start(const std::string& address,
                                                             WorkerServiceImpl* service) {
-  grpc::EnableDefaultHealthCheckService(true);
-  grpc::reflection::InitProtoReflectionServerBuilderPlugin();
   std::unique_ptr<WorkerServer> server(new WorkerServer(service));
   grpc::ServerBuilder builder;
   builder.AddListeningPort(address, grpc::InsecureServerCredentials(), &server->port_);
   builder.RegisterService(service);
+  server->standard_.Register(&builder);
   builder.SetMaxReceiveMessageSize(kMaxMessageBytes);
   // Two workers on one port would share its connections between them: an error is better.
   builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);

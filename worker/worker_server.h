@@ -7,6 +7,7 @@
 #include "absl/time/time.h"
 #include "common/status.h"
 #include "grpcpp/grpcpp.h"
+#include "net/standard_services.h"
 #include "worker/service/worker_service.h"
 
 namespace coterie::worker {
@@ -26,9 +27,11 @@ class WorkerServer {
   int Drain(absl::Duration timeout);
 
  private:
-  explicit WorkerServer(WorkerServiceImpl* service) : service_(service) {}
+  explicit WorkerServer(WorkerServiceImpl* service)
+      : service_(service), standard_({v1::WorkerService::service_full_name()}) {}
 
   WorkerServiceImpl* const service_;
+  net::StandardServices standard_;
   std::unique_ptr<grpc::Server> server_;
   int port_ = 0;
 };

@@ -4,6 +4,7 @@
 #include "gateway/convert_client.h"
 #include "gateway/findings.h"
 #include "gateway/version.h"
+#include "net/received.h"
 
 namespace coterie::gateway {
 namespace {
@@ -11,6 +12,11 @@ namespace {
 constexpr size_t kMaxFindings = 100;
 
 }  // namespace
+
+ClusterServiceImpl::ClusterServiceImpl(const GatewayCore* core) : core_(core), started_(absl::Now()) {
+  MarkMethodCallback(net::MethodIndex(v1::ClusterService::service_full_name(), "Status"),
+                     net::UnaryHandler(this, &ClusterServiceImpl::Status));
+}
 
 grpc::ServerUnaryReactor* ClusterServiceImpl::Status(grpc::CallbackServerContext* context,
                                                      const v1::StatusRequest* request,

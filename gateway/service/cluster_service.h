@@ -9,7 +9,7 @@ namespace coterie::gateway {
 // coterie.v1.ClusterService: what this gateway knows of itself and its workers.
 class ClusterServiceImpl final : public v1::ClusterService::CallbackService {
  public:
-  explicit ClusterServiceImpl(const GatewayCore* core) : core_(core), started_(absl::Now()) {}
+  explicit ClusterServiceImpl(const GatewayCore* core);
 
   grpc::ServerUnaryReactor* Status(grpc::CallbackServerContext* context, const v1::StatusRequest* request,
                                    v1::StatusResponse* response) override;

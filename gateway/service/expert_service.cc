@@ -86,6 +86,19 @@ Status CheckWhole(std::vector<IncomingFile>* files) {
 
 }  // namespace
 
+ExpertServiceImpl::ExpertServiceImpl(ExpertStore* store, CatalogueWatch* watch, const GatewayCore* core)
+    : store_(store), watch_(watch), core_(core) {
+  const auto index = [](const char* method) {
+    return net::MethodIndex(v1::ExpertService::service_full_name(), method);
+  };
+  MarkMethodStreamed(index("List"), net::SyncUnaryHandler(this, &ExpertServiceImpl::List));
+  MarkMethodStreamed(index("Get"), net::SyncUnaryHandler(this, &ExpertServiceImpl::Get));
+  MarkMethodStreamed(index("Publish"), net::SyncClientStreamHandler(this, &ExpertServiceImpl::Publish));
+  MarkMethodStreamed(index("Remove"), net::SyncUnaryHandler(this, &ExpertServiceImpl::Remove));
+  MarkMethodStreamed(index("Promote"), net::SyncUnaryHandler(this, &ExpertServiceImpl::Promote));
+  MarkMethodStreamed(index("RollBack"), net::SyncUnaryHandler(this, &ExpertServiceImpl::RollBack));
+}
+
 v1::ExpertInfo ExpertServiceImpl::Describe(const CatalogueEntry& entry) const {
   v1::ExpertInfo info = ToProto(entry);
   for (const std::string& worker : core_->workers->Holders(entry.live.adapter)) info.add_resident_on(worker);
@@ -164,9 +177,12 @@ grpc::Status ExpertServiceImpl::Get(grpc::ServerContext* context, const v1::GetE
 }
 
 StatusOr<v1::PublishExpertResponse> ExpertServiceImpl::ReceiveExpert(
-    grpc::ServerReader<v1::PublishExpertRequest>* reader) {
+    net::CheckedReader<v1::PublishExpertRequest>* reader) {
   v1::PublishExpertRequest message;
-  if (!reader->Read(&message)) return absl::InvalidArgumentError("Publish ended before its header");
+  if (!reader->Read(&message)) {
+    RETURN_IF_ERROR(reader->problem());
+    return absl::InvalidArgumentError("Publish ended before its header");
+  }
   ASSIGN_OR_RETURN(std::vector<IncomingFile> files, ReadHeader(message));
   const std::string name = message.header().name();
   std::optional<double> canary_share;
@@ -176,6 +192,7 @@ StatusOr<v1::PublishExpertResponse> ExpertServiceImpl::ReceiveExpert(
   }
   ASSIGN_OR_RETURN(const std::unique_ptr<ExpertStore::Upload> upload, store_->BeginUpload());
   while (reader->Read(&message)) RETURN_IF_ERROR(TakeChunk(message, &files, upload.get()));
+  RETURN_IF_ERROR(reader->problem());
   RETURN_IF_ERROR(CheckWhole(&files));
   ASSIGN_OR_RETURN(const PublishResult published, upload->Commit(name, canary_share));
   RETURN_IF_ERROR(watch_->Refresh());
@@ -192,7 +209,7 @@ StatusOr<v1::PublishExpertResponse> ExpertServiceImpl::ReceiveExpert(
 }
 
 grpc::Status ExpertServiceImpl::Publish(grpc::ServerContext* context,
-                                        grpc::ServerReader<v1::PublishExpertRequest>* reader,
+                                        net::CheckedReader<v1::PublishExpertRequest>* reader,
                                         v1::PublishExpertResponse* response) {
   StatusOr<v1::PublishExpertResponse> result = ReceiveExpert(reader);
   if (!result.ok()) return ToGrpc(result.status());

@@ -7,6 +7,7 @@
 #include "gateway/catalogue_watch.h"
 #include "gateway/gateway_core.h"
 #include "model/store/expert_store.h"
+#include "net/received.h"
 
 namespace coterie::gateway {
 
@@ -14,15 +15,14 @@ namespace coterie::gateway {
 // listener's threads are bounded by the server. Thread-safe; everything is borrowed.
 class ExpertServiceImpl final : public v1::ExpertService::Service {
  public:
-  ExpertServiceImpl(ExpertStore* store, CatalogueWatch* watch, const GatewayCore* core)
-      : store_(store), watch_(watch), core_(core) {}
+  ExpertServiceImpl(ExpertStore* store, CatalogueWatch* watch, const GatewayCore* core);
 
   grpc::Status List(grpc::ServerContext* context, const v1::ListExpertsRequest* request,
                     v1::ListExpertsResponse* response) override;
   grpc::Status Get(grpc::ServerContext* context, const v1::GetExpertRequest* request,
                    v1::GetExpertResponse* response) override;
-  grpc::Status Publish(grpc::ServerContext* context, grpc::ServerReader<v1::PublishExpertRequest>* reader,
-                       v1::PublishExpertResponse* response) override;
+  grpc::Status Publish(grpc::ServerContext* context, net::CheckedReader<v1::PublishExpertRequest>* reader,
+                       v1::PublishExpertResponse* response);
   grpc::Status Remove(grpc::ServerContext* context, const v1::RemoveExpertRequest* request,
                       v1::RemoveExpertResponse* response) override;
   grpc::Status Promote(grpc::ServerContext* context, const v1::PromoteExpertRequest* request,
@@ -32,7 +32,7 @@ class ExpertServiceImpl final : public v1::ExpertService::Service {
 
  private:
   StatusOr<v1::GetExpertResponse> GetExpert(const std::string& name) const;
-  StatusOr<v1::PublishExpertResponse> ReceiveExpert(grpc::ServerReader<v1::PublishExpertRequest>* reader);
+  StatusOr<v1::PublishExpertResponse> ReceiveExpert(net::CheckedReader<v1::PublishExpertRequest>* reader);
   v1::ExpertInfo Describe(const CatalogueEntry& entry) const;
   // `change` of the store for a request that names an expert, or one of its versions; routing follows, and
   // *response tells what became of it.

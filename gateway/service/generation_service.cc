@@ -12,6 +12,7 @@
 #include "gateway/service/call_deadline.h"
 #include "gateway/service/generate_call.h"
 #include "gateway/service/unary_call.h"
+#include "net/received.h"
 
 namespace coterie::gateway {
 namespace {
@@ -72,6 +73,16 @@ Status ValidateEmbed(const v1::EmbedRequest& request, const RequestLimits& limit
 }
 
 }  // namespace
+
+GenerationServiceImpl::GenerationServiceImpl(const GatewayCore* core) : core_(core) {
+  const auto index = [](const char* method) {
+    return net::MethodIndex(v1::GenerationService::service_full_name(), method);
+  };
+  MarkMethodCallback(index("Generate"), net::ServerStreamHandler(this, &GenerationServiceImpl::Generate));
+  MarkMethodCallback(index("Score"), net::UnaryHandler(this, &GenerationServiceImpl::Score));
+  MarkMethodCallback(index("Embed"), net::UnaryHandler(this, &GenerationServiceImpl::Embed));
+  MarkMethodCallback(index("Route"), net::UnaryHandler(this, &GenerationServiceImpl::Route));
+}
 
 grpc::ServerWriteReactor<v1::GenerateResponse>* GenerationServiceImpl::Generate(
     grpc::CallbackServerContext* context, const v1::GenerateRequest* request) {

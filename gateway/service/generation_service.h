@@ -11,7 +11,7 @@ class GenerationServiceImpl final : public v1::GenerationService::CallbackServic
  public:
   static constexpr int kMaxEmbedTexts = 256;
 
-  explicit GenerationServiceImpl(const GatewayCore* core) : core_(core) {}
+  explicit GenerationServiceImpl(const GatewayCore* core);
 
   grpc::ServerWriteReactor<v1::GenerateResponse>* Generate(grpc::CallbackServerContext* context,
                                                            const v1::GenerateRequest* request) override;

@@ -12,21 +12,22 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 # Folder -> folders of ours it may include. A longer path wins over its parent.
 MAY_INCLUDE = {
     "common": set(),
+    "net": {"common"},
     "kernels": {"common"},
     "model": {"common", "kernels"},
     "router": {"common", "kernels"},
     "worker/engine": {"common", "kernels", "model"},
-    "worker": {"proto", "common", "kernels", "model"},
-    "gateway": {"proto", "common", "kernels", "model", "router"},
-    "tools": {"proto", "common"},
+    "worker": {"proto", "common", "net", "kernels", "model"},
+    "gateway": {"proto", "common", "net", "kernels", "model", "router"},
+    "tools": {"proto", "common", "net"},
 }
-OURS = {"proto", "common", "kernels", "model", "router", "worker", "gateway", "tools", "tests"}
+OURS = {"proto", "common", "net", "kernels", "model", "router", "worker", "gateway", "tools", "tests"}
 
 # Vendor headers -> the only folders that may name them.
 CONFINED = {
     r"cuda|cublas|cuda_runtime|cuda_fp16|cuda_bf16": ("kernels/cuda", "kernels/comm", "tests/gpu"),
     r"nccl": ("kernels/comm",),
-    r"grpcpp/|grpc/": ("worker", "gateway", "tools", "tests", "proto"),
+    r"grpcpp/|grpc/": ("net", "worker", "gateway", "tools", "tests", "proto"),
 }
 
 # The headers that may bring in gRPC or a generated message: reading those costs a compiler seconds, for every file that
@@ -35,6 +36,7 @@ HEADERS_WITH_GRPC = {
     "gateway/convert_client.h", "gateway/convert_worker.h", "gateway/rpc_status.h", "gateway/service/call_deadline.h",
     "gateway/service/cluster_service.h", "gateway/service/expert_service.h", "gateway/service/generate_call.h",
     "gateway/service/generation_service.h", "gateway/service/unary_call.h", "gateway/upstream/worker_stream.h",
+    "net/received.h", "net/reflection_service.h", "net/standard_services.h", "net/unknown_methods.h",
     "tools/client/cancellation.h", "tools/client/client.h", "tools/coterie/answer_view.h", "tools/coterie/conversation.h",
     "tools/coterie/load.h", "tools/coterie/question.h", "worker/service/attach_stream.h", "worker/service/convert.h",
     "worker/service/gateway_session.h", "worker/service/sequence_log.h", "worker/service/state_tracker.h",

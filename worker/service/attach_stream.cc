@@ -18,8 +18,9 @@ void AttachStream::End(const grpc::Status& status, bool abandon) {
 }
 
 void AttachStream::OnReadDone(bool ok) {
-  if (!ok) return owner_->OnClosed(this);
-  if (owner_->OnMessage(this, incoming_)) StartRead(&incoming_);
+  if (!ok) return owner_->OnClosed(this, absl::OkStatus());
+  if (!incoming_.problem.ok()) return owner_->OnClosed(this, incoming_.problem);
+  if (owner_->OnMessage(this, incoming_.message)) StartRead(&incoming_);
 }
 
 void AttachStream::OnDone() {

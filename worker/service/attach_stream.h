@@ -6,6 +6,7 @@
 #include "absl/time/time.h"
 #include "coterie/v1/worker.grpc.pb.h"
 #include "grpcpp/grpcpp.h"
+#include "net/received.h"
 
 namespace coterie::worker {
 
@@ -19,15 +20,16 @@ class StreamOwner {
   virtual bool OnMessage(AttachStream* stream, const v1::GatewayMessage& message) = 0;
   // The message handed to Write is on its way; the next one may be written.
   virtual void OnWritten(AttachStream* stream, bool ok) = 0;
-  // Nothing more will be read: the gateway closed its side, or the connection is gone.
-  virtual void OnClosed(AttachStream* stream) = 0;
+  // Nothing more will be read: the gateway closed its side, the connection is gone, or `problem`, what came
+  // is no message.
+  virtual void OnClosed(AttachStream* stream, const Status& problem) = 0;
   // The last call; the stream is deleted after it.
   virtual void OnGone(AttachStream* stream) = 0;
 };
 
 // One Attach call: reads message by message, writes one message at a time. Knows nothing of what they mean.
 // Deletes itself when gRPC has let go of it.
-class AttachStream : public grpc::ServerBidiReactor<v1::GatewayMessage, v1::WorkerMessage> {
+class AttachStream : public grpc::ServerBidiReactor<net::Received<v1::GatewayMessage>, v1::WorkerMessage> {
  public:
   AttachStream(StreamOwner* owner, grpc::CallbackServerContext* context, absl::Time opened)
       : owner_(owner), context_(context), opened_(opened) {}
@@ -53,13 +55,13 @@ class AttachStream : public grpc::ServerBidiReactor<v1::GatewayMessage, v1::Work
  private:
   void OnReadDone(bool ok) override;
   void OnWriteDone(bool ok) override { owner_->OnWritten(this, ok); }
-  void OnCancel() override { owner_->OnClosed(this); }
+  void OnCancel() override { owner_->OnClosed(this, absl::OkStatus()); }
   void OnDone() override;
 
   StreamOwner* const owner_;
   grpc::CallbackServerContext* const context_;
   const absl::Time opened_;
-  v1::GatewayMessage incoming_;
+  net::Received<v1::GatewayMessage> incoming_;
   v1::WorkerMessage outgoing_;
   bool writing_ = false;
   bool ended_ = false;

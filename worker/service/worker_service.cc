@@ -40,7 +40,11 @@ WorkerServiceImpl::WorkerServiceImpl(const WorkerServiceOptions& options, Engine
       traffic_(traffic),
       metrics_(metrics),
       incarnation_(DrawIncarnation()),
-      dispatcher_([this] { Dispatch(); }) {}
+      dispatcher_([this] { Dispatch(); }) {
+  MarkMethodCallback(
+      net::MethodIndex(v1::WorkerService::service_full_name(), "Attach"),
+      net::BidiHandler<v1::GatewayMessage, v1::WorkerMessage>(this, &WorkerServiceImpl::Attach));
+}
 
 WorkerServiceImpl::~WorkerServiceImpl() {
   EndStreams();
@@ -53,8 +57,7 @@ WorkerServiceImpl::~WorkerServiceImpl() {
   dispatcher_.join();
 }
 
-grpc::ServerBidiReactor<v1::GatewayMessage, v1::WorkerMessage>* WorkerServiceImpl::Attach(
-    grpc::CallbackServerContext* context) {
+AttachStream* WorkerServiceImpl::Attach(grpc::CallbackServerContext* context) {
   auto* stream = new AttachStream(this, context, absl::Now());
   {
     MutexLock lock(&mutex_);
@@ -120,7 +123,7 @@ void WorkerServiceImpl::OnWritten(AttachStream* stream, bool ok) {
   Send(sessions_.at(stream->gateway_id).get(), absl::Now());
 }
 
-void WorkerServiceImpl::OnClosed(AttachStream* stream) {
+void WorkerServiceImpl::OnClosed(AttachStream* stream, const Status& problem) {
   MutexLock lock(&mutex_);
   if (!stream->gateway_id.empty()) {
     GatewaySession* session = sessions_.at(stream->gateway_id).get();
@@ -130,7 +133,9 @@ void WorkerServiceImpl::OnClosed(AttachStream* stream) {
       Detach(session, absl::Now());
     }
   }
-  stream->End(grpc::Status::OK);
+  if (!problem.ok()) return stream->End(net::RefusalOf(problem));
+  if (!stream->gateway_id.empty()) return stream->End(grpc::Status::OK);
+  stream->End({grpc::StatusCode::INVALID_ARGUMENT, "the stream ended before its hello"});
 }
 
 void WorkerServiceImpl::OnGone(AttachStream* stream) {

@@ -38,16 +38,13 @@ struct WorkerServiceOptions {
 // one message in flight, which gathers whatever was said meanwhile, so a slow connection gets fewer, larger
 // messages and piles up nothing beyond the credit its gateway gave. The engine's own thread never meets this
 // one.
-class WorkerServiceImpl : public v1::WorkerService::CallbackService, private StreamOwner {
+class WorkerServiceImpl : public v1::WorkerService::Service, private StreamOwner {
  public:
   // Borrows all of them; `metrics` may be null.
   WorkerServiceImpl(const WorkerServiceOptions& options, Engine* engine, const PeerTraffic* traffic,
                     WorkerMetrics* metrics);
   // Call after the server's Shutdown: waits until the last stream is gone.
   ~WorkerServiceImpl() override;
-
-  grpc::ServerBidiReactor<v1::GatewayMessage, v1::WorkerMessage>* Attach(
-      grpc::CallbackServerContext* context) override;
 
   // Takes nothing new from now on and tells the gateways. Returns when every sequence has ended and been
   // sent, or, after `timeout`, once the gateways were told to go on elsewhere (UNAVAILABLE). Returns the
@@ -65,9 +62,10 @@ class WorkerServiceImpl : public v1::WorkerService::CallbackService, private Str
     SequenceLog* log = nullptr;
   };
 
+  AttachStream* Attach(grpc::CallbackServerContext* context);
   bool OnMessage(AttachStream* stream, const v1::GatewayMessage& message) override;
   void OnWritten(AttachStream* stream, bool ok) override;
-  void OnClosed(AttachStream* stream) override;
+  void OnClosed(AttachStream* stream, const Status& problem) override;
   void OnGone(AttachStream* stream) override;
 
   // gRPC's threads, by message.
