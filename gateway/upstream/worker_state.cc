@@ -39,6 +39,14 @@ bool WorkerStateFold::Expect(const Digest& adapter, absl::Time now) {
   return coming_.size() < kMaxComing && coming_.try_emplace(adapter, now + kComingFor).second;
 }
 
+uint32_t WorkerStateFold::SlotsTaken(absl::Time now) const {
+  const auto n_coming = static_cast<size_t>(
+      std::count_if(coming_.begin(), coming_.end(), [now](const auto& entry) { return entry.second > now; }));
+  // The worker's own count, or where it is larger what its changes add up to.
+  const size_t n_there = std::max<size_t>(levels_.adapters_resident, resident_.size());
+  return static_cast<uint32_t>(n_there + n_coming);
+}
+
 WorkerView WorkerStateFold::View(const WorkerIdentity& identity, const PlacementRequest& request,
                                  size_t assigned, absl::Time now) const {
   WorkerView view;
@@ -50,9 +58,12 @@ WorkerView WorkerStateFold::View(const WorkerIdentity& identity, const Placement
   const uint32_t known = levels_.running + levels_.waiting;
   view.waiting = std::max<uint32_t>(known, static_cast<uint32_t>(assigned)) - levels_.running;
   view.max_running = std::max<uint32_t>(1, identity.max_running);
+  view.max_sequence_tokens = identity.max_sequence_tokens;
+  if (identity.kv_block_tokens > 0) view.kv_block_tokens = identity.kv_block_tokens;
   view.kv_blocks_total = identity.kv_blocks;
   view.kv_blocks_free = identity.kv_blocks - std::min(identity.kv_blocks, levels_.kv_blocks_used);
   view.adapter_slots_total = identity.adapter_slots;
+  view.adapter_slots_taken = SlotsTaken(now);
   if (decode_rate_ > 0) view.decode_tokens_per_second = decode_rate_;
   for (const PlacementRequest::Adapter& adapter : request.adapters) {
     if (resident_.contains(adapter.digest)) {
@@ -61,8 +72,10 @@ WorkerView WorkerStateFold::View(const WorkerIdentity& identity, const Placement
       view.loading.insert(adapter.digest);
     }
   }
-  for (PrefixKey key : request.prefix_keys) {
-    if (prefixes_.contains(key)) view.warm.insert(key);
+  // A block is of use only behind those before it, so the look-ups end at the first cold one.
+  while (view.warm_blocks < request.prefix_keys.size() &&
+         prefixes_.contains(request.prefix_keys[view.warm_blocks])) {
+    ++view.warm_blocks;
   }
   if (!identity.serves.empty()) {
     for (const PlacementRequest::Adapter& adapter : request.adapters) {

@@ -29,9 +29,9 @@ class WorkerStateFold {
   // that the adapter is there, or after kComingFor: the worker dropped the hint, or could not load it.
   bool Expect(const Digest& adapter, absl::Time now);
 
-  // The part of the view that matters to `request`: only its own adapters and prefixes are looked up, so that
-  // a request never copies the whole sets. `assigned` is how many sequences this gateway has there: state
-  // messages lag behind what was just submitted.
+  // The view as `request` needs it: of adapters and prefixes only its own are looked up (of the rest the
+  // numbers alone are told), so that a request never copies the whole sets. `assigned` is how many sequences
+  // this gateway has there: state messages lag behind what was just submitted.
   WorkerView View(const WorkerIdentity& identity, const PlacementRequest& request, size_t assigned,
                   absl::Time now) const;
 
@@ -39,6 +39,9 @@ class WorkerStateFold {
   bool Holds(const Digest& adapter) const { return resident_.contains(adapter); }
 
  private:
+  // Adapter slots that are, or are about to be, in use.
+  uint32_t SlotsTaken(absl::Time now) const;
+
   WorkerStateUpdate levels_;  // change lists empty
   double decode_rate_ = 0;    // the last one measured under load
   absl::flat_hash_set<Digest> resident_;

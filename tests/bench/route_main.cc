@@ -114,8 +114,9 @@ void BenchPlacement(size_t n_workers) {
     workers[i].adapter_slots_total = 64;
     workers[i].kv_blocks_total = workers[i].kv_blocks_free = 4096;
     workers[i].running = random() % 16;
-    for (int a = 0; a < 64; ++a) workers[i].resident.insert(Sha256(std::to_string(random() % 10'000)));
-    for (int p = 0; p < 4096; ++p) workers[i].warm.insert(random());
+    workers[i].adapter_slots_taken = 64;
+    if (random() % 4 == 0) workers[i].resident.insert(Sha256("7"));
+    workers[i].warm_blocks = random() % 5;
   }
   const std::vector<PrefixKey> keys = {1, 2, 3, 4};
   PlacementRequest request;

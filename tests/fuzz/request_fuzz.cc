@@ -143,7 +143,7 @@ void WorkerStream(const uint8_t* data, size_t n_bytes) {
     fold.Apply(*update);
     const WorkerView view = fold.View(identity, request, 3, absl::UnixEpoch());
     COTERIE_CHECK(view.max_running >= 1 && view.kv_blocks_free <= view.kv_blocks_total);
-    COTERIE_CHECK(view.resident.size() <= 1 && view.warm.size() <= request.prefix_keys.size());
+    COTERIE_CHECK(view.resident.size() <= 1 && view.warm_blocks <= request.prefix_keys.size());
   }
 }
 

@@ -93,8 +93,8 @@ TEST(PlacementTest, AWarmPrefixSavesItsPrefill) {
   for (size_t holder = 0; holder < 3; ++holder) {
     auto workers = MakeWorkers(3);
     const std::vector<PrefixKey> keys = {11, 12, 13, 14};
-    workers[holder].warm = {11, 12, 13};
-    workers[(holder + 1) % 3].warm = {12, 13, 14};  // without its beginning a prefix is worth nothing
+    workers[holder].warm_blocks = 3;
+    workers[(holder + 1) % 3].warm_blocks = 2;
     PlacementRequest request;
     request.base = kBase;
     request.n_prompt_tokens = 70;
@@ -108,7 +108,7 @@ TEST(PlacementTest, AWarmPrefixSavesItsPrefill) {
 TEST(PlacementTest, AFreeSlotIsBetterThanEvictingAnAdapter) {
   for (size_t full = 0; full < 2; ++full) {
     auto workers = MakeWorkers(2);
-    for (int i = 0; i < 8; ++i) workers[full].resident.insert(Sha256(std::to_string(i)));
+    workers[full].adapter_slots_taken = 8;
     EXPECT_EQ(Place(ForExpert("python"), workers).worker, 1 - full);
   }
 }
@@ -157,21 +157,134 @@ TEST(PlacementTest, WorkersThatServeTheExpertComeFirst) {
   EXPECT_EQ(Place(base, workers, {.strict_serves = true}).worker_id, "w0");
 }
 
+StatusOr<Placement> TryPlace(const PlacementRequest& request, std::span<const WorkerView> workers) {
+  return Placer::Create({}).value().Place(request, workers);
+}
+
+TEST(PlacementTest, AnAnswerLongerThanAnyCacheIsStillPlaced) {
+  auto workers = MakeWorkers(2);  // room for 16,000 tokens each
+  PlacementRequest request = ForExpert("python");
+  request.max_new_tokens = 100'000;
+  const Placement placement = Place(request, workers);
+  EXPECT_THAT(placement.reason, HasSubstr("room for 15900 of 100000 answer tokens"));
+}
+
+TEST(PlacementTest, InAMixedFleetAnAnswerGoesWhereItFits) {
+  for (size_t large = 0; large < 3; ++large) {
+    auto workers = MakeWorkers(3);
+    for (WorkerView& worker : workers) {
+      worker.max_sequence_tokens = 150;
+      worker.resident.insert(Sha256("python"));
+    }
+    // Cold and with a queue: cutting the answer short would be worse.
+    workers[large].max_sequence_tokens = 0;
+    workers[large].resident.clear();
+    workers[large].waiting = 3;
+    EXPECT_EQ(Place(ForExpert("python"), workers).worker, large);
+    // What fits everywhere stays off the large one.
+    PlacementRequest shorter = ForExpert("python");
+    shorter.max_new_tokens = 50;
+    EXPECT_NE(Place(shorter, workers).worker, large);
+    // And what fits nowhere goes where most of it does.
+    PlacementRequest longer = ForExpert("python");
+    longer.max_new_tokens = 1'000'000;
+    EXPECT_EQ(Place(longer, workers).worker, large);
+    // With the large one gone the answer ends early rather than never.
+    workers[large].alive = false;
+    EXPECT_THAT(Place(ForExpert("python"), workers).reason, HasSubstr("room for 50 of 100 answer tokens"));
+  }
+}
+
+TEST(PlacementTest, CachesThatDifferByALittleShareTheLongestAnswers) {
+  auto workers = MakeWorkers(2);
+  workers[0].kv_blocks_total = 1010;
+  PlacementRequest request = ForExpert("python");
+  request.max_new_tokens = 1'000'000;
+  workers[1].resident.insert(Sha256("python"));
+  EXPECT_EQ(Place(request, workers).worker_id, "w1");
+  workers[1].kv_blocks_total = 700;
+  EXPECT_EQ(Place(request, workers).worker_id, "w0");
+}
+
+TEST(PlacementTest, APromptThatFitsNowhereIsRefusedForGoodWithItsLimits) {
+  auto workers = MakeWorkers(3);
+  workers[0].max_sequence_tokens = 100;
+  workers[1].kv_blocks_total = 4;
+  workers[1].alive = false;   // when it comes back it is as small
+  workers[2] = WorkerView();  // refused: of another base
+  workers[2].id = "w2";
+  workers[2].alive = false;
+  workers[2].refused = true;
+  const auto placement = TryPlace(ForExpert("python"), workers);
+  EXPECT_EQ(placement.status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(
+      placement.status().message(),
+      "the prompt has 100 tokens and no worker has room for it: at most 100 tokens of prompt and answer "
+      "together; shorten the prompt to 99 tokens or fewer, or start a worker with more (--kv-tokens, "
+      "--max-context)");
+  // One token less leaves room for one.
+  PlacementRequest shorter = ForExpert("python");
+  shorter.n_prompt_tokens = 99;
+  EXPECT_EQ(Place(shorter, workers).worker_id, "w0");
+  // While one that may be larger is away, or was never heard, there is hope.
+  workers[2].refused = false;
+  EXPECT_THAT(Refusal(ForExpert("python"), workers),
+              HasSubstr("w0 has room for 100 tokens, the prompt has 100"));
+  workers[2] = MakeWorker("w2");
+  workers[2].draining = true;
+  EXPECT_THAT(Refusal(ForExpert("python"), workers), HasSubstr("w2 is draining"));
+}
+
+TEST(PlacementTest, MoreAdaptersThanAnyWorkerHasSlotsAreRefusedForGood) {
+  auto workers = MakeWorkers(2);
+  for (WorkerView& worker : workers) worker.adapter_slots_total = 1;
+  PlacementRequest request = ForExpert("python");
+  request.adapters.push_back({.name = "law", .digest = Sha256("law")});
+  const auto placement = TryPlace(request, workers);
+  EXPECT_EQ(placement.status().code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_THAT(std::string(placement.status().message()),
+              HasSubstr("combines 2 adapters and no worker has more than 1 adapter slots"));
+}
+
+TEST(PlacementTest, AnEjectedWorkerIsTheLastResortUnlessMostAreEjected) {
+  for (size_t flapping = 0; flapping < 3; ++flapping) {
+    auto workers = MakeWorkers(3);
+    workers[flapping].ejected = true;
+    workers[flapping].resident.insert(Sha256("python"));
+    for (size_t i = 0; i < 3; ++i) {
+      if (i != flapping) workers[i].waiting = 5;
+    }
+    EXPECT_NE(Place(ForExpert("python"), workers).worker, flapping);
+    // The only one with the numerics class goes on bit for bit, ejected or not.
+    PlacementRequest resumed = ForExpert("python");
+    resumed.numerics_class = workers[flapping].numerics_class = "avx2-fast";
+    EXPECT_EQ(Place(resumed, workers).worker, flapping);
+    // When the others are gone it serves.
+    for (size_t i = 0; i < 3; ++i) workers[i].alive = i == flapping;
+    EXPECT_EQ(Place(ForExpert("python"), workers).worker, flapping);
+    // Two of three failing points at something else.
+    for (WorkerView& worker : workers) worker.alive = true;
+    workers[(flapping + 1) % 3].ejected = true;
+    EXPECT_EQ(Place(ForExpert("python"), workers).worker, flapping);
+  }
+}
+
 TEST(PlacementTest, EveryUnfitWorkerIsNamedWithItsReason) {
   auto workers = MakeWorkers(7);
   workers[0].alive = false;
   workers[1].draining = true;
   workers[2].base = Sha256("another base");
   workers[3].adapter_slots_total = 0;
-  workers[4].kv_blocks_total = 12;
+  workers[4].kv_blocks_total = 6;
   PlacementRequest request = ForExpert("python");
   request.exclude = {"w5", "w6"};
-  EXPECT_EQ(Refusal(request, workers),
-            absl::StrCat(
-                "no worker can take this request: w0 does not answer; w1 is draining; w2 has base ",
-                Sha256("another base").Short(), ", the request needs ", kBase.Short(),
-                "; w3 has 0 adapter slots, the request needs 1; w4 has 12 KV blocks, the request needs 13; "
-                "w5 just failed this request; w6 just failed this request"));
+  EXPECT_EQ(
+      Refusal(request, workers),
+      absl::StrCat(
+          "no worker can take this request: w0 does not answer; w1 is draining; w2 has base ",
+          Sha256("another base").Short(), ", the request needs ", kBase.Short(),
+          "; w3 has 0 adapter slots, the request needs 1; w4 has room for 96 tokens, the prompt has 100; "
+          "w5 just failed this request; w6 just failed this request"));
   EXPECT_EQ(Refusal(request, {}), "no worker can take this request: none is known");
   auto many = MakeWorkers(30);
   for (WorkerView& worker : many) worker.alive = false;
@@ -248,7 +361,10 @@ WorkerView RandomWorker(size_t i, std::mt19937* random) {
   worker.decode_tokens_per_second = below(10) == 0 ? NAN : below(500);
   for (uint32_t n = below(4); n > 0; --n) worker.resident.insert(Sha256("e" + std::to_string(below(6))));
   for (uint32_t n = below(3); n > 0; --n) worker.serves.insert("e" + std::to_string(below(6)));
-  for (uint32_t n = below(6); n > 0; --n) worker.warm.insert(below(6));
+  worker.adapter_slots_taken = below(6);
+  worker.warm_blocks = below(3);
+  worker.max_sequence_tokens = below(3) == 0 ? below(3000) : 0;
+  worker.ejected = below(4) == 0;
   return worker;
 }
 
@@ -280,19 +396,39 @@ TEST(PlacementTest, HoldsItsPropertiesOnRandomClusters) {
     const WorkerView& chosen = workers[placement->worker];
     EXPECT_EQ(chosen.id, placement->worker_id);
     EXPECT_TRUE(chosen.alive && !chosen.draining);
-    EXPECT_GE(chosen.kv_blocks_total * 16, request.n_prompt_tokens + request.max_new_tokens);
+    const auto room = [&](const WorkerView& w) {
+      uint32_t tokens = w.kv_blocks_total * 16;
+      if (w.max_sequence_tokens > 0) tokens = std::min(tokens, w.max_sequence_tokens);
+      return std::min(tokens - request.n_prompt_tokens, request.max_new_tokens);
+    };
+    EXPECT_GT(room(chosen), 0u);
     ASSERT_EQ(placement->ranking.size(), workers.size());
     bool same_class_was_fit = false;
+    size_t n_fit = 0, n_ejected = 0;
+    uint32_t most_room = 0;
+    const auto find = [&](const std::string& id) -> const WorkerView& {
+      return *std::find_if(workers.begin(), workers.end(), [&](auto& w) { return w.id == id; });
+    };
+    for (const Placement::Ranked& ranked : placement->ranking) {
+      if (!ranked.fit) continue;
+      ++n_fit;
+      n_ejected += find(ranked.worker).ejected;
+      most_room = std::max(most_room, room(find(ranked.worker)));
+    }
+    const uint32_t enough = most_room == request.max_new_tokens ? most_room : most_room - most_room / 8;
+    EXPECT_GE(room(chosen), enough);
     for (const Placement::Ranked& ranked : placement->ranking) {
       if (!ranked.fit) continue;
       EXPECT_TRUE(std::isfinite(ranked.cost_seconds) && ranked.cost_seconds >= 0) << ranked.words;
-      const auto& worker =
-          *std::find_if(workers.begin(), workers.end(), [&](auto& w) { return w.id == ranked.worker; });
+      const WorkerView& worker = find(ranked.worker);
+      if (room(worker) < enough) continue;
       if (worker.numerics_class == request.numerics_class) same_class_was_fit = true;
       const auto serves = [&](const WorkerView& w) {
         return w.serves.empty() || request.adapters.empty() || w.serves.contains(request.adapters[0].name);
       };
-      if (worker.numerics_class == chosen.numerics_class && serves(worker) == serves(chosen)) {
+      const bool ejections_count = 2 * n_ejected <= n_fit;
+      if (worker.numerics_class == chosen.numerics_class && serves(worker) == serves(chosen) &&
+          (!ejections_count || worker.ejected == chosen.ejected)) {
         EXPECT_LE(placement->cost_seconds, ranked.cost_seconds + options.stickiness_seconds);
       }
     }
@@ -319,8 +455,8 @@ TEST(PlacementTest, AnImprovedWorkerStaysChosen) {
 }
 
 TEST(PlacementTest, OptionsOutsideTheirRangeAreNamed) {
-  EXPECT_EQ(Placer::Create({.kv_block_tokens = 0}).status().message(),
-            "placement option kv_block_tokens = 0 is outside 1..4096");
+  EXPECT_EQ(Placer::Create({.mean_answer_tokens = 0}).status().message(),
+            "placement option mean_answer_tokens = 0 is outside 1..1e+09");
   EXPECT_EQ(Placer::Create({.load_bytes_per_second = NAN}).status().message(),
             "placement option load_bytes_per_second = nan is outside 1..1e+15");
   EXPECT_FALSE(Placer::Create({.stickiness_seconds = -1}).ok());

@@ -22,11 +22,17 @@ TEST(WorkerStateFoldTest, FollowsResidencyAndWarmPrefixesByTheirChanges) {
 
   PlacementRequest request;
   request.adapters = {{"a", a, 1}, {"b", b, 1}};
-  const std::vector<uint64_t> keys = {1, 2, 3, 4};
+  std::vector<uint64_t> keys = {1, 2, 3, 4};
   request.prefix_keys = keys;
   const WorkerView view = fold.View({}, request, 0, kNow);
   EXPECT_THAT(view.resident, ::testing::ElementsAre(b));
-  EXPECT_THAT(view.warm, ::testing::UnorderedElementsAre(1, 3));
+  // Without the block before it a block is worth nothing.
+  EXPECT_EQ(view.warm_blocks, 1u);
+  keys = {2, 1, 3};
+  EXPECT_EQ(fold.View({}, request, 0, kNow).warm_blocks, 0u);
+  keys = {3, 1};
+  request.prefix_keys = keys;
+  EXPECT_EQ(fold.View({}, request, 0, kNow).warm_blocks, 2u);
   EXPECT_FALSE(fold.Holds(a));
   EXPECT_TRUE(fold.Holds(b));
 }
@@ -61,7 +67,7 @@ TEST(WorkerStateFoldTest, AWorkerCannotFillTheGatewaysMemory) {
   const std::vector<uint64_t> keys = {1};
   PlacementRequest request;
   request.prefix_keys = keys;
-  EXPECT_TRUE(fold.View({}, request, 0, kNow).warm.empty());
+  EXPECT_EQ(fold.View({}, request, 0, kNow).warm_blocks, 0u);
 }
 
 TEST(WorkerStateFoldTest, AnAdapterThatWasAskedForIsOnItsWayUntilItIsThereOrLongOverdue) {
@@ -96,6 +102,73 @@ TEST(WorkerStateFoldTest, OnlySoManyAdaptersAreExpectedAtATime) {
   }
   EXPECT_FALSE(fold.Expect(Sha256("one more"), kNow));
   EXPECT_TRUE(fold.Expect(Sha256("one more"), kNow + WorkerStateFold::kComingFor));
+}
+
+WorkerIdentity IdentityOf(const std::string& id) {
+  WorkerIdentity identity;
+  identity.worker_id = id;
+  identity.base = Sha256("base");
+  identity.max_sequence_tokens = 4096;
+  identity.kv_block_tokens = 16;
+  identity.kv_blocks = 1024;
+  identity.adapter_slots = 4;
+  identity.max_running = 16;
+  return identity;
+}
+
+PlacementRequest AsksFor(const std::string& expert) {
+  PlacementRequest request;
+  request.adapters = {{expert, Sha256(expert), 1'000'000}};
+  request.base = Sha256("base");
+  request.n_prompt_tokens = 50;
+  request.max_new_tokens = 50;
+  return request;
+}
+
+// Placement over views made here, as in production: one with a worker that has a slot left, one with a full
+// one.
+TEST(WorkerStateFoldTest, PlacementChargesAFullWorkerForTheAdapterItWouldPushOut) {
+  WorkerStateUpdate full_state;  // as the worker says it: a number, and the changes
+  for (int i = 0; i < 4; ++i) full_state.resident_added.push_back(Sha256(absl::StrCat("another ", i)));
+  full_state.adapters_resident = 4;
+  WorkerStateUpdate roomy_state = full_state;
+  roomy_state.resident_added.pop_back();
+  roomy_state.adapters_resident = 3;
+  WorkerStateFold full, roomy;
+  full.Apply(full_state);
+  roomy.Apply(roomy_state);
+  const Placer placer = Placer::Create({}).value();
+  for (int e = 0; e < 20; ++e) {  // with whatever home
+    const PlacementRequest request = AsksFor(absl::StrCat("expert ", e));
+    const std::vector<WorkerView> views = {full.View(IdentityOf("full"), request, 0, kNow),
+                                           roomy.View(IdentityOf("roomy"), request, 0, kNow)};
+    EXPECT_EQ(views[0].adapter_slots_taken, 4u);
+    const auto placement = placer.Place(request, views);
+    ASSERT_TRUE(placement.ok()) << placement.status();
+    EXPECT_EQ(placement->worker_id, "roomy") << placement->reason;
+  }
+  // An adapter on its way will take the slot that is left.
+  ASSERT_TRUE(roomy.Expect(Sha256("on its way"), kNow));
+  EXPECT_EQ(roomy.View(IdentityOf("roomy"), AsksFor("x"), 0, kNow).adapter_slots_taken, 4u);
+  EXPECT_EQ(roomy.View(IdentityOf("roomy"), AsksFor("x"), 0, kNow + WorkerStateFold::kComingFor)
+                .adapter_slots_taken,
+            3u);
+}
+
+TEST(WorkerStateFoldTest, WhatAWorkerSaysItHoldsIsWhatPlacementCountsWith) {
+  WorkerIdentity small = IdentityOf("small");
+  small.max_sequence_tokens = 64;
+  WorkerIdentity coarse = IdentityOf("coarse");
+  coarse.max_sequence_tokens = 0;  // says nothing: its cache of 3 blocks is the limit
+  coarse.kv_block_tokens = 64;
+  coarse.kv_blocks = 3;
+  const WorkerStateFold fold;
+  const Placer placer = Placer::Create({}).value();
+  const PlacementRequest request = AsksFor("x");
+  const std::vector<WorkerView> views = {fold.View(small, request, 0, kNow),
+                                         fold.View(coarse, request, 0, kNow)};
+  EXPECT_EQ(views[0].max_sequence_tokens, 64u);
+  EXPECT_EQ(placer.Place(request, views)->worker_id, "coarse");
 }
 
 }  // namespace
