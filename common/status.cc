@@ -4,7 +4,11 @@ namespace coterie {
 
 Status Annotate(const Status& status, std::string_view context) {
   if (status.ok()) return status;
-  return Status(status.code(), absl::StrCat(ToAbsl(context), ": ", status.message()));
+  Status annotated(status.code(), absl::StrCat(ToAbsl(context), ": ", status.message()));
+  // What stands beside the message (a retry delay, which adapter it was) is as true as before.
+  status.ForEachPayload(
+      [&](absl::string_view type, const absl::Cord& payload) { annotated.SetPayload(type, payload); });
+  return annotated;
 }
 
 }  // namespace coterie

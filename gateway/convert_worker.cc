@@ -2,6 +2,9 @@
 
 #include <algorithm>
 #include <limits>
+#include <utility>
+
+#include "common/adapter_failure.h"
 
 namespace coterie::gateway {
 namespace {
@@ -128,6 +131,9 @@ SequenceOutput OutputFromProto(v1::SequenceOutput&& proto) {
       const int code =
           proto.error_code() == 0 || proto.error_code() > 16 ? 13 : static_cast<int>(proto.error_code());
       output.error = Status(static_cast<absl::StatusCode>(code), ToAbsl(proto.error_message()));
+      if (const StatusOr<Digest> adapter = Digest::FromBytes(proto.failed_adapter()); adapter.ok()) {
+        output.error = MarkAdapterFailure(std::move(output.error), *adapter);
+      }
       break;
   }
   if (proto.has_stop_token_id()) output.stop_token_id = static_cast<int32_t>(proto.stop_token_id());

@@ -57,7 +57,8 @@ struct SequenceOutput {
   std::vector<PositionLogprobs> prompt_logprobs;
   FinishReason finish = FinishReason::kNone;
   std::optional<int32_t> stop_token_id;
-  Status error;  // with kError
+  Status error;  // with kError; marked (common/adapter_failure.h) where an adapter could not be loaded
+  bool worker_drains = false;  // as its last state says: an error is then a hand-over it planned
   uint32_t cached_prompt_tokens = 0;
   absl::Duration queued;
 };

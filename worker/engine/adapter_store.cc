@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "absl/time/clock.h"
+#include "common/adapter_failure.h"
 #include "common/check.h"
 
 namespace coterie {
@@ -261,6 +262,7 @@ void AdapterStore::LoaderThread() {
     if (job.entry == nullptr) continue;
     const absl::Time begin = absl::Now();
     Done done{job.entry, Load(job.digest)};
+    if (!done.result.ok()) done.result = MarkAdapterFailure(done.result.status(), job.digest);
     stats_.load_seconds.Observe(absl::ToDoubleSeconds(absl::Now() - begin));
     {
       MutexLock lock(&mutex_);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "common/adapter_failure.h"
 #include "worker/service/convert.h"
 
 namespace coterie::worker {
@@ -65,6 +66,7 @@ void SequenceLog::Take(v1::SequenceOutput* out, size_t* budget) {
   if (finish_ == FinishReason::kError) {
     out->set_error_code(static_cast<uint32_t>(error_.code()));
     out->set_error_message(std::string(error_.message()));
+    if (const auto adapter = FailedAdapter(error_)) out->set_failed_adapter(adapter->ToBytes());
   }
 }
 
