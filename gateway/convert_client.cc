@@ -251,6 +251,8 @@ v1::WorkerStatus ToProto(const WorkerReport& report) {
   proto.set_adapter_slots(report.identity.adapter_slots);
   proto.set_tokens_per_second(report.state.tokens_per_second);
   proto.set_bytes_between_workers(report.state.bytes_between_workers);
+  proto.set_ejected_seconds(absl::ToDoubleSeconds(report.ejected_for));
+  proto.set_ejections(report.ejections);
   return proto;
 }
 

@@ -66,6 +66,11 @@ GatewayMetrics::GatewayMetrics(MetricsRegistry* r)
       expert_requests(r, "coterie_expert_requests_total", "Answers by expert (\"base\" for none).", "expert"),
       canary_requests(r, "coterie_canary_requests_total", "Of these, answers that the expert's canary gave.",
                       "expert"),
+      expert_fallbacks(
+          r, "coterie_expert_fallbacks_total",
+          "Questions that another expert or the base answered, since no worker could load this one's "
+          "adapter.",
+          "expert"),
       tenant_requests(r, "coterie_tenant_requests_total", "Requests by tenant.", "tenant", 100) {}
 
 void GatewayMetrics::CountRequest(const char* rpc, const Status& status) {

@@ -32,6 +32,7 @@ class GatewayMetrics {
   prometheus::Counter& abstained;  // routed to the base for want of a good expert
   BoundedCounters expert_requests;
   BoundedCounters canary_requests;
+  BoundedCounters expert_fallbacks;
   BoundedCounters tenant_requests;
 };
 

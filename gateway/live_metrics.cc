@@ -165,6 +165,16 @@ std::vector<MetricFamily> LiveMetrics::Collect() const {
     page.Add("coterie_worker_preemptions_total", MetricType::Counter, "Sequences the worker had to preempt.",
              static_cast<double>(r.state.preemptions), "worker", r.address);
   }
+  for (const WorkerReport& r : reports) {
+    page.Add("coterie_worker_ejected", kGauge,
+             "1 while the worker failed again and again and gets answers only where no other can take them.",
+             r.ejected_for > absl::ZeroDuration() ? 1 : 0, "worker", r.address);
+  }
+  for (const WorkerReport& r : reports) {
+    page.Add("coterie_worker_ejections_total", MetricType::Counter,
+             "Times the worker was ejected for failing again and again.", static_cast<double>(r.ejections),
+             "worker", r.address);
+  }
   if (core_->shadow != nullptr) AddShadow(*core_->shadow, router->catalogue(), &page);
   if (core_->drift != nullptr) AddDrift(*core_->drift, router->catalogue(), &page);
   return page.Take();

@@ -88,6 +88,14 @@ void CommandLine::Declare(FlagSet* flags) {
       "other can");
   flags->Duration("worker-wait", &gateway.session.worker_wait, absl::Milliseconds(1), absl::Minutes(10),
                   "how long an answer waits for any worker");
+  flags->Int("max-moves", &max_moves, 0, 1 << 20, "N",
+             "times an answer may lose its worker without getting on; 4 new tokens, or any within 5 seconds, "
+             "earn one "
+             "back, and hand-overs of a draining worker do not count");
+  flags->Duration(
+      "eject", &gateway.link.outliers.first, absl::ZeroDuration(), absl::Hours(1),
+      "how long a worker that failed twice within a minute gets answers only where no other can take "
+      "them; doubles each time, up to 5 minutes; 0: never");
 }
 
 Status CommandLine::Finish() {
@@ -109,6 +117,7 @@ Status CommandLine::Finish() {
   gateway.admission.max_waiting = static_cast<uint32_t>(max_waiting);
   gateway.admission.max_running_per_tenant = static_cast<uint32_t>(max_running_per_tenant);
   gateway.admission.max_waiting_per_tenant = static_cast<uint32_t>(max_waiting_per_tenant);
+  gateway.session.max_moves = static_cast<uint32_t>(max_moves);
   gateway.shadow.max_tokens = static_cast<uint32_t>(shadow_tokens);
   gateway.limits.max_answer_tokens = static_cast<uint32_t>(max_answer_tokens);
   gateway.metrics_listen = metrics_port < 0 ? "" : absl::StrCat(metrics_host, ":", metrics_port);

@@ -35,6 +35,7 @@ struct CommandLine {
   int max_waiting_per_tenant = 1024;
   int max_answer_tokens = 0;
   int shadow_tokens = 256;
+  int max_moves = 3;
 
   void Declare(FlagSet* flags);
   // InvalidArgument naming the flag.

@@ -104,6 +104,19 @@ StatusOr<const RoutingPolicy*> RouterState::PolicyNamed(const std::string& name)
       absl::StrCat("routing.policy \"", name, "\" is not one of ", absl::StrJoin(known, ", ")));
 }
 
+ExpertMask RouterState::MaskOf(const RoutingAsk& ask) const {
+  ExpertMask mask(index_->size());
+  if (!ask.allowed_experts.empty()) {
+    mask = index_->MaskOf(ask.allowed_experts);
+  } else {
+    for (size_t i = 0; i < index_->size(); ++i) mask.Set(i);
+  }
+  for (const std::string& name : ask.without) {
+    if (const auto found = index_->Find(name)) mask.Clear(*found);
+  }
+  return mask;
+}
+
 StatusOr<Decision> RouterState::DecideByText(const RoutingAsk& ask, std::span<const float> embedding) const {
   ASSIGN_OR_RETURN(const RoutingPolicy* policy, PolicyNamed(ask.policy));
   RouteQuery query;
@@ -111,8 +124,8 @@ StatusOr<Decision> RouterState::DecideByText(const RoutingAsk& ask, std::span<co
   query.domains = ask.tags;
   query.max_candidates = options_.max_candidates;
   ExpertMask mask;
-  if (!ask.allowed_experts.empty()) {
-    mask = index_->MaskOf(ask.allowed_experts);
+  if (!ask.allowed_experts.empty() || !ask.without.empty()) {
+    mask = MaskOf(ask);
     query.allowed = &mask;
   }
   Decision decision;

@@ -64,6 +64,7 @@ class RouterState {
   RouterState() = default;
   StatusOr<Decision> DecideByName(const ExpertSelector& expert, const RoutingAsk& ask) const;
   StatusOr<Decision> DecideByText(const RoutingAsk& ask, std::span<const float> embedding) const;
+  ExpertMask MaskOf(const RoutingAsk& ask) const;
   StatusOr<const RoutingPolicy*> PolicyNamed(const std::string& name) const;
   Status FillDecision(const RoutingAsk& ask, Decision* decision) const;
 

@@ -31,6 +31,7 @@ class ExpertMask {
   ExpertMask() = default;
   explicit ExpertMask(size_t n_experts) : n_(n_experts), bits_((n_experts + 63) / 64, 0) {}
   void Set(size_t expert) { bits_[expert / 64] |= uint64_t{1} << (expert % 64); }
+  void Clear(size_t expert) { bits_[expert / 64] &= ~(uint64_t{1} << (expert % 64)); }
   bool Test(size_t expert) const { return bits_[expert / 64] >> (expert % 64) & 1; }
   size_t size() const { return n_; }
 

@@ -85,6 +85,8 @@ class Preparation : public std::enable_shared_from_this<Preparation> {
       core_->metrics->route.Observe(decision->search_seconds);
       placement.adapters = AdaptersToPlace(*decision);
       prepared_.decision = *std::move(decision);
+      prepared_.router = state_;
+      prepared_.embedding.assign(embedding.begin(), embedding.end());
     } else {
       route_status_ = decision.status();
     }

@@ -23,6 +23,9 @@ struct Prepared {
   size_t question_begin = 0;
   size_t question_end = 0;
   Decision decision;
+  // What it was decided by, to decide once more where the chosen expert cannot be loaded.
+  std::shared_ptr<const RouterState> router;
+  std::vector<float> embedding;  // empty unless the question was routed by its text
 };
 
 struct PreparationRequest {

@@ -50,6 +50,8 @@ struct RoutingAsk {
   std::string policy;                        // empty: the gateway's own
   // What decides between an expert's live version and its canary (router/canary.h); empty: the live one.
   std::string canary_key;
+  // Of the allowed experts, those that cannot answer at the moment (answer/fallback.h).
+  std::vector<std::string> without;
 };
 
 struct AnswerRequest {

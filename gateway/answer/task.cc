@@ -1,12 +1,14 @@
 #include "gateway/answer/task.h"
 
 #include <algorithm>
+#include <optional>
 #include <utility>
 
 #include "absl/time/clock.h"
 #include "common/prefix_key.h"
 #include "gateway/rpc_status.h"
 #include "gateway/shadow/shadow_traffic.h"
+#include "spdlog/spdlog.h"
 
 namespace coterie::gateway {
 
@@ -73,9 +75,7 @@ void Task::Admitted(Admission::Ticket ticket) {
 
 void Task::PreparationDone(StatusOr<Prepared> prepared) {
   if (!prepared.ok()) return Fail(prepared.status());
-  SequenceRequest sequence;
-  PlacementRequest placement;
-  std::vector<uint64_t> prefix_keys;
+  Plan plan;
   Status status;
   {
     MutexLock lock(&mutex_);
@@ -84,31 +84,50 @@ void Task::PreparationDone(StatusOr<Prepared> prepared) {
     n_prompt_tokens_ = static_cast<uint32_t>(prepared->prompt_ids.size());
     decision_ = std::move(prepared->decision);
     CountRoute();
+    SequenceRequest sequence;
     status = FillSequence(*prepared, &sequence);
     sequence.tenant = context_.tenant;
     sequence.priority = context_.priority;
     sequence.trace_id = context_.trace_id;
     sequence.cache_salt = context_.cache_salt;
     sequence.deadline = deadline_;
-    std::vector<PrefixAdapter> prefix_adapters;
-    for (const PlannedExpert& expert : decision_.plan.experts) {
-      sequence.adapters.push_back({expert.name, expert.adapter, expert.weight});
-      prefix_adapters.push_back({expert.adapter, expert.weight});
-    }
-    placement.adapters = AdaptersToPlace(decision_);
-    placement.base = core_->text->base();
-    placement.seed = std::hash<std::string>()(context_.trace_id);
-    PrefixHasher hasher;
-    const PrefixHash root = hasher.Root(core_->text->base(), prefix_adapters, context_.cache_salt);
-    for (const PrefixHash& hash : hasher.Chain(root, prepared->prompt_ids))
-      prefix_keys.push_back(hash.wire_key());
     sequence.prompt_ids = std::move(prepared->prompt_ids);
     submitted_ = absl::Now();
+    if (status.ok()) {
+      fallback_ = Fallback::For(AskedExpert(), AskedRouting(), &*prepared, decision_, sequence);
+      plan = PlanLocked(std::move(sequence));
+    }
   }
   if (!status.ok()) return Fail(status);
+  StartSession(std::move(plan));
+}
+
+Task::Plan Task::PlanLocked(SequenceRequest sequence) {
+  Plan plan;
+  std::vector<PrefixAdapter> prefix_adapters;
+  for (const PlannedExpert& expert : decision_.plan.experts) {
+    sequence.adapters.push_back({expert.name, expert.adapter, expert.weight});
+    prefix_adapters.push_back({expert.adapter, expert.weight});
+  }
+  plan.placement.adapters = AdaptersToPlace(decision_);
+  plan.placement.base = core_->text->base();
+  plan.placement.seed = std::hash<std::string>()(context_.trace_id);
+  PrefixHasher hasher;
+  const PrefixHash root = hasher.Root(core_->text->base(), prefix_adapters, context_.cache_salt);
+  for (const PrefixHash& hash : hasher.Chain(root, sequence.prompt_ids)) {
+    plan.prefix_keys.push_back(hash.wire_key());
+  }
+  plan.sequence = std::move(sequence);
+  plan.options = core_->session;
+  // Who can be answered otherwise need not wait until a file appears.
+  if (fallback_ != nullptr) plan.options.adapter_wait = absl::ZeroDuration();
+  return plan;
+}
+
+void Task::StartSession(Plan plan) {
   std::shared_ptr<Session> session =
-      Session::Start(core_->session, core_->workers, core_->timers, std::move(sequence), std::move(placement),
-                     std::move(prefix_keys), shared_from_this());
+      Session::Start(plan.options, core_->workers, core_->timers, std::move(plan.sequence),
+                     std::move(plan.placement), std::move(plan.prefix_keys), shared_from_this());
   uint32_t acknowledged = 0;
   bool over = false;
   {
@@ -121,7 +140,34 @@ void Task::PreparationDone(StatusOr<Prepared> prepared) {
   if (acknowledged > 0) session->Acknowledge(acknowledged);
 }
 
+bool Task::FallBackLocked(const Status& why) {
+  if (fallback_ == nullptr) return false;
+  std::optional<Decision> next = fallback_->Next(decision_, why);
+  if (!next) return false;
+  for (const std::string& name : fallback_->names()) core_->metrics->expert_fallbacks.Get(name).Increment();
+  spdlog::warn("{}; {}", std::string(why.message()), next->plan.reason);
+  decision_ = *std::move(next);
+  // Called by the old session, which holds its lock; a placement belongs on the pool in any case.
+  const Status status = core_->workers->Later([self = shared_from_this()] {
+    Plan plan;
+    {
+      MutexLock lock(&self->mutex_);
+      if (self->done_) return;
+      plan = self->PlanLocked(self->fallback_->sequence());
+    }
+    self->StartSession(std::move(plan));
+  });
+  return status.ok();
+}
+
 void Task::CountRoute() {
+  if (decision_.candidates.empty()) return;  // asked for by name
+  core_->metrics->router_score.Observe(decision_.candidates.front().score);
+  core_->metrics->router_margin.Observe(decision_.plan.margin);
+  if (decision_.plan.base) core_->metrics->abstained.Increment();
+}
+
+void Task::CountExperts() {
   if (decision_.plan.experts.empty()) {
     core_->metrics->expert_requests.Get("base").Increment();
   }
@@ -129,10 +175,6 @@ void Task::CountRoute() {
     core_->metrics->expert_requests.Get(expert.name).Increment();
     if (expert.canary) core_->metrics->canary_requests.Get(expert.name).Increment();
   }
-  if (decision_.candidates.empty()) return;  // asked for by name
-  core_->metrics->router_score.Observe(decision_.candidates.front().score);
-  core_->metrics->router_margin.Observe(decision_.plan.margin);
-  if (decision_.plan.base) core_->metrics->abstained.Increment();
 }
 
 void Task::OnPlaced(const SessionPlacement& placement) {
@@ -140,7 +182,8 @@ void Task::OnPlaced(const SessionPlacement& placement) {
   if (done_) return;
   switch (placement.kind) {
     case SessionPlacement::Kind::kFirst:
-      placed_ = true;
+      CountExperts();
+      if (placement.after_loss) core_->metrics->failovers_same_numerics.Increment();
       break;
     case SessionPlacement::Kind::kResumed:
       core_->metrics->failovers_same_numerics.Increment();
@@ -157,7 +200,9 @@ void Task::OnPlaced(const SessionPlacement& placement) {
 
 void Task::OnStarted(uint32_t cached_prompt_tokens, absl::Duration queued) {
   MutexLock lock(&mutex_);
-  if (done_ || queued_ != absl::ZeroDuration()) return;  // after a move the first start counts
+  if (done_) return;
+  fallback_.reset();
+  if (queued_ != absl::ZeroDuration()) return;  // after a move the first start counts
   cached_prompt_tokens_ = cached_prompt_tokens;
   queued_ = submitted_ - accepted_ + queued;
   core_->metrics->queue.Observe(absl::ToDoubleSeconds(queued_));
@@ -186,7 +231,12 @@ void Task::OnEnd(const SessionEnd& end) {
   MutexLock lock(&mutex_);
   if (done_) return;
   if (!end.status.ok()) {
+    if (end.adapter_failed && FallBackLocked(end.status)) return;
     Status status = end.status;
+    // What does not fit into a worker's memory will not fit later.
+    if (end.adapter_failed && absl::IsResourceExhausted(status)) {
+      status = absl::FailedPreconditionError(status.message());
+    }
     if (status.code() == absl::StatusCode::kResourceExhausted && !RetryDelay(status)) {
       status = WithRetryDelay(status, core_->admission->RetryDelayNow());
     }

@@ -3,9 +3,11 @@
 
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "common/mutex.h"
 #include "gateway/admission.h"
+#include "gateway/answer/fallback.h"
 #include "gateway/answer/preparation.h"
 #include "gateway/gateway_core.h"
 #include "gateway/upstream/session.h"
@@ -77,8 +79,21 @@ class Task : public SessionListener, public std::enable_shared_from_this<Task> {
   void PrefetchWhileWaiting();
   void Admitted(Admission::Ticket ticket);
   void PreparationDone(StatusOr<Prepared> prepared);
+  // Describes the session that carries out decision_, of `sequence`, which lacks its adapters.
+  struct Plan {
+    SequenceRequest sequence;
+    PlacementRequest placement;
+    std::vector<uint64_t> prefix_keys;
+    SessionOptions options;
+  };
+  Plan PlanLocked(SequenceRequest sequence) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void StartSession(Plan plan);
+  // The adapters of decision_ could be loaded nowhere: decides anew and asks again. False: there is nothing
+  // else.
+  bool FallBackLocked(const Status& why) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   std::shared_ptr<Session> CloseLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void CountRoute() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void CountExperts() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   bool admitted_ ABSL_GUARDED_BY(mutex_) = false;
   bool done_ ABSL_GUARDED_BY(mutex_) = false;
@@ -86,7 +101,7 @@ class Task : public SessionListener, public std::enable_shared_from_this<Task> {
   Admission::Ticket ticket_ ABSL_GUARDED_BY(mutex_);
   std::shared_ptr<Session> session_ ABSL_GUARDED_BY(mutex_);
   uint32_t unacknowledged_ ABSL_GUARDED_BY(mutex_) = 0;  // taken by the client before session_ was known
-  bool placed_ ABSL_GUARDED_BY(mutex_) = false;
+  std::unique_ptr<Fallback> fallback_ ABSL_GUARDED_BY(mutex_);  // until a worker began
   absl::Time submitted_ ABSL_GUARDED_BY(mutex_);
   TimerQueue::Id timer_ ABSL_GUARDED_BY(mutex_) = 0;
 };

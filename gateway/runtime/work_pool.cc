@@ -9,17 +9,22 @@ WorkPool::WorkPool(std::string name, size_t n_threads, size_t max_queued)
   for (size_t i = 0; i < n_threads; ++i) threads_.emplace_back([this] { Run(); });
 }
 
-WorkPool::~WorkPool() {
+WorkPool::~WorkPool() { Stop(); }
+
+void WorkPool::Stop() {
   {
     MutexLock lock(&mutex_);
     stopping_ = true;
     changed_.SignalAll();
   }
-  for (std::thread& thread : threads_) thread.join();
+  for (std::thread& thread : threads_) {
+    if (thread.joinable()) thread.join();
+  }
 }
 
 Status WorkPool::Submit(std::function<void()> job) {
   MutexLock lock(&mutex_);
+  if (stopping_) return absl::UnavailableError(absl::StrCat("the gateway's ", name_, " pool is stopped"));
   if (jobs_.size() >= max_queued_) {
     return absl::ResourceExhaustedError(
         absl::StrCat("the gateway's ", name_, " queue is full (", max_queued_, " jobs)"));

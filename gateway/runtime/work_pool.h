@@ -14,18 +14,20 @@
 namespace coterie::gateway {
 
 // A few threads for work that computes (templates, tokenising, embedding a lone question, searching): gRPC's
-// own threads are few and carry every stream, so nothing may hold them. Thread-safe. The destructor finishes
-// what is queued.
+// own threads are few and carry every stream, so nothing may hold them. Thread-safe.
 class WorkPool {
  public:
   // n_threads > 0; at most max_queued jobs wait.
   WorkPool(std::string name, size_t n_threads, size_t max_queued);
-  ~WorkPool();
+  ~WorkPool();  // as Stop
   WorkPool(const WorkPool&) = delete;
   WorkPool& operator=(const WorkPool&) = delete;
 
-  // ResourceExhausted, naming the pool and its limit, when the queue is full; the job is then dropped.
+  // ResourceExhausted, naming the pool and its limit, when the queue is full; Unavailable once it is stopped.
+  // The job is then dropped.
   Status Submit(std::function<void()> job);
+  // Finishes what is queued and takes nothing more. Not from a job.
+  void Stop();
 
  private:
   void Run();

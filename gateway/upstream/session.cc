@@ -4,7 +4,7 @@
 #include <utility>
 
 #include "absl/time/clock.h"
-#include "spdlog/spdlog.h"
+#include "common/adapter_failure.h"
 
 namespace coterie::gateway {
 
@@ -30,72 +30,96 @@ Session::Session(const SessionOptions& options, WorkerPool* pool, TimerQueue* ti
       prefix_keys_(std::move(prefix_keys)),
       listener_(std::move(listener)),
       request_(std::move(request)),
-      placement_(std::move(placement)) {}
+      placement_(std::move(placement)),
+      budget_(options.max_moves, absl::Now()) {}
 
 void Session::DescribePlacementLocked() {
   placement_.n_prompt_tokens = static_cast<uint32_t>(request_.prompt_ids.size()) + received();
   placement_.max_new_tokens =
       request_.sampling.max_tokens - std::min(request_.sampling.max_tokens, received());
-  placement_.numerics_class = numerics_class_;
+  placement_.numerics_class = received() > 0 ? numerics_class_ : "";
 }
 
 void Session::PlaceLocked() {
   DescribePlacementLocked();
   while (true) {
     StatusOr<WorkerPool::Placed> placed = pool_->Place(placement_);
-    if (!placed.ok()) return WaitForWorkerLocked(placed.status());
+    if (!placed.ok()) return NobodyTakesItLocked(placed.status());
     const uint64_t id = pool_->NextSequenceId();
     const uint32_t until = std::max(acknowledged_ + options_.window_tokens, received());
     request_.credit = until - received();
     // Known before Submit returns: the first output may be quicker.
     link_ = placed->link;
     sequence_id_ = id;
+    worker_ = placed->placement.worker_id;
+    worker_class_ = placed->numerics_class;
+    worker_room_ = placed->max_sequence_tokens;
+    placement_reason_ = placed->placement.reason;
     granted_until_ = until;
     started_ = false;
     reattached_ = false;
-    const Status submitted = link_->Submit(id, request_, shared_from_this());
-    if (!submitted.ok()) {
-      placement_.exclude.insert(placed->placement.worker_id);
-      link_.reset();
-      continue;
-    }
-    SessionPlacement event;
-    event.worker = placed->placement.worker_id;
-    event.numerics_class = placed->numerics_class;
-    if (!placed_once_) {
-      event.reason = placed->placement.reason;
-    } else {
-      event.kind = placed->numerics_class == numerics_class_ || received() == 0
-                       ? SessionPlacement::Kind::kResumed
-                       : SessionPlacement::Kind::kResumedOtherNumerics;
-      event.reason = move_reason_;
-    }
-    placed_once_ = true;
-    worker_ = event.worker;
-    numerics_class_ = placed->numerics_class;
-    wait_until_ = absl::InfinitePast();
-    listener_->OnPlaced(event);
-    return;
+    if (link_->Submit(id, request_, shared_from_this()).ok()) return;
+    placement_.exclude.insert(worker_);
+    link_.reset();
   }
 }
 
-void Session::WaitForWorkerLocked(const Status& why) {
-  const absl::Time now = absl::Now();
-  if (wait_until_ == absl::InfinitePast()) wait_until_ = now + options_.worker_wait;
-  // A full queue is an answer; a lost worker may come back.
-  if (!refusal_.ok()) return EndLocked({refusal_});
-  if (now >= std::min(wait_until_, request_.deadline)) {
-    return EndLocked({absl::UnavailableError(absl::StrCat("no worker for the request within ",
-                                                          absl::FormatDuration(options_.worker_wait), ": ",
-                                                          why.message()))});
-  }
-  placement_.exclude.clear();
-  timer_ = timers_->After(options_.worker_poll, [weak = weak_from_this()] {
-    const auto self = std::static_pointer_cast<Session>(weak.lock());
-    if (self == nullptr) return;
+void Session::PlaceLaterLocked() {
+  const Status status = pool_->Later([self = shared_from_this()] {
     MutexLock lock(&self->mutex_);
     if (self->listener_ != nullptr && self->link_ == nullptr) self->PlaceLocked();
   });
+  if (status.ok()) return;
+  if (absl::IsUnavailable(status)) return EndLocked({absl::UnavailableError("the gateway is shutting down")});
+  PlaceAfterLocked(options_.worker_poll);
+}
+
+void Session::PlaceAfterLocked(absl::Duration delay) {
+  timer_ = timers_->After(delay, [weak = weak_from_this()] {
+    const auto self = std::static_pointer_cast<Session>(weak.lock());
+    if (self == nullptr) return;
+    MutexLock lock(&self->mutex_);
+    if (self->listener_ != nullptr && self->link_ == nullptr) self->PlaceLaterLocked();
+  });
+}
+
+void Session::NobodyTakesItLocked(const Status& why) {
+  const absl::Time now = absl::Now();
+  if (waits_since_ == absl::InfiniteFuture()) waits_since_ = now;
+  const SessionEnd end = WhyNobodyLocked(why, now);
+  if (!end.status.ok()) return EndLocked(end);
+  // The next round asks them all again.
+  placement_.exclude.clear();
+  n_refusals_ = 0;
+  refusal_ = adapter_error_ = absl::OkStatus();
+  if (next_poll_ <= absl::ZeroDuration()) next_poll_ = options_.worker_poll;
+  PlaceAfterLocked(next_poll_);
+  next_poll_ = std::min(2 * next_poll_, 5 * options_.worker_poll);
+}
+
+SessionEnd Session::WhyNobodyLocked(const Status& why, absl::Time now) {
+  // A running answer waits longer than a question: its client has a part of it already.
+  const bool is_new = received() == 0 && n_losses_ == 0 && !moved_;
+  const absl::Duration waited = now - waits_since_;
+  const bool is_over = waited >= options_.worker_wait || now >= request_.deadline;
+  // A full queue before an adapter's error: asked later, that worker may well load it.
+  if (!refusal_.ok() && (is_new || is_over)) return {refusal_};
+  if (!adapter_error_.ok()) {
+    const bool may_appear = absl::IsNotFound(adapter_error_) && waited < options_.adapter_wait;
+    if (is_over || (is_new && !may_appear)) {
+      return {.status = adapter_error_,
+              .finish = FinishReason::kError,
+              .worker = worker_,
+              .numerics_class = worker_class_,
+              .adapter_failed = received() == 0};
+    }
+    return {};
+  }
+  // What no worker can ever take needs no second look, unless it is an answer that began on a larger one.
+  if (is_new && !absl::IsUnavailable(why)) return {why};
+  if (!is_over) return {};
+  return {absl::UnavailableError(absl::StrCat(
+      "no worker for the request within ", absl::FormatDuration(options_.worker_wait), ": ", why.message()))};
 }
 
 void Session::DropAttemptLocked() {
@@ -104,20 +128,66 @@ void Session::DropAttemptLocked() {
   sequence_id_ = 0;
 }
 
-void Session::MoveLocked(const Status& why) {
+bool Session::WasWholeLocked() const {
+  if (request_.score_only || received() == 0) return false;
+  return received() >= request_.sampling.max_tokens ||
+         (worker_room_ > 0 && request_.prompt_ids.size() + received() >= worker_room_);
+}
+
+void Session::MoveLocked(const WorkerLoss& loss) {
   DropAttemptLocked();
-  if (moves_ >= options_.max_moves) {
-    return EndLocked({absl::UnavailableError(absl::StrCat("the answer lost its worker ", moves_ + 1,
-                                                          " times, the last time because ", why.message()))});
+  if (!loss.planned) {
+    ++n_losses_;
+    if (!budget_.Take(absl::Now(), received())) {
+      return EndLocked({absl::UnavailableError(
+          absl::StrCat("the answer lost its worker ", n_losses_,
+                       " times and got on by too little in between (--max-moves ", options_.max_moves,
+                       "), the last time because ", loss.why.message()))});
+    }
   }
-  ++moves_;
-  move_reason_ = std::string(why.message());
+  moved_ = true;
+  move_reason_ = std::string(loss.why.message());
+  waits_since_ = absl::InfiniteFuture();
   if (request_.prompt_logprobs_from) listener_->OnPromptLogprobsVoid();
-  if (!request_.score_only && received() >= request_.sampling.max_tokens) {
+  if (WasWholeLocked()) {
     // Only the word that it is finished was lost.
-    return EndLocked({absl::OkStatus(), FinishReason::kLength, std::nullopt, worker_, numerics_class_});
+    return EndLocked({absl::OkStatus(), FinishReason::kLength, std::nullopt, worker_, worker_class_});
   }
-  PlaceLocked();
+  PlaceLaterLocked();
+}
+
+void Session::TryAnotherLocked() {
+  placement_.exclude.insert(worker_);
+  link_.reset();
+  // Each refusal was a submit and a placement: a full cluster must not be walked to its end.
+  if (++n_refusals_ < options_.max_refusals) return PlaceLaterLocked();
+  NobodyTakesItLocked(absl::UnavailableError(absl::StrCat(n_refusals_, " workers refused it")));
+}
+
+void Session::AnnounceLocked() {
+  SessionPlacement event;
+  event.worker = worker_;
+  event.numerics_class = worker_class_;
+  if (!announced_) {
+    event.reason = placement_reason_;
+    event.after_loss = n_losses_ > 0;
+    if (moved_) absl::StrAppend(&event.reason, "; asked before: ", move_reason_);
+  } else {
+    event.kind = worker_class_ == numerics_class_ || received() == 0
+                     ? SessionPlacement::Kind::kResumed
+                     : SessionPlacement::Kind::kResumedOtherNumerics;
+    event.reason = move_reason_;
+  }
+  announced_ = true;
+  moved_ = false;
+  numerics_class_ = worker_class_;
+  listener_->OnPlaced(event);
+  if (reattached_) ReportReattachedLocked();
+}
+
+void Session::ReportReattachedLocked() {
+  listener_->OnPlaced({SessionPlacement::Kind::kReattached, worker_,
+                       "the connection broke and was taken up again", worker_class_});
 }
 
 void Session::EndLocked(const SessionEnd& end) {
@@ -164,38 +234,41 @@ void Session::OnReattached(uint64_t sequence_id) {
   MutexLock lock(&mutex_);
   if (listener_ == nullptr || link_ == nullptr || sequence_id != sequence_id_) return;
   reattached_ = true;
-  listener_->OnPlaced({SessionPlacement::Kind::kReattached, worker_,
-                       "the connection broke and was taken up again", numerics_class_});
+  if (started_) ReportReattachedLocked();  // else with the placement
 }
 
-void Session::OnWorkerLost(uint64_t sequence_id, const Status& why) {
+void Session::OnWorkerLost(uint64_t sequence_id, const WorkerLoss& loss) {
   MutexLock lock(&mutex_);
   if (listener_ == nullptr || link_ == nullptr || sequence_id != sequence_id_) return;
   link_.reset();  // it has forgotten the sequence already
-  MoveLocked(why);
+  MoveLocked(loss);
 }
 
 void Session::OnOutput(SequenceOutput output) {
   MutexLock lock(&mutex_);
   if (listener_ == nullptr || link_ == nullptr || output.sequence_id != sequence_id_) return;
-  if (output.finish == FinishReason::kError) return HandleErrorLocked(output.error);
+  if (output.finish == FinishReason::kError) return HandleErrorLocked(output);
   if (!started_) {
     started_ = true;
-    refusal_ = absl::OkStatus();
+    refusal_ = adapter_error_ = absl::OkStatus();
     placement_.exclude.clear();
+    n_refusals_ = 0;
+    waits_since_ = absl::InfiniteFuture();
+    next_poll_ = absl::ZeroDuration();
+    AnnounceLocked();
     listener_->OnStarted(output.cached_prompt_tokens, output.queued);
   }
   if (!output.prompt_logprobs.empty()) listener_->OnPromptLogprobs(std::move(output.prompt_logprobs));
   TakeTokensLocked(output);
   if (listener_ == nullptr || link_ == nullptr || output.finish == FinishReason::kNone) return;
-  EndLocked({absl::OkStatus(), output.finish, output.stop_token_id, worker_, numerics_class_});
+  EndLocked({absl::OkStatus(), output.finish, output.stop_token_id, worker_, worker_class_});
 }
 
 void Session::TakeTokensLocked(SequenceOutput& output) {
   if (output.token_ids.empty()) return;
   if (output.position > received()) {
-    return MoveLocked(absl::InternalError(
-        absl::StrCat("worker ", worker_, " skipped from token ", received(), " to ", output.position)));
+    return MoveLocked({absl::InternalError(
+        absl::StrCat("worker ", worker_, " skipped from token ", received(), " to ", output.position))});
   }
   const size_t n_old = std::min<size_t>(received() - output.position, output.token_ids.size());
   const std::span<const int32_t> fresh = std::span(output.token_ids).subspan(n_old);
@@ -211,30 +284,41 @@ void Session::TakeTokensLocked(SequenceOutput& output) {
   listener_ = nullptr;
 }
 
-void Session::HandleErrorLocked(const Status& error) {
+bool Session::IsAdapterErrorLocked(const Status& error) const {
+  if (FailedAdapter(error)) return true;
+  // Workers that do not mark them yet: before the first output these codes come from nothing else.
+  return !started_ && !reattached_ && !request_.adapters.empty() &&
+         (absl::IsNotFound(error) || absl::IsDataLoss(error) || absl::IsInternal(error));
+}
+
+void Session::HandleErrorLocked(const SequenceOutput& output) {
+  const Status& error = output.error;
+  if (IsAdapterErrorLocked(error)) {
+    adapter_error_ = Annotate(error, absl::StrCat("worker ", worker_));
+    return TryAnotherLocked();
+  }
+  if (absl::IsResourceExhausted(error) && !started_) {  // its queue is full; others may have room
+    refusal_ = error;
+    return TryAnotherLocked();
+  }
   switch (error.code()) {
-    case absl::StatusCode::kResourceExhausted:  // its queue is full; others may have room
-      placement_.exclude.insert(worker_);
-      refusal_ = error;
-      link_.reset();
-      move_reason_ = std::string(error.message());
-      return PlaceLocked();
+    case absl::StatusCode::kResourceExhausted:
     case absl::StatusCode::kUnavailable:  // draining, or losing its device
     case absl::StatusCode::kAborted:
       placement_.exclude.insert(worker_);
       link_.reset();
-      return MoveLocked(error);
+      return MoveLocked({error, output.worker_drains});
     case absl::StatusCode::kNotFound:
-      if (!reattached_) break;  // then it is the adapter that was not found
+      if (!reattached_) break;
       link_.reset();
       return MoveLocked(
-          absl::UnavailableError(absl::StrCat("worker ", worker_, " had forgotten the answer")));
+          {absl::UnavailableError(absl::StrCat("worker ", worker_, " had forgotten the answer"))});
     default:
       break;
   }
   link_.reset();
   EndLocked({Annotate(error, absl::StrCat("worker ", worker_)), FinishReason::kError, std::nullopt, worker_,
-             numerics_class_});
+             worker_class_});
 }
 
 }  // namespace coterie::gateway

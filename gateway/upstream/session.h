@@ -7,30 +7,39 @@
 #include <vector>
 
 #include "common/mutex.h"
+#include "gateway/upstream/move_budget.h"
 #include "gateway/upstream/sequence.h"
 #include "gateway/upstream/worker_pool.h"
 
 namespace coterie::gateway {
 
 struct SessionOptions {
-  // How often one answer may move to another worker before the client hears of it: a request that kills its
-  // workers must not walk through the whole cluster.
+  // How often one answer may lose its worker without getting on in between (MoveBudget) before the client
+  // hears of it: a request that kills its workers must not walk through the whole cluster. Hand-overs that a
+  // worker planned do not count.
   uint32_t max_moves = 3;
+  // How many workers may refuse it, for a full queue or an adapter that they cannot load, before that is the
+  // answer.
+  uint32_t max_refusals = 3;
   // How long an answer waits for a worker when none can take it.
   absl::Duration worker_wait = absl::Seconds(5);
-  absl::Duration worker_poll = absl::Milliseconds(100);
+  absl::Duration worker_poll = absl::Milliseconds(100);  // doubling to five times that
+  // How long a new request waits for an adapter that no worker sees: network volumes show new files late.
+  absl::Duration adapter_wait = absl::Seconds(2);
   // Tokens a worker may run ahead of the client: what a slow reader can pile up, at the worker's pace of 50
   // per second about a second's worth.
   uint32_t window_tokens = 64;
 };
 
-// Where a sequence runs from now on.
+// Where a sequence runs from now on. Told once the worker has begun: one that refuses, or dies before, was
+// none.
 struct SessionPlacement {
   enum class Kind { kFirst, kResumed, kResumedOtherNumerics, kReattached };
   Kind kind = Kind::kFirst;
   std::string worker;
   std::string reason;  // of the placement, or of the move
   std::string numerics_class;
+  bool after_loss = false;  // with kFirst: a worker was lost that had not yet begun
 };
 
 struct SessionEnd {
@@ -39,6 +48,9 @@ struct SessionEnd {
   std::optional<int32_t> stop_token_id;
   std::string worker;
   std::string numerics_class;
+  // An adapter could not be loaded on any worker that was tried, and no token has come; which one, where that
+  // is known, FailedAdapter(status) says.
+  bool adapter_failed = false;
 };
 
 // Follows one session. Called in order, never two at once, from threads that must not be held; a call must
@@ -47,7 +59,7 @@ class SessionListener {
  public:
   virtual ~SessionListener() = default;
   virtual void OnPlaced(const SessionPlacement& placement) = 0;
-  // With the first output of each attempt.
+  // With the first output of each attempt, after its OnPlaced.
   virtual void OnStarted(uint32_t cached_prompt_tokens, absl::Duration queued) = 0;
   virtual void OnPromptLogprobs(std::vector<PositionLogprobs>&& logprobs) = 0;
   // A worker was lost before the prompt's log-probabilities were whole: they come again from the start.
@@ -80,7 +92,7 @@ class Session : public SequenceObserver, public std::enable_shared_from_this<Ses
   void OnOutput(SequenceOutput output) override;
   void OnWorkerSuspect(uint64_t sequence_id) override;
   void OnReattached(uint64_t sequence_id) override;
-  void OnWorkerLost(uint64_t sequence_id, const Status& why) override;
+  void OnWorkerLost(uint64_t sequence_id, const WorkerLoss& loss) override;
 
  private:
   Session(const SessionOptions& options, WorkerPool* pool, TimerQueue* timers, SequenceRequest request,
@@ -89,11 +101,28 @@ class Session : public SequenceObserver, public std::enable_shared_from_this<Ses
 
   // Lengths and class as they are now.
   void DescribePlacementLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Submits to the best worker. On threads that may be held for a placement only.
   void PlaceLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  void WaitForWorkerLocked(const Status& why) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  void MoveLocked(const Status& why) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // On the placement pool: at once, or after a while.
+  void PlaceLaterLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void PlaceAfterLocked(absl::Duration delay) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Nobody takes the sequence now: ends it, or tries again later.
+  void NobodyTakesItLocked(const Status& why) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Why no worker took it, for the client; OK while it should go on waiting.
+  SessionEnd WhyNobodyLocked(const Status& why, absl::Time now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Tells the listener where the sequence runs, and that its connection was taken up again.
+  void AnnounceLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void ReportReattachedLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // The worker went with the sequence.
+  void MoveLocked(const WorkerLoss& loss) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // The worker did not take the sequence: the next one may.
+  void TryAnotherLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void TakeTokensLocked(SequenceOutput& output) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  void HandleErrorLocked(const Status& error) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void HandleErrorLocked(const SequenceOutput& output) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Whether `error` speaks of an adapter that this worker cannot load.
+  bool IsAdapterErrorLocked(const Status& error) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Whether the lost worker had no room for more and was about to say so.
+  bool WasWholeLocked() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void EndLocked(const SessionEnd& end) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void DropAttemptLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   uint32_t received() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
@@ -110,20 +139,33 @@ class Session : public SequenceObserver, public std::enable_shared_from_this<Ses
   SequenceRequest request_ ABSL_GUARDED_BY(mutex_);  // resume_ids: every token received so far
   PlacementRequest placement_ ABSL_GUARDED_BY(mutex_);
 
+  // This attempt, or the last one.
   std::shared_ptr<WorkerLink> link_ ABSL_GUARDED_BY(mutex_);  // null between attempts
-  uint64_t sequence_id_ ABSL_GUARDED_BY(mutex_) = 0;          // of this attempt
+  uint64_t sequence_id_ ABSL_GUARDED_BY(mutex_) = 0;
   std::string worker_ ABSL_GUARDED_BY(mutex_);
-  std::string numerics_class_ ABSL_GUARDED_BY(mutex_);
-  bool started_ ABSL_GUARDED_BY(mutex_) = false;     // this attempt's first output came
-  bool reattached_ ABSL_GUARDED_BY(mutex_) = false;  // since this attempt began
-  bool placed_once_ ABSL_GUARDED_BY(mutex_) = false;
-  uint32_t moves_ ABSL_GUARDED_BY(mutex_) = 0;
+  std::string worker_class_ ABSL_GUARDED_BY(mutex_);
+  uint32_t worker_room_ ABSL_GUARDED_BY(mutex_) = 0;  // tokens of prompt and answer; 0: not said
+  std::string placement_reason_ ABSL_GUARDED_BY(mutex_);
+  bool started_ ABSL_GUARDED_BY(mutex_) = false;  // its first output came
+  bool reattached_ ABSL_GUARDED_BY(mutex_) = false;
+
+  bool announced_ ABSL_GUARDED_BY(mutex_) = false;      // the listener knows of a placement
+  std::string numerics_class_ ABSL_GUARDED_BY(mutex_);  // that the latest tokens came from
+  MoveBudget budget_ ABSL_GUARDED_BY(mutex_);
+  uint32_t n_losses_ ABSL_GUARDED_BY(mutex_) = 0;  // unplanned ones
+  bool moved_ ABSL_GUARDED_BY(mutex_) = false;     // a worker was lost since the last announcement
   std::string move_reason_ ABSL_GUARDED_BY(mutex_);
   uint32_t acknowledged_ ABSL_GUARDED_BY(mutex_) = 0;   // tokens
   uint32_t granted_until_ ABSL_GUARDED_BY(mutex_) = 0;  // position
-  absl::Time wait_until_ ABSL_GUARDED_BY(mutex_) = absl::InfinitePast();
+
+  // While no worker has begun it.
+  absl::Time waits_since_ ABSL_GUARDED_BY(mutex_) = absl::InfiniteFuture();
+  absl::Duration next_poll_ ABSL_GUARDED_BY(mutex_);
   TimerQueue::Id timer_ ABSL_GUARDED_BY(mutex_) = 0;
-  Status refusal_ ABSL_GUARDED_BY(mutex_);  // the last worker's reason to take no request
+  // Of this round: it ends when all fit workers were asked, or so many of them refused.
+  uint32_t n_refusals_ ABSL_GUARDED_BY(mutex_) = 0;
+  Status refusal_ ABSL_GUARDED_BY(mutex_);        // the last full queue
+  Status adapter_error_ ABSL_GUARDED_BY(mutex_);  // the last adapter that could not be loaded
 };
 
 }  // namespace coterie::gateway

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/time/time.h"
 #include "common/digest.h"
 
 namespace coterie::gateway {
@@ -59,8 +60,10 @@ struct WorkerReport {
   std::string address;
   WorkerHealth health = WorkerHealth::kConnecting;
   std::string message;
-  WorkerIdentity identity;  // of the last Hello
-  WorkerStateUpdate state;  // the last levels; its change lists are empty
+  WorkerIdentity identity;     // of the last Hello
+  WorkerStateUpdate state;     // the last levels; its change lists are empty
+  absl::Duration ejected_for;  // above zero: it failed again and again (OutlierWatch)
+  uint64_t ejections = 0;      // since the gateway started
 };
 
 }  // namespace coterie::gateway

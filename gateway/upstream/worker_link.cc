@@ -2,12 +2,14 @@
 
 #include <algorithm>
 #include <functional>
-#include <optional>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "gateway/convert_worker.h"
+#include "gateway/upstream/hello_check.h"
+#include "gateway/upstream/link_errors.h"
+#include "gateway/upstream/link_sequences.h"
 #include "gateway/upstream/worker_stream.h"
 #include "spdlog/spdlog.h"
 
@@ -19,11 +21,13 @@ class WorkerLinkImpl final : public WorkerLink,
                              public std::enable_shared_from_this<WorkerLinkImpl> {
  public:
   WorkerLinkImpl(const WorkerLinkOptions& options, std::string address, TimerQueue* timers,
-                 StreamReaper* reaper)
+                 StreamReaper* reaper, std::shared_ptr<WorkPool> placement_pool)
       : options_(options),
         address_(std::move(address)),
         timers_(timers),
         reaper_(reaper),
+        placement_pool_(std::move(placement_pool)),
+        outliers_(options.outliers),
         backoff_(options.min_backoff) {}
 
   void Connect() {
@@ -32,6 +36,7 @@ class WorkerLinkImpl final : public WorkerLink,
     v1::GatewayMessage message;
     *message.mutable_hello() = HelloToProto(options_);
     last_heard_ = absl::Now();  // the attempt itself may take as long as a silence
+    last_tick_ = last_heard_;
     attached_ = false;
     stream_ = WorkerStream::Start(shared_from_this(), address_, message, options_.max_outgoing, reaper_);
     ScheduleTick();
@@ -46,9 +51,7 @@ class WorkerLinkImpl final : public WorkerLink,
       return absl::UnavailableError(
           absl::StrCat("worker ", address_, " cannot take a request now: ", message_));
     }
-    const uint32_t position = static_cast<uint32_t>(request.resume_ids.size());
-    sequences_[sequence_id] = {std::move(observer), position, position + request.credit,
-                               request.prompt_logprobs_from.has_value()};
+    sequences_.Add(sequence_id, request, std::move(observer));
     for (const AdapterUse& adapter : request.adapters) (void)state_.Expect(adapter.digest, absl::Now());
     return absl::OkStatus();
   }
@@ -63,7 +66,7 @@ class WorkerLinkImpl final : public WorkerLink,
 
   void Cancel(uint64_t sequence_id) override {
     MutexLock lock(&mutex_);
-    if (sequences_.erase(sequence_id) == 0 || !attached_) return;
+    if (!sequences_.Remove(sequence_id) || !attached_) return;
     v1::GatewayMessage message;
     message.mutable_cancel()->set_sequence_id(sequence_id);
     SendOrBreak(std::move(message));
@@ -71,9 +74,7 @@ class WorkerLinkImpl final : public WorkerLink,
 
   void Grant(uint64_t sequence_id, uint32_t tokens) override {
     MutexLock lock(&mutex_);
-    const auto it = sequences_.find(sequence_id);
-    if (it == sequences_.end()) return;
-    it->second.credit_until += tokens;
+    if (!sequences_.Grant(sequence_id, tokens)) return;
     if (!attached_) return;  // the Reattach restates it
     v1::GatewayMessage message;
     message.mutable_credit()->set_sequence_id(sequence_id);
@@ -83,12 +84,14 @@ class WorkerLinkImpl final : public WorkerLink,
 
   WorkerView View(const PlacementRequest& request) const override {
     MutexLock lock(&mutex_);
-    WorkerView view = state_.View(identity_, request, sequences_.size(), absl::Now());
+    const absl::Time now = absl::Now();
+    WorkerView view = state_.View(identity_, request, sequences_.size(), now);
     if (view.id.empty()) view.id = address_;
     // Half the silence already is a bad sign: new work goes elsewhere while the verdict is out.
-    view.alive =
-        health_ == WorkerHealth::kReady &&
-        absl::Now() - last_heard_ < std::max(options_.silence_timeout / 2, 2 * options_.heartbeat_interval);
+    view.alive = health_ == WorkerHealth::kReady &&
+                 now - last_heard_ < std::max(options_.silence_timeout / 2, 2 * options_.heartbeat_interval);
+    view.refused = health_ == WorkerHealth::kRefused;
+    view.ejected = outliers_.ejected_for(now) > absl::ZeroDuration();
     return view;
   }
 
@@ -97,6 +100,14 @@ class WorkerLinkImpl final : public WorkerLink,
     WorkerReport report{address_, health_, message_, identity_, state_.levels()};
     report.state.bytes_between_workers = bytes_total_;
     if (health_ == WorkerHealth::kReady && state_.levels().draining) report.health = WorkerHealth::kDraining;
+    report.ejected_for = outliers_.ejected_for(absl::Now());
+    report.ejections = outliers_.ejections();
+    if (report.ejected_for > absl::ZeroDuration()) {
+      absl::StrAppend(&report.message, "; ejected for ",
+                      absl::FormatDuration(absl::Ceil(report.ejected_for, absl::Milliseconds(100))),
+                      " after it failed ", outliers_.failures(),
+                      " times: meanwhile it gets answers only where no other worker can take them");
+    }
     return report;
   }
 
@@ -120,9 +131,9 @@ class WorkerLinkImpl final : public WorkerLink,
       timers_->Cancel(tick_);
       timers_->Cancel(grace_);
       timers_->Cancel(reconnect_);
-      lost = LoseWorker(why);
+      lost = LoseWorker(why, /*planned=*/true);
     }
-    lost.Tell();
+    TellLater(std::move(lost));
   }
 
   void OnMessage(WorkerStream* stream, v1::WorkerMessage& message) override {
@@ -157,51 +168,78 @@ class WorkerLinkImpl final : public WorkerLink,
       const std::string words =
           absl::StrCat("connection to worker ", address_,
                        " ended: ", status.error_message().empty() ? "closed" : status.error_message());
-      const bool refused = status.error_code() == grpc::StatusCode::FAILED_PRECONDITION ||
-                           status.error_code() == grpc::StatusCode::UNIMPLEMENTED ||
-                           status.error_code() == grpc::StatusCode::INVALID_ARGUMENT;
-      if (refused) {
+      if (IsRefusal(status)) {
         lost = LoseWorker(absl::UnavailableError(words));
         health_ = WorkerHealth::kRefused;
         message_ = status.error_message();
         ScheduleReconnect(options_.refused_retry);
+      } else if (was_attached && state_.levels().draining) {
+        lost = LoseWorker(absl::UnavailableError(absl::StrCat("worker ", address_, " drained and left")),
+                          /*planned=*/true);
+        ScheduleReconnect(NextBackoff());
       } else if (was_attached) {
+        NoteFailure(absl::Now());
         BeginGrace(words);
-        suspected = Observers();
+        suspected = sequences_.All();
         ScheduleReconnect(absl::ZeroDuration());
+      } else if (health_ == WorkerHealth::kSuspect && PortIsClosed(status)) {
+        lost = LoseWorker(absl::UnavailableError(
+            absl::StrCat("worker ", address_, " is gone: its port refuses connections")));
+        ScheduleReconnect(NextBackoff());
       } else {
         if (health_ != WorkerHealth::kRefused) message_ = words;
         ScheduleReconnect(health_ == WorkerHealth::kRefused ? options_.refused_retry : NextBackoff());
       }
     }
-    for (auto& [id, observer] : suspected) observer->OnWorkerSuspect(id);
-    lost.Tell();
+    SuspectLater(std::move(suspected));
+    TellLater(std::move(lost));
   }
 
  private:
-  struct Entry {
-    std::shared_ptr<SequenceObserver> observer;
-    uint32_t next_position = 0;
-    uint32_t credit_until = 0;  // position up to which the worker may send
-    // Log-probabilities of the prompt carry no position: nobody could say which were lost with a connection.
-    bool starts_over = false;
-  };
-
-  // Those to be told of something, once the lock is released.
-  using Observed = std::vector<std::pair<uint64_t, std::shared_ptr<SequenceObserver>>>;
   struct Lost {
     Observed observers;
-    Status why;
-    void Tell() {
-      for (auto& [id, observer] : observers) observer->OnWorkerLost(id, why);
-    }
+    WorkerLoss loss;
   };
+
+  void TellLater(Lost lost) {
+    if (lost.observers.empty()) return;
+    Later([lost = std::move(lost)] {
+      for (auto& [id, observer] : lost.observers) observer->OnWorkerLost(id, lost.loss);
+    });
+  }
+
+  void SuspectLater(Observed suspected) {
+    if (suspected.empty()) return;
+    Later([suspected = std::move(suspected)] {
+      for (auto& [id, observer] : suspected) observer->OnWorkerSuspect(id);
+    });
+  }
+
+  // A full pool must not keep the news: then the calling thread brings it.
+  void Later(std::function<void()> job) {
+    if (!placement_pool_->Submit(job).ok()) job();
+  }
 
   // True for a message of the stream in use.
   bool Hear(WorkerStream* stream) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     if (stream != stream_.get() || stopped_) return false;
-    last_heard_ = absl::Now();
+    const absl::Time now = absl::Now();
+    // A worker that was silent for long and lives did not keep its beat, unless it was we who did not listen.
+    const absl::Duration longest = std::max(options_.silence_timeout / 3, 2 * options_.heartbeat_interval);
+    if (attached_ && now - last_heard_ > longest && !WeStalled(now)) NoteFailure(now);
+    last_heard_ = now;
     return true;
+  }
+
+  // Since the worker was last heard.
+  bool WeStalled(absl::Time now) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    return late_tick_ >= last_heard_ || now - last_tick_ > 2 * options_.heartbeat_interval;
+  }
+
+  void NoteFailure(absl::Time now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    if (!outliers_.Fail(now)) return;
+    spdlog::warn("worker {} failed {} times of late: new answers go elsewhere for {}", address_,
+                 outliers_.failures(), absl::FormatDuration(outliers_.ejected_for(now)));
   }
 
   void ApplyState(const v1::WorkerState& proto) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
@@ -223,7 +261,7 @@ class WorkerLinkImpl final : public WorkerLink,
       MutexLock lock(&mutex_);
       if (!Hear(stream) || attached_) return;
       StatusOr<WorkerIdentity> hello = HelloFromProto(proto);
-      const Status fits = hello.ok() ? CheckFits(*hello) : hello.status();
+      const Status fits = hello.ok() ? CheckHello(*hello, options_, address_) : hello.status();
       if (!fits.ok()) {
         lost = LoseWorker(absl::UnavailableError(fits.message()));
         health_ = WorkerHealth::kRefused;
@@ -234,7 +272,7 @@ class WorkerLinkImpl final : public WorkerLink,
         const bool known = identity_.incarnation == hello->incarnation;
         if (!known && !identity_.incarnation.empty()) {
           lost = TakeSequences(
-              absl::UnavailableError(absl::StrCat("worker ", address_, " was replaced by a new process")));
+              {absl::UnavailableError(absl::StrCat("worker ", address_, " was replaced by a new process"))});
         }
         if (!known) bytes_seen_ = 0;
         identity_ = *std::move(hello);
@@ -245,57 +283,18 @@ class WorkerLinkImpl final : public WorkerLink,
         message_ = "ready";
         backoff_ = options_.min_backoff;
         timers_->Cancel(grace_);
-        if (known) reattached = Reattach(&lost);
+        if (known) {
+          v1::GatewayMessage message;
+          lost.loss.why =
+              absl::UnavailableError(absl::StrCat("the connection to worker ", address_, " broke"));
+          reattached = sequences_.Reattach(message.mutable_reattach(), &lost.observers);
+          SendOrBreak(std::move(message));
+        }
         spdlog::info("worker {} ({}) {}", address_, identity_.worker_id, known ? "re-attached" : "attached");
       }
     }
-    lost.Tell();
+    TellLater(std::move(lost));
     for (auto& [id, observer] : reattached) observer->OnReattached(id);
-  }
-
-  Observed Reattach(Lost* lost) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
-    Observed reattached;
-    v1::GatewayMessage message;
-    v1::Reattach* reattach = message.mutable_reattach();
-    lost->why = absl::UnavailableError(absl::StrCat("the connection to worker ", address_, " broke"));
-    for (auto it = sequences_.begin(); it != sequences_.end();) {
-      const auto here = it++;
-      auto& [id, entry] = *here;
-      if (entry.starts_over) {
-        lost->observers.emplace_back(id, std::move(entry.observer));
-        sequences_.erase(here);
-        continue;
-      }
-      v1::Reattach::Position* position = reattach->add_sequences();
-      position->set_sequence_id(id);
-      position->set_next_position(entry.next_position);
-      position->set_credit(entry.credit_until - std::min(entry.credit_until, entry.next_position));
-      reattached.emplace_back(id, entry.observer);
-    }
-    SendOrBreak(std::move(message));
-    return reattached;
-  }
-
-  Status CheckFits(const WorkerIdentity& hello) const {
-    if (hello.protocol_version != kProtocolVersion) {
-      return absl::FailedPreconditionError(absl::StrCat("worker ", address_, " speaks protocol ",
-                                                        hello.protocol_version, ", this gateway speaks ",
-                                                        kProtocolVersion));
-    }
-    if (hello.base != options_.base) {
-      return absl::FailedPreconditionError(absl::StrCat("worker ", address_, " serves base ",
-                                                        hello.base.Short(), ", this gateway serves base ",
-                                                        options_.base.Short()));
-    }
-    if (hello.tokenizer != options_.tokenizer) {
-      return absl::FailedPreconditionError(absl::StrCat("worker ", address_, " has tokenizer ",
-                                                        hello.tokenizer.Short(), ", this gateway has ",
-                                                        options_.tokenizer.Short()));
-    }
-    if (hello.incarnation.empty()) {
-      return absl::FailedPreconditionError(absl::StrCat("worker ", address_, " names no incarnation"));
-    }
-    return absl::OkStatus();
   }
 
   void OnStep(WorkerStream* stream, v1::Step& step) {
@@ -304,15 +303,18 @@ class WorkerLinkImpl final : public WorkerLink,
       MutexLock lock(&mutex_);
       if (!Hear(stream) || !attached_) return;
       if (step.has_state()) ApplyState(step.state());
+      const bool drains = state_.levels().draining;
+      bool failed = false;
       for (v1::SequenceOutput& proto : *step.mutable_outputs()) {
-        const auto it = sequences_.find(proto.sequence_id());
-        if (it == sequences_.end()) continue;  // given up before
         SequenceOutput output = OutputFromProto(std::move(proto));
-        const uint32_t end = output.position + static_cast<uint32_t>(output.token_ids.size());
-        it->second.next_position = std::max(it->second.next_position, end);
-        outputs.emplace_back(it->second.observer, std::move(output));
-        if (outputs.back().second.finish != FinishReason::kNone) sequences_.erase(it);
+        output.worker_drains = drains;
+        std::shared_ptr<SequenceObserver> observer = sequences_.Follow(output);
+        if (observer == nullptr) continue;  // given up before
+        failed |= !drains && IsWorkersFault(output.error);
+        outputs.emplace_back(std::move(observer), std::move(output));
       }
+      // Its sequences fail together and in several messages: one failure.
+      if (failed && last_heard_ - outliers_.last_failure() > absl::Seconds(1)) NoteFailure(last_heard_);
     }
     for (auto& [observer, output] : outputs) observer->OnOutput(std::move(output));
   }
@@ -327,16 +329,22 @@ class WorkerLinkImpl final : public WorkerLink,
     {
       MutexLock lock(&mutex_);
       if (stopped_ || stream_ == nullptr) return;
-      const absl::Duration silence = absl::Now() - last_heard_;
+      const absl::Time now = absl::Now();
+      if (now - last_tick_ > 2 * options_.heartbeat_interval) late_tick_ = now;
+      last_tick_ = now;
+      const absl::Duration silence = now - last_heard_;
       if (silence <= options_.silence_timeout / 2) {
         silence_told_ = false;
       } else if (attached_ && !std::exchange(silence_told_, true)) {
-        suspected = Observers();
+        suspected = sequences_.All();
       }
       if (silence > options_.silence_timeout) {
         if (attached_) {
-          lost = LoseWorker(absl::UnavailableError(
-              absl::StrCat("worker ", address_, " said nothing for ", absl::FormatDuration(silence))));
+          const bool planned = state_.levels().draining;
+          if (!planned) NoteFailure(now);
+          lost = LoseWorker(absl::UnavailableError(absl::StrCat("worker ", address_, " said nothing for ",
+                                                                absl::FormatDuration(silence))),
+                            planned);
         } else {
           DropStream();
           if (health_ != WorkerHealth::kRefused) {
@@ -354,8 +362,8 @@ class WorkerLinkImpl final : public WorkerLink,
         ScheduleTick();
       }
     }
-    for (auto& [id, observer] : suspected) observer->OnWorkerSuspect(id);
-    lost.Tell();
+    SuspectLater(std::move(suspected));
+    TellLater(std::move(lost));
   }
 
   // A full queue means that the connection carries nothing: start another.
@@ -380,10 +388,10 @@ class WorkerLinkImpl final : public WorkerLink,
     {
       MutexLock lock(&mutex_);
       if (stopped_ || health_ != WorkerHealth::kSuspect) return;
-      lost = TakeSequences(absl::UnavailableError(message_));
-      MarkLost(lost.why);
+      lost = TakeSequences({absl::UnavailableError(message_)});
+      MarkLost(lost.loss);
     }
-    lost.Tell();
+    TellLater(std::move(lost));
   }
 
   // The stream's end will not be heard of any more.
@@ -394,32 +402,28 @@ class WorkerLinkImpl final : public WorkerLink,
     timers_->Cancel(tick_);
   }
 
-  Observed Observers() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
-    Observed observers;
-    for (const auto& [id, entry] : sequences_) observers.emplace_back(id, entry.observer);
-    return observers;
+  Lost TakeSequences(WorkerLoss loss) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    return {sequences_.TakeAll(), std::move(loss)};
   }
 
-  Lost TakeSequences(Status why) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
-    Lost lost;
-    lost.why = std::move(why);
-    for (auto& [id, entry] : sequences_) lost.observers.emplace_back(id, std::move(entry.observer));
-    sequences_.clear();
-    return lost;
-  }
-
-  void MarkLost(const Status& why) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+  void MarkLost(const WorkerLoss& loss) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     health_ = WorkerHealth::kLost;
-    message_ = std::string(why.message());
+    message_ = std::string(loss.why.message());
     state_.Reset();
-    if (!stopped_) spdlog::warn("worker {} lost: {}", address_, message_);
+    if (stopped_) return;
+    if (loss.planned) {
+      spdlog::info("worker {} left: {}", address_, message_);
+    } else {
+      spdlog::warn("worker {} lost: {}", address_, message_);
+    }
   }
 
-  Lost LoseWorker(Status why) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+  Lost LoseWorker(Status why, bool planned = false) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     DropStream();
     timers_->Cancel(grace_);
-    MarkLost(why);
-    return TakeSequences(std::move(why));
+    Lost lost = TakeSequences({std::move(why), planned});
+    MarkLost(lost.loss);
+    return lost;
   }
 
   absl::Duration NextBackoff() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
@@ -445,6 +449,7 @@ class WorkerLinkImpl final : public WorkerLink,
   const std::string address_;
   TimerQueue* const timers_;
   StreamReaper* const reaper_;
+  const std::shared_ptr<WorkPool> placement_pool_;
 
   mutable Mutex mutex_;
   bool stopped_ ABSL_GUARDED_BY(mutex_) = false;
@@ -457,20 +462,25 @@ class WorkerLinkImpl final : public WorkerLink,
   uint64_t bytes_seen_ ABSL_GUARDED_BY(mutex_) = 0;   // as this incarnation last said
   uint64_t bytes_total_ ABSL_GUARDED_BY(mutex_) = 0;  // over all incarnations: never falls
   absl::Time last_heard_ ABSL_GUARDED_BY(mutex_) = absl::InfinitePast();
+  absl::Time last_tick_ ABSL_GUARDED_BY(mutex_) = absl::InfinitePast();
+  absl::Time late_tick_ ABSL_GUARDED_BY(mutex_) = absl::InfinitePast();  // the last one that came late
+  OutlierWatch outliers_ ABSL_GUARDED_BY(mutex_);
   absl::Duration backoff_ ABSL_GUARDED_BY(mutex_);
   bool silence_told_ ABSL_GUARDED_BY(mutex_) = false;  // of the present silence
   uint64_t beats_ ABSL_GUARDED_BY(mutex_) = 0;
   TimerQueue::Id tick_ ABSL_GUARDED_BY(mutex_) = 0;
   TimerQueue::Id grace_ ABSL_GUARDED_BY(mutex_) = 0;
   TimerQueue::Id reconnect_ ABSL_GUARDED_BY(mutex_) = 0;
-  absl::flat_hash_map<uint64_t, Entry> sequences_ ABSL_GUARDED_BY(mutex_);
+  LinkSequences sequences_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace
 
 std::shared_ptr<WorkerLink> WorkerLink::Start(const WorkerLinkOptions& options, std::string address,
-                                              TimerQueue* timers, StreamReaper* reaper) {
-  auto link = std::make_shared<WorkerLinkImpl>(options, std::move(address), timers, reaper);
+                                              TimerQueue* timers, StreamReaper* reaper,
+                                              std::shared_ptr<WorkPool> placement_pool) {
+  auto link = std::make_shared<WorkerLinkImpl>(options, std::move(address), timers, reaper,
+                                               std::move(placement_pool));
   link->Connect();
   return link;
 }

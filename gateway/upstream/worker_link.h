@@ -6,11 +6,11 @@
 #include <string>
 #include <vector>
 
-#include "absl/container/flat_hash_map.h"
 #include "absl/time/time.h"
-#include "common/mutex.h"
 #include "gateway/runtime/timer_queue.h"
-#include "gateway/upstream/sequence.h"
+#include "gateway/runtime/work_pool.h"
+#include "gateway/upstream/outlier_watch.h"
+#include "gateway/upstream/sequence_observer.h"
 #include "gateway/upstream/stream_reaper.h"
 #include "gateway/upstream/worker_info.h"
 #include "gateway/upstream/worker_state.h"
@@ -26,36 +26,25 @@ struct WorkerLinkOptions {
   // A worker that said nothing for so long (killed, stopped, cut off) is lost.
   absl::Duration silence_timeout = absl::Seconds(3);
   // After a mere loss of the connection: how long its sequences wait for it to come back. The worker's own
-  // grace time, when shorter, counts instead.
+  // grace time, when shorter, counts instead; and none is given where its port refuses a new connection,
+  // since then the process is gone.
   absl::Duration reattach_grace = absl::Milliseconds(1500);
   absl::Duration min_backoff = absl::Milliseconds(50);
   absl::Duration max_backoff = absl::Seconds(2);
   absl::Duration refused_retry = absl::Seconds(5);  // it may be replaced by one that fits
   size_t max_outgoing = 4096;                       // messages waiting for the connection
-};
-
-// Follows one sequence on one worker. Called from gRPC's or the timer's thread with no lock of the link held,
-// in order. A call for an id that the observer has given up may still arrive.
-class SequenceObserver {
- public:
-  virtual ~SequenceObserver() = default;
-  // An output with finish set is the last call for this id.
-  virtual void OnOutput(SequenceOutput output) = 0;
-  // The worker may be about to be lost: its connection broke, or it has been silent for half of what is
-  // allowed. What follows is OnReattached, OnWorkerLost, or output as if nothing had been.
-  virtual void OnWorkerSuspect(uint64_t sequence_id) = 0;
-  // The connection broke and was taken up again; nothing was lost.
-  virtual void OnReattached(uint64_t sequence_id) = 0;
-  // The worker is gone and so is the sequence's state there; the last call for this id.
-  virtual void OnWorkerLost(uint64_t sequence_id, const Status& why) = 0;
+  OutlierWatch::Options outliers;                   // when a worker that flaps is ejected
 };
 
 // The stream between this gateway and one worker: keeps it up, takes it up again, and tells apart a lost
-// connection (re-attached within the grace time) from a lost worker (silent, gone or replaced). Thread-safe.
+// connection (re-attached within the grace time) from a lost worker (silent, gone or replaced). Whoever
+// follows a sequence hears of a lost worker on the placement pool: placing hundreds of them again must not
+// hold the threads that carry heartbeats. Thread-safe.
 class WorkerLink {
  public:
   static std::shared_ptr<WorkerLink> Start(const WorkerLinkOptions& options, std::string address,
-                                           TimerQueue* timers, StreamReaper* reaper);
+                                           TimerQueue* timers, StreamReaper* reaper,
+                                           std::shared_ptr<WorkPool> placement_pool);
   virtual ~WorkerLink() = default;
 
   // Unavailable when the worker cannot take it at this moment; the observer is then not called.
@@ -76,7 +65,7 @@ class WorkerLink {
   virtual size_t sequences() const = 0;
   virtual const std::string& address() const = 0;
 
-  // Ends the stream for good; its sequences are lost with `why`.
+  // Ends the stream for good; its sequences are lost with `why`, as planned.
   virtual void Stop(const Status& why) = 0;
 };
 

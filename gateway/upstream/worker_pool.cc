@@ -11,6 +11,9 @@
 namespace coterie::gateway {
 namespace {
 
+// Each sequence has one job at most, so this is beyond what admission lets in.
+constexpr size_t kMaxPlacementJobs = 65'536;
+
 uint64_t RandomStart() {
   std::random_device device;
   // The upper half is drawn, the lower counts: 2^32 sequences before it could meet another gateway's.
@@ -38,7 +41,8 @@ WorkerPool::WorkerPool(Options options, WorkerDirectory directory, const Placer&
       placer_(placer),
       timers_(timers),
       next_sequence_id_(RandomStart()),
-      reaper_(timers) {}
+      reaper_(timers),
+      placement_pool_(std::make_shared<WorkPool>("placement", 1, kMaxPlacementJobs)) {}
 
 WorkerPool::~WorkerPool() { Stop(); }
 
@@ -55,6 +59,7 @@ void WorkerPool::Stop() {
   for (auto& [address, link] : links) link->Stop(absl::UnavailableError("the gateway is shutting down"));
   // Every stream was cancelled; gRPC ends a cancelled call whatever the peer does.
   COTERIE_CHECK(reaper_.WaitForAll(absl::Minutes(1))) << "streams to workers did not end";
+  placement_pool_->Stop();
 }
 
 void WorkerPool::FollowName() {
@@ -80,7 +85,7 @@ void WorkerPool::Adopt(const std::vector<std::string>& addresses) {
     if (stopping_) return;
     for (const std::string& address : addresses) {
       if (!links_.contains(address))
-        links_[address] = WorkerLink::Start(options_.link, address, timers_, &reaper_);
+        links_[address] = WorkerLink::Start(options_.link, address, timers_, &reaper_, placement_pool_);
     }
     for (auto it = links_.begin(); it != links_.end();) {
       const bool named = std::binary_search(addresses.begin(), addresses.end(), it->first);
@@ -114,6 +119,7 @@ StatusOr<WorkerPool::Placed> WorkerPool::Place(const PlacementRequest& request) 
   for (const auto& link : links) views.push_back(link->View(request));
   StatusOr<Placement> placement = placer_.Place(request, views);
   if (!placement.ok()) {
+    if (!absl::IsUnavailable(placement.status())) return placement.status();
     std::string words(placement.status().message());
     for (const auto& link : links) {
       const WorkerReport report = link->Report();

@@ -3,13 +3,16 @@
 
 #include <atomic>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "common/mutex.h"
+#include "gateway/runtime/work_pool.h"
 #include "gateway/upstream/worker_directory.h"
 #include "gateway/upstream/worker_link.h"
 #include "router/placement.h"
@@ -38,8 +41,13 @@ class WorkerPool {
   WorkerPool(const WorkerPool&) = delete;
   WorkerPool& operator=(const WorkerPool&) = delete;
 
-  // Unavailable, saying of each worker why it cannot be used, when none can.
+  // Unavailable, saying of each worker why it cannot be used, when none can at this moment; the errors that
+  // need no second try are Placer::Place's.
   StatusOr<Placed> Place(const PlacementRequest& request) const;
+
+  // Runs `job` on the placement pool: what places a sequence anew does so there, never on the threads that
+  // carry streams and heartbeats, of which hundreds of placements would be the end. As WorkPool::Submit.
+  Status Later(std::function<void()> job) { return placement_pool_->Submit(std::move(job)); }
 
   // Has the worker that `request` would get at this moment load the request's adapters ahead. A hint: it
   // costs a placement, and an adapter that is loaded for nothing where the request goes elsewhere after all.
@@ -54,7 +62,7 @@ class WorkerPool {
   // Never given twice by this gateway, nor, in practice, by another one.
   uint64_t NextSequenceId() { return next_sequence_id_.fetch_add(1, std::memory_order_relaxed); }
 
-  // Ends every link; sequences are lost. Returns when the last connection is closed.
+  // Ends every link; sequences are lost. Returns when the last connection is closed and everybody was told.
   void Stop();
 
  private:
@@ -70,6 +78,9 @@ class WorkerPool {
   std::atomic<uint64_t> next_sequence_id_;
   std::atomic<uint64_t> n_prefetches_ = 0;
   StreamReaper reaper_;
+  // Shared with the links, which timers may outlive by a moment. One thread: news come in order, and 256 lost
+  // sequences are placed in milliseconds.
+  const std::shared_ptr<WorkPool> placement_pool_;
 
   mutable Mutex mutex_;
   CondVar changed_;

@@ -89,6 +89,23 @@ void FakeWorker::FailAll(grpc::StatusCode code, const std::string& message) {
   fail_message_ = message;
 }
 
+void FakeWorker::BreakAdapter(const Digest& adapter, grpc::StatusCode code, bool marked) {
+  MutexLock lock(&mutex_);
+  broken_adapters_[adapter] = {code, marked};
+}
+
+void FakeWorker::MendAdapters() {
+  MutexLock lock(&mutex_);
+  broken_adapters_.clear();
+}
+
+void FakeWorker::HandOver() {
+  MutexLock lock(&mutex_);
+  draining_ = true;
+  fail_code_ = grpc::StatusCode::UNAVAILABLE;
+  fail_message_ = "the worker is shutting down; go on elsewhere";
+}
+
 size_t FakeWorker::live_sequences() const {
   MutexLock lock(&mutex_);
   size_t n = 0;
@@ -121,7 +138,7 @@ v1::WorkerState FakeWorker::State() const {
   }
   state.set_running(running);
   state.set_kv_blocks_used(running);
-  state.set_draining(options_.draining);
+  state.set_draining(options_.draining || draining_);
   state.set_tokens_per_second(100);
   state.set_bytes_between_workers(options_.bytes_between_workers);
   return state;
@@ -154,10 +171,10 @@ grpc::Status FakeWorker::Attach(grpc::ServerContext* context, Stream* stream) {
     mine->set_tokenizer_digest(options_.tokenizer.ToBytes());
     mine->set_numerics_class(options_.numerics_class);
     mine->set_device("none");
-    mine->set_max_sequence_tokens(4096);
+    mine->set_max_sequence_tokens(options_.max_sequence_tokens);
     mine->set_kv_block_tokens(16);
-    mine->set_kv_blocks(4096);
-    mine->set_adapter_slots(8);
+    mine->set_kv_blocks(options_.kv_blocks);
+    mine->set_adapter_slots(options_.adapter_slots);
     mine->set_max_waiting(options_.max_waiting);
     mine->set_max_running(16);
     mine->set_reattach_grace_ms(static_cast<uint32_t>(absl::ToInt64Milliseconds(options_.reattach_grace)));
@@ -252,6 +269,13 @@ void FakeWorker::Produce(uint64_t id, Sequence* sequence, v1::Step* step) {
   };
   if (sequence->refused) return fail(grpc::StatusCode::RESOURCE_EXHAUSTED, "the worker's queue is full");
   if (fail_code_ != grpc::StatusCode::OK) return fail(fail_code_, fail_message_);
+  for (const v1::AdapterUse& use : submit.adapters()) {
+    const auto broken = broken_adapters_.find(Digest::FromBytes(use.digest()).value());
+    if (broken == broken_adapters_.end()) continue;
+    fail(broken->second.code, "adapter " + use.name() + " cannot be loaded");
+    if (broken->second.marked) output->set_failed_adapter(use.digest());
+    return;
+  }
   if (submit.score_only()) {
     if (++sequence->n_steps < options_.score_steps) return;
     const Digest adapter =
@@ -295,7 +319,8 @@ void FakeWorker::Produce(uint64_t id, Sequence* sequence, v1::Step* step) {
   ++n_tokens_;
   ++sequence->next_position;
   --sequence->credit;
-  if (sequence->next_position >= submit.sampling().max_tokens()) {
+  if (sequence->next_position >= submit.sampling().max_tokens() ||
+      submit.prompt_ids_size() + sequence->next_position >= options_.max_sequence_tokens) {
     output->set_finish(v1::FINISH_REASON_LENGTH);
     sequence->finished = true;
   }

@@ -35,6 +35,9 @@ class FakeWorker {
     Digest tokenizer = Sha256("tokenizer");
     absl::Duration step = absl::Milliseconds(2);  // one token of every sequence
     uint32_t max_waiting = 64;                    // sequences; more get RESOURCE_EXHAUSTED
+    uint32_t max_sequence_tokens = 4096;          // prompt and answer; there an answer ends by its length
+    uint32_t kv_blocks = 4096;
+    uint32_t adapter_slots = 8;
     absl::Duration reattach_grace = absl::Seconds(5);
     std::vector<std::string> serves;
     uint32_t protocol_version = 1;
@@ -62,6 +65,11 @@ class FakeWorker {
   void Thaw();
   // Every sequence gets this error instead of tokens.
   void FailAll(grpc::StatusCode code, const std::string& message);
+  // Every sequence with this adapter gets this error; `marked`: as one that names the adapter.
+  void BreakAdapter(const Digest& adapter, grpc::StatusCode code, bool marked = true);
+  void MendAdapters();
+  // As SIGTERM with no time left: says that it drains, and hands every sequence over.
+  void HandOver();
 
   size_t live_sequences() const;
   uint64_t submits() const { return n_submits_; }
@@ -117,6 +125,12 @@ class FakeWorker {
   bool frozen_ ABSL_GUARDED_BY(mutex_) = false;
   grpc::StatusCode fail_code_ ABSL_GUARDED_BY(mutex_) = grpc::StatusCode::OK;
   std::string fail_message_ ABSL_GUARDED_BY(mutex_);
+  struct BrokenAdapter {
+    grpc::StatusCode code;
+    bool marked;
+  };
+  std::map<Digest, BrokenAdapter> broken_adapters_ ABSL_GUARDED_BY(mutex_);
+  bool draining_ ABSL_GUARDED_BY(mutex_) = false;
   std::map<std::string, Gateway> gateways_ ABSL_GUARDED_BY(mutex_);
   v1::Submit last_submit_ ABSL_GUARDED_BY(mutex_);
   std::vector<v1::Submit> scores_ ABSL_GUARDED_BY(mutex_);

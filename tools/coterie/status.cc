@@ -29,7 +29,9 @@ nlohmann::json ToJson(const v1::StatusResponse& status) {
                        {"adapters_resident", w.adapters_resident()},
                        {"adapter_slots", w.adapter_slots()},
                        {"tokens_per_second", w.tokens_per_second()},
-                       {"bytes_between_workers", w.bytes_between_workers()}});
+                       {"bytes_between_workers", w.bytes_between_workers()},
+                       {"ejected_seconds", w.ejected_seconds()},
+                       {"ejections", w.ejections()}});
   }
   return {{"gateway_id", status.gateway_id()},
           {"version", status.version()},

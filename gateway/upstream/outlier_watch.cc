@@ -1,0 +1,40 @@
+#include "gateway/upstream/outlier_watch.h"
+
+#include <algorithm>
+
+namespace coterie::gateway {
+namespace {
+
+constexpr uint32_t kFailuresToEject = 2;
+constexpr uint32_t kMaxDoublings = 16;  // 2^16 times the shortest time is beyond any longest one
+
+}  // namespace
+
+void OutlierWatch::Forget(absl::Time now) {
+  if (last_failure_ == absl::InfinitePast() || options_.memory <= absl::ZeroDuration()) return;
+  const int64_t n = std::max<int64_t>(0, (now - last_failure_) / options_.memory);
+  n_failures_ -= static_cast<uint32_t>(std::min<int64_t>(n, n_failures_));
+  n_doublings_ -= static_cast<uint32_t>(std::min<int64_t>(n, n_doublings_));
+}
+
+bool OutlierWatch::Fail(absl::Time now) {
+  Forget(now);
+  last_failure_ = now;
+  ++n_failures_;
+  if (now < until_) {
+    until_ = now + length_;
+    return false;
+  }
+  if (n_failures_ < kFailuresToEject || options_.first <= absl::ZeroDuration()) return false;
+  length_ = std::min(options_.longest, options_.first * (1 << n_doublings_));
+  n_doublings_ = std::min(n_doublings_ + 1, kMaxDoublings);
+  until_ = now + length_;
+  ++n_ejections_;
+  return true;
+}
+
+absl::Duration OutlierWatch::ejected_for(absl::Time now) const {
+  return std::max(absl::ZeroDuration(), until_ - now);
+}
+
+}  // namespace coterie::gateway

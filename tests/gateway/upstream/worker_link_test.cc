@@ -1,0 +1,117 @@
+// What a link tells those who follow its sequences, and on whose thread.
+#include "gateway/upstream/worker_link.h"
+
+#include <atomic>
+#include <vector>
+
+#include "absl/synchronization/notification.h"
+#include "tests/gateway/gateway_test_base.h"
+
+namespace coterie::gateway::testing {
+namespace {
+
+// Holds whoever brings it the news of a lost worker until it is let go, as hundreds of placements would.
+class SlowObserver final : public SequenceObserver {
+ public:
+  void OnOutput(SequenceOutput) override {}
+  void OnWorkerSuspect(uint64_t) override {}
+  void OnReattached(uint64_t) override {}
+  void OnWorkerLost(uint64_t, const WorkerLoss& loss) override {
+    planned = loss.planned;
+    told.Notify();
+    go_on.WaitForNotification();
+  }
+
+  absl::Notification told, go_on;
+  std::atomic<bool> planned = false;
+};
+
+class WorkerLinkTest : public ::testing::Test {
+ protected:
+  WorkerLinkOptions QuickLink() {
+    WorkerLinkOptions options = QuickOptions({}).link;
+    options.gateway_id = "test";
+    options.base = Sha256("base");
+    options.tokenizer = Sha256("tokenizer");
+    return options;
+  }
+  std::shared_ptr<WorkerLink> LinkTo(const FakeWorker& worker, const WorkerLinkOptions& options) {
+    auto link = WorkerLink::Start(options, worker.address(), &timers_, &reaper_, pool_);
+    EXPECT_TRUE(Eventually([&] { return link->Report().health == WorkerHealth::kReady; }));
+    return link;
+  }
+  void Submit(WorkerLink* link, const std::shared_ptr<SequenceObserver>& observer) {
+    SequenceRequest request;
+    request.prompt_ids = {1, 2, 3};
+    request.sampling.max_tokens = 4000;
+    request.sampling.seed = 1;
+    EXPECT_TRUE(link->Submit(++last_id_, request, observer).ok());
+  }
+
+  TimerQueue timers_;
+  StreamReaper reaper_{&timers_};
+  std::shared_ptr<WorkPool> pool_ = std::make_shared<WorkPool>("placement", 1, 100);
+  uint64_t last_id_ = 0;
+};
+
+TEST_F(WorkerLinkTest, WhoIsSlowToHearOfALostWorkerHoldsNoHeartbeats) {
+  FakeWorker lost({.worker_id = "lost"}), other({.worker_id = "other"});
+  const auto link = LinkTo(lost, QuickLink());
+  const auto other_link = LinkTo(other, QuickLink());
+  const auto observer = std::make_shared<SlowObserver>();
+  Submit(link.get(), observer);
+  lost.Freeze();  // lost by its silence, which a timer notices
+  observer->told.WaitForNotification();
+  // Timers go on, and the other worker stays heard well beyond the time that silence is allowed.
+  absl::Notification beat;
+  timers_.After(2 * QuickLink().silence_timeout, [&] { beat.Notify(); });
+  beat.WaitForNotification();
+  EXPECT_EQ(other_link->Report().health, WorkerHealth::kReady);
+  EXPECT_TRUE(other_link->View({}).alive);
+  EXPECT_FALSE(observer->planned);
+  observer->go_on.Notify();
+  lost.Thaw();
+  link->Stop(absl::UnavailableError("over"));
+  other_link->Stop(absl::UnavailableError("over"));
+  EXPECT_TRUE(reaper_.WaitForAll(absl::Minutes(1)));
+}
+
+TEST_F(WorkerLinkTest, AClosedPortIsALostWorkerAtOnce) {
+  FakeWorker::Options patient;
+  patient.reattach_grace = absl::Hours(1);
+  WorkerLinkOptions options = QuickLink();
+  options.reattach_grace = absl::Hours(1);
+  FakeWorker worker(patient);
+  const auto link = LinkTo(worker, options);
+  const auto observer = std::make_shared<SlowObserver>();
+  Submit(link.get(), observer);
+  worker.Kill();
+  observer->told.WaitForNotification();  // and not in an hour
+  EXPECT_EQ(link->Report().health, WorkerHealth::kLost);
+  EXPECT_FALSE(observer->planned);
+  observer->go_on.Notify();
+  link->Stop(absl::UnavailableError("over"));
+  EXPECT_TRUE(reaper_.WaitForAll(absl::Minutes(1)));
+}
+
+TEST_F(WorkerLinkTest, AWorkerThatSaidItDrainsMayGoAndHasNotFailed) {
+  FakeWorker::Options leaving;
+  leaving.draining = true;
+  leaving.reattach_grace = absl::Hours(1);
+  WorkerLinkOptions options = QuickLink();
+  options.reattach_grace = absl::Hours(1);
+  FakeWorker worker(leaving);
+  const auto link = WorkerLink::Start(options, worker.address(), &timers_, &reaper_, pool_);
+  ASSERT_TRUE(Eventually([&] { return link->Report().health == WorkerHealth::kDraining; }));
+  const auto observer = std::make_shared<SlowObserver>();
+  Submit(link.get(), observer);
+  worker.Kill();
+  observer->told.WaitForNotification();
+  EXPECT_TRUE(observer->planned);
+  observer->go_on.Notify();
+  link->Stop(absl::UnavailableError("over"));
+  EXPECT_TRUE(reaper_.WaitForAll(absl::Minutes(1)));
+}
+
+}  // namespace
+}  // namespace coterie::gateway::testing
