@@ -134,8 +134,12 @@ class Renderer:
 
 
 def verdict(expected, ours):
-    if expected == ours or expected[0] == ours[0] == "refused":
-        return "equal" if expected[0] == "text" else "refused by both"
+    if expected[0] == ours[0] == "refused":
+        # What a template says by raise_exception is its own message, word for word.
+        own = expected[1].removeprefix("TemplateError: ")
+        return "refused by both" if own == expected[1] or ours[1] == f"INVALID_ARGUMENT: {own}" else "different"
+    if expected == ours:
+        return "equal"
     unknown = expected[1].startswith("compile: TemplateAssertionError: No ")
     return "lenient" if ours[0] == "text" and unknown else "different"
 

@@ -136,7 +136,8 @@ StatusOr<Value> Interpreter::Iterate(const Value& value) {
     for (size_t i = 0; i < text->size();) {
       const size_t begin = i;
       NextChar(text->bytes(), &i);
-      items.emplace_back(text->Slice(begin, i));
+      items.emplace_back(
+          text->Slice(begin, i).WithMarkup(false));  // the characters of markup are plain, in Python too
     }
   } else if (!value.is_undefined()) {
     return absl::InvalidArgumentError(

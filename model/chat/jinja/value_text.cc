@@ -1,6 +1,8 @@
 // Values as text: str() and repr() of Python.
+#include <algorithm>
 #include <charconv>
 #include <cmath>
+#include <vector>
 
 #include "absl/strings/str_format.h"
 #include "model/chat/jinja/interpreter.h"
@@ -35,26 +37,39 @@ Text QuotedText(const Text& text) {
   return out;
 }
 
-Status AppendRepr(const Value& value, Budget* budget, Text* out, bool in_namespace);
+// Namespaces being printed, outermost first: one that holds itself is not printed again.
+using OpenNamespaces = std::vector<const Namespace*>;
+constexpr size_t kMaxOpenNamespaces = 16;
 
-// As jinja2 prints one: "<Namespace {'a': 1}>". A namespace may hold itself, which the budget's steps would
-// end after the stack does; one inside of another is named only.
-Status AppendNamespace(const Namespace& ns, Budget* budget, Text* out) {
-  RETURN_IF_ERROR(budget->Bytes(16));
+Status AppendRepr(const Value& value, Budget* budget, Text* out, OpenNamespaces* open);
+
+// As jinja2 prints one: "<Namespace {'a': 1}>". Inside of itself it is "<Namespace {...}>".
+Status AppendNamespace(const Namespace& ns, Budget* budget, Text* out, OpenNamespaces* open) {
+  RETURN_IF_ERROR(budget->Bytes(24));
+  if (std::find(open->begin(), open->end(), &ns) != open->end()) {
+    out->AppendTrusted("<Namespace {...}>");
+    return absl::OkStatus();
+  }
+  if (open->size() == kMaxOpenNamespaces) {
+    return absl::ResourceExhaustedError(
+        absl::StrCat("namespaces nest deeper than the limit of ", kMaxOpenNamespaces, " that are printed"));
+  }
+  open->push_back(&ns);
   out->AppendTrusted("<Namespace {");
   for (size_t i = 0; i < ns.attributes.values.size(); ++i) {
     const auto& [name, value] = ns.attributes.values[i];
     RETURN_IF_ERROR(budget->Bytes(name.size() + 8));
     out->AppendTrusted(absl::StrCat(i > 0 ? ", '" : "'", name, "': "));
-    RETURN_IF_ERROR(AppendRepr(value, budget, out, true));
+    RETURN_IF_ERROR(AppendRepr(value, budget, out, open));
   }
+  open->pop_back();
   out->AppendTrusted("}>");
   return absl::OkStatus();
 }
 
 // Shared elements may unfold into far more text than their memory: every piece is charged before it is
 // appended.
-Status AppendRepr(const Value& value, Budget* budget, Text* out, bool in_namespace) {
+Status AppendRepr(const Value& value, Budget* budget, Text* out, OpenNamespaces* open) {
   RETURN_IF_ERROR(budget->Step());
   const auto append = [&](std::string_view s) -> Status {
     RETURN_IF_ERROR(budget->Bytes(s.size()));
@@ -77,7 +92,7 @@ Status AppendRepr(const Value& value, Budget* budget, Text* out, bool in_namespa
     RETURN_IF_ERROR(append(tuple ? "(" : "["));
     for (size_t i = 0; i < list->items.size(); ++i) {
       if (i > 0) RETURN_IF_ERROR(append(", "));
-      RETURN_IF_ERROR(AppendRepr(list->items[i], budget, out, in_namespace));
+      RETURN_IF_ERROR(AppendRepr(list->items[i], budget, out, open));
     }
     if (tuple && list->items.size() == 1) RETURN_IF_ERROR(append(","));
     return append(tuple ? ")" : list->is_view() ? "])" : "]");
@@ -86,9 +101,9 @@ Status AppendRepr(const Value& value, Budget* budget, Text* out, bool in_namespa
     RETURN_IF_ERROR(append("{"));
     for (size_t i = 0; i < dict->items().size(); ++i) {
       if (i > 0) RETURN_IF_ERROR(append(", "));
-      RETURN_IF_ERROR(AppendRepr(dict->items()[i].first, budget, out, in_namespace));
+      RETURN_IF_ERROR(AppendRepr(dict->items()[i].first, budget, out, open));
       RETURN_IF_ERROR(append(": "));
-      RETURN_IF_ERROR(AppendRepr(dict->items()[i].second, budget, out, in_namespace));
+      RETURN_IF_ERROR(AppendRepr(dict->items()[i].second, budget, out, open));
     }
     return append("}");
   }
@@ -97,9 +112,7 @@ Status AppendRepr(const Value& value, Budget* budget, Text* out, bool in_namespa
   if (const bool* b = value.As<bool>()) return append(*b ? "True" : "False");
   if (const int64_t* i = value.As<int64_t>()) return append(std::to_string(*i));
   if (const double* d = value.As<double>()) return append(FloatRepr(*d));
-  if (auto* const* ns = value.As<Namespace*>()) {
-    return in_namespace ? append("<Namespace>") : AppendNamespace(**ns, budget, out);
-  }
+  if (auto* const* ns = value.As<Namespace*>()) return AppendNamespace(**ns, budget, out, open);
   if (const auto* loop = value.As<std::shared_ptr<Loop>>()) {
     return append(absl::StrCat("<LoopContext ", (*loop)->index0 + 1, "/", (*loop)->items().size(), ">"));
   }
@@ -115,7 +128,8 @@ Status AppendRepr(const Value& value, Budget* budget, Text* out, bool in_namespa
 
 StatusOr<Text> Repr(const Value& value, Budget* budget) {
   Text out;
-  RETURN_IF_ERROR(AppendRepr(value, budget, &out, false));
+  OpenNamespaces open;
+  RETURN_IF_ERROR(AppendRepr(value, budget, &out, &open));
   return out;
 }
 
