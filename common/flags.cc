@@ -4,10 +4,13 @@
 #include <cmath>
 #include <utility>
 
+#include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "common/check.h"
+#include "common/nearest.h"
+#include "common/wrapped_text.h"
 
 namespace coterie {
 namespace {
@@ -28,22 +31,6 @@ auto IntSetter(T* target, auto min, auto max) {
     *target = static_cast<T>(parsed);
     return absl::OkStatus();
   };
-}
-
-// Number of single-character edits between two short words (Levenshtein).
-size_t EditDistance(std::string_view a, std::string_view b) {
-  std::vector<size_t> row(b.size() + 1);
-  for (size_t j = 0; j <= b.size(); ++j) row[j] = j;
-  for (size_t i = 1; i <= a.size(); ++i) {
-    size_t diagonal = row[0];
-    row[0] = i;
-    for (size_t j = 1; j <= b.size(); ++j) {
-      const size_t above = row[j];
-      row[j] = std::min({above + 1, row[j - 1] + 1, diagonal + (a[i - 1] == b[j - 1] ? 0 : 1)});
-      diagonal = above;
-    }
-  }
-  return row[b.size()];
 }
 
 std::string BytesText(uint64_t bytes) {
@@ -71,23 +58,6 @@ bool ParseBytes(std::string_view text, uint64_t* bytes) {
   if (shift < 0 || (shift > 0 && number >> (64 - shift))) return false;
   *bytes = number << shift;
   return true;
-}
-
-// `text` in lines of at most `width` characters, further ones indented.
-void AppendWrapped(std::string* out, const std::string& text, size_t indent, size_t width) {
-  size_t column = 0;
-  for (absl::string_view word : absl::StrSplit(text, ' ')) {
-    if (column > 0 && column + 1 + word.size() > width) {
-      out->append("\n").append(indent, ' ');
-      column = 0;
-    } else if (column > 0) {
-      out->push_back(' ');
-      ++column;
-    }
-    out->append(word.data(), word.size());
-    column += word.size();
-  }
-  out->push_back('\n');
 }
 
 }  // namespace
@@ -146,7 +116,7 @@ void FlagSet::Strings(std::string name, std::vector<std::string>* value, std::st
 }
 
 void FlagSet::Bool(std::string name, bool* value, std::string help) {
-  Add(std::move(name), "", std::move(help), *value ? "yes" : "",
+  Add(std::move(name), "", std::move(help), *value ? "yes" : "no",
       [value](std::string_view name, const std::string& text) -> Status {
         if (text == "true" || text == "1" || text == "yes") {
           *value = true;
@@ -251,17 +221,11 @@ bool FlagSet::was_set(std::string_view name) const {
 }
 
 Status FlagSet::UnknownFlag(std::string_view written) const {
-  const Flag* nearest = nullptr;
-  size_t best = 4;  // beyond three edits it is another word
-  for (const Flag& flag : flags_) {
-    const size_t distance = EditDistance(written, flag.name);
-    if (distance < best) {
-      best = distance;
-      nearest = &flag;
-    }
-  }
+  std::vector<std::string_view> names;
+  for (const Flag& flag : flags_) names.push_back(flag.name);
+  const std::string_view nearest = Nearest(written, names);
   std::string message = absl::StrCat("unknown flag --", ToAbsl(written));
-  if (nearest != nullptr) absl::StrAppend(&message, "; did you mean --", nearest->name, "?");
+  if (!nearest.empty()) absl::StrAppend(&message, "; did you mean --", ToAbsl(nearest), "?");
   return absl::InvalidArgumentError(absl::StrCat(message, " (", program_, " --help lists them all)"));
 }
 
@@ -342,12 +306,19 @@ Status FlagSet::Parse(std::span<const std::string> args) {
   return absl::OkStatus();
 }
 
-std::string FlagSet::Help() const {
+// What is taken when the flag is not given, in brackets; empty where the help itself says so.
+std::string FlagSet::DefaultInWords(const Flag& flag) {
+  if (flag.required) return " (required)";
+  if (!flag.default_text.empty()) return absl::StrCat(" (default ", flag.default_text, ")");
+  const bool told = absl::StrContains(flag.help, "empty:") || absl::StrContains(flag.help, "none");
+  return told ? "" : " (default none)";
+}
+
+std::string FlagSet::Help(size_t columns) const {
   constexpr size_t kIndent = 30;
-  constexpr size_t kWidth = 70;
   std::string out = absl::StrCat("Usage: ", program_, flags_.empty() ? "" : " [flags]",
-                                 positional_usage_.empty() ? "" : " ", positional_usage_, "\n\n");
-  AppendWrapped(&out, summary_, 0, kIndent + kWidth);
+                                 positional_usage_.empty() ? "" : " ", positional_usage_, "\n\n",
+                                 WrapText(summary_, columns), "\n");
   std::string section = "\n";  // no section has this name, so the first heading is always printed
   for (const Flag& flag : flags_) {
     if (flag.section != section) {
@@ -364,13 +335,7 @@ std::string FlagSet::Help() const {
     } else {
       out.append(kIndent - left.size(), ' ');
     }
-    std::string help = flag.help;
-    if (flag.required) {
-      help += " (required)";
-    } else if (!flag.default_text.empty()) {
-      absl::StrAppend(&help, " (default ", flag.default_text, ")");
-    }
-    AppendWrapped(&out, help, kIndent, kWidth);
+    out += WrapText(flag.help + DefaultInWords(flag), columns - kIndent, kIndent) + "\n";
   }
   return out;
 }

@@ -10,6 +10,7 @@
 
 #include "absl/time/time.h"
 #include "common/status.h"
+#include "common/wrapped_text.h"
 
 namespace coterie {
 
@@ -63,7 +64,8 @@ class FlagSet {
   const std::vector<std::string>& positionals() const { return positionals_; }
   // True if the flag stood on the command line.
   bool was_set(std::string_view name) const;
-  std::string Help() const;
+  // Lines of at most `columns`, 60 or more; a flag with a long list of choices may need a longer one.
+  std::string Help(size_t columns = HelpColumns()) const;
 
  private:
   using Setter = std::function<Status(std::string_view name, const std::string& value)>;
@@ -81,6 +83,7 @@ class FlagSet {
   void Add(std::string name, std::string meta, std::string help, std::string default_text, Setter set);
   Flag* Find(std::string_view name);
   const Flag* Find(std::string_view name) const;
+  static std::string DefaultInWords(const Flag& flag);
   Status UnknownFlag(std::string_view written) const;
   Status SetFlag(Flag* flag, const std::string& value);
 

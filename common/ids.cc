@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "common/utf8.h"
+
 namespace coterie {
 namespace {
 
@@ -13,9 +15,10 @@ bool IsHexDigit(char c) { return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f'
 
 // What a peer sent may be long or binary: the message quotes a bounded, printable part of it.
 std::string Quote(std::string_view text) {
-  std::string quoted = "\"";
-  for (char c : text.substr(0, 80)) quoted.push_back(c >= 0x20 && c < 0x7f ? c : '?');
-  return quoted + (text.size() > 80 ? "\"..." : "\"");
+  std::string shown = Printable(CutUtf8(text, 80));
+  std::replace_if(
+      shown.begin(), shown.end(), [](char c) { return c == '\n' || c == '\t'; }, '?');
+  return absl::StrCat("\"", shown, text.size() > 80 ? "\"..." : "\"");
 }
 
 }  // namespace

@@ -47,44 +47,6 @@ void AppendRune(char32_t rune, std::string* out) {
   }
 }
 
-Utf8Step StepUtf8(std::string_view bytes) {
-  const auto at = [&](size_t i) { return static_cast<unsigned char>(bytes[i]); };
-  const unsigned char lead = at(0);
-  if (lead < 0x80) return {Utf8Step::kCharacter, 1};
-  if (lead < 0xC2 || lead > 0xF4) return {Utf8Step::kIllFormed, 1};
-  const size_t length = lead < 0xE0 ? 2 : lead < 0xF0 ? 3 : 4;
-  // The second byte's range excludes overlong forms, surrogates and values beyond U+10FFFF (Unicode table
-  // 3-7).
-  const unsigned char low = lead == 0xE0 ? 0xA0 : lead == 0xF0 ? 0x90 : 0x80;
-  const unsigned char high = lead == 0xED ? 0x9F : lead == 0xF4 ? 0x8F : 0xBF;
-  for (size_t i = 1; i < length; ++i) {
-    if (i == bytes.size()) return {Utf8Step::kIncomplete, i};
-    const bool fits = i == 1 ? at(i) >= low && at(i) <= high : (at(i) & 0xC0) == 0x80;
-    if (!fits) return {Utf8Step::kIllFormed, i};
-  }
-  return {Utf8Step::kCharacter, length};
-}
-
-bool IsWellFormed(std::string_view bytes) {
-  while (!bytes.empty()) {
-    const Utf8Step step = StepUtf8(bytes);
-    if (step.kind != Utf8Step::kCharacter) return false;
-    bytes.remove_prefix(step.n_bytes);
-  }
-  return true;
-}
-
-std::string ReplaceIllFormed(std::string_view bytes) {
-  std::string out;
-  out.reserve(bytes.size());
-  while (!bytes.empty()) {
-    const Utf8Step step = StepUtf8(bytes);
-    out.append(step.kind == Utf8Step::kCharacter ? bytes.substr(0, step.n_bytes) : kReplacement);
-    bytes.remove_prefix(step.n_bytes);
-  }
-  return out;
-}
-
 bool IsWhitespace(char32_t rune) {
   if (rune < 0x80) return rune == ' ' || (rune >= 0x9 && rune <= 0xD);
   return rune == 0x85 || rune == 0xA0 || rune == 0x1680 || (rune >= 0x2000 && rune <= 0x200A) ||

@@ -6,10 +6,17 @@
 #include <string_view>
 
 #include "common/status.h"
+#include "common/utf8.h"
 
 // Characters and their properties, as the reference tokenizers (Hugging Face `tokenizers`) see them. All
 // functions are pure and thread-safe. Unless said otherwise `text` is well-formed UTF-8.
 namespace coterie::text {
+
+using coterie::IsWellFormed;
+using coterie::kReplacement;
+using coterie::ReplaceIllFormed;
+using coterie::StepUtf8;
+using coterie::Utf8Step;
 
 // The character at text[*pos]; moves *pos behind it.
 inline char32_t NextRune(std::string_view text, size_t* pos) {
@@ -37,24 +44,6 @@ inline char32_t NextRune(std::string_view text, size_t* pos) {
 char32_t PreviousRune(std::string_view text, size_t* end);
 
 void AppendRune(char32_t rune, std::string* out);
-
-inline constexpr std::string_view kReplacement = "\xEF\xBF\xBD";  // U+FFFD
-
-// How `bytes` begins, for arbitrary bytes (never empty).
-struct Utf8Step {
-  enum Kind {
-    kCharacter,   // a whole character of n_bytes
-    kIllFormed,   // a maximal ill-formed part of n_bytes (Unicode 3.9, "U+FFFD substitution of maximal
-                  // subparts")
-    kIncomplete,  // all n_bytes left are the proper beginning of some character
-  } kind;
-  size_t n_bytes;
-};
-Utf8Step StepUtf8(std::string_view bytes);
-
-// Each maximal ill-formed part becomes one U+FFFD, as in Python's decode(errors="replace").
-std::string ReplaceIllFormed(std::string_view bytes);
-bool IsWellFormed(std::string_view bytes);
 
 bool IsWhitespace(char32_t rune);      // property White_Space
 bool IsNumeric(char32_t rune);         // general category N
