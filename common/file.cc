@@ -45,6 +45,7 @@ Status ErrnoStatus(int error_number, std::string_view what, const std::filesyste
       absl::StrCat(ToAbsl(what), " ", path.string(), ": ", std::generic_category().message(error_number));
   switch (error_number) {
     case ENOENT:
+    case ENOTDIR:
       return absl::NotFoundError(message);
     case EACCES:
     case EPERM:
@@ -56,6 +57,10 @@ Status ErrnoStatus(int error_number, std::string_view what, const std::filesyste
     case EMFILE:
     case ENFILE:
       return absl::ResourceExhaustedError(message);
+    case EISDIR:
+    case ELOOP:
+    case ENAMETOOLONG:
+      return absl::InvalidArgumentError(message);
     case EEXIST:
       return absl::AlreadyExistsError(message);
     default:
@@ -99,7 +104,7 @@ StatusOr<std::string> ReadFile(const std::filesystem::path& path, size_t limit_b
     if (n < 0) return ErrnoStatus(errno, "cannot read", path);
     if (n == 0) return content;
     if (content.size() + static_cast<size_t>(n) > limit_bytes) {
-      return absl::ResourceExhaustedError(
+      return absl::InvalidArgumentError(
           absl::StrCat("file ", path.string(), " is larger than the limit of ", limit_bytes, " bytes"));
     }
     content.append(chunk, static_cast<size_t>(n));

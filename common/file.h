@@ -37,15 +37,15 @@ class MappedFile {
   size_t n_bytes_;
 };
 
-// The whole file, refused with ResourceExhausted beyond `limit_bytes`.
+// The whole file, refused with InvalidArgument beyond `limit_bytes`.
 StatusOr<std::string> ReadFile(const std::filesystem::path& path, size_t limit_bytes);
 
 // Writes a temporary file beside `path`, flushes it to the disk, renames it over `path` and flushes the
 // folder: readers see the old content or the new, never a part. On failure nothing is left behind.
 Status WriteFileAtomically(const std::filesystem::path& path, std::string_view content);
 
-// errno as a Status: ENOENT -> NotFound, EACCES/EPERM -> PermissionDenied, ENOSPC/EDQUOT ->
-// ResourceExhausted, EEXIST -> AlreadyExists, else Internal. The message is "<what> <path>: <strerror>".
+// errno as the Status of the nearest code, such as NotFound, PermissionDenied, ResourceExhausted (a full
+// disk), InvalidArgument (a path that cannot be), else Internal. The message is "<what> <path>: <strerror>".
 Status ErrnoStatus(int error_number, std::string_view what, const std::filesystem::path& path);
 
 }  // namespace coterie

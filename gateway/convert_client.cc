@@ -4,6 +4,7 @@
 #include <random>
 #include <utility>
 
+#include "common/utf8.h"
 #include "gateway/convert_worker.h"
 
 namespace coterie::gateway {
@@ -240,7 +241,7 @@ v1::WorkerStatus ToProto(const WorkerReport& report) {
   proto.set_address(report.address);
   proto.set_worker_id(report.identity.worker_id);
   proto.set_health(static_cast<v1::WorkerHealth>(report.health));
-  proto.set_message(report.message);
+  proto.set_message(Printable(report.message));
   proto.set_device(report.identity.device);
   proto.set_numerics_class(report.identity.numerics_class);
   proto.set_running(report.state.running);

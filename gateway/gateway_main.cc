@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "common/shutdown_signal.h"
+#include "common/utf8.h"
 #include "gateway/gateway_server.h"
 #include "gateway/options.h"
 #include "gateway/text/encoder_embedder.h"
@@ -65,7 +66,7 @@ int Main(int argc, char** argv) {
   }
   if (status.ok()) status = line.Finish();
   if (!status.ok()) {
-    std::fprintf(stderr, "coterie-gateway: %s\n", std::string(status.message()).c_str());
+    std::fprintf(stderr, "coterie-gateway: %s\n", Printable(ToStd(status.message())).c_str());
     return 2;
   }
   spdlog::set_default_logger(spdlog::stderr_color_mt("gateway"));
@@ -74,7 +75,7 @@ int Main(int argc, char** argv) {
   const absl::Duration drain_timeout = line.drain_timeout;
   const StatusOr<std::unique_ptr<GatewayServer>> server = StartServer(std::move(line), signals);
   if (!server.ok()) {
-    std::fprintf(stderr, "coterie-gateway: %s\n", std::string(server.status().message()).c_str());
+    std::fprintf(stderr, "coterie-gateway: %s\n", Printable(ToStd(server.status().message())).c_str());
     return 1;
   }
   std::printf("listening %d admin %d metrics %d\n", (*server)->port(), (*server)->admin_port(),

@@ -2,6 +2,8 @@
 
 #include <utility>
 
+#include "router/routing_limits.h"
+
 namespace coterie::gateway {
 
 void CommandLine::Declare(FlagSet* flags) {
@@ -14,6 +16,9 @@ void CommandLine::Declare(FlagSet* flags) {
   flags->String("store", &store, "DIR", "expert store; without one only the base answers");
   flags->String("workers", &gateway.workers, "LIST",
                 "host:port,host:port,… or dns:///name:port, resolved again and again");
+
+  flags->Required("model");
+  flags->Required("workers");
 
   flags->Section("Where it listens");
   flags->String("listen", &gateway.listen, "HOST:PORT",
@@ -35,11 +40,11 @@ void CommandLine::Declare(FlagSet* flags) {
   flags->Double("min-score", &min_score, -1, 1, "S", "below this cosine the base answers");
   flags->Double("min-margin", &min_margin, 0, 2, "M", "closer to the next expert than this the base answers");
   flags->Int("top-k", &top_k, 1, 16, "K", "experts of top_k, and at most of adaptive_k");
-  flags->Double("route-temperature", &temperature, 1e-6, 100, "T",
+  flags->Double("route-temperature", &temperature, kMinRouteTemperature, 100, "T",
                 "of the weights of several experts (c-BTM)");
   flags->Double("confident-margin", &confident_margin, 0, 2, "M",
                 "adaptive_k: one expert from this margin on");
-  flags->Double("adaptive-mass", &adaptive_mass, 1e-6, 1, "P",
+  flags->Double("adaptive-mass", &adaptive_mass, kMinAdaptiveMass, 1, "P",
                 "adaptive_k: otherwise the smallest set of this mass");
   flags->Bytes("embed-bytes", &embed_bytes, 16, 1 << 20, "of a question, read for routing");
   flags->Int("embed-tokens", &embed_tokens, 2, 1 << 16, "N",
@@ -99,8 +104,12 @@ void CommandLine::Declare(FlagSet* flags) {
 }
 
 Status CommandLine::Finish() {
-  if (model.empty()) return absl::InvalidArgumentError("--model is missing; see --help");
-  if (gateway.workers.empty()) return absl::InvalidArgumentError("--workers is missing; see --help");
+  if (model.empty()) {
+    return absl::InvalidArgumentError("--model is missing: name a .gguf file or a Hugging Face folder");
+  }
+  if (gateway.workers.empty()) {
+    return absl::InvalidArgumentError("--workers is missing: name host:port,host:port,… or dns:///name:port");
+  }
   ASSIGN_OR_RETURN(gateway.routing.selection, ParseSelection(gateway.router_policy));
   if (gateway.routing.selection == coterie::RoutingOptions::Selection::kClassifier &&
       gateway.classifier_file.empty()) {

@@ -8,6 +8,7 @@
 #include "absl/strings/str_split.h"
 #include "common/file.h"
 #include "common/ids.h"
+#include "common/utf8.h"
 #include "model/format/safetensors.h"
 #include "model/store/yaml_tree.h"
 
@@ -20,7 +21,7 @@ constexpr size_t kMaxDomainBytes = 64;  // what a request may declare
 constexpr size_t kMaxShownBytes = 80;   // of a value, in an error
 
 std::string Shown(std::string_view text) {
-  return absl::StrCat("\"", ToAbsl(text.substr(0, kMaxShownBytes)), "\"");
+  return absl::StrCat("\"", ToAbsl(CutUtf8(text, kMaxShownBytes)), "\"");
 }
 
 Status AddRule(const std::string& domain, const YamlValue& expert, std::string_view name,

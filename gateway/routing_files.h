@@ -21,7 +21,7 @@ namespace coterie::gateway {
 //     csv: [pandas, python]   the first of these that is published and permitted
 //
 // A domain has 1 to 64 bytes; an expert need not be published yet. InvalidArgument naming `name`, line,
-// field, value and what is expected; ResourceExhausted beyond 1 MiB.
+// field, value and what is expected.
 StatusOr<std::vector<coterie::RoutingOptions::Rule>> ParseRules(std::string_view yaml, std::string_view name);
 
 // A multinomial logistic regression as a safetensors file: `weight` [n, dim] F32, `bias` [n] F32, and in the

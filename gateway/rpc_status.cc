@@ -3,6 +3,7 @@
 #include <string>
 
 #include "absl/strings/cord.h"
+#include "common/utf8.h"
 #include "coterie/v1/rpc_status.pb.h"
 
 namespace coterie::gateway {
@@ -32,7 +33,8 @@ std::optional<absl::Duration> RetryDelay(const Status& status) {
 grpc::Status ToGrpc(const Status& status) {
   if (status.ok()) return grpc::Status::OK;
   const auto code = static_cast<grpc::StatusCode>(status.code());
-  const std::string message(status.message());
+  // Bytes of a file or a peer may stand in it; clients decode it as UTF-8, and as protobuf text it must be.
+  const std::string message = Printable(ToStd(status.message()));
   const auto payload = status.GetPayload(kRetryInfoUrl);
   if (!payload) return grpc::Status(code, message);
   rpc::Status details;

@@ -14,8 +14,8 @@ namespace coterie::gateway {
 Status WithRetryDelay(Status status, absl::Duration delay);
 std::optional<absl::Duration> RetryDelay(const Status& status);
 
-// Code and message; with a retry delay also google.rpc.Status holding a google.rpc.RetryInfo as error details
-// (the trailer grpc-status-details-bin).
+// Code and message, printable UTF-8 whatever stood in it; with a retry delay also google.rpc.Status holding a
+// google.rpc.RetryInfo as error details (the trailer grpc-status-details-bin).
 grpc::Status ToGrpc(const Status& status);
 
 }  // namespace coterie::gateway

@@ -12,10 +12,10 @@
 #include "kernels/batch.h"
 #include "kernels/dtype.h"
 
-// The op contract: what the model graphs may ask of a device. One op is one function here, one file per
-// backend of the same name (kernels/cpu/rms_norm.cc, kernels/cuda/rms_norm.cu). Every op's order of
-// operations is fixed by docs/numerics.md, so that a row's result never depends on the other rows of the
-// batch, on how a prompt was cut into chunks, or on the number of threads.
+// The op contract: what the model graphs may ask of a device. On the CPU, kernels/cpu/<group>.cc cuts an op
+// into ranges and kernels/cpu/isa/<group>.h computes one range (RMSNorm: rows.cc, isa/rows.h). Every op's
+// order of operations is fixed by docs/numerics.md, so that a row's result never depends on the other rows of
+// the batch, on how a prompt was cut into chunks, or on the number of threads.
 //
 // Pointers named *_dev are device memory (host memory on the CPU backend). Activations are float32,
 // row-major. Ops are enqueued in order; on the CPU they have finished when they return. Sizes are the

@@ -4,7 +4,9 @@
 #include <cmath>
 #include <set>
 
+#include "common/utf8.h"
 #include "router/policies.h"
+#include "router/routing_limits.h"
 
 namespace coterie {
 namespace {
@@ -14,8 +16,9 @@ using Selection = RoutingOptions::Selection;
 constexpr size_t kMaxRules = 10'000;
 constexpr size_t kMaxTopK = 16;  // experts of one answer: more rows than a collaborative batch can pay for
 
-Status CheckRange(std::string_view option, float value, float low, float high) {
-  if (value >= low && value <= high) return absl::OkStatus();  // NaN falls through
+Status CheckRange(std::string_view option, float value, double low, double high) {
+  // As flags are given: 0.001 is in range though its float is a little below. NaN falls through.
+  if (value >= static_cast<float>(low) && value <= static_cast<float>(high)) return absl::OkStatus();
   return absl::InvalidArgumentError(
       absl::StrCat("routing option ", ToAbsl(option), " = ", value, " is outside ", low, "..", high));
 }
@@ -60,9 +63,9 @@ Status Check(const RoutingOptions& options) {
     return absl::InvalidArgumentError(
         absl::StrCat("routing option top_k = ", options.top_k, " is outside 1..", kMaxTopK));
   }
-  RETURN_IF_ERROR(CheckRange("temperature", options.temperature, 1e-3f, 100));
+  RETURN_IF_ERROR(CheckRange("temperature", options.temperature, kMinRouteTemperature, 100));
   RETURN_IF_ERROR(CheckRange("confident_margin", options.confident_margin, 0, 2));
-  RETURN_IF_ERROR(CheckRange("adaptive_mass", options.adaptive_mass, 1e-3f, 1));
+  RETURN_IF_ERROR(CheckRange("adaptive_mass", options.adaptive_mass, kMinAdaptiveMass, 1));
   return options.selection == Selection::kClassifier ? CheckClassifier(options.classifier) : absl::OkStatus();
 }
 
@@ -98,7 +101,7 @@ StatusOr<RoutingOptions::Selection> ParseSelection(std::string_view text) {
   if (text == "top_k") return Selection::kTopK;
   if (text == "adaptive_k") return Selection::kAdaptiveK;
   if (text == "classifier") return Selection::kClassifier;
-  return absl::InvalidArgumentError(absl::StrCat("routing policy \"", ToAbsl(text.substr(0, 80)),
+  return absl::InvalidArgumentError(absl::StrCat("routing policy \"", ToAbsl(CutUtf8(text, 80)),
                                                  "\" is none of nearest, top_k, adaptive_k, classifier"));
 }
 

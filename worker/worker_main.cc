@@ -10,6 +10,7 @@
 #include "common/metrics.h"
 #include "common/shutdown_signal.h"
 #include "common/status.h"
+#include "common/utf8.h"
 #include "model/store/expert_store.h"
 #include "spdlog/sinks/stdout_color_sinks.h"
 #include "spdlog/spdlog.h"
@@ -115,13 +116,13 @@ int Main(int argc, char** argv) {
   }
   if (status.ok()) status = options.Check();
   if (!status.ok()) {
-    std::fprintf(stderr, "coterie-worker: %s\n", std::string(status.message()).c_str());
+    std::fprintf(stderr, "coterie-worker: %s\n", Printable(ToStd(status.message())).c_str());
     return 2;
   }
   spdlog::set_default_logger(spdlog::stderr_color_mt("worker"));
   status = Run(options, ShutdownSignals::Watch());
   if (!status.ok()) {
-    std::fprintf(stderr, "coterie-worker: %s\n", std::string(status.message()).c_str());
+    std::fprintf(stderr, "coterie-worker: %s\n", Printable(ToStd(status.message())).c_str());
     return EXIT_FAILURE;
   }
   return EXIT_SUCCESS;

@@ -42,7 +42,7 @@ class Preparation : public std::enable_shared_from_this<Preparation> {
   Status Start() {
     auto route = [self = shared_from_this()] { self->Route(); };
     auto encode = [self = shared_from_this()] {
-      self->encode_status_ = self->Encode();
+      self->encode_status_ = RefusedForGood(self->Encode());
       self->Join();
     };
     if (request_.only_route) {
@@ -92,6 +92,13 @@ class Preparation : public std::enable_shared_from_this<Preparation> {
     }
     // The tokens are not there yet, so the adapter may come first.
     if (!Join()) Prefetch(*core_, std::move(placement));
+  }
+
+  // A text beyond a limit of tokenizer or template stays beyond it: ResourceExhausted would tell the client
+  // to try again.
+  static Status RefusedForGood(Status status) {
+    if (status.code() != absl::StatusCode::kResourceExhausted) return status;
+    return absl::InvalidArgumentError(status.message());
   }
 
   Status Encode() {

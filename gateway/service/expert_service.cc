@@ -6,12 +6,15 @@
 #include <utility>
 #include <vector>
 
+#include "common/hidden_paths.h"
 #include "common/ids.h"
+#include "common/utf8.h"
 #include "gateway/convert_client.h"
 #include "gateway/drift_watch.h"
 #include "gateway/findings.h"
 #include "gateway/rpc_status.h"
 #include "gateway/shadow/shadow_traffic.h"
+#include "spdlog/spdlog.h"
 
 namespace coterie::gateway {
 namespace {
@@ -34,8 +37,9 @@ StatusOr<std::vector<IncomingFile>> ReadHeader(const v1::PublishExpertRequest& m
   if (!message.has_header())
     return absl::InvalidArgumentError("the first message of Publish is not a header");
   if (message.header().files_size() > kMaxFiles) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("the header names ", message.header().files_size(), " files, at most ", kMaxFiles));
+    return absl::InvalidArgumentError(absl::StrCat("the header of Publish names ",
+                                                   message.header().files_size(), " files, the limit is ",
+                                                   kMaxFiles, "; send the four of an expert folder"));
   }
   std::vector<IncomingFile> files;
   for (const v1::PublishExpertRequest::File& file : message.header().files()) {
@@ -54,8 +58,8 @@ Status TakeChunk(const v1::PublishExpertRequest& message, std::vector<IncomingFi
         absl::StrCat("chunk of file ", chunk.file_index(), ", but the header names ", files->size()));
   }
   if (chunk.data().size() > kMaxChunkBytes) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("chunk of ", chunk.data().size(), " bytes, at most ", kMaxChunkBytes));
+    return absl::InvalidArgumentError(absl::StrCat("chunk of ", chunk.data().size(), " bytes, the limit is ",
+                                                   kMaxChunkBytes, "; send smaller ones"));
   }
   IncomingFile& file = (*files)[chunk.file_index()];
   file.received_bytes += chunk.data().size();
@@ -73,12 +77,13 @@ Status CheckWhole(std::vector<IncomingFile>* files) {
     if (file.received_bytes != file.size_bytes) {
       return absl::InvalidArgumentError(absl::StrCat(file.name, ": ", file.received_bytes,
                                                      " bytes came of the ", file.size_bytes,
-                                                     " that the header promised"));
+                                                     " that the header promised; publish again"));
     }
     const std::string sha256 = file.hasher->Finish().ToHex();
     if (!file.sha256.empty() && file.sha256 != sha256) {
-      return absl::InvalidArgumentError(
-          absl::StrCat(file.name, ": its SHA-256 is ", sha256, ", the header says ", file.sha256));
+      return absl::InvalidArgumentError(absl::StrCat(
+          file.name, ": its SHA-256 is ", sha256, ", the header says ", ToAbsl(CutUtf8(file.sha256, 64)),
+          "; it changed on its way or while it was sent: publish again"));
     }
   }
   return absl::OkStatus();
@@ -97,6 +102,15 @@ ExpertServiceImpl::ExpertServiceImpl(ExpertStore* store, CatalogueWatch* watch, 
   MarkMethodStreamed(index("Remove"), net::SyncUnaryHandler(this, &ExpertServiceImpl::Remove));
   MarkMethodStreamed(index("Promote"), net::SyncUnaryHandler(this, &ExpertServiceImpl::Promote));
   MarkMethodStreamed(index("RollBack"), net::SyncUnaryHandler(this, &ExpertServiceImpl::RollBack));
+}
+
+grpc::Status ExpertServiceImpl::Refusal(const Status& status) const {
+  const Status shown = WithoutPaths(status, store_->root(), "the expert store");
+  if (shown.message() != status.message()) {
+    spdlog::warn("experts: {}: {}", absl::StatusCodeToString(status.code()),
+                 Printable(ToStd(status.message())));
+  }
+  return ToGrpc(shown);
 }
 
 v1::ExpertInfo ExpertServiceImpl::Describe(const CatalogueEntry& entry) const {
@@ -171,7 +185,7 @@ StatusOr<v1::GetExpertResponse> ExpertServiceImpl::GetExpert(const std::string& 
 grpc::Status ExpertServiceImpl::Get(grpc::ServerContext* context, const v1::GetExpertRequest* request,
                                     v1::GetExpertResponse* response) {
   StatusOr<v1::GetExpertResponse> result = GetExpert(request->name());
-  if (!result.ok()) return ToGrpc(result.status());
+  if (!result.ok()) return Refusal(result.status());
   *response = *std::move(result);
   return grpc::Status::OK;
 }
@@ -194,6 +208,10 @@ StatusOr<v1::PublishExpertResponse> ExpertServiceImpl::ReceiveExpert(
   while (reader->Read(&message)) RETURN_IF_ERROR(TakeChunk(message, &files, upload.get()));
   RETURN_IF_ERROR(reader->problem());
   RETURN_IF_ERROR(CheckWhole(&files));
+  for (const IncomingFile& file : files) {
+    // No chunk came of an empty file; it is there all the same, and refused for what it is.
+    if (file.size_bytes == 0) RETURN_IF_ERROR(upload->Write(file.name, ""));
+  }
   ASSIGN_OR_RETURN(const PublishResult published, upload->Commit(name, canary_share));
   RETURN_IF_ERROR(watch_->Refresh());
 
@@ -212,7 +230,7 @@ grpc::Status ExpertServiceImpl::Publish(grpc::ServerContext* context,
                                         net::CheckedReader<v1::PublishExpertRequest>* reader,
                                         v1::PublishExpertResponse* response) {
   StatusOr<v1::PublishExpertResponse> result = ReceiveExpert(reader);
-  if (!result.ok()) return ToGrpc(result.status());
+  if (!result.ok()) return Refusal(result.status());
   *response = *std::move(result);
   return grpc::Status::OK;
 }
@@ -220,8 +238,8 @@ grpc::Status ExpertServiceImpl::Publish(grpc::ServerContext* context,
 grpc::Status ExpertServiceImpl::Remove(grpc::ServerContext* context, const v1::RemoveExpertRequest* request,
                                        v1::RemoveExpertResponse* response) {
   const StatusOr<uint64_t> generation = store_->Remove(request->name());
-  if (!generation.ok()) return ToGrpc(generation.status());
-  if (const Status status = watch_->Refresh(); !status.ok()) return ToGrpc(status);
+  if (!generation.ok()) return Refusal(generation.status());
+  if (const Status status = watch_->Refresh(); !status.ok()) return Refusal(status);
   response->set_catalogue_generation(*generation);
   return grpc::Status::OK;
 }
@@ -234,7 +252,7 @@ Status ExpertServiceImpl::ChangeVersion(Change change, const Request& request, R
   }
   ASSIGN_OR_RETURN(const PublishResult result, (store_->*change)(selector.name, selector.digest_prefix));
   RETURN_IF_ERROR(watch_->Refresh());
-  response->set_message(result.words);
+  response->set_message(Printable(result.words));
   response->set_catalogue_generation(result.generation);
   const auto state = watch_->routers()->Current();
   if (const CatalogueEntry* entry = state->catalogue().Find(result.expert.name); entry != nullptr) {
@@ -245,13 +263,13 @@ Status ExpertServiceImpl::ChangeVersion(Change change, const Request& request, R
 
 grpc::Status ExpertServiceImpl::Promote(grpc::ServerContext* context, const v1::PromoteExpertRequest* request,
                                         v1::PromoteExpertResponse* response) {
-  return ToGrpc(ChangeVersion(&ExpertStore::Promote, *request, response));
+  return Refusal(ChangeVersion(&ExpertStore::Promote, *request, response));
 }
 
 grpc::Status ExpertServiceImpl::RollBack(grpc::ServerContext* context,
                                          const v1::RollBackExpertRequest* request,
                                          v1::RollBackExpertResponse* response) {
-  return ToGrpc(ChangeVersion(&ExpertStore::RollBack, *request, response));
+  return Refusal(ChangeVersion(&ExpertStore::RollBack, *request, response));
 }
 
 }  // namespace coterie::gateway

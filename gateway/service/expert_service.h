@@ -31,6 +31,8 @@ class ExpertServiceImpl final : public v1::ExpertService::Service {
                         v1::RollBackExpertResponse* response) override;
 
  private:
+  // `status` as a client may read it: without the store's paths, which the log keeps.
+  grpc::Status Refusal(const Status& status) const;
   StatusOr<v1::GetExpertResponse> GetExpert(const std::string& name) const;
   StatusOr<v1::PublishExpertResponse> ReceiveExpert(net::CheckedReader<v1::PublishExpertRequest>* reader);
   v1::ExpertInfo Describe(const CatalogueEntry& entry) const;

@@ -6,7 +6,9 @@
 #include <utility>
 #include <vector>
 
+#include "common/content_kind.h"
 #include "common/file.h"
+#include "common/path_name.h"
 #include "gateway/text/text_model.h"
 #include "model/chat/chat_template.h"
 #include "model/format/model_files.h"
@@ -24,7 +26,8 @@ class BaseTextModel final : public TextModel {
  public:
   BaseTextModel(const ModelFiles& files, std::shared_ptr<const Tokenizer> tokenizer,
                 ChatTemplate chat_template)
-      : name_(files.name()),
+      : name_(PathName(files.name())),  // clients see it: not where it lies on this machine
+
         base_(files.ComputeDigest()),
         vocab_size_(static_cast<uint32_t>(files.config().vocab_size)),
         context_tokens_(static_cast<uint32_t>(files.config().context_length)),
@@ -95,8 +98,10 @@ StatusOr<std::string> ReadTemplate(const ModelFiles& files) {
   if (!std::filesystem::exists(config)) return std::string();
   ASSIGN_OR_RETURN(const std::string text, ReadFile(config, kMaxTemplateFileBytes));
   const nlohmann::json json = nlohmann::json::parse(text, nullptr, /*allow_exceptions=*/false);
-  if (!json.is_object())
-    return absl::InvalidArgumentError(absl::StrCat(config.string(), " is not a JSON object"));
+  if (!json.is_object()) {
+    return ExplainRefusal(absl::InvalidArgumentError("not a JSON object"), Content::kJson, text,
+                          config.string());
+  }
   const auto found = json.find("chat_template");
   if (found == json.end() || found->is_null()) return std::string();
   if (found->is_string()) return found->get<std::string>();

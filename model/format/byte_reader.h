@@ -11,6 +11,10 @@
 
 namespace coterie {
 
+inline std::string_view AsText(std::span<const uint8_t> bytes) {
+  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+}
+
 // Reads little-endian values from the front of a span; a read past its end is an OutOfRange error naming what
 // was read, where, and the size. The position does not move on failure.
 class ByteReader {
@@ -39,7 +43,7 @@ class ByteReader {
   Status ReadText(std::string_view what, uint64_t n_bytes, std::string_view* out) {
     std::span<const uint8_t> raw;
     RETURN_IF_ERROR(ReadSpan(what, n_bytes, &raw));
-    *out = {reinterpret_cast<const char*>(raw.data()), raw.size()};
+    *out = AsText(raw);
     return absl::OkStatus();
   }
 

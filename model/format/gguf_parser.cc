@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <bit>
 
+#include "common/content_kind.h"
 #include "model/format/byte_reader.h"
 #include "model/format/describe.h"
 #include "model/format/gguf.h"
@@ -292,7 +293,7 @@ StatusOr<GgufFile> GgufFile::Parse(std::span<const uint8_t> bytes, std::string_v
   GgufFile out;
   out.name_ = std::string(name);
   if (const Status status = GgufParser(bytes, limits, &out).Parse(); !status.ok())
-    return Annotate(status, name);
+    return ExplainRefusal(status, Content::kGguf, AsText(bytes), name);
   return out;
 }
 
@@ -301,7 +302,7 @@ StatusOr<GgufFile> GgufFile::Open(const std::filesystem::path& path, const GgufL
   out.name_ = path.string();
   ASSIGN_OR_RETURN(out.file_, MappedFile::Open(path));
   if (const Status status = GgufParser(out.file_->bytes(), limits, &out).Parse(); !status.ok()) {
-    return Annotate(status, out.name_);
+    return ExplainRefusal(status, Content::kGguf, AsText(out.file_->bytes()), out.name_);
   }
   return out;
 }

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <set>
 
+#include "common/content_kind.h"
 #include "common/file.h"
 #include "model/format/describe.h"
 
@@ -78,6 +79,19 @@ std::string RangeText(double min, double max) {
   return absl::StrCat("expected a number from ", min, " to ", max);
 }
 
+// A server's answer that was saved in a file's place: {"error": "Repository not found"}.
+Status RefuseErrorBody(const Json& json, std::string_view name) {
+  constexpr size_t kMaxFields = 6;
+  if (!json.is_object() || json.size() > kMaxFields) return absl::OkStatus();
+  for (const char* key : {"error", "detail", "message"}) {
+    const auto it = json.find(key);
+    if (it == json.end() || !(it->is_string() || it->is_object())) continue;
+    return absl::InvalidArgumentError(absl::StrCat(ToAbsl(name), " is a server's error message, ",
+                                                   JsonText(*it), ", not the file itself; fetch it again"));
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 StatusOr<Json> ParseJson(std::string_view text, std::string_view name, const JsonLimits& limits) {
@@ -86,9 +100,12 @@ StatusOr<Json> ParseJson(std::string_view text, std::string_view name, const Jso
         absl::StrCat(ToAbsl(name), " has ", text.size(), " bytes, the limit is ", limits.max_bytes));
   }
   BoundsCheck check(limits);
-  if (!Json::sax_parse(text.begin(), text.end(), &check)) return Annotate(check.status, name);
+  if (!Json::sax_parse(text.begin(), text.end(), &check)) {
+    return ExplainRefusal(check.status, Content::kJson, text, name);
+  }
   Json json = Json::parse(text.begin(), text.end(), nullptr, /*allow_exceptions=*/false);
   if (json.is_discarded()) return absl::InvalidArgumentError(absl::StrCat(ToAbsl(name), ": not JSON"));
+  RETURN_IF_ERROR(RefuseErrorBody(json, name));
   return json;
 }
 

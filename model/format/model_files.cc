@@ -197,8 +197,10 @@ Status ModelFiles::TakeTensors(const std::vector<TensorView>& tensors, bool is_g
     if (!HasWeight(config_, role)) continue;
     for (int layer = 0; layer < (IsPerLayer(role) ? config_.n_layers : 1); ++layer) {
       if (!found[Slot(role, layer)]) {
-        return absl::InvalidArgumentError(
-            absl::StrCat(name_, ": tensor ", Quote(WeightName(role, layer, is_gguf)), " is missing"));
+        return absl::InvalidArgumentError(absl::StrCat(
+            name_, ": tensor ", Quote(WeightName(role, layer, is_gguf)), " is missing; the file holds ",
+            tensors.size(), tensors.empty() ? "" : absl::StrCat(" tensors, such as ", Quote(tensors[0].name)),
+            "; is it one part of a split model, or an incomplete download?"));
       }
     }
   }

@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 #include <set>
 
+#include "common/content_kind.h"
 #include "model/format/byte_reader.h"
 #include "model/format/describe.h"
 #include "model/format/safetensors.h"
@@ -250,9 +251,10 @@ class SafetensorsParser {
                          entry.begin < expected_begin ? "an overlap" : "a hole"));
       }
       if (entry.end < entry.begin || entry.end > data.size()) {
-        return absl::OutOfRangeError(absl::StrCat("tensor ", quoted, " ends at ", entry.end,
-                                                  ", it begins at ", entry.begin, " and the data has ",
-                                                  data.size(), " bytes"));
+        return absl::OutOfRangeError(
+            absl::StrCat("tensor ", quoted, " ends at ", entry.end, ", it begins at ", entry.begin,
+                         " and the data has ", data.size(), " bytes",
+                         entry.end < entry.begin ? "" : ": the file is cut short, fetch or copy it again"));
       }
       ASSIGN_OR_RETURN(const int64_t n_elements, CheckedElementCount(entry.name, entry.shape));
       const uint64_t bytes_each = static_cast<uint64_t>(entry.type->bits / 8);
@@ -297,7 +299,7 @@ StatusOr<SafetensorsFile> SafetensorsFile::Parse(std::span<const uint8_t> bytes,
   SafetensorsFile out;
   out.name_ = std::string(name);
   if (const Status status = SafetensorsParser(bytes, limits, nullptr, &out).Parse(); !status.ok()) {
-    return Annotate(status, name);
+    return ExplainRefusal(status, Content::kSafetensors, AsText(bytes), name);
   }
   return out;
 }
@@ -308,7 +310,7 @@ StatusOr<SafetensorsFile> SafetensorsFile::Open(const std::filesystem::path& pat
   out.name_ = path.string();
   ASSIGN_OR_RETURN(std::shared_ptr<const MappedFile> file, MappedFile::Open(path));
   if (const Status status = SafetensorsParser(file->bytes(), limits, file, &out).Parse(); !status.ok()) {
-    return Annotate(status, out.name_);
+    return ExplainRefusal(status, Content::kSafetensors, AsText(file->bytes()), out.name_);
   }
   return out;
 }

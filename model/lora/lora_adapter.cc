@@ -6,12 +6,12 @@
 #include <set>
 #include <system_error>
 
-#include "absl/strings/match.h"
 #include "common/file.h"
 #include "model/format/describe.h"
 #include "model/format/float16.h"
 #include "model/format/safetensors.h"
 #include "model/lora/module_resolver.h"
+#include "model/lora/tensor_words.h"
 
 namespace coterie {
 namespace {
@@ -27,29 +27,13 @@ Status Refuse(std::string_view name, std::string_view what) {
   return absl::InvalidArgumentError(absl::StrCat(ToAbsl(name), ": ", ToAbsl(what)));
 }
 
-// Why a tensor that belongs to no adapted module is there.
-Status RefuseTensor(std::string_view name, std::string_view tensor) {
-  const auto has = [tensor](const char* part) { return absl::StrContains(ToAbsl(tensor), part); };
-  if (has("lora_embedding_")) {
-    return absl::UnimplementedError(
-        absl::StrCat(ToAbsl(name), ": tensor ", Quote(tensor), ": adapters on embeddings are not supported"));
-  }
-  if (has("lora_magnitude_vector")) {
-    return absl::UnimplementedError(
-        absl::StrCat(ToAbsl(name), ": tensor ", Quote(tensor), ": DoRA is not supported"));
-  }
-  return absl::FailedPreconditionError(absl::StrCat(
-      ToAbsl(name), ": tensor ", Quote(tensor),
-      " belongs to no linear layer of this base that the configuration's target_modules select"));
-}
-
-struct Content {
+struct Values {
   bool finite = true;
   bool zero = true;
 };
 
 // Reads every value once. An exponent of all ones is infinity or NaN.
-Content Inspect(const TensorView& tensor) {
+Values Inspect(const TensorView& tensor) {
   const uint8_t* p = tensor.bytes.data();
   const int64_t n = tensor.n_elements();
   if (tensor.dtype == DType::kF32) {
@@ -76,8 +60,7 @@ Content Inspect(const TensorView& tensor) {
 StatusOr<TensorView> Factor(const SafetensorsFile& file, const AdaptedModule& module, char factor) {
   const std::string name = FactorName(module, factor);
   if (file.Find(name) == nullptr && !file.other_tensors().contains(name)) {
-    return Refuse(file.name(), absl::StrCat("tensor ", Quote(name), " is missing, but target_modules select ",
-                                            module.name));
+    return MissingTensor(file, name, module.name);
   }
   ASSIGN_OR_RETURN(TensorView tensor, file.Get(name));
   const std::vector<int64_t> shape = factor == 'A' ? std::vector<int64_t>{module.rank, module.n_in}
@@ -143,7 +126,7 @@ StatusOr<std::unique_ptr<const LoraAdapter>> LoraAdapter::Parse(std::string_view
   const std::string config_name = absl::StrCat(ToAbsl(name), "/adapter_config.json");
   const std::string weights_name = absl::StrCat(ToAbsl(name), "/adapter_model.safetensors");
   if (safetensors.size() > limits.max_bytes) {
-    return absl::ResourceExhaustedError(
+    return absl::InvalidArgumentError(
         absl::StrCat(weights_name, " has ", safetensors.size(), " bytes, the limit is ", limits.max_bytes));
   }
   ASSIGN_OR_RETURN(const PeftConfig peft, ParsePeftConfig(config_json, config_name, limits));
@@ -163,16 +146,17 @@ StatusOr<std::unique_ptr<const LoraAdapter>> LoraAdapter::Parse(std::string_view
   for (const AdaptedModule& module : modules) {
     ASSIGN_OR_RETURN(const TensorView a, Factor(file, module, 'A'));
     ASSIGN_OR_RETURN(const TensorView b, Factor(file, module, 'B'));
-    const Content a_content = Inspect(a);
-    const Content b_content = Inspect(b);
-    for (const auto& [tensor, content] : {std::pair(&a, a_content), std::pair(&b, b_content)}) {
-      if (!content.finite) {
-        return Refuse(weights_name, absl::StrCat("tensor ", Quote(tensor->name), " holds infinity or NaN"));
+    const Values a_values = Inspect(a);
+    const Values b_values = Inspect(b);
+    for (const auto& [tensor, values] : {std::pair(&a, a_values), std::pair(&b, b_values)}) {
+      if (!values.finite) {
+        return Refuse(weights_name, absl::StrCat("tensor ", Quote(tensor->name),
+                                                 " holds infinity or NaN: its training diverged"));
       }
       expected.insert(tensor->name);
     }
     const auto scale = static_cast<float>(module.scale);
-    changes_something |= scale != 0 && !a_content.zero && !b_content.zero;
+    changes_something |= scale != 0 && !a_values.zero && !b_values.zero;
     out->pairs_.push_back({.layer = module.layer,
                            .module = module.module,
                            .rank = module.rank,
@@ -185,9 +169,9 @@ StatusOr<std::unique_ptr<const LoraAdapter>> LoraAdapter::Parse(std::string_view
                            .b = keep(b)});
   }
   for (const TensorView& tensor : file.tensors()) {
-    if (!expected.contains(tensor.name)) return RefuseTensor(weights_name, tensor.name);
+    if (!expected.contains(tensor.name)) return UnexpectedTensor(weights_name, tensor.name);
   }
-  for (const auto& [tensor, type] : file.other_tensors()) return RefuseTensor(weights_name, tensor);
+  for (const auto& [tensor, type] : file.other_tensors()) return UnexpectedTensor(weights_name, tensor);
   if (!changes_something) {
     return absl::FailedPreconditionError(
         absl::StrCat(ToAbsl(name), ": the adapter would change nothing: in each of its ", modules.size(),

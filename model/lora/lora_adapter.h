@@ -41,8 +41,8 @@ struct LoraPair {
 //  - tensors that are missing, unknown, of another shape or rank than configuration and base say, or not
 //  finite;
 //  - an adapter that would change nothing: in every pair the scale is zero or A or B is all zeros.
-// Codes: InvalidArgument for broken files, FailedPrecondition for sound ones that do not fit the base,
-// Unimplemented for features we do not run, ResourceExhausted for files beyond `limits`.
+// Codes: InvalidArgument for broken files and those beyond `limits`, FailedPrecondition for sound ones that
+// do not fit the base, Unimplemented for features we do not run.
 class LoraAdapter {
  public:
   // adapter_config.json and adapter_model.safetensors in `folder`. Copies the weights: nothing refers to the

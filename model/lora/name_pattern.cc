@@ -57,9 +57,9 @@ Status NamePattern::Match(std::string_view name, uint32_t options, bool* matched
   const int n = pcre2_match(code, Units(name), name.size(), 0, options, data.get(),
                             static_cast<pcre2_match_context*>(match_context_.get()));
   if (n < 0 && n != PCRE2_ERROR_NOMATCH) {
-    return absl::ResourceExhaustedError(absl::StrCat(what_, ": pattern ", Quote(text_), " against ",
-                                                     Quote(name), ": ", Pcre2Message(n), " (the limit is ",
-                                                     kMaxMatchSteps, " steps)"));
+    return absl::InvalidArgumentError(absl::StrCat(what_, ": pattern ", Quote(text_), " against ",
+                                                   Quote(name), ": ", Pcre2Message(n), " (the limit is ",
+                                                   kMaxMatchSteps, " steps)"));
   }
   *matched = n > 0;
   if (index == nullptr || !*matched) return absl::OkStatus();

@@ -20,7 +20,7 @@ class NamePattern {
   // `what` names the field in errors (InvalidArgument: the pattern, the reason, the place).
   static StatusOr<NamePattern> Compile(std::string_view pattern, std::string_view what);
 
-  // As Python's re.fullmatch and re.match. ResourceExhausted when the match needs too many steps.
+  // As Python's re.fullmatch and re.match. InvalidArgument when the match needs too many steps.
   StatusOr<bool> FullMatch(std::string_view name) const;
   // The number captured by the group (?P<idx>\d+) of a match at the start; -1 without a match.
   StatusOr<int> MatchIndex(std::string_view name) const;

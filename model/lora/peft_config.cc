@@ -82,17 +82,22 @@ bool IsOff(const Json& value) {
 Status RefuseUnsupported(const JsonFields& fields) {
   for (const auto& [key, value] : fields.object().items()) {
     if (Contains(kHonoured, key) || Contains(kTrainingOnly, key) || IsOff(value)) continue;
-    return fields.Refuse(key,
-                         Contains(kUnsupported, key) ? "which is not supported"
-                                                     : "a field that is not known and may change the result",
-                         kUnimplemented);
+    return fields.Refuse(
+        key,
+        Contains(kUnsupported, key)
+            ? "which is not supported; train the adapter without it"
+            : "a field that is not known and may change the result; remove it if it is about training only",
+        kUnimplemented);
   }
   ASSIGN_OR_RETURN(const std::string type, fields.StringOr("peft_type", "LORA"));
-  if (type != "LORA") return fields.Refuse("peft_type", "supported is \"LORA\"", kUnimplemented);
+  if (type != "LORA") return fields.Refuse("peft_type", "only \"LORA\" adapters are served", kUnimplemented);
   ASSIGN_OR_RETURN(const std::string task, fields.StringOr("task_type", "CAUSAL_LM"));
-  if (task != "CAUSAL_LM") return fields.Refuse("task_type", "supported is \"CAUSAL_LM\"", kUnimplemented);
+  if (task != "CAUSAL_LM")
+    return fields.Refuse("task_type", "only \"CAUSAL_LM\" adapters are served", kUnimplemented);
   ASSIGN_OR_RETURN(const std::string bias, fields.StringOr("bias", "none"));
-  if (bias != "none") return fields.Refuse("bias", "supported is \"none\"", kUnimplemented);
+  if (bias != "none")
+    return fields.Refuse("bias", "only \"none\" is supported; train the adapter without biases",
+                         kUnimplemented);
   // All target modules of our bases are nn.Linear, for which PEFT itself ignores fan_in_fan_out.
   return fields.BoolOr("fan_in_fan_out", false).status();
 }

@@ -12,7 +12,8 @@ AdapterValidator AdapterFitsBase(ModelConfig base, Digest base_digest, LoraLimit
     if (card.base_digest.has_value() && !base_digest.empty() && *card.base_digest != base_digest) {
       return absl::FailedPreconditionError(
           absl::StrCat("field base_digest of ", ToAbsl(kCardFile), " is ", card.base_digest->Short(),
-                       "..., the base served here is ", base_digest.Short(), "..."));
+                       "..., the base served here is ", base_digest.Short(),
+                       "...; publish where that base is served, or train the adapter on this one"));
     }
     ASSIGN_OR_RETURN(const auto adapter, LoraAdapter::Load(folder, base, limits));
     return adapter->digest();

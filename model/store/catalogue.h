@@ -85,7 +85,7 @@ struct CatalogueLimits {
 
 // catalogue.json: {"format": 1, "generation": n, "experts": [...]}. Unknown fields are passed over, so that
 // an older program reads a newer one's file; another format is FailedPrecondition. Everything else that is
-// wrong is InvalidArgument (or ResourceExhausted beyond a limit) naming `name`, the expert and the field.
+// wrong is InvalidArgument naming `name`, the expert and the field.
 StatusOr<Catalogue> ParseCatalogue(std::string_view json, std::string_view name,
                                    const CatalogueLimits& limits = {});
 std::string SerializeCatalogue(const Catalogue& catalogue);

@@ -200,7 +200,7 @@ StatusOr<Catalogue> ParseCatalogue(std::string_view json, std::string_view name,
                                    const CatalogueLimits& limits) {
   const auto file = ToAbsl(name);
   if (json.size() > limits.max_bytes) {
-    return absl::ResourceExhaustedError(
+    return absl::InvalidArgumentError(
         absl::StrCat(file, " has ", json.size(), " bytes, the limit is ", limits.max_bytes));
   }
   try {
@@ -215,7 +215,7 @@ StatusOr<Catalogue> ParseCatalogue(std::string_view json, std::string_view name,
       if (!in_experts || depth != 2 || event != Json::parse_event_t::object_end) return true;
       if (catalogue.entries.size() >= limits.max_experts) {
         throw BadField{
-            absl::ResourceExhaustedError(absl::StrCat(file, ": more than ", limits.max_experts, " experts"))};
+            absl::InvalidArgumentError(absl::StrCat(file, ": more than ", limits.max_experts, " experts"))};
       }
       catalogue.entries.push_back(ReadEntry(value, name, catalogue.entries.size(), limits));
       return false;

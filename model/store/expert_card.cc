@@ -3,22 +3,34 @@
 #include <algorithm>
 #include <cmath>
 #include <functional>
+#include <span>
+#include <utility>
+#include <vector>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/numbers.h"
+#include "absl/strings/str_join.h"
 #include "common/ids.h"
+#include "common/nearest.h"
+#include "common/utf8.h"
 #include "model/store/yaml_tree.h"
 
 namespace coterie {
 namespace {
 
+constexpr std::string_view kFields[] = {"name",       "version",       "description", "tags",
+                                        "domains",    "thresholds",    "routing",     "base",
+                                        "base_model", "base_digest",   "embedder",    "licence",
+                                        "license",    "training_data", "training",    "evaluation"};
+constexpr std::string_view kThresholdFields[] = {"min_score"};
+constexpr std::string_view kRoutingFields[] = {"mean_score", "std_score", "n"};
+
 constexpr size_t kMaxVersionBytes = 32;
 constexpr size_t kMaxShortTextBytes = 256;  // base, embedder, facts
 
 std::string Cut(std::string_view text) {
-  // At most 80 bytes, and never through the middle of a character: messages go on as UTF-8.
-  size_t n = std::min<size_t>(text.size(), 80);
-  while (n < text.size() && n > 0 && (static_cast<uint8_t>(text[n]) & 0xc0) == 0x80) --n;
-  return std::string(text.substr(0, n)) + (n < text.size() ? "..." : "");
+  const std::string_view cut = CutUtf8(text, 80);
+  return absl::StrCat(ToAbsl(cut), cut.size() < text.size() ? "..." : "");
 }
 
 class CardReader {
@@ -27,40 +39,74 @@ class CardReader {
 
   StatusOr<ExpertCard> Read(const YamlValue& root) {
     if (root.kind != YamlValue::Kind::kMap) {
-      return absl::InvalidArgumentError(
-          absl::StrCat(name_, ": a card is a map of fields (name: ..., version: ...)"));
+      return absl::InvalidArgumentError(absl::StrCat(
+          name_, root.kind == YamlValue::Kind::kNull ? " is empty" : "",
+          ": a card is a map of fields, name, version and description at least (docs/expert-format.md)"));
     }
     for (size_t i = 0; i < root.keys.size(); ++i) RETURN_IF_ERROR(ReadField(root.keys[i], root.items[i]));
     for (const char* key : {"name", "version", "description"}) {
       if (root.Find(key) == nullptr) {
-        return absl::InvalidArgumentError(absl::StrCat(name_, ": field ", key, " is missing"));
+        return absl::InvalidArgumentError(absl::StrCat(
+            name_, ": field ", key,
+            " is missing; a card has name, version and description at least (docs/expert-format.md)"));
       }
     }
     return std::move(card_);
   }
 
  private:
+  // Model cards spell some fields otherwise.
+  static constexpr std::pair<std::string_view, std::string_view> kSpellings[] = {
+      {"license", "licence"}, {"base_model", "base"}, {"domains", "tags"}};  // theirs, ours
+  static std::string_view OwnSpelling(std::string_view key) {
+    for (const auto& [theirs, ours] : kSpellings) {
+      if (key == theirs) return ours;
+    }
+    return key;
+  }
+  static absl::string_view OtherSpelling(std::string_view key) {
+    for (const auto& [theirs, ours] : kSpellings) {
+      if (key == theirs) return ToAbsl(ours);
+      if (key == ours) return ToAbsl(theirs);
+    }
+    return ToAbsl(key);
+  }
+
   Status ReadField(const std::string& key, const YamlValue& value) {
-    if (key == "name") {
+    const std::string_view own = OwnSpelling(key);
+    if (own != "tags" && std::find(read_.begin(), read_.end(), own) != read_.end()) {
+      return absl::InvalidArgumentError(absl::StrCat(name_, " line ", value.line, ": field ", key,
+                                                     " is there in two spellings, this one and ",
+                                                     OtherSpelling(key), "; keep one"));
+    }
+    read_.emplace_back(own);
+    if (own == "name") {
       RETURN_IF_ERROR(Text(key, value, kMaxExpertNameBytes, &card_.name));
       return Annotate(ValidateExpertName(card_.name), Place(key, value));
     }
-    if (key == "version") return Version(key, value);
-    if (key == "description") return Text(key, value, limits_.max_description_bytes, &card_.description);
-    if (key == "tags" || key == "domains") return Words(key, value, &card_.tags);
-    if (key == "thresholds") return Thresholds(key, value);
-    if (key == "routing") return Routing(key, value);
-    if (key == "base") return Text(key, value, kMaxShortTextBytes, &card_.base);
-    if (key == "base_digest") return BaseDigest(key, value);
-    if (key == "embedder") return Text(key, value, kMaxShortTextBytes, &card_.embedder);
-    if (key == "licence") return Text(key, value, kMaxShortTextBytes, &card_.licence);
-    if (key == "training_data" || key == "training" || key == "evaluation") {
+    if (own == "version") return Version(key, value);
+    if (own == "description") return Text(key, value, limits_.max_description_bytes, &card_.description);
+    if (own == "tags") return Words(key, value, &card_.tags);
+    if (own == "thresholds") return Thresholds(key, value);
+    if (own == "routing") return Routing(key, value);
+    if (own == "base") return Text(key, value, kMaxShortTextBytes, &card_.base);
+    if (own == "base_digest") return BaseDigest(key, value);
+    if (own == "embedder") return Text(key, value, kMaxShortTextBytes, &card_.embedder);
+    if (own == "licence") return Text(key, value, kMaxShortTextBytes, &card_.licence);
+    if (own == "training_data" || own == "training" || own == "evaluation") {
       return Facts(key, value);
     }
+    return Unknown("", key, value, kFields);
+  }
+
+  // Names what was meant, if one is near enough.
+  Status Unknown(std::string_view parent, std::string_view key, const YamlValue& value,
+                 std::span<const std::string_view> known) const {
+    const std::string_view nearest = Nearest(absl::AsciiStrToLower(ToAbsl(key)), known);
     return absl::InvalidArgumentError(absl::StrCat(
-        name_, " line ", value.line, ": unknown field \"", Cut(key),
-        "\"; known are name, version, description, tags, domains, thresholds, routing, base, base_digest, "
-        "embedder, licence, training_data, training, evaluation"));
+        name_, " line ", value.line, ": unknown field \"", ToAbsl(parent), Cut(key), "\"",
+        nearest.empty() ? "; known are " : absl::StrCat("; did you mean ", ToAbsl(nearest), "? Known are "),
+        absl::StrJoin(known, ", ", [](std::string* out, std::string_view name) { out->append(name); })));
   }
 
   std::string Place(std::string_view key, const YamlValue& value) const {
@@ -137,9 +183,7 @@ class CardReader {
       const std::string& name = value.keys[i];
       const YamlValue& threshold = value.items[i];
       if (name != "min_score") {
-        return absl::InvalidArgumentError(absl::StrCat(name_, " line ", threshold.line,
-                                                       ": unknown field \"thresholds.", Cut(name),
-                                                       "\"; known is min_score"));
+        return Unknown("thresholds.", name, threshold, kThresholdFields);
       }
       float score = 0;
       if (threshold.kind != YamlValue::Kind::kScalar || !absl::SimpleAtof(threshold.scalar, &score) ||
@@ -175,8 +219,7 @@ class CardReader {
         }
         reference.n = n;
       } else {
-        return absl::InvalidArgumentError(absl::StrCat(name_, " line ", item.line, ": unknown field \"", path,
-                                                       "\"; known are mean_score, std_score, n"));
+        return Unknown("routing.", name, item, kRoutingFields);
       }
     }
     for (const char* name : {"mean_score", "std_score", "n"}) {
@@ -234,6 +277,7 @@ class CardReader {
 
   const std::string name_;
   const CardLimits limits_;
+  std::vector<std::string> read_;  // fields so far, in our own spelling
   ExpertCard card_;
 };
 

@@ -28,7 +28,9 @@ StatusOr<std::unique_ptr<ExpertStore>> ExpertStore::Open(const fs::path& root, E
 }
 
 ExpertStore::ExpertStore(fs::path root, ExpertStoreOptions options)
-    : root_(std::move(root)), options_(std::move(options)), snapshot_(std::make_shared<Catalogue>()) {}
+    : root_(fs::absolute(root).lexically_normal()),
+      options_(std::move(options)),
+      snapshot_(std::make_shared<Catalogue>()) {}
 
 std::shared_ptr<const Catalogue> ExpertStore::Snapshot() const {
   MutexLock lock(&mutex_);
@@ -82,8 +84,7 @@ StatusOr<fs::path> ExpertStore::ObjectPath(const Digest& adapter) const {
   const fs::path path = root_ / "objects" / adapter.ToHex();
   std::error_code error;
   if (!fs::is_directory(path, error)) {
-    return absl::NotFoundError(
-        absl::StrCat("expert store ", root_.string(), " has no adapter with digest ", adapter.ToHex()));
+    return absl::NotFoundError(absl::StrCat("the expert store has no adapter with digest ", adapter.ToHex()));
   }
   return path;
 }

@@ -3,6 +3,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "common/utf8.h"
 #include "model/format/safetensors.h"
 
 namespace coterie {
@@ -11,7 +12,7 @@ StatusOr<Prototypes> ParsePrototypes(std::span<const uint8_t> bytes, std::string
                                      const PrototypeLimits& limits) {
   const auto file_name = ToAbsl(name);
   if (bytes.size() > limits.max_bytes) {
-    return absl::ResourceExhaustedError(
+    return absl::InvalidArgumentError(
         absl::StrCat(file_name, " has ", bytes.size(), " bytes, the limit is ", limits.max_bytes));
   }
   // One tensor needs no more than this; the format's own limits are those of whole models.
@@ -58,7 +59,7 @@ StatusOr<Prototypes> ParsePrototypes(std::span<const uint8_t> bytes, std::string
     }
   }
   if (const auto it = file.metadata().find("embedder"); it != file.metadata().end()) {
-    prototypes.embedder = it->second.substr(0, 256);
+    prototypes.embedder = CutUtf8(it->second, 256);
   }
   return prototypes;
 }

@@ -27,8 +27,8 @@ struct Prototypes {
   std::string embedder;       // of the file's metadata; may be empty
 };
 
-// InvalidArgument naming `name`, the row or tensor, the value and the limit; ResourceExhausted beyond the
-// limits.
+// InvalidArgument naming `name`, the row or tensor, the value and the limit; what the file is instead, where
+// it is no such file at all.
 StatusOr<Prototypes> ParsePrototypes(std::span<const uint8_t> bytes, std::string_view name,
                                      const PrototypeLimits& limits = {});
 

@@ -4,6 +4,8 @@
 
 #include "common/check.h"
 #include "common/file.h"
+#include "common/hidden_paths.h"
+#include "common/utf8.h"
 #include "model/store/expert_store.h"
 
 // The writing half of ExpertStore: stage and check without any lock, then enter under the store's lock.
@@ -84,7 +86,11 @@ StatusOr<ExpertStore::Checked> ExpertStore::Check(std::unique_ptr<StagingFolder>
   checked.revision =
       Hasher().UpdateField("coterie/card/1").UpdateField(yaml).UpdateField(prototype_bytes).Finish();
   auto adapter = options_.validate_adapter(staging->adapter_folder(), checked.card);
-  if (!adapter.ok()) return Annotate(adapter.status(), "expert " + checked.card.name);
+  if (!adapter.ok()) {
+    // Files are named as in the expert's own folder: where they are staged says nothing to who sent them.
+    return Annotate(WithoutPaths(adapter.status(), staging->adapter_folder(), "the adapter"),
+                    "expert " + checked.card.name);
+  }
   COTERIE_CHECK(!adapter->empty()) << "the validator gave no digest: ";
   checked.adapter = *adapter;
   checked.staging = std::move(staging);
@@ -242,9 +248,10 @@ StatusOr<PublishResult> ExpertStore::Upload::Commit(std::string_view expected_na
   std::vector<StatusOr<Checked>> one;
   one.push_back(store_->Check(std::move(staging_), /*flush=*/true));
   if (one[0].ok() && !expected_name.empty() && one[0]->card.name != expected_name) {
-    return absl::InvalidArgumentError(absl::StrCat("the card names expert ", one[0]->card.name,
-                                                   ", the request publishes ",
-                                                   ToAbsl(expected_name.substr(0, 80))));
+    return absl::InvalidArgumentError(
+        absl::StrCat("the card names expert ", one[0]->card.name, ", the request publishes \"",
+                     ToAbsl(CutUtf8(expected_name, 80)),
+                     "\"; ask for the card's name or change field name of ", ToAbsl(kCardFile)));
   }
   if (one[0].ok()) one[0]->canary_share = canary_share;
   return std::move(store_->Commit(std::move(one))[0]);

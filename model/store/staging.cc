@@ -7,6 +7,7 @@
 #include <system_error>
 
 #include "common/file.h"
+#include "common/utf8.h"
 
 namespace coterie {
 namespace fs = std::filesystem;
@@ -76,7 +77,7 @@ StatusOr<uint64_t> StagingFolder::LimitOf(std::string_view file) const {
   if (file == kCardFile) return limits_.max_card_bytes;
   if (file == kPrototypesFile) return limits_.max_prototypes_bytes;
   return absl::InvalidArgumentError(absl::StrCat(
-      "file \"", ToAbsl(file.substr(0, 80)), "\" is not one of an expert's: ", ToAbsl(kConfigFile), ", ",
+      "file \"", ToAbsl(CutUtf8(file, 80)), "\" is not one of an expert's: ", ToAbsl(kConfigFile), ", ",
       ToAbsl(kWeightsFile), ", ", ToAbsl(kCardFile), ", ", ToAbsl(kPrototypesFile)));
 }
 
@@ -84,7 +85,7 @@ Status StagingFolder::Append(std::string_view file, std::string_view chunk) {
   ASSIGN_OR_RETURN(const uint64_t limit, LimitOf(file));
   OpenFile& open = files_[std::string(file)];
   if (chunk.size() > limit || open.n_bytes > limit - chunk.size()) {
-    return absl::ResourceExhaustedError(
+    return absl::InvalidArgumentError(
         absl::StrCat("file ", ToAbsl(file), " is larger than the limit of ", limit, " bytes"));
   }
   const fs::path path = PathOf(file);
@@ -122,7 +123,10 @@ Status StagingFolder::Seal(bool flush) {
   for (const std::string_view name : kFiles) {
     const auto it = files_.find(name);
     if (it == files_.end()) {
-      return absl::FailedPreconditionError(absl::StrCat("file ", ToAbsl(name), " is missing"));
+      return absl::FailedPreconditionError(absl::StrCat(
+          "file ", ToAbsl(name),
+          " is missing; an expert is made of adapter_config.json, adapter_model.safetensors, expert.yaml "
+          "and prototypes.safetensors (docs/expert-format.md)"));
     }
     if (it->second.fd < 0) continue;
     const int synced = flush ? ::fsync(it->second.fd) : 0;

@@ -36,8 +36,8 @@ class StagingFolder {
   StagingFolder(const StagingFolder&) = delete;
   StagingFolder& operator=(const StagingFolder&) = delete;
 
-  // Appends to one of the four files of an expert. InvalidArgument for another name, ResourceExhausted beyond
-  // the limit of that file or when the disk is full; both name the file.
+  // Appends to one of the four files of an expert. InvalidArgument for another name or beyond the limit of
+  // that file, ResourceExhausted when the disk is full; all name the file.
   Status Append(std::string_view file, std::string_view chunk);
   // The whole of `source` as `file`.
   Status CopyIn(std::string_view file, const std::filesystem::path& source);

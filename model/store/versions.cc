@@ -59,9 +59,9 @@ Status ExpertStore::EnterVersion(const ExpertCard& card, const ExpertVersion& ve
     return absl::OkStatus();
   }
   if (next->entries.size() >= options_.catalogue_limits.max_experts) {
-    return absl::ResourceExhaustedError(
+    return absl::FailedPreconditionError(
         absl::StrCat("cannot publish expert ", card.name, ": the store holds ", next->entries.size(),
-                     " experts, the limit is ", options_.catalogue_limits.max_experts));
+                     " experts, the limit is ", options_.catalogue_limits.max_experts, "; remove one first"));
   }
   next->entries.insert(it, std::move(entry));
   return absl::OkStatus();

@@ -1,6 +1,5 @@
 #include "model/store/yaml_tree.h"
 
-#include <utf8proc.h>
 #include <yaml-cpp/eventhandler.h>
 #include <yaml-cpp/exceptions.h>
 #include <yaml-cpp/mark.h>
@@ -9,6 +8,9 @@
 #include <exception>
 #include <sstream>
 
+#include "common/content_kind.h"
+#include "common/utf8.h"
+
 namespace coterie {
 namespace {
 
@@ -16,19 +18,6 @@ namespace {
 struct Stop {
   Status status;
 };
-
-bool IsUtf8(std::string_view text) {
-  const auto* data = reinterpret_cast<const utf8proc_uint8_t*>(text.data());
-  auto left = static_cast<utf8proc_ssize_t>(text.size());
-  while (left > 0) {
-    utf8proc_int32_t code_point;
-    const utf8proc_ssize_t n = utf8proc_iterate(data, left, &code_point);
-    if (n <= 0) return false;
-    data += n;
-    left -= n;
-  }
-  return true;
-}
 
 class TreeBuilder : public YAML::EventHandler {
  public:
@@ -47,7 +36,7 @@ class TreeBuilder : public YAML::EventHandler {
   }
   void OnScalar(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor,
                 const std::string& value) override {
-    if (!IsUtf8(value)) Refuse(mark, "the text is not UTF-8");
+    if (!IsWellFormed(value)) Refuse(mark, "the text is not UTF-8");
     // "", "~" and "null" arrive as scalars when plain; quoted ones carry the tag "!".
     const bool is_null = tag != "!" && (value.empty() || value == "~" || value == "null");
     const bool is_key = !stack_.empty() && stack_.back()->kind == YamlValue::Kind::kMap && !has_key_;
@@ -78,7 +67,7 @@ class TreeBuilder : public YAML::EventHandler {
   void OnMapEnd() override { Close(); }
 
  private:
-  static std::string Cut(std::string_view text) { return std::string(text.substr(0, 80)); }
+  static std::string Cut(std::string_view text) { return std::string(CutUtf8(text, 80)); }
 
   [[noreturn]] void Refuse(const YAML::Mark& mark, std::string_view why) const {
     throw Stop{absl::InvalidArgumentError(absl::StrCat(name_, " line ", mark.line + 1, ": ", ToAbsl(why)))};
@@ -93,7 +82,7 @@ class TreeBuilder : public YAML::EventHandler {
 
   void Count(const YAML::Mark& mark) {
     if (++n_values_ > limits_.max_values) {
-      throw Stop{absl::ResourceExhaustedError(
+      throw Stop{absl::InvalidArgumentError(
           absl::StrCat(name_, " line ", mark.line + 1, ": more than ", limits_.max_values, " values"))};
     }
   }
@@ -120,7 +109,7 @@ class TreeBuilder : public YAML::EventHandler {
     // A parent grows only while nothing below it is open, so the pointers on the stack stay valid.
     stack_.push_back(value);
     if (stack_.size() > static_cast<size_t>(limits_.max_depth)) {
-      throw Stop{absl::ResourceExhaustedError(
+      throw Stop{absl::InvalidArgumentError(
           absl::StrCat(name_, " line ", mark.line + 1, ": nested deeper than ", limits_.max_depth))};
     }
   }
@@ -136,20 +125,7 @@ class TreeBuilder : public YAML::EventHandler {
   size_t n_values_ = 0;
 };
 
-}  // namespace
-
-const YamlValue* YamlValue::Find(std::string_view key) const {
-  for (size_t i = 0; i < keys.size(); ++i) {
-    if (keys[i] == key) return &items[i];
-  }
-  return nullptr;
-}
-
-StatusOr<YamlValue> ParseYaml(std::string_view text, std::string_view name, const YamlLimits& limits) {
-  if (text.size() > limits.max_bytes) {
-    return absl::ResourceExhaustedError(
-        absl::StrCat(ToAbsl(name), " has ", text.size(), " bytes, the limit is ", limits.max_bytes));
-  }
+StatusOr<YamlValue> ParseDocument(std::string_view text, std::string_view name, const YamlLimits& limits) {
   try {
     std::istringstream stream{std::string(text)};
     YAML::Parser parser(stream);
@@ -169,6 +145,29 @@ StatusOr<YamlValue> ParseYaml(std::string_view text, std::string_view name, cons
   } catch (const std::exception& error) {
     return absl::InvalidArgumentError(absl::StrCat(ToAbsl(name), ": ", error.what()));
   }
+}
+
+}  // namespace
+
+const YamlValue* YamlValue::Find(std::string_view key) const {
+  for (size_t i = 0; i < keys.size(); ++i) {
+    if (keys[i] == key) return &items[i];
+  }
+  return nullptr;
+}
+
+StatusOr<YamlValue> ParseYaml(std::string_view text, std::string_view name, const YamlLimits& limits) {
+  if (text.size() > limits.max_bytes) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(ToAbsl(name), " has ", text.size(), " bytes, the limit is ", limits.max_bytes));
+  }
+  const StatusOr<YamlValue> root = ParseDocument(text, name, limits);
+  const bool is_map_or_list = root.ok() && root->kind != YamlValue::Kind::kScalar;
+  if (is_map_or_list) return root;
+  // A Git LFS pointer is YAML, too: one long text.
+  const std::string instead = WrongContent(Content::kYaml, text);
+  if (instead.empty()) return root;
+  return absl::InvalidArgumentError(absl::StrCat(ToAbsl(name), " ", instead));
 }
 
 }  // namespace coterie

@@ -30,7 +30,7 @@ struct YamlLimits {
 
 // Parses the subset of YAML 1.2 that a card needs: one document of maps, lists and scalars. Anchors, aliases
 // and tags are refused (a few bytes of aliases can stand for gigabytes), as are keys that are not scalars or
-// appear twice. InvalidArgument naming `name`, line and reason; ResourceExhausted beyond the limits.
+// appear twice. InvalidArgument naming `name`, line and reason.
 StatusOr<YamlValue> ParseYaml(std::string_view text, std::string_view name, const YamlLimits& limits = {});
 
 }  // namespace coterie

@@ -2,6 +2,7 @@
 #include <utility>
 
 #include "absl/strings/escaping.h"
+#include "common/content_kind.h"
 #include "common/file.h"
 #include "model/text/json_components.h"
 #include "model/text/tokenizer.h"
@@ -268,17 +269,23 @@ StatusOr<std::shared_ptr<const Tokenizer>> Tokenizer::FromJson(std::string_view 
     return absl::InvalidArgumentError(absl::StrCat("tokenizer.json has more than ", kMaxFileBytes, " bytes"));
   }
   const Json root = Json::parse(tokenizer_json, nullptr, /*allow_exceptions=*/false);
-  if (!root.is_object()) return absl::InvalidArgumentError("tokenizer.json is not a JSON object");
+  const auto no_object = [](std::string_view text, std::string_view file) {
+    return ExplainRefusal(absl::InvalidArgumentError("not a JSON object"), Content::kJson, text, file);
+  };
+  if (!root.is_object()) return no_object(tokenizer_json, "tokenizer.json");
   Json config = Json::object();
   if (!tokenizer_config_json.empty()) {
     config = Json::parse(tokenizer_config_json, nullptr, /*allow_exceptions=*/false);
-    if (!config.is_object()) return absl::InvalidArgumentError("tokenizer_config.json is not a JSON object");
+    if (!config.is_object()) return no_object(tokenizer_config_json, "tokenizer_config.json");
   }
   if (!Member(root, "version").is_null() && Member(root, "version") != "1.0") {
     return absl::UnimplementedError("tokenizer.json: only version \"1.0\" is known");
   }
   const Json& model = Member(root, "model");
-  if (!model.is_object()) return absl::InvalidArgumentError("tokenizer.json: model is not an object");
+  if (!model.is_object()) {
+    return absl::InvalidArgumentError(
+        "tokenizer.json: field model is missing or no object; is it a tokenizer?");
+  }
 
   auto parts = std::make_unique<TokenizerParts>();
   ASSIGN_OR_RETURN(std::vector<std::string> tokens, ParseVocabulary(model));

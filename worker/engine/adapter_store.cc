@@ -6,6 +6,7 @@
 #include "absl/time/clock.h"
 #include "common/adapter_failure.h"
 #include "common/check.h"
+#include "common/hidden_paths.h"
 
 namespace coterie {
 
@@ -232,9 +233,10 @@ StatusOr<std::unique_ptr<LoadedAdapter>> AdapterStore::Load(const Digest& digest
   StatusOr<std::filesystem::path> folder = resolver_(digest);
   if (!folder.ok()) return Annotate(folder.status(), what);
   StatusOr<std::unique_ptr<LoadedAdapter>> loaded = model_->LoadAdapter(*folder);
-  if (!loaded.ok()) return Annotate(loaded.status(), what);
+  // The words reach clients, whom this machine's paths tell nothing.
+  if (!loaded.ok()) return Annotate(WithoutPaths(loaded.status(), *folder, "its folder"), what);
   if ((*loaded)->digest != digest) {
-    return absl::DataLossError(absl::StrCat(what, ": the files in ", folder->string(), " have the digest ",
+    return absl::DataLossError(absl::StrCat(what, ": its files in the expert store have the digest ",
                                             (*loaded)->digest.Short(), "; publish the expert again"));
   }
   if ((*loaded)->bytes > options_.max_bytes) {

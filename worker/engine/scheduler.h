@@ -69,7 +69,7 @@ class Scheduler {
   // caller Removes them.
   void Plan(absl::Time now, std::vector<StepEntry>* plan, std::vector<FailedSequence>* failed);
 
-  // Rows of logits that tokens [n_computed, n_computed + n_tokens) of `sequence` need.
+  // Whether a step computes logits for the token at `position`: the last one, or one before a scored token.
   static bool WantsLogits(const Sequence& sequence, int position);
 
   int n_running() const { return static_cast<int>(running_.size()); }

@@ -1,5 +1,7 @@
 #include "worker/service/convert.h"
 
+#include "common/utf8.h"
+
 namespace coterie::worker {
 
 StatusOr<SamplingParams> SamplingFromProto(const v1::SamplingParams& proto) {
@@ -73,7 +75,7 @@ v1::FinishReason FinishToProto(FinishReason reason) {
 }
 
 grpc::Status ToGrpc(const Status& status) {
-  return grpc::Status(static_cast<grpc::StatusCode>(status.code()), std::string(status.message()));
+  return grpc::Status(static_cast<grpc::StatusCode>(status.code()), Printable(ToStd(status.message())));
 }
 
 }  // namespace coterie::worker

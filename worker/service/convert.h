@@ -22,7 +22,7 @@ StatusOr<SamplingParams> SamplingFromProto(const v1::SamplingParams& proto);
 // `scored` holds the token itself and then the most probable ones.
 void LogprobsToProto(std::span<const ScoredToken> scored, v1::PositionLogprobs* proto);
 v1::FinishReason FinishToProto(FinishReason reason);
-// gRPC's codes and absl's are the same numbers.
+// gRPC's codes and absl's are the same numbers. The message is made printable UTF-8.
 grpc::Status ToGrpc(const Status& status);
 
 }  // namespace coterie::worker

@@ -147,7 +147,7 @@ TEST(PeftConfigTest, BoundsHostilePatterns) {
   EXPECT_REFUSED(ResolveWith("\"target_modules\": \"(\""), kInvalid,
                  "field \"target_modules\": pattern \"(\" is invalid at byte 1: missing closing parenthesis");
   EXPECT_REFUSED(ResolveWith("\"target_modules\": \"(.*)*(.*)*(.*)*(.*)*[XYZ]\""),
-                 absl::StatusCode::kResourceExhausted, "match limit exceeded");
+                 absl::StatusCode::kInvalidArgument, "match limit exceeded");
   EXPECT_REFUSED(ResolveWith(absl::StrCat("\"target_modules\": \"", std::string(8193, 'a'), "\"")), kInvalid,
                  "the pattern has 8193 bytes, the limit is 8192");
   std::string many = "\"rank_pattern\": {";

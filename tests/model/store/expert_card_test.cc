@@ -72,14 +72,20 @@ TEST(ExpertCardTest, UnknownFieldsAreNamed) {
   EXPECT_THAT(RefusalOfField("colour: red\n"),
               HasSubstr("expert.yaml line 4: unknown field \"colour\"; known are"));
   EXPECT_EQ(RefusalOfField("thresholds: {max_score: 1}\n"),
-            "expert.yaml line 4: unknown field \"thresholds.max_score\"; known is min_score");
+            "expert.yaml line 4: unknown field \"thresholds.max_score\"; did you mean min_score? Known are "
+            "min_score");
+  EXPECT_THAT(RefusalOfField("descripton: red\n"),
+              HasSubstr("\"descripton\"; did you mean description? Known are"));
 }
 
 TEST(ExpertCardTest, MissingFieldsAreNamed) {
-  EXPECT_EQ(CardRefusal("name: a\nversion: 1\n"), "expert.yaml: field description is missing");
-  EXPECT_EQ(CardRefusal("version: 1\ndescription: x\n"), "expert.yaml: field name is missing");
-  EXPECT_EQ(CardRefusal(""), "expert.yaml: a card is a map of fields (name: ..., version: ...)");
-  EXPECT_EQ(CardRefusal("- a\n"), "expert.yaml: a card is a map of fields (name: ..., version: ...)");
+  const std::string least = "; a card has name, version and description at least (docs/expert-format.md)";
+  const std::string no_map =
+      ": a card is a map of fields, name, version and description at least (docs/expert-format.md)";
+  EXPECT_EQ(CardRefusal("name: a\nversion: 1\n"), "expert.yaml: field description is missing" + least);
+  EXPECT_EQ(CardRefusal("version: 1\ndescription: x\n"), "expert.yaml: field name is missing" + least);
+  EXPECT_EQ(CardRefusal(""), "expert.yaml is empty" + no_map);
+  EXPECT_EQ(CardRefusal("- a\n"), "expert.yaml" + no_map);
 }
 
 TEST(ExpertCardTest, ValuesOfTheWrongKindSayWhatIsWanted) {
@@ -117,6 +123,28 @@ TEST(ExpertCardTest, ARoutingReferenceIsWholeAndWithinItsBounds) {
             "expert.yaml line 4: field routing.n is \"0\", want a whole number from 1 to 4294967295");
   EXPECT_EQ(RefusalOfField("routing: {mean: 0.5}\n"),
             "expert.yaml line 4: unknown field \"routing.mean\"; known are mean_score, std_score, n");
+}
+
+TEST(ExpertCardTest, TheSpellingsOfModelCardsAreReadAndNotBothAtOnce) {
+  const auto card = ParseExpertCard(
+      "name: a\nversion: 1\ndescription: b\nlicense: mit\nbase_model: org/base\ntags: [x]\ndomains: [y]\n",
+      "expert.yaml");
+  ASSERT_TRUE(card.ok()) << card.status();
+  EXPECT_EQ(card->licence, "mit");
+  EXPECT_EQ(card->base, "org/base");
+  EXPECT_THAT(card->tags, ElementsAre("x", "y"));
+  EXPECT_EQ(RefusalOfField("licence: MIT\nlicense: MIT\n"),
+            "expert.yaml line 5: field license is there in two spellings, this one and licence; keep one");
+}
+
+TEST(YamlTreeTest, WhatIsNoYamlIsToldApart) {
+  const auto refusal = [](std::string_view text) {
+    return std::string(ToStd(ParseYaml(text, "y").status().message()));
+  };
+  EXPECT_THAT(refusal("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 7\n"),
+              HasSubstr("y is a Git LFS pointer to 7 bytes"));
+  EXPECT_THAT(refusal("\x1f\x8b\x08 and more"), HasSubstr("y is compressed with gzip"));
+  EXPECT_THAT(refusal("<!DOCTYPE html>\n<html>: - ["), HasSubstr("y is a web page"));
 }
 
 TEST(ExpertCardTest, ControlCharactersAreRefused) {

@@ -172,12 +172,12 @@ TEST_F(ExpertStoreTest, LimitsAreNamed) {
   options.prototype_dim = 3;
   auto store = OpenStore(options);
   ASSERT_TRUE(store->Publish(Source({.name = "a"})).ok());
-  EXPECT_EQ(
-      store->Publish(Source({.name = "b"})).status(),
-      absl::ResourceExhaustedError("cannot publish expert b: the store holds 1 experts, the limit is 1"));
+  EXPECT_EQ(store->Publish(Source({.name = "b"})).status(),
+            absl::FailedPreconditionError(
+                "cannot publish expert b: the store holds 1 experts, the limit is 1; remove one first"));
   EXPECT_EQ(
       store->Publish(Source({.name = "a", .weights = std::string(21, 'x')})).status(),
-      absl::ResourceExhaustedError("file adapter_model.safetensors is larger than the limit of 20 bytes"));
+      absl::InvalidArgumentError("file adapter_model.safetensors is larger than the limit of 20 bytes"));
   EXPECT_TRUE(store->Publish(Source({.name = "a", .weights = "two"})).ok());
   options.prototype_dim = 384;
   const fs::path source = Source({.name = "a", .weights = "three"});
@@ -221,7 +221,9 @@ TEST_F(ExpertStoreTest, AnUploadInPiecesPublishesAsAFolderDoes) {
   auto wrong_name = store->BeginUpload().value();
   upload_all(wrong_name.get());
   EXPECT_EQ(wrong_name->Commit("mysql").status(),
-            absl::InvalidArgumentError("the card names expert postgres, the request publishes mysql"));
+            absl::InvalidArgumentError(
+                "the card names expert postgres, the request publishes \"mysql\"; ask for the "
+                "card's name or change field name of expert.yaml"));
 }
 
 TEST_F(ExpertStoreTest, AnUploadIsBoundedAndChecked) {
@@ -239,9 +241,11 @@ TEST_F(ExpertStoreTest, AnUploadIsBoundedAndChecked) {
   EXPECT_EQ(first->Write("../catalogue.json", "x").code(), absl::StatusCode::kInvalidArgument);
   EXPECT_TRUE(first->Write(kConfigFile, "0123456789").ok());
   EXPECT_EQ(first->Write(kConfigFile, "x"),
-            absl::ResourceExhaustedError("file adapter_config.json is larger than the limit of 10 bytes"));
+            absl::InvalidArgumentError("file adapter_config.json is larger than the limit of 10 bytes"));
   EXPECT_EQ(first->Commit("").status(),
-            absl::FailedPreconditionError("file adapter_model.safetensors is missing"));
+            absl::FailedPreconditionError(
+                "file adapter_model.safetensors is missing; an expert is made of adapter_config.json, "
+                "adapter_model.safetensors, expert.yaml and prototypes.safetensors (docs/expert-format.md)"));
   first.reset();
   EXPECT_EQ(CountFiles(Root() / "staging"), 0u);
 }

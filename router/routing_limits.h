@@ -1,0 +1,13 @@
+#ifndef COTERIE_ROUTER_ROUTING_LIMITS_H_
+#define COTERIE_ROUTER_ROUTING_LIMITS_H_
+
+namespace coterie {
+
+// The least RoutingOptions::temperature and adaptive_mass, for the policy and for the flags that set them
+// alike: below, the float32 weights of a mixture are 0 and 1.
+inline constexpr double kMinRouteTemperature = 1e-3;
+inline constexpr double kMinAdaptiveMass = 1e-3;
+
+}  // namespace coterie
+
+#endif  // COTERIE_ROUTER_ROUTING_LIMITS_H_
