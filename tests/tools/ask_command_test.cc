@@ -57,8 +57,32 @@ TEST(AskCommandTest, EveryKindOfFailureHasItsExitCode) {
   EXPECT_EQ(exit_code(grpc::StatusCode::UNAVAILABLE), 3);
   EXPECT_EQ(exit_code(grpc::StatusCode::NOT_FOUND), 4);
   EXPECT_EQ(exit_code(grpc::StatusCode::INVALID_ARGUMENT), 4);
+  EXPECT_EQ(exit_code(grpc::StatusCode::OUT_OF_RANGE), 4);
+  EXPECT_EQ(exit_code(grpc::StatusCode::UNIMPLEMENTED), 4);
+  EXPECT_EQ(exit_code(grpc::StatusCode::UNAUTHENTICATED), 4);
+  EXPECT_EQ(exit_code(grpc::StatusCode::DATA_LOSS), 1);
   EXPECT_EQ(exit_code(grpc::StatusCode::RESOURCE_EXHAUSTED), 5);
   EXPECT_EQ(exit_code(grpc::StatusCode::DEADLINE_EXCEEDED), 5);
+}
+
+TEST(AskCommandTest, AMessageThatIsTooLargeIsRefusedForGood) {
+  FakeGateway gateway;  // takes gRPC's default, 4 MiB
+  const std::string file = testing::TempDir() + "/large_question.txt";
+  std::ofstream(file) << std::string(5 << 20, 'x') << "\n";
+  const CommandOutcome outcome = RunCommand({"ask", "--gateway=" + gateway.address(), "--questions=" + file});
+  EXPECT_EQ(outcome.exit_code, 4);
+  EXPECT_THAT(outcome.err, HasSubstr("too large"));
+  EXPECT_THAT(outcome.err, HasSubstr("4194304"));
+}
+
+TEST(AskCommandTest, ManyFailuresOfOneKindHaveItsExitCode) {
+  FakeGateway gateway;
+  const std::string file = testing::TempDir() + "/refused_questions.txt";
+  std::ofstream(file) << "first?\nsecond?\n";
+  gateway.FailWith({grpc::StatusCode::NOT_FOUND, "no such expert"});
+  EXPECT_EQ(RunCommand({"ask", "--gateway=" + gateway.address(), "--questions=" + file}).exit_code, 4);
+  gateway.FailWith({grpc::StatusCode::RESOURCE_EXHAUSTED, "full"});
+  EXPECT_EQ(RunCommand({"ask", "--gateway=" + gateway.address(), "--questions=" + file}).exit_code, 5);
 }
 
 TEST(AskCommandTest, ManyQuestionsEndWithATable) {

@@ -13,6 +13,12 @@ grpc::Status NoExpert(const std::string& name) {
   return {grpc::StatusCode::NOT_FOUND, "no expert is called '" + name + "'"};
 }
 
+// Of a card that begins with its name.
+std::string NameOnCard(const std::string& card) {
+  const size_t colon = card.find(": ");
+  return colon == std::string::npos ? "" : card.substr(colon + 2, card.find('\n') - colon - 2);
+}
+
 }  // namespace
 
 FakeGateway::FakeGateway() {
@@ -153,13 +159,16 @@ grpc::Status FakeGateway::Publish(grpc::ServerContext*, grpc::ServerReader<v1::P
   v1::PublishExpertRequest message;
   v1::PublishExpertRequest::Header header;
   MutexLock lock(&mutex_);
+  std::map<std::string, std::string> files;
   while (reader->Read(&message)) {
     if (message.has_header()) header = message.header();
     if (message.has_chunk()) {
       const int index = static_cast<int>(message.chunk().file_index());
-      published_[header.name() + "/" + header.files(index).name()] += message.chunk().data();
+      files[header.files(index).name()] += message.chunk().data();
     }
   }
+  if (header.name().empty()) header.set_name(NameOnCard(files["expert.yaml"]));
+  for (const auto& [file, content] : files) published_[header.name() + "/" + file] = content;
   if (header.name() == "bad") return {grpc::StatusCode::FAILED_PRECONDITION, "use_dora is not supported"};
   const bool known = std::find(experts_.begin(), experts_.end(), header.name()) != experts_.end();
   if (header.has_canary_share()) {

@@ -3,25 +3,19 @@
 #include <grpcpp/create_channel.h>
 
 #include <algorithm>
-#include <array>
-#include <string_view>
 #include <utility>
 #include <vector>
 
 #include "absl/time/clock.h"
 #include "common/digest.h"
-#include "common/file.h"
+#include "tools/client/expert_folder.h"
 
 namespace coterie::client {
 namespace {
 
-constexpr size_t kChunkBytes = 1 << 19;            // the server takes up to 1 MiB a message
-constexpr size_t kMaxFileBytes = size_t{1} << 31;  // no adapter comes near it
+constexpr size_t kChunkBytes = 1 << 19;  // the server takes up to 1 MiB a message
 constexpr absl::Duration kUnaryTimeout = absl::Seconds(60);
 constexpr absl::Duration kPublishTimeout = absl::Minutes(10);
-
-constexpr std::array<std::string_view, 4> kExpertFiles = {"adapter_config.json", "adapter_model.safetensors",
-                                                          "expert.yaml", "prototypes.safetensors"};
 
 std::shared_ptr<grpc::Channel> MakeChannel(const std::string& address) {
   grpc::ChannelArguments args;
@@ -48,6 +42,13 @@ StatusOr<Response> Unary(Cancellation* cancellation, absl::Duration timeout, Stu
 
 Status FromGrpc(const grpc::Status& status) {
   if (status.ok()) return absl::OkStatus();
+  // gRPC's own refusal of a message for its size has the code of a full queue, and would be refused again.
+  if (status.error_code() == grpc::StatusCode::RESOURCE_EXHAUSTED &&
+      status.error_message().find("message larger than max") != std::string::npos) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "the request or its answer is too large to be sent in one message: ", status.error_message(),
+        "; ask for less at once"));
+  }
   return Status(static_cast<absl::StatusCode>(status.error_code()), status.error_message());
 }
 
@@ -148,17 +149,15 @@ StatusOr<v1::RollBackExpertResponse> Client::RollBackExpert(const std::string& n
 StatusOr<v1::PublishExpertResponse> Client::PublishExpert(const std::string& name,
                                                           const std::filesystem::path& folder,
                                                           std::optional<double> canary_share) {
-  std::vector<std::string> contents;
+  ASSIGN_OR_RETURN(const std::vector<ExpertFile> files, ReadExpertFolder(folder));
   v1::PublishExpertRequest message;
   message.mutable_header()->set_name(name);
   if (canary_share.has_value()) message.mutable_header()->set_canary_share(*canary_share);
-  for (std::string_view file : kExpertFiles) {
-    ASSIGN_OR_RETURN(std::string content, ReadFile(folder / file, kMaxFileBytes));
+  for (const ExpertFile& file : files) {
     v1::PublishExpertRequest::File* entry = message.mutable_header()->add_files();
-    entry->set_name(std::string(file));
-    entry->set_size_bytes(content.size());
-    entry->set_sha256(Sha256(content).ToHex());
-    contents.push_back(std::move(content));
+    entry->set_name(file.name);
+    entry->set_size_bytes(file.content.size());
+    entry->set_sha256(Sha256(file.content).ToHex());
   }
   RETURN_IF_ERROR(Reach(admin_channel_.get(), options_.admin_address));
   grpc::ClientContext context;
@@ -168,11 +167,11 @@ StatusOr<v1::PublishExpertResponse> Client::PublishExpert(const std::string& nam
   const auto writer = experts_->Publish(&context, &response);
   // A refused Write means that the server has already answered: Finish says why.
   bool open = writer->Write(message);
-  for (size_t i = 0; open && i < contents.size(); ++i) {
-    for (size_t at = 0; open && at < contents[i].size(); at += kChunkBytes) {
+  for (size_t i = 0; open && i < files.size(); ++i) {
+    for (size_t at = 0; open && at < files[i].content.size(); at += kChunkBytes) {
       message.Clear();
       message.mutable_chunk()->set_file_index(static_cast<uint32_t>(i));
-      message.mutable_chunk()->set_data(contents[i].substr(at, kChunkBytes));
+      message.mutable_chunk()->set_data(files[i].content.substr(at, kChunkBytes));
       open = writer->Write(message);
     }
   }

@@ -44,8 +44,9 @@ class Client {
   StatusOr<v1::RemoveExpertResponse> RemoveExpert(const std::string& name);
   StatusOr<v1::PromoteExpertResponse> PromoteExpert(const std::string& name);
   StatusOr<v1::RollBackExpertResponse> RollBackExpert(const std::string& name);
-  // Sends the expert files of `folder` (docs/expert-format.md) in chunks. With a share in (0, 1] it becomes
-  // the canary of the expert that is live under this name.
+  // Sends the expert files of `folder` (docs/expert-format.md) in chunks. An empty `name` takes the card's,
+  // any other must be the card's. Refused as ReadExpertFolder does, before anything is sent. With a share in
+  // (0, 1] it becomes the canary of the expert that is live under this name.
   StatusOr<v1::PublishExpertResponse> PublishExpert(const std::string& name,
                                                     const std::filesystem::path& folder,
                                                     std::optional<double> canary_share = std::nullopt);
@@ -67,7 +68,7 @@ class Client {
   std::unique_ptr<v1::ExpertService::Stub> experts_;
 };
 
-// The same code and message.
+// The same code and message; InvalidArgument for a message that gRPC itself refused for its size.
 Status FromGrpc(const grpc::Status& status);
 
 }  // namespace coterie::client

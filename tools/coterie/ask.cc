@@ -26,7 +26,7 @@ int AskOne(const Connection& connection, const QuestionOptions& options, absl::D
         } else if (event.has_route()) {
           std::fprintf(stderr, "%s\n", DescribeRoute(event.route(), terminal).c_str());
         } else if (event.has_notice()) {
-          std::fprintf(stderr, "%s\n", terminal.Dim("[" + event.notice().message() + "]").c_str());
+          std::fprintf(stderr, "%s\n", terminal.Dim("[" + Printable(event.notice().message()) + "]").c_str());
         } else if (event.has_delta() && !event.delta().text().empty()) {
           std::fputs(Printable(event.delta().text()).c_str(), stdout);
           line_open = event.delta().text().back() != '\n';

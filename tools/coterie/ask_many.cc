@@ -38,7 +38,7 @@ class Screen {
       Line(index, terminal_.Bold("? ") + Printable(answer->question));
       Line(index, terminal_.Bold("→ ") + DescribeRoute(event.route(), terminal_));
     } else if (event.has_notice()) {
-      Line(index, terminal_.Dim("[" + event.notice().message() + "]"));
+      Line(index, terminal_.Dim("[" + Printable(event.notice().message()) + "]"));
     } else if (event.has_delta()) {
       answer->pending += Printable(event.delta().text());
       ShowWholeLines(index, &answer->pending);
@@ -123,10 +123,9 @@ int AskMany(const Connection& connection, const QuestionOptions& options, absl::
   for (std::thread& thread : threads) thread.join();
 
   if (!connection.json) PrintTable(answers);
-  const auto failed =
-      std::find_if(answers.begin(), answers.end(), [](const Answer& a) { return !a.status.ok(); });
-  if (failed == answers.end()) return kDone;
-  return InterruptCancellation()->cancelled() ? kInterrupted : kFailed;
+  int exit_code = kDone;
+  for (const Answer& answer : answers) exit_code = CombineExitCodes(exit_code, ExitCodeOf(answer.status));
+  return exit_code;
 }
 
 }  // namespace coterie::command

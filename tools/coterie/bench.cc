@@ -82,7 +82,8 @@ void BenchOptions::Declare(FlagSet* flags) {
                   "goodput: and whose later tokens took no longer, in the mean");
   flags->Duration("limit-total", &limits.total, absl::ZeroDuration(), absl::InfiniteDuration(),
                   "goodput: and that were whole by then");
-  flags->Bool("progress", &progress, "a line on the error stream while it runs; default: on a terminal");
+  flags->Bool("progress", &progress,
+              "a line on the error stream while it runs; left out where that is no terminal");
   flags->String("out", &out, "FILE", "write the report as JSON here too");
   flags->String("samples", &samples, "FILE", "write every answer's times here, one JSON object a line");
   AddRoutingFlags(flags, &question);

@@ -142,7 +142,7 @@ class ChatSession {
     } else if (event.has_route()) {
       std::fprintf(stderr, "%s\n", DescribeRoute(event.route(), terminal_).c_str());
     } else if (event.has_notice()) {
-      std::fprintf(stderr, "%s\n", terminal_.Dim("[" + event.notice().message() + "]").c_str());
+      std::fprintf(stderr, "%s\n", terminal_.Dim("[" + Printable(event.notice().message()) + "]").c_str());
     } else {
       std::fputs(Printable(event.delta().text()).c_str(), stdout);
     }
@@ -164,7 +164,7 @@ int RunChat(std::span<const std::string> args) {
   QuestionOptions options;
   FlagSet flags(
       "coterie chat",
-      "Talks: reads questions line by line and remembers what was said. Each question finds its own\n"
+      "Talks: reads questions line by line and remembers what was said. Each question finds its own "
       "expert unless --expert names one. The answers alone go to the output.");
   AddRoutingFlags(&flags, &options);
   AddSamplingFlags(&flags, &options);

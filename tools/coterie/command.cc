@@ -8,10 +8,9 @@
 #include "tools/coterie/terminal.h"
 
 namespace coterie::command {
-namespace {
 
-int ExitCodeOf(absl::StatusCode code) {
-  switch (code) {
+int ExitCodeOf(const Status& status) {
+  switch (status.code()) {
     case absl::StatusCode::kOk:
       return kDone;
     case absl::StatusCode::kUnavailable:
@@ -20,6 +19,9 @@ int ExitCodeOf(absl::StatusCode code) {
     case absl::StatusCode::kPermissionDenied:
     case absl::StatusCode::kFailedPrecondition:
     case absl::StatusCode::kInvalidArgument:
+    case absl::StatusCode::kOutOfRange:
+    case absl::StatusCode::kUnimplemented:
+    case absl::StatusCode::kUnauthenticated:
       return kRefused;
     case absl::StatusCode::kResourceExhausted:
     case absl::StatusCode::kDeadlineExceeded:
@@ -30,8 +32,6 @@ int ExitCodeOf(absl::StatusCode code) {
       return kFailed;
   }
 }
-
-}  // namespace
 
 void AddConnectionFlags(FlagSet* flags, Connection* connection) {
   flags->Section("Gateway");
@@ -50,7 +50,7 @@ bool ParseOrExplain(FlagSet* flags, std::span<const std::string> args, int* exit
     return false;
   }
   if (!status.ok()) {
-    std::fprintf(stderr, "error: %s\n", std::string(status.message()).c_str());
+    std::fprintf(stderr, "error: %s\n", Printable(ToStd(status.message())).c_str());
     *exit_code = kUsage;
     return false;
   }
@@ -58,7 +58,7 @@ bool ParseOrExplain(FlagSet* flags, std::span<const std::string> args, int* exit
 }
 
 int Fail(const Status& status, bool json) {
-  const std::string message(status.message());
+  const std::string message = Printable(ToStd(status.message()));
   if (json) {
     const nlohmann::json error = {
         {"error", {{"code", absl::StatusCodeToString(status.code())}, {"message", message}}}};
@@ -68,7 +68,13 @@ int Fail(const Status& status, bool json) {
     const Terminal terminal(stderr);
     std::fprintf(stderr, "%s %s\n", terminal.Red("error:").c_str(), message.c_str());
   }
-  return ExitCodeOf(status.code());
+  return ExitCodeOf(status);
+}
+
+int CombineExitCodes(int a, int b) {
+  if (a == kInterrupted || b == kInterrupted) return kInterrupted;
+  if (a == kDone || a == b) return b;
+  return b == kDone ? a : kFailed;
 }
 
 client::Cancellation* InterruptCancellation() {

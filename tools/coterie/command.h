@@ -17,8 +17,8 @@ enum ExitCode : int {
   kFailed = 1,       // the server answered with an error
   kUsage = 2,        // the command line
   kUnreachable = 3,  // no gateway, or no worker left
-  kRefused = 4,      // not found, not permitted, not acceptable
-  kBusy = 5,         // queue full or deadline passed: try again
+  kRefused = 4,      // not found, not permitted, not acceptable: the same again would be refused again
+  kBusy = 5,         // queue or disk full, or deadline passed: try again
   kInterrupted = 130,
 };
 
@@ -53,6 +53,12 @@ bool ParseOrExplain(FlagSet* flags, std::span<const std::string> args, int* exit
 // Prints `error: <message>` (or a JSON object with code and message) on the error stream and gives the exit
 // code.
 int Fail(const Status& status, bool json);
+
+int ExitCodeOf(const Status& status);
+
+// The exit code of a command that did several things: theirs where all that failed did so alike, else
+// kFailed; kInterrupted wins over everything.
+int CombineExitCodes(int a, int b);
 
 // Cancelled by Ctrl-C. Made before any other thread; lives as long as the process.
 client::Cancellation* InterruptCancellation();

@@ -2,6 +2,7 @@
 #include <string>
 #include <vector>
 
+#include "common/utf8.h"
 #include "tools/coterie/command.h"
 
 namespace coterie::command {
@@ -18,19 +19,21 @@ constexpr Command kCommands[] = {
 };
 
 void PrintHelp(std::FILE* stream) {
-  std::fprintf(
-      stream,
+  std::fputs(
       "Usage: coterie COMMAND [FLAGS...]\n\n"
-      "Thousands of LoRA experts over one base model; each question finds its expert.\n\nCommands:\n");
+      "Thousands of LoRA experts over one base model; each question finds its expert.\n\nCommands:\n",
+      stream);
   for (const Command& command : kCommands) {
     std::fprintf(stream, "  %-8s %s\n", std::string(command.name).c_str(),
                  std::string(command.summary).c_str());
   }
   std::fprintf(
-      stream,
-      "\n`coterie COMMAND --help` lists a command's flags.\n\n"
-      "Exit codes: 0 done, 1 failed, 2 wrong command line, 3 nobody there, 4 refused (unknown expert, bad\n"
-      "parameter), 5 busy or too late, 130 interrupted.\n");
+      stream, "\n`coterie COMMAND --help` lists a command's flags.\n\n%s\n",
+      WrapText("Exit codes: 0 done; 1 failed; 2 wrong command line; 3 nobody there; 4 refused, and the "
+               "same again would be (unknown expert, bad parameter, broken file); 5 busy, full or too "
+               "late: try again; 130 interrupted.",
+               HelpColumns())
+          .c_str());
 }
 
 int Main(int argc, char** argv) {
@@ -42,7 +45,7 @@ int Main(int argc, char** argv) {
   for (const Command& command : kCommands) {
     if (command.name == args[0]) return command.run(std::span(args).subspan(1));
   }
-  std::fprintf(stderr, "error: unknown command '%s'\n\n", args[0].c_str());
+  std::fprintf(stderr, "error: unknown command '%s'\n\n", Printable(args[0]).c_str());
   PrintHelp(stderr);
   return kUsage;
 }

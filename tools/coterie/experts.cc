@@ -2,12 +2,13 @@
 // admin listener.
 #include <algorithm>
 #include <cstdio>
-#include <filesystem>
 #include <nlohmann/json.hpp>
 #include <optional>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
+#include "common/path_name.h"
 #include "tools/coterie/answer_view.h"
 #include "tools/coterie/command.h"
 #include "tools/coterie/terminal.h"
@@ -210,12 +211,6 @@ int RunShow(std::span<const std::string> args) {
   return kDone;
 }
 
-// "experts/postgres/" is called postgres.
-std::string NameOfFolder(const std::filesystem::path& folder) {
-  const std::filesystem::path whole = folder.lexically_normal();
-  return whole.has_filename() ? whole.filename().string() : whole.parent_path().filename().string();
-}
-
 // "postgres@0123456789ab is live (generation 7)".
 std::string PublishedInWords(const v1::PublishExpertResponse& response) {
   const v1::ExpertInfo& info = response.expert();
@@ -236,10 +231,11 @@ int RunPublish(std::span<const std::string> args) {
   double canary_share = 0;
   FlagSet flags(
       "coterie experts publish",
-      "Publishes expert folders (docs/expert-format.md). They take effect without a restart; what is\n"
+      "Publishes expert folders (docs/expert-format.md). They take effect without a restart; what is "
       "already live stays as it is.");
   flags.Positionals("FOLDER...", 1, 10'000);
-  flags.String("name", &name, "NAME", "publish one folder under this name; empty: the folder's own");
+  flags.String("name", &name, "NAME",
+               "refuse the folder unless its card has this name; empty: the card's name, whatever it is");
   // Not from 0: a share of nothing would make it live.
   flags.Double("canary", &canary_share, 1e-6, 1, "SHARE",
                "publish beside the live version and give it this share of its requests, until `promote` or "
@@ -255,11 +251,14 @@ int RunPublish(std::span<const std::string> args) {
   connection.options.cancellation = InterruptCancellation();
   client::Client client(connection.options);
   for (const std::string& folder : flags.positionals()) {
-    const std::string as = name.empty() ? NameOfFolder(folder) : name;
     const StatusOr<v1::PublishExpertResponse> response =
-        client.PublishExpert(as, folder, canary_share > 0 ? std::optional(canary_share) : std::nullopt);
-    if (!response.ok())
-      return Fail(Annotate(response.status(), absl::StrCat("cannot publish ", as)), connection.json);
+        client.PublishExpert(name, folder, canary_share > 0 ? std::optional(canary_share) : std::nullopt);
+    if (!response.ok()) {
+      const bool named = absl::StrContains(response.status().message(), folder);
+      return Fail(
+          named ? response.status() : Annotate(response.status(), absl::StrCat("cannot publish ", folder)),
+          connection.json);
+    }
     if (connection.json) {
       nlohmann::json json = InfoToJson(response->expert());
       json["already_published"] = response->already_published();
@@ -268,6 +267,11 @@ int RunPublish(std::span<const std::string> args) {
       std::printf("%s\n", Dump(json).c_str());
     } else {
       std::printf("%s\n", PublishedInWords(*response).c_str());
+      // A folder that was copied to begin another expert, and whose card was not changed, replaces the first.
+      if (name.empty() && PathName(folder) != response->expert().name()) {
+        std::fprintf(stderr, "note: the card in %s names the expert %s\n", Printable(folder).c_str(),
+                     response->expert().name().c_str());
+      }
     }
     std::fflush(stdout);
   }
@@ -329,17 +333,16 @@ int ChangeVersions(std::span<const std::string> args, FlagSet* flags,
 int RunPromote(std::span<const std::string> args) {
   FlagSet flags(
       "coterie experts promote",
-      "Makes the canary of each name live; with a digest, only if the canary is that version. Answers\n"
+      "Makes the canary of each name live; with a digest, only if the canary is that version. Answers "
       "that have begun end as they began.");
   flags.Positionals("NAME[@DIGEST]...", 1, 10'000);
   return ChangeVersions(args, &flags, &client::Client::PromoteExpert);
 }
 
 int RunRollBack(std::span<const std::string> args) {
-  FlagSet flags(
-      "coterie experts rollback",
-      "Withdraws the canary of each name; of a name without one, goes back to the version that was\n"
-      "live before, or to the one that a digest names. Answers that have begun end as they began.");
+  FlagSet flags("coterie experts rollback",
+                "Withdraws the canary of each name; of a name without one, goes back to the version that was "
+                "live before, or to the one that a digest names. Answers that have begun end as they began.");
   flags.Positionals("NAME[@DIGEST]...", 1, 10'000);
   return ChangeVersions(args, &flags, &client::Client::RollBackExpert);
 }

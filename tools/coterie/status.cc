@@ -51,9 +51,10 @@ nlohmann::json ToJson(const v1::StatusResponse& status) {
 
 void Print(const v1::StatusResponse& status) {
   std::printf("%s  base %s (%.12s)  %d experts, catalogue generation %d  router %s  up %s\n",
-              status.gateway_id().c_str(), status.base_model().c_str(), status.base_digest().c_str(),
-              static_cast<int>(status.experts()), static_cast<int>(status.catalogue_generation()),
-              status.router_policy().c_str(), FormatSeconds(status.uptime_seconds()).c_str());
+              Printable(status.gateway_id()).c_str(), Printable(status.base_model()).c_str(),
+              Printable(status.base_digest()).c_str(), static_cast<int>(status.experts()),
+              static_cast<int>(status.catalogue_generation()), status.router_policy().c_str(),
+              FormatSeconds(status.uptime_seconds()).c_str());
   std::printf("requests: %d running, %d waiting\n\n", static_cast<int>(status.requests_running()),
               static_cast<int>(status.requests_waiting()));
   std::vector<std::vector<std::string>> rows = {
@@ -67,7 +68,8 @@ void Print(const v1::StatusResponse& status) {
   }
   std::printf("%s", FormatTable(rows).c_str());
   for (const v1::WorkerStatus& w : status.workers()) {
-    if (!w.message().empty()) std::printf("%s: %s\n", w.address().c_str(), w.message().c_str());
+    if (!w.message().empty())
+      std::printf("%s: %s\n", Printable(w.address()).c_str(), Printable(w.message()).c_str());
   }
   if (!status.findings().empty()) std::printf("\n");
   for (const std::string& finding : status.findings()) std::printf("%s\n", Printable(finding).c_str());

@@ -7,15 +7,10 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "common/wrapped_text.h"
 
 namespace coterie::command {
 namespace {
-
-// Columns of a terminal a UTF-8 text takes, near enough for a table: one a character.
-size_t Width(std::string_view text) {
-  return static_cast<size_t>(
-      std::count_if(text.begin(), text.end(), [](char c) { return (c & 0xC0) != 0x80; }));
-}
 
 bool IsNumber(std::string_view cell) {
   return !cell.empty() && cell.find_first_not_of("0123456789.,+-%~ msk/") == std::string_view::npos;
@@ -43,17 +38,20 @@ std::string Terminal::Tint(size_t index, std::string_view text) const {
   return Paint(kCodes[index % std::size(kCodes)], text);
 }
 
-std::string FormatTable(const std::vector<std::vector<std::string>>& rows) {
+std::string FormatTable(std::vector<std::vector<std::string>> rows) {
+  for (auto& row : rows) {
+    for (std::string& cell : row) cell = Printable(cell);
+  }
   std::vector<size_t> widths;
   for (const auto& row : rows) {
     widths.resize(std::max(widths.size(), row.size()));
-    for (size_t c = 0; c < row.size(); ++c) widths[c] = std::max(widths[c], Width(row[c]));
+    for (size_t c = 0; c < row.size(); ++c) widths[c] = std::max(widths[c], TextColumns(row[c]));
   }
   std::string out;
   for (const auto& row : rows) {
     std::string line;
     for (size_t c = 0; c < row.size(); ++c) {
-      const std::string padding(widths[c] - Width(row[c]), ' ');
+      const std::string padding(widths[c] - TextColumns(row[c]), ' ');
       line += IsNumber(row[c]) ? padding + row[c] : row[c] + padding;
       if (c + 1 < row.size()) line += "  ";
     }
@@ -65,22 +63,6 @@ std::string FormatTable(const std::vector<std::vector<std::string>>& rows) {
 
 std::string FormatSeconds(double seconds) {
   return seconds < 1 ? absl::StrFormat("%.1f ms", seconds * 1e3) : absl::StrFormat("%.2f s", seconds);
-}
-
-std::string Printable(std::string_view text) {
-  std::string out;
-  out.reserve(text.size());
-  for (size_t i = 0; i < text.size(); ++i) {
-    const auto c = static_cast<unsigned char>(text[i]);
-    const bool c1 = c == 0xC2 && i + 1 < text.size() && static_cast<unsigned char>(text[i + 1]) < 0xA0;
-    if ((c < 0x20 && c != '\n' && c != '\t') || c == 0x7F || c1) {
-      out += "\xEF\xBF\xBD";
-      i += c1 ? 1 : 0;
-    } else {
-      out.push_back(text[i]);
-    }
-  }
-  return out;
 }
 
 }  // namespace coterie::command

@@ -6,6 +6,8 @@
 #include <string_view>
 #include <vector>
 
+#include "common/utf8.h"
+
 namespace coterie::command {
 
 // Colours, only when the stream is a terminal and NO_COLOR (no-color.org) is not set.
@@ -26,15 +28,11 @@ class Terminal {
 };
 
 // Columns as wide as their widest cell; the first row is the heading. Numbers (cells that end in a digit)
-// stand right.
-std::string FormatTable(const std::vector<std::vector<std::string>>& rows);
+// stand right. Cells are made printable, since they come from a server.
+std::string FormatTable(std::vector<std::vector<std::string>> rows);
 
 // "12 ms", "1.3 s".
 std::string FormatSeconds(double seconds);
-
-// Characters that a terminal would act on are shown as U+FFFD: text of a model or a card is not to be
-// trusted.
-std::string Printable(std::string_view text);
 
 }  // namespace coterie::command
 

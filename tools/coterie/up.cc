@@ -80,7 +80,7 @@ Status PublishAll(client::Client* client, const std::string& folder, const Termi
   std::sort(experts.begin(), experts.end());
   int added = 0;
   for (const fs::path& expert : experts) {
-    const auto published = client->PublishExpert(expert.filename().string(), expert);
+    const auto published = client->PublishExpert(/*name=*/"", expert);
     if (!published.ok()) return published.status();
     added += published->already_published() ? 0 : 1;
   }

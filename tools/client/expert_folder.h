@@ -1,0 +1,25 @@
+#ifndef COTERIE_TOOLS_CLIENT_EXPERT_FOLDER_H_
+#define COTERIE_TOOLS_CLIENT_EXPERT_FOLDER_H_
+
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "common/status.h"
+
+namespace coterie::client {
+
+struct ExpertFile {
+  std::string name;  // "adapter_config.json"
+  std::string content;
+};
+
+// The four files of an expert folder (docs/expert-format.md), in memory. What the server could only call
+// missing is told apart here, where the whole folder is seen: a pickle, shards, a whole model, a PEFT folder
+// without a card, another tool's adapter. NotFound for a folder or files that are not there, InvalidArgument
+// for what is no file or too large; both name the path as it was given.
+StatusOr<std::vector<ExpertFile>> ReadExpertFolder(const std::filesystem::path& folder);
+
+}  // namespace coterie::client
+
+#endif  // COTERIE_TOOLS_CLIENT_EXPERT_FOLDER_H_
