@@ -17,9 +17,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// Of tests/data/tiny-bert.
-constexpr size_t kEmbeddingDim = 32;
-
 const fs::path& Data() {
   static const fs::path* const data = new fs::path(fs::path(COTERIE_SOURCE_DIR) / "tests/data");
   return *data;
@@ -29,13 +26,14 @@ void SetDeadline(grpc::ClientContext* context) {
   context->set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(30));
 }
 
+}  // namespace
+
 std::string ReadAll(const fs::path& path) {
   const auto content = ReadFile(path, size_t{64} << 20);
   EXPECT_TRUE(content.ok()) << content.status();
   return content.value_or("");
 }
 
-// A safetensors file with the one tensor prototypes [1, dim].
 std::string PrototypesFile(const std::vector<float>& prototype) {
   const std::string header =
       absl::StrCat("{\"prototypes\":{\"dtype\":\"F32\",\"shape\":[1,", prototype.size(),
@@ -46,8 +44,6 @@ std::string PrototypesFile(const std::vector<float>& prototype) {
   file.append(reinterpret_cast<const char*>(prototype.data()), prototype.size() * sizeof(float));
   return file;
 }
-
-}  // namespace
 
 v1::StatusResponse GatewayProcess::Status() const {
   grpc::ClientContext context;
@@ -158,15 +154,21 @@ grpc::Status ClusterTest::Publish(const GatewayProcess& gateway, const ExpertSou
       {"expert.yaml", absl::StrCat("name: ", source.name, "\nversion: \"", source.version,
                                    "\"\ndescription: made from ", source.adapter, "\n")},
       {"prototypes.safetensors", PrototypesFile(prototype)}};
+  return Send(gateway, source.name, files, source.canary_share, response);
+}
+
+grpc::Status ClusterTest::Send(const GatewayProcess& gateway, const std::string& name,
+                               const std::vector<std::pair<std::string, std::string>>& files,
+                               double canary_share, v1::PublishExpertResponse* response) {
   grpc::ClientContext context;
   SetDeadline(&context);
   const auto writer = gateway.experts->Publish(&context, response);
   v1::PublishExpertRequest message;
-  message.mutable_header()->set_name(source.name);
-  if (source.canary_share > 0) message.mutable_header()->set_canary_share(source.canary_share);
-  for (const auto& [name, content] : files) {
+  message.mutable_header()->set_name(name);
+  if (canary_share > 0) message.mutable_header()->set_canary_share(canary_share);
+  for (const auto& [file_name, content] : files) {
     v1::PublishExpertRequest::File* file = message.mutable_header()->add_files();
-    file->set_name(name);
+    file->set_name(file_name);
     file->set_size_bytes(content.size());
     file->set_sha256(Sha256(content).ToHex());
   }

@@ -74,6 +74,10 @@ class ClusterTest : public ::testing::Test {
 
   grpc::Status Publish(const GatewayProcess& gateway, const ExpertSource& source,
                        v1::PublishExpertResponse* response);
+  // Publishes these files (name, content) as they are; an empty `name` takes the card's.
+  static grpc::Status Send(const GatewayProcess& gateway, const std::string& name,
+                           const std::vector<std::pair<std::string, std::string>>& files, double canary_share,
+                           v1::PublishExpertResponse* response);
   // The vector that `text` is routed by: as a prototype, a score of 1 for a question of this text.
   std::vector<float> Embed(const GatewayProcess& gateway, const std::string& text) const;
   uint64_t Generation(const GatewayProcess& gateway) const;
@@ -82,6 +86,12 @@ class ClusterTest : public ::testing::Test {
   std::filesystem::path folder_;
   std::filesystem::path model_;
 };
+
+inline constexpr size_t kEmbeddingDim = 32;  // of tests/data/tiny-bert
+
+std::string ReadAll(const std::filesystem::path& path);
+// A safetensors file with the one tensor prototypes [1, dim].
+std::string PrototypesFile(const std::vector<float>& prototype);
 
 // A question to `expert` with this seed, answered in `max_tokens` tokens.
 v1::GenerateRequest Question(const std::string& expert, uint64_t seed, uint32_t max_tokens = 160);

@@ -10,6 +10,7 @@
 
 #include <cstdlib>
 #include <fstream>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
@@ -19,7 +20,7 @@
 namespace coterie::cluster {
 
 Process::Process(const std::string& binary, const std::vector<std::string>& args) : name_(binary) {
-  std::vector<std::string> words = {std::string(COTERIE_BINARY_DIR) + "/" + binary};
+  std::vector<std::string> words = {absl::StrCat(COTERIE_BINARY_DIR, "/", binary)};
   words.insert(words.end(), args.begin(), args.end());
   std::vector<char*> argv;
   for (std::string& word : words) argv.push_back(word.data());
@@ -69,6 +70,13 @@ std::string Process::ReadLine(absl::Duration timeout) {
     }
     unread_.append(buffer, static_cast<size_t>(n));
   }
+}
+
+std::string Process::ReadAll() {
+  char buffer[4096];
+  for (ssize_t n = 0; (n = read(out_, buffer, sizeof(buffer))) > 0;)
+    unread_.append(buffer, static_cast<size_t>(n));
+  return std::exchange(unread_, "");
 }
 
 std::string Process::Errors() const {

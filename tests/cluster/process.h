@@ -24,6 +24,8 @@ class Process {
   // The next line of standard output, without its end. Fails the test and returns "" when the output ends or
   // `timeout` passes first; the failure shows what the process said.
   std::string ReadLine(absl::Duration timeout = absl::Seconds(60));
+  // The rest of standard output, to its end: of a process that ends by itself.
+  std::string ReadAll();
   // What it has written to standard error so far.
   std::string Errors() const;
   void Signal(int signal);
