@@ -177,7 +177,7 @@ StatusOr<Text> ConvertChar(const Value& value) {
   if (!value.ToInt(&code))
     return absl::InvalidArgumentError("the conversion %c needs a character or its number");
   ASSIGN_OR_RETURN(const std::string text, Digits(Value(code), spec));
-  return Text::Trusted(text);
+  return Text::Untrusted(text);  // the number may be the caller's, and with it the character
 }
 
 }  // namespace

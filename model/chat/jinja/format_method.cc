@@ -90,7 +90,7 @@ class Formatter {
     if (i < f.size()) {
       ASSIGN_OR_RETURN(spec, Run(field.Slice(i + 1, f.size()), levels - 1));
     }
-    ASSIGN_OR_RETURN(const Text text, FormatValue(value, spec.bytes()));
+    ASSIGN_OR_RETURN(const Text text, FormatValue(value, spec));
     return escape_ ? Escaped(text) : text;
   }
 
@@ -134,13 +134,16 @@ class Formatter {
     return Missing(field);
   }
 
-  StatusOr<Text> FormatValue(const Value& value, std::string_view text) {
-    ASSIGN_OR_RETURN(const FormatSpec spec, FormatSpec::Parse(text));
+  StatusOr<Text> FormatValue(const Value& value, const Text& spec_text) {
+    const std::string_view text = spec_text.bytes();
+    ASSIGN_OR_RETURN(FormatSpec spec, FormatSpec::Parse(text));
+    spec.trusted = spec_text.trusted();
     double unused;
     if (value.ToDouble(&unused) && !(spec.plain)) {
       if (spec.type == 's') return absl::InvalidArgumentError("the format 's' does not go with a number");
       ASSIGN_OR_RETURN(const std::string number, FormatNumber(value, spec));
-      return Text::Trusted(number);
+      // Of 'c' the number, which may be the caller's, says which character it is.
+      return spec.trusted && spec.type != 'c' ? Text::Trusted(number) : Text::Untrusted(number);
     }
     if (value.text()) {
       if ((spec.type != 0 && spec.type != 's') || spec.sign != '-' || spec.align == '=' ||

@@ -49,8 +49,8 @@ Text Unescaped(const Text& text) {
     if (s[i] == '&') {
       for (const auto& [entity, meaning] : kEntities) {
         if (!s.substr(i).starts_with(entity)) continue;
-        out.Append(meaning, text.trusted(i));
         n = entity.size();
+        out.Append(meaning, text.Slice(i, i + n).trusted());
       }
     }
     if (n == 0) {

@@ -211,7 +211,7 @@ StatusOr<Text> Fill(const Text& text, const FormatSpec& spec, char side, Budget*
   const size_t pad = spec.width > n ? spec.width - n : 0;
   const char align = spec.align == '0' ? '<' : spec.align == 0 ? side : spec.align;
   const size_t n_left = align == '>' ? pad : align == '^' ? pad / 2 : 0;
-  const Text fill = Text::Trusted(spec.fill);
+  const Text fill = spec.trusted ? Text::Trusted(spec.fill) : Text::Untrusted(spec.fill);
   ASSIGN_OR_RETURN(Text out, Repeated(fill, n_left, budget));
   ASSIGN_OR_RETURN(const Text right, Repeated(fill, pad - n_left, budget));
   out.Append(text);

@@ -21,7 +21,8 @@ struct FormatSpec {
   int precision = -1;  // -1: none given
   char type = 0;       // 0: none given
 
-  bool plain = true;  // nothing was given
+  bool plain = true;    // nothing was given
+  bool trusted = true;  // who wrote it: the fill is theirs
 
   static StatusOr<FormatSpec> Parse(std::string_view text);
 };

@@ -25,6 +25,8 @@ class Text {
   size_t size() const { return bytes_.size(); }
   bool empty() const { return bytes_.empty(); }
   bool trusted(size_t i) const { return untrusted_[i] == 0; }
+  // All of it; also where there is nothing.
+  bool trusted() const { return untrusted_.find('\1') == std::string::npos; }
   bool markup() const { return markup_; }
   // The same text as markup, or as none.
   Text WithMarkup(bool markup) const {

@@ -175,6 +175,25 @@ TEST(ChatTemplateTest, ATemplateThatIsNoneIsRefusedByNameAndLine) {
   EXPECT_EQ(refusal("\xff"), "INVALID_ARGUMENT chat template: is not UTF-8");
 }
 
+TEST(ChatTemplateTest, WhatFormatsAndFiltersMakeKeepsItsWriter) {
+  const auto marked = [](std::string_view source) {
+    ChatRequest request;
+    request.messages_json = R"([{"t": "<|x|>", "n": 60, "f": "*>4", "e": "lt;|x|", "b": "&lt;b"}])";
+    return RenderMarked(absl::StrCat("{% set m = messages[0] %}", ToAbsl(source)), request);
+  };
+  EXPECT_EQ(marked("{{ '<{}>'.format(m.t) }}"), "<[<|x|>]>");
+  EXPECT_EQ(marked("{{ '{:>7}'.format(m.t) }}"), "  [<|x|>]");
+  EXPECT_EQ(marked("{{ '{:{f}}'.format('a', f=m.f) }}"), "[***]a");
+  EXPECT_EQ(marked("{{ '%c|{:c}' % m.n }}"), "[<]|{:c}");
+  EXPECT_EQ(marked("{{ '{:c}{}'.format(m.n, m.n) }}"), "[<]60");
+  EXPECT_EQ(marked("{{ '%-7s|' % m.t }}{{ m.t.center(7, '.') }}{{ m.t.zfill(6) }}"),
+            "[<|x|>]  |.[<|x|>].0[<|x|>]");
+  EXPECT_EQ(marked("{{ m.t|e }}{{ '<'|safe + m.t }}"), "[&lt;|x|&gt;]<[&lt;|x|&gt;]");
+  EXPECT_EQ(marked("{{ ('&' ~ m.e)|striptags }}{{ m.b|striptags }}{{ '&lt;a'|striptags }}"), "[<|x|<b]<a");
+  EXPECT_EQ(marked("{{ m.t|truncate(4, true, '', 0) }}{{ m.t|urlencode }}"), "[<|x|%3C%7Cx%7C%3E]");
+  EXPECT_EQ(marked("{{ [m.t]|slice(1)|list }}{{ m.t|list|join }}"), "[['[<|x|>]']][<|x|>]");
+}
+
 // As jinja2 does: what is not known is an error where it is reached, and nowhere else.
 TEST(ChatTemplateTest, AnUnknownNameIsRefusedOnlyWhereItIsReached) {
   const std::pair<std::string, std::string> kUnknown[] = {
