@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "common/check.h"
+#include "common/utf8.h"
 
 namespace coterie::net {
 namespace {
@@ -16,30 +17,6 @@ namespace {
 namespace pb = google::protobuf;
 
 constexpr int kMaxNesting = 32;  // of fields looked into for the sake of a message
-
-// Whether the bytes are UTF-8 as protobuf wants it: shortest forms, no surrogates, nothing beyond U+10FFFF.
-bool IsUtf8(std::string_view s) {
-  for (size_t i = 0; i < s.size();) {
-    const auto byte = [&](size_t k) { return static_cast<uint8_t>(s[k]); };
-    const uint8_t first = byte(i);
-    const size_t n = first < 0x80   ? 1
-                     : first < 0xC2 ? 0
-                     : first < 0xE0 ? 2
-                     : first < 0xF0 ? 3
-                     : first < 0xF5 ? 4
-                                    : 0;
-    if (n == 0 || i + n > s.size()) return false;
-    for (size_t k = 1; k < n; ++k) {
-      if ((byte(i + k) & 0xC0) != 0x80) return false;
-    }
-    if ((first == 0xE0 && byte(i + 1) < 0xA0) || (first == 0xED && byte(i + 1) > 0x9F) ||
-        (first == 0xF0 && byte(i + 1) < 0x90) || (first == 0xF4 && byte(i + 1) > 0x8F)) {
-      return false;
-    }
-    i += n;
-  }
-  return true;
-}
 
 // The path of the first field of `bytes` whose text is not UTF-8; empty where there is none or the bytes do
 // not parse.
@@ -60,7 +37,7 @@ std::string FindBadText(const pb::Descriptor& type, std::string_view bytes, int 
     const std::string_view value = bytes.substr(begin, n);
     in.Skip(static_cast<int>(n));
     if (field == nullptr) continue;
-    if (field->type() == pb::FieldDescriptor::TYPE_STRING && !IsUtf8(value)) return field->name();
+    if (field->type() == pb::FieldDescriptor::TYPE_STRING && !IsWellFormed(value)) return field->name();
     if (field->type() == pb::FieldDescriptor::TYPE_MESSAGE && nesting < kMaxNesting) {
       const std::string inner = FindBadText(*field->message_type(), value, nesting + 1);
       if (!inner.empty()) return absl::StrCat(field->name(), ".", inner);
