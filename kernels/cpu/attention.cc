@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <cmath>
 
 #include "common/check.h"
 #include "kernels/cpu/cpu_backend.h"
@@ -105,12 +106,29 @@ void CpuBackend::FullAttention(const float* qkv_dev, std::span<const int32_t> cu
   const int64_t width = 3 * static_cast<int64_t>(n_heads) * head_dim;
   const int v_stride = (head_dim + 15) / 16 * 16;
   const float scale = 1.0f / __builtin_sqrtf(static_cast<float>(head_dim));
+  // A text with a row out of range (kSquaresLimit) gets NaN for every row, as rope_kv sees to for decoders.
+  thread_local std::vector<uint8_t> spoilt_texts;  // [n_texts]
+  spoilt_texts.assign(static_cast<size_t>(n_texts), 0);
+  std::vector<uint8_t>& spoilt = spoilt_texts;
+  pool_.RunItems(n_texts, [&](int64_t text, int) {
+    for (int64_t row = cu_seqlens[text]; row < cu_seqlens[text + 1]; ++row) {
+      float squares;
+      kernels_->dot_rows(qkv_dev + row * width, qkv_dev + row * width, 1, width, &squares);
+      if (!(squares < kSquaresLimit)) spoilt[static_cast<size_t>(text)] = 1;
+    }
+  });
   pool_.RunItems(n_texts * n_heads, [&](int64_t item, int thread) {
     const int64_t text = item / n_heads;
     const int64_t head = item % n_heads;
     const int64_t begin = cu_seqlens[text];
     const int n = cu_seqlens[text + 1] - cu_seqlens[text];
     if (n == 0) return;
+    if (spoilt[static_cast<size_t>(text)] != 0) {
+      for (int64_t row = begin; row < begin + n; ++row) {
+        std::fill_n(out_dev + (row * n_heads + head) * head_dim, head_dim, NAN);
+      }
+      return;
+    }
     // This head's K and V as blocks of a KV cache: bfloat16 in fast mode.
     const KvType type = mode_ == NumericsMode::kFast ? KvType::kBF16 : KvType::kF32;
     const int64_t n_blocks = (n + kKeysPerBlock - 1) / kKeysPerBlock;

@@ -13,6 +13,10 @@ namespace coterie::cpu {
 constexpr int kPanelOutputs = 16;  // outputs side by side in the lanes of a vector
 constexpr int kPanelBlock = 32;    // K values per quantised block
 
+// A row's sum of squares must stay below this: its values are then below 2^59, and no product of two of them
+// over up to 512 places leaves float32. Real activations stay below 2^20.
+constexpr float kSquaresLimit = 0x1p118f;
+
 // How 16 outputs x 32 K stand in memory. Bytes of a block in brackets. Order of the codes: vector j of 64
 // bytes holds in lane n, byte i the code of output n at k = 4j + i; for 4-bit codes that is the low nibble,
 // and the high nibble is k = 16 + 4j + i. Scales stand before codes.
@@ -203,7 +207,7 @@ struct KernelTable {
   void (*quantise)(const float* x, int64_t n_blocks, QuantisedBlock* to);
   // Panels [begin, end) of the segment for all rows. `quantised_x` picks args.q over args.x.
   void (*linear)(const LinearArgs& args, bool quantised_x, int64_t panel_begin, int64_t panel_end);
-  // The first of y [n] that is not at most `most` (larger, or NaN), or n.
+  // The first of y [n] that is not at most `most`, or is no finite number; or n.
   int64_t (*skip_at_most)(const float* y, int64_t n, float most);
   // t = A x for panels [begin, end).
   void (*shrink_lora)(const LoraShrinkArgs& args, int panel_begin, int panel_end);
@@ -215,7 +219,7 @@ struct KernelTable {
   void (*layer_norm)(const float* x, const float* residual, const float* weight, const float* bias, float eps,
                      int rows, int d, float* y);
   void (*swiglu)(const float* gate_up, int rows, int f, float* h);
-  void (*gelu)(const float* x, int64_t n, float* y);  // y may be x
+  void (*gelu)(const float* x, int rows, int d, float* y);  // y may be x
   void (*rope_kv)(const RopeKvArgs& args);
   void (*write_kv)(const KvWriteArgs& args);
   void (*attend)(const AttendArgs& args);

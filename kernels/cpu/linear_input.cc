@@ -47,7 +47,7 @@ void Make(const KernelTable& kernels, const LinearInput& input, int64_t begin, i
     case LinearInput::Made::kLayerNorm:
       return kernels.layer_norm(x, nullptr, input.weight->data(), input.bias->data(), input.eps, rows, d, to);
     case LinearInput::Made::kGelu:
-      return kernels.gelu(x, rows * n_in, to);
+      return kernels.gelu(x, rows, d, to);
   }
 }
 

@@ -46,7 +46,7 @@ void CpuBackend::SwiGlu(const float* gate_up_dev, int rows, int f, float* h_dev)
 void CpuBackend::Gelu(float* x_dev, int rows, int d) {
   ForRows(rows, 4 * static_cast<int64_t>(d), [&](int begin, int end, int) {
     float* x = x_dev + static_cast<int64_t>(begin) * d;
-    kernels_->gelu(x, static_cast<int64_t>(end - begin) * d, x);
+    kernels_->gelu(x, end - begin, d, x);
   });
 }
 

@@ -56,7 +56,8 @@ class LanguageModel {
   // owned by the model and valid until its next step. batch.logit_top_k is not read.
   virtual Status Forward(const Batch& batch, std::span<const float>* logits) = 0;
   // The same step, of whose logits batch.logit_top_k says what is kept: the same values as from Forward. A
-  // row with a NaN has NaN and id -1 in all places. Only where info().max_top_logits > 0.
+  // row with a value that is not finite has NaN and id -1 in all places. Only where info().max_top_logits >
+  // 0.
   virtual Status ForwardTop(const Batch&, StepLogits*) {
     return absl::UnimplementedError("this model gives whole rows of logits only");
   }

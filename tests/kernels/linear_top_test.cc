@@ -22,7 +22,7 @@ Kept Expected(std::span<const float> y, size_t n_out, std::span<const int32_t> k
     const size_t k = static_cast<size_t>(keep[row]);
     if (k == 0) {
       expected.whole.insert(expected.whole.end(), values.begin(), values.end());
-    } else if (std::any_of(values.begin(), values.end(), [](float v) { return std::isnan(v); })) {
+    } else if (std::any_of(values.begin(), values.end(), [](float v) { return !std::isfinite(v); })) {
       expected.top.insert(expected.top.end(), k, {NAN, -1});
     } else {
       std::vector<TopLogit> all;
@@ -124,12 +124,34 @@ TEST_P(LinearTop, TakesEqualOnesFromTheFirstPanels) {
   });
 }
 
-TEST_P(LinearTop, NotANumberSpoilsItsRowAndInfinitiesAreOrdered) {
+TEST_P(LinearTop, AValueThatIsNotFiniteSpoilsItsRowWhereverItStands) {
   constexpr float kInfinity = std::numeric_limits<float>::infinity();
   Random random;
-  std::vector<float> weights(300, -kInfinity);  // one input
-  for (int i : {3, 40, 299}) weights[static_cast<size_t>(i)] = random.Normal();
-  weights[77] = kInfinity;
+  for (const float bad : {NAN, kInfinity, -kInfinity}) {
+    for (const int place : {0, 63, 64, 171, 255, 299}) {
+      std::vector<float> one = random.Normals(300);
+      one[static_cast<size_t>(place)] = bad;
+      HostMatrix matrix;
+      matrix.n_out = 300;
+      matrix.n_in = 1;
+      matrix.data = reinterpret_cast<const uint8_t*>(one.data());
+      const std::vector<float> input = {1, 2, 3};
+      const std::vector<int32_t> kept = {1, 0, 40};
+      ForEveryBackend(GetParam(), [&](Backend& backend) {
+        std::unique_ptr<PackedMatrix> packed = Pack(backend, {&matrix, 1});
+        ASSERT_NO_FATAL_FAILURE(ExpectKept(backend, *packed, input, kept)) << bad << " at " << place;
+        TopLogit top;
+        backend.LinearTop(input.data(), 1, *packed, {kept.data(), 1}, nullptr, &top);
+        ASSERT_TRUE(std::isnan(top.value)) << bad << " at " << place;
+        ASSERT_EQ(top.id, -1);
+      });
+    }
+  }
+}
+
+TEST_P(LinearTop, NotANumberSpoilsItsRowAlone) {
+  Random random;
+  std::vector<float> weights = random.Normals(300);  // one input
   HostMatrix host;
   host.n_out = 300;
   host.n_in = 1;

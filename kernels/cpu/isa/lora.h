@@ -91,6 +91,8 @@ inline void QuantiseLora(const float* t, int rank, int8_t* q, LoraBlock* blocks)
     const F first = LoadUpTo(t + begin, n < 16 ? n : 16);
     const F second = n > 16 ? LoadUpTo(t + begin + 16, n - 16) : Zero();
     const float most = ReduceMax(Max(Abs(first), Abs(second)));
+    // The largest of some numbers and a NaN may be a number; the sum of their products with zero is not.
+    const bool numbers = ReduceAdd(Fma(first, Zero(), Mul(second, Zero()))) == 0;
     const bool empty = !(most >= 0x1p-100f);  // 127 / most must be finite
     const F inverse = Set1(empty ? 0.0f : 127.0f / most);
     // Rounding both may step over the ends by one.
@@ -102,7 +104,7 @@ inline void QuantiseLora(const float* t, int rank, int8_t* q, LoraBlock* blocks)
       StoreInt8(q + begin + 16, q2);
       sum += ReduceAddI(q2);
     }
-    blocks->scale = empty ? 0.0f : most / 127.0f;
+    blocks->scale = !numbers ? __builtin_nanf("") : empty ? 0.0f : most / 127.0f;
     blocks->offset = -128 * sum;
   }
 }

@@ -15,16 +15,18 @@ inline void QuantiseLanes(const float* x, int n, QuantisedBlock* to) {
     if (i >= n) continue;
     const F first = Load(x + i * kPanelBlock);
     const F second = Load(x + i * kPanelBlock + 16);
-    highest[i] = Max(Max(first, second), Zero());
-    lowest[i] = Sub(Zero(), Min(Min(first, second), Zero()));
+    // Zero first: a block of NaN has no range then (Max and Min give their second operand for NaN).
+    highest[i] = Max(Zero(), Max(first, second));
+    lowest[i] = Sub(Zero(), Min(Zero(), Min(first, second)));
   }
   const F high = ReduceMax16(highest);
   const F low = ReduceMax16(lowest);
   const F range = Add(high, low);
-  const F below_least = Set1(0x1.fffffep-101f);  // of a smaller range, 254 / range might not be finite
-  const F scale = SelectGreater(range, below_least, Div(range, Set1(254.0f)), Zero());
-  const F inverse = SelectGreater(range, below_least, Div(Set1(254.0f), range), Zero());
-  // Within [-127, 127] as it is, but for a block with an infinity, whose inverse is zero.
+  const F least = Set1(0x1p-100f);  // of a smaller range, 254 / range might not be finite
+  // Not greater is what a range of NaN is, too: the block's scale is NaN then, and so is every product.
+  const F scale = SelectGreater(least, range, Zero(), Div(range, Set1(254.0f)));
+  const F inverse = SelectGreater(least, range, Zero(), Div(Set1(254.0f), range));
+  // Within [-127, 127] as it is, but for a block of NaN.
   const I rounded = ToInt(Mul(Mul(Sub(high, low), Set1(0.5f)), inverse));
   const I zero = MaxI(MinI(rounded, Set1I(127)), Set1I(-127));
 

@@ -82,6 +82,13 @@ inline void WriteKv(const KvWriteArgs& a) {
   }
 }
 
+// Whether a value is too large for binary16.
+inline bool RoundsToInfinity(const float* x, int64_t n) {
+  F largest = Zero();
+  ForVectors(n, [&](int64_t i, int count) { largest = Max(largest, Abs(LoadUpTo(x + i, count))); });
+  return ReduceMax(largest) >= 65520.0f;
+}
+
 inline void RopeKv(const RopeKvArgs& a) {
   const int half = a.rotary_dim / 2;
   const int64_t width = static_cast<int64_t>(a.n_heads + 2 * a.n_kv_heads) * a.head_dim;
@@ -93,6 +100,11 @@ inline void RopeKv(const RopeKvArgs& a) {
       const float* norm = h < a.n_heads ? a.q_norm : a.k_norm;
       if (norm != nullptr) RmsNormRow(head, norm, a.eps, a.head_dim, head);
       Rotate(head, cos, sin, half);
+    }
+    // Before anything is written: a key of infinity would be one that nobody attends, and so be forgotten.
+    float* row = a.qkv + t * width;
+    if (OutOfRange(SumOfSquares(row, width)) || (a.type == KvType::kF16 && RoundsToInfinity(row, width))) {
+      Spoil(row, width);
     }
   }
   KvWriteArgs write;

@@ -34,12 +34,22 @@ inline float SumOfSquares(const float* x, int64_t n) {
   return ReduceAdd(acc);
 }
 
-inline float InverseRms(const float* x, int d, float eps) {
-  return 1.0f / __builtin_sqrtf(SumOfSquares(x, d) / static_cast<float>(d) + eps);
+// A row that holds NaN, an infinity or values so large that their products may overflow goes on as NaN in all
+// its places (docs/numerics.md, "What is no number"): one bad value could vanish in a block's range or under
+// a softmax, a whole row of them cannot. `squares` is the row's sum of squares.
+inline bool OutOfRange(float squares) { return !(squares < kSquaresLimit); }
+inline void Spoil(float* row, int64_t n) {
+  for (int64_t i = 0; i < n; ++i) row[i] = __builtin_nanf("");
+}
+
+// 1 / sqrt(mean square + eps).
+inline float InverseRms(float squares, int d, float eps) {
+  if (OutOfRange(squares)) return __builtin_nanf("");
+  return 1.0f / __builtin_sqrtf(squares / static_cast<float>(d) + eps);
 }
 
 inline void RmsNormRow(const float* x, const float* weight, float eps, int d, float* y) {
-  const F inverse = Set1(InverseRms(x, d, eps));
+  const F inverse = Set1(InverseRms(SumOfSquares(x, d), d, eps));
   ForVectors(d, [&](int64_t i, int n) {
     StoreUpTo(y + i, Mul(Mul(LoadUpTo(x + i, n), inverse), LoadUpTo(weight + i, n)), n);
   });
@@ -62,8 +72,7 @@ inline void LayerNorm(const float* x, const float* residual, const float* weight
     });
     const float mean = ReduceAdd(acc) / static_cast<float>(d);
     ForVectors(d, [&](int64_t i, int n) { StoreUpTo(out + i, Sub(LoadUpTo(out + i, n), Set1(mean)), n); });
-    const float variance = SumOfSquares(out, d) / static_cast<float>(d);
-    const F inverse = Set1(1.0f / __builtin_sqrtf(variance + eps));
+    const F inverse = Set1(InverseRms(SumOfSquares(out, d), d, eps));
     ForVectors(d, [&](int64_t i, int n) {
       const F v = Mul(LoadUpTo(out + i, n), inverse);
       StoreUpTo(out + i, Fma(v, LoadUpTo(weight + i, n), LoadUpTo(bias + i, n)), n);
@@ -74,19 +83,28 @@ inline void LayerNorm(const float* x, const float* residual, const float* weight
 inline void SwiGlu(const float* gate_up, int rows, int f, float* h) {
   for (int64_t row = 0; row < rows; ++row) {
     const float* gate = gate_up + row * 2 * f;
+    F squares = Zero();
     ForVectors(f, [&](int64_t i, int n) {
-      StoreUpTo(h + row * f + i, Mul(Silu(LoadUpTo(gate + i, n)), LoadUpTo(gate + f + i, n)), n);
+      const F v = Mul(Silu(LoadUpTo(gate + i, n)), LoadUpTo(gate + f + i, n));
+      squares = Fma(v, v, squares);
+      StoreUpTo(h + row * f + i, v, n);
     });
+    if (OutOfRange(ReduceAdd(squares))) Spoil(h + row * f, f);
   }
 }
 
 // x/2 · (1 + erf(x/√2))
-inline void Gelu(const float* x, int64_t count, float* y) {
-  ForVectors(count, [&](int64_t i, int n) {
-    const F v = LoadUpTo(x + i, n);
-    const F e = Erf(Mul(v, Set1(0.707106769f)));
-    StoreUpTo(y + i, Mul(Mul(v, Set1(0.5f)), Add(Set1(1.0f), e)), n);
-  });
+inline void Gelu(const float* x, int rows, int d, float* y) {
+  for (int64_t row = 0; row < rows; ++row, x += d, y += d) {
+    F squares = Zero();
+    ForVectors(d, [&](int64_t i, int n) {
+      const F v = LoadUpTo(x + i, n);
+      squares = Fma(v, v, squares);
+      const F e = Erf(Mul(v, Set1(0.707106769f)));
+      StoreUpTo(y + i, Mul(Mul(v, Set1(0.5f)), Add(Set1(1.0f), e)), n);
+    });
+    if (OutOfRange(ReduceAdd(squares))) Spoil(y, d);
+  }
 }
 
 // y = mean of the rows, then divided by its length. Column sums run over ascending rows.
