@@ -25,6 +25,11 @@ class ClassifierPolicy : public RoutingPolicy {
       if (!expert.has_value() || (query.allowed != nullptr && !query.allowed->Test(*expert))) continue;
       float logit = weights_.bias[c];
       for (size_t i = 0; i < dim; ++i) logit += weights_.weights[c * dim + i] * query.embedding[i];
+      if (!std::isfinite(logit)) {
+        return absl::FailedPreconditionError(absl::StrCat(
+            "the routing classifier's value for class ", weights_.classes[c],
+            " is not a finite number: its weights are too large; train it again or route by prototypes"));
+      }
       hits.push_back({*expert, logit});
     }
     if (hits.empty()) return NothingToRank("classifier", index, query);

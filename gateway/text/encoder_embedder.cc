@@ -24,7 +24,10 @@ class EncoderEmbedder final : public TextEmbedder {
                                                 ? encoder_->TokenizeEnds(text, max_question_tokens_)
                                                 : encoder_->Tokenize(text);
     if (!tokens.ok()) return done(tokens.status());
-    batcher_.Submit(*std::move(tokens), urgency, std::move(done));
+    batcher_.Submit(*std::move(tokens), urgency, [done = std::move(done)](StatusOr<Embedding> embedding) {
+      if (embedding.ok() && embedding->empty()) embedding = Encoder::NotADirection();
+      done(std::move(embedding));
+    });
   }
   void Stop() override { batcher_.Stop(); }
   Work work() const override { return {batcher_.passes(), batcher_.texts()}; }

@@ -1,6 +1,7 @@
 #include "model/encoder/encoder.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "common/check.h"
 #include "model/format/dequantize.h"
@@ -15,7 +16,17 @@ StatusOr<std::vector<Embedding>> Encoder::Embed(std::span<const std::string> tex
     if (!ids.ok()) return Annotate(ids.status(), absl::StrCat("text ", i));
     tokens.push_back(*std::move(ids));
   }
-  return EmbedTokens(tokens);
+  std::vector<Embedding> embeddings = EmbedTokens(tokens);
+  for (size_t i = 0; i < embeddings.size(); ++i) {
+    if (embeddings[i].empty()) return Annotate(NotADirection(), absl::StrCat("text ", i));
+  }
+  return embeddings;
+}
+
+Status Encoder::NotADirection() {
+  return absl::InternalError(
+      "the embedder's numbers for this text are no finite direction: its weights are damaged or not those of "
+      "a sentence encoder; replace the embedder's files, or name an expert instead of having one chosen");
 }
 
 StatusOr<std::vector<int32_t>> Encoder::Tokenize(std::string_view text) const {
@@ -111,7 +122,13 @@ void Encoder::RunPass(std::span<const std::vector<int32_t>> texts, std::vector<E
   backend_->MeanPoolNormalize(x_->data(), cu_seqlens_, d, pooled_->data());
   for (size_t i = 0; i < texts.size(); ++i) {
     const float* row = pooled_->data() + i * static_cast<size_t>(d);
-    out->emplace_back(row, row + d);
+    double squares = 0;
+    for (int k = 0; k < d; ++k) squares += static_cast<double>(row[k]) * static_cast<double>(row[k]);
+    if (std::fabs(squares - 1) < 0.01) {  // NaN is not
+      out->emplace_back(row, row + d);
+    } else {
+      out->emplace_back();
+    }
   }
 }
 

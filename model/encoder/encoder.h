@@ -45,16 +45,20 @@ class Encoder {
 
   // One embedding per text, in order. Texts longer than max_tokens() are cut there; words that look like
   // control tokens
-  // ("[SEP]") are text. InvalidArgument for a text beyond max_text_bytes.
+  // ("[SEP]") are text. InvalidArgument for a text beyond max_text_bytes; Internal where the weights make no
+  // direction of a text (NotADirection).
   StatusOr<std::vector<Embedding>> Embed(std::span<const std::string> texts);
 
   // The two halves of Embed, for a caller that makes batches of its own: a text's tokens, cut at
-  // max_tokens(); and one embedding for each of texts that were made so.
+  // max_tokens(); and one embedding for each of texts that were made so. It is empty where the weights gave
+  // no finite direction: that text's caller says so (NotADirection), the others' are sound.
   StatusOr<std::vector<int32_t>> Tokenize(std::string_view text) const;
   std::vector<Embedding> EmbedTokens(std::span<const std::vector<int32_t>> texts);
   // As Tokenize, but of a text of more than `limit` tokens the first and the last half of so many; a limit of
   // max_tokens() and more is Tokenize's.
   StatusOr<std::vector<int32_t>> TokenizeEnds(std::string_view text, int limit) const;
+
+  static Status NotADirection();
 
   int dim() const { return config_.hidden_size; }
   int max_tokens() const { return config_.max_tokens; }

@@ -68,6 +68,7 @@ class Encoder::Loader {
                                                      ", the configuration says ", ShapeText(shape)));
     }
     used_.insert(tensor.name);
+    RETURN_IF_ERROR(CheckFinite(tensor));
     return tensor;
   }
   StatusOr<std::vector<float>> Values(std::string_view name, std::vector<int64_t> shape) {
@@ -111,6 +112,21 @@ class Encoder::Loader {
     ASSIGN_OR_RETURN(out.bias, encoder_->backend_->Upload(biases));
     encoder_->weight_bytes_ += out.weight->bytes();
     return out;
+  }
+  Status CheckFinite(const TensorView& tensor) const {
+    std::vector<float> row(static_cast<size_t>(tensor.shape.back()));
+    const int64_t n = tensor.shape.back();
+    const int64_t row_bytes = RowBytes(tensor.dtype, n);
+    for (int64_t begin = 0; begin < tensor.n_elements(); begin += n) {
+      Dequantize(tensor.dtype, tensor.bytes.data() + begin / n * row_bytes, n, row.data());
+      for (int64_t i = 0; i < n; ++i) {
+        if (std::isfinite(row[static_cast<size_t>(i)])) continue;
+        return absl::InvalidArgumentError(absl::StrCat(
+            file_.name(), ": tensor ", Quote(tensor.name), " has the value ", row[static_cast<size_t>(i)],
+            " at ", begin + i, "; weights must be finite: fetch the file again"));
+      }
+    }
+    return absl::OkStatus();
   }
   Status CheckScalable(std::string_view name, std::span<const float> values) const {
     for (size_t i = 0; i < values.size(); ++i) {

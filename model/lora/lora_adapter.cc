@@ -10,6 +10,7 @@
 #include "model/format/describe.h"
 #include "model/format/float16.h"
 #include "model/format/safetensors.h"
+#include "model/lora/lora_magnitude.h"
 #include "model/lora/module_resolver.h"
 #include "model/lora/tensor_words.h"
 
@@ -154,6 +155,12 @@ StatusOr<std::unique_ptr<const LoraAdapter>> LoraAdapter::Parse(std::string_view
                                                  " holds infinity or NaN: its training diverged"));
       }
       expected.insert(tensor->name);
+    }
+    if (const double term = LargestTerm(a, b, module.scale); !(term < kTermLimit)) {
+      return absl::FailedPreconditionError(absl::StrCat(
+          weights_name, ": the update of ", module.name, " stretches its input by ", term,
+          " (scale times the lengths of a row of lora_A and a column of lora_B); the limit is ", kTermLimit,
+          ": answers would not be numbers; the training diverged, publish an earlier checkpoint"));
     }
     const auto scale = static_cast<float>(module.scale);
     changes_something |= scale != 0 && !a_values.zero && !b_values.zero;

@@ -40,6 +40,7 @@ struct LoraPair {
 //  - a configuration that ParsePeftConfig or ResolveModules refuses;
 //  - tensors that are missing, unknown, of another shape or rank than configuration and base say, or not
 //  finite;
+//  - an update so large that answers could not be numbers (lora_magnitude.h);
 //  - an adapter that would change nothing: in every pair the scale is zero or A or B is all zeros.
 // Codes: InvalidArgument for broken files and those beyond `limits`, FailedPrecondition for sound ones that
 // do not fit the base, Unimplemented for features we do not run.

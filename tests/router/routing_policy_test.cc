@@ -169,6 +169,16 @@ TEST(TopKPolicyTest, FewerExpertsThanKShareTheWholeWeight) {
   EXPECT_NEAR(plan.experts[0].weight + plan.experts[1].weight, 1.0f, 1e-6);
 }
 
+TEST(TopKPolicyTest, WhatWeighsNothingIsNotPlanned) {
+  for (const Selection selection : {Selection::kTopK, Selection::kAdaptiveK}) {
+    const RoutePlan plan = RouteWith(
+        {.selection = selection, .top_k = 3, .temperature = 1e-3f, .confident_margin = 2, .adaptive_mass = 1},
+        *ThreeExperts());
+    EXPECT_THAT(Names(plan), ElementsAre("postgres"));
+    EXPECT_EQ(plan.experts[0].weight, 1.0f);
+  }
+}
+
 TEST(AdaptiveKPolicyTest, AConfidentMarginTakesOne) {
   const RoutePlan plan =
       RouteWith({.selection = Selection::kAdaptiveK, .confident_margin = 0.2f}, *ThreeExperts());
@@ -276,6 +286,17 @@ TEST(ClassifierPolicyTest, ClassesTheCallerMayNotUseAreLeftOut) {
       RouteWith({.selection = Selection::kClassifier, .classifier = TwoClasses()}, *index, {}, &mask);
   EXPECT_THAT(Names(plan), ElementsAre("python"));
   EXPECT_EQ(plan.experts[0].score, 1.0f);
+}
+
+TEST(ClassifierPolicyTest, ValuesThatOverflowAreAnErrorNotARoute) {
+  ClassifierWeights weights = TwoClasses();
+  std::fill(weights.weights.begin(), weights.weights.end(), 3e38f);
+  weights.bias = {3e38f, 0};
+  const auto policy =
+      CreateRoutingPolicy({.selection = Selection::kClassifier, .classifier = std::move(weights)}).value();
+  const Status status = policy->Route(*ThreeExperts(), {.embedding = kAxis}).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_NE(status.message().find("class python is not a finite number"), absl::string_view::npos) << status;
 }
 
 TEST(ClassifierPolicyTest, ADimensionThatDoesNotFitIsRefused) {

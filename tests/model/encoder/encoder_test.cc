@@ -167,6 +167,50 @@ TEST_F(EncoderFolderTest, FastModeRefusesAWeightThatEightBitsCannotHold) {
     ASSERT_TRUE(WriteFileAtomically(path, file).ok());
     EXPECT_REFUSED(Encoder::Load(folder_.path() / "bert", {.mode = NumericsMode::kFast}).status(), kInvalid,
                    absl::StrCat("tensor \"", name, "\" has the value ", value, " at 2"));
+    const Status exact = Encoder::Load(folder_.path() / "bert").status();
+    if (std::isfinite(value)) {
+      EXPECT_TRUE(exact.ok()) << exact;
+    } else {
+      EXPECT_REFUSED(exact, kInvalid, "weights must be finite");
+    }
+  }
+}
+
+// Weights that are finite, but under which the numbers are not.
+TEST_F(EncoderFolderTest, ATextWithoutAFiniteDirectionIsAnErrorOfItsOwn) {
+  const std::filesystem::path path = folder_.path() / "bert" / "model.safetensors";
+  std::string file = ReadFile(path, 1 << 22).value();
+  uint64_t header_bytes;
+  std::memcpy(&header_bytes, file.data(), sizeof header_bytes);
+  const auto header = nlohmann::json::parse(file.substr(8, header_bytes));
+  const auto& table = header["embeddings.word_embeddings.weight"];
+  const size_t row_bytes = table["shape"][1].get<size_t>() * sizeof(float);
+  const auto sound = LoadTiny();
+  const std::vector<std::string> texts = {"a short text", "fox", "another"};
+  const int32_t fox = sound->Tokenize("fox").value()[1];
+  for (const float huge : {1e30f, 3e38f}) {
+    std::string spoilt = file;
+    for (size_t i = 0; i < 4; ++i) {
+      const float value = i % 2 == 0 ? huge : -huge;
+      std::memcpy(spoilt.data() + 8 + header_bytes + table["data_offsets"][0].get<size_t>() +
+                      static_cast<size_t>(fox) * row_bytes + i * sizeof(float),
+                  &value, sizeof value);
+    }
+    ASSERT_TRUE(WriteFileAtomically(path, spoilt).ok());
+    for (const NumericsMode mode : {NumericsMode::kExact, NumericsMode::kFast}) {
+      auto encoder = Encoder::Load(folder_.path() / "bert", {.mode = mode, .n_threads = 2});
+      ASSERT_TRUE(encoder.ok()) << encoder.status();
+      EXPECT_REFUSED((*encoder)->Embed(texts).status(), absl::StatusCode::kInternal,
+                     "text 1: the embedder's numbers for this text are no finite direction");
+      std::vector<std::vector<int32_t>> tokens;
+      for (const std::string& text : texts) tokens.push_back(encoder.value()->Tokenize(text).value());
+      const std::vector<Embedding> got = encoder.value()->EmbedTokens(tokens);
+      EXPECT_TRUE(got[1].empty());
+      if (mode == NumericsMode::kExact) {
+        EXPECT_EQ(got[0], sound->Embed(texts).value()[0]) << "the others are untouched";
+      }
+      EXPECT_FALSE(got[2].empty());
+    }
   }
 }
 

@@ -7,6 +7,8 @@
 #include <cstring>
 
 #include "model/format/dequantize.h"
+#include "model/format/safetensors.h"
+#include "model/lora/lora_magnitude.h"
 #include "tests/model/format/expect_refused.h"
 #include "tests/model/format/temp_folder.h"
 #include "tests/model/lora/tiny_adapter.h"
@@ -15,6 +17,7 @@ namespace coterie {
 namespace {
 
 using testing::AsBytes;
+using testing::SafetensorsWriter;
 using testing::TempFolder;
 using testing::TinyAdapter;
 using testing::TinyAdapterJson;
@@ -157,6 +160,34 @@ TEST(LoraAdapterTest, RefusesFilesBeyondTheLimitAndPickles) {
   folder.Write("adapter_model.bin", "PK");
   EXPECT_REFUSED(LoraAdapter::Load(folder.path(), TinyConfig()).status(), kUnimplemented,
                  "adapter_model.bin is a Python pickle");
+}
+
+TEST(LoraAdapterTest, RefusesUpdatesUnderWhichAnswersCannotBeNumbers) {
+  const auto with = [](float first_value, std::string_view more) {
+    TinyAdapter adapter;
+    adapter.first_value = first_value;
+    return Parse(TinyAdapterJson(more), adapter.Weights().Bytes()).status();
+  };
+  EXPECT_TRUE(with(1, "").ok());
+  EXPECT_TRUE(with(1e4f, "").ok()) << "large, but every activation is a number";
+  for (const float large : {1e7f, 1e18f, 1e30f, 3e38f}) {
+    EXPECT_REFUSED(with(large, ""), kPrecondition, "the limit is 1e+12");
+    EXPECT_REFUSED(with(large, ""), kPrecondition, "the update of model.layers.0.self_attn.q_proj stretches");
+  }
+  EXPECT_REFUSED(with(1e4f, "\"lora_alpha\": 1000000"), kPrecondition, "publish an earlier checkpoint");
+}
+
+TEST(LoraMagnitudeTest, IsThatOfTheLargestTermWhateverTheTypes) {
+  // Rank 2: rows of A of length 5 and 13, columns of B of length 3 and 4.
+  const std::string bytes = SafetensorsWriter()
+                                .AddF32("a", {2, 2}, {3, 4, -5, 12})
+                                .AddBF16("b", {2, 2}, {3, 0, 0, -4})
+                                .AddBF16("nothing", {2, 2}, {0, 0, 0, 0})
+                                .Bytes();
+  const auto file = SafetensorsFile::Parse(AsBytes(bytes), "x");
+  ASSERT_TRUE(file.ok()) << file.status();
+  EXPECT_NEAR(LargestTerm(*file->Find("a"), *file->Find("b"), -2.0), 2 * 13 * 4, 1e-9);
+  EXPECT_EQ(LargestTerm(*file->Find("a"), *file->Find("nothing"), 1.0), 0.0);
 }
 
 }  // namespace
