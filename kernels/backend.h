@@ -163,11 +163,16 @@ struct LinearInput {
       : made(made), x_dev(x_dev), weight(weight), bias(bias), eps(eps), floats_dev(floats_dev) {}
 };
 
+// The largest step there will be. A backend reserves for it what its ops need beside their operands, so that
+// nothing is allocated in a step.
 struct StepLimits {
   int max_tokens = 0;
   int max_seqs = 0;
-  int max_blocks = 0;  // entries of block_ids
+  int max_blocks = 0;  // entries of block_ids: a block that sequences share counts for each of them
   int max_logit_rows = 0;
+  int max_input = 0;     // values of a product's input
+  int max_adapters = 0;  // of one sequence
+  int max_rank = 0;      // of an adapter at one input, its modules' together
 };
 
 class Backend {
@@ -186,11 +191,15 @@ class Backend {
   virtual int tokens_at_once() const = 0;
 
   // --- Memory and packing: any thread, before or beside steps; never inside one. ---
-  virtual StatusOr<std::unique_ptr<DeviceBuffer>> Allocate(size_t n_floats) = 0;
+  enum class Pages : uint8_t { kNow, kWhenUsed };
+  // kWhenUsed: costs memory only as far as it was written to, and time when that is.
+  virtual StatusOr<std::unique_ptr<DeviceBuffer>> Allocate(size_t n_floats, Pages pages = Pages::kNow) = 0;
   virtual StatusOr<std::unique_ptr<DeviceBuffer>> Upload(std::span<const float> values) = 0;
   // Packs `parts` one under the other (their outputs side by side): all have the same n_in; dtypes may
   // differ.
   virtual StatusOr<std::unique_ptr<PackedMatrix>> PackMatrix(std::span<const HostMatrix> parts) = 0;
+  // Bytes of device memory that such a matrix takes, packed.
+  virtual size_t MatrixBytes(DType dtype, int64_t n_out, int64_t n_in) const = 0;
   virtual StatusOr<std::unique_ptr<PackedAdapter>> PackAdapter(std::span<const HostLora> pairs) = 0;
   // Not beside a step: the threads of steps fetch its pages.
   virtual StatusOr<std::unique_ptr<KvCache>> MakeKvCache(const KvCacheShape& shape) = 0;
@@ -217,8 +226,8 @@ class Backend {
 
   // The product y = x [rows, n_in] · wᵀ of which only so much is stored as is wanted. Of row r, where
   // keep[r] > 0 (at most kMaxTopLogits and w's outputs): its keep[r] largest values in the order of Before(),
-  // in `top` (host memory, [sum of keep], row after row); when one of the row's values is NaN, NaN and -1 in
-  // all of its places. Where keep[r] is 0, the whole row: such rows follow each other in y [.., n_out].
+  // in `top` (host memory, [sum of keep], row after row); when one of the row's values is not finite, NaN and
+  // -1 in all of its places. Where keep[r] is 0, the whole row: such rows follow each other in y [.., n_out].
   virtual void LinearTop(const LinearInput& x, int rows, const PackedMatrix& w, std::span<const int32_t> keep,
                          float* y_dev, TopLogit* top) = 0;
 

@@ -5,6 +5,15 @@
 
 namespace coterie {
 
+void Batch::Reserve(int max_tokens, int max_seqs, int max_blocks, int max_uses, int max_logit_rows) {
+  const auto reserve = [](int n, auto*... vectors) { (vectors->reserve(static_cast<size_t>(n)), ...); };
+  reserve(max_tokens, &token_ids, &positions);
+  reserve(max_seqs + 1, &cu_seqlens, &block_offsets, &adapter_offsets);
+  reserve(max_blocks, &block_ids);
+  reserve(max_uses, &adapter_slots, &adapter_weights, &adapters);
+  reserve(max_logit_rows, &logit_rows, &logit_top_k);
+}
+
 void Batch::Clear() {
   token_ids.clear();
   positions.clear();

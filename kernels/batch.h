@@ -48,6 +48,8 @@ struct Batch {
   int n_tokens() const { return static_cast<int>(token_ids.size()); }
   int n_seqs() const { return cu_seqlens.empty() ? 0 : static_cast<int>(cu_seqlens.size()) - 1; }
   void Clear();
+  // Memory for steps of up to so many of each, so that nothing is allocated when they come.
+  void Reserve(int max_tokens, int max_seqs, int max_blocks, int max_uses, int max_logit_rows);
   // Becomes `step` with only its logit rows for tokens, all of them wanted; sequences without any are left
   // out. For what of the last layer nothing but logits comes from.
   void KeepLogitRows(const Batch& step);

@@ -3,12 +3,16 @@
 #include <algorithm>
 #include <utility>
 
+#include "common/memory.h"
 #include "kernels/backend.h"
 #include "model/decoder/decoder.h"
+#include "model/decoder/memory_plan.h"
 #include "model/format/model_files.h"
 #include "model/text/gguf_tokenizer.h"
 #include "model/text/tokenizer.h"
+#include "spdlog/spdlog.h"
 #include "worker/engine/fake_model.h"
+#include "worker/engine/request.h"
 
 namespace coterie::worker {
 namespace {
@@ -22,6 +26,24 @@ FakeModelOptions FakeOptions(const WorkerOptions& options) {
   fake.load_time = options.fake_load_time;
   if (options.max_context > 0) fake.context_length = options.max_context;
   return fake;
+}
+
+// Says where memory will go, and refuses to begin what the system would end in the middle.
+Status CheckMemory(const WorkerOptions& options, const ModelFiles& files, const DecoderOptions& decoder,
+                   const Backend& backend) {
+  ASSIGN_OR_RETURN(MemoryPlan plan, PlanMemory(files, decoder, backend));
+  plan.demands.push_back({"packed experts", options.adapter_bytes, false, "--adapter-bytes"});
+  const MemoryRoom room = AvailableMemory();
+  spdlog::info("memory: {}; {} in all, {} are left ({})", plan.ToText(), MemoryText(plan.bytes()),
+               MemoryText(room.bytes), room.limit);
+  RETURN_IF_ERROR(plan.Check(room));
+  if (plan.bytes() > room.bytes) {
+    spdlog::warn(
+        "memory may run short under load: {} could be wanted, {} are left ({}); lower --adapter-bytes, "
+        "--max-logit-rows or --kv-tokens",
+        MemoryText(plan.bytes()), MemoryText(room.bytes), room.limit);
+  }
+  return absl::OkStatus();
 }
 
 StatusOr<std::unique_ptr<LanguageModel>> MakeDecoder(const WorkerOptions& options, const ModelFiles& files) {
@@ -40,6 +62,9 @@ StatusOr<std::unique_ptr<LanguageModel>> MakeDecoder(const WorkerOptions& option
   decoder_options.max_seqs = options.max_seqs;
   decoder_options.max_logit_rows = options.max_logit_rows;
   decoder_options.max_context = options.max_context;
+  decoder_options.max_adapters_per_seq =
+      std::min(static_cast<int>(kMaxAdaptersPerSequence), options.adapter_slots);
+  RETURN_IF_ERROR(CheckMemory(options, files, decoder_options, *backend));
   return Decoder::Create(files, std::move(backend), decoder_options);
 }
 

@@ -35,11 +35,12 @@ class AlignedBuffer {
   size_t n_bytes() const { return n_bytes_; }
 
   // Fetches the pages of one of `parts` equal parts of a buffer made with Pages::kLater; parts may be fetched
-  // by several threads at once. Advice to the system: it changes speed only.
-  void FetchPages(int part, int parts) const;
+  // by several threads at once. False where the system has no pages left. A system that cannot fetch ahead is
+  // no failure: pages then come when they are used.
+  bool FetchPages(int part, int parts) const;
 
   // Makes room for at least n_bytes, dropping the content when it grows. CHECKs that memory is there.
-  void Reserve(size_t n_bytes);
+  void Reserve(size_t n_bytes, Pages pages = Pages::kNow);
 
  private:
   uint8_t* data_ = nullptr;

@@ -1,10 +1,12 @@
 #include "kernels/cpu/cpu_backend.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cstring>
 
 #include "common/check.h"
 #include "common/cores.h"
+#include "common/memory.h"
 #include "kernels/cpu/isa.h"
 
 namespace coterie {
@@ -20,8 +22,8 @@ constexpr int kMaxThreads = 256;
 
 class CpuBuffer final : public DeviceBuffer {
  public:
-  explicit CpuBuffer(size_t n_floats)
-      : memory_(std::max<size_t>(n_floats, 1) * sizeof(float)), n_floats_(n_floats) {}
+  CpuBuffer(size_t n_floats, AlignedBuffer::Pages pages)
+      : memory_(std::max<size_t>(n_floats, 1) * sizeof(float), pages), n_floats_(n_floats) {}
   float* data() const override { return memory_.as<float>(); }
   size_t n_floats() const override { return n_floats_; }
 
@@ -81,16 +83,18 @@ std::string CpuBackend::device_name() const {
   return absl::StrCat("cpu (", kernels_->name, ", ", pool_.n_threads(), " threads)");
 }
 
-StatusOr<std::unique_ptr<DeviceBuffer>> CpuBackend::Allocate(size_t n_floats) {
-  auto buffer = std::make_unique<CpuBuffer>(n_floats);
+StatusOr<std::unique_ptr<DeviceBuffer>> CpuBackend::Allocate(size_t n_floats, Pages pages) {
+  auto buffer = std::make_unique<CpuBuffer>(
+      n_floats, pages == Pages::kNow ? AlignedBuffer::Pages::kNow : AlignedBuffer::Pages::kLater);
   if (buffer->data() == nullptr) {
-    return absl::ResourceExhaustedError(absl::StrCat("no memory for ", n_floats, " floats"));
+    return absl::ResourceExhaustedError(
+        absl::StrCat("no memory for a buffer of ", MemoryText(n_floats * sizeof(float))));
   }
   return buffer;
 }
 
 StatusOr<std::unique_ptr<DeviceBuffer>> CpuBackend::Upload(std::span<const float> values) {
-  ASSIGN_OR_RETURN(std::unique_ptr<DeviceBuffer> buffer, Allocate(values.size()));
+  ASSIGN_OR_RETURN(std::unique_ptr<DeviceBuffer> buffer, Allocate(values.size(), Pages::kNow));
   std::copy(values.begin(), values.end(), buffer->data());
   return buffer;
 }
@@ -99,11 +103,25 @@ StatusOr<std::unique_ptr<PackedMatrix>> CpuBackend::PackMatrix(std::span<const H
   return CpuMatrix::Pack(parts);
 }
 
+size_t CpuBackend::MatrixBytes(DType dtype, int64_t n_out, int64_t n_in) const {
+  const int64_t n_panels = (n_out + kPanelOutputs - 1) / kPanelOutputs;
+  return static_cast<size_t>(n_panels * PanelBytes(PanelKindOf(dtype), n_in));
+}
+
 StatusOr<std::unique_ptr<KvCache>> CpuBackend::MakeKvCache(const KvCacheShape& shape) {
   ASSIGN_OR_RETURN(std::unique_ptr<CpuKvCache> cache, CpuKvCache::Create(shape, kv_type_));
+  RETURN_IF_ERROR(
+      CheckMemoryFor(cache->bytes(), absl::StrCat("the KV cache of ", shape.n_blocks, " blocks")));
   const int parts = 4 * pool_.n_threads();
-  pool_.RunItems(parts,
-                 [&](int64_t part, int) { cache->memory().FetchPages(static_cast<int>(part), parts); });
+  std::atomic<bool> fetched = true;
+  pool_.RunItems(parts, [&](int64_t part, int) {
+    if (!cache->memory().FetchPages(static_cast<int>(part), parts)) fetched = false;
+  });
+  if (!fetched) {
+    return absl::ResourceExhaustedError(
+        absl::StrCat("no memory for ", MemoryText(cache->bytes()),
+                     " of KV cache: the system gave addresses, but no pages"));
+  }
   return cache;
 }
 
@@ -112,7 +130,27 @@ size_t CpuBackend::KvBlockBytes(const KvCacheShape& shape) const {
 }
 
 StatusOr<std::unique_ptr<StepContext>> CpuBackend::MakeStepContext(const StepLimits& limits) {
+  ReserveScratch(limits);
   return std::make_unique<CpuStep>(limits);
+}
+
+// What LinearInput, LinearTop and Lora lay out beside their operands in the largest step. Pages come when
+// they are used: most steps are small.
+void CpuBackend::ReserveScratch(const StepLimits& limits) {
+  const auto tokens = static_cast<size_t>(std::max(limits.max_tokens, limits.max_logit_rows));
+  const auto n_in = static_cast<size_t>(limits.max_input);
+  quantised_.Reserve(tokens * (n_in / kPanelBlock) * sizeof(QuantisedBlock), AlignedBuffer::Pages::kLater);
+  for (AlignedBuffer& made : made_) {
+    made.Reserve(MadeRowsBytes(limits.max_input), AlignedBuffer::Pages::kLater);
+  }
+  const auto rank = static_cast<size_t>(limits.max_rank);
+  const size_t lora_row = rank * sizeof(float) + (rank / kPanelBlock + kLoraModuleCount) * sizeof(LoraBlock) +
+                          rank + kLoraModuleCount * kPanelOutputs;
+  lora_.Reserve(tokens * static_cast<size_t>(limits.max_adapters) * lora_row, AlignedBuffer::Pages::kLater);
+  const size_t top_row = kMaxTopLogits * sizeof(TopLogit) + sizeof(int32_t);
+  top_.Reserve(
+      static_cast<size_t>(pool_.n_threads()) * (static_cast<size_t>(limits.max_logit_rows) * top_row + 64),
+      AlignedBuffer::Pages::kLater);
 }
 
 Status CpuBackend::Download(const float* from_dev, std::span<float> to) {

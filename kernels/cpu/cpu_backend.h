@@ -19,7 +19,7 @@ namespace coterie::cpu {
 struct LoraGroup {
   const PackedAdapter* adapter = nullptr;
   float weight = 0;
-  std::vector<int32_t> rows;
+  std::span<const int32_t> rows;  // ascending
 };
 
 // Consecutive tokens of one sequence whose keys stand side by side in one KV block.
@@ -38,15 +38,17 @@ class CpuStep final : public StepContext {
   const Batch& batch() const { return *batch_; }
   int n_tokens() const { return batch_->n_tokens(); }
   const std::vector<KvRun>& kv_runs() const { return kv_runs_; }  // every token is in one
-  std::span<const LoraGroup> lora_groups() const { return {lora_groups_.data(), n_lora_groups_}; }
+  std::span<const LoraGroup> lora_groups() const { return lora_groups_; }
 
  private:
   void GroupAdapters();
 
   const Batch* batch_ = nullptr;
   std::vector<KvRun> kv_runs_;
-  std::vector<LoraGroup> lora_groups_;  // grows to the most ever used; rows keep their capacity
-  size_t n_lora_groups_ = 0;
+  std::vector<LoraGroup> lora_groups_;
+  std::vector<int32_t> lora_rows_;       // of the groups, one after the other
+  std::vector<size_t> lora_row_counts_;  // [groups]
+  std::vector<size_t> group_of_seq_;     // [n_seqs], at the level being grouped
 };
 
 // Prompts of 512 and of 16 x 128 tokens were 7 and 16 % slower in one pass: what one product writes and the
@@ -77,9 +79,10 @@ class CpuBackend final : public Backend {
   bool memory_is_host() const override { return true; }
   int tokens_at_once() const override { return kTokensAtOnce; }
 
-  StatusOr<std::unique_ptr<DeviceBuffer>> Allocate(size_t n_floats) override;
+  StatusOr<std::unique_ptr<DeviceBuffer>> Allocate(size_t n_floats, Pages pages) override;
   StatusOr<std::unique_ptr<DeviceBuffer>> Upload(std::span<const float> values) override;
   StatusOr<std::unique_ptr<PackedMatrix>> PackMatrix(std::span<const HostMatrix> parts) override;
+  size_t MatrixBytes(DType dtype, int64_t n_out, int64_t n_in) const override;
   StatusOr<std::unique_ptr<PackedAdapter>> PackAdapter(std::span<const HostLora> pairs) override;
   StatusOr<std::unique_ptr<KvCache>> MakeKvCache(const KvCacheShape& shape) override;
   size_t KvBlockBytes(const KvCacheShape& shape) const override;
@@ -170,6 +173,9 @@ class CpuBackend final : public Backend {
       body(PanelRange{panel(begin), panel(end), panel(begin + stride)}, thread);
     });
   }
+
+  void ReserveScratch(const StepLimits& limits);
+  static size_t MadeRowsBytes(int64_t n_in);  // of the rows that a thread makes at a time
 
   struct ThreadTop;
   void RunTopPanels(const LinearCall& call, const PanelRange& range, std::span<const int32_t> keep,

@@ -53,6 +53,11 @@ void Make(const KernelTable& kernels, const LinearInput& input, int64_t begin, i
 
 }  // namespace
 
+size_t CpuBackend::MadeRowsBytes(int64_t n_in) {
+  // Few values to a row may mean more of them at a time than many.
+  return static_cast<size_t>(std::max(kMadeFloats, n_in)) * sizeof(float);
+}
+
 void CpuBackend::PlanInput(const LinearInput& input, bool quantise, bool floats, LinearCall* call) {
   const bool as_is = input.made == LinearInput::Made::kAsIs;
   call->input = input;

@@ -30,7 +30,7 @@ struct CpuBackend::LoraUse {
 
   // Those of the group's rows that lie in [begin, end) of the batch, as indices into group->rows.
   std::pair<size_t, size_t> RowsWithin(int32_t begin, int32_t end) const {
-    const std::vector<int32_t>& rows = group->rows;
+    const std::span<const int32_t> rows = group->rows;
     const auto first = std::lower_bound(rows.begin(), rows.end(), begin);
     const auto last = std::lower_bound(first, rows.end(), end);
     return {static_cast<size_t>(first - rows.begin()), static_cast<size_t>(last - rows.begin())};

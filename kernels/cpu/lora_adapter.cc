@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "common/memory.h"
 #include "kernels/cpu/half.h"
 
 namespace coterie::cpu {
@@ -213,6 +214,7 @@ StatusOr<std::unique_ptr<CpuAdapter>> CpuAdapter::Pack(std::span<const HostLora>
     }
     first = last;
   }
+  RETURN_IF_ERROR(CheckMemoryFor(static_cast<uint64_t>(n_bytes), "a packed adapter"));
   adapter->panels_ = AlignedBuffer(static_cast<size_t>(n_bytes));
   if (n_bytes > 0 && adapter->panels_.data() == nullptr) {
     return absl::ResourceExhaustedError(

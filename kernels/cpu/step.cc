@@ -1,3 +1,5 @@
+#include <algorithm>
+
 #include "common/check.h"
 #include "kernels/cpu/cpu_backend.h"
 
@@ -5,7 +7,12 @@ namespace coterie::cpu {
 
 CpuStep::CpuStep(const StepLimits& limits) {
   kv_runs_.reserve(static_cast<size_t>(limits.max_tokens));
-  lora_groups_.reserve(static_cast<size_t>(limits.max_seqs));
+  const auto max_seqs = static_cast<size_t>(std::min(limits.max_seqs, limits.max_tokens));
+  const auto max_adapters = static_cast<size_t>(limits.max_adapters);
+  lora_groups_.reserve(max_seqs * max_adapters);
+  lora_row_counts_.reserve(max_seqs * max_adapters);
+  lora_rows_.reserve(static_cast<size_t>(limits.max_tokens) * max_adapters);
+  group_of_seq_.reserve(max_seqs);
 }
 
 void CpuStep::Begin(const Batch& batch) {
@@ -34,31 +41,54 @@ void CpuStep::Begin(const Batch& batch) {
 
 // Levels ascending; within a level, groups in order of first use. Which rows share a group changes no result.
 void CpuStep::GroupAdapters() {
-  n_lora_groups_ = 0;
   const Batch& b = *batch_;
-  const int n_seqs = b.n_seqs();
+  const auto n_seqs = static_cast<size_t>(b.n_seqs());
+  lora_groups_.clear();
+  lora_row_counts_.clear();
+  lora_rows_.clear();
+  group_of_seq_.resize(n_seqs);
+  const auto use_at = [&b](size_t s, int level) -> int32_t {  // -1: the sequence has no such adapter
+    const int32_t use = b.adapter_offsets[s] + level;
+    return use < b.adapter_offsets[s + 1] ? use : -1;
+  };
   for (int level = 0;; ++level) {
-    bool any = false;
-    const size_t level_begin = n_lora_groups_;
-    for (int s = 0; s < n_seqs; ++s) {
-      const int32_t use = b.adapter_offsets[s] + level;
-      if (use >= b.adapter_offsets[s + 1]) continue;
-      any = true;
+    const size_t level_begin = lora_groups_.size();
+    for (size_t s = 0; s < n_seqs; ++s) {
+      const int32_t use = use_at(s, level);
+      if (use < 0) continue;
       const PackedAdapter* adapter = b.adapters[b.adapter_slots[use]];
       const float weight = b.adapter_weights[use];
       size_t g = level_begin;
-      while (g < n_lora_groups_ && (lora_groups_[g].adapter != adapter || lora_groups_[g].weight != weight))
+      while (g < lora_groups_.size() &&
+             (lora_groups_[g].adapter != adapter || lora_groups_[g].weight != weight))
         ++g;
-      if (g == n_lora_groups_) {
-        if (lora_groups_.size() == n_lora_groups_) lora_groups_.emplace_back();
-        LoraGroup& fresh = lora_groups_[n_lora_groups_++];
-        fresh.adapter = adapter;
-        fresh.weight = weight;
-        fresh.rows.clear();
+      if (g == lora_groups_.size()) {
+        lora_groups_.push_back({adapter, weight, {}});
+        lora_row_counts_.push_back(0);
       }
-      for (int32_t t = b.cu_seqlens[s]; t < b.cu_seqlens[s + 1]; ++t) lora_groups_[g].rows.push_back(t);
+      group_of_seq_[s] = g;
+      lora_row_counts_[g] += static_cast<size_t>(b.cu_seqlens[s + 1] - b.cu_seqlens[s]);
     }
-    if (!any) return;
+    if (lora_groups_.size() == level_begin) break;
+    // Where each group's rows go, then the rows.
+    size_t end = lora_rows_.size();
+    for (size_t g = level_begin; g < lora_groups_.size(); ++g) {
+      const size_t n_rows = lora_row_counts_[g];
+      lora_row_counts_[g] = end;
+      end += n_rows;
+    }
+    lora_rows_.resize(end);
+    for (size_t s = 0; s < n_seqs; ++s) {
+      if (use_at(s, level) < 0) continue;
+      size_t& at = lora_row_counts_[group_of_seq_[s]];
+      for (int32_t t = b.cu_seqlens[s]; t < b.cu_seqlens[s + 1]; ++t) lora_rows_[at++] = t;
+    }
+  }
+  // Each count is now where its group ends.
+  size_t begin = 0;
+  for (size_t g = 0; g < lora_groups_.size(); ++g) {
+    lora_groups_[g].rows = std::span(lora_rows_).subspan(begin, lora_row_counts_[g] - begin);
+    begin = lora_row_counts_[g];
   }
 }
 

@@ -26,9 +26,9 @@ Status Decoder::CheckBatch(const Batch& batch) const {
     }
   }
   for (const int32_t position : batch.positions) {
-    if (position < 0 || position >= info_.context_length) {
+    if (position < 0 || position >= max_positions_) {
       return absl::InvalidArgumentError(
-          absl::StrCat("position ", position, ", the context has ", info_.context_length));
+          absl::StrCat("position ", position, ", a sequence has at most ", max_positions_));
     }
   }
   return absl::OkStatus();

@@ -22,6 +22,7 @@ struct DecoderOptions {
   int max_logit_rows =
       0;                // rows of logits of one step; 0: max_seqs. Each takes 4 · vocab_size bytes once used
   int max_context = 0;  // most positions of a sequence; 0: all the model has
+  int max_adapters_per_seq = 16;
 };
 
 // A decoder-only transformer of the Llama family (Llama, Mistral, SmolLM2, Qwen2, Qwen3) over a Backend.
@@ -30,7 +31,8 @@ struct DecoderOptions {
 class Decoder final : public LanguageModel {
  public:
   // Packs all weights, letting the mapped pages go layer by layer, so that weights are never in memory twice.
-  // InvalidArgument names the option that is out of range; ResourceExhausted when memory is short.
+  // InvalidArgument names the option that is out of range, or what of the model this backend cannot do,
+  // before anything is packed; ResourceExhausted when memory is short (ask PlanMemory first: memory_plan.h).
   static StatusOr<std::unique_ptr<Decoder>> Create(const ModelFiles& files, std::unique_ptr<Backend> backend,
                                                    const DecoderOptions& options);
 
@@ -85,6 +87,7 @@ class Decoder final : public LanguageModel {
   const std::unique_ptr<Backend> backend_;
   DecoderOptions options_;
   LanguageModelInfo info_;
+  int max_positions_ = 0;  // of a sequence: the context, or what the KV blocks hold if that is less
 
   std::unique_ptr<PackedMatrix> embedding_;  // [vocab, d]; also the head when tied
   std::unique_ptr<PackedMatrix> head_;       // [vocab, d] or null: tied

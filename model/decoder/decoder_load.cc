@@ -2,7 +2,9 @@
 #include <cmath>
 
 #include "model/decoder/decoder.h"
+#include "model/decoder/memory_plan.h"
 #include "model/format/dequantize.h"
+#include "model/format/describe.h"
 
 // Making a Decoder: weights from the files' roles into the backend's layout, tables, buffers.
 namespace coterie {
@@ -18,12 +20,19 @@ HostMatrix MatrixOf(const Weight& weight) {
   return matrix;
 }
 
-// A norm's weight or a bias as float32, in the order of the matrix's rows.
-void AppendVector(const Weight& weight, std::vector<float>* to) {
+// A norm's weight or a bias as float32, in the order of the matrix's rows. One value that is not finite would
+// spoil every answer.
+Status AppendVector(const Weight& weight, std::vector<float>* to) {
   const std::vector<float> values = DequantizeTensor(weight.tensor);
   for (size_t i = 0; i < values.size(); ++i) {
+    if (!std::isfinite(values[i])) {
+      return absl::InvalidArgumentError(absl::StrCat("tensor ", Quote(weight.tensor.name),
+                                                     " of the base holds ", values[i], " at ", i,
+                                                     "; weights must be finite: fetch the file again"));
+    }
     to->push_back(weight.row_order.empty() ? values[i] : values[static_cast<size_t>(weight.row_order[i])]);
   }
+  return absl::OkStatus();
 }
 
 // Angles as transformers computes them: frequency and product rounded to float32, so that positions far out
@@ -73,8 +82,8 @@ StatusOr<std::unique_ptr<Decoder>> Decoder::Create(const ModelFiles& files, std:
                                                    const DecoderOptions& options) {
   RETURN_IF_ERROR(CheckOptions(options));
   auto decoder = std::unique_ptr<Decoder>(new Decoder(files.config(), std::move(backend), options));
+  RETURN_IF_ERROR(decoder->AllocateBuffers());  // first: it refuses shapes that cannot run
   RETURN_IF_ERROR(decoder->LoadWeights(files));
-  RETURN_IF_ERROR(decoder->AllocateBuffers());
   decoder->info_.eos_token_ids = files.eos_token_ids();
   decoder->info_.base_digest = files.ComputeDigest();
   files.DropPages();
@@ -83,9 +92,10 @@ StatusOr<std::unique_ptr<Decoder>> Decoder::Create(const ModelFiles& files, std:
 
 StatusOr<Decoder::Layer> Decoder::LoadLayer(const ModelFiles& files, int index) {
   Layer layer;
-  const auto vector = [&](std::initializer_list<WeightRole> roles) {
+  const auto vector =
+      [&](std::initializer_list<WeightRole> roles) -> StatusOr<std::unique_ptr<DeviceBuffer>> {
     std::vector<float> values;
-    for (WeightRole role : roles) AppendVector(files.Get(role, index), &values);
+    for (WeightRole role : roles) RETURN_IF_ERROR(AppendVector(files.Get(role, index), &values));
     return backend_->Upload(values);
   };
   const auto matrix =
@@ -125,7 +135,7 @@ Status Decoder::LoadWeights(const ModelFiles& files) {
     info_.weight_bytes += head_->bytes();
   }
   std::vector<float> norm;
-  AppendVector(files.Get(WeightRole::kFinalNorm), &norm);
+  RETURN_IF_ERROR(AppendVector(files.Get(WeightRole::kFinalNorm), &norm));
   ASSIGN_OR_RETURN(final_norm_, backend_->Upload(norm));
   files.DropPages();
   for (int index = 0; index < config_.n_layers; ++index) {
@@ -143,28 +153,19 @@ Status Decoder::AllocateBuffers() {
                                                   : config_.context_length;
   info_.max_top_logits = std::min(kMaxTopLogits, config_.vocab_size);
   info_.numerics_class = backend_->numerics_class();
-  ASSIGN_OR_RETURN(rope_, MakeRopeTable(config_, info_.context_length, *backend_));
-
-  KvCacheShape shape{config_.n_layers, options_.n_kv_blocks, config_.n_kv_heads, config_.head_dim};
-  if (shape.n_blocks == 0) {
-    const size_t block_bytes = backend_->KvBlockBytes(shape);
-    shape.n_blocks = static_cast<int>(std::min<size_t>(options_.kv_bytes / block_bytes, 1 << 30));
-    if (shape.n_blocks == 0) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("DecoderOptions.kv_bytes is ", options_.kv_bytes, ": one block takes ", block_bytes));
-    }
-  }
+  ASSIGN_OR_RETURN(const KvCacheShape shape, KvShapeOf(config_, options_, *backend_));
   ASSIGN_OR_RETURN(kv_, backend_->MakeKvCache(shape));
   info_.n_kv_blocks = shape.n_blocks;
   info_.kv_bytes = kv_->bytes();
+  max_positions_ = MaxPositions(config_, options_, shape);
+  ASSIGN_OR_RETURN(rope_, MakeRopeTable(config_, max_positions_, *backend_));
 
-  StepLimits limits;
-  tokens_per_part_ =
-      std::min(options_.max_batch_tokens, std::max(kKvBlockTokens, backend_->tokens_at_once()));
-  limits.max_tokens = tokens_per_part_;
-  limits.max_seqs = options_.max_seqs;
-  limits.max_blocks = shape.n_blocks;
-  limits.max_logit_rows = options_.max_logit_rows;
+  StepLimits limits = LargestPart(config_, options_, shape, *backend_);
+  tokens_per_part_ = limits.max_tokens;
+  for (Batch* batch : {&part_, &logit_batch_}) {
+    const int seqs = std::min(limits.max_seqs, limits.max_tokens);
+    batch->Reserve(limits.max_tokens, seqs, limits.max_blocks, seqs * limits.max_adapters, limits.max_tokens);
+  }
   ASSIGN_OR_RETURN(step_, backend_->MakeStepContext(limits));
   limits.max_tokens = std::min(tokens_per_part_, options_.max_logit_rows);
   ASSIGN_OR_RETURN(logit_step_, backend_->MakeStepContext(limits));
@@ -183,7 +184,10 @@ Status Decoder::AllocateBuffers() {
   RETURN_IF_ERROR(allocate(tokens, config_.ffn_size, &hidden_));
   RETURN_IF_ERROR(allocate(rows, config_.hidden_size, &last_));
   RETURN_IF_ERROR(allocate(limits.max_tokens, config_.q_size() + 2 * config_.kv_size(), &last_qkv_));
-  RETURN_IF_ERROR(allocate(rows, config_.vocab_size, &logits_));
+  // Most steps want few rows, or none of them whole.
+  ASSIGN_OR_RETURN(logits_,
+                   backend_->Allocate(static_cast<size_t>(rows) * static_cast<size_t>(config_.vocab_size),
+                                      Backend::Pages::kWhenUsed));
   top_logits_.reserve(static_cast<size_t>(rows) * static_cast<size_t>(info_.max_top_logits));
   if (!backend_->memory_is_host()) {
     host_logits_.resize(static_cast<size_t>(rows) * static_cast<size_t>(config_.vocab_size));

@@ -11,17 +11,8 @@ namespace coterie {
 StepBatchBuilder::StepBatchBuilder(int max_tokens, int max_seqs, int max_blocks, int max_logit_rows,
                                    int n_slots, const LanguageModelInfo& info)
     : vocab_size_(info.vocab_size), max_top_logits_(info.max_top_logits), index_of_slot_(n_slots, -1) {
-  batch_.token_ids.reserve(max_tokens);
-  batch_.positions.reserve(max_tokens);
-  batch_.cu_seqlens.reserve(max_seqs + 1);
-  batch_.block_offsets.reserve(max_seqs + 1);
-  batch_.block_ids.reserve(max_blocks);
-  batch_.adapter_offsets.reserve(max_seqs + 1);
-  batch_.adapter_slots.reserve(max_seqs * kMaxAdaptersPerSequence);
-  batch_.adapter_weights.reserve(max_seqs * kMaxAdaptersPerSequence);
-  batch_.adapters.reserve(n_slots);
-  batch_.logit_rows.reserve(max_logit_rows);
-  batch_.logit_top_k.reserve(max_logit_rows);
+  batch_.Reserve(max_tokens, max_seqs, max_blocks, max_seqs * static_cast<int>(kMaxAdaptersPerSequence),
+                 max_logit_rows);
 }
 
 // Of the row at this position. Rows that score the prompt need the whole distribution.

@@ -1,0 +1,133 @@
+#include "model/decoder/memory_plan.h"
+
+#include <algorithm>
+#include <limits>
+
+#include "absl/strings/str_join.h"
+#include "model/lora/peft_config.h"
+
+namespace coterie {
+namespace {
+
+int ContextOf(const ModelConfig& config, const DecoderOptions& options) {
+  return options.max_context > 0 ? std::min(options.max_context, config.context_length)
+                                 : config.context_length;
+}
+
+int LogitRows(const DecoderOptions& options) {
+  return options.max_logit_rows > 0 ? options.max_logit_rows : options.max_seqs;
+}
+
+// Parts of one matrix that have one type share its panels; counted apart they come to a little more.
+uint64_t WeightBytes(const ModelFiles& files, const Backend& backend) {
+  const ModelConfig& config = files.config();
+  uint64_t bytes = 0;
+  const auto add = [&](const Weight& weight) {
+    bytes += backend.MatrixBytes(weight.tensor.dtype, weight.tensor.shape[0], weight.tensor.shape[1]);
+  };
+  add(files.Get(WeightRole::kTokenEmbedding));
+  if (!config.tied_embeddings) add(files.OutputHead());
+  for (int layer = 0; layer < config.n_layers; ++layer) {
+    for (const WeightRole role : {WeightRole::kQ, WeightRole::kK, WeightRole::kV, WeightRole::kO,
+                                  WeightRole::kGate, WeightRole::kUp, WeightRole::kDown}) {
+      add(files.Get(role, layer));
+    }
+  }
+  return bytes;
+}
+
+}  // namespace
+
+StatusOr<KvCacheShape> KvShapeOf(const ModelConfig& config, const DecoderOptions& options,
+                                 const Backend& backend) {
+  KvCacheShape shape{config.n_layers, options.n_kv_blocks, config.n_kv_heads, config.head_dim};
+  if (shape.n_blocks > 0) return shape;
+  const size_t block_bytes = backend.KvBlockBytes(shape);
+  shape.n_blocks = static_cast<int>(std::min<size_t>(options.kv_bytes / block_bytes, 1 << 30));
+  if (shape.n_blocks == 0) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("DecoderOptions.kv_bytes is ", options.kv_bytes, ": one block takes ", block_bytes));
+  }
+  return shape;
+}
+
+int MaxPositions(const ModelConfig& config, const DecoderOptions& options, const KvCacheShape& shape) {
+  return static_cast<int>(
+      std::min<int64_t>(ContextOf(config, options), int64_t{shape.n_blocks} * kKvBlockTokens));
+}
+
+StepLimits LargestPart(const ModelConfig& config, const DecoderOptions& options, const KvCacheShape& shape,
+                       const Backend& backend) {
+  StepLimits limits;
+  limits.max_tokens = std::min(options.max_batch_tokens, std::max(kKvBlockTokens, backend.tokens_at_once()));
+  limits.max_seqs = options.max_seqs;
+  // Sequences that share a prefix list its blocks each: there may be more entries than blocks.
+  const int64_t blocks_of_one =
+      (int64_t{MaxPositions(config, options, shape)} + kKvBlockTokens - 1) / kKvBlockTokens;
+  limits.max_blocks =
+      static_cast<int>(std::min<int64_t>(options.max_seqs * blocks_of_one, std::numeric_limits<int>::max()));
+  limits.max_logit_rows = LogitRows(options);
+  limits.max_input = std::max({config.hidden_size, config.q_size(), config.ffn_size});
+  limits.max_adapters = options.max_adapters_per_seq;
+  limits.max_rank = 3 * LoraLimits{}.max_rank;  // Q, K and V read one input
+  return limits;
+}
+
+StatusOr<MemoryPlan> PlanMemory(const ModelFiles& files, const DecoderOptions& options,
+                                const Backend& backend) {
+  const ModelConfig& config = files.config();
+  ASSIGN_OR_RETURN(const KvCacheShape shape, KvShapeOf(config, options, backend));
+  const StepLimits part = LargestPart(config, options, shape, backend);
+  const auto tokens = static_cast<uint64_t>(part.max_tokens);
+  const auto rows = static_cast<uint64_t>(part.max_logit_rows);
+  const auto qkv = static_cast<uint64_t>(config.q_size() + 2 * config.kv_size());
+  const auto d = static_cast<uint64_t>(config.hidden_size);
+  const auto row_floats =
+      2 * d + qkv + static_cast<uint64_t>(config.q_size()) + 3 * static_cast<uint64_t>(config.ffn_size);
+  const uint64_t last_rows = std::min<uint64_t>(tokens, rows);
+  const auto positions = static_cast<uint64_t>(MaxPositions(config, options, shape));
+  MemoryPlan plan;
+  plan.demands = {
+      {"weights", WeightBytes(files, backend), true, "a smaller or more quantised base"},
+      {"KV cache", backend.KvBlockBytes(shape) * static_cast<uint64_t>(shape.n_blocks), true,
+       "--kv-tokens or --kv-bytes"},
+      {"activations", 4 * (tokens * row_floats + rows * d + last_rows * qkv), true, "--max-batch-tokens"},
+      {"rotary tables", 4 * positions * static_cast<uint64_t>(config.head_dim), true, "--max-context"},
+      {"logits", 4 * rows * static_cast<uint64_t>(config.vocab_size), false, "--max-logit-rows"},
+  };
+  return plan;
+}
+
+uint64_t MemoryPlan::bytes_at_start() const {
+  uint64_t sum = 0;
+  for (const Demand& demand : demands) sum += demand.at_start ? demand.bytes : 0;
+  return sum;
+}
+
+uint64_t MemoryPlan::bytes() const {
+  uint64_t sum = 0;
+  for (const Demand& demand : demands) sum += demand.bytes;
+  return sum;
+}
+
+std::string MemoryPlan::ToText() const {
+  std::vector<std::string> parts;
+  for (const Demand& demand : demands) {
+    parts.push_back(absl::StrCat(demand.what, demand.at_start ? " " : " up to ", MemoryText(demand.bytes)));
+  }
+  return absl::StrJoin(parts, ", ");
+}
+
+Status MemoryPlan::Check(const MemoryRoom& room) const {
+  if (bytes_at_start() <= room.bytes) return absl::OkStatus();
+  const Demand* largest = nullptr;
+  for (const Demand& demand : demands) {
+    if (demand.at_start && (largest == nullptr || demand.bytes > largest->bytes)) largest = &demand;
+  }
+  return absl::ResourceExhaustedError(
+      absl::StrCat("not enough memory: ", ToText(), "; of these ", MemoryText(bytes_at_start()),
+                   " are taken at start, and ", MemoryText(room.bytes), " are left (", room.limit,
+                   "). The most goes to ", largest->what, ": ", largest->remedy, " makes that smaller"));
+}
+
+}  // namespace coterie
