@@ -90,7 +90,8 @@ Status Run(const WorkerOptions& options, ShutdownSignals* signals) {
   service_options.reattach_grace = options.reattach_grace;
   WorkerServiceImpl service(service_options, engine.get(), &traffic, &metrics);
   signals->BeginServing();
-  ASSIGN_OR_RETURN(const std::unique_ptr<WorkerServer> server, WorkerServer::Start(options.listen, &service));
+  ASSIGN_OR_RETURN(const std::unique_ptr<WorkerServer> server,
+                   WorkerServer::Start(options.listen, &service, engine->max_sequence_tokens()));
 
   std::printf("listening %s:%d\n", options.listen.substr(0, options.listen.rfind(':')).c_str(),
               server->port());

@@ -1,24 +1,31 @@
 #include "worker/worker_server.h"
 
+#include <algorithm>
+
 #include "absl/time/clock.h"
 #include "grpcpp/health_check_service_interface.h"
 
 namespace coterie::worker {
 namespace {
 
-// A Submit of 131,072 prompt ids is at most 0.6 MB.
-constexpr int kMaxMessageBytes = 4 << 20;
+// Ids take at most four bytes each in a Submit; the rest of it, and of Reattach with its list of sequences, a
+// few hundred kilobytes. One that is too long by a little is refused by the engine, with the limit's name.
+int MaxMessageBytes(int max_sequence_tokens) {
+  constexpr int64_t kRest = 4 << 20;
+  return static_cast<int>(std::min<int64_t>(kRest + int64_t{8} * max_sequence_tokens, 1 << 30));
+}
 
 }  // namespace
 
 StatusOr<std::unique_ptr<WorkerServer>> WorkerServer::Start(const std::string& address,
-                                                            WorkerServiceImpl* service) {
+                                                            WorkerServiceImpl* service,
+                                                            int max_sequence_tokens) {
   std::unique_ptr<WorkerServer> server(new WorkerServer(service));
   grpc::ServerBuilder builder;
   builder.AddListeningPort(address, grpc::InsecureServerCredentials(), &server->port_);
   builder.RegisterService(service);
   server->standard_.Register(&builder);
-  builder.SetMaxReceiveMessageSize(kMaxMessageBytes);
+  builder.SetMaxReceiveMessageSize(MaxMessageBytes(max_sequence_tokens));
   // Two workers on one port would share its connections between them: an error is better.
   builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
   builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, 5000);

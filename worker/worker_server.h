@@ -17,8 +17,9 @@ namespace coterie::worker {
 class WorkerServer {
  public:
   // `service` is borrowed. AlreadyExists or InvalidArgument, naming the address, when it cannot be had.
-  static StatusOr<std::unique_ptr<WorkerServer>> Start(const std::string& address,
-                                                       WorkerServiceImpl* service);
+  // `max_sequence_tokens`: what a Submit may bring along decides how large a message may be.
+  static StatusOr<std::unique_ptr<WorkerServer>> Start(const std::string& address, WorkerServiceImpl* service,
+                                                       int max_sequence_tokens);
   // Ends every call at once; Drain first for a gentle end.
   ~WorkerServer();
 

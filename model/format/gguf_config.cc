@@ -217,6 +217,10 @@ Status ReadRope(const GgufFile& file, const GgufFields& fields, ModelConfig* con
     double attention;
     RETURN_IF_ERROR(fields.NumberOr("rope.scaling.attn_factor", 1, 1e-3, 1e3, &attention));
     s.attention_factor = attention * (1 + 0.1 * std::log(s.factor));
+    // A file that says what the original was may state that, or the stretched one, as its context.
+    if (fields.Has("rope.scaling.original_context_length")) {
+      config->context_length = std::max(config->context_length, YarnContext(s));
+    }
   } else {
     return absl::UnimplementedError(absl::StrCat(file.name(), ": ", fields.Key("rope.scaling.type"), " is ",
                                                  Quote(type), ", supported are none, linear and yarn"));

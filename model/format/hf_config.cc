@@ -126,7 +126,12 @@ Status ReadRope(const JsonFields& fields, ModelConfig* config) {
   ASSIGN_OR_RETURN(const std::string old_type, rope.StringOr("type", "default"));
   ASSIGN_OR_RETURN(const std::string type, rope.StringOr("rope_type", old_type));
   if (type == "default") return absl::OkStatus();
-  return ReadScaling(rope, type, config->context_length, &config->rope_scaling);
+  RopeScaling& scaling = config->rope_scaling;
+  RETURN_IF_ERROR(ReadScaling(rope, type, config->context_length, &scaling));
+  // max_position_embeddings stays as trained where YaRN is switched on (Qwen's documents, vLLM): the factor
+  // says how far positions go.
+  if (scaling.kind == Kind::kYarn) config->context_length = YarnContext(scaling);
+  return absl::OkStatus();
 }
 
 // A sequence no longer than the window sees the same as without one, so a window bounds the context and

@@ -1,5 +1,6 @@
 #include "model/format/model_config.h"
 
+#include <algorithm>
 #include <cmath>
 #include <numbers>
 
@@ -73,6 +74,11 @@ std::string_view ArchitectureName(Architecture architecture) {
       return "qwen3";
   }
   return "?";
+}
+
+int YarnContext(const RopeScaling& scaling) {
+  return static_cast<int>(std::min<double>(std::round(scaling.factor * scaling.original_context),
+                                           kConfigLimits.max_context_length));
 }
 
 std::vector<float> RopeInverseFrequencies(const ModelConfig& config) {

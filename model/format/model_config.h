@@ -40,8 +40,8 @@ struct ModelConfig {
   int head_dim = 0;    // even
   int ffn_size = 0;
   int vocab_size = 0;
-  // The most positions a sequence may have: the trained context, or less where the model is only exact up to
-  // there (a sliding window, dynamic RoPE scaling).
+  // The most positions a sequence may have: the trained context, what YaRN stretches it to, or less where the
+  // model is only exact up to there (a sliding window, dynamic RoPE scaling).
   int context_length = 0;
   float rms_eps = 0;
   double rope_theta = 0;
@@ -79,6 +79,9 @@ StatusOr<ModelConfig> ModelConfigFromGguf(const GgufFile& file);
 // From a Hugging Face config.json (LlamaForCausalLM, MistralForCausalLM, Qwen2ForCausalLM, Qwen3ForCausalLM);
 // `name` stands in errors, which are as above.
 StatusOr<ModelConfig> ModelConfigFromJson(std::string_view text, std::string_view name);
+
+// Positions that YaRN stretches the trained ones to: factor times original_context, within the limits.
+int YarnContext(const RopeScaling& scaling);
 
 // Inverse frequencies [head_dim / 2] of the rotation: position p turns the pair (i, i + head_dim / 2) by
 // p * frequency[i] radians. Rounded step by step in float32 as transformers does; cos and sin are to be

@@ -36,7 +36,9 @@ StatusOr<TensorView> SafetensorsFile::Get(std::string_view name) const {
 StatusOr<SafetensorsFile> SafetensorsFile::OpenSharded(const std::filesystem::path& index_path,
                                                        const SafetensorsLimits& limits) {
   const std::string index_name = index_path.string();
-  const JsonLimits json_limits = {.max_bytes = limits.max_header_bytes, .max_depth = 4, .max_values = 32768};
+  // One value for each tensor, and what little else an index holds.
+  const JsonLimits json_limits = {
+      .max_bytes = limits.max_header_bytes, .max_depth = 4, .max_values = limits.max_tensors + 1024};
   ASSIGN_OR_RETURN(const Json index, ReadJsonFile(index_name, json_limits));
   ASSIGN_OR_RETURN(const JsonFields fields, JsonFields::Of(index, index_name));
   ASSIGN_OR_RETURN(const JsonFields weight_map, fields.Object("weight_map"));

@@ -9,6 +9,7 @@
 #include <string_view>
 
 #include "common/status.h"
+#include "model/lora/peft_config.h"
 #include "model/store/file_lock.h"
 
 namespace coterie {
@@ -21,7 +22,7 @@ class StagingFolder {
  public:
   struct Limits {
     uint64_t max_config_bytes = 1 << 20;
-    uint64_t max_weights_bytes = uint64_t{4} << 30;
+    uint64_t max_weights_bytes = LoraLimits{}.max_bytes;
     uint64_t max_card_bytes = 64 << 10;
     uint64_t max_prototypes_bytes = uint64_t{34} << 20;
   };

@@ -163,6 +163,26 @@ TEST(ModelConfigTest, RefusesRopeScalingItCannotCompute) {
             RopeScaling::Kind::kLinear);
 }
 
+TEST(ModelConfigTest, YarnReachesAsFarAsItsFactorSays) {
+  const auto context = [](std::string_view rope) {
+    return FromJson(absl::StrCat("\"rope_scaling\": {\"rope_type\": \"yarn\", ", ToAbsl(rope), "}"))
+        .value()
+        .context_length;
+  };
+  const int trained = FromJson("").value().context_length;
+  EXPECT_EQ(context("\"factor\": 4.0, \"original_max_position_embeddings\": 32"), 128);
+  EXPECT_EQ(context("\"factor\": 2.5, \"original_max_position_embeddings\": 1000"), 2500);
+  // Qwen's documents leave the second out where it equals max_position_embeddings.
+  EXPECT_EQ(context("\"factor\": 4.0"), 4 * trained);
+  // Without a factor it is what max_position_embeddings is of the original.
+  EXPECT_EQ(context(absl::StrCat("\"original_max_position_embeddings\": ", trained / 4)), trained);
+  EXPECT_EQ(context("\"factor\": 10000, \"original_max_position_embeddings\": 16000000"),
+            kConfigLimits.max_context_length);
+  // Others' frequencies say nothing about how far a model goes.
+  EXPECT_EQ(FromJson("\"rope_scaling\": {\"type\": \"linear\", \"factor\": 2}").value().context_length,
+            trained);
+}
+
 // The reference is transformers; tests/golden/make_rope.py wrote the file.
 TEST(ModelConfigTest, RotaryFrequenciesEqualTransformers) {
   const auto golden = ReadJsonFile(std::string(COTERIE_SOURCE_DIR) + "/tests/golden/rope.json");
@@ -201,6 +221,7 @@ TEST(ModelConfigTest, ReadsGgufRopeScaling) {
   EXPECT_EQ(y->rope_scaling.kind, RopeScaling::Kind::kYarn);
   EXPECT_EQ(y->rope_scaling.original_context, 16);
   EXPECT_NEAR(y->rope_scaling.attention_factor, 1.138629436111989, 1e-9);
+  EXPECT_EQ(y->context_length, std::max(TinyConfig().context_length, 64));
 
   auto divisors = TinyGgufMetadata(TinyConfig());
   divisors.AddF32Tensor("rope_freqs.weight", {2}, {1, 8});

@@ -148,6 +148,18 @@ TEST_F(ShardedSafetensorsTest, GathersTheTensorsOfAllShards) {
   EXPECT_EQ(file->tensors().size(), 3u);
 }
 
+TEST_F(ShardedSafetensorsTest, TakesAsManyTensorsAsLargeMixturesOfExpertsHave) {
+  SafetensorsWriter writer;
+  std::string map = "{";
+  for (int i = 0; i < 40000; ++i) {
+    writer.AddF32(absl::StrCat("t", i), {1}, {1});
+    absl::StrAppend(&map, i == 0 ? "" : ",", "\"t", i, "\":\"many.safetensors\"");
+  }
+  folder_.Write("many.safetensors", writer.Bytes());
+  const Status status = OpenWith(map + "}");
+  EXPECT_TRUE(status.ok()) << status;
+}
+
 TEST_F(ShardedSafetensorsTest, RefusesAnIndexThatDisagreesWithItsShards) {
   EXPECT_REFUSED(OpenWith(R"({"a":"m-1.safetensors","b":"m-2.safetensors"})"),
                  absl::StatusCode::kInvalidArgument,

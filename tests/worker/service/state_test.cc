@@ -321,7 +321,7 @@ TEST(StateTest, MetricsTellWhatHappenedAndThatNoByteWentToOtherWorkers) {
 TEST(StateTest, APortThatIsTakenIsNamed) {
   TestWorker worker;
   const StatusOr<std::unique_ptr<WorkerServer>> second =
-      WorkerServer::Start(worker.address(), worker.service.get());
+      WorkerServer::Start(worker.address(), worker.service.get(), 100);
   EXPECT_EQ(second.status().code(), absl::StatusCode::kAlreadyExists);
   EXPECT_THAT(std::string(second.status().message()), HasSubstr("cannot listen on " + worker.address()));
 }
