@@ -89,7 +89,8 @@ TEST_F(SlowReaderTest, WhatNobodyReadsPilesUpNowhereAndOthersGoOn) {
   EXPECT_TRUE(Eventually([&] {
     const std::string page = worker->Metrics();
     return MetricSum(page, "coterie_worker_sequences_running") == 0 &&
-           MetricSum(page, "coterie_worker_sequences_waiting") == 0;
+           MetricSum(page, "coterie_worker_sequences_waiting") == 0 &&
+           MetricSum(page, "coterie_worker_sequences_paused") == 0;
   }));
 }
 

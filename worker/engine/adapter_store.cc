@@ -33,7 +33,8 @@ AdapterStore::AdapterStore(const AdapterStoreOptions& options, LanguageModel* mo
       model_(model),
       resolver_(std::move(resolver)),
       wake_(std::move(wake)),
-      slots_(options.n_slots, nullptr) {
+      budget_(options.n_slots, options.max_bytes) {
+  for (int slot = options_.n_slots; slot-- > 0;) free_slots_.push_back(slot);
   for (int i = 0; i < options_.n_loader_threads; ++i) loaders_.emplace_back([this] { LoaderThread(); });
 }
 
@@ -52,13 +53,12 @@ AdapterEntry* AdapterStore::Ref(const Digest& digest) {
     entry = std::make_unique<AdapterEntry>();
     entry->digest = digest;
   }
-  ++entry->refs;
+  budget_.AddRef(entry.get());
   return entry.get();
 }
 
 void AdapterStore::Unref(AdapterEntry* entry) {
-  COTERIE_CHECK(entry->refs > 0) << "adapter " << entry->digest.Short();
-  --entry->refs;
+  budget_.DropRef(entry);
   Forget(entry);
 }
 
@@ -69,90 +69,78 @@ void AdapterStore::Forget(AdapterEntry* entry) {
   }
 }
 
-AdapterStore::Pin AdapterStore::TryPin(std::span<AdapterEntry* const> entries, Status* error) {
-  bool all_in_memory = true;
-  bool all_coming = true;
-  for (AdapterEntry* entry : entries) {
-    entry->last_use = round_;
-    if (entry->state == AdapterEntry::State::kFailed) {
-      *error = entry->error;
-      return Pin::kFailed;
+AdapterStore::State AdapterStore::Prepare(std::span<AdapterEntry* const> entries, int priority,
+                                          bool may_claim, AdapterClaim* claim, Status* error) {
+  for (const AdapterEntry* entry : entries) {
+    if (entry->state != AdapterEntry::State::kFailed) continue;
+    *error = entry->error;
+    return State::kFailed;
+  }
+  if (!budget_.Holds(*claim)) {
+    if (!may_claim) return State::kNoMemory;
+    switch (budget_.Claim(entries, priority, claim, error)) {
+      case AdapterBudget::Answer::kNever: {
+        // Another worker may have more memory.
+        const AdapterEntry* largest = *std::max_element(
+            entries.begin(), entries.end(),
+            [](const AdapterEntry* a, const AdapterEntry* b) { return a->bytes < b->bytes; });
+        *error = MarkAdapterFailure(std::move(*error), largest->digest);
+        return State::kFailed;
+      }
+      case AdapterBudget::Answer::kNotNow:
+        return State::kNoMemory;
+      case AdapterBudget::Answer::kYes:
+        break;
     }
-    if (entry->state == AdapterEntry::State::kInMemory) continue;
-    all_in_memory = false;
-    if (entry->state == AdapterEntry::State::kAbsent && MayStartLoad()) StartLoad(entry);
-    all_coming &= entry->state != AdapterEntry::State::kAbsent;
   }
-  if (!all_in_memory) return all_coming ? Pin::kLoading : Pin::kNoRoom;
+  bool ready = true;
   for (AdapterEntry* entry : entries) {
-    if (entry->slot < 0 && !PutInSlot(entry, entries)) return Pin::kNoRoom;
+    if (entry->state == AdapterEntry::State::kAbsent) StartLoad(entry);
+    ready &= entry->state == AdapterEntry::State::kInMemory;
   }
-  for (AdapterEntry* entry : entries) {
-    if (entry->pins++ == 0) ++n_pinned_;
-  }
-  return Pin::kPinned;
+  if (!ready) return State::kLoading;
+  return budget_.HasSlots(entries) ? State::kReady : State::kNoSlots;
 }
 
-void AdapterStore::Want(std::span<AdapterEntry* const> entries) {
+void AdapterStore::Pin(std::span<AdapterEntry* const> entries, AdapterClaim* claim) {
+  budget_.Pin(entries, claim);  // first: none of them makes room for another
   for (AdapterEntry* entry : entries) {
-    entry->last_use = round_;
-    if (entry->state == AdapterEntry::State::kAbsent && MayStartLoad()) StartLoad(entry);
+    if (entry->slot >= 0) continue;
+    if (free_slots_.empty()) {
+      AdapterEntry* victim = budget_.SlotVictim();
+      COTERIE_CHECK(victim != nullptr) << "every slot is pinned";
+      LeaveSlot(victim);
+    }
+    TakeSlot(entry);
   }
-}
-
-void AdapterStore::Unpin(std::span<AdapterEntry* const> entries) {
-  for (AdapterEntry* entry : entries) {
-    COTERIE_CHECK(entry->pins > 0) << "adapter " << entry->digest.Short();
-    entry->last_use = round_;
-    if (--entry->pins == 0) --n_pinned_;
-  }
-  Shrink(nullptr);
-}
-
-// As many loads at a time as there are slots to fill, and always one: what waits further behind would only
-// push out what is about to run. None while memory is over its bound, that is while everything in it is
-// pinned.
-bool AdapterStore::MayStartLoad() const {
-  return n_loading_ < std::max(1, options_.n_slots - n_pinned_) && bytes_ <= options_.max_bytes;
 }
 
 void AdapterStore::Prefetch(const Digest& digest) {
-  // A hint is dropped when following it would delay somebody who is here.
-  if (!MayStartLoad()) return;
   AdapterEntry* entry = Ref(digest);
-  if (entry->state == AdapterEntry::State::kAbsent) StartLoad(entry);
-  entry->last_use = round_;
+  // A hint is dropped when following it would delay somebody who is here.
+  if (entry->state == AdapterEntry::State::kAbsent && budget_.HasRoomForHint(*entry)) StartLoad(entry);
   Unref(entry);
 }
 
-bool AdapterStore::PutInSlot(AdapterEntry* entry, std::span<AdapterEntry* const> keep) {
-  int chosen = -1;
-  for (int i = 0; i < options_.n_slots && (chosen < 0 || slots_[chosen] != nullptr); ++i) {
-    const AdapterEntry* occupant = slots_[i];
-    const bool is_better =
-        occupant == nullptr ||
-        (occupant->pins == 0 && std::find(keep.begin(), keep.end(), occupant) == keep.end() &&
-         (chosen < 0 || occupant->last_use < slots_[chosen]->last_use));
-    if (is_better) chosen = i;
-  }
-  if (chosen < 0) return false;
-  if (slots_[chosen] != nullptr) LeaveSlot(slots_[chosen]);
-  slots_[chosen] = entry;
-  entry->slot = chosen;
+void AdapterStore::TakeSlot(AdapterEntry* entry) {
+  entry->slot = free_slots_.back();
+  free_slots_.pop_back();
+  budget_.SlotTaken(entry);
   stats_.resident.fetch_add(1, std::memory_order_relaxed);
   events_.push_back({entry->digest, true});
-  return true;
 }
 
 void AdapterStore::LeaveSlot(AdapterEntry* entry) {
-  slots_[entry->slot] = nullptr;
+  free_slots_.push_back(entry->slot);
   entry->slot = -1;
+  budget_.SlotLeft(entry);
   stats_.resident.fetch_sub(1, std::memory_order_relaxed);
   events_.push_back({entry->digest, false});
 }
 
 void AdapterStore::StartLoad(AdapterEntry* entry) {
   entry->state = AdapterEntry::State::kLoading;
+  budget_.LoadStarted(entry);
   ++n_loading_;
   to_start_.push_back({entry, entry->digest});
 }
@@ -184,43 +172,34 @@ void AdapterStore::Finish(Done done) {
   if (!done.result.ok()) {
     entry->state = AdapterEntry::State::kFailed;
     entry->error = done.result.status();
+    budget_.LoadFailed(entry, done.bytes);
     stats_.failures.fetch_add(1, std::memory_order_relaxed);
     Forget(entry);
     return;
   }
   entry->loaded = std::move(done.result).value();
   entry->state = AdapterEntry::State::kInMemory;
-  bytes_ += entry->loaded->bytes;
-  ++n_in_memory_;
+  budget_.LoadFinished(entry, entry->loaded->bytes);
   // A free slot, never somebody else's: that waits until a sequence really starts.
-  if (std::find(slots_.begin(), slots_.end(), nullptr) != slots_.end()) PutInSlot(entry, {});
-  Shrink(entry);
+  if (!free_slots_.empty()) TakeSlot(entry);
+  PublishSizes();
 }
 
-// Drops adapters nobody runs on until the bytes are within bounds: least recently wanted first, and among
-// equals what no sequence waits for. `keep` (just loaded, somebody waits for it) stays even when everything
-// else is pinned.
-void AdapterStore::Shrink(const AdapterEntry* keep) {
-  while (bytes_ > options_.max_bytes) {
-    AdapterEntry* victim = nullptr;
-    for (auto& [digest, entry] : entries_) {
-      if (entry->state != AdapterEntry::State::kInMemory || entry->pins > 0 || entry.get() == keep) continue;
-      if (victim == nullptr ||
-          std::make_pair(entry->last_use, entry->refs) < std::make_pair(victim->last_use, victim->refs)) {
-        victim = entry.get();
-      }
-    }
-    if (victim == nullptr) break;
+void AdapterStore::Shrink() {
+  while (AdapterEntry* victim = budget_.Victim()) {
     if (victim->slot >= 0) LeaveSlot(victim);
-    bytes_ -= victim->loaded->bytes;
-    --n_in_memory_;
+    budget_.Evicted(victim);
     to_free_.push_back(std::move(victim->loaded));
     victim->state = AdapterEntry::State::kAbsent;
     stats_.evictions.fetch_add(1, std::memory_order_relaxed);
     Forget(victim);
   }
-  stats_.bytes.store(bytes_, std::memory_order_relaxed);
-  stats_.in_memory.store(n_in_memory_, std::memory_order_relaxed);
+  PublishSizes();
+}
+
+void AdapterStore::PublishSizes() {
+  stats_.bytes.store(budget_.bytes_in_memory(), std::memory_order_relaxed);
+  stats_.in_memory.store(budget_.n_in_memory(), std::memory_order_relaxed);
 }
 
 void AdapterStore::TakeEvents(std::vector<ResidencyEvent>* events) {
@@ -228,7 +207,7 @@ void AdapterStore::TakeEvents(std::vector<ResidencyEvent>* events) {
   events_.clear();
 }
 
-StatusOr<std::unique_ptr<LoadedAdapter>> AdapterStore::Load(const Digest& digest) {
+StatusOr<std::unique_ptr<LoadedAdapter>> AdapterStore::Load(const Digest& digest, size_t* bytes) {
   const std::string what = absl::StrCat("adapter ", digest.Short());
   StatusOr<std::filesystem::path> folder = resolver_(digest);
   if (!folder.ok()) return Annotate(folder.status(), what);
@@ -239,10 +218,8 @@ StatusOr<std::unique_ptr<LoadedAdapter>> AdapterStore::Load(const Digest& digest
     return absl::DataLossError(absl::StrCat(what, ": its files in the expert store have the digest ",
                                             (*loaded)->digest.Short(), "; publish the expert again"));
   }
-  if ((*loaded)->bytes > options_.max_bytes) {
-    return absl::ResourceExhaustedError(absl::StrCat(
-        what, " takes ", (*loaded)->bytes, " bytes packed; the worker keeps at most ", options_.max_bytes));
-  }
+  *bytes = (*loaded)->bytes;
+  if (*bytes > options_.max_bytes) return AdapterBudget::TooLarge(digest, *bytes, options_.max_bytes);
   return loaded;
 }
 
@@ -263,7 +240,8 @@ void AdapterStore::LoaderThread() {
     trash.clear();
     if (job.entry == nullptr) continue;
     const absl::Time begin = absl::Now();
-    Done done{job.entry, Load(job.digest)};
+    Done done{job.entry};
+    done.result = Load(job.digest, &done.bytes);
     if (!done.result.ok()) done.result = MarkAdapterFailure(done.result.status(), job.digest);
     stats_.load_seconds.Observe(absl::ToDoubleSeconds(absl::Now() - begin));
     {

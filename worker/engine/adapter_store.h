@@ -17,29 +17,12 @@
 #include "common/mutex.h"
 #include "common/status.h"
 #include "model/decoder/language_model.h"
+#include "worker/engine/adapter_budget.h"
+#include "worker/engine/adapter_entry.h"
 #include "worker/engine/histogram.h"
 #include "worker/engine/request.h"
 
 namespace coterie {
-
-// Where one adapter stands. Owned by the AdapterStore; others keep pointers between Ref and Unref.
-struct AdapterEntry {
-  enum class State : uint8_t {
-    kAbsent,    // only in its file
-    kLoading,   // with a loader, or queued for one
-    kInMemory,  // packed; in a slot when slot >= 0
-    kFailed,    // the load failed with `error`; forgotten with the last reference, so that a later request
-                // tries anew
-  };
-  Digest digest;
-  State state = State::kAbsent;
-  int slot = -1;
-  int pins = 0;           // running sequences using its slot
-  int refs = 0;           // sequences that name it
-  uint64_t last_use = 0;  // round in which somebody last wanted or used it
-  std::unique_ptr<LoadedAdapter> loaded;
-  Status error;
-};
 
 struct AdapterStoreOptions {
   int n_slots = 16;                    // adapters one step may choose from; at least 1
@@ -59,12 +42,13 @@ struct AdapterStoreStats {
 };
 
 // Adapters in three tiers: file (found by the resolver, read and packed by LanguageModel::LoadAdapter on
-// loader threads) -> memory (bounded by bytes, least recently used out first) -> slots (bounded by number;
-// pinned while a sequence runs on them). A load never holds up anything but the sequences that asked for it.
+// loader threads) -> memory (bounded by bytes) -> slots (bounded by number; pinned while a sequence runs on
+// them). A load never holds up anything but the sequences that asked for it. Who is given room, and from whom
+// it is taken: AdapterBudget.
 //
 // Except for the constructor, destructor and stats(), everything is the engine's thread's: no call waits for
-// a lock, reads a file or frees an adapter's memory. Memory may exceed max_bytes by what the loaders have in
-// hand (n_loader_threads adapters), since an adapter's size is known only once it is packed.
+// a lock, reads a file or frees an adapter's memory. Memory exceeds max_bytes by what the loaders have in
+// hand while sizes are still unknown, and no further.
 class AdapterStore {
  public:
   // Digest -> folder in PEFT format, or NotFound. Called on loader threads, several at once.
@@ -81,20 +65,29 @@ class AdapterStore {
   AdapterEntry* Ref(const Digest& digest);
   void Unref(AdapterEntry* entry);
 
-  // A new round of TryPin: what is wanted in the same round is equally recent.
-  void BeginRound() { ++round_; }
+  // A round asks for each waiting sequence's adapters, in the order in which sequences are to start.
+  void BeginRound() { budget_.BeginRound(); }
+  void EndRound() { Shrink(); }
 
-  enum class Pin {
-    kPinned,   // all of them in slots; Unpin when done
-    kLoading,  // loads have been asked for where there was room
-    kNoRoom,   // too many slots are pinned by others, or no further load may start now
-    kFailed,   // `*error` says why
+  enum class State : uint8_t {
+    kReady,     // promised, in memory, and there are slots: Pin will do
+    kLoading,   // promised; loads have been asked for
+    kNoMemory,  // promised to others, or no further load may start now
+    kNoSlots,   // too many are pinned by others
+    kFailed,    // `*error` says why
   };
-  // All or none.
-  Pin TryPin(std::span<AdapterEntry* const> entries, Status* error);
-  void Unpin(std::span<AdapterEntry* const> entries);
-  // Starts the loads a sequence further back in the queue will need, while there is room.
-  void Want(std::span<AdapterEntry* const> entries);
+  // Asks for a sequence's adapters, all or none, and has them loaded; its claim holds until Pin or Release.
+  // With `may_claim` false, only what was promised before is looked after.
+  State Prepare(std::span<AdapterEntry* const> entries, int priority, bool may_claim, AdapterClaim* claim,
+                Status* error);
+  // Into slots, after kReady; Unpin when done.
+  void Pin(std::span<AdapterEntry* const> entries, AdapterClaim* claim);
+  void Unpin(std::span<AdapterEntry* const> entries) { budget_.Unpin(entries); }
+  void Release(std::span<AdapterEntry* const> entries, AdapterClaim* claim) {
+    budget_.Release(entries, claim);
+  }
+  // A sequence that may start now has no room: it goes before claims of lower priority.
+  void WithdrawFrom(int priority, AdapterClaim* claim) { budget_.WithdrawFrom(priority, claim); }
 
   // A request for it is on its way: loads it, and takes a slot if one is free.
   void Prefetch(const Digest& digest);
@@ -113,6 +106,7 @@ class AdapterStore {
   struct Done {
     AdapterEntry* entry = nullptr;
     StatusOr<std::unique_ptr<LoadedAdapter>> result = absl::UnknownError("not loaded");
+    size_t bytes = 0;  // packed, as far as it came to that
   };
   struct Job {
     AdapterEntry* entry = nullptr;
@@ -122,13 +116,13 @@ class AdapterStore {
   AdapterStore(const AdapterStoreOptions& options, LanguageModel* model, Resolver resolver,
                std::function<void()> wake);
   void LoaderThread();
-  StatusOr<std::unique_ptr<LoadedAdapter>> Load(const Digest& digest);
+  StatusOr<std::unique_ptr<LoadedAdapter>> Load(const Digest& digest, size_t* bytes);
   void StartLoad(AdapterEntry* entry);
   void Finish(Done done);
-  bool MayStartLoad() const;
-  bool PutInSlot(AdapterEntry* entry, std::span<AdapterEntry* const> keep);
+  void TakeSlot(AdapterEntry* entry);  // a free one
   void LeaveSlot(AdapterEntry* entry);
-  void Shrink(const AdapterEntry* keep);
+  void Shrink();
+  void PublishSizes();
   void Forget(AdapterEntry* entry);
 
   const AdapterStoreOptions options_;
@@ -138,16 +132,13 @@ class AdapterStore {
 
   // Engine's thread only.
   absl::flat_hash_map<Digest, std::unique_ptr<AdapterEntry>> entries_;
-  std::vector<AdapterEntry*> slots_;  // [n_slots], null: free
+  AdapterBudget budget_;
+  std::vector<int> free_slots_;  // the lowest last
   std::vector<Job> to_start_;
   std::vector<Done> done_scratch_;
   std::vector<std::unique_ptr<LoadedAdapter>> to_free_;
   std::vector<ResidencyEvent> events_;
-  uint64_t round_ = 0;
-  size_t bytes_ = 0;
   int n_loading_ = 0;
-  int n_in_memory_ = 0;
-  int n_pinned_ = 0;
   AdapterStoreStats stats_;
 
   Mutex mutex_;

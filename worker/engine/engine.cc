@@ -5,6 +5,8 @@
 
 #include "absl/time/clock.h"
 #include "common/check.h"
+#include "worker/engine/check_request.h"
+#include "worker/engine/not_finite.h"
 #include "worker/engine/sequence.h"
 
 namespace coterie {
@@ -79,67 +81,12 @@ Engine::~Engine() {
     inbox_changed_.Signal();
   }
   if (thread_.joinable()) thread_.join();
+  // Loaders that end call `wake`, which needs the members declared after the store.
+  scheduler_.reset();
+  adapters_.reset();
 }
 
 // --- Callers' threads ---
-
-Status Engine::CheckRequest(const GenerateRequest& r) const {
-  const int vocab_size = model_->info().vocab_size;
-  RETURN_IF_ERROR(ValidateSamplingParams(r.sampling, vocab_size));
-  if (r.prompt_ids.empty())
-    return absl::InvalidArgumentError("the prompt has no tokens; at least 1 is needed");
-  const size_t n_given = r.prompt_ids.size() + r.resume_ids.size();
-  if (n_given >= static_cast<size_t>(max_sequence_tokens_)) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "the prompt has ", n_given, " tokens", r.resume_ids.empty() ? "" : " with those to resume from",
-        "; this worker has room for ", max_sequence_tokens_, ", of which one must be left for the answer"));
-  }
-  for (const std::vector<int32_t>* ids : {&r.prompt_ids, &r.resume_ids}) {
-    for (int32_t id : *ids) {
-      if (id < 0 || id >= vocab_size) {
-        return absl::InvalidArgumentError(
-            absl::StrCat("token id ", id, " in the prompt; the vocabulary has ", vocab_size, " tokens"));
-      }
-    }
-  }
-  if (r.priority < -kMaxPriority || r.priority > kMaxPriority) {
-    return absl::InvalidArgumentError(absl::StrCat("priority is ", r.priority, "; it must be in [-",
-                                                   kMaxPriority, ", ", kMaxPriority, "]"));
-  }
-  if (r.tenant.size() > kMaxTenantBytes) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("tenant has ", r.tenant.size(), " bytes; at most ", kMaxTenantBytes, " are allowed"));
-  }
-  if (r.cache_salt.size() > kMaxCacheSaltBytes) {
-    return absl::InvalidArgumentError(absl::StrCat("cache_salt has ", r.cache_salt.size(), " bytes; at most ",
-                                                   kMaxCacheSaltBytes, " are allowed"));
-  }
-  const size_t max_adapters = std::min<size_t>(kMaxAdaptersPerSequence, options_.adapters.n_slots);
-  if (r.adapters.size() > max_adapters) {
-    return absl::InvalidArgumentError(absl::StrCat("the sequence uses ", r.adapters.size(),
-                                                   " adapters; this worker combines at most ", max_adapters));
-  }
-  for (const AdapterUse& use : r.adapters) {
-    if (use.digest.empty()) return absl::InvalidArgumentError("an adapter's digest is empty");
-    if (!std::isfinite(use.weight)) {
-      return absl::InvalidArgumentError(absl::StrCat("the weight of adapter ", use.digest.Short(), " is ",
-                                                     use.weight, "; it must be finite"));
-    }
-  }
-  const bool scores = r.prompt_logprobs_from.has_value();
-  if (r.score_only && !scores) {
-    return absl::InvalidArgumentError("score_only without prompt_logprobs_from would do nothing");
-  }
-  if (scores && std::max(1u, *r.prompt_logprobs_from) >= r.prompt_ids.size()) {
-    return absl::InvalidArgumentError(absl::StrCat("prompt_logprobs_from is ", *r.prompt_logprobs_from,
-                                                   "; the prompt has ", r.prompt_ids.size(),
-                                                   " tokens, of which the first has no log-probability"));
-  }
-  if (r.score_only && !r.resume_ids.empty()) {
-    return absl::InvalidArgumentError("score_only takes no tokens to resume from");
-  }
-  return absl::OkStatus();
-}
 
 std::unique_ptr<Sequence> Engine::MakeSequence(GenerateRequest request) const {
   auto s = std::make_unique<Sequence>();
@@ -170,15 +117,29 @@ std::unique_ptr<Sequence> Engine::MakeSequence(GenerateRequest request) const {
   return s;
 }
 
+Status Engine::QueueFull() const {
+  return absl::ResourceExhaustedError(
+      absl::StrCat("the worker's queue is full: it holds ", scheduler_options_.max_live, " sequences (",
+                   options_.max_seqs, " running, ", options_.max_waiting, " waiting); try again later"));
+}
+
+StatusOr<std::unique_ptr<Sequence>> Engine::Prepare(GenerateRequest request) const {
+  RETURN_IF_ERROR(
+      CheckRequest(request, {model_->info().vocab_size, max_sequence_tokens_, options_.adapters.n_slots}));
+  if (n_live_.load() >= scheduler_options_.max_live) return QueueFull();
+  return MakeSequence(std::move(request));
+}
+
 Status Engine::Submit(GenerateRequest request) {
-  RETURN_IF_ERROR(CheckRequest(request));
+  ASSIGN_OR_RETURN(std::unique_ptr<Sequence> sequence, Prepare(std::move(request)));
+  return Submit(std::move(sequence));
+}
+
+Status Engine::Submit(std::unique_ptr<Sequence> sequence) {
   if (n_live_.fetch_add(1) >= scheduler_options_.max_live) {
     n_live_.fetch_sub(1);
-    return absl::ResourceExhaustedError(
-        absl::StrCat("the worker's queue is full: it holds ", scheduler_options_.max_live, " sequences (",
-                     options_.max_seqs, " running, ", options_.max_waiting, " waiting); try again later"));
+    return QueueFull();
   }
-  std::unique_ptr<Sequence> sequence = MakeSequence(std::move(request));
   MutexLock lock(&inbox_mutex_);
   inbox_.submits.push_back(std::move(sequence));
   inbox_changed_.Signal();
@@ -349,15 +310,21 @@ void Engine::TakeResults(const Batch& batch, const StepLogits& logits) {
     const int n_given = s->n_tokens();
     kv_.Commit(s, first + entry.n_tokens);
     if (entry.n_tokens > 1 || first + 1 < n_given) n_prompt_tokens += entry.n_tokens;
-    for (int position = first; position < first + entry.n_tokens; ++position) {
+    const int end = first + entry.n_tokens;
+    for (int position = first; position < end; ++position) {
       if (!Scheduler::WantsLogits(*s, position)) continue;
       const StepLogits row = rows.Next();
       // The last token's row yields the answer's next token; rows before it score the prompt.
-      if (position + 1 < s->n_prompt) {
-        Score(s, position + 1, row.whole);
-      } else {
+      if (position + 1 >= s->n_prompt) {
         Choose(s, row);
         break;  // `s` may be finished and gone
+      }
+      if (!Score(s, position + 1, row.whole)) {
+        for (int rest = position + 1; rest < end; ++rest) {
+          if (Scheduler::WantsLogits(*s, rest)) rows.Next();
+        }
+        EndNotFinite(s, absl::StrCat("prompt position ", position + 1));
+        break;
       }
       if (s->request.score_only && s->next_prompt_logprob == s->n_prompt) {
         Finish(s, FinishReason::kStop, -1, absl::OkStatus());
@@ -368,16 +335,24 @@ void Engine::TakeResults(const Batch& batch, const StepLogits& logits) {
   stats_.prompt_tokens.fetch_add(n_prompt_tokens, std::memory_order_relaxed);
 }
 
-void Engine::Score(Sequence* s, int position, std::span<const float> logits) {
+void Engine::EndNotFinite(Sequence* s, const std::string& place) {
+  stats_.not_finite.fetch_add(1, std::memory_order_relaxed);
+  Finish(s, FinishReason::kError, -1, NotFinite(s->request, place));
+}
+
+bool Engine::Score(Sequence* s, int position, std::span<const float> logits) {
   const uint32_t begin = static_cast<uint32_t>(pending_.logprobs.size());
-  sampler_.AppendLogprobs(logits, s->tokens[position], s->request.sampling.logprobs.value_or(0),
-                          &pending_.logprobs);
+  if (!sampler_.AppendLogprobs(logits, s->tokens[position], s->request.sampling.logprobs.value_or(0),
+                               &pending_.logprobs)) {
+    return false;
+  }
   OutputEvent* event = Emit(s, OutputEvent::Kind::kPromptLogprob);
   event->position = static_cast<uint32_t>(position);
   event->token = s->tokens[position];
   event->logprobs_begin = begin;
   event->logprobs_count = static_cast<uint32_t>(pending_.logprobs.size()) - begin;
   s->next_prompt_logprob = position + 1;
+  return true;
 }
 
 void Engine::Choose(Sequence* s, const StepLogits& logits) {
@@ -387,12 +362,7 @@ void Engine::Choose(Sequence* s, const StepLogits& logits) {
   const int32_t token = logits.top.empty()
                             ? sampler_.Sample(params, seed, position, logits.whole, s->prompt(), s->answer())
                             : sampler_.SampleTop(params, seed, position, logits.top);
-  if (token < 0) {
-    Finish(s, FinishReason::kError, -1,
-           absl::InternalError(
-               absl::StrCat("the model's logits at answer position ", position, " are not finite")));
-    return;
-  }
+  if (token < 0) return EndNotFinite(s, absl::StrCat("answer position ", position));
   const std::vector<int32_t>& eos = model_->info().eos_token_ids;
   const bool ends = (!params.ignore_eos && std::find(eos.begin(), eos.end(), token) != eos.end()) ||
                     std::find(params.stop_token_ids.begin(), params.stop_token_ids.end(),
@@ -445,6 +415,7 @@ void Engine::PublishStats() {
   constexpr auto kRelaxed = std::memory_order_relaxed;
   stats_.running.store(scheduler_->n_running(), kRelaxed);
   stats_.waiting.store(scheduler_->n_waiting(), kRelaxed);
+  stats_.paused.store(scheduler_->n_paused(), kRelaxed);
   stats_.kv_blocks_used.store(kv_.n_used(), kRelaxed);
   stats_.kv_blocks_cached.store(kv_.n_cached(), kRelaxed);
   stats_.preemptions.store(scheduler_->n_preemptions(), kRelaxed);

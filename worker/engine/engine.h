@@ -4,6 +4,7 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <string>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -38,13 +39,15 @@ struct EngineOptions {
 // Figures for metrics and state messages. Written by the engine's thread, read by any.
 struct EngineStats {
   std::atomic<uint32_t> running{0};
-  std::atomic<uint32_t> waiting{0};
+  std::atomic<uint32_t> waiting{0};  // for a seat, KV blocks or an adapter
+  std::atomic<uint32_t> paused{0};   // without credit: their readers are slow, the worker is not
   std::atomic<uint32_t> kv_blocks_used{0};
   std::atomic<uint32_t> kv_blocks_cached{0};
   std::atomic<uint64_t> steps{0};
   std::atomic<uint64_t> prompt_tokens{0};  // computed in prompts, recomputed ones included
   std::atomic<uint64_t> generated_tokens{0};
   std::atomic<uint64_t> preemptions{0};
+  std::atomic<uint64_t> not_finite{0};  // sequences ended because their logits were no finite numbers
   std::atomic<uint64_t> prefix_queried_tokens{0};
   std::atomic<uint64_t> prefix_hit_tokens{0};
   Histogram step_seconds{Histogram::StepBounds()};
@@ -68,6 +71,10 @@ class Engine {
   // Any thread; returns at once. After Ok, exactly one kFinish event comes for the request's id.
   //   InvalidArgument: names the field, value and limit;  ResourceExhausted: the queue is full.
   Status Submit(GenerateRequest request);
+  // The two halves of Submit. What takes time with a long prompt (checking and hashing it) is done by
+  // Prepare, so that a caller need not hold a lock meanwhile; the request's id counts from Submit on only.
+  StatusOr<std::unique_ptr<Sequence>> Prepare(GenerateRequest request) const;
+  Status Submit(std::unique_ptr<Sequence> sequence);
   // Unknown and finished ids are ignored by these.
   void Cancel(uint64_t id);
   void AddCredit(uint64_t id, uint32_t tokens);
@@ -110,7 +117,7 @@ class Engine {
 
   Engine(const EngineOptions& options, LanguageModel* model);
   Status Start(AdapterStore::Resolver resolver);
-  Status CheckRequest(const GenerateRequest& request) const;
+  Status QueueFull() const;
   std::unique_ptr<Sequence> MakeSequence(GenerateRequest request) const;
 
   // The step loop and its parts, in order.
@@ -119,9 +126,10 @@ class Engine {
   void ApplyInbox();
   void EndExpired(absl::Time now);
   bool Step(absl::Time now);
-  void TakeResults(const Batch& batch, const StepLogits& logits);  // the rows of one step
-  void Score(Sequence* s, int position, std::span<const float> logits);
-  void Choose(Sequence* s, const StepLogits& logits);  // of its row
+  void TakeResults(const Batch& batch, const StepLogits& logits);        // the rows of one step
+  bool Score(Sequence* s, int position, std::span<const float> logits);  // false: they are not finite
+  void Choose(Sequence* s, const StepLogits& logits);                    // of its row
+  void EndNotFinite(Sequence* s, const std::string& place);
   void Finish(Sequence* s, FinishReason reason, int32_t stop_token, Status status);
   OutputEvent* Emit(Sequence* s, OutputEvent::Kind kind);
   void PublishStats();

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <vector>
 
 #include "common/check.h"
 
@@ -30,16 +31,20 @@ void Forget(Map* parties, ShareOf share_of, size_t most) {
     const Share& share = share_of(*entry.second);
     return share.n_active == 0 && share.served <= least;
   });
-  while (parties->size() > most) {
-    auto victim = parties->end();
-    for (auto it = parties->begin(); it != parties->end(); ++it) {
-      const Share& share = share_of(*it->second);
-      if (share.n_active > 0) continue;
-      if (victim == parties->end() || share.served < share_of(*victim->second).served) victim = it;
-    }
-    if (victim == parties->end()) return;
-    parties->erase(victim);
+  if (parties->size() <= most) return;
+  // Down to half, so that this, too, is done once in many times.
+  std::vector<uint64_t> idle;
+  for (const auto& [key, party] : *parties) {
+    if (share_of(*party).n_active == 0) idle.push_back(share_of(*party).served);
   }
+  const size_t n_over = std::min(idle.size(), parties->size() - most / 2);
+  if (n_over == 0) return;
+  std::nth_element(idle.begin(), idle.begin() + static_cast<ptrdiff_t>(n_over - 1), idle.end());
+  const uint64_t level = idle[n_over - 1];
+  absl::erase_if(*parties, [&](const auto& entry) {
+    const Share& share = share_of(*entry.second);
+    return share.n_active == 0 && share.served <= level;
+  });
 }
 
 // The first active sequence of a party raises it to the level of the others.
@@ -67,6 +72,8 @@ void FairShares::Enter(Sequence* s) {
   if (tenant == nullptr) tenant = std::make_unique<Tenant>();
   std::unique_ptr<Share>& expert = tenant->experts[ExpertOf(*s)];
   if (expert == nullptr) expert = std::make_unique<Share>();
+  n_active_tenants_ += tenant->share.n_active == 0 ? 1 : 0;
+  tenant->n_active_experts += expert->n_active == 0 ? 1 : 0;
   Activate(
       tenants_, [](const Tenant& t) -> const Share& { return t.share; }, &tenant->share);
   Activate(
@@ -83,14 +90,23 @@ void FairShares::Leave(Sequence* s) {
   s->tenant_share = nullptr;
   s->expert_share = nullptr;
   if (!idle) return;
-  auto tenant = tenants_.find(s->request.tenant);
-  COTERIE_CHECK(tenant != tenants_.end())
-      << "tenant '" << s->request.tenant << "' was forgotten while active";
-  Forget(
-      &tenant->second->experts, [](const Share& e) -> const Share& { return e; }, kMaxExpertsPerTenant);
-  if (tenant->second->share.n_active == 0) {
+  auto found = tenants_.find(s->request.tenant);
+  COTERIE_CHECK(found != tenants_.end()) << "tenant '" << s->request.tenant << "' was forgotten while active";
+  Tenant& tenant = *found->second;
+  if (--tenant.n_active_experts == 0) {
+    tenant.experts.clear();  // nobody is left to be compared with
+  } else if (tenant.experts.size() >= tenant.forget_at) {
+    Forget(
+        &tenant.experts, [](const Share& e) -> const Share& { return e; }, kMaxExpertsPerTenant);
+    tenant.forget_at = std::clamp(2 * tenant.experts.size(), kFirstForgetAt, kMaxExpertsPerTenant);
+  }
+  if (tenant.share.n_active > 0) return;
+  if (--n_active_tenants_ == 0) {
+    tenants_.clear();
+  } else if (tenants_.size() >= forget_at_) {
     Forget(
         &tenants_, [](const Tenant& t) -> const Share& { return t.share; }, kMaxTenants);
+    forget_at_ = std::clamp(2 * tenants_.size(), kFirstForgetAt, kMaxTenants);
   }
 }
 

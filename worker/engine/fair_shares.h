@@ -48,11 +48,18 @@ class FairShares {
   size_t n_tenants() const { return tenants_.size(); }
 
  private:
+  // Parties are looked through for what can be forgotten each time they have doubled, not at every end of a
+  // sequence.
+  static constexpr size_t kFirstForgetAt = 32;
   struct Tenant {
     Share share;
     absl::flat_hash_map<Digest, std::unique_ptr<Share>> experts;
+    int n_active_experts = 0;
+    size_t forget_at = kFirstForgetAt;  // experts
   };
   absl::flat_hash_map<std::string, std::unique_ptr<Tenant>> tenants_;
+  int n_active_tenants_ = 0;
+  size_t forget_at_ = kFirstForgetAt;  // tenants
 };
 
 }  // namespace coterie

@@ -11,10 +11,10 @@
 namespace coterie {
 namespace {
 
-// The lowest id with the largest logit; -1 when a logit is NaN or none is finite.
+// The lowest id with the largest logit; -1 when one is not finite.
 int32_t Argmax(std::span<const float> logits) {
-  const float top = MaxOf(logits);
-  if (!std::isfinite(top)) return -1;
+  const float top = MaxIfFinite(logits);
+  if (std::isnan(top)) return -1;
   return static_cast<int32_t>(std::find(logits.begin(), logits.end(), top) - logits.begin());
 }
 
@@ -182,9 +182,10 @@ void Sampler::GatherLargest(std::span<const float> logits, const Enough& enough)
   std::sort(candidates_.begin(), candidates_.end(), Before);
 }
 
-void Sampler::AppendLogprobs(std::span<const float> logits, int32_t token, int n_top,
+bool Sampler::AppendLogprobs(std::span<const float> logits, int32_t token, int n_top,
                              std::vector<ScoredToken>* out) {
-  const float top = MaxOf(logits);
+  const float top = MaxIfFinite(logits);
+  if (std::isnan(top)) return false;
   DistancesBelow(top, logits, 1.0f, distances_);
   ExpOfNegative(distances_, weights_);
   const double log_sum = std::log(SumOf(weights_));
@@ -192,7 +193,7 @@ void Sampler::AppendLogprobs(std::span<const float> logits, int32_t token, int n
     return static_cast<float>(-static_cast<double>(distances_[id]) - log_sum);
   };
   out->push_back({token, logprob(token)});
-  if (n_top <= 0) return;
+  if (n_top <= 0) return true;
   // The best n_top so far stand in a heap with the worst of them in front.
   candidates_.clear();
   for (size_t i = 0; i < logits.size(); ++i) {
@@ -208,6 +209,7 @@ void Sampler::AppendLogprobs(std::span<const float> logits, int32_t token, int n
   }
   std::sort_heap(candidates_.begin(), candidates_.end(), Before);
   for (const TopLogit& c : candidates_) out->push_back({c.id, logprob(c.id)});
+  return true;
 }
 
 }  // namespace coterie

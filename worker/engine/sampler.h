@@ -26,7 +26,7 @@ class Sampler {
  public:
   explicit Sampler(int vocab_size);
 
-  // `logits` [vocab_size]. -1 when no logit is finite or one is NaN: the model is broken, not the request.
+  // `logits` [vocab_size]. -1 when a logit is not finite: the model or an adapter is broken, not the request.
   int32_t Sample(const SamplingParams& params, uint64_t seed, uint64_t position,
                  std::span<const float> logits, std::span<const int32_t> prompt,
                  std::span<const int32_t> answer);
@@ -39,8 +39,8 @@ class Sampler {
                     std::span<const TopLogit> top);
 
   // Appends to `out` the log-probability of `token`, then those of the `n_top` most probable tokens, best
-  // first, in the distribution of the raw logits.
-  void AppendLogprobs(std::span<const float> logits, int32_t token, int n_top, std::vector<ScoredToken>* out);
+  // first, in the distribution of the raw logits. False, and nothing appended, when a logit is not finite.
+  bool AppendLogprobs(std::span<const float> logits, int32_t token, int n_top, std::vector<ScoredToken>* out);
 
  private:
   template <typename Enough>

@@ -80,6 +80,7 @@ void Scheduler::Remove(Sequence* s) {
   }
   shares_.Leave(s);
   kv_->Release(s);
+  adapters_->Release(s->adapters, &s->claim);
   for (AdapterEntry* entry : s->adapters) adapters_->Unref(entry);
   s->adapters.clear();
   s->state = SequenceState::kFinished;
@@ -116,6 +117,7 @@ void Scheduler::Plan(absl::Time now, std::vector<StepEntry>* plan, std::vector<F
   PauseThoseWithoutCredit();
   PlanDecodes();
   PlanPrompts(now, failed);
+  adapters_->EndRound();
   // Entries of sequences that were put back after they had been planned.
   std::erase_if(*plan, [](const StepEntry& entry) { return entry.sequence == nullptr; });
   plan_ = nullptr;
@@ -275,27 +277,9 @@ bool Scheduler::MakeRoom(Sequence* s) {
 
 void Scheduler::Admit(Sequence* s, absl::Time now, Admission* admission,
                       std::vector<FailedSequence>* failed) {
-  if (admission->blocks_short || n_running() >= options_.max_seqs || token_budget_ <= 0) {
-    adapters_->Want(s->adapters);
-    return;
-  }
-  if (admission->slots_kept && !s->adapters.empty()) return;
-  Status error;
-  switch (adapters_->TryPin(s->adapters, &error)) {
-    case AdapterStore::Pin::kFailed:
-      failed->push_back({s, error});
-      return;
-    case AdapterStore::Pin::kLoading:
-      s->waited_for_adapter = true;
-      s->slot_blocked_since = absl::InfiniteFuture();
-      return;
-    case AdapterStore::Pin::kNoRoom:
-      s->slot_blocked_since = std::min(s->slot_blocked_since, now);
-      admission->slots_kept = now - s->slot_blocked_since > options_.slot_patience;
-      return;
-    case AdapterStore::Pin::kPinned:
-      break;
-  }
+  const bool has_seat = !admission->blocks_short && n_running() < options_.max_seqs && token_budget_ > 0;
+  if (!s->adapters.empty() && !HasAdapters(s, now, has_seat, admission, failed)) return;
+  if (!has_seat) return;
   const bool fresh = s->blocks.empty();
   if (fresh) {
     const bool scoring = s->next_prompt_logprob < s->n_prompt;
@@ -304,10 +288,10 @@ void Scheduler::Admit(Sequence* s, absl::Time now, Admission* admission,
   const int n_hit = fresh ? s->n_computed : 0;
   if (!MakeRoom(s)) {
     if (fresh) kv_->Release(s);
-    adapters_->Unpin(s->adapters);
     admission->blocks_short = true;
     return;
   }
+  if (!s->adapters.empty()) adapters_->Pin(s->adapters, &s->claim);
   Erase(&waiting_, s);
   ++n_admitted_;
   if (fresh) {
@@ -318,9 +302,41 @@ void Scheduler::Admit(Sequence* s, absl::Time now, Admission* admission,
   PlanTokens(s);
 }
 
+// Whether `s` may start on its adapters now. They are asked for, and what failed is told, seat or none. Who
+// has waited for memory too long keeps those behind from asking for more, but not from using what they were
+// promised: it is that which he waits for.
+bool Scheduler::HasAdapters(Sequence* s, absl::Time now, bool has_seat, Admission* admission,
+                            std::vector<FailedSequence>* failed) {
+  const auto blocked_too_long = [&] {
+    s->blocked_since = std::min(s->blocked_since, now);
+    return now - s->blocked_since > options_.slot_patience;
+  };
+  Status error;
+  switch (adapters_->Prepare(s->adapters, s->request.priority, !admission->memory_kept, &s->claim, &error)) {
+    case AdapterStore::State::kFailed:
+      failed->push_back({s, error});
+      return false;
+    case AdapterStore::State::kNoMemory:
+      if (admission->memory_kept) return false;
+      adapters_->WithdrawFrom(s->request.priority, &s->claim);
+      admission->memory_kept = has_seat && blocked_too_long();
+      return false;
+    case AdapterStore::State::kNoSlots:
+      if (has_seat && blocked_too_long()) admission->slots_kept = true;
+      return false;
+    case AdapterStore::State::kLoading:
+      s->waited_for_adapter |= has_seat;
+      s->blocked_since = absl::InfiniteFuture();
+      return false;
+    case AdapterStore::State::kReady:
+      return !admission->slots_kept;
+  }
+  return false;
+}
+
 void Scheduler::Start(Sequence* s, absl::Time now) {
   s->state = SequenceState::kRunning;
-  s->slot_blocked_since = absl::InfiniteFuture();
+  s->blocked_since = absl::InfiniteFuture();
   Insert(&running_, s);
   if (s->started) return;
   s->started = true;

@@ -21,8 +21,8 @@ struct SchedulerOptions {
   // One level of priority is worth this much waiting: a sequence overtakes those of higher priority that
   // arrive later than that.
   absl::Duration aging_interval = absl::Seconds(10);
-  // How long a sequence may be passed over because every adapter slot is pinned, before nothing behind it
-  // gets one.
+  // How long a sequence may be passed over for want of adapter slots or memory, before nothing behind it gets
+  // any.
   absl::Duration slot_patience = absl::Seconds(2);
   // A prompt that has begun goes on before others begin until its tenant or expert is this far ahead of
   // theirs (units of FairShares): cutting every prompt into small turns would delay the first token of all.
@@ -73,7 +73,8 @@ class Scheduler {
   static bool WantsLogits(const Sequence& sequence, int position);
 
   int n_running() const { return static_cast<int>(running_.size()); }
-  int n_waiting() const { return static_cast<int>(waiting_.size() + paused_.size()); }
+  int n_waiting() const { return static_cast<int>(waiting_.size()); }
+  int n_paused() const { return static_cast<int>(paused_.size()); }  // without credit
   uint64_t n_preemptions() const { return n_preemptions_; }
   uint64_t prefix_queried_tokens() const { return prefix_queried_tokens_; }
   uint64_t prefix_hit_tokens() const { return prefix_hit_tokens_; }
@@ -94,7 +95,8 @@ class Scheduler {
   };
   // What the prompts before have left to a step's further newcomers.
   struct Admission {
-    bool slots_kept = false;  // for a sequence that was passed over for too long
+    bool slots_kept = false;   // for a sequence that was passed over for too long
+    bool memory_kept = false;  // the same
     bool blocks_short = false;
   };
 
@@ -104,6 +106,8 @@ class Scheduler {
   void OrderTurns(absl::Time now);
   bool FarAhead(const Turn& begun, uint64_t least_tenant) const;
   void Admit(Sequence* sequence, absl::Time now, Admission* admission, std::vector<FailedSequence>* failed);
+  bool HasAdapters(Sequence* sequence, absl::Time now, bool has_seat, Admission* admission,
+                   std::vector<FailedSequence>* failed);
   bool MakeRoom(Sequence* sequence);
   void Start(Sequence* sequence, absl::Time now);
   bool PlanTokens(Sequence* sequence);

@@ -7,11 +7,11 @@
 
 #include "absl/time/time.h"
 #include "common/prefix_key.h"
+#include "worker/engine/adapter_budget.h"
 #include "worker/engine/request.h"
 
 namespace coterie {
 
-struct AdapterEntry;
 struct Share;
 
 enum class SequenceState : uint8_t {
@@ -38,13 +38,14 @@ struct Sequence {
   int n_cached_blocks = 0;       // leading blocks that stand in the prefix cache
 
   std::vector<AdapterEntry*>
-      adapters;  // references held while the sequence lives; parallel to request.adapters
+      adapters;        // references held while the sequence lives; parallel to request.adapters
+  AdapterClaim claim;  // while it waits
   uint32_t credit = 0;
   // Order among sequences, smaller first: arrival in microseconds, minus the head start of its priority.
   // Constant, so everything that waits ages against newcomers.
   int64_t rank = 0;
   absl::Time arrival;
-  absl::Time slot_blocked_since = absl::InfiniteFuture();
+  absl::Time blocked_since = absl::InfiniteFuture();
   Share* tenant_share = nullptr;  // while it waits or runs; see FairShares
   Share* expert_share = nullptr;
   int n_charged = 0;      // leading tokens whose computation was charged to its shares

@@ -52,26 +52,26 @@ Float4 ExpOfNegative4(Float4 distance) {
 
 }  // namespace
 
-float MaxOf(std::span<const float> values) {
+float MaxIfFinite(std::span<const float> values) {
   const size_t whole = values.size() / kLanes * kLanes;
   Float4 best = All(-INFINITY);
-  Int4 nan = {0, 0, 0, 0};
+  Int4 bad = {0, 0, 0, 0};
   for (size_t i = 0; i < whole; i += kLanes) {
     const Float4 v = Load(values.data() + i);
     best = v > best ? v : best;
-    nan |= (v != v);
+    bad |= (v - v != All(0.0f));  // NaN of an infinity, too
   }
   float top = -INFINITY;
-  bool any_nan = false;
+  bool any_bad = false;
   for (size_t lane = 0; lane < kLanes; ++lane) {
     top = best[lane] > top ? best[lane] : top;
-    any_nan |= nan[lane] != 0;
+    any_bad |= bad[lane] != 0;
   }
   for (float v : values.subspan(whole)) {
     top = v > top ? v : top;
-    any_nan |= v != v;
+    any_bad |= !std::isfinite(v);
   }
-  return any_nan ? NAN : top;
+  return any_bad ? NAN : top;
 }
 
 void DistancesBelow(float top, std::span<const float> logits, float temperature, std::span<float> distances) {

@@ -10,8 +10,8 @@ namespace coterie {
 // ARM64 has. Only additions, multiplications, divisions and comparisons in a fixed order, never a fused one:
 // the same bits on every machine, which the C library's exp does not promise.
 
-// The largest value, or NaN when one is NaN. At least one value.
-float MaxOf(std::span<const float> values);
+// The largest value, or NaN when one is NaN or infinite. At least one value.
+float MaxIfFinite(std::span<const float> values);
 
 // distances[i] = (top - logits[i]) / temperature: 0 for the largest logit, never negative.
 void DistancesBelow(float top, std::span<const float> logits, float temperature, std::span<float> distances);

@@ -10,8 +10,10 @@ namespace {
 
 // Tokens and log-probabilities of one message; at about 12 bytes each, 2.4 MB.
 constexpr size_t kMaxEntriesPerStep = 200'000;
-// Ended answers kept for a gateway that might have missed their end.
+// Ended answers kept for a gateway that might have missed their end. With log-probabilities one may take
+// megabytes: then fewer are kept, and the gateway asks for such an answer again.
 constexpr size_t kMaxFinished = 1024;
+constexpr size_t kMaxFinishedBytes = size_t{16} << 20;
 
 }  // namespace
 
@@ -78,15 +80,21 @@ void GatewaySession::TakeOutput(v1::Step* step) {
 
 void GatewaySession::DropFinished(absl::Time horizon, std::vector<uint64_t>* dropped) {
   std::vector<std::pair<absl::Time, uint64_t>> finished;
+  size_t n_bytes = 0;
   for (auto& [id, log] : sequences_) {
-    if (log->finished() && !log->pending()) finished.emplace_back(log->finished_at(), id);
+    if (!log->finished() || log->pending()) continue;
+    finished.emplace_back(log->finished_at(), id);
+    n_bytes += log->bytes();
   }
-  if (finished.empty()) return;
   std::sort(finished.begin(), finished.end());
-  const size_t excess = finished.size() > kMaxFinished ? finished.size() - kMaxFinished : 0;
-  for (size_t i = 0; i < finished.size() && (i < excess || finished[i].first < horizon); ++i) {
-    dropped->push_back(Find(finished[i].second)->engine_id());
-    Erase(finished[i].second);
+  size_t n_left = finished.size();
+  for (const auto& [finished_at, id] : finished) {
+    if (finished_at >= horizon && n_left <= kMaxFinished && n_bytes <= kMaxFinishedBytes) break;
+    const SequenceLog* log = Find(id);
+    dropped->push_back(log->engine_id());
+    n_bytes -= log->bytes();
+    --n_left;
+    Erase(id);
   }
 }
 

@@ -53,7 +53,7 @@ class GatewaySession {
   // Moves unsent output into `step`, up to a bound; the rest goes with the next one.
   void TakeOutput(v1::Step* step);
 
-  // Forgets answers that ended before `horizon`, and the oldest ended ones above the bound.
+  // Forgets answers that ended before `horizon`, and the oldest ended ones above the bounds (number, bytes).
   void DropFinished(absl::Time horizon, std::vector<uint64_t>* dropped_engine_ids);
 
  private:

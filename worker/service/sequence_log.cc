@@ -32,13 +32,18 @@ void SequenceLog::Add(const OutputEvent& event, std::span<const ScoredToken> sco
   }
 }
 
+size_t SequenceLog::bytes() const {
+  return sizeof(*this) + tokens_.capacity() * sizeof(tokens_[0]) +
+         (logprobs_.capacity() + prompt_logprobs_.capacity()) * sizeof(ScoredToken) + error_.message().size();
+}
+
 bool SequenceLog::pending() const {
   return n_sent_ < tokens_.size() || n_prompt_sent_ < prompt_logprobs_.size() ||
          (finished() && !finish_sent_);
 }
 
 void SequenceLog::Take(v1::SequenceOutput* out, size_t* budget) {
-  const bool first = n_sent_ == 0 && n_prompt_sent_ == 0;
+  const bool first = n_sent_ == 0 && !prompt_begun_;
   out->set_sequence_id(sequence_id_);
   out->set_position(begin_ + static_cast<uint32_t>(n_sent_));
   if (started_ && first) {
@@ -49,7 +54,12 @@ void SequenceLog::Take(v1::SequenceOutput* out, size_t* budget) {
     LogprobsToProto(std::span(prompt_logprobs_).subspan(n_prompt_sent_, prompt_stride_),
                     out->add_prompt_logprobs());
     n_prompt_sent_ += prompt_stride_;
+    prompt_begun_ = true;
     *budget -= std::min(*budget, prompt_stride_);
+  }
+  if (n_prompt_sent_ > 0 && n_prompt_sent_ == prompt_logprobs_.size()) {
+    std::vector<ScoredToken>().swap(prompt_logprobs_);
+    n_prompt_sent_ = 0;
   }
   while (n_sent_ < tokens_.size() && *budget > 0) {
     out->add_token_ids(tokens_[n_sent_]);

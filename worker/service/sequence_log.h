@@ -13,9 +13,10 @@
 
 namespace coterie::worker {
 
-// What one sequence has said so far and how much of it has been sent. Everything is kept until the sequence
-// is dropped, so that a gateway that lost its connection can be sent the rest from any position. Bounded by
-// the sequence's own length. Not thread-safe.
+// What one sequence has said so far and how much of it has been sent. The answer is kept until the sequence
+// is dropped, so that a gateway that lost its connection can be sent the rest from any position; of the
+// prompt's log-probabilities, which cannot be sent again (Rewind), nothing is kept once it is sent. Bounded
+// by the sequence's own length. Not thread-safe.
 class SequenceLog {
  public:
   // Answer positions count from `n_resumed`: those tokens were generated elsewhere.
@@ -46,6 +47,7 @@ class SequenceLog {
   bool finished() const { return finish_ != FinishReason::kNone; }
   absl::Time submitted() const { return submitted_; }
   absl::Time finished_at() const { return finished_at_; }
+  size_t bytes() const;  // of memory, about
 
   // For the session's bookkeeping.
   bool queued = false;     // in the list of those with something to send
@@ -61,12 +63,13 @@ class SequenceLog {
 
   std::vector<uint32_t> tokens_;              // from position begin_ on
   std::vector<ScoredToken> logprobs_;         // [tokens, stride_], when asked for
-  std::vector<ScoredToken> prompt_logprobs_;  // [positions, prompt_stride_]
+  std::vector<ScoredToken> prompt_logprobs_;  // [positions, prompt_stride_], not all sent yet
   size_t stride_ = 0;
   size_t prompt_stride_ = 0;
-  size_t n_sent_ = 0;         // of tokens_
-  size_t n_prompt_sent_ = 0;  // entries of prompt_logprobs_
-  bool started_ = false;      // the first event came
+  size_t n_sent_ = 0;          // of tokens_
+  size_t n_prompt_sent_ = 0;   // entries of prompt_logprobs_
+  bool prompt_begun_ = false;  // some of the prompt's were sent
+  bool started_ = false;       // the first event came
   uint32_t cached_prompt_tokens_ = 0;
   uint32_t queued_ms_ = 0;
   FinishReason finish_ = FinishReason::kNone;

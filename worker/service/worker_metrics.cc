@@ -18,9 +18,10 @@ WorkerMetrics::WorkerMetrics(MetricsRegistry* registry, const Engine* engine, co
   const double n_blocks = std::max(1, engine->model_info().n_kv_blocks);
   AddLevel("coterie_worker_sequences_running", "Sequences in the step loop.",
            [&s] { return s.running.load(); });
-  AddLevel("coterie_worker_sequences_waiting",
-           "Sequences waiting for a seat, KV blocks, an adapter or credit.",
+  AddLevel("coterie_worker_sequences_waiting", "Sequences waiting for a seat, KV blocks or an adapter.",
            [&s] { return s.waiting.load(); });
+  AddLevel("coterie_worker_sequences_paused", "Sequences whose readers have not taken what was written.",
+           [&s] { return s.paused.load(); });
   AddLevel("coterie_worker_kv_usage_ratio", "KV blocks in use by sequences, of all.",
            [&s, n_blocks] { return s.kv_blocks_used.load() / n_blocks; });
   AddLevel("coterie_worker_kv_cached_ratio", "KV blocks that hold a shareable prefix, of all.",
@@ -41,6 +42,9 @@ WorkerMetrics::WorkerMetrics(MetricsRegistry* registry, const Engine* engine, co
            [&s] { return s.generated_tokens.load(); });
   AddTotal("coterie_worker_preemptions_total", "Times a sequence lost its KV blocks to another.",
            [&s] { return s.preemptions.load(); });
+  AddTotal("coterie_worker_not_finite_total",
+           "Sequences ended because an expert (or the base) gave logits that are no finite numbers.",
+           [&s] { return s.not_finite.load(); });
   AddTotal("coterie_worker_prefix_cache_queried_tokens_total", "Tokens looked up in the prefix cache.",
            [&s] { return s.prefix_queried_tokens.load(); });
   AddTotal("coterie_worker_prefix_cache_hit_tokens_total", "Tokens found there.",

@@ -9,6 +9,7 @@
 #include "common/check.h"
 #include "kernels/backend.h"
 #include "spdlog/spdlog.h"
+#include "worker/engine/sequence.h"
 #include "worker/service/convert.h"
 
 namespace coterie::worker {
@@ -71,6 +72,8 @@ AttachStream* WorkerServiceImpl::Attach(grpc::CallbackServerContext* context) {
 // --- Streams (gRPC's threads) ---
 
 bool WorkerServiceImpl::OnMessage(AttachStream* stream, const v1::GatewayMessage& message) {
+  StatusOr<std::unique_ptr<Sequence>> prepared = absl::UnknownError("not a submit");
+  if (message.has_submit()) prepared = PrepareSubmit(stream, message.submit());
   MutexLock lock(&mutex_);
   if (stream->ended()) return false;
   if (stream->gateway_id.empty()) {
@@ -89,7 +92,7 @@ bool WorkerServiceImpl::OnMessage(AttachStream* stream, const v1::GatewayMessage
       stream->End(grpc::Status(grpc::StatusCode::INVALID_ARGUMENT, "a second hello on one stream"));
       return false;
     case v1::GatewayMessage::kSubmit:
-      OnSubmit(session, message.submit());
+      OnSubmit(session, message.submit().sequence_id(), std::move(prepared));
       break;
     case v1::GatewayMessage::kCancel:
       Drop(session, message.cancel().sequence_id());
@@ -146,37 +149,6 @@ void WorkerServiceImpl::OnGone(AttachStream* stream) {
   }
   streams_.erase(stream);
   changed_.SignalAll();
-}
-
-grpc::Status WorkerServiceImpl::CheckHello(const v1::GatewayHello& hello) const {
-  if (hello.gateway_id().empty() || hello.gateway_id().size() > 256) {
-    return {
-        grpc::StatusCode::INVALID_ARGUMENT,
-        absl::StrCat("hello.gateway_id has ", hello.gateway_id().size(), " bytes; it must have 1 to 256")};
-  }
-  if (hello.protocol_version() != kProtocolVersion) {
-    return {grpc::StatusCode::FAILED_PRECONDITION,
-            absl::StrCat("the gateway speaks protocol ", hello.protocol_version(), ", this worker speaks ",
-                         kProtocolVersion)};
-  }
-  struct Pair {
-    const char* what;
-    const std::string& theirs;
-    Digest ours;
-  };
-  for (const Pair& pair : {Pair{"base", hello.base_digest(), engine_->model_info().base_digest},
-                           Pair{"tokenizer", hello.tokenizer_digest(), options_.tokenizer_digest}}) {
-    const StatusOr<Digest> theirs = Digest::FromBytes(pair.theirs);
-    if (!theirs.ok()) {
-      return ToGrpc(Annotate(theirs.status(), absl::StrCat("hello.", pair.what, "_digest").c_str()));
-    }
-    if (*theirs != pair.ours) {
-      return {grpc::StatusCode::FAILED_PRECONDITION,
-              absl::StrCat("the gateway works with ", pair.what, " ", theirs->Short(), ", this worker with ",
-                           pair.what, " ", pair.ours.Short())};
-    }
-  }
-  return grpc::Status::OK;
 }
 
 void WorkerServiceImpl::OnHello(AttachStream* stream, const v1::GatewayHello& hello) {
@@ -236,28 +208,38 @@ void WorkerServiceImpl::OnHello(AttachStream* stream, const v1::GatewayHello& he
   spdlog::info("gateway {} {} from {}", session->id(), known ? "came back" : "attached", stream->peer());
 }
 
-void WorkerServiceImpl::OnSubmit(GatewaySession* session, const v1::Submit& submit) {
-  const absl::Time now = absl::Now();
-  const uint64_t id = submit.sequence_id();
+// Before the lock is taken that all answers are sent under: of a long prompt thousands of blocks are hashed.
+StatusOr<std::unique_ptr<Sequence>> WorkerServiceImpl::PrepareSubmit(AttachStream* stream,
+                                                                     const v1::Submit& submit) {
+  {
+    MutexLock lock(&mutex_);
+    if (stream->ended() || stream->gateway_id.empty()) return absl::CancelledError("no gateway");
+    if (draining_) {
+      return absl::UnavailableError(
+          absl::StrCat("worker ", options_.worker_id, " is draining; go on elsewhere"));
+    }
+  }
+  ASSIGN_OR_RETURN(GenerateRequest request, RequestFromProto(submit, absl::Now()));
+  return engine_->Prepare(std::move(request));
+}
+
+void WorkerServiceImpl::OnSubmit(GatewaySession* session, uint64_t id,
+                                 StatusOr<std::unique_ptr<Sequence>> prepared) {
   if (session->Find(id) != nullptr) {
     Drop(session, id);
     return session->Refuse(id,
                            absl::AlreadyExistsError(absl::StrCat("sequence ", id, " was submitted twice")));
   }
-  if (draining_) {
-    return session->Refuse(id, absl::UnavailableError(absl::StrCat("worker ", options_.worker_id,
-                                                                   " is draining; go on elsewhere")));
-  }
-  StatusOr<GenerateRequest> request = RequestFromProto(submit, now);
-  if (!request.ok()) return session->Refuse(id, request.status());
-  request->id = next_engine_id_++;
-  const uint64_t engine_id = request->id;
-  auto log = std::make_unique<SequenceLog>(id, engine_id, static_cast<uint32_t>(request->resume_ids.size()),
-                                           request->prompt_logprobs_from.has_value(), now);
-  for (const AdapterUse& use : request->adapters) {
+  if (!prepared.ok()) return session->Refuse(id, prepared.status());
+  GenerateRequest& request = (*prepared)->request;
+  request.id = next_engine_id_++;
+  const uint64_t engine_id = request.id;
+  auto log = std::make_unique<SequenceLog>(id, engine_id, (*prepared)->answer_position(),
+                                           request.prompt_logprobs_from.has_value(), absl::Now());
+  for (const AdapterUse& use : request.adapters) {
     log->experts.push_back(use.name.empty() ? use.digest.Short() : use.name);
   }
-  if (Status status = engine_->Submit(*std::move(request)); !status.ok())
+  if (Status status = engine_->Submit(*std::move(prepared)); !status.ok())
     return session->Refuse(id, std::move(status));
   // The dispatcher files events under the mutex held here: none can come before this.
   owners_[engine_id] = {session, session->Insert(std::move(log))};

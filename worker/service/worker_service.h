@@ -71,7 +71,10 @@ class WorkerServiceImpl : public v1::WorkerService::Service, private StreamOwner
   // gRPC's threads, by message.
   grpc::Status CheckHello(const v1::GatewayHello& hello) const;
   void OnHello(AttachStream* stream, const v1::GatewayHello& hello) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  void OnSubmit(GatewaySession* session, const v1::Submit& submit) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  StatusOr<std::unique_ptr<Sequence>> PrepareSubmit(AttachStream* stream, const v1::Submit& submit)
+      ABSL_LOCKS_EXCLUDED(mutex_);
+  void OnSubmit(GatewaySession* session, uint64_t sequence_id, StatusOr<std::unique_ptr<Sequence>> prepared)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void OnReattach(GatewaySession* session, const v1::Reattach& reattach)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Drop(GatewaySession* session, uint64_t sequence_id) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);

@@ -107,6 +107,37 @@ TEST(EngineTest, AGenerationMayReportItsPromptToo) {
   EXPECT_EQ(answer.prompt_logprobs.size(), 20u);
 }
 
+TEST(EngineTest, WhoWaitsForAReaderIsNotCountedAsAQueue) {
+  EngineHarness harness;
+  std::vector<uint64_t> ids;
+  for (int i = 0; i < 3; ++i) {
+    GenerateRequest request = TestRequest(TestPrompt(10, i), 20);
+    request.initial_credit = 4;
+    ids.push_back(harness.Submit(std::move(request)));
+  }
+  harness.PumpUntil([&] { return harness.engine().stats().paused == 3; });
+  EXPECT_EQ(harness.engine().stats().waiting, 0u);
+  EXPECT_EQ(harness.engine().stats().running, 0u);
+  for (uint64_t id : ids) harness.engine().AddCredit(id, 100);
+  for (uint64_t id : ids) harness.WaitFinished(id);
+  harness.PumpUntil([&] { return harness.engine().stats().paused == 0; });
+}
+
+TEST(EngineTest, ASequenceMayBePreparedAheadOfItsSubmission) {
+  EngineHarness harness;
+  GenerateRequest request = TestRequest(TestPrompt(100, 1), 5);
+  const std::vector<int32_t> expected = harness.Run(request).tokens;
+  auto prepared = harness.engine().Prepare(request);
+  ASSERT_TRUE(prepared.ok()) << prepared.status();
+  EXPECT_EQ((*prepared)->keys.size(), 6u) << "hashed by now";
+  (*prepared)->request.id = 1000;
+  ASSERT_TRUE(harness.engine().Submit(*std::move(prepared)).ok());
+  harness.WaitFinished(1000);
+  EXPECT_EQ(harness.answer(1000).tokens, expected);
+  request.prompt_ids.clear();
+  EXPECT_EQ(harness.engine().Prepare(request).status().code(), absl::StatusCode::kInvalidArgument);
+}
+
 TEST(EngineTest, RefusesWhatIsOutOfBoundsNamingIt) {
   FakeModelOptions model;
   model.context_length = 100;
@@ -133,6 +164,11 @@ TEST(EngineTest, RefusesWhatIsOutOfBoundsNamingIt) {
   expect([](auto& r) { r.adapters.resize(3); }, "uses 3 adapters; this worker combines at most 2");
   expect([](auto& r) { r.adapters.resize(1); }, "digest is empty");
   expect([](auto& r) { r.adapters = {{Sha256("x"), NAN, ""}}; }, "weight of adapter");
+  expect(
+      [](auto& r) {
+        r.adapters = {{Sha256("x"), 0.0f, ""}};
+      },
+      "is 0 (or was not set): it would change nothing");
   expect([](auto& r) { r.sampling.max_tokens = 0; }, "max_tokens is 0");
   expect([](auto& r) { r.score_only = true; }, "score_only without prompt_logprobs_from");
   expect([](auto& r) { r.prompt_logprobs_from = 10; },

@@ -59,7 +59,14 @@ TEST(SamplerTest, LogitsThatAreNotFiniteAreReportedNotSampled) {
   EXPECT_EQ(Sample({}, {1, NAN, 2}), -1);
   EXPECT_EQ(Sample(Hot(), {1, NAN, 2}), -1);
   EXPECT_EQ(Sample({}, {-INFINITY, -INFINITY}), -1);
-  EXPECT_EQ(Sample(Hot(), {-INFINITY, 3, -INFINITY}), 1);
+  EXPECT_EQ(Sample(Hot(), {-INFINITY, 3, 2}), -1) << "one that overflowed to the other side";
+  EXPECT_EQ(Sample(Hot(), {1, INFINITY, 2}), -1);
+  Sampler sampler(3);
+  std::vector<ScoredToken> out;
+  for (const float bad : {NAN, INFINITY, -INFINITY}) {
+    EXPECT_FALSE(sampler.AppendLogprobs(std::vector<float>{1, bad, 2}, 0, 2, &out)) << bad;
+    EXPECT_TRUE(out.empty());
+  }
 }
 
 TEST(SamplerTest, TokensComeAsOftenAsTheDistributionSays) {

@@ -1,5 +1,9 @@
 // Nothing stalls the step loop: it allocates nothing of size, and waits neither for its callers nor for its
 // consumer.
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
 #include <atomic>
 #include <cstdlib>
 #include <new>
@@ -7,6 +11,9 @@
 #include "absl/time/clock.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "model/decoder/decoder.h"
+#include "model/format/model_files.h"
+#include "model/lora/lora_adapter.h"
 #include "tests/worker/engine/engine_harness.h"
 
 namespace {
@@ -37,6 +44,24 @@ void operator delete(void* memory) noexcept { std::free(memory); }
 void operator delete[](void* memory) noexcept { std::free(memory); }
 void operator delete(void* memory, size_t) noexcept { std::free(memory); }
 void operator delete[](void* memory, size_t) noexcept { std::free(memory); }
+// What kernels take their scratch from.
+extern "C" void* aligned_alloc(size_t alignment, size_t n_bytes) noexcept {
+  if (counting) {
+    ++n_allocations;
+    largest_allocation = std::max<uint64_t>(largest_allocation, n_bytes);
+  }
+  void* memory = nullptr;
+  return posix_memalign(&memory, alignment, n_bytes) == 0 ? memory : nullptr;
+}
+extern "C" void* mmap(void* address, size_t n_bytes, int protection, int flags, int file,
+                      off_t offset) noexcept {
+  if (counting) {
+    ++n_allocations;
+    largest_allocation = std::max<uint64_t>(largest_allocation, n_bytes);
+  }
+  const long mapped = syscall(SYS_mmap, address, n_bytes, protection, flags, file, offset);  // NOLINT
+  return reinterpret_cast<void*>(mapped);
+}
 #endif
 
 namespace coterie {
@@ -100,6 +125,81 @@ TEST(StepLoopTest, InSteadyStateTheLoopAllocatesNothing) {
   // allocation. A slow consumer may let an output buffer grow once more.
   EXPECT_LE(model->allocations_, 4u) << "largest " << model->largest_;
   for (uint64_t id : ids) harness.WaitFinished(id);
+}
+
+// The real model, watched inside its steps, on one thread.
+class WatchedDecoder : public LanguageModel {
+ public:
+  explicit WatchedDecoder(std::unique_ptr<LanguageModel> model) : model_(std::move(model)) {}
+  const LanguageModelInfo& info() const override { return model_->info(); }
+  StatusOr<std::unique_ptr<LoadedAdapter>> LoadAdapter(const std::filesystem::path& folder) override {
+    return model_->LoadAdapter(folder);
+  }
+  Status Forward(const Batch& batch, std::span<const float>* logits) override {
+    return Watch(batch, [&] { return model_->Forward(batch, logits); });
+  }
+  Status ForwardTop(const Batch& batch, StepLogits* logits) override {
+    return Watch(batch, [&] { return model_->ForwardTop(batch, logits); });
+  }
+  std::atomic<uint64_t> largest_{0};
+  std::atomic<int> most_tokens_{0};
+
+ private:
+  template <class Step>
+  Status Watch(const Batch& batch, Step step) {
+    n_allocations = largest_allocation = 0;
+    counting = true;
+    const Status status = step();
+    counting = false;
+    largest_ = std::max(largest_.load(), largest_allocation);
+    most_tokens_ = std::max(most_tokens_.load(), batch.n_tokens());
+    return status;
+  }
+  const std::unique_ptr<LanguageModel> model_;
+};
+
+TEST(StepLoopTest, TheModelAllocatesNothingOfSizeNotEvenInItsFirstAndLongestSteps) {
+#ifndef COTERIE_COUNTS_ALLOCATIONS
+  GTEST_SKIP() << "a sanitizer owns operator new in this build";
+#endif
+  const std::filesystem::path data = std::filesystem::path(COTERIE_SOURCE_DIR) / "tests" / "data";
+  const auto files = std::move(ModelFiles::Open(data / "tiny-llama-q.gguf")).value();
+  std::vector<std::pair<Digest, std::filesystem::path>> adapters;
+  for (const char* name : {"llama-all-linear", "llama-qv"}) {
+    adapters.emplace_back(LoraAdapter::Load(data / "tiny-adapters" / name, files->config()).value()->digest(),
+                          data / "tiny-adapters" / name);
+  }
+  for (const NumericsMode mode : {NumericsMode::kExact, NumericsMode::kFast}) {
+    EngineOptions options;
+    options.max_batch_tokens = 600;  // in several parts
+    WatchedDecoder* model = nullptr;
+    EngineHarness harness(options, {}, [&](FakeModelOptions) {
+      DecoderOptions decoder;
+      decoder.n_kv_blocks = 300;
+      decoder.max_batch_tokens = options.max_batch_tokens;
+      decoder.max_seqs = options.max_seqs;
+      decoder.max_logit_rows = options.max_logit_rows;
+      auto backend = CreateCpuBackend({.mode = mode, .n_threads = 1});
+      auto made = std::make_unique<WatchedDecoder>(
+          std::move(Decoder::Create(*files, *std::move(backend), decoder)).value());
+      model = made.get();
+      return made;
+    });
+    std::vector<uint64_t> ids;
+    for (const auto& [digest, folder] : adapters) harness.AddAdapter(digest, folder);
+    for (int i = 0; i < 12; ++i) {
+      GenerateRequest request = TestRequest(TestPrompt(20 + 15 * i, i, files->config().vocab_size), 10);
+      request.sampling.ignore_eos = true;
+      if (i % 3 == 1) request.sampling.temperature = 0.9f;  // the whole row
+      if (i % 3 == 2) request.sampling.temperature = 0.9f, request.sampling.top_k = 50;
+      if (i % 4 == 3) request.prompt_logprobs_from = 1;
+      if (i % 2 == 0) request.adapters = {{adapters[0].first, 1.0f, "a"}, {adapters[1].first, 0.5f, "b"}};
+      ids.push_back(harness.Submit(std::move(request)));
+    }
+    for (uint64_t id : ids) harness.WaitFinished(id);
+    EXPECT_GT(model->most_tokens_, 256);
+    EXPECT_LE(model->largest_, 4096u) << "bytes at once";
+  }
 }
 
 TEST(StepLoopTest, AConsumerThatNeverComesHoldsUpNothingButItsOwnCredit) {

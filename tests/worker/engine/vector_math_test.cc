@@ -34,13 +34,15 @@ TEST(VectorMathTest, EveryLengthIsCoveredToItsEnd) {
     for (size_t at = 0; at < n; ++at) {
       std::vector<float> values(n, 1.0f);
       values[at] = 2.0f;
-      EXPECT_EQ(MaxOf(values), 2.0f);
+      EXPECT_EQ(MaxIfFinite(values), 2.0f);
       EXPECT_EQ(SumOf(values), static_cast<double>(n + 1));
       std::vector<float> distances(n);
       DistancesBelow(2.0f, values, 0.5f, distances);
       for (size_t i = 0; i < n; ++i) EXPECT_EQ(distances[i], i == at ? 0.0f : 2.0f);
-      values[at] = NAN;
-      EXPECT_TRUE(std::isnan(MaxOf(values)));
+      for (const float bad : {NAN, INFINITY, -INFINITY}) {
+        values[at] = bad;
+        EXPECT_TRUE(std::isnan(MaxIfFinite(values))) << bad;
+      }
     }
   }
 }

@@ -1,0 +1,72 @@
+#include "worker/engine/check_request.h"
+
+#include <algorithm>
+#include <cmath>
+
+namespace coterie {
+
+Status CheckRequest(const GenerateRequest& r, const RequestLimits& limits) {
+  const int vocab_size = limits.vocab_size;
+  RETURN_IF_ERROR(ValidateSamplingParams(r.sampling, vocab_size));
+  if (r.prompt_ids.empty())
+    return absl::InvalidArgumentError("the prompt has no tokens; at least 1 is needed");
+  const size_t n_given = r.prompt_ids.size() + r.resume_ids.size();
+  if (n_given >= static_cast<size_t>(limits.max_sequence_tokens)) {
+    return absl::InvalidArgumentError(absl::StrCat("the prompt has ", n_given, " tokens",
+                                                   r.resume_ids.empty() ? "" : " with those to resume from",
+                                                   "; this worker has room for ", limits.max_sequence_tokens,
+                                                   ", of which one must be left for the answer"));
+  }
+  for (const std::vector<int32_t>* ids : {&r.prompt_ids, &r.resume_ids}) {
+    for (int32_t id : *ids) {
+      if (id < 0 || id >= vocab_size) {
+        return absl::InvalidArgumentError(
+            absl::StrCat("token id ", id, " in the prompt; the vocabulary has ", vocab_size, " tokens"));
+      }
+    }
+  }
+  if (r.priority < -kMaxPriority || r.priority > kMaxPriority) {
+    return absl::InvalidArgumentError(absl::StrCat("priority is ", r.priority, "; it must be in [-",
+                                                   kMaxPriority, ", ", kMaxPriority, "]"));
+  }
+  if (r.tenant.size() > kMaxTenantBytes) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("tenant has ", r.tenant.size(), " bytes; at most ", kMaxTenantBytes, " are allowed"));
+  }
+  if (r.cache_salt.size() > kMaxCacheSaltBytes) {
+    return absl::InvalidArgumentError(absl::StrCat("cache_salt has ", r.cache_salt.size(), " bytes; at most ",
+                                                   kMaxCacheSaltBytes, " are allowed"));
+  }
+  const size_t max_adapters = std::min(kMaxAdaptersPerSequence, static_cast<size_t>(limits.n_adapter_slots));
+  if (r.adapters.size() > max_adapters) {
+    return absl::InvalidArgumentError(absl::StrCat("the sequence uses ", r.adapters.size(),
+                                                   " adapters; this worker combines at most ", max_adapters));
+  }
+  for (const AdapterUse& use : r.adapters) {
+    if (use.digest.empty()) return absl::InvalidArgumentError("an adapter's digest is empty");
+    if (!std::isfinite(use.weight)) {
+      return absl::InvalidArgumentError(absl::StrCat("the weight of adapter ", use.digest.Short(), " is ",
+                                                     use.weight, "; it must be finite"));
+    }
+    if (use.weight == 0) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          "the weight of adapter ", use.digest.Short(),
+          " is 0 (or was not set): it would change nothing; give it a weight or leave the adapter out"));
+    }
+  }
+  const bool scores = r.prompt_logprobs_from.has_value();
+  if (r.score_only && !scores) {
+    return absl::InvalidArgumentError("score_only without prompt_logprobs_from would do nothing");
+  }
+  if (scores && std::max(1u, *r.prompt_logprobs_from) >= r.prompt_ids.size()) {
+    return absl::InvalidArgumentError(absl::StrCat("prompt_logprobs_from is ", *r.prompt_logprobs_from,
+                                                   "; the prompt has ", r.prompt_ids.size(),
+                                                   " tokens, of which the first has no log-probability"));
+  }
+  if (r.score_only && !r.resume_ids.empty()) {
+    return absl::InvalidArgumentError("score_only takes no tokens to resume from");
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace coterie

@@ -1,0 +1,20 @@
+#ifndef COTERIE_WORKER_ENGINE_CHECK_REQUEST_H_
+#define COTERIE_WORKER_ENGINE_CHECK_REQUEST_H_
+
+#include "common/status.h"
+#include "worker/engine/request.h"
+
+namespace coterie {
+
+struct RequestLimits {
+  int vocab_size = 0;
+  int max_sequence_tokens = 0;
+  int n_adapter_slots = 0;
+};
+
+// InvalidArgument naming the field, its value and the limit, where a request cannot be served as it stands.
+Status CheckRequest(const GenerateRequest& request, const RequestLimits& limits);
+
+}  // namespace coterie
+
+#endif  // COTERIE_WORKER_ENGINE_CHECK_REQUEST_H_

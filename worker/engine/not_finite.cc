@@ -1,0 +1,27 @@
+#include "worker/engine/not_finite.h"
+
+#include "absl/strings/str_join.h"
+
+namespace coterie {
+
+Status NotFinite(const GenerateRequest& request, const std::string& place) {
+  const std::string what = absl::StrCat("the model's logits at ", place, " are not finite numbers");
+  if (request.adapters.empty()) {
+    return absl::InternalError(absl::StrCat(
+        what,
+        " although no expert takes part: the base's weights, or this worker's memory, are damaged; "
+        "compare the base's files with their source and start the worker again"));
+  }
+  std::vector<std::string> experts;
+  for (const AdapterUse& use : request.adapters) {
+    experts.push_back(absl::StrCat(use.name.empty() ? "" : absl::StrCat("'", use.name, "' "), "(adapter ",
+                                   use.digest.Short(), ", weight ", use.weight, ")"));
+  }
+  return absl::FailedPreconditionError(absl::StrCat(
+      what, " under ", experts.size() == 1 ? "expert " : "experts ", absl::StrJoin(experts, " and "),
+      ": with this prompt the activations leave float32's range; ask with a smaller weight or another "
+      "expert, "
+      "and publish a version whose training did not diverge"));
+}
+
+}  // namespace coterie

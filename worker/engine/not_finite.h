@@ -1,0 +1,17 @@
+#ifndef COTERIE_WORKER_ENGINE_NOT_FINITE_H_
+#define COTERIE_WORKER_ENGINE_NOT_FINITE_H_
+
+#include <string>
+
+#include "common/status.h"
+#include "worker/engine/request.h"
+
+namespace coterie {
+
+// What ends a sequence whose logits at `place` hold NaN or an infinity. With adapters FailedPrecondition,
+// which names them: they are what is wrong, on every worker; with the base alone Internal.
+Status NotFinite(const GenerateRequest& request, const std::string& place);
+
+}  // namespace coterie
+
+#endif  // COTERIE_WORKER_ENGINE_NOT_FINITE_H_
