@@ -109,6 +109,24 @@ TEST(AttachTest, ErrorsComeAsTheSequencesEnd) {
   gateway.Cancel(12);
 }
 
+TEST(AttachTest, AMessageMayBringAsManyTokensAsASequenceMayHave) {
+  FakeModelOptions model;
+  model.context_length = 2'000'000;
+  model.n_kv_blocks = 125'000;
+  TestWorker worker({}, model);
+  TestGateway gateway(worker.address());
+  ASSERT_TRUE(gateway.Connect());
+  // 6 MB of ids, all of them beyond the vocabulary: the engine says so, the stream lives on.
+  std::vector<uint32_t> prompt(1'500'000, 1u << 21);
+  gateway.Submit(1, prompt, 5);
+  ASSERT_TRUE(gateway.WaitFinished(1)) << gateway.status().error_message();
+  EXPECT_EQ(gateway.Of(1).last.error_code(), grpc::INVALID_ARGUMENT);
+  EXPECT_THAT(gateway.Of(1).last.error_message(), HasSubstr("token id 2097152 in the prompt"));
+  gateway.Submit(2, Prompt(20, 1), 5);
+  ASSERT_TRUE(gateway.WaitFinished(2));
+  EXPECT_EQ(gateway.Of(2).tokens.size(), 5u);
+}
+
 TEST(AttachTest, NoMoreTokensAreSentThanCreditWasGiven) {
   TestWorker worker;
   TestGateway gateway(worker.address());
