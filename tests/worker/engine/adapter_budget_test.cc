@@ -164,7 +164,9 @@ TEST(AdapterBudgetTest, EveryRequestEndsAndNoLoadIsThrownAwayWhateverTheSetsAndT
     for (const Digest& digest : adapters) {
       // A set may have to be loaded in part to find out that it does not fit.
       EXPECT_LE(h.model->n_loads(digest), n_served[digest] + n_refused[digest] + 1);
-      if (sizes[digest] > options.adapters.max_bytes) EXPECT_LE(h.model->n_loads(digest), 2);
+      if (sizes[digest] > options.adapters.max_bytes) {
+        EXPECT_LE(h.model->n_loads(digest), 2) << "its size was known since";
+      }
     }
     EXPECT_LE(h.harness.engine().adapter_stats().bytes, options.adapters.max_bytes);
   }
