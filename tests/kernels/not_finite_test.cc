@@ -21,7 +21,7 @@ bool AllNan(std::span<const float> values) {
 bool NoneFinite(std::span<const float> values) {
   return std::none_of(values.begin(), values.end(), [](float v) { return std::isfinite(v); });
 }
-std::span<float> Row(std::vector<float>& x, int row, int d) {
+std::span<float> RowOf(std::vector<float>& x, int row, int d) {
   return {x.data() + static_cast<int64_t>(row) * d, static_cast<size_t>(d)};
 }
 
@@ -34,14 +34,14 @@ void ExpectRowSpoilt(int n_in, int n_out, Random* random,
   for (const float bad : kBad) {
     std::vector<float> spoilt = x;
     const int place = random->Int(0, n_in - 1);
-    Row(spoilt, 1, n_in)[static_cast<size_t>(place)] = bad;
+    RowOf(spoilt, 1, n_in)[static_cast<size_t>(place)] = bad;
     ForEveryBackend(mode, [&](Backend& backend) {
       std::vector<float> sound = op(backend, x);
       std::vector<float> y = op(backend, spoilt);
-      ASSERT_TRUE(AllNan(Row(y, 1, n_out)))
+      ASSERT_TRUE(AllNan(RowOf(y, 1, n_out)))
           << bad << " at " << place << " of " << n_in << ", " << backend.device_name();
-      ASSERT_TRUE(SameBits(Row(y, 0, n_out), Row(sound, 0, n_out)));
-      ASSERT_TRUE(SameBits(Row(y, 2, n_out), Row(sound, 2, n_out)));
+      ASSERT_TRUE(SameBits(RowOf(y, 0, n_out), RowOf(sound, 0, n_out)));
+      ASSERT_TRUE(SameBits(RowOf(y, 2, n_out), RowOf(sound, 2, n_out)));
     });
   }
 }
@@ -81,8 +81,8 @@ TEST_P(NotFinite, NormsAndActivationsSpoilTheWholeRow) {
           // A gate far below zero makes a zero of any finite value beside it: not of these.
           std::vector<float> h(static_cast<size_t>(3 * d));
           for (int i = 0; i < d; ++i) {
-            float& gate = Row(x, 1, 2 * d)[static_cast<size_t>(i)];
-            float& up = Row(x, 1, 2 * d)[static_cast<size_t>(d + i)];
+            float& gate = RowOf(x, 1, 2 * d)[static_cast<size_t>(i)];
+            float& up = RowOf(x, 1, 2 * d)[static_cast<size_t>(d + i)];
             if (std::fabs(gate) > 1e20f) up = 1.0f, gate = std::fabs(gate);
             if (std::fabs(up) > 1e20f) gate = 1.0f;
           }
@@ -102,14 +102,14 @@ TEST_P(NotFinite, ProductsOfASpoiltRowAreNoNumbersInAnyType) {
     for (const int rows : {3, 40}) {
       std::vector<float> x = random.Normals(static_cast<size_t>(rows * kInputs));
       std::vector<float> spoilt = x;
-      std::fill_n(Row(spoilt, 1, kInputs).begin(), kInputs, NAN);
+      std::fill_n(RowOf(spoilt, 1, kInputs).begin(), kInputs, NAN);
       ForEveryBackend(GetParam(), [&](Backend& backend) {
         const std::unique_ptr<PackedMatrix> packed = Pack(backend, {&matrix.host, 1});
         std::vector<float> sound(static_cast<size_t>(rows * 70)), y(sound.size());
         backend.Linear(x.data(), rows, *packed, nullptr, false, sound.data());
         backend.Linear(spoilt.data(), rows, *packed, nullptr, false, y.data());
-        ASSERT_TRUE(AllNan(Row(y, 1, 70))) << DTypeName(dtype) << " " << backend.device_name();
-        ASSERT_TRUE(SameBits(Row(y, 0, 70), Row(sound, 0, 70)));
+        ASSERT_TRUE(AllNan(RowOf(y, 1, 70))) << DTypeName(dtype) << " " << backend.device_name();
+        ASSERT_TRUE(SameBits(RowOf(y, 0, 70), RowOf(sound, 0, 70)));
         ASSERT_TRUE(SameBits({y.data() + 140, y.size() - 140}, {sound.data() + 140, sound.size() - 140}));
         const std::vector<int32_t> keep(static_cast<size_t>(rows), 3);
         std::vector<TopLogit> top(keep.size() * 3);
@@ -167,9 +167,9 @@ TEST_P(NotFinite, AnAdapterThatOverflowsInBetweenIsSeenInItsOutputs) {
         std::vector<float> y(2 * kOutputs), base_only(2 * kOutputs);
         backend.LinearLora({step.get(), 0, {&target, 1}}, x.data(), 2, *packed, nullptr, false, y.data());
         backend.Linear(x.data(), 2, *packed, nullptr, false, base_only.data());
-        ASSERT_TRUE(NoneFinite(Row(y, 0, kOutputs)))
+        ASSERT_TRUE(NoneFinite(RowOf(y, 0, kOutputs)))
             << "rank " << rank << " at " << bad_rank << " " << backend.device_name();
-        ASSERT_TRUE(SameBits(Row(y, 1, kOutputs), Row(base_only, 1, kOutputs)));
+        ASSERT_TRUE(SameBits(RowOf(y, 1, kOutputs), RowOf(base_only, 1, kOutputs)));
       });
     }
   }
@@ -218,11 +218,11 @@ TEST_P(NotFinite, ABadTokenIsSeenByEveryLaterOneOfItsSequence) {
         std::vector<float> out = run(spoilt);
         for (int token = 0; token < 2 * kTokens; ++token) {
           if (token >= 3 && token < kTokens) {
-            ASSERT_TRUE(AllNan(Row(out, token, out_width)))
+            ASSERT_TRUE(AllNan(RowOf(out, token, out_width)))
                 << "token " << token << ", " << bad << " at " << place << ", head_dim " << head_dim << " "
                 << backend.device_name();
           } else {
-            ASSERT_TRUE(SameBits(Row(out, token, out_width), Row(sound, token, out_width))) << token;
+            ASSERT_TRUE(SameBits(RowOf(out, token, out_width), RowOf(sound, token, out_width))) << token;
           }
         }
         // A later step reads the cache alone.
@@ -263,9 +263,9 @@ TEST_P(NotFinite, ATextWithABadRowHasNoFiniteEmbedding) {
       };
       std::vector<float> sound = run(qkv);
       std::vector<float> pooled = run(spoilt);
-      ASSERT_TRUE(AllNan(Row(pooled, 1, kWidth))) << bad;
-      ASSERT_TRUE(SameBits(Row(pooled, 0, kWidth), Row(sound, 0, kWidth)));
-      ASSERT_TRUE(SameBits(Row(pooled, 2, kWidth), Row(sound, 2, kWidth)));
+      ASSERT_TRUE(AllNan(RowOf(pooled, 1, kWidth))) << bad;
+      ASSERT_TRUE(SameBits(RowOf(pooled, 0, kWidth), RowOf(sound, 0, kWidth)));
+      ASSERT_TRUE(SameBits(RowOf(pooled, 2, kWidth), RowOf(sound, 2, kWidth)));
     });
   }
 }

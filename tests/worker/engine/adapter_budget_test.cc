@@ -56,13 +56,13 @@ struct SizedHarness {
   EngineHarness harness;
 };
 
-GenerateRequest With(const std::vector<Digest>& adapters, uint32_t max_tokens = 3, int seed = 1) {
+GenerateRequest Naming(const std::vector<Digest>& adapters, uint32_t max_tokens = 3, int seed = 1) {
   GenerateRequest request = TestRequest(TestPrompt(10, seed), max_tokens);
   for (const Digest& adapter : adapters) request.adapters.push_back({adapter, 0.5f, "x"});
   return request;
 }
 
-EngineOptions Options(size_t max_bytes, int n_slots = 4) {
+EngineOptions BudgetOptions(size_t max_bytes, int n_slots = 4) {
   EngineOptions options;
   options.adapters.n_slots = n_slots;
   options.adapters.max_bytes = max_bytes;
@@ -70,9 +70,9 @@ EngineOptions Options(size_t max_bytes, int n_slots = 4) {
 }
 
 TEST(AdapterBudgetTest, TwoAdaptersThatDoNotFitTogetherAreRefusedByNameAndBound) {
-  SizedHarness h(Options(10 * kMiB));
+  SizedHarness h(BudgetOptions(10 * kMiB));
   const Digest x = h.Make("x", 6 * kMiB), y = h.Make("y", 7 * kMiB);
-  const Answer& answer = h.harness.Run(With({x, y}));
+  const Answer& answer = h.harness.Run(Naming({x, y}));
   EXPECT_EQ(answer.finish, FinishReason::kError);
   EXPECT_EQ(answer.status.code(), absl::StatusCode::kResourceExhausted);
   const std::string message(answer.status.message());
@@ -82,16 +82,16 @@ TEST(AdapterBudgetTest, TwoAdaptersThatDoNotFitTogetherAreRefusedByNameAndBound)
   }
   EXPECT_LE(h.model->n_loads(x) + h.model->n_loads(y), 2);
   // Their sizes are known now: no further request costs a load.
-  EXPECT_EQ(h.harness.Run(With({y, x}, 3, 2)).status.code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_EQ(h.harness.Run(Naming({y, x}, 3, 2)).status.code(), absl::StatusCode::kResourceExhausted);
   EXPECT_LE(h.model->n_loads(x) + h.model->n_loads(y), 2);
-  EXPECT_EQ(h.harness.Run(With({x})).tokens.size(), 3u);
-  EXPECT_EQ(h.harness.Run(With({y})).tokens.size(), 3u);
+  EXPECT_EQ(h.harness.Run(Naming({x})).tokens.size(), 3u);
+  EXPECT_EQ(h.harness.Run(Naming({y})).tokens.size(), 3u);
 }
 
 TEST(AdapterBudgetTest, WaitingSequencesDoNotTakeEachOthersAdaptersAway) {
   FakeModelOptions fake;
   fake.step_time = absl::Milliseconds(1);
-  EngineOptions options = Options(3 * kMiB, 8);
+  EngineOptions options = BudgetOptions(3 * kMiB, 8);
   options.max_seqs = 2;
   SizedHarness h(options, fake);
   std::vector<Digest> adapters;
@@ -99,7 +99,7 @@ TEST(AdapterBudgetTest, WaitingSequencesDoNotTakeEachOthersAdaptersAway) {
   // A full house of long answers, and a dozen that want more memory together than there is.
   std::vector<uint64_t> ids;
   for (int i = 0; i < 2; ++i) ids.push_back(h.harness.Submit(TestRequest(TestPrompt(10, i), 60)));
-  for (int i = 0; i < 12; ++i) ids.push_back(h.harness.Submit(With({adapters[i]}, 5, i)));
+  for (int i = 0; i < 12; ++i) ids.push_back(h.harness.Submit(Naming({adapters[i]}, 5, i)));
   for (uint64_t id : ids) h.harness.WaitFinished(id);
   for (int i = 0; i < 12; ++i) {
     EXPECT_EQ(h.harness.answer(ids[i + 2]).tokens.size(), 5u);
@@ -114,7 +114,7 @@ TEST(AdapterBudgetTest, EveryRequestEndsAndNoLoadIsThrownAwayWhateverTheSetsAndT
   std::mt19937 random(static_cast<uint32_t>(::testing::UnitTest::GetInstance()->random_seed()));
   const auto below = [&](int n) { return static_cast<int>(random() % static_cast<uint32_t>(n)); };
   for (int round = 0; round < 40; ++round) {
-    EngineOptions options = Options(static_cast<size_t>(4 + below(12)) * kMiB, 1 + below(5));
+    EngineOptions options = BudgetOptions(static_cast<size_t>(4 + below(12)) * kMiB, 1 + below(5));
     options.max_seqs = 1 + below(4);
     options.max_logit_rows = 16;
     options.adapters.n_loader_threads = 1 + below(3);
@@ -136,7 +136,7 @@ TEST(AdapterBudgetTest, EveryRequestEndsAndNoLoadIsThrownAwayWhateverTheSetsAndT
       std::vector<Digest> set = adapters;
       std::shuffle(set.begin(), set.end(), random);
       set.resize(static_cast<size_t>(below(std::min(options.adapters.n_slots, 3) + 1)));
-      GenerateRequest request = With(set, static_cast<uint32_t>(1 + below(6)), i);
+      GenerateRequest request = Naming(set, static_cast<uint32_t>(1 + below(6)), i);
       request.tenant = absl::StrCat("t", below(3));
       sets.push_back(set);
       ids.push_back(h.harness.Submit(std::move(request)));
@@ -175,7 +175,7 @@ TEST(AdapterBudgetTest, EveryRequestEndsAndNoLoadIsThrownAwayWhateverTheSetsAndT
 TEST(AdapterBudgetTest, AHigherPriorityGoesBeforeMemoryThatWaitingOnesHold) {
   FakeModelOptions fake;
   fake.step_time = absl::Milliseconds(2);
-  EngineOptions options = Options(2 * kMiB, 8);
+  EngineOptions options = BudgetOptions(2 * kMiB, 8);
   options.max_seqs = 1;
   SizedHarness h(options, fake);
   const Digest low = h.Make("low", 2 * kMiB), high = h.Make("high", 2 * kMiB);
@@ -187,10 +187,10 @@ TEST(AdapterBudgetTest, AHigherPriorityGoesBeforeMemoryThatWaitingOnesHold) {
   const uint64_t base = h.harness.Submit(TestRequest(TestPrompt(10, 1), 30));
   names[base] = "base";
   h.harness.PumpUntil([&] { return !h.harness.answer(base).tokens.empty(); });
-  const uint64_t first = h.harness.Submit(With({low}));
+  const uint64_t first = h.harness.Submit(Naming({low}));
   names[first] = "low";
   h.harness.PumpUntil([&] { return h.model->n_loads(low) == 1; });  // promised and loaded for it
-  GenerateRequest urgent = With({high}, 3, 2);
+  GenerateRequest urgent = Naming({high}, 3, 2);
   urgent.priority = 5;
   const uint64_t second = h.harness.Submit(std::move(urgent));
   names[second] = "high";
@@ -201,12 +201,12 @@ TEST(AdapterBudgetTest, AHigherPriorityGoesBeforeMemoryThatWaitingOnesHold) {
 TEST(AdapterBudgetTest, AFailedAdapterIsToldAtOnceThoughNoSeatIsFree) {
   FakeModelOptions fake;
   fake.step_time = absl::Milliseconds(2);
-  EngineOptions options = Options(8 * kMiB);
+  EngineOptions options = BudgetOptions(8 * kMiB);
   options.max_seqs = 1;
   SizedHarness h(options, fake);
   const uint64_t running = h.harness.Submit(TestRequest(TestPrompt(10, 1), 400));
   h.harness.PumpUntil([&] { return !h.harness.answer(running).tokens.empty(); });
-  const uint64_t failed = h.harness.Submit(With({Sha256("nowhere")}));
+  const uint64_t failed = h.harness.Submit(Naming({Sha256("nowhere")}));
   h.harness.WaitFinished(failed);
   EXPECT_EQ(h.harness.answer(failed).status.code(), absl::StatusCode::kNotFound);
   EXPECT_FALSE(h.harness.finished(running)) << "it took the seat all the while";
@@ -215,9 +215,9 @@ TEST(AdapterBudgetTest, AFailedAdapterIsToldAtOnceThoughNoSeatIsFree) {
 }
 
 TEST(AdapterBudgetTest, OneAdapterNamedTwiceIsHeldOnce) {
-  SizedHarness h(Options(10 * kMiB, 2));
+  SizedHarness h(BudgetOptions(10 * kMiB, 2));
   const Digest x = h.Make("x", 6 * kMiB);
-  EXPECT_EQ(h.harness.Run(With({x, x})).tokens.size(), 3u);
+  EXPECT_EQ(h.harness.Run(Naming({x, x})).tokens.size(), 3u);
   EXPECT_EQ(h.model->n_loads(x), 1);
 }
 
@@ -225,8 +225,8 @@ TEST(AdapterBudgetTest, AnEngineMayEndWhileALoadRuns) {
   FakeModelOptions fake;
   fake.load_time = absl::Milliseconds(50);
   for (int i = 0; i < 5; ++i) {
-    SizedHarness h(Options(8 * kMiB), fake);
-    h.harness.Submit(With({h.Make("slow", kMiB)}));
+    SizedHarness h(BudgetOptions(8 * kMiB), fake);
+    h.harness.Submit(Naming({h.Make("slow", kMiB)}));
     h.harness.PumpFor(absl::Milliseconds(10 * i));
     h.harness.StopEngine();
   }

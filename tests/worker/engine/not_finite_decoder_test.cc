@@ -17,7 +17,7 @@ namespace {
 
 using ::testing::HasSubstr;
 
-std::filesystem::path Data(const std::string& name) {
+std::filesystem::path TinyFile(const std::string& name) {
   return std::filesystem::path(COTERIE_SOURCE_DIR) / "tests" / "data" / name;
 }
 
@@ -51,12 +51,12 @@ struct Case {
 class NotFiniteDecoderTest : public ::testing::TestWithParam<Case> {
  protected:
   void SetUp() override {
-    files_ = std::move(ModelFiles::Open(Data(GetParam().model))).value();
+    files_ = std::move(ModelFiles::Open(TinyFile(GetParam().model))).value();
     WriteDiverged(folder_, files_->config(), GetParam().layer);
     auto adapter = LoraAdapter::Load(folder_.path(), files_->config());
     ASSERT_TRUE(adapter.ok()) << adapter.status();
     bad_ = (*adapter)->digest();
-    auto good = LoraAdapter::Load(Data("tiny-adapters/llama-qv"), files_->config());
+    auto good = LoraAdapter::Load(TinyFile("tiny-adapters/llama-qv"), files_->config());
     ASSERT_TRUE(good.ok()) << good.status();
     good_ = (*good)->digest();
     EngineOptions engine;
@@ -73,7 +73,7 @@ class NotFiniteDecoderTest : public ::testing::TestWithParam<Case> {
       return std::unique_ptr<LanguageModel>(std::move(decoder).value());
     });
     harness_->AddAdapter(bad_, folder_.path());
-    harness_->AddAdapter(good_, Data("tiny-adapters/llama-qv"));
+    harness_->AddAdapter(good_, TinyFile("tiny-adapters/llama-qv"));
   }
   GenerateRequest Ask(int n_prompt, int seed) {
     GenerateRequest request = TestRequest(TestPrompt(n_prompt, seed, files_->config().vocab_size), 12);
