@@ -131,7 +131,9 @@ StatusOr<Value> Arithmetic(Interpreter& in, Op op, const Value& left, const Valu
   int64_t i, j;
   if (left.ToInt(&i) && right.ToInt(&j)) return Integers(op, i, j);
   double a, b;
-  if (left.ToDouble(&a) && right.ToDouble(&b)) return Floats(op, a, b);
+  const bool numbers = left.ToDouble(&a) && right.ToDouble(&b);
+  if (numbers && (left.As<Value::BigInteger>() || right.As<Value::BigInteger>())) return Overflow();
+  if (numbers) return Floats(op, a, b);
   if (op == Op::kAdd && left.text() && right.text()) return Concatenate(in, *left.text(), *right.text());
   const List *x = left.list(), *y = right.list();
   if (op == Op::kAdd && x && y && x->flavour == y->flavour && x->is_list_or_tuple()) {

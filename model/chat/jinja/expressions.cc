@@ -123,6 +123,7 @@ StatusOr<Value> TestExpr::Eval(Interpreter& in) const {
 StatusOr<Value> UnaryExpr::Eval(Interpreter& in) const {
   EVAL(const Value value, operand);
   if (op == Op::kNot) return Value(!IsTrue(value));
+  if (value.As<Value::BigInteger>() && op == Op::kPlus) return value;
   if (const double* number = value.As<double>()) return Value(op == Op::kMinus ? -*number : *number);
   int64_t integer;
   if (!value.ToInt(&integer)) {

@@ -15,9 +15,12 @@ class ValueReader : public nlohmann::json_sax<nlohmann::json> {
   bool boolean(bool b) override { return Add(Value(b)); }
   bool number_integer(int64_t i) override { return Add(Value(i)); }
   bool number_unsigned(uint64_t u) override {
-    return Add(u <= INT64_MAX ? Value(static_cast<int64_t>(u)) : Value(static_cast<double>(u)));
+    return Add(u <= INT64_MAX ? Value(static_cast<int64_t>(u)) : Big(std::to_string(u)));
   }
-  bool number_float(double d, const std::string&) override { return Add(Value(d)); }
+  bool number_float(double d, const std::string& text) override {
+    const bool integer = text.find_first_not_of("-0123456789") == std::string::npos;
+    return Add(integer ? Big(text) : Value(d));
+  }
   bool string(std::string& s) override { return Add(Value(Text::Untrusted(s))); }
   bool binary(nlohmann::json::binary_t&) override {
     return Fail(absl::InvalidArgumentError("binary data in JSON"));
@@ -56,6 +59,10 @@ class ValueReader : public nlohmann::json_sax<nlohmann::json> {
     Value key;
     std::vector<Value> items;
   };
+
+  static Value Big(std::string digits) {
+    return Value(Value::BigInteger{std::make_shared<const std::string>(std::move(digits))});
+  }
 
   bool Fail(Status status) {
     status_ = std::move(status);

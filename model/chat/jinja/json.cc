@@ -51,8 +51,8 @@ class Writer {
                       [&](size_t i) { return Write(list->items[i], level + 1); });
     }
     if (const Dict* dict = value.dict()) return WriteDict(*dict, level);
-    if (value.is_none() || value.As<bool>() || value.As<int64_t>() || value.As<double>())
-      return Append(Scalar(value));
+    double unused;
+    if (value.is_none() || value.ToDouble(&unused)) return Append(Scalar(value));
     if (const auto* undefined = value.As<Value::Undefined>())
       return absl::InvalidArgumentError(*undefined->reason);
     return absl::InvalidArgumentError(
@@ -72,6 +72,7 @@ class Writer {
     if (value.is_none()) return "null";
     if (const bool* b = value.As<bool>()) return *b ? "true" : "false";
     if (const int64_t* i = value.As<int64_t>()) return std::to_string(*i);
+    if (const auto* big = value.As<Value::BigInteger>()) return *big->digits;
     const double d = *value.As<double>();
     return std::isnan(d) ? "NaN" : std::isinf(d) ? d > 0 ? "Infinity" : "-Infinity" : FloatRepr(d);
   }

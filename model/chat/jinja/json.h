@@ -23,7 +23,7 @@ struct JsonStyle {
 StatusOr<Text> ToJson(const Value& value, const JsonStyle& style, Budget* budget);
 
 // JSON text of a caller as a value, in the order of the text; every string and key is untrusted. Integers
-// beyond 64 bits become floats. InvalidArgument when it does not parse, ResourceExhausted when it nests
+// beyond 64 bits keep their digits. InvalidArgument when it does not parse, ResourceExhausted when it nests
 // deeper than the limit.
 StatusOr<Value> FromJson(std::string_view json, const Limits& limits);
 

@@ -25,8 +25,11 @@ bool IsIterable(const Value& v) {
   return v.text() || v.dict() || v.list() || v.is_undefined() || v.As<std::shared_ptr<Generator>>() ||
          v.As<std::shared_ptr<Loop>>();
 }
-bool IsANumber(const Value& v) { return v.As<bool>() || v.As<int64_t>() || v.As<double>(); }
-bool IsInteger(const Value& v) { return v.As<int64_t>() != nullptr; }
+bool IsANumber(const Value& v) {
+  double unused;
+  return v.ToDouble(&unused);
+}
+bool IsInteger(const Value& v) { return v.As<int64_t>() || v.As<Value::BigInteger>(); }
 bool IsFloat(const Value& v) { return v.As<double>() != nullptr; }
 bool IsBoolean(const Value& v) { return v.As<bool>() != nullptr; }
 bool IsTrueItself(const Value& v) { return v.As<bool>() && *v.As<bool>(); }

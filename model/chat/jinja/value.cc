@@ -1,6 +1,7 @@
 #include "model/chat/jinja/value.h"
 
 #include <algorithm>
+#include <charconv>
 #include <cmath>
 
 #include "model/chat/jinja/interpreter.h"
@@ -25,6 +26,7 @@ std::string CanonicalKey(const Value& key) {
     return out;
   }
   if (key.is_undefined()) return "undefined";
+  if (const auto* big = key.As<Value::BigInteger>()) return absl::StrCat("i", *big->digits);
   if (const Text* text = key.text()) return absl::StrCat("s", ToAbsl(text->bytes()));
   if (key.is_none()) return "none";
   int64_t i;
@@ -46,6 +48,14 @@ bool Value::ToInt(int64_t* out) const {
 
 bool Value::ToDouble(double* out) const {
   if (const double* d = As<double>()) return *out = *d, true;
+  if (const auto* big = As<BigInteger>()) {
+    const char* end = big->digits->data() + big->digits->size();
+    // Beyond what a double holds: infinite.
+    if (std::from_chars(big->digits->data(), end, *out).ec == std::errc::result_out_of_range) {
+      *out = big->digits->starts_with('-') ? -HUGE_VAL : HUGE_VAL;
+    }
+    return true;
+  }
   int64_t i;
   if (!ToInt(&i)) return false;
   *out = static_cast<double>(i);
@@ -59,6 +69,7 @@ std::string_view Value::TypeName() const {
     std::string_view operator()(bool) const { return "bool"; }
     std::string_view operator()(int64_t) const { return "int"; }
     std::string_view operator()(double) const { return "float"; }
+    std::string_view operator()(const BigInteger&) const { return "int"; }
     std::string_view operator()(const std::shared_ptr<const Text>&) const { return "str"; }
     std::string_view operator()(const std::shared_ptr<const List>& list) const {
       static constexpr std::string_view kNames[] = {"list",      "tuple",       "range",
@@ -175,6 +186,14 @@ bool IsTrue(const Value& value) {
 
 namespace {
 
+// Of two integers written without leading zeros, whose doubles are equal.
+int CompareDigits(const std::string& a, const std::string& b) {
+  const int magnitude = a.size() != b.size() ? (a.size() < b.size() ? -1 : 1)
+                        : a.compare(b) < 0   ? -1
+                                             : a != b;
+  return a.starts_with('-') ? -magnitude : magnitude;
+}
+
 // Three-way comparison of two numbers without losing integers beyond 2^53.
 int CompareNumbers(const Value& a, const Value& b) {
   int64_t i, j;
@@ -182,9 +201,14 @@ int CompareNumbers(const Value& a, const Value& b) {
   const auto wide = [](const Value& v) -> long double {
     int64_t n;
     if (v.ToInt(&n)) return n;
-    return *v.As<double>();
+    double d = 0;
+    v.ToDouble(&d);
+    return d;
   };
   const long double x = wide(a), y = wide(b);
+  if (x == y && a.As<Value::BigInteger>() && b.As<Value::BigInteger>()) {
+    return CompareDigits(*a.As<Value::BigInteger>()->digits, *b.As<Value::BigInteger>()->digits);
+  }
   return x < y ? -1 : x > y ? 1 : x == y ? 0 : kUnordered;
 }
 

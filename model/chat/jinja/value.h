@@ -36,6 +36,12 @@ class Value {
     std::shared_ptr<const std::string> reason;  // "'x' is undefined": what using it says
   };
 
+  // An integer beyond 64 bits, as a caller's JSON may have one (an id, say): printed and compared, not
+  // reckoned with.
+  struct BigInteger {
+    std::shared_ptr<const std::string> digits;  // perhaps behind a '-'
+  };
+
   Value() : v_(None()) {}
   explicit Value(bool b) : v_(b) {}
   explicit Value(int64_t i) : v_(i) {}
@@ -48,6 +54,7 @@ class Value {
   explicit Value(std::shared_ptr<const Callable> callable) : v_(std::move(callable)) {}
   explicit Value(std::shared_ptr<Generator> generator) : v_(std::move(generator)) {}
   explicit Value(std::shared_ptr<Cycler> cycler) : v_(std::move(cycler)) {}
+  explicit Value(BigInteger integer) : v_(std::move(integer)) {}
   static Value UndefinedBecause(std::string reason) {
     Value value;
     value.v_ = Undefined{std::make_shared<const std::string>(std::move(reason))};
@@ -76,7 +83,7 @@ class Value {
   }
   // bool counts as an integer, as in Python. Returns false for every other kind.
   bool ToInt(int64_t* out) const;
-  bool ToDouble(double* out) const;  // bool, int and float
+  bool ToDouble(double* out) const;  // bool, int and float; of a BigInteger the nearest
 
   // How Python names the type: "str", "list", "NoneType".
   std::string_view TypeName() const;
@@ -86,7 +93,8 @@ class Value {
  private:
   std::variant<None, Undefined, bool, int64_t, double, std::shared_ptr<const Text>,
                std::shared_ptr<const List>, std::shared_ptr<const Dict>, Namespace*, std::shared_ptr<Loop>,
-               std::shared_ptr<const Callable>, std::shared_ptr<Generator>, std::shared_ptr<Cycler>>
+               std::shared_ptr<const Callable>, std::shared_ptr<Generator>, std::shared_ptr<Cycler>,
+               BigInteger>
       v_;
 };
 

@@ -102,6 +102,7 @@ StatusOr<Value> ToInt(Interpreter& in, const Value& self, Args& args) {
   ASSIGN_OR_RETURN(const int64_t base, args.NextInt("base", 10));
   RETURN_IF_ERROR(args.Done());
   if (self.is_undefined()) return Undefined(self);
+  if (self.As<Value::BigInteger>()) return self;
   if (self.text() && base != 0 && (base < 2 || base > 36)) {
     return absl::InvalidArgumentError(absl::StrCat("the base ", base, " is not in 2..36"));
   }

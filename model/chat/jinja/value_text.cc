@@ -112,6 +112,7 @@ Status AppendRepr(const Value& value, Budget* budget, Text* out, OpenNamespaces*
   if (const bool* b = value.As<bool>()) return append(*b ? "True" : "False");
   if (const int64_t* i = value.As<int64_t>()) return append(std::to_string(*i));
   if (const double* d = value.As<double>()) return append(FloatRepr(*d));
+  if (const auto* big = value.As<Value::BigInteger>()) return append(*big->digits);
   if (auto* const* ns = value.As<Namespace*>()) return AppendNamespace(**ns, budget, out, open);
   if (const auto* loop = value.As<std::shared_ptr<Loop>>()) {
     return append(absl::StrCat("<LoopContext ", (*loop)->index0 + 1, "/", (*loop)->items().size(), ">"));

@@ -175,6 +175,30 @@ TEST(ChatTemplateTest, ATemplateThatIsNoneIsRefusedByNameAndLine) {
   EXPECT_EQ(refusal("\xff"), "INVALID_ARGUMENT chat template: is not UTF-8");
 }
 
+TEST(ChatTemplateTest, IntegersOfACallerKeepTheirDigits) {
+  const auto text = [](std::string_view source) {
+    ChatRequest request;
+    request.messages_json =
+        R"([{"id": 18446744073709551615, "big": -123456789012345678901234567890, "same": 18446744073709551615,
+             "next": 18446744073709551614, "d": {"18": 1e30}}])";
+    const auto prompt = Make(absl::StrCat("{% set m = messages[0] %}", ToAbsl(source))).Render(request);
+    return prompt.ok() ? prompt->Text() : std::string(prompt.status().message());
+  };
+  EXPECT_EQ(
+      text("{{ m.id }} {{ [m.big] }} {{ m.id|tojson }} {{ m.big|string|length }} {{ m.id ~ '!' }}"),
+      "18446744073709551615 [-123456789012345678901234567890] 18446744073709551615 31 18446744073709551615!");
+  EXPECT_EQ(
+      text(
+          "{{ m.id is integer }} {{ m.id is number }} {{ m.id is float }} {{ m.big|int }} {{ 'y' if m.id }}"),
+      "True True False -123456789012345678901234567890 y");
+  EXPECT_EQ(text("{{ m.id == m.same }} {{ m.id == m.next }} {{ m.next < m.id }} {{ m.big < 0 }} {{ m.id > 5 "
+                 "}} {{ {m.id: 1}[m.same] }}"),
+            "True False True True True 1");
+  EXPECT_EQ(text("{{ m.d }}"), "{'18': 1e+30}");
+  EXPECT_EQ(text("{{ m.id + 1 }}"), "chat template: line 1: the result does not fit an integer of 64 bits");
+  EXPECT_EQ(text("{{ '%d' % m.id }}"), "chat template: line 1: the conversion needs an integer");
+}
+
 TEST(ChatTemplateTest, WhatFormatsAndFiltersMakeKeepsItsWriter) {
   const auto marked = [](std::string_view source) {
     ChatRequest request;
