@@ -1,13 +1,12 @@
 #ifndef COTERIE_COMMON_MUTEX_H_
 #define COTERIE_COMMON_MUTEX_H_
 
-#include <chrono>
 #include <condition_variable>
 #include <mutex>
 
 #include "absl/base/thread_annotations.h"
-#include "absl/time/clock.h"
 #include "absl/time/time.h"
+#include "common/clock.h"
 
 namespace coterie {
 
@@ -45,20 +44,21 @@ class CondVar {
     lock.release();
   }
   // Returns false when `deadline` passed without a wake-up.
-  bool WaitUntil(Mutex* mutex, absl::Time deadline) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex) {
+  bool WaitUntil(Mutex* mutex, MonotonicTime deadline) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex) {
     std::unique_lock<std::mutex> lock(mutex->mutex_, std::adopt_lock);
     bool woken = true;
-    if (deadline == absl::InfiniteFuture()) {
+    if (deadline == MonotonicTime::InfiniteFuture()) {
       condition_.wait(lock);
     } else {
-      // wait_until on the system clock: ThreadSanitizer of gcc 12 does not intercept the clock-wait call.
-      woken = condition_.wait_until(lock, absl::ToChronoTime(deadline)) == std::cv_status::no_timeout;
+      // On the steady clock this is pthread_cond_clockwait, which ThreadSanitizer of gcc 12 knows (that of
+      // gcc 11 and older does not, and reports false races).
+      woken = condition_.wait_until(lock, ToSteadyClock(deadline)) == std::cv_status::no_timeout;
     }
     lock.release();
     return woken;
   }
   bool WaitFor(Mutex* mutex, absl::Duration timeout) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex) {
-    return WaitUntil(mutex, absl::Now() + timeout);
+    return WaitUntil(mutex, MonotonicNow() + timeout);
   }
   void Signal() { condition_.notify_one(); }
   void SignalAll() { condition_.notify_all(); }

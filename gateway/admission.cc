@@ -4,6 +4,7 @@
 #include <memory>
 #include <utility>
 
+#include "common/clock.h"
 #include "gateway/rpc_status.h"
 
 namespace coterie::gateway {
@@ -77,9 +78,9 @@ void Admission::Leave(uint64_t id) {
   waiters_.erase(it);
 }
 
-void Admission::Release(const std::string& tenant, absl::Time since) {
+void Admission::Release(const std::string& tenant, MonotonicTime since) {
   MutexLock lock(&mutex_);
-  mean_seconds_ = 0.9 * mean_seconds_ + 0.1 * absl::ToDoubleSeconds(absl::Now() - since);
+  mean_seconds_ = 0.9 * mean_seconds_ + 0.1 * absl::ToDoubleSeconds(MonotonicNow() - since);
   --running_;
   --tenants_[tenant].running;
   GrantNextLocked();
@@ -105,7 +106,7 @@ void Admission::GrantNextLocked() {
   ++running_;
   // Not here: the caller may hold locks of the request that just ended.
   auto ticket = std::make_shared<Ticket>(Ticket(this, next->tenant));
-  timers_->At(absl::InfinitePast(),
+  timers_->At(MonotonicTime::InfinitePast(),
               [ticket, callback = waiters_.at(next->id).callback] { callback(std::move(*ticket)); });
   waiters_.erase(next->id);
 }

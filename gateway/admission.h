@@ -7,6 +7,7 @@
 #include <string>
 
 #include "absl/time/time.h"
+#include "common/clock.h"
 #include "common/mutex.h"
 #include "common/status.h"
 #include "gateway/runtime/timer_queue.h"
@@ -38,10 +39,10 @@ class Admission {
    private:
     friend class Admission;
     Ticket(Admission* owner, std::string tenant)
-        : owner_(owner), tenant_(std::move(tenant)), since_(absl::Now()) {}
+        : owner_(owner), tenant_(std::move(tenant)), since_(MonotonicNow()) {}
     Admission* owner_ = nullptr;
     std::string tenant_;
-    absl::Time since_;
+    MonotonicTime since_;
   };
 
   // InvalidArgument naming the option.
@@ -76,7 +77,7 @@ class Admission {
   };
 
   absl::Duration RetryDelayLocked() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  void Release(const std::string& tenant, absl::Time since);
+  void Release(const std::string& tenant, MonotonicTime since);
   void GrantNextLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void ForgetIfIdle(const std::string& tenant) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "common/adapter_failure.h"
+#include "common/clock.h"
 
 namespace coterie::gateway {
 namespace {
@@ -16,8 +17,8 @@ StatusOr<Digest> DigestField(std::string_view field, const std::string& raw) {
 }
 
 // Milliseconds left, at least 1: 0 means "none" on the wire.
-uint32_t MillisecondsLeft(absl::Time deadline, absl::Time now) {
-  if (deadline == absl::InfiniteFuture()) return 0;
+uint32_t MillisecondsLeft(MonotonicTime deadline, MonotonicTime now) {
+  if (deadline == MonotonicTime::InfiniteFuture()) return 0;
   const int64_t left = absl::ToInt64Milliseconds(deadline - now);
   return static_cast<uint32_t>(std::clamp<int64_t>(left, 1, std::numeric_limits<uint32_t>::max()));
 }
@@ -79,7 +80,7 @@ StatusOr<WorkerStateUpdate> StateFromProto(const v1::WorkerState& proto) {
   return update;
 }
 
-v1::Submit SubmitToProto(uint64_t sequence_id, const SequenceRequest& request, absl::Time now) {
+v1::Submit SubmitToProto(uint64_t sequence_id, const SequenceRequest& request, MonotonicTime now) {
   v1::Submit submit;
   submit.set_sequence_id(sequence_id);
   submit.mutable_prompt_ids()->Assign(request.prompt_ids.begin(), request.prompt_ids.end());

@@ -1,7 +1,7 @@
 #ifndef COTERIE_GATEWAY_CONVERT_WORKER_H_
 #define COTERIE_GATEWAY_CONVERT_WORKER_H_
 
-#include "absl/time/time.h"
+#include "common/clock.h"
 #include "coterie/v1/worker.pb.h"
 #include "gateway/upstream/sequence.h"
 #include "gateway/upstream/worker_info.h"
@@ -17,7 +17,7 @@ v1::GatewayHello HelloToProto(const WorkerLinkOptions& options);
 StatusOr<WorkerIdentity> HelloFromProto(const v1::WorkerHello& proto);
 StatusOr<WorkerStateUpdate> StateFromProto(const v1::WorkerState& proto);
 
-v1::Submit SubmitToProto(uint64_t sequence_id, const SequenceRequest& request, absl::Time now);
+v1::Submit SubmitToProto(uint64_t sequence_id, const SequenceRequest& request, MonotonicTime now);
 SequenceOutput OutputFromProto(v1::SequenceOutput&& proto);
 
 v1::SamplingParams SamplingToProto(const SamplingParams& params);

@@ -7,12 +7,14 @@
 #include <utility>
 
 #include "absl/time/clock.h"
+#include "common/clock.h"
 #include "gateway/catalogue_watch.h"
 #include "gateway/live_metrics.h"
 #include "gateway/service/cluster_service.h"
 #include "gateway/service/expert_service.h"
 #include "gateway/service/generation_service.h"
 #include "gateway/upstream/worker_directory.h"
+#include "net/grpc_time.h"
 #include "net/standard_services.h"
 #include "spdlog/spdlog.h"
 
@@ -69,9 +71,8 @@ class GatewayServerImpl final : public GatewayServer {
 
   ~GatewayServerImpl() override {
     metrics_server_.reset();
-    const auto now = std::chrono::system_clock::now();
     for (Listener* listener : {&front_, &admin_}) {
-      if (listener->server != nullptr) listener->server->Shutdown(now);
+      if (listener->server != nullptr) listener->server->Shutdown(net::GrpcDeadline(absl::ZeroDuration()));
     }
     front_.server.reset();  // waits for every call's end
     admin_.server.reset();
@@ -131,13 +132,12 @@ class GatewayServerImpl final : public GatewayServer {
     SetServing(false);
     if (shadow_ != nullptr) shadow_->Stop();
     admission_.Drain();
-    const absl::Time until = absl::Now() + timeout;
-    while (!admission_.idle() && absl::Now() < until) absl::SleepFor(absl::Milliseconds(20));
+    const MonotonicTime until = MonotonicNow() + timeout;
+    while (!admission_.idle() && MonotonicNow() < until) absl::SleepFor(absl::Milliseconds(20));
     const bool clean = admission_.idle();
     spdlog::info(clean ? "drained" : "not everything ended in time; cutting off the rest");
     // What was just finished is still on its way to the client.
-    const auto deadline = absl::ToChronoTime(absl::Now() + absl::Seconds(1));
-    if (front_.server != nullptr) front_.server->Shutdown(deadline);
+    if (front_.server != nullptr) front_.server->Shutdown(net::GrpcDeadline(absl::Seconds(1)));
     return clean;
   }
 

@@ -7,6 +7,7 @@
 #include <string>
 #include <utility>
 
+#include "common/clock.h"
 #include "common/metrics.h"
 #include "common/shutdown_signal.h"
 #include "common/status.h"
@@ -64,11 +65,11 @@ Status Run(const WorkerOptions& options, ShutdownSignals* signals) {
   }
   ASSIGN_OR_RETURN(AdapterStore::Resolver resolver, MakeResolver(options.store));
   spdlog::info("loading {}", options.model.empty() ? "the fake model" : options.model);
-  const absl::Time begin = absl::Now();
+  const MonotonicTime begin = MonotonicNow();
   ASSIGN_OR_RETURN(LoadedModel loaded, LoadModel(options));
   const LanguageModelInfo& info = loaded.model->info();
   spdlog::info("{} (base {}, {}) is ready after {}: {} MB of weights, {} MB of KV for {} tokens", loaded.name,
-               info.base_digest.Short(), info.numerics_class, absl::FormatDuration(absl::Now() - begin),
+               info.base_digest.Short(), info.numerics_class, absl::FormatDuration(MonotonicNow() - begin),
                info.weight_bytes >> 20, info.kv_bytes >> 20, info.n_kv_blocks * kKvBlockTokens);
   ASSIGN_OR_RETURN(const std::unique_ptr<Engine> engine,
                    Engine::Create(MakeEngineOptions(options), loaded.model.get(), std::move(resolver)));

@@ -2,8 +2,8 @@
 
 #include <algorithm>
 
-#include "absl/time/clock.h"
 #include "grpcpp/health_check_service_interface.h"
+#include "net/grpc_time.h"
 
 namespace coterie::worker {
 namespace {
@@ -50,7 +50,7 @@ WorkerServer::~WorkerServer() {
   if (server_ == nullptr) return;
   service_->EndStreams();
   // A peer that does not take the end of its stream must not keep us.
-  server_->Shutdown(absl::ToChronoTime(absl::Now() + absl::Seconds(1)));
+  server_->Shutdown(net::GrpcDeadline(absl::Seconds(1)));
 }
 
 }  // namespace coterie::worker

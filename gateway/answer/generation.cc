@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <utility>
 
-#include "absl/time/clock.h"
+#include "common/clock.h"
 #include "common/random.h"
 #include "gateway/drift_watch.h"
 #include "gateway/shadow/shadow_traffic.h"
@@ -81,7 +81,7 @@ TextLogprobs Generation::Describe(PositionLogprobs logprobs) const {
 
 bool Generation::Tokens(std::span<const int32_t> ids, std::vector<PositionLogprobs>&& logprobs) {
   if (n_tokens_ == 0) {
-    first_token_ = absl::Now();
+    first_token_ = MonotonicNow();
     core_->metrics->time_to_first_token.Observe(absl::ToDoubleSeconds(first_token_ - accepted_));
   }
   TextEvent event;
@@ -119,7 +119,7 @@ void Generation::SessionFinished(const SessionEnd& end) {
 }
 
 void Generation::Finish(FinishReason reason, std::string stop) {
-  const absl::Time now = absl::Now();
+  const MonotonicTime now = MonotonicNow();
   FinishEvent event;
   event.reason = reason;
   event.stop = std::move(stop);

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "common/clock.h"
 #include "gateway/answer/events.h"
 #include "gateway/answer/task.h"
 #include "model/text/stop_matcher.h"
@@ -51,7 +52,7 @@ class Generation final : public Task {
   uint64_t seed_ = 0;
   bool in_shadow_ = false;  // the prompt may be scored under other experts too
   uint32_t n_tokens_ = 0;
-  absl::Time first_token_ = absl::InfiniteFuture();
+  MonotonicTime first_token_ = MonotonicTime::InfiniteFuture();
   std::string worker_;
   std::string numerics_class_;
 };

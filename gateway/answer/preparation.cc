@@ -6,7 +6,7 @@
 #include <thread>
 #include <utility>
 
-#include "absl/time/clock.h"
+#include "common/clock.h"
 #include "gateway/rpc_status.h"
 
 namespace coterie::gateway {
@@ -66,9 +66,9 @@ class Preparation : public std::enable_shared_from_this<Preparation> {
     const std::string_view question =
         request_.input.empty() ? std::string_view(request_.completion) : request_.input.QuestionText();
     EmbedText(core_, question, TextEmbedder::Urgency::kRequest,
-              [self = shared_from_this(), begin = absl::Now()](StatusOr<std::vector<float>> embedding) {
+              [self = shared_from_this(), begin = MonotonicNow()](StatusOr<std::vector<float>> embedding) {
                 if (embedding.ok()) {
-                  return self->Decide(*embedding, absl::ToDoubleSeconds(absl::Now() - begin));
+                  return self->Decide(*embedding, absl::ToDoubleSeconds(MonotonicNow() - begin));
                 }
                 self->route_status_ = embedding.status();
                 self->Join();
@@ -76,12 +76,12 @@ class Preparation : public std::enable_shared_from_this<Preparation> {
   }
 
   void Decide(std::span<const float> embedding, double embed_seconds) {
-    const absl::Time begin = absl::Now();
+    const MonotonicTime begin = MonotonicNow();
     StatusOr<Decision> decision = state_->Decide(request_.expert, request_.routing, embedding);
     PlacementRequest placement;
     if (decision.ok()) {
       decision->embed_seconds = embed_seconds;
-      decision->search_seconds = absl::ToDoubleSeconds(absl::Now() - begin);
+      decision->search_seconds = absl::ToDoubleSeconds(MonotonicNow() - begin);
       core_->metrics->route.Observe(decision->search_seconds);
       placement.adapters = AdaptersToPlace(*decision);
       prepared_.decision = *std::move(decision);
@@ -206,13 +206,13 @@ void EmbedText(const GatewayCore* core, std::string_view text, TextEmbedder::Urg
   const size_t limit = core->embed_max_bytes;
   const std::string read = urgency == TextEmbedder::Urgency::kRequest ? EndsOf(text, limit)
                                                                       : std::string(BeginningOf(text, limit));
-  auto embedded = [core, here = std::this_thread::get_id(), begin = absl::Now(),
+  auto embedded = [core, here = std::this_thread::get_id(), begin = MonotonicNow(),
                    done = std::move(done)](StatusOr<std::vector<float>> embedding) {
     if (embedding.status().code() == absl::StatusCode::kResourceExhausted) {
       return done(WithRetryDelay(embedding.status(), core->admission->RetryDelayNow()));
     }
     if (!embedding.ok()) return done(embedding.status());
-    core->metrics->embed.Observe(absl::ToDoubleSeconds(absl::Now() - begin));
+    core->metrics->embed.Observe(absl::ToDoubleSeconds(MonotonicNow() - begin));
     if (std::this_thread::get_id() == here) return done(std::move(embedding));  // in the pool already
     // What follows (a search, say) would hold up the next batch.
     auto shared = std::make_shared<std::vector<float>>(*std::move(embedding));

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "absl/time/time.h"
+#include "common/clock.h"
 #include "common/ids.h"
 #include "common/sampling_params.h"
 #include "common/status.h"
@@ -60,7 +61,7 @@ struct AnswerRequest {
   SamplingParams sampling;
   RoutingAsk routing;
   RequestContext context;
-  absl::Time deadline = absl::InfiniteFuture();
+  MonotonicTime deadline = MonotonicTime::InfiniteFuture();
 };
 
 // InvalidArgument naming the field, its value and the limit.

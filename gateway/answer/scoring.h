@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "common/clock.h"
 #include "gateway/answer/events.h"
 #include "gateway/answer/task.h"
 
@@ -19,7 +20,7 @@ struct ScoreRequest {
   RequestContext context;
   uint32_t top_logprobs = 0;
   bool include_input = false;
-  absl::Time deadline = absl::InfiniteFuture();
+  MonotonicTime deadline = MonotonicTime::InfiniteFuture();
 };
 
 struct ScoreResult {

@@ -4,7 +4,7 @@
 #include <optional>
 #include <utility>
 
-#include "absl/time/clock.h"
+#include "common/clock.h"
 #include "common/prefix_key.h"
 #include "gateway/rpc_status.h"
 #include "gateway/shadow/shadow_traffic.h"
@@ -12,11 +12,11 @@
 
 namespace coterie::gateway {
 
-Task::Task(const GatewayCore* core, const char* rpc, RequestContext context, absl::Time deadline)
+Task::Task(const GatewayCore* core, const char* rpc, RequestContext context, MonotonicTime deadline)
     : core_(core),
       rpc_(rpc),
       context_(std::move(context)),
-      accepted_(absl::Now()),
+      accepted_(MonotonicNow()),
       deadline_(std::min(deadline, accepted_ + core->limits.max_time)) {}
 
 void Task::Begin() {
@@ -80,7 +80,7 @@ void Task::PreparationDone(StatusOr<Prepared> prepared) {
   {
     MutexLock lock(&mutex_);
     if (done_) return;
-    routed_ = absl::Now() - accepted_;
+    routed_ = MonotonicNow() - accepted_;
     n_prompt_tokens_ = static_cast<uint32_t>(prepared->prompt_ids.size());
     decision_ = std::move(prepared->decision);
     CountRoute();
@@ -92,7 +92,7 @@ void Task::PreparationDone(StatusOr<Prepared> prepared) {
     sequence.cache_salt = context_.cache_salt;
     sequence.deadline = deadline_;
     sequence.prompt_ids = std::move(prepared->prompt_ids);
-    submitted_ = absl::Now();
+    submitted_ = MonotonicNow();
     if (status.ok()) {
       fallback_ = Fallback::For(AskedExpert(), AskedRouting(), &*prepared, decision_, sequence);
       plan = PlanLocked(std::move(sequence));
@@ -265,7 +265,7 @@ void Task::EndLocked(const Status& status) {
   if (done_) return;
   CloseLocked();
   core_->metrics->CountRequest(rpc_, status);
-  core_->metrics->end_to_end.Observe(absl::ToDoubleSeconds(absl::Now() - accepted_));
+  core_->metrics->end_to_end.Observe(absl::ToDoubleSeconds(MonotonicNow() - accepted_));
   Ended(status);
 }
 
@@ -288,7 +288,7 @@ void Task::Cancel() {
     session = CloseLocked();
     // At the client's deadline its gRPC cancels too, and may be quicker than our timer.
     core_->metrics->CountRequest(
-        rpc_, absl::Now() < deadline_ ? absl::CancelledError() : absl::DeadlineExceededError(""));
+        rpc_, MonotonicNow() < deadline_ ? absl::CancelledError() : absl::DeadlineExceededError(""));
   }
   if (session != nullptr) session->Cancel();
 }

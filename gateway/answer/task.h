@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "common/clock.h"
 #include "common/mutex.h"
 #include "gateway/admission.h"
 #include "gateway/answer/fallback.h"
@@ -32,7 +33,7 @@ class Task : public SessionListener, public std::enable_shared_from_this<Task> {
   void OnEnd(const SessionEnd& end) final;
 
  protected:
-  Task(const GatewayCore* core, const char* rpc, RequestContext context, absl::Time deadline);
+  Task(const GatewayCore* core, const char* rpc, RequestContext context, MonotonicTime deadline);
 
   // The parts that differ; called with the lock held, never after the end.
   virtual PreparationRequest DescribePreparation() = 0;
@@ -64,8 +65,8 @@ class Task : public SessionListener, public std::enable_shared_from_this<Task> {
   const GatewayCore* const core_;
   const char* const rpc_;
   const RequestContext context_;
-  const absl::Time accepted_;
-  const absl::Time deadline_;
+  const MonotonicTime accepted_;
+  const MonotonicTime deadline_;
 
   Mutex mutex_;
   Decision decision_ ABSL_GUARDED_BY(mutex_);
@@ -102,7 +103,7 @@ class Task : public SessionListener, public std::enable_shared_from_this<Task> {
   std::shared_ptr<Session> session_ ABSL_GUARDED_BY(mutex_);
   uint32_t unacknowledged_ ABSL_GUARDED_BY(mutex_) = 0;  // taken by the client before session_ was known
   std::unique_ptr<Fallback> fallback_ ABSL_GUARDED_BY(mutex_);  // until a worker began
-  absl::Time submitted_ ABSL_GUARDED_BY(mutex_);
+  MonotonicTime submitted_ ABSL_GUARDED_BY(mutex_);
   TimerQueue::Id timer_ ABSL_GUARDED_BY(mutex_) = 0;
 };
 

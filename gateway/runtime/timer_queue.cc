@@ -1,6 +1,6 @@
 #include "gateway/runtime/timer_queue.h"
 
-#include "absl/time/clock.h"
+#include "common/clock.h"
 
 namespace coterie::gateway {
 
@@ -14,12 +14,12 @@ TimerQueue::~TimerQueue() {
   }
   thread_.join();
   // What callbacks own may call us while it goes.
-  std::map<std::pair<absl::Time, Id>, std::function<void()>> dropped;
+  std::map<std::pair<MonotonicTime, Id>, std::function<void()>> dropped;
   MutexLock lock(&mutex_);
   dropped.swap(due_);
 }
 
-TimerQueue::Id TimerQueue::At(absl::Time when, std::function<void()> callback) {
+TimerQueue::Id TimerQueue::At(MonotonicTime when, std::function<void()> callback) {
   MutexLock lock(&mutex_);
   if (stopping_) return 0;
   const Id id = next_id_++;
@@ -51,7 +51,7 @@ void TimerQueue::Run() {
           continue;
         }
         const auto first = due_.begin();
-        if (first->first.first <= absl::Now()) {
+        if (first->first.first <= MonotonicNow()) {
           callback = std::move(first->second);
           times_.erase(first->first.second);
           due_.erase(first);

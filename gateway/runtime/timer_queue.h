@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "absl/time/time.h"
+#include "common/clock.h"
 #include "common/mutex.h"
 
 namespace coterie::gateway {
@@ -23,9 +24,9 @@ class TimerQueue {
   TimerQueue(const TimerQueue&) = delete;
   TimerQueue& operator=(const TimerQueue&) = delete;
 
-  Id At(absl::Time when, std::function<void()> callback);
+  Id At(MonotonicTime when, std::function<void()> callback);
   Id After(absl::Duration delay, std::function<void()> callback) {
-    return At(absl::Now() + delay, std::move(callback));
+    return At(MonotonicNow() + delay, std::move(callback));
   }
   // The callback will not start any more; it may be running at this moment. Unknown ids are ignored.
   void Cancel(Id id);
@@ -37,8 +38,8 @@ class TimerQueue {
   CondVar changed_;
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
   Id next_id_ ABSL_GUARDED_BY(mutex_) = 1;
-  std::map<std::pair<absl::Time, Id>, std::function<void()>> due_ ABSL_GUARDED_BY(mutex_);
-  std::map<Id, absl::Time> times_ ABSL_GUARDED_BY(mutex_);
+  std::map<std::pair<MonotonicTime, Id>, std::function<void()>> due_ ABSL_GUARDED_BY(mutex_);
+  std::map<Id, MonotonicTime> times_ ABSL_GUARDED_BY(mutex_);
   std::thread thread_;
 };
 

@@ -1,6 +1,6 @@
 #include "gateway/service/cluster_service.h"
 
-#include "absl/time/clock.h"
+#include "common/clock.h"
 #include "gateway/convert_client.h"
 #include "gateway/findings.h"
 #include "gateway/version.h"
@@ -13,7 +13,7 @@ constexpr size_t kMaxFindings = 100;
 
 }  // namespace
 
-ClusterServiceImpl::ClusterServiceImpl(const GatewayCore* core) : core_(core), started_(absl::Now()) {
+ClusterServiceImpl::ClusterServiceImpl(const GatewayCore* core) : core_(core), started_(MonotonicNow()) {
   MarkMethodCallback(net::MethodIndex(v1::ClusterService::service_full_name(), "Status"),
                      net::UnaryHandler(this, &ClusterServiceImpl::Status));
 }
@@ -32,7 +32,7 @@ grpc::ServerUnaryReactor* ClusterServiceImpl::Status(grpc::CallbackServerContext
   response->set_requests_running(core_->admission->running());
   response->set_requests_waiting(core_->admission->waiting());
   for (const WorkerReport& report : core_->workers->Report()) *response->add_workers() = ToProto(report);
-  response->set_uptime_seconds(absl::ToDoubleSeconds(absl::Now() - started_));
+  response->set_uptime_seconds(absl::ToDoubleSeconds(MonotonicNow() - started_));
   response->set_router_policy(core_->router_policy);
   for (std::string& finding : AllFindings(*core_, kMaxFindings)) response->add_findings(std::move(finding));
   if (core_->embedder != nullptr) response->set_embedder_digest(core_->embedder->digest().ToHex());

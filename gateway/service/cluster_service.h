@@ -1,6 +1,7 @@
 #ifndef COTERIE_GATEWAY_SERVICE_CLUSTER_SERVICE_H_
 #define COTERIE_GATEWAY_SERVICE_CLUSTER_SERVICE_H_
 
+#include "common/clock.h"
 #include "coterie/v1/cluster.grpc.pb.h"
 #include "gateway/gateway_core.h"
 
@@ -16,7 +17,7 @@ class ClusterServiceImpl final : public v1::ClusterService::CallbackService {
 
  private:
   const GatewayCore* const core_;
-  const absl::Time started_;
+  const MonotonicTime started_;
 };
 
 }  // namespace coterie::gateway

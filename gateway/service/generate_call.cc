@@ -3,11 +3,11 @@
 #include <iterator>
 #include <utility>
 
-#include "absl/time/clock.h"
+#include "common/clock.h"
 #include "gateway/convert_client.h"
 #include "gateway/rpc_status.h"
-#include "gateway/service/call_deadline.h"
 #include "model/text/stop_matcher.h"
+#include "net/grpc_time.h"
 
 namespace coterie::gateway {
 namespace {
@@ -43,7 +43,7 @@ void GenerateCall::Begin(grpc::CallbackServerContext* context, const v1::Generat
     core_->metrics->CountRequest("Generate", status);
     return OnDone(status);
   }
-  request->deadline = DeadlineOf(*context);
+  request->deadline = net::DeadlineOf(*context);
   generation_ = Generation::Create(core_, *std::move(request), std::move(stops), shared_from_this());
   WatchStall();
   generation_->Begin();
@@ -77,7 +77,7 @@ void GenerateCall::PumpLocked() {
     writing_ = ToProto(std::move(pending_.front()));
     pending_.pop_front();
     is_writing_ = true;
-    write_began_ = absl::Now();
+    write_began_ = MonotonicNow();
     StartWrite(&writing_);
   } else if (end_) {
     finished_ = true;
@@ -112,7 +112,7 @@ void GenerateCall::WatchStall() {
     bool stalled = false;
     {
       MutexLock lock(&self->mutex_);
-      stalled = self->is_writing_ && absl::Now() - self->write_began_ > self->core_->client_stall_timeout;
+      stalled = self->is_writing_ && MonotonicNow() - self->write_began_ > self->core_->client_stall_timeout;
     }
     if (!stalled) return self->WatchStall();
     self->generation_->Fail(absl::AbortedError(absl::StrCat(

@@ -7,6 +7,7 @@
 #include <memory>
 #include <optional>
 
+#include "common/clock.h"
 #include "common/mutex.h"
 #include "coterie/v1/generation.pb.h"
 #include "gateway/answer/events.h"
@@ -52,7 +53,7 @@ class GenerateCall final : public grpc::ServerWriteReactor<v1::GenerateResponse>
   bool is_writing_ ABSL_GUARDED_BY(mutex_) = false;
   bool finished_ ABSL_GUARDED_BY(mutex_) = false;
   uint32_t tokens_in_write_ ABSL_GUARDED_BY(mutex_) = 0;
-  absl::Time write_began_ ABSL_GUARDED_BY(mutex_);
+  MonotonicTime write_began_ ABSL_GUARDED_BY(mutex_);
   TimerQueue::Id stall_timer_ ABSL_GUARDED_BY(mutex_) = 0;
 };
 

@@ -9,9 +9,9 @@
 #include "gateway/answer/scoring.h"
 #include "gateway/convert_client.h"
 #include "gateway/rpc_status.h"
-#include "gateway/service/call_deadline.h"
 #include "gateway/service/generate_call.h"
 #include "gateway/service/unary_call.h"
+#include "net/grpc_time.h"
 #include "net/received.h"
 
 namespace coterie::gateway {
@@ -99,7 +99,7 @@ grpc::ServerUnaryReactor* GenerationServiceImpl::Score(grpc::CallbackServerConte
     call->Finish(score.status());
     return call->reactor();
   }
-  score->deadline = DeadlineOf(*context);
+  score->deadline = net::DeadlineOf(*context);
   const auto scoring = Scoring::Create(core_, *std::move(score), [call](StatusOr<ScoreResult> result) {
     if (result.ok()) {
       call->Finish(ToProto(*result));

@@ -2,7 +2,7 @@
 
 #include <utility>
 
-#include "absl/time/clock.h"
+#include "common/clock.h"
 
 namespace coterie::gateway {
 namespace {
@@ -14,7 +14,7 @@ constexpr int32_t kLowestPriority = -100;
 std::shared_ptr<ShadowAttempt> ShadowAttempt::Start(const GatewayCore* core,
                                                     const std::vector<int32_t>& prompt_ids, size_t from,
                                                     const PlacementRequest::Adapter& adapter,
-                                                    absl::Time deadline) {
+                                                    MonotonicTime deadline) {
   std::shared_ptr<ShadowAttempt> attempt(new ShadowAttempt(prompt_ids.size() - from));
   SequenceRequest sequence;
   sequence.prompt_ids = prompt_ids;
@@ -56,9 +56,9 @@ void ShadowAttempt::GiveUp() {
 }
 
 bool ShadowAttempt::WaitFor(absl::Duration timeout) {
-  const absl::Time until = absl::Now() + timeout;
+  const MonotonicTime until = MonotonicNow() + timeout;
   MutexLock lock(&mutex_);
-  while (!done_ && absl::Now() < until) ended_.WaitUntil(&mutex_, until);
+  while (!done_ && MonotonicNow() < until) ended_.WaitUntil(&mutex_, until);
   return done_;
 }
 

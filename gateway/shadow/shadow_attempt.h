@@ -4,6 +4,7 @@
 #include <memory>
 #include <vector>
 
+#include "common/clock.h"
 #include "common/mutex.h"
 #include "gateway/gateway_core.h"
 #include "gateway/upstream/session.h"
@@ -18,7 +19,7 @@ class ShadowAttempt final : public SessionListener, public std::enable_shared_fr
   // `deadline` at the latest.
   static std::shared_ptr<ShadowAttempt> Start(const GatewayCore* core, const std::vector<int32_t>& prompt_ids,
                                               size_t from, const PlacementRequest::Adapter& adapter,
-                                              absl::Time deadline);
+                                              MonotonicTime deadline);
 
   // Ends it at once, if it has not ended: it is Cancelled.
   void GiveUp();

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <utility>
 
-#include "absl/time/clock.h"
+#include "common/clock.h"
 #include "common/random.h"
 
 namespace coterie::gateway {
@@ -83,7 +83,7 @@ void ShadowTraffic::Offer(const Decision& decision, const Prepared& prepared) {
   sample.prompt_ids.assign(prepared.prompt_ids.begin(),
                            prepared.prompt_ids.begin() + static_cast<ptrdiff_t>(end));
   sample.question_begin = begin;
-  sample.taken = absl::Now();
+  sample.taken = MonotonicNow();
 
   MutexLock lock(&mutex_);
   if (stop_) return;
@@ -96,7 +96,7 @@ void ShadowTraffic::Offer(const Decision& decision, const Prepared& prepared) {
 }
 
 void ShadowTraffic::MakeWay() {
-  last_request_ns_.store(absl::GetCurrentTimeNanos(), std::memory_order_relaxed);
+  last_request_ns_.store(absl::ToInt64Nanoseconds(MonotonicNow().since_epoch()), std::memory_order_relaxed);
   if (!scoring_.load()) return;
   std::shared_ptr<ShadowAttempt> attempt;
   {
@@ -109,7 +109,7 @@ void ShadowTraffic::MakeWay() {
 
 bool ShadowTraffic::Idle() const {
   if (core_->admission->running() > 0 || core_->admission->waiting() > 0) return false;
-  const int64_t now_ns = absl::GetCurrentTimeNanos();
+  const int64_t now_ns = absl::ToInt64Nanoseconds(MonotonicNow().since_epoch());
   if (absl::Nanoseconds(now_ns - last_request_ns_.load(std::memory_order_relaxed)) < options_.quiet)
     return false;
   bool any_ready = false;
@@ -133,7 +133,7 @@ bool ShadowTraffic::OthersWork() const {
 }
 
 void ShadowTraffic::Run() {
-  absl::Time busy = absl::Now();  // the last time it was seen so
+  MonotonicTime busy = MonotonicNow();  // the last time it was seen so
   while (true) {
     Sample sample;
     {
@@ -142,13 +142,13 @@ void ShadowTraffic::Run() {
       // Not at once: the request it comes from has still to be answered.
       if (!stop_) changed_.WaitFor(&mutex_, options_.poll);
       if (stop_) return;
-      if (absl::Now() - waiting_.front().taken > options_.max_age) {
+      if (MonotonicNow() - waiting_.front().taken > options_.max_age) {
         waiting_.pop_front();
         ++counts_.abandoned;
         continue;
       }
     }
-    const absl::Time now = absl::Now();
+    const MonotonicTime now = MonotonicNow();
     if (!Idle()) busy = now;
     if (now - busy < options_.quiet) continue;
     {
@@ -189,17 +189,17 @@ StatusOr<double> ShadowTraffic::ScoreOne(const Sample& sample, const PlacementRe
   StatusOr<double> loss = gave_way;
   if (core_->admission->running() == 0 && core_->admission->waiting() == 0) {
     const auto attempt = ShadowAttempt::Start(core_, sample.prompt_ids, sample.question_begin, adapter,
-                                              absl::Now() + kScoreTimeout);
+                                              MonotonicNow() + kScoreTimeout);
     bool give_up = false;
     {
       MutexLock lock(&mutex_);
       attempt_ = attempt;
       give_up = make_way_ || stop_;
     }
-    const absl::Time until = absl::Now() + kScoreTimeout;
+    const MonotonicTime until = MonotonicNow() + kScoreTimeout;
     if (give_up) attempt->GiveUp();
     while (!attempt->WaitFor(kLookAround)) {
-      if (OthersWork() || absl::Now() > until) attempt->GiveUp();
+      if (OthersWork() || MonotonicNow() > until) attempt->GiveUp();
     }
     loss = attempt->loss();
     // A queue that filled meanwhile is somebody's work too.

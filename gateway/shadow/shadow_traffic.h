@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "absl/time/time.h"
+#include "common/clock.h"
 #include "common/mutex.h"
 #include "gateway/answer/preparation.h"
 #include "gateway/answer/request.h"
@@ -84,7 +85,7 @@ class ShadowTraffic {
     bool has_canary = false;
     std::vector<double> losses;  // of the first of `under`
     int n_given_way = 0;
-    absl::Time taken;
+    MonotonicTime taken;
   };
   struct Learnt {
     Digest live;

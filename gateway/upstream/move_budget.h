@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "absl/time/time.h"
+#include "common/clock.h"
 
 namespace coterie::gateway {
 
@@ -19,10 +20,10 @@ class MoveBudget {
   // Or so much time, if anything at all came in it.
   static constexpr absl::Duration kTimePerMove = absl::Seconds(5);
 
-  MoveBudget(uint32_t max_moves, absl::Time now) : max_(max_moves), left_(max_moves), since_(now) {}
+  MoveBudget(uint32_t max_moves, MonotonicTime now) : max_(max_moves), left_(max_moves), since_(now) {}
 
   // Pays for a move of an answer that has `n_tokens` by now; false when it cannot.
-  bool Take(absl::Time now, uint32_t n_tokens) {
+  bool Take(MonotonicTime now, uint32_t n_tokens) {
     if (n_tokens > n_tokens_) {
       left_ += static_cast<double>(n_tokens - n_tokens_) / kTokensPerMove +
                std::max(0.0, absl::FDivDuration(now - since_, kTimePerMove));
@@ -39,7 +40,7 @@ class MoveBudget {
   double max_;
   double left_;
   uint32_t n_tokens_ = 0;  // when it last got on
-  absl::Time since_;       // likewise
+  MonotonicTime since_;    // likewise
 };
 
 }  // namespace coterie::gateway

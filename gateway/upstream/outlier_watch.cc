@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "common/clock.h"
+
 namespace coterie::gateway {
 namespace {
 
@@ -10,14 +12,14 @@ constexpr uint32_t kMaxDoublings = 16;  // 2^16 times the shortest time is beyon
 
 }  // namespace
 
-void OutlierWatch::Forget(absl::Time now) {
-  if (last_failure_ == absl::InfinitePast() || options_.memory <= absl::ZeroDuration()) return;
+void OutlierWatch::Forget(MonotonicTime now) {
+  if (last_failure_ == MonotonicTime::InfinitePast() || options_.memory <= absl::ZeroDuration()) return;
   const int64_t n = std::max<int64_t>(0, (now - last_failure_) / options_.memory);
   n_failures_ -= static_cast<uint32_t>(std::min<int64_t>(n, n_failures_));
   n_doublings_ -= static_cast<uint32_t>(std::min<int64_t>(n, n_doublings_));
 }
 
-bool OutlierWatch::Fail(absl::Time now) {
+bool OutlierWatch::Fail(MonotonicTime now) {
   Forget(now);
   last_failure_ = now;
   ++n_failures_;
@@ -33,7 +35,7 @@ bool OutlierWatch::Fail(absl::Time now) {
   return true;
 }
 
-absl::Duration OutlierWatch::ejected_for(absl::Time now) const {
+absl::Duration OutlierWatch::ejected_for(MonotonicTime now) const {
   return std::max(absl::ZeroDuration(), until_ - now);
 }
 

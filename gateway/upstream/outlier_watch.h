@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "absl/time/time.h"
+#include "common/clock.h"
 
 namespace coterie::gateway {
 
@@ -22,20 +23,20 @@ class OutlierWatch {
   explicit OutlierWatch(const Options& options) : options_(options) {}
 
   // The worker failed. True when this ejects it, that is when it was not out already.
-  bool Fail(absl::Time now);
+  bool Fail(MonotonicTime now);
   // How much longer it is out; zero when it is not.
-  absl::Duration ejected_for(absl::Time now) const;
+  absl::Duration ejected_for(MonotonicTime now) const;
 
-  absl::Time last_failure() const { return last_failure_; }
+  MonotonicTime last_failure() const { return last_failure_; }
   uint32_t failures() const { return n_failures_; }    // that still count
   uint64_t ejections() const { return n_ejections_; }  // ever
 
  private:
-  void Forget(absl::Time now);
+  void Forget(MonotonicTime now);
 
   Options options_;
-  absl::Time last_failure_ = absl::InfinitePast();
-  absl::Time until_ = absl::InfinitePast();
+  MonotonicTime last_failure_ = MonotonicTime::InfinitePast();
+  MonotonicTime until_ = MonotonicTime::InfinitePast();
   absl::Duration length_;     // of the present ejection, or the last
   uint32_t n_doublings_ = 0;  // of the next one
   uint32_t n_failures_ = 0;

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "absl/time/time.h"
+#include "common/clock.h"
 #include "common/digest.h"
 #include "common/sampling_params.h"
 #include "common/status.h"
@@ -43,7 +44,7 @@ struct SequenceRequest {
   int32_t priority = 0;
   std::string trace_id;
   std::string cache_salt;
-  absl::Time deadline = absl::InfiniteFuture();
+  MonotonicTime deadline = MonotonicTime::InfiniteFuture();
   uint32_t credit = 0;  // tokens the worker may send at first
   std::optional<uint32_t> prompt_logprobs_from;
   bool score_only = false;

@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <utility>
 
-#include "absl/time/clock.h"
 #include "common/adapter_failure.h"
+#include "common/clock.h"
 
 namespace coterie::gateway {
 
@@ -31,7 +31,7 @@ Session::Session(const SessionOptions& options, WorkerPool* pool, TimerQueue* ti
       listener_(std::move(listener)),
       request_(std::move(request)),
       placement_(std::move(placement)),
-      budget_(options.max_moves, absl::Now()) {}
+      budget_(options.max_moves, MonotonicNow()) {}
 
 void Session::DescribePlacementLocked() {
   placement_.n_prompt_tokens = static_cast<uint32_t>(request_.prompt_ids.size()) + received();
@@ -84,8 +84,8 @@ void Session::PlaceAfterLocked(absl::Duration delay) {
 }
 
 void Session::NobodyTakesItLocked(const Status& why) {
-  const absl::Time now = absl::Now();
-  if (waits_since_ == absl::InfiniteFuture()) waits_since_ = now;
+  const MonotonicTime now = MonotonicNow();
+  if (waits_since_ == MonotonicTime::InfiniteFuture()) waits_since_ = now;
   const SessionEnd end = WhyNobodyLocked(why, now);
   if (!end.status.ok()) return EndLocked(end);
   // The next round asks them all again.
@@ -97,7 +97,7 @@ void Session::NobodyTakesItLocked(const Status& why) {
   next_poll_ = std::min(2 * next_poll_, 5 * options_.worker_poll);
 }
 
-SessionEnd Session::WhyNobodyLocked(const Status& why, absl::Time now) {
+SessionEnd Session::WhyNobodyLocked(const Status& why, MonotonicTime now) {
   // A running answer waits longer than a question: its client has a part of it already.
   const bool is_new = received() == 0 && n_losses_ == 0 && !moved_;
   const absl::Duration waited = now - waits_since_;
@@ -138,7 +138,7 @@ void Session::MoveLocked(const WorkerLoss& loss) {
   DropAttemptLocked();
   if (!loss.planned) {
     ++n_losses_;
-    if (!budget_.Take(absl::Now(), received())) {
+    if (!budget_.Take(MonotonicNow(), received())) {
       return EndLocked({absl::UnavailableError(
           absl::StrCat("the answer lost its worker ", n_losses_,
                        " times and got on by too little in between (--max-moves ", options_.max_moves,
@@ -147,7 +147,7 @@ void Session::MoveLocked(const WorkerLoss& loss) {
   }
   moved_ = true;
   move_reason_ = std::string(loss.why.message());
-  waits_since_ = absl::InfiniteFuture();
+  waits_since_ = MonotonicTime::InfiniteFuture();
   if (request_.prompt_logprobs_from) listener_->OnPromptLogprobsVoid();
   if (WasWholeLocked()) {
     // Only the word that it is finished was lost.
@@ -253,7 +253,7 @@ void Session::OnOutput(SequenceOutput output) {
     refusal_ = adapter_error_ = absl::OkStatus();
     placement_.exclude.clear();
     n_refusals_ = 0;
-    waits_since_ = absl::InfiniteFuture();
+    waits_since_ = MonotonicTime::InfiniteFuture();
     next_poll_ = absl::ZeroDuration();
     AnnounceLocked();
     listener_->OnStarted(output.cached_prompt_tokens, output.queued);

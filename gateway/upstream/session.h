@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "common/clock.h"
 #include "common/mutex.h"
 #include "gateway/upstream/move_budget.h"
 #include "gateway/upstream/sequence.h"
@@ -109,7 +110,7 @@ class Session : public SequenceObserver, public std::enable_shared_from_this<Ses
   // Nobody takes the sequence now: ends it, or tries again later.
   void NobodyTakesItLocked(const Status& why) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Why no worker took it, for the client; OK while it should go on waiting.
-  SessionEnd WhyNobodyLocked(const Status& why, absl::Time now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  SessionEnd WhyNobodyLocked(const Status& why, MonotonicTime now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Tells the listener where the sequence runs, and that its connection was taken up again.
   void AnnounceLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void ReportReattachedLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -159,7 +160,7 @@ class Session : public SequenceObserver, public std::enable_shared_from_this<Ses
   uint32_t granted_until_ ABSL_GUARDED_BY(mutex_) = 0;  // position
 
   // While no worker has begun it.
-  absl::Time waits_since_ ABSL_GUARDED_BY(mutex_) = absl::InfiniteFuture();
+  MonotonicTime waits_since_ ABSL_GUARDED_BY(mutex_) = MonotonicTime::InfiniteFuture();
   absl::Duration next_poll_ ABSL_GUARDED_BY(mutex_);
   TimerQueue::Id timer_ ABSL_GUARDED_BY(mutex_) = 0;
   // Of this round: it ends when all fit workers were asked, or so many of them refused.

@@ -4,7 +4,7 @@
 #include <memory>
 #include <utility>
 
-#include "absl/time/clock.h"
+#include "common/clock.h"
 #include "common/mutex.h"
 #include "gateway/runtime/timer_queue.h"
 
@@ -21,7 +21,7 @@ class StreamReaper {
     ++n_alive_;
   }
   void Bury(std::shared_ptr<void> stream) {
-    timers_->At(absl::InfinitePast(), [this, stream = std::move(stream)]() mutable {
+    timers_->At(MonotonicTime::InfinitePast(), [this, stream = std::move(stream)]() mutable {
       stream.reset();
       MutexLock lock(&mutex_);
       --n_alive_;
@@ -30,9 +30,9 @@ class StreamReaper {
   }
   // False when `timeout` passed and some are left.
   bool WaitForAll(absl::Duration timeout) {
-    const absl::Time until = absl::Now() + timeout;
+    const MonotonicTime until = MonotonicNow() + timeout;
     MutexLock lock(&mutex_);
-    while (n_alive_ > 0 && absl::Now() < until) none_.WaitUntil(&mutex_, until);
+    while (n_alive_ > 0 && MonotonicNow() < until) none_.WaitUntil(&mutex_, until);
     return n_alive_ == 0;
   }
 

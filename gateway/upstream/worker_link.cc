@@ -5,7 +5,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
+#include "common/clock.h"
 #include "gateway/convert_worker.h"
 #include "gateway/upstream/hello_check.h"
 #include "gateway/upstream/link_errors.h"
@@ -35,7 +35,7 @@ class WorkerLinkImpl final : public WorkerLink,
     if (stopped_ || stream_ != nullptr) return;
     v1::GatewayMessage message;
     *message.mutable_hello() = HelloToProto(options_);
-    last_heard_ = absl::Now();  // the attempt itself may take as long as a silence
+    last_heard_ = MonotonicNow();  // the attempt itself may take as long as a silence
     last_tick_ = last_heard_;
     attached_ = false;
     stream_ = WorkerStream::Start(shared_from_this(), address_, message, options_.max_outgoing, reaper_);
@@ -45,20 +45,20 @@ class WorkerLinkImpl final : public WorkerLink,
   Status Submit(uint64_t sequence_id, const SequenceRequest& request,
                 std::shared_ptr<SequenceObserver> observer) override {
     v1::GatewayMessage message;
-    *message.mutable_submit() = SubmitToProto(sequence_id, request, absl::Now());
+    *message.mutable_submit() = SubmitToProto(sequence_id, request, MonotonicNow());
     MutexLock lock(&mutex_);
     if (health_ != WorkerHealth::kReady || !stream_->Send(std::move(message))) {
       return absl::UnavailableError(
           absl::StrCat("worker ", address_, " cannot take a request now: ", message_));
     }
     sequences_.Add(sequence_id, request, std::move(observer));
-    for (const AdapterUse& adapter : request.adapters) (void)state_.Expect(adapter.digest, absl::Now());
+    for (const AdapterUse& adapter : request.adapters) (void)state_.Expect(adapter.digest, MonotonicNow());
     return absl::OkStatus();
   }
 
   bool Prefetch(const Digest& adapter) override {
     MutexLock lock(&mutex_);
-    if (health_ != WorkerHealth::kReady || !state_.Expect(adapter, absl::Now())) return false;
+    if (health_ != WorkerHealth::kReady || !state_.Expect(adapter, MonotonicNow())) return false;
     v1::GatewayMessage message;
     message.mutable_prefetch()->set_digest(adapter.ToBytes());
     return stream_->Send(std::move(message));  // a full queue costs the hint, not the stream
@@ -84,7 +84,7 @@ class WorkerLinkImpl final : public WorkerLink,
 
   WorkerView View(const PlacementRequest& request) const override {
     MutexLock lock(&mutex_);
-    const absl::Time now = absl::Now();
+    const MonotonicTime now = MonotonicNow();
     WorkerView view = state_.View(identity_, request, sequences_.size(), now);
     if (view.id.empty()) view.id = address_;
     // Half the silence already is a bad sign: new work goes elsewhere while the verdict is out.
@@ -100,7 +100,7 @@ class WorkerLinkImpl final : public WorkerLink,
     WorkerReport report{address_, health_, message_, identity_, state_.levels()};
     report.state.bytes_between_workers = bytes_total_;
     if (health_ == WorkerHealth::kReady && state_.levels().draining) report.health = WorkerHealth::kDraining;
-    report.ejected_for = outliers_.ejected_for(absl::Now());
+    report.ejected_for = outliers_.ejected_for(MonotonicNow());
     report.ejections = outliers_.ejections();
     if (report.ejected_for > absl::ZeroDuration()) {
       absl::StrAppend(&report.message, "; ejected for ",
@@ -178,7 +178,7 @@ class WorkerLinkImpl final : public WorkerLink,
                           /*planned=*/true);
         ScheduleReconnect(NextBackoff());
       } else if (was_attached) {
-        NoteFailure(absl::Now());
+        NoteFailure(MonotonicNow());
         BeginGrace(words);
         suspected = sequences_.All();
         ScheduleReconnect(absl::ZeroDuration());
@@ -223,7 +223,7 @@ class WorkerLinkImpl final : public WorkerLink,
   // True for a message of the stream in use.
   bool Hear(WorkerStream* stream) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     if (stream != stream_.get() || stopped_) return false;
-    const absl::Time now = absl::Now();
+    const MonotonicTime now = MonotonicNow();
     // A worker that was silent for long and lives did not keep its beat, unless it was we who did not listen.
     const absl::Duration longest = std::max(options_.silence_timeout / 3, 2 * options_.heartbeat_interval);
     if (attached_ && now - last_heard_ > longest && !WeStalled(now)) NoteFailure(now);
@@ -232,11 +232,11 @@ class WorkerLinkImpl final : public WorkerLink,
   }
 
   // Since the worker was last heard.
-  bool WeStalled(absl::Time now) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+  bool WeStalled(MonotonicTime now) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     return late_tick_ >= last_heard_ || now - last_tick_ > 2 * options_.heartbeat_interval;
   }
 
-  void NoteFailure(absl::Time now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+  void NoteFailure(MonotonicTime now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     if (!outliers_.Fail(now)) return;
     spdlog::warn("worker {} failed {} times of late: new answers go elsewhere for {}", address_,
                  outliers_.failures(), absl::FormatDuration(outliers_.ejected_for(now)));
@@ -329,7 +329,7 @@ class WorkerLinkImpl final : public WorkerLink,
     {
       MutexLock lock(&mutex_);
       if (stopped_ || stream_ == nullptr) return;
-      const absl::Time now = absl::Now();
+      const MonotonicTime now = MonotonicNow();
       if (now - last_tick_ > 2 * options_.heartbeat_interval) late_tick_ = now;
       last_tick_ = now;
       const absl::Duration silence = now - last_heard_;
@@ -461,9 +461,10 @@ class WorkerLinkImpl final : public WorkerLink,
   WorkerStateFold state_ ABSL_GUARDED_BY(mutex_);
   uint64_t bytes_seen_ ABSL_GUARDED_BY(mutex_) = 0;   // as this incarnation last said
   uint64_t bytes_total_ ABSL_GUARDED_BY(mutex_) = 0;  // over all incarnations: never falls
-  absl::Time last_heard_ ABSL_GUARDED_BY(mutex_) = absl::InfinitePast();
-  absl::Time last_tick_ ABSL_GUARDED_BY(mutex_) = absl::InfinitePast();
-  absl::Time late_tick_ ABSL_GUARDED_BY(mutex_) = absl::InfinitePast();  // the last one that came late
+  MonotonicTime last_heard_ ABSL_GUARDED_BY(mutex_) = MonotonicTime::InfinitePast();
+  MonotonicTime last_tick_ ABSL_GUARDED_BY(mutex_) = MonotonicTime::InfinitePast();
+  MonotonicTime late_tick_ ABSL_GUARDED_BY(mutex_) =
+      MonotonicTime::InfinitePast();  // the last one that came late
   OutlierWatch outliers_ ABSL_GUARDED_BY(mutex_);
   absl::Duration backoff_ ABSL_GUARDED_BY(mutex_);
   bool silence_told_ ABSL_GUARDED_BY(mutex_) = false;  // of the present silence

@@ -4,8 +4,8 @@
 #include <random>
 #include <utility>
 
-#include "absl/time/clock.h"
 #include "common/check.h"
+#include "common/clock.h"
 #include "spdlog/spdlog.h"
 
 namespace coterie::gateway {
@@ -72,8 +72,8 @@ void WorkerPool::FollowName() {
     }
     MutexLock lock(&mutex_);
     resolve_error_ = addresses.ok() ? "" : std::string(addresses.status().message());
-    const absl::Time until = absl::Now() + options_.resolve_interval;
-    while (!stopping_ && absl::Now() < until) changed_.WaitUntil(&mutex_, until);
+    const MonotonicTime until = MonotonicNow() + options_.resolve_interval;
+    while (!stopping_ && MonotonicNow() < until) changed_.WaitUntil(&mutex_, until);
     if (stopping_) return;
   }
 }

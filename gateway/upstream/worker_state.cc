@@ -4,6 +4,8 @@
 
 #include <algorithm>
 
+#include "common/clock.h"
+
 namespace coterie::gateway {
 namespace {
 
@@ -33,13 +35,13 @@ void WorkerStateFold::Apply(const WorkerStateUpdate& update) {
   if (prefixes_.size() > kMaxPrefixes) prefixes_.clear();
 }
 
-bool WorkerStateFold::Expect(const Digest& adapter, absl::Time now) {
+bool WorkerStateFold::Expect(const Digest& adapter, MonotonicTime now) {
   if (resident_.contains(adapter)) return false;
   absl::erase_if(coming_, [now](const auto& entry) { return entry.second <= now; });
   return coming_.size() < kMaxComing && coming_.try_emplace(adapter, now + kComingFor).second;
 }
 
-uint32_t WorkerStateFold::SlotsTaken(absl::Time now) const {
+uint32_t WorkerStateFold::SlotsTaken(MonotonicTime now) const {
   const auto n_coming = static_cast<size_t>(
       std::count_if(coming_.begin(), coming_.end(), [now](const auto& entry) { return entry.second > now; }));
   // The worker's own count, or where it is larger what its changes add up to.
@@ -48,7 +50,7 @@ uint32_t WorkerStateFold::SlotsTaken(absl::Time now) const {
 }
 
 WorkerView WorkerStateFold::View(const WorkerIdentity& identity, const PlacementRequest& request,
-                                 size_t assigned, absl::Time now) const {
+                                 size_t assigned, MonotonicTime now) const {
   WorkerView view;
   view.id = identity.worker_id;
   view.draining = levels_.draining;

@@ -6,6 +6,7 @@
 #include "absl/container/flat_hash_map.h"
 #include "absl/container/flat_hash_set.h"
 #include "absl/time/time.h"
+#include "common/clock.h"
 #include "gateway/upstream/worker_info.h"
 #include "router/placement.h"
 
@@ -27,26 +28,26 @@ class WorkerStateFold {
   // Notes that `adapter` is about to be loaded there, since it was just asked for. False, noting nothing,
   // when the worker has it, when it is noted already, or when the limit is reached. A note ends with the news
   // that the adapter is there, or after kComingFor: the worker dropped the hint, or could not load it.
-  bool Expect(const Digest& adapter, absl::Time now);
+  bool Expect(const Digest& adapter, MonotonicTime now);
 
   // The view as `request` needs it: of adapters and prefixes only its own are looked up (of the rest the
   // numbers alone are told), so that a request never copies the whole sets. `assigned` is how many sequences
   // this gateway has there: state messages lag behind what was just submitted.
   WorkerView View(const WorkerIdentity& identity, const PlacementRequest& request, size_t assigned,
-                  absl::Time now) const;
+                  MonotonicTime now) const;
 
   const WorkerStateUpdate& levels() const { return levels_; }
   bool Holds(const Digest& adapter) const { return resident_.contains(adapter); }
 
  private:
   // Adapter slots that are, or are about to be, in use.
-  uint32_t SlotsTaken(absl::Time now) const;
+  uint32_t SlotsTaken(MonotonicTime now) const;
 
   WorkerStateUpdate levels_;  // change lists empty
   double decode_rate_ = 0;    // the last one measured under load
   absl::flat_hash_set<Digest> resident_;
   absl::flat_hash_set<uint64_t> prefixes_;
-  absl::flat_hash_map<Digest, absl::Time> coming_;  // until when each is believed to be on its way
+  absl::flat_hash_map<Digest, MonotonicTime> coming_;  // until when each is believed to be on its way
 };
 
 }  // namespace coterie::gateway

@@ -8,6 +8,7 @@
 #include <cerrno>
 
 #include "absl/time/clock.h"
+#include "common/clock.h"
 #include "common/file.h"
 
 namespace coterie {
@@ -17,12 +18,12 @@ StatusOr<std::unique_ptr<FileLock>> FileLock::Acquire(const std::filesystem::pat
   const int fd = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
   if (fd < 0) return ErrnoStatus(errno, "cannot open lock", path);
   std::unique_ptr<FileLock> lock(new FileLock(fd));  // closes on every way out
-  const absl::Time deadline = absl::Now() + timeout;
+  const MonotonicTime deadline = MonotonicNow() + timeout;
   // A blocking flock could not be bounded; holders keep it for milliseconds.
   absl::Duration pause = absl::Milliseconds(1);
   while (::flock(fd, LOCK_EX | LOCK_NB) != 0) {
     if (errno != EWOULDBLOCK && errno != EINTR) return ErrnoStatus(errno, "cannot lock", path);
-    if (absl::Now() >= deadline) {
+    if (MonotonicNow() >= deadline) {
       return absl::UnavailableError(absl::StrCat("lock ", path.string(), " was held by another process for ",
                                                  absl::FormatDuration(timeout)));
     }

@@ -3,14 +3,15 @@
 
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
+#include "common/clock.h"
 
 namespace coterie::cluster {
 
 // Polls until `condition` holds; false after `timeout`.
 template <typename Condition>
 bool Eventually(Condition condition, absl::Duration timeout = absl::Seconds(50)) {
-  const absl::Time until = absl::Now() + timeout;
-  while (absl::Now() < until) {
+  const MonotonicTime until = MonotonicNow() + timeout;
+  while (MonotonicNow() < until) {
     if (condition()) return true;
     absl::SleepFor(absl::Milliseconds(5));
   }

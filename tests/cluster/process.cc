@@ -15,16 +15,25 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "common/check.h"
+#include "common/clock.h"
 #include "gtest/gtest.h"
 
 namespace coterie::cluster {
 
-Process::Process(const std::string& binary, const std::vector<std::string>& args) : name_(binary) {
+Process::Process(const std::string& binary, const std::vector<std::string>& args,
+                 const std::vector<std::string>& environment)
+    : name_(binary) {
   std::vector<std::string> words = {absl::StrCat(COTERIE_BINARY_DIR, "/", binary)};
   words.insert(words.end(), args.begin(), args.end());
   std::vector<char*> argv;
   for (std::string& word : words) argv.push_back(word.data());
   argv.push_back(nullptr);
+  // Made before the fork: a child of a process with threads may not allocate.
+  std::vector<std::string> added = environment;
+  std::vector<char*> envp;
+  for (std::string& variable : added) envp.push_back(variable.data());
+  for (char** variable = environ; *variable != nullptr; ++variable) envp.push_back(*variable);
+  envp.push_back(nullptr);
 
   int out[2];
   COTERIE_CHECK(pipe2(out, O_CLOEXEC) == 0) << "no pipe";
@@ -38,7 +47,7 @@ Process::Process(const std::string& binary, const std::vector<std::string>& args
     if (getppid() != parent) _exit(126);
     dup2(out[1], STDOUT_FILENO);
     dup2(err_, STDERR_FILENO);
-    execv(argv[0], argv.data());
+    execve(argv[0], argv.data(), envp.data());
     _exit(127);
   }
   close(out[1]);
@@ -52,7 +61,7 @@ Process::~Process() {
 }
 
 std::string Process::ReadLine(absl::Duration timeout) {
-  const absl::Time until = absl::Now() + timeout;
+  const MonotonicTime until = MonotonicNow() + timeout;
   for (;;) {
     if (const size_t end = unread_.find('\n'); end != std::string::npos) {
       std::string line = unread_.substr(0, end);
@@ -60,7 +69,7 @@ std::string Process::ReadLine(absl::Duration timeout) {
       return line;
     }
     pollfd ready = {out_, POLLIN, 0};
-    const auto left = absl::ToInt64Milliseconds(until - absl::Now());
+    const auto left = absl::ToInt64Milliseconds(until - MonotonicNow());
     char buffer[1024];
     ssize_t n = 0;
     if (left <= 0 || poll(&ready, 1, static_cast<int>(left)) <= 0 ||
@@ -99,12 +108,12 @@ void Process::Kill() {
 }
 
 int Process::Wait(absl::Duration timeout) {
-  const absl::Time until = absl::Now() + timeout;
+  const MonotonicTime until = MonotonicNow() + timeout;
   while (exit_code_ < 0) {
     int status = 0;
     if (waitpid(pid_, &status, WNOHANG) == pid_) {
       exit_code_ = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
-    } else if (absl::Now() > until) {
+    } else if (MonotonicNow() > until) {
       return -1;
     } else {
       absl::SleepFor(absl::Milliseconds(2));

@@ -15,7 +15,9 @@ namespace coterie::cluster {
 // the thread that started it ends, so start it on the thread of the test. Not thread-safe.
 class Process {
  public:
-  Process(const std::string& binary, const std::vector<std::string>& args);
+  // `environment` ("NAME=value") is added to ours.
+  Process(const std::string& binary, const std::vector<std::string>& args,
+          const std::vector<std::string>& environment = {});
   ~Process();
   Process(const Process&) = delete;
   Process& operator=(const Process&) = delete;

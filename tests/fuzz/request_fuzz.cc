@@ -11,8 +11,8 @@
 #include <string>
 #include <vector>
 
-#include "absl/time/clock.h"
 #include "common/check.h"
+#include "common/clock.h"
 #include "common/file.h"
 #include "gateway/convert_client.h"
 #include "gateway/convert_worker.h"
@@ -77,8 +77,8 @@ void Generate(const uint8_t* data, size_t n_bytes) {
   sequence.tenant = request->context.tenant;
   sequence.priority = request->context.priority;
   sequence.cache_salt = request->context.cache_salt;
-  const v1::Submit submit = gateway::SubmitToProto(7, sequence, absl::UnixEpoch());
-  const StatusOr<GenerateRequest> taken = worker::RequestFromProto(submit, absl::UnixEpoch());
+  const v1::Submit submit = gateway::SubmitToProto(7, sequence, MonotonicTime::Epoch());
+  const StatusOr<GenerateRequest> taken = worker::RequestFromProto(submit, MonotonicTime::Epoch());
   COTERIE_CHECK(taken.ok()) << taken.status();
   const Status valid = ValidateSamplingParams(taken->sampling, kVocabulary);
   COTERIE_CHECK(valid.ok()) << valid;
@@ -141,7 +141,7 @@ void WorkerStream(const uint8_t* data, size_t n_bytes) {
     const auto update = gateway::StateFromProto(*state);
     if (!update.ok()) continue;
     fold.Apply(*update);
-    const WorkerView view = fold.View(identity, request, 3, absl::UnixEpoch());
+    const WorkerView view = fold.View(identity, request, 3, MonotonicTime::Epoch());
     COTERIE_CHECK(view.max_running >= 1 && view.kv_blocks_free <= view.kv_blocks_total);
     COTERIE_CHECK(view.resident.size() <= 1 && view.warm_blocks <= request.prefix_keys.size());
   }
@@ -211,7 +211,7 @@ void GatewayStream(const uint8_t* data, size_t n_bytes) {
   std::map<uint64_t, Taken> taken;
   for (const v1::GatewayMessage& message : messages) {
     if (message.has_submit()) {
-      StatusOr<GenerateRequest> request = worker::RequestFromProto(message.submit(), absl::Now());
+      StatusOr<GenerateRequest> request = worker::RequestFromProto(message.submit(), MonotonicNow());
       if (!request.ok()) continue;
       request->id = message.submit().sequence_id();
       if (taken.contains(request->id)) continue;  // the service's to refuse
@@ -234,7 +234,7 @@ void GatewayStream(const uint8_t* data, size_t n_bytes) {
     }
   }
   for (const auto& [id, sequence] : taken) (*engine)->AddCredit(id, kMaxCredit);
-  const absl::Time deadline = absl::Now() + kPatience;
+  const MonotonicTime deadline = MonotonicNow() + kPatience;
   OutputBatch batch;
   while (std::any_of(taken.begin(), taken.end(), [](const auto& s) { return s.second.n_finished == 0; })) {
     COTERIE_CHECK((*engine)->WaitOutputs(&batch, deadline)) << "a sequence does not end";

@@ -2,6 +2,8 @@
 
 #include <chrono>
 
+#include "net/grpc_time.h"
+
 namespace coterie::gateway::testing {
 
 Answer Ask(v1::GenerationService::Stub* stub, const v1::GenerateRequest& request,
@@ -10,7 +12,7 @@ Answer Ask(v1::GenerationService::Stub* stub, const v1::GenerateRequest& request
   if (context == nullptr) {
     context = &own;
     // No test waits longer, whatever breaks.
-    context->set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(60));
+    context->set_deadline(net::GrpcDeadline(absl::Seconds(60)));
   }
   Answer answer;
   const auto reader = stub->Generate(context, request);

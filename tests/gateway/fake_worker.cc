@@ -4,8 +4,9 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
 #include "common/check.h"
+#include "common/clock.h"
+#include "net/grpc_time.h"
 
 namespace coterie::gateway::testing {
 namespace {
@@ -67,7 +68,7 @@ void FakeWorker::Kill() {
     frozen_ = false;
     changed_.SignalAll();
   }
-  if (server_ != nullptr) server_->Shutdown(std::chrono::system_clock::now());
+  if (server_ != nullptr) server_->Shutdown(net::GrpcDeadline(absl::ZeroDuration()));
   if (thread_.joinable()) thread_.join();
   server_.reset();
 }
@@ -158,7 +159,7 @@ grpc::Status FakeWorker::Attach(grpc::ServerContext* context, Stream* stream) {
     if (gateway->stream != nullptr) gateway->context->TryCancel();
     gateway->stream = stream;
     gateway->context = context;
-    gateway->left = absl::InfiniteFuture();
+    gateway->left = MonotonicTime::InfiniteFuture();
     gateway->awaits_reattach = std::exchange(gateway->attached_before, true);
     gateway->beat = absl::Milliseconds(hello.heartbeat_interval_ms());
     gateway->outgoing.clear();
@@ -195,7 +196,7 @@ grpc::Status FakeWorker::Attach(grpc::ServerContext* context, Stream* stream) {
   if (gateway->stream == stream) {
     gateway->stream = nullptr;
     gateway->context = nullptr;
-    gateway->left = absl::Now();
+    gateway->left = MonotonicNow();
   }
   return grpc::Status::OK;
 }
@@ -327,7 +328,7 @@ void FakeWorker::Produce(uint64_t id, Sequence* sequence, v1::Step* step) {
 }
 
 void FakeWorker::StepLocked(Gateway* gateway) {
-  const absl::Time now = absl::Now();
+  const MonotonicTime now = MonotonicNow();
   if (gateway->stream == nullptr) {
     if (now - gateway->left > options_.reattach_grace) gateway->sequences.clear();
     return;  // a real one goes on within its credit; here the gateway's position decides anyway
@@ -350,8 +351,8 @@ void FakeWorker::StepLocked(Gateway* gateway) {
 void FakeWorker::Run() {
   while (true) {
     MutexLock lock(&mutex_);
-    const absl::Time next = absl::Now() + options_.step;
-    while (!stopping_ && (frozen_ || absl::Now() < next)) {
+    const MonotonicTime next = MonotonicNow() + options_.step;
+    while (!stopping_ && (frozen_ || MonotonicNow() < next)) {
       if (frozen_) {
         changed_.Wait(&mutex_);
       } else {

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "absl/time/time.h"
+#include "common/clock.h"
 #include "common/digest.h"
 #include "common/mutex.h"
 #include "coterie/v1/worker.grpc.pb.h"
@@ -99,8 +100,8 @@ class FakeWorker {
     bool awaits_reattach = false;  // nothing of older sequences goes out before the gateway said what it has
     std::map<uint64_t, Sequence> sequences;
     std::deque<v1::WorkerMessage> outgoing;
-    absl::Time left = absl::InfiniteFuture();  // when its stream ended
-    absl::Time next_beat = absl::InfinitePast();
+    MonotonicTime left = MonotonicTime::InfiniteFuture();  // when its stream ended
+    MonotonicTime next_beat = MonotonicTime::InfinitePast();
     absl::Duration beat = absl::Milliseconds(500);
   };
   class Service;

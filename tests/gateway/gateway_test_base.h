@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_join.h"
 #include "absl/time/clock.h"
+#include "common/clock.h"
 #include "gateway/gateway_server.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -20,8 +21,8 @@ namespace coterie::gateway::testing {
 // Polls until `condition` holds; false after `timeout`.
 template <typename Condition>
 bool Eventually(Condition condition, absl::Duration timeout = absl::Seconds(10)) {
-  const absl::Time until = absl::Now() + timeout;
-  while (absl::Now() < until) {
+  const MonotonicTime until = MonotonicNow() + timeout;
+  while (MonotonicNow() < until) {
     if (condition()) return true;
     absl::SleepFor(absl::Milliseconds(5));
   }

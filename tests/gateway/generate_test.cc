@@ -1,5 +1,6 @@
 #include <string>
 
+#include "net/grpc_time.h"
 #include "tests/gateway/gateway_test_base.h"
 
 namespace coterie::gateway::testing {
@@ -90,7 +91,7 @@ TEST(GenerateTest, AtItsDeadlineTheRequestEndsAndTheWorkerIsFree) {
   TestGateway gateway(QuickOptions({worker.address()}));
   ASSERT_TRUE(gateway.Ready(1));
   grpc::ClientContext context;
-  context.set_deadline(std::chrono::system_clock::now() + std::chrono::milliseconds(300));
+  context.set_deadline(net::GrpcDeadline(absl::Milliseconds(300)));
   const Answer answer = Ask(gateway.stub.get(), BaseRequest(1, 4000), nullptr, &context);
   EXPECT_EQ(answer.status.error_code(), grpc::StatusCode::DEADLINE_EXCEEDED);
   EXPECT_GT(answer.token_ids.size(), 0u);

@@ -4,6 +4,7 @@
 #include <thread>
 
 #include "coterie/v1/rpc_status.pb.h"
+#include "net/grpc_time.h"
 #include "tests/gateway/gateway_test_base.h"
 
 namespace coterie::gateway::testing {
@@ -272,7 +273,7 @@ TEST_F(RequestsTest, ClientsThatGoAwayWhileWaitingLeaveNothingBehind) {
   for (int i = 0; i < 16; ++i) {
     clients.emplace_back([&, i] {
       grpc::ClientContext context;
-      context.set_deadline(std::chrono::system_clock::now() + std::chrono::milliseconds(50 + 10 * i));
+      context.set_deadline(net::GrpcDeadline(absl::Milliseconds(50 + 10 * i)));
       Ask(gateway.stub.get(), BaseRequest(1, 4000), nullptr, &context);
     });
   }

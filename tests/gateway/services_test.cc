@@ -10,6 +10,7 @@
 #include <thread>
 
 #include "coterie/v1/cluster.grpc.pb.h"
+#include "net/grpc_time.h"
 #include "tests/gateway/gateway_test_base.h"
 
 namespace coterie::gateway::testing {
@@ -25,7 +26,7 @@ std::shared_ptr<grpc::Channel> ChannelTo(int port) {
 grpc::Status CallRaw(int port, const std::string& method, const std::string& request, std::string* response) {
   grpc::GenericStub stub(ChannelTo(port));
   grpc::ClientContext context;
-  context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(10));
+  context.set_deadline(net::GrpcDeadline(absl::Seconds(10)));
   const grpc::Slice slice(request);
   const grpc::ByteBuffer sent(&slice, 1);
   grpc::ByteBuffer received;

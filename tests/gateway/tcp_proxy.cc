@@ -10,8 +10,8 @@
 
 #include <utility>
 
-#include "absl/time/clock.h"
 #include "common/check.h"
+#include "common/clock.h"
 
 namespace coterie::gateway::testing {
 namespace {
@@ -95,7 +95,7 @@ void TcpProxy::Accept() {
 
 // False when the connection is over.
 bool TcpProxy::Pump(Direction* direction, bool readable) {
-  const absl::Time now = absl::Now();
+  const MonotonicTime now = MonotonicNow();
   if (readable && !direction->ended) {
     char buffer[65536];
     const ssize_t n = recv(direction->from, buffer, sizeof(buffer), MSG_DONTWAIT);

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "absl/time/time.h"
+#include "common/clock.h"
 #include "common/mutex.h"
 
 namespace coterie::gateway::testing {
@@ -32,7 +33,7 @@ class TcpProxy {
 
  private:
   struct Chunk {
-    absl::Time due;
+    MonotonicTime due;
     std::string bytes;
   };
   struct Direction {

@@ -33,7 +33,7 @@ CONFINED = {
 # The headers that may bring in gRPC or a generated message: reading those costs a compiler seconds, for every file that
 # includes one of these. What else wants them includes them in its .cc file, or forward declares.
 HEADERS_WITH_GRPC = {
-    "gateway/convert_client.h", "gateway/convert_worker.h", "gateway/rpc_status.h", "gateway/service/call_deadline.h",
+    "gateway/convert_client.h", "gateway/convert_worker.h", "gateway/rpc_status.h", "net/grpc_time.h",
     "gateway/service/cluster_service.h", "gateway/service/expert_service.h", "gateway/service/generate_call.h",
     "gateway/service/generation_service.h", "gateway/service/unary_call.h", "gateway/upstream/worker_stream.h",
     "net/received.h", "net/reflection_service.h", "net/standard_services.h", "net/unknown_methods.h",
@@ -42,6 +42,23 @@ HEADERS_WITH_GRPC = {
     "worker/service/gateway_session.h", "worker/service/sequence_log.h", "worker/service/state_tracker.h",
     "worker/service/worker_service.h", "worker/worker_server.h",
 }
+
+# Durations come from the monotonic clock (common/clock.h); the wall clock jumps when somebody sets it. absl's own
+# waits sleep until a point on the wall clock, so they are out too (common/mutex.h has ours).
+WALL_CLOCK = re.compile(
+    r"\babsl::(?:Now|GetCurrentTimeNanos|Time|TimeFrom\w+|FromUnix\w+|UnixEpoch|InfiniteFuture|InfinitePast)\b"
+    r"|\babsl::(?:Mutex|CondVar)\b|\b(?:Wait|Await|Lock|WaitForNotification)\w*With(?:Timeout|Deadline)\b"
+    r"|\bsystem_clock\b|\bhigh_resolution_clock\b|\bCLOCK_REALTIME\w*|\bGPR_CLOCK_REALTIME\b|\bgettimeofday\b"
+    r"|\bstd::time\(|\btime\((?:nullptr|NULL|0)\)|\bpthread_cond_timedwait\b|\bsem_timedwait\b")
+WALL_CLOCK_PYTHON = re.compile(r"\btime\.time(?:_ns)?\(|\btime\.clock_gettime\(")
+# What people and other machines read: dates in a chat template, time stamps of a catalogue, a metric that says when.
+MAY_READ_THE_WALL_CLOCK = (
+    "model/chat/", "tests/model/chat/", "tests/fuzz/jinja_fuzz.cc", "tests/golden/render_templates_main.cc",
+    "model/store/expert_store.h", "tests/model/store/expert_store_test.cc",
+    "worker/service/worker_metrics.cc",
+    "tests/clock_shift/", "tests/common/clock_test.cc", "tests/house/check.py",
+)
+COMMENT = re.compile(r"//[^\n]*|/\*.*?\*/", re.DOTALL)
 
 INCLUDE = re.compile(r'^\s*#\s*include\s*[<"]([^">]+)[">]', re.MULTILINE)
 MAX_LINES = 500
@@ -96,8 +113,19 @@ def check_shape(path: str, text: str):
             yield f"{path}:{n}: an absolute path of one machine"
 
 
+def check_clock(path: str, text: str):
+    if path.startswith(MAY_READ_THE_WALL_CLOCK):
+        return
+    python = path.endswith(".py")
+    code = text if python else COMMENT.sub(lambda comment: "\n" * comment.group().count("\n"), text)
+    for n, line in enumerate(code.splitlines(), 1):
+        if found := (WALL_CLOCK_PYTHON if python else WALL_CLOCK).search(line):
+            yield f"{path}:{n}: {found.group()} is the wall clock; durations come from common/clock.h"
+
+
 def check_cpp(path: str, text: str):
     yield from check_includes(path, text)
+    yield from check_clock(path, text)
     yield from check_shape(path, text)
 
 
@@ -112,6 +140,8 @@ def check_tree(root: pathlib.Path, files):
     for path in files:
         if path.endswith((".h", ".cc", ".cu", ".cuh", ".inc")):
             problems += check_cpp(path, (root / path).read_text())
+        elif path.endswith(".py"):
+            problems += check_clock(path, (root / path).read_text())
     return problems
 
 
@@ -148,8 +178,15 @@ def self_test():
         "kernels/cuda/a.cu": "#include <cuda_runtime.h>",
         "tests/worker/a.cc": '#include "worker/engine/engine.h"',
     }
+    wall = ["const auto a = absl::Now();", "absl::Time a;", "std::chrono::system_clock::now();", "time(nullptr);",
+            "absl::CondVar a;"]
+    monotonic = ["// absl::Now() is the wall clock", "MonotonicTime a = MonotonicNow();", "absl::Duration a;"]
     failures = [f"not caught: {p}: {t}" for p, t in breaches.items() if not list(check_includes(p, t))]
     failures += [f"wrongly caught: {m}" for p, t in allowed.items() for m in check_includes(p, t)]
+    failures += [f"not caught: {t}" for t in wall if not list(check_clock("gateway/a.cc", t))]
+    failures += [f"wrongly caught: {m}" for t in monotonic for m in check_clock("gateway/a.cc", t)]
+    if not list(check_clock("tools/a.py", "begin = time.time()")):
+        failures.append("not caught: the wall clock in Python")
     with tempfile.TemporaryDirectory() as folder:
         bad = pathlib.Path(folder) / "a.h"
         bad.write_text("int  x;\n")

@@ -8,8 +8,8 @@
 
 #include <cstdlib>
 
-#include "absl/time/clock.h"
 #include "absl/time/time.h"
+#include "common/clock.h"
 #include "gtest/gtest.h"
 
 namespace coterie {
@@ -43,11 +43,11 @@ CommandOutcome Run(const std::vector<std::string>& args, const std::string& inpu
   if (!keep_input_open) close(in[1]);
 
   CommandOutcome outcome{-1, "", ""};
-  const absl::Time deadline = absl::Now() + absl::Seconds(30);
+  const MonotonicTime deadline = MonotonicNow() + absl::Seconds(30);
   pollfd ends[2] = {{out[0], POLLIN, 0}, {err[0], POLLIN, 0}};
   std::string* texts[2] = {&outcome.out, &outcome.err};
   bool interrupted = interrupt_at.empty();
-  while ((ends[0].fd >= 0 || ends[1].fd >= 0) && absl::Now() < deadline) {
+  while ((ends[0].fd >= 0 || ends[1].fd >= 0) && MonotonicNow() < deadline) {
     poll(ends, 2, 100);
     for (int i = 0; i < 2; ++i) {
       if (ends[i].fd < 0 || ends[i].revents == 0) continue;
@@ -61,7 +61,7 @@ CommandOutcome Run(const std::vector<std::string>& args, const std::string& inpu
       interrupted = true;
     }
   }
-  if (absl::Now() >= deadline) {
+  if (MonotonicNow() >= deadline) {
     ADD_FAILURE() << "the command did not end; output so far: " << outcome.out << outcome.err;
     kill(child, SIGKILL);
   }

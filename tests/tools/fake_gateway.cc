@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "absl/cleanup/cleanup.h"
+#include "net/grpc_time.h"
 
 namespace coterie {
 namespace {
@@ -30,7 +31,7 @@ FakeGateway::FakeGateway() {
   server_ = builder.BuildAndStart();
 }
 
-FakeGateway::~FakeGateway() { server_->Shutdown(std::chrono::system_clock::now()); }
+FakeGateway::~FakeGateway() { server_->Shutdown(net::GrpcDeadline(absl::ZeroDuration())); }
 
 std::vector<v1::GenerateRequest> FakeGateway::requests() const {
   MutexLock lock(&mutex_);

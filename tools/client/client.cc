@@ -6,8 +6,9 @@
 #include <utility>
 #include <vector>
 
-#include "absl/time/clock.h"
+#include "common/clock.h"
 #include "common/digest.h"
+#include "net/grpc_time.h"
 #include "tools/client/expert_folder.h"
 
 namespace coterie::client {
@@ -31,7 +32,7 @@ StatusOr<Response> Unary(Cancellation* cancellation, absl::Duration timeout, Stu
                          grpc::Status (Stub::*method)(grpc::ClientContext*, const Request&, Response*),
                          const Request& request) {
   grpc::ClientContext context;
-  if (timeout < absl::InfiniteDuration()) context.set_deadline(absl::ToChronoTime(absl::Now() + timeout));
+  context.set_deadline(net::GrpcDeadline(timeout));
   const CancellableCall registration(cancellation, &context);
   Response response;
   RETURN_IF_ERROR(FromGrpc((stub->*method)(&context, request, &response)));
@@ -61,16 +62,16 @@ Client::Client(ClientOptions options)
       experts_(v1::ExpertService::NewStub(admin_channel_)) {}
 
 Status Client::Reach(grpc::Channel* channel, const std::string& address) {
-  const absl::Time deadline = absl::Now() + options_.connect_timeout;
+  const MonotonicTime deadline = MonotonicNow() + options_.connect_timeout;
   grpc_connectivity_state state = channel->GetState(/*try_to_connect=*/true);
   while (state != GRPC_CHANNEL_READY) {
     // Short waits, so that Ctrl-C is heard.
-    channel->WaitForStateChange(state, std::chrono::system_clock::now() + std::chrono::milliseconds(100));
+    channel->WaitForStateChange(state, net::GrpcDeadline(absl::Milliseconds(100)));
     if (options_.cancellation != nullptr && options_.cancellation->cancelled()) {
       return absl::CancelledError("interrupted");
     }
     state = channel->GetState(true);
-    if (state != GRPC_CHANNEL_READY && absl::Now() >= deadline) {
+    if (state != GRPC_CHANNEL_READY && MonotonicNow() >= deadline) {
       return absl::UnavailableError(absl::StrCat("no gateway answers at ", address,
                                                  "; start one with `coterie up`, or name another address"));
     }
@@ -82,7 +83,7 @@ Status Client::Generate(const v1::GenerateRequest& request, absl::Duration timeo
                         const std::function<void(const v1::GenerateResponse&)>& on_event) {
   RETURN_IF_ERROR(Reach(channel_.get(), options_.address));
   grpc::ClientContext context;
-  if (timeout < absl::InfiniteDuration()) context.set_deadline(absl::ToChronoTime(absl::Now() + timeout));
+  context.set_deadline(net::GrpcDeadline(timeout));
   const CancellableCall registration(options_.cancellation, &context);
   const auto reader = generation_->Generate(&context, request);
   v1::GenerateResponse event;
@@ -161,7 +162,7 @@ StatusOr<v1::PublishExpertResponse> Client::PublishExpert(const std::string& nam
   }
   RETURN_IF_ERROR(Reach(admin_channel_.get(), options_.admin_address));
   grpc::ClientContext context;
-  context.set_deadline(absl::ToChronoTime(absl::Now() + kPublishTimeout));
+  context.set_deadline(net::GrpcDeadline(kPublishTimeout));
   const CancellableCall registration(options_.cancellation, &context);
   v1::PublishExpertResponse response;
   const auto writer = experts_->Publish(&context, &response);

@@ -8,8 +8,8 @@
 #include <thread>
 
 #include "absl/strings/str_format.h"
-#include "absl/synchronization/notification.h"
-#include "absl/time/clock.h"
+#include "common/clock.h"
+#include "common/mutex.h"
 #include "tools/coterie/answer_view.h"
 #include "tools/coterie/bench_report.h"
 #include "tools/coterie/command.h"
@@ -134,7 +134,11 @@ class ProgressLine {
     thread_ = std::thread([this] { Run(); });
   }
   ~ProgressLine() {
-    end_.Notify();
+    {
+      MutexLock lock(&mutex_);
+      ended_ = true;
+    }
+    changed_.Signal();
     thread_.join();
     Show();
     if (terminal_) std::fprintf(stderr, "\n");
@@ -145,10 +149,18 @@ class ProgressLine {
  private:
   void Run() {
     const absl::Duration interval = terminal_ ? absl::Milliseconds(500) : absl::Seconds(5);
-    while (!end_.WaitForNotificationWithTimeout(interval)) Show();
+    MonotonicTime next = begin_ + interval;
+    MutexLock lock(&mutex_);
+    while (!ended_) {
+      if (MonotonicNow() >= next) {
+        Show();
+        next += interval;
+      }
+      changed_.WaitUntil(&mutex_, next);
+    }
   }
   void Show() {
-    const double seconds = absl::ToDoubleSeconds(absl::Now() - begin_);
+    const double seconds = absl::ToDoubleSeconds(MonotonicNow() - begin_);
     const int done = progress_->done + progress_->failed;
     std::string line = absl::StrFormat(
         "%d of %d answers, %d in flight, %.1f tokens/s, %s", done, n_requests_, progress_->running.load(),
@@ -160,8 +172,10 @@ class ProgressLine {
   const LoadProgress* progress_;
   const int n_requests_;
   const bool terminal_;
-  const absl::Time begin_ = absl::Now();
-  absl::Notification end_;
+  const MonotonicTime begin_ = MonotonicNow();
+  Mutex mutex_;
+  CondVar changed_;
+  bool ended_ ABSL_GUARDED_BY(mutex_) = false;
   std::thread thread_;
 };
 

@@ -13,6 +13,7 @@
 
 #include "absl/strings/str_join.h"
 #include "absl/time/clock.h"
+#include "common/clock.h"
 #include "common/file.h"
 
 namespace coterie::command {
@@ -71,8 +72,8 @@ void ChildProcess::AskToStop() {
 
 void ChildProcess::Stop(absl::Duration patience) {
   AskToStop();
-  const absl::Time deadline = absl::Now() + patience;
-  while (!Ended() && absl::Now() < deadline) absl::SleepFor(absl::Milliseconds(20));
+  const MonotonicTime deadline = MonotonicNow() + patience;
+  while (!Ended() && MonotonicNow() < deadline) absl::SleepFor(absl::Milliseconds(20));
   if (Ended()) return;
   ::kill(pid_, SIGKILL);
   while (!Ended()) absl::SleepFor(absl::Milliseconds(5));

@@ -11,6 +11,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_join.h"
 #include "absl/time/clock.h"
+#include "common/clock.h"
 #include "common/cores.h"
 #include "common/file.h"
 
@@ -144,17 +145,17 @@ Cluster::~Cluster() {
 }
 
 Status Cluster::Launch(Member* member) {
-  member->started = absl::Now();
+  member->started = MonotonicNow();
   ASSIGN_OR_RETURN(member->process, ChildProcess::Start(member->command, fs::path(options_.run_folder) /
                                                                              (member->name + ".log")));
   return absl::OkStatus();
 }
 
 Status Cluster::WaitReady(client::Client* client, client::Cancellation* cancellation) {
-  const absl::Time deadline = absl::Now() + options_.start_timeout;
+  const MonotonicTime deadline = MonotonicNow() + options_.start_timeout;
   std::string waiting_for = "the gateway";
   std::string said;
-  while (absl::Now() < deadline) {
+  while (MonotonicNow() < deadline) {
     if (cancellation->cancelled()) return absl::CancelledError("interrupted");
     for (Member& member : members_) {
       if (const auto ended = member.process->Ended()) {
@@ -188,7 +189,7 @@ std::vector<std::string> Cluster::Revive() {
   std::vector<std::string> lines;
   for (Member& member : members_) {
     const auto ended = member.process->Ended();
-    if (!ended || absl::Now() - member.started < absl::Seconds(1)) continue;
+    if (!ended || MonotonicNow() - member.started < absl::Seconds(1)) continue;
     lines.push_back(absl::StrCat(member.name, " ", *ended, "; starting it again"));
     if (const Status status = Launch(&member); !status.ok()) lines.emplace_back(status.message());
   }

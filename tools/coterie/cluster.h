@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "absl/time/time.h"
+#include "common/clock.h"
 #include "common/status.h"
 #include "tools/client/client.h"
 #include "tools/coterie/child_process.h"
@@ -51,7 +52,7 @@ class Cluster {
     std::string name;
     std::vector<std::string> command;
     std::unique_ptr<ChildProcess> process;
-    absl::Time started;
+    MonotonicTime started;
   };
 
   explicit Cluster(ClusterOptions options) : options_(std::move(options)) {}

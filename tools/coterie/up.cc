@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_format.h"
 #include "absl/time/clock.h"
+#include "common/clock.h"
 #include "tools/coterie/cluster.h"
 #include "tools/coterie/command.h"
 #include "tools/coterie/terminal.h"
@@ -103,7 +104,7 @@ int RunUp(std::span<const std::string> args) {
   client::Cancellation* cancellation = InterruptCancellation();
   const Terminal terminal(stderr);
 
-  const absl::Time started = absl::Now();
+  const MonotonicTime started = MonotonicNow();
   StatusOr<std::unique_ptr<Cluster>> cluster = Cluster::Start(options.cluster);
   if (!cluster.ok()) return Fail(cluster.status(), false);
   client::Client client({.address = options.cluster.listen,
@@ -120,7 +121,7 @@ int RunUp(std::span<const std::string> args) {
                "  coterie ask --gateway %s \"How do I list all tables?\"\n"
                "  coterie status --gateway %s\n",
                terminal.Green("ready").c_str(),
-               FormatSeconds(absl::ToDoubleSeconds(absl::Now() - started)).c_str(),
+               FormatSeconds(absl::ToDoubleSeconds(MonotonicNow() - started)).c_str(),
                options.cluster.listen.c_str(), options.cluster.admin_listen.c_str(),
                options.cluster.metrics_port, options.cluster.listen.c_str(), options.cluster.listen.c_str());
 

@@ -3,9 +3,9 @@
 #include <algorithm>
 #include <utility>
 
-#include "absl/time/clock.h"
 #include "common/adapter_failure.h"
 #include "common/check.h"
+#include "common/clock.h"
 #include "common/hidden_paths.h"
 
 namespace coterie {
@@ -239,11 +239,11 @@ void AdapterStore::LoaderThread() {
     }
     trash.clear();
     if (job.entry == nullptr) continue;
-    const absl::Time begin = absl::Now();
+    const MonotonicTime begin = MonotonicNow();
     Done done{job.entry};
     done.result = Load(job.digest, &done.bytes);
     if (!done.result.ok()) done.result = MarkAdapterFailure(done.result.status(), job.digest);
-    stats_.load_seconds.Observe(absl::ToDoubleSeconds(absl::Now() - begin));
+    stats_.load_seconds.Observe(absl::ToDoubleSeconds(MonotonicNow() - begin));
     {
       MutexLock lock(&mutex_);
       done_.push_back(std::move(done));

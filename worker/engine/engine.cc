@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cmath>
 
-#include "absl/time/clock.h"
 #include "common/check.h"
 #include "worker/engine/check_request.h"
 #include "worker/engine/not_finite.h"
@@ -111,7 +110,7 @@ std::unique_ptr<Sequence> Engine::MakeSequence(GenerateRequest request) const {
   s->next_prompt_logprob = s->n_prompt;
   if (request.prompt_logprobs_from) s->next_prompt_logprob = std::max<int>(1, *request.prompt_logprobs_from);
   s->credit = std::min(request.initial_credit, kMaxCredit);
-  s->arrival = absl::Now();
+  s->arrival = MonotonicNow();
   s->rank = Scheduler::Rank(scheduler_options_, s->arrival, request.priority);
   s->request = std::move(request);
   return s;
@@ -177,7 +176,7 @@ void Engine::EndAll(Status status) {
   inbox_changed_.Signal();
 }
 
-bool Engine::WaitOutputs(OutputBatch* batch, absl::Time deadline) {
+bool Engine::WaitOutputs(OutputBatch* batch, MonotonicTime deadline) {
   batch->Clear();
   batch->Reserve(options_.max_seqs);  // it will be the engine's next
   MutexLock lock(&output_mutex_);
@@ -203,7 +202,7 @@ void Engine::Loop() {
     TakeInbox(/*may_wait=*/false);
     ApplyInbox();
     adapters_->Poll(/*may_wait=*/false);
-    const absl::Time now = absl::Now();
+    const MonotonicTime now = MonotonicNow();
     EndExpired(now);
     if (Step(now)) {
       Flush(/*may_wait=*/false);
@@ -264,9 +263,9 @@ void Engine::ApplyInbox() {
   taken_.prefetches.clear();
 }
 
-void Engine::EndExpired(absl::Time now) {
+void Engine::EndExpired(MonotonicTime now) {
   if (now < next_deadline_) return;
-  next_deadline_ = absl::InfiniteFuture();
+  next_deadline_ = MonotonicTime::InfiniteFuture();
   for (auto entry = sequences_.begin(); entry != sequences_.end();) {
     Sequence* s = entry->second.get();
     ++entry;  // Finish erases the one before
@@ -278,7 +277,7 @@ void Engine::EndExpired(absl::Time now) {
   }
 }
 
-bool Engine::Step(absl::Time now) {
+bool Engine::Step(MonotonicTime now) {
   failed_.clear();
   scheduler_->Plan(now, &plan_, &failed_);
   for (FailedSequence& failure : failed_) {
@@ -294,7 +293,7 @@ bool Engine::Step(absl::Time now) {
   } else {
     TakeResults(batch, logits);
   }
-  stats_.step_seconds.Observe(absl::ToDoubleSeconds(absl::Now() - now));
+  stats_.step_seconds.Observe(absl::ToDoubleSeconds(MonotonicNow() - now));
   ++pending_.steps;
   stats_.steps.fetch_add(1, std::memory_order_relaxed);
   PublishStats();

@@ -11,6 +11,7 @@
 
 #include "absl/container/flat_hash_map.h"
 #include "absl/time/time.h"
+#include "common/clock.h"
 #include "common/mutex.h"
 #include "common/status.h"
 #include "model/decoder/language_model.h"
@@ -86,7 +87,7 @@ class Engine {
 
   // Moves what has come out since the last call into `*batch` (cleared first; its memory is reused). Waits
   // until there is something or `deadline` has passed; false then. One thread.
-  bool WaitOutputs(OutputBatch* batch, absl::Time deadline);
+  bool WaitOutputs(OutputBatch* batch, MonotonicTime deadline);
   // Makes the WaitOutputs under way, or else the next one, return at once.
   void InterruptWait();
 
@@ -124,8 +125,8 @@ class Engine {
   void Loop();
   void TakeInbox(bool may_wait);
   void ApplyInbox();
-  void EndExpired(absl::Time now);
-  bool Step(absl::Time now);
+  void EndExpired(MonotonicTime now);
+  bool Step(MonotonicTime now);
   void TakeResults(const Batch& batch, const StepLogits& logits);        // the rows of one step
   bool Score(Sequence* s, int position, std::span<const float> logits);  // false: they are not finite
   void Choose(Sequence* s, const StepLogits& logits);                    // of its row
@@ -154,7 +155,7 @@ class Engine {
   OutputBatch pending_;
   std::vector<StepEntry> plan_;
   std::vector<FailedSequence> failed_;
-  absl::Time next_deadline_ = absl::InfiniteFuture();
+  MonotonicTime next_deadline_ = MonotonicTime::InfiniteFuture();
 
   Mutex inbox_mutex_;
   CondVar inbox_changed_;

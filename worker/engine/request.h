@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "absl/time/time.h"
+#include "common/clock.h"
 #include "common/digest.h"
 #include "common/sampling_params.h"
 #include "common/status.h"
@@ -39,7 +39,7 @@ struct GenerateRequest {
   std::string cache_salt;            // only equal salts share KV
   std::string tenant;                // whose share of the worker it uses
   int priority = 0;                  // higher first
-  absl::Time deadline = absl::InfiniteFuture();
+  MonotonicTime deadline = MonotonicTime::InfiniteFuture();
   uint32_t initial_credit = kMaxCredit;  // tokens that may be generated before AddCredit
   // Report log-probabilities of the prompt tokens from this position on (the first token has none: 0 means
   // 1).

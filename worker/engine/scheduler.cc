@@ -4,6 +4,7 @@
 #include <limits>
 
 #include "common/check.h"
+#include "common/clock.h"
 
 namespace coterie {
 namespace {
@@ -35,8 +36,9 @@ Status Scheduler::Validate(const SchedulerOptions& o) {
   return absl::OkStatus();
 }
 
-int64_t Scheduler::Rank(const SchedulerOptions& options, absl::Time arrival, int priority) {
-  return absl::ToUnixMicros(arrival) - priority * absl::ToInt64Microseconds(options.aging_interval);
+int64_t Scheduler::Rank(const SchedulerOptions& options, MonotonicTime arrival, int priority) {
+  return absl::ToInt64Microseconds(arrival.since_epoch()) -
+         priority * absl::ToInt64Microseconds(options.aging_interval);
 }
 
 Scheduler::Scheduler(const SchedulerOptions& options, KvManager* kv, AdapterStore* adapters)
@@ -108,7 +110,7 @@ bool Scheduler::WantsLogits(const Sequence& s, int position) {
   return position + 1 == s.n_tokens() && !s.request.score_only;
 }
 
-void Scheduler::Plan(absl::Time now, std::vector<StepEntry>* plan, std::vector<FailedSequence>* failed) {
+void Scheduler::Plan(MonotonicTime now, std::vector<StepEntry>* plan, std::vector<FailedSequence>* failed) {
   plan->clear();
   plan_ = plan;
   token_budget_ = options_.max_batch_tokens;
@@ -144,7 +146,7 @@ void Scheduler::PlanDecodes() {
   }
 }
 
-void Scheduler::PlanPrompts(absl::Time now, std::vector<FailedSequence>* failed) {
+void Scheduler::PlanPrompts(MonotonicTime now, std::vector<FailedSequence>* failed) {
   turns_.clear();
   for (Sequence* s : running_) {
     if (Prompting(*s)) turns_.push_back({.sequence = s});
@@ -166,7 +168,7 @@ void Scheduler::PlanPrompts(absl::Time now, std::vector<FailedSequence>* failed)
 
 // Places, lowest first: the overdue one whose turn it is; those whose rank is better than that of everything
 // of higher priority; then by priority. In each, prompts that have begun and are not too far ahead go first.
-void Scheduler::OrderTurns(absl::Time now) {
+void Scheduler::OrderTurns(MonotonicTime now) {
   std::sort(turns_.begin(), turns_.end(),
             [](const Turn& a, const Turn& b) { return a.sequence->before(*b.sequence); });
   int highest = -kMaxPriority;
@@ -275,7 +277,7 @@ bool Scheduler::MakeRoom(Sequence* s) {
   return kv_->Reserve(s, wanted);
 }
 
-void Scheduler::Admit(Sequence* s, absl::Time now, Admission* admission,
+void Scheduler::Admit(Sequence* s, MonotonicTime now, Admission* admission,
                       std::vector<FailedSequence>* failed) {
   const bool has_seat = !admission->blocks_short && n_running() < options_.max_seqs && token_budget_ > 0;
   if (!s->adapters.empty() && !HasAdapters(s, now, has_seat, admission, failed)) return;
@@ -305,7 +307,7 @@ void Scheduler::Admit(Sequence* s, absl::Time now, Admission* admission,
 // Whether `s` may start on its adapters now. They are asked for, and what failed is told, seat or none. Who
 // has waited for memory too long keeps those behind from asking for more, but not from using what they were
 // promised: it is that which he waits for.
-bool Scheduler::HasAdapters(Sequence* s, absl::Time now, bool has_seat, Admission* admission,
+bool Scheduler::HasAdapters(Sequence* s, MonotonicTime now, bool has_seat, Admission* admission,
                             std::vector<FailedSequence>* failed) {
   const auto blocked_too_long = [&] {
     s->blocked_since = std::min(s->blocked_since, now);
@@ -326,7 +328,7 @@ bool Scheduler::HasAdapters(Sequence* s, absl::Time now, bool has_seat, Admissio
       return false;
     case AdapterStore::State::kLoading:
       s->waited_for_adapter |= has_seat;
-      s->blocked_since = absl::InfiniteFuture();
+      s->blocked_since = MonotonicTime::InfiniteFuture();
       return false;
     case AdapterStore::State::kReady:
       return !admission->slots_kept;
@@ -334,9 +336,9 @@ bool Scheduler::HasAdapters(Sequence* s, absl::Time now, bool has_seat, Admissio
   return false;
 }
 
-void Scheduler::Start(Sequence* s, absl::Time now) {
+void Scheduler::Start(Sequence* s, MonotonicTime now) {
   s->state = SequenceState::kRunning;
-  s->blocked_since = absl::InfiniteFuture();
+  s->blocked_since = MonotonicTime::InfiniteFuture();
   Insert(&running_, s);
   if (s->started) return;
   s->started = true;

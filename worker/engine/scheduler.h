@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "absl/time/time.h"
+#include "common/clock.h"
 #include "common/status.h"
 #include "worker/engine/adapter_store.h"
 #include "worker/engine/fair_shares.h"
@@ -57,7 +58,7 @@ class Scheduler {
   // Borrows `kv` and `adapters`.
   Scheduler(const SchedulerOptions& options, KvManager* kv, AdapterStore* adapters);
   static Status Validate(const SchedulerOptions& options);
-  static int64_t Rank(const SchedulerOptions& options, absl::Time arrival, int priority);
+  static int64_t Rank(const SchedulerOptions& options, MonotonicTime arrival, int priority);
 
   // Borrows the sequence until Remove.
   void Add(Sequence* sequence);
@@ -67,7 +68,7 @@ class Scheduler {
 
   // The next step; empty when nothing can run now. `failed` gets sequences whose adapter cannot be had; the
   // caller Removes them.
-  void Plan(absl::Time now, std::vector<StepEntry>* plan, std::vector<FailedSequence>* failed);
+  void Plan(MonotonicTime now, std::vector<StepEntry>* plan, std::vector<FailedSequence>* failed);
 
   // Whether a step computes logits for the token at `position`: the last one, or one before a scored token.
   static bool WantsLogits(const Sequence& sequence, int position);
@@ -102,14 +103,15 @@ class Scheduler {
 
   void PauseThoseWithoutCredit();
   void PlanDecodes();
-  void PlanPrompts(absl::Time now, std::vector<FailedSequence>* failed);
-  void OrderTurns(absl::Time now);
+  void PlanPrompts(MonotonicTime now, std::vector<FailedSequence>* failed);
+  void OrderTurns(MonotonicTime now);
   bool FarAhead(const Turn& begun, uint64_t least_tenant) const;
-  void Admit(Sequence* sequence, absl::Time now, Admission* admission, std::vector<FailedSequence>* failed);
-  bool HasAdapters(Sequence* sequence, absl::Time now, bool has_seat, Admission* admission,
+  void Admit(Sequence* sequence, MonotonicTime now, Admission* admission,
+             std::vector<FailedSequence>* failed);
+  bool HasAdapters(Sequence* sequence, MonotonicTime now, bool has_seat, Admission* admission,
                    std::vector<FailedSequence>* failed);
   bool MakeRoom(Sequence* sequence);
-  void Start(Sequence* sequence, absl::Time now);
+  void Start(Sequence* sequence, MonotonicTime now);
   bool PlanTokens(Sequence* sequence);
   Sequence* IdleHolder(const Sequence* besides) const;
   void TakeBlocks(Sequence* victim);

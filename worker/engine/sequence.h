@@ -5,7 +5,7 @@
 #include <span>
 #include <vector>
 
-#include "absl/time/time.h"
+#include "common/clock.h"
 #include "common/prefix_key.h"
 #include "worker/engine/adapter_budget.h"
 #include "worker/engine/request.h"
@@ -44,8 +44,8 @@ struct Sequence {
   // Order among sequences, smaller first: arrival in microseconds, minus the head start of its priority.
   // Constant, so everything that waits ages against newcomers.
   int64_t rank = 0;
-  absl::Time arrival;
-  absl::Time blocked_since = absl::InfiniteFuture();
+  MonotonicTime arrival;
+  MonotonicTime blocked_since = MonotonicTime::InfiniteFuture();
   Share* tenant_share = nullptr;  // while it waits or runs; see FairShares
   Share* expert_share = nullptr;
   int n_charged = 0;      // leading tokens whose computation was charged to its shares

@@ -3,7 +3,7 @@
 
 #include <string>
 
-#include "absl/time/time.h"
+#include "common/clock.h"
 #include "coterie/v1/worker.grpc.pb.h"
 #include "grpcpp/grpcpp.h"
 #include "net/received.h"
@@ -31,7 +31,7 @@ class StreamOwner {
 // Deletes itself when gRPC has let go of it.
 class AttachStream : public grpc::ServerBidiReactor<net::Received<v1::GatewayMessage>, v1::WorkerMessage> {
  public:
-  AttachStream(StreamOwner* owner, grpc::CallbackServerContext* context, absl::Time opened)
+  AttachStream(StreamOwner* owner, grpc::CallbackServerContext* context, MonotonicTime opened)
       : owner_(owner), context_(context), opened_(opened) {}
 
   // Begins to read. Apart from the constructor: the owner must know the stream before the first message.
@@ -49,7 +49,7 @@ class AttachStream : public grpc::ServerBidiReactor<net::Received<v1::GatewayMes
   void MarkWritten() { writing_ = false; }
 
   std::string gateway_id;  // empty until Hello
-  absl::Time opened() const { return opened_; }
+  MonotonicTime opened() const { return opened_; }
   std::string peer() const { return context_->peer(); }
 
  private:
@@ -60,7 +60,7 @@ class AttachStream : public grpc::ServerBidiReactor<net::Received<v1::GatewayMes
 
   StreamOwner* const owner_;
   grpc::CallbackServerContext* const context_;
-  const absl::Time opened_;
+  const MonotonicTime opened_;
   net::Received<v1::GatewayMessage> incoming_;
   v1::WorkerMessage outgoing_;
   bool writing_ = false;

@@ -1,5 +1,6 @@
 #include "worker/service/convert.h"
 
+#include "common/clock.h"
 #include "common/utf8.h"
 
 namespace coterie::worker {
@@ -27,7 +28,7 @@ StatusOr<SamplingParams> SamplingFromProto(const v1::SamplingParams& proto) {
   return p;
 }
 
-StatusOr<GenerateRequest> RequestFromProto(const v1::Submit& submit, absl::Time now) {
+StatusOr<GenerateRequest> RequestFromProto(const v1::Submit& submit, MonotonicTime now) {
   GenerateRequest request;
   // Ids above int32 become negative and are refused with the rest of those outside the vocabulary.
   request.prompt_ids.assign(submit.prompt_ids().begin(), submit.prompt_ids().end());

@@ -3,7 +3,7 @@
 
 #include <span>
 
-#include "absl/time/time.h"
+#include "common/clock.h"
 #include "common/status.h"
 #include "coterie/v1/worker.pb.h"
 #include "grpcpp/support/status.h"
@@ -16,7 +16,7 @@ inline constexpr uint32_t kProtocolVersion = 1;
 
 // Everything but the engine's id. InvalidArgument naming the field that is malformed; bounds are the engine's
 // to check.
-StatusOr<GenerateRequest> RequestFromProto(const v1::Submit& submit, absl::Time now);
+StatusOr<GenerateRequest> RequestFromProto(const v1::Submit& submit, MonotonicTime now);
 StatusOr<SamplingParams> SamplingFromProto(const v1::SamplingParams& proto);
 
 // `scored` holds the token itself and then the most probable ones.

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "common/check.h"
+#include "common/clock.h"
 
 namespace coterie::worker {
 namespace {
@@ -48,14 +49,14 @@ void GatewaySession::Refuse(uint64_t sequence_id, Status status) {
   refused_.emplace_back(sequence_id, std::move(status));
 }
 
-void GatewaySession::Suspend(absl::Time now) {
+void GatewaySession::Suspend(MonotonicTime now) {
   ready_.clear();
   refused_.clear();
   for (auto& [id, log] : sequences_) {
     log->queued = false;
     log->suspended = true;
   }
-  suspended_since = sequences_.empty() ? absl::InfiniteFuture() : now;
+  suspended_since = sequences_.empty() ? MonotonicTime::InfiniteFuture() : now;
 }
 
 void GatewaySession::TakeOutput(v1::Step* step) {
@@ -78,8 +79,8 @@ void GatewaySession::TakeOutput(v1::Step* step) {
   ready_.erase(ready_.begin(), ready_.begin() + static_cast<ptrdiff_t>(n_taken));
 }
 
-void GatewaySession::DropFinished(absl::Time horizon, std::vector<uint64_t>* dropped) {
-  std::vector<std::pair<absl::Time, uint64_t>> finished;
+void GatewaySession::DropFinished(MonotonicTime horizon, std::vector<uint64_t>* dropped) {
+  std::vector<std::pair<MonotonicTime, uint64_t>> finished;
   size_t n_bytes = 0;
   for (auto& [id, log] : sequences_) {
     if (!log->finished() || log->pending()) continue;

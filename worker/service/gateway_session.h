@@ -7,6 +7,7 @@
 
 #include "absl/container/flat_hash_map.h"
 #include "absl/time/time.h"
+#include "common/clock.h"
 #include "coterie/v1/worker.pb.h"
 #include "worker/service/attach_stream.h"
 #include "worker/service/sequence_log.h"
@@ -26,13 +27,14 @@ class GatewaySession {
   AttachStream* stream = nullptr;  // borrowed; null while the gateway is away
   absl::Duration heartbeat_interval;
   absl::Duration silence_timeout;
-  absl::Time last_heard;
-  absl::Time next_heartbeat;
-  absl::Time away_since = absl::InfiniteFuture();
-  absl::Time suspended_since = absl::InfiniteFuture();  // a new connection that has not sent Reattach yet
+  MonotonicTime last_heard;
+  MonotonicTime next_heartbeat;
+  MonotonicTime away_since = MonotonicTime::InfiniteFuture();
+  MonotonicTime suspended_since =
+      MonotonicTime::InfiniteFuture();  // a new connection that has not sent Reattach yet
   uint64_t n_heartbeats = 0;
   StateReport report;
-  absl::Time prefixes_told_at = absl::InfinitePast();
+  MonotonicTime prefixes_told_at = MonotonicTime::InfinitePast();
 
   // --- Its sequences ---
   SequenceLog* Find(uint64_t sequence_id);
@@ -47,14 +49,14 @@ class GatewaySession {
   // An answer to a sequence id that has no log: it ends with `status`.
   void Refuse(uint64_t sequence_id, Status status);
   // No output is sent until Resume or the grace time's end.
-  void Suspend(absl::Time now);
+  void Suspend(MonotonicTime now);
 
   bool has_output() const { return !ready_.empty() || !refused_.empty(); }
   // Moves unsent output into `step`, up to a bound; the rest goes with the next one.
   void TakeOutput(v1::Step* step);
 
   // Forgets answers that ended before `horizon`, and the oldest ended ones above the bounds (number, bytes).
-  void DropFinished(absl::Time horizon, std::vector<uint64_t>* dropped_engine_ids);
+  void DropFinished(MonotonicTime horizon, std::vector<uint64_t>* dropped_engine_ids);
 
  private:
   const std::string id_;

@@ -3,11 +3,12 @@
 #include <algorithm>
 
 #include "common/adapter_failure.h"
+#include "common/clock.h"
 #include "worker/service/convert.h"
 
 namespace coterie::worker {
 
-void SequenceLog::Add(const OutputEvent& event, std::span<const ScoredToken> scored, absl::Time now) {
+void SequenceLog::Add(const OutputEvent& event, std::span<const ScoredToken> scored, MonotonicTime now) {
   if (event.first) {
     started_ = true;
     cached_prompt_tokens_ = event.cached_prompt_tokens;

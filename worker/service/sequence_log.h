@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "absl/time/time.h"
+#include "common/clock.h"
 #include "common/status.h"
 #include "coterie/v1/worker.pb.h"
 #include "worker/engine/request.h"
@@ -21,14 +21,14 @@ class SequenceLog {
  public:
   // Answer positions count from `n_resumed`: those tokens were generated elsewhere.
   SequenceLog(uint64_t sequence_id, uint64_t engine_id, uint32_t n_resumed, bool scores_prompt,
-              absl::Time submitted)
+              MonotonicTime submitted)
       : sequence_id_(sequence_id),
         engine_id_(engine_id),
         begin_(n_resumed),
         scores_prompt_(scores_prompt),
         submitted_(submitted) {}
 
-  void Add(const OutputEvent& event, std::span<const ScoredToken> scored, absl::Time now);
+  void Add(const OutputEvent& event, std::span<const ScoredToken> scored, MonotonicTime now);
 
   // Something stands here that was not sent.
   bool pending() const;
@@ -45,8 +45,8 @@ class SequenceLog {
   bool started() const { return started_; }
   FinishReason finish() const { return finish_; }
   bool finished() const { return finish_ != FinishReason::kNone; }
-  absl::Time submitted() const { return submitted_; }
-  absl::Time finished_at() const { return finished_at_; }
+  MonotonicTime submitted() const { return submitted_; }
+  MonotonicTime finished_at() const { return finished_at_; }
   size_t bytes() const;  // of memory, about
 
   // For the session's bookkeeping.
@@ -59,7 +59,7 @@ class SequenceLog {
   const uint64_t engine_id_;
   const uint32_t begin_;
   const bool scores_prompt_;
-  const absl::Time submitted_;
+  const MonotonicTime submitted_;
 
   std::vector<uint32_t> tokens_;              // from position begin_ on
   std::vector<ScoredToken> logprobs_;         // [tokens, stride_], when asked for
@@ -76,7 +76,7 @@ class SequenceLog {
   bool finish_sent_ = false;
   int32_t stop_token_ = -1;
   Status error_;
-  absl::Time finished_at_ = absl::InfiniteFuture();
+  MonotonicTime finished_at_ = MonotonicTime::InfiniteFuture();
 };
 
 }  // namespace coterie::worker

@@ -5,8 +5,8 @@
 #include <utility>
 
 #include "absl/strings/str_format.h"
-#include "absl/time/clock.h"
 #include "common/check.h"
+#include "common/clock.h"
 #include "kernels/backend.h"
 #include "spdlog/spdlog.h"
 #include "worker/engine/sequence.h"
@@ -59,7 +59,7 @@ WorkerServiceImpl::~WorkerServiceImpl() {
 }
 
 AttachStream* WorkerServiceImpl::Attach(grpc::CallbackServerContext* context) {
-  auto* stream = new AttachStream(this, context, absl::Now());
+  auto* stream = new AttachStream(this, context, MonotonicNow());
   {
     MutexLock lock(&mutex_);
     streams_.insert(stream);
@@ -86,7 +86,7 @@ bool WorkerServiceImpl::OnMessage(AttachStream* stream, const v1::GatewayMessage
     return !stream->ended();
   }
   GatewaySession* session = sessions_.at(stream->gateway_id).get();
-  session->last_heard = absl::Now();
+  session->last_heard = MonotonicNow();
   switch (message.message_case()) {
     case v1::GatewayMessage::kHello:
       stream->End(grpc::Status(grpc::StatusCode::INVALID_ARGUMENT, "a second hello on one stream"));
@@ -123,7 +123,7 @@ void WorkerServiceImpl::OnWritten(AttachStream* stream, bool ok) {
   stream->MarkWritten();
   changed_.SignalAll();
   if (!ok || stream->ended() || stream->gateway_id.empty()) return;
-  Send(sessions_.at(stream->gateway_id).get(), absl::Now());
+  Send(sessions_.at(stream->gateway_id).get(), MonotonicNow());
 }
 
 void WorkerServiceImpl::OnClosed(AttachStream* stream, const Status& problem) {
@@ -133,7 +133,7 @@ void WorkerServiceImpl::OnClosed(AttachStream* stream, const Status& problem) {
     if (session->stream == stream) {
       spdlog::warn("gateway {} is gone ({}); keeping its {} sequences for {}", session->id(), stream->peer(),
                    session->n_unfinished(), absl::FormatDuration(options_.reattach_grace));
-      Detach(session, absl::Now());
+      Detach(session, MonotonicNow());
     }
   }
   if (!problem.ok()) return stream->End(net::RefusalOf(problem));
@@ -145,7 +145,7 @@ void WorkerServiceImpl::OnGone(AttachStream* stream) {
   MutexLock lock(&mutex_);
   if (auto found = sessions_.find(stream->gateway_id);
       found != sessions_.end() && found->second->stream == stream) {
-    Detach(found->second.get(), absl::Now());
+    Detach(found->second.get(), MonotonicNow());
   }
   streams_.erase(stream);
   changed_.SignalAll();
@@ -156,7 +156,7 @@ void WorkerServiceImpl::OnHello(AttachStream* stream, const v1::GatewayHello& he
     spdlog::warn("gateway {} at {} refused: {}", hello.gateway_id(), stream->peer(), status.error_message());
     return stream->End(status);
   }
-  const absl::Time now = absl::Now();
+  const MonotonicTime now = MonotonicNow();
   std::unique_ptr<GatewaySession>& slot = sessions_[hello.gateway_id()];
   const bool known = slot != nullptr;
   if (!known) {
@@ -180,7 +180,7 @@ void WorkerServiceImpl::OnHello(AttachStream* stream, const v1::GatewayHello& he
       ClampMs(hello.silence_timeout_ms(), 2 * session->heartbeat_interval, absl::Minutes(10));
   session->last_heard = now;
   session->next_heartbeat = now + session->heartbeat_interval;
-  session->away_since = absl::InfiniteFuture();
+  session->away_since = MonotonicTime::InfiniteFuture();
   session->Suspend(now);
   session->report.Reset();
   session->prefixes_told_at = now;
@@ -219,7 +219,7 @@ StatusOr<std::unique_ptr<Sequence>> WorkerServiceImpl::PrepareSubmit(AttachStrea
           absl::StrCat("worker ", options_.worker_id, " is draining; go on elsewhere"));
     }
   }
-  ASSIGN_OR_RETURN(GenerateRequest request, RequestFromProto(submit, absl::Now()));
+  ASSIGN_OR_RETURN(GenerateRequest request, RequestFromProto(submit, MonotonicNow()));
   return engine_->Prepare(std::move(request));
 }
 
@@ -235,7 +235,7 @@ void WorkerServiceImpl::OnSubmit(GatewaySession* session, uint64_t id,
   request.id = next_engine_id_++;
   const uint64_t engine_id = request.id;
   auto log = std::make_unique<SequenceLog>(id, engine_id, (*prepared)->answer_position(),
-                                           request.prompt_logprobs_from.has_value(), absl::Now());
+                                           request.prompt_logprobs_from.has_value(), MonotonicNow());
   for (const AdapterUse& use : request.adapters) {
     log->experts.push_back(use.name.empty() ? use.digest.Short() : use.name);
   }
@@ -278,10 +278,10 @@ void WorkerServiceImpl::DropSuspended(GatewaySession* session) {
     if (log->suspended) ids.push_back(id);
   }
   for (uint64_t id : ids) Drop(session, id);
-  session->suspended_since = absl::InfiniteFuture();
+  session->suspended_since = MonotonicTime::InfiniteFuture();
 }
 
-void WorkerServiceImpl::Detach(GatewaySession* session, absl::Time now) {
+void WorkerServiceImpl::Detach(GatewaySession* session, MonotonicTime now) {
   session->stream = nullptr;
   session->away_since = now;
   timers_changed_ = true;
@@ -291,12 +291,12 @@ void WorkerServiceImpl::Detach(GatewaySession* session, absl::Time now) {
 
 void WorkerServiceImpl::Dispatch() {
   OutputBatch batch;
-  absl::Time due = absl::Now();
-  absl::Time metrics_due = metrics_ == nullptr ? absl::InfiniteFuture() : due;
+  MonotonicTime due = MonotonicNow();
+  MonotonicTime metrics_due = metrics_ == nullptr ? MonotonicTime::InfiniteFuture() : due;
   while (true) {
     engine_->WaitOutputs(&batch, std::min(due, metrics_due));
     MeasureSpeed();
-    const absl::Time now = absl::Now();
+    const MonotonicTime now = MonotonicNow();
     MutexLock lock(&mutex_);
     if (stopping_) return;
     File(batch, now);
@@ -318,7 +318,7 @@ void WorkerServiceImpl::Dispatch() {
   }
 }
 
-void WorkerServiceImpl::File(OutputBatch& batch, absl::Time now) {
+void WorkerServiceImpl::File(OutputBatch& batch, MonotonicTime now) {
   tracker_.Apply(batch.residency, batch.prefixes);
   for (const OutputEvent& event : batch.events) {
     auto owner = owners_.find(event.id);
@@ -334,8 +334,8 @@ void WorkerServiceImpl::File(OutputBatch& batch, absl::Time now) {
 }
 
 // Heartbeats, silence, grace times. Returns when it must run again.
-absl::Time WorkerServiceImpl::RunTimers(absl::Time now) {
-  absl::Time due = now + kIdleInterval;
+MonotonicTime WorkerServiceImpl::RunTimers(MonotonicTime now) {
+  MonotonicTime due = now + kIdleInterval;
   std::vector<std::string> forgotten;
   for (auto& [id, owned] : sessions_) {
     GatewaySession* session = owned.get();
@@ -387,7 +387,7 @@ absl::Time WorkerServiceImpl::RunTimers(absl::Time now) {
   return due;
 }
 
-void WorkerServiceImpl::Send(GatewaySession* session, absl::Time now) {
+void WorkerServiceImpl::Send(GatewaySession* session, MonotonicTime now) {
   AttachStream* stream = session->stream;
   if (stream == nullptr || !stream->can_write()) return;
   v1::WorkerMessage* message = stream->outgoing();
@@ -455,16 +455,16 @@ int WorkerServiceImpl::Drain(absl::Duration timeout) {
   };
   MutexLock lock(&mutex_);
   draining_ = true;
-  for (auto& [id, session] : sessions_) session->next_heartbeat = absl::InfinitePast();
+  for (auto& [id, session] : sessions_) session->next_heartbeat = MonotonicTime::InfinitePast();
   engine_->InterruptWait();
-  const absl::Time deadline = absl::Now() + timeout;
+  const MonotonicTime deadline = MonotonicNow() + timeout;
   while ((unfinished() > 0 || unsent()) && changed_.WaitUntil(&mutex_, deadline)) {
   }
   const int n_handed_over = unfinished();
   if (n_handed_over == 0) return 0;
   engine_->EndAll(absl::UnavailableError(
       absl::StrCat("worker ", options_.worker_id, " is shutting down; go on elsewhere from what was sent")));
-  const absl::Time last = absl::Now() + absl::Seconds(2);
+  const MonotonicTime last = MonotonicNow() + absl::Seconds(2);
   while ((unfinished() > 0 || unsent()) && changed_.WaitUntil(&mutex_, last)) {
   }
   return n_handed_over;

@@ -9,6 +9,7 @@
 #include "absl/container/flat_hash_map.h"
 #include "absl/container/flat_hash_set.h"
 #include "absl/time/time.h"
+#include "common/clock.h"
 #include "common/digest.h"
 #include "common/mutex.h"
 #include "coterie/v1/worker.grpc.pb.h"
@@ -79,13 +80,13 @@ class WorkerServiceImpl : public v1::WorkerService::Service, private StreamOwner
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Drop(GatewaySession* session, uint64_t sequence_id) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void DropSuspended(GatewaySession* session) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  void Detach(GatewaySession* session, absl::Time now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void Detach(GatewaySession* session, MonotonicTime now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   // The dispatcher's thread.
   void Dispatch();
-  void File(OutputBatch& batch, absl::Time now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  absl::Time RunTimers(absl::Time now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  void Send(GatewaySession* session, absl::Time now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void File(OutputBatch& batch, MonotonicTime now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  MonotonicTime RunTimers(MonotonicTime now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void Send(GatewaySession* session, MonotonicTime now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void FillState(GatewaySession* session, bool with_prefixes, v1::WorkerState* state)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void MeasureSpeed();

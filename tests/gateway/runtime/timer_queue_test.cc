@@ -5,6 +5,7 @@
 #include <mutex>
 #include <vector>
 
+#include "common/clock.h"
 #include "gateway/runtime/work_pool.h"
 #include "tests/gateway/gateway_test_base.h"
 
@@ -21,7 +22,7 @@ TEST(TimerQueueTest, RunsInTheOrderOfTheirTimes) {
       order.push_back(i);
     };
   };
-  const absl::Time now = absl::Now();
+  const MonotonicTime now = MonotonicNow();
   timers.At(now + absl::Milliseconds(60), note(3));
   timers.At(now + absl::Milliseconds(20), note(1));
   timers.At(now + absl::Milliseconds(40), note(2));

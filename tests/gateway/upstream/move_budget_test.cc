@@ -1,11 +1,12 @@
 #include "gateway/upstream/move_budget.h"
 
+#include "common/clock.h"
 #include "gtest/gtest.h"
 
 namespace coterie::gateway::testing {
 namespace {
 
-const absl::Time kAccepted = absl::FromUnixSeconds(1'000'000);
+const MonotonicTime kAccepted = MonotonicTime::Epoch() + absl::Seconds(1'000'000);
 
 TEST(MoveBudgetTest, AnAnswerThatNeverGetsOnHasTheMovesItBeganWithAndNoMore) {
   MoveBudget budget(3, kAccepted);

@@ -1,11 +1,12 @@
 #include "gateway/upstream/outlier_watch.h"
 
+#include "common/clock.h"
 #include "gtest/gtest.h"
 
 namespace coterie::gateway::testing {
 namespace {
 
-const absl::Time kFirstFailure = absl::FromUnixSeconds(1'000'000);
+const MonotonicTime kFirstFailure = MonotonicTime::Epoch() + absl::Seconds(1'000'000);
 const OutlierWatch::Options kShortEjections = {
     .first = absl::Seconds(5), .longest = absl::Seconds(30), .memory = absl::Minutes(1)};
 
@@ -27,7 +28,7 @@ TEST(OutlierWatchTest, FailuresFarApartAreForgotten) {
 
 TEST(OutlierWatchTest, WhileItFailsItStaysOutAndQuietLetsItIn) {
   OutlierWatch watch(kShortEjections);
-  absl::Time now = kFirstFailure;
+  MonotonicTime now = kFirstFailure;
   watch.Fail(now);
   EXPECT_TRUE(watch.Fail(now));
   for (int i = 0; i < 20; ++i) {
@@ -41,7 +42,7 @@ TEST(OutlierWatchTest, WhileItFailsItStaysOutAndQuietLetsItIn) {
 
 TEST(OutlierWatchTest, EachEjectionLastsTwiceAsLongUpToABoundAndQuietHalvesThem) {
   OutlierWatch watch(kShortEjections);
-  absl::Time now = kFirstFailure;
+  MonotonicTime now = kFirstFailure;
   watch.Fail(now);
   for (const int seconds : {5, 10, 20, 30, 30}) {
     ASSERT_TRUE(watch.Fail(now));

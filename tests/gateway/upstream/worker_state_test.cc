@@ -1,12 +1,13 @@
 #include "gateway/upstream/worker_state.h"
 
+#include "common/clock.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
 namespace coterie::gateway::testing {
 namespace {
 
-const absl::Time kNow = absl::FromUnixSeconds(1'000'000);
+const MonotonicTime kNow = MonotonicTime::Epoch() + absl::Seconds(1'000'000);
 
 TEST(WorkerStateFoldTest, FollowsResidencyAndWarmPrefixesByTheirChanges) {
   const Digest a = Sha256("a"), b = Sha256("b");

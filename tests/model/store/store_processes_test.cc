@@ -7,6 +7,7 @@
 #include <thread>
 
 #include "absl/time/clock.h"
+#include "common/clock.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "model/store/expert_store.h"
@@ -76,7 +77,7 @@ TEST_F(StoreProcessesTest, PublishersAndReadersDoNotDisturbOneAnother) {
       auto store = ExpertStore::Open(Root(), {}).value();
       uint64_t last = 0;
       // Until the last change; the bound is for a test that fails.
-      for (const absl::Time end = absl::Now() + absl::Minutes(2); absl::Now() < end;) {
+      for (const MonotonicTime end = MonotonicNow() + absl::Minutes(2); MonotonicNow() < end;) {
         if (!store->Refresh().ok()) return 1;
         const uint64_t generation = store->Snapshot()->generation;
         if (generation < last) return 2;
@@ -102,10 +103,10 @@ TEST_F(StoreProcessesTest, PublishersAndReadersDoNotDisturbOneAnother) {
 
 TEST_F(StoreProcessesTest, APublisherKilledAnywhereLeavesAValidStore) {
   auto store = OpenStore();
-  const absl::Time begin = absl::Now();
+  const MonotonicTime begin = MonotonicNow();
   ASSERT_TRUE(store->Publish(Source({.name = "kept"})).ok());
   // Kills fall anywhere in the first few publications, however fast this disk is.
-  const int64_t window_us = 3 * absl::ToInt64Microseconds(absl::Now() - begin) + 10'000;
+  const int64_t window_us = 3 * absl::ToInt64Microseconds(MonotonicNow() - begin) + 10'000;
   std::mt19937 random(5);
   uint64_t last_generation = 1;
   int n_left_something = 0;

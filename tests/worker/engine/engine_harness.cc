@@ -4,7 +4,7 @@
 
 #include <atomic>
 
-#include "absl/time/clock.h"
+#include "common/clock.h"
 #include "common/file.h"
 #include "gtest/gtest.h"
 
@@ -104,16 +104,16 @@ void EngineHarness::Take(OutputBatch& batch) {
 }
 
 void EngineHarness::PumpUntil(const std::function<bool()>& done) {
-  const absl::Time limit = absl::Now() + absl::Seconds(20);
+  const MonotonicTime limit = MonotonicNow() + absl::Seconds(20);
   while (!done()) {
-    ASSERT_LT(absl::Now(), limit) << "what was waited for did not come";
-    if (engine_->WaitOutputs(&batch_, absl::Now() + absl::Milliseconds(20))) Take(batch_);
+    ASSERT_LT(MonotonicNow(), limit) << "what was waited for did not come";
+    if (engine_->WaitOutputs(&batch_, MonotonicNow() + absl::Milliseconds(20))) Take(batch_);
   }
 }
 
 void EngineHarness::PumpFor(absl::Duration time) {
-  const absl::Time until = absl::Now() + time;
-  while (absl::Now() < until) {
+  const MonotonicTime until = MonotonicNow() + time;
+  while (MonotonicNow() < until) {
     if (engine_->WaitOutputs(&batch_, until)) Take(batch_);
   }
 }

@@ -4,7 +4,7 @@
 #include <cmath>
 #include <limits>
 
-#include "absl/time/clock.h"
+#include "common/clock.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "tests/worker/engine/engine_harness.h"
@@ -225,7 +225,7 @@ TEST(EngineTest, ADeadlineEndsARunningAWaitingAndAPausedSequence) {
   options.max_seqs = 1;
   EngineHarness harness(options, model);
   GenerateRequest request = TestRequest(TestPrompt(10, 1), 4000);
-  request.deadline = absl::Now() + absl::Milliseconds(100);
+  request.deadline = MonotonicNow() + absl::Milliseconds(100);
   const uint64_t running = harness.Submit(request);
   const uint64_t waiting = harness.Submit(request);
   harness.WaitFinished(running);
@@ -234,7 +234,7 @@ TEST(EngineTest, ADeadlineEndsARunningAWaitingAndAPausedSequence) {
   EXPECT_FALSE(harness.answer(running).tokens.empty());
   EXPECT_EQ(harness.answer(waiting).finish, FinishReason::kDeadline);
   request.initial_credit = 2;
-  request.deadline = absl::Now() + absl::Milliseconds(100);
+  request.deadline = MonotonicNow() + absl::Milliseconds(100);
   const Answer& paused = harness.Run(request);  // the loop sleeps until the deadline
   EXPECT_EQ(paused.finish, FinishReason::kDeadline);
   EXPECT_EQ(paused.tokens.size(), 2u);

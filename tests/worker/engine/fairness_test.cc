@@ -4,6 +4,7 @@
 #include <map>
 
 #include "absl/time/clock.h"
+#include "common/clock.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "tests/worker/engine/engine_harness.h"
@@ -67,9 +68,9 @@ struct Backlog : Gate, EngineHarness {
         continue;
       }
       ++allowed;
-      const absl::Time limit =
-          absl::Now() + absl::Seconds(1);  // nothing is left to step, or a load is under way
-      while (arrived == before && absl::Now() < limit && !done()) PumpFor(absl::Microseconds(50));
+      const MonotonicTime limit =
+          MonotonicNow() + absl::Seconds(1);  // nothing is left to step, or a load is under way
+      while (arrived == before && MonotonicNow() < limit && !done()) PumpFor(absl::Microseconds(50));
       PumpFor(absl::Microseconds(50));
     }
     EXPECT_TRUE(done());

@@ -1,7 +1,7 @@
 // Who runs, who waits and who gives way.
 #include <algorithm>
 
-#include "absl/time/clock.h"
+#include "common/clock.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "tests/worker/engine/engine_harness.h"
@@ -130,8 +130,8 @@ TEST(SchedulingTest, NothingStarvesUnderAStreamOfHigherPriority) {
   uint64_t next = harness.Submit(Request(5, 1, 5, 5));
   const uint64_t low = harness.Submit(Request(5, 2, 5, 0));
   int n_high = 0;
-  const absl::Time begin = absl::Now();
-  while (!harness.finished(low) && absl::Now() - begin < absl::Seconds(10)) {
+  const MonotonicTime begin = MonotonicNow();
+  while (!harness.finished(low) && MonotonicNow() - begin < absl::Seconds(10)) {
     const uint64_t other = harness.Submit(Request(5, 3, 5, 5));  // there is always one waiting
     harness.PumpUntil([&] { return harness.finished(next) || harness.finished(low); });
     next = other;
@@ -139,7 +139,7 @@ TEST(SchedulingTest, NothingStarvesUnderAStreamOfHigherPriority) {
   }
   EXPECT_TRUE(harness.finished(low));
   EXPECT_GT(n_high, 5) << "it did wait";
-  EXPECT_LT(absl::Now() - begin, absl::Seconds(2)) << "five levels of 20 ms, and what was ahead";
+  EXPECT_LT(MonotonicNow() - begin, absl::Seconds(2)) << "five levels of 20 ms, and what was ahead";
 }
 
 TEST(SchedulingTest, ABigPromptIsNotPassedOverForeverBySmallOnes) {
@@ -148,13 +148,13 @@ TEST(SchedulingTest, ABigPromptIsNotPassedOverForeverBySmallOnes) {
   for (int i = 0; i < 4; ++i) small.push_back(harness.Submit(Request(20, i, 40)));
   const uint64_t big = harness.Submit(Request(220, 9, 5));
   int n = 0;
-  const absl::Time begin = absl::Now();
-  while (!harness.finished(big) && absl::Now() - begin < absl::Seconds(10)) {
+  const MonotonicTime begin = MonotonicNow();
+  while (!harness.finished(big) && MonotonicNow() - begin < absl::Seconds(10)) {
     small.push_back(harness.Submit(Request(20, 10 + n++, 40)));
     harness.PumpFor(absl::Milliseconds(10));
   }
   EXPECT_TRUE(harness.finished(big));
-  EXPECT_LT(absl::Now() - begin, absl::Seconds(3));
+  EXPECT_LT(MonotonicNow() - begin, absl::Seconds(3));
   for (uint64_t id : small) harness.WaitFinished(id);
 }
 
@@ -177,13 +177,13 @@ TEST(SchedulingTest, AnAdapterIsNotLockedOutByAStreamForAnother) {
   GenerateRequest request = Request(5, 77, 5);
   request.adapters = {{rare, 1.0f, "rare"}};
   const uint64_t waiting = harness.Submit(request);
-  const absl::Time begin = absl::Now();
-  while (!harness.finished(waiting) && absl::Now() - begin < absl::Seconds(10)) {
+  const MonotonicTime begin = MonotonicNow();
+  while (!harness.finished(waiting) && MonotonicNow() - begin < absl::Seconds(10)) {
     submit_popular();
     harness.PumpFor(absl::Milliseconds(10));
   }
   EXPECT_TRUE(harness.finished(waiting));
-  EXPECT_LT(absl::Now() - begin, absl::Seconds(3));
+  EXPECT_LT(MonotonicNow() - begin, absl::Seconds(3));
   for (uint64_t id : stream) harness.WaitFinished(id);
 }
 
@@ -205,7 +205,7 @@ TEST(SchedulingTest, AStormOfEverythingEndsEverySequenceExactlyOnce) {
     GenerateRequest request = Request(1 + i * 37 % 250, i % 11, 1 + i * 13 % 60, i % 7 - 3);
     for (int a = 0; a < i % 3; ++a) request.adapters.push_back({adapters[(i + a) % 6], 0.5f, ""});
     if (i % 5 == 0) request.initial_credit = i % 4;
-    if (i % 17 == 0) request.deadline = absl::Now() + absl::Milliseconds(i);
+    if (i % 17 == 0) request.deadline = MonotonicNow() + absl::Milliseconds(i);
     if (i % 23 == 0) request.adapters = {{Sha256("missing"), 1.0f, ""}};
     ids.push_back(harness.Submit(request));
     if (i % 10 == 0) harness.engine().Cancel(ids[ids.size() / 2]);

@@ -1,6 +1,7 @@
 // What a worker keeps of answers, and for how long.
 #include "worker/service/sequence_log.h"
 
+#include "common/clock.h"
 #include "gtest/gtest.h"
 #include "worker/service/gateway_session.h"
 
@@ -19,7 +20,7 @@ OutputEvent Event(OutputEvent::Kind kind, uint32_t position) {
 }
 
 std::unique_ptr<SequenceLog> FinishedLog(uint64_t id, size_t n_prompt, size_t n_tokens, size_t n_top,
-                                         absl::Time now) {
+                                         MonotonicTime now) {
   auto log = std::make_unique<SequenceLog>(id, id + 1000, 0, n_prompt > 0, now);
   const std::vector<ScoredToken> scored(1 + n_top);
   for (size_t i = 0; i < n_prompt; ++i) {
@@ -33,7 +34,7 @@ std::unique_ptr<SequenceLog> FinishedLog(uint64_t id, size_t n_prompt, size_t n_
 }
 
 TEST(SequenceLogTest, LogprobsOfThePromptAreLetGoOnceTheyAreSent) {
-  const auto log = FinishedLog(1, 8000, 0, 20, absl::UnixEpoch());
+  const auto log = FinishedLog(1, 8000, 0, 20, MonotonicTime::Epoch());
   EXPECT_GT(log->bytes(), 8000u * 21 * sizeof(ScoredToken));
   size_t n_sent = 0;
   for (int message = 0; log->pending(); ++message) {
@@ -51,7 +52,7 @@ TEST(SequenceLogTest, LogprobsOfThePromptAreLetGoOnceTheyAreSent) {
 }
 
 TEST(SequenceLogTest, TheAnswerCanBeSentAgainFromAnyPosition) {
-  const auto log = FinishedLog(1, 0, 10, 2, absl::UnixEpoch());
+  const auto log = FinishedLog(1, 0, 10, 2, MonotonicTime::Epoch());
   for (const uint32_t from : {0u, 4u, 10u}) {
     ASSERT_TRUE(log->Rewind(from));
     size_t budget = 1000;
@@ -68,19 +69,19 @@ TEST(GatewaySessionTest, EndedAnswersAreBoundedByTheirMemoryToo) {
   size_t n_bytes = 0;
   for (uint64_t id = 0; id < 60; ++id) {
     SequenceLog* log = session.Insert(
-        FinishedLog(id, 0, 4000, 20, absl::UnixEpoch() + absl::Seconds(static_cast<int64_t>(id))));
+        FinishedLog(id, 0, 4000, 20, MonotonicTime::Epoch() + absl::Seconds(static_cast<int64_t>(id))));
     session.Touch(log);
     n_bytes += log->bytes();
   }
   ASSERT_GT(n_bytes, size_t{32} << 20);
   std::vector<uint64_t> dropped;
-  session.DropFinished(absl::InfinitePast(), &dropped);
+  session.DropFinished(MonotonicTime::InfinitePast(), &dropped);
   EXPECT_TRUE(dropped.empty()) << "what was not sent is never dropped";
   while (session.has_output()) {
     v1::Step step;
     session.TakeOutput(&step);
   }
-  session.DropFinished(absl::InfinitePast(), &dropped);
+  session.DropFinished(MonotonicTime::InfinitePast(), &dropped);
   ASSERT_FALSE(dropped.empty());
   n_bytes = 0;
   for (const auto& [id, log] : session.sequences()) n_bytes += log->bytes();

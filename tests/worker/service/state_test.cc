@@ -5,6 +5,7 @@
 #include "gmock/gmock.h"
 #include "grpcpp/generic/generic_stub.h"
 #include "gtest/gtest.h"
+#include "net/grpc_time.h"
 #include "tests/worker/service/test_gateway.h"
 
 namespace coterie::worker {
@@ -25,7 +26,7 @@ int HealthOf(const std::string& address, const std::string& service) {
   const grpc::Slice slice(request);
   grpc::ByteBuffer in(&slice, 1), out;
   grpc::ClientContext context;
-  context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(5));
+  context.set_deadline(net::GrpcDeadline(absl::Seconds(5)));
   Mutex mutex;
   CondVar done;
   bool ended = false;

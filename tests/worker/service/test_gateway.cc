@@ -3,7 +3,7 @@
 #include <cstdlib>
 #include <filesystem>
 
-#include "absl/time/clock.h"
+#include "common/clock.h"
 #include "common/file.h"
 #include "gtest/gtest.h"
 
@@ -204,11 +204,11 @@ void TestGateway::Reattach(uint32_t credit) {
 }
 
 bool TestGateway::WaitUntil(const std::function<bool()>& done) {
-  const absl::Time limit = absl::Now() + absl::Seconds(10);
+  const MonotonicTime limit = MonotonicNow() + absl::Seconds(10);
   MutexLock lock(&mutex_);
   while (!done()) {
-    if (!changed_.WaitUntil(&mutex_, std::min(limit, absl::Now() + absl::Milliseconds(50))) &&
-        absl::Now() > limit) {
+    if (!changed_.WaitUntil(&mutex_, std::min(limit, MonotonicNow() + absl::Milliseconds(50))) &&
+        MonotonicNow() > limit) {
       return false;
     }
   }
