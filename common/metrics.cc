@@ -1,9 +1,7 @@
 #include "common/metrics.h"
 
-#include <exception>
 #include <utility>
 
-#include "prometheus/exposer.h"
 #include "prometheus/text_serializer.h"
 
 namespace coterie {
@@ -51,27 +49,5 @@ prometheus::Counter& BoundedCounters::Get(std::string_view value) {
   if (key == value) counters_.emplace(key, &counter);
   return counter;
 }
-
-StatusOr<std::unique_ptr<MetricsServer>> MetricsServer::Start(const MetricsRegistry& registry,
-                                                              const std::string& address,
-                                                              std::shared_ptr<prometheus::Collectable> live) {
-  std::unique_ptr<MetricsServer> server(new MetricsServer());
-  try {
-    server->exposer_ = std::make_unique<prometheus::Exposer>(address, 1);
-  } catch (const std::exception& error) {
-    return absl::AlreadyExistsError(
-        absl::StrCat("cannot serve metrics on ", address, " (is the port taken?): ", error.what()));
-  }
-  server->registry_ = registry.registry();
-  server->exposer_->RegisterCollectable(server->registry_);
-  server->live_ = std::move(live);
-  if (server->live_ != nullptr) server->exposer_->RegisterCollectable(server->live_);
-  const std::vector<int> ports = server->exposer_->GetListeningPorts();
-  if (!ports.empty()) server->port_ = ports.front();
-  return server;
-}
-
-MetricsServer::MetricsServer() = default;
-MetricsServer::~MetricsServer() = default;
 
 }  // namespace coterie

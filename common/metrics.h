@@ -8,15 +8,10 @@
 #include <vector>
 
 #include "common/mutex.h"
-#include "common/status.h"
 #include "prometheus/counter.h"
 #include "prometheus/gauge.h"
 #include "prometheus/histogram.h"
 #include "prometheus/registry.h"
-
-namespace prometheus {
-class Exposer;
-}
 
 namespace coterie {
 
@@ -65,25 +60,6 @@ class BoundedCounters {
   const size_t max_values_;
   Mutex mutex_;
   std::map<std::string, prometheus::Counter*, std::less<>> counters_ ABSL_GUARDED_BY(mutex_);
-};
-
-// Serves /metrics over HTTP until destroyed (which takes up to two seconds).
-class MetricsServer {
- public:
-  // `address` is host:port; port 0 picks one. AlreadyExists, naming it, when the port is taken. `live`, which
-  // may be null, is asked at every scrape as well, from the server's thread.
-  static StatusOr<std::unique_ptr<MetricsServer>> Start(
-      const MetricsRegistry& registry, const std::string& address,
-      std::shared_ptr<prometheus::Collectable> live = nullptr);
-  ~MetricsServer();
-  int port() const { return port_; }
-
- private:
-  MetricsServer();
-  std::unique_ptr<prometheus::Exposer> exposer_;
-  std::shared_ptr<prometheus::Registry> registry_;  // the exposer holds both weakly
-  std::shared_ptr<prometheus::Collectable> live_;
-  int port_ = 0;
 };
 
 }  // namespace coterie

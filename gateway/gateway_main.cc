@@ -13,6 +13,7 @@
 #include "model/format/model_files.h"
 #include "model/store/adapter_check.h"
 #include "model/store/expert_store.h"
+#include "net/descriptors.h"
 #include "spdlog/sinks/stdout_color_sinks.h"
 #include "spdlog/spdlog.h"
 
@@ -31,6 +32,7 @@ StatusOr<std::unique_ptr<ExpertStore>> OpenStore(const CommandLine& line, const 
 
 StatusOr<std::unique_ptr<GatewayServer>> StartServer(CommandLine line, ShutdownSignals* signals) {
   GatewayParts parts;
+  spdlog::info("{}", net::RaiseDescriptorLimit().ToString());
   spdlog::info("loading {}", line.model);
   // Closed on return: what is served afterwards needs no weights.
   ASSIGN_OR_RETURN(const std::unique_ptr<ModelFiles> files, ModelFiles::Open(line.model));

@@ -2,6 +2,7 @@
 #define COTERIE_GATEWAY_GATEWAY_METRICS_H_
 
 #include "common/metrics.h"
+#include "common/status.h"
 
 namespace coterie::gateway {
 

@@ -14,7 +14,8 @@
 #include "gateway/service/expert_service.h"
 #include "gateway/service/generation_service.h"
 #include "gateway/upstream/worker_directory.h"
-#include "net/grpc_time.h"
+#include "net/grpc_listener.h"
+#include "net/metrics_server.h"
 #include "net/standard_services.h"
 #include "spdlog/spdlog.h"
 
@@ -29,32 +30,30 @@ std::string DrawGatewayId() {
   return absl::StrCat("gw-", absl::Hex(device(), absl::kZeroPad8), absl::Hex(device(), absl::kZeroPad8));
 }
 
-struct Listener {
-  std::unique_ptr<grpc::Server> server;
-  int port = 0;
-};
+// Publishers and operators, out of the descriptors that connections of clients never get.
+net::AcceptorOptions AdminConnections() {
+  net::AcceptorOptions connections;
+  connections.listener = "admin";
+  connections.max_connections = 64;
+  connections.max_per_client = 32;
+  return connections;
+}
 
-StatusOr<Listener> Listen(const std::string& address, int max_message_bytes,
-                          const std::vector<grpc::Service*>& services, net::StandardServices* standard) {
-  Listener listener;
+StatusOr<std::unique_ptr<net::GrpcListener>> Listen(const std::string& address,
+                                                    net::AcceptorOptions connections, int max_message_bytes,
+                                                    MetricsRegistry* registry,
+                                                    const std::vector<grpc::Service*>& services,
+                                                    net::StandardServices* standard) {
   grpc::ServerBuilder builder;
-  // Two gateways on one port would share its clients at random.
-  builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
   builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, kMaxStreams);
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, 30'000);
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 10'000);
   builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, 10'000);
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
   builder.SetMaxReceiveMessageSize(max_message_bytes);
-  builder.AddListeningPort(address, grpc::InsecureServerCredentials(), &listener.port);
   for (grpc::Service* service : services) builder.RegisterService(service);
   standard->Register(&builder);
-  listener.server = builder.BuildAndStart();
-  if (listener.server == nullptr || listener.port == 0) {
-    return absl::AlreadyExistsError(absl::StrCat(
-        "cannot listen on ", address, ": the port is taken or the address is not one of this machine"));
-  }
-  return listener;
+  return net::GrpcListener::Start(&builder, {address, std::move(connections), nullptr}, registry);
 }
 
 class GatewayServerImpl final : public GatewayServer {
@@ -71,11 +70,11 @@ class GatewayServerImpl final : public GatewayServer {
 
   ~GatewayServerImpl() override {
     metrics_server_.reset();
-    for (Listener* listener : {&front_, &admin_}) {
-      if (listener->server != nullptr) listener->server->Shutdown(net::GrpcDeadline(absl::ZeroDuration()));
+    for (const auto* listener : {&front_, &admin_}) {
+      if (*listener != nullptr) (*listener)->Shutdown(absl::ZeroDuration());
     }
-    front_.server.reset();  // waits for every call's end
-    admin_.server.reset();
+    front_.reset();  // waits for every call's end
+    admin_.reset();
     if (shadow_ != nullptr) shadow_->Stop();
     if (workers_ != nullptr) workers_->Stop();
     // Its callbacks go on in the pool, which is still there.
@@ -101,8 +100,9 @@ class GatewayServerImpl final : public GatewayServer {
       core_.shadow = shadow_.get();
     }
     const int front_bytes = static_cast<int>(2 * options_.limits.max_input_bytes) + (1 << 20);
-    ASSIGN_OR_RETURN(front_, Listen(options_.listen, front_bytes, {&generation_service_, &cluster_service_},
-                                    &front_standard_));
+    ASSIGN_OR_RETURN(net::AcceptorOptions connections, options_.connections.Resolve("front"));
+    ASSIGN_OR_RETURN(front_, Listen(options_.listen, std::move(connections), front_bytes, &registry_,
+                                    {&generation_service_, &cluster_service_}, &front_standard_));
     if (!options_.admin_listen.empty()) {
       std::vector<grpc::Service*> services = {&cluster_service_};
       std::vector<std::string> names = {v1::ClusterService::service_full_name()};
@@ -112,19 +112,19 @@ class GatewayServerImpl final : public GatewayServer {
         services.push_back(expert_service_.get());
       }
       admin_standard_ = std::make_unique<net::StandardServices>(std::move(names));
-      ASSIGN_OR_RETURN(admin_,
-                       Listen(options_.admin_listen, kAdminMessageBytes, services, admin_standard_.get()));
+      ASSIGN_OR_RETURN(admin_, Listen(options_.admin_listen, AdminConnections(), kAdminMessageBytes,
+                                      &registry_, services, admin_standard_.get()));
     }
     if (!options_.metrics_listen.empty()) {
-      ASSIGN_OR_RETURN(metrics_server_, MetricsServer::Start(registry_, options_.metrics_listen,
-                                                             std::make_shared<LiveMetrics>(&core_)));
+      ASSIGN_OR_RETURN(metrics_server_, net::MetricsServer::Start(&registry_, options_.metrics_listen,
+                                                                  std::make_shared<LiveMetrics>(&core_)));
     }
     SetServing(true);
     return absl::OkStatus();
   }
 
-  int port() const override { return front_.port; }
-  int admin_port() const override { return admin_.port; }
+  int port() const override { return front_->port(); }
+  int admin_port() const override { return admin_ == nullptr ? 0 : admin_->port(); }
   int metrics_port() const override { return metrics_server_ == nullptr ? 0 : metrics_server_->port(); }
   const GatewayCore& core() const override { return core_; }
 
@@ -137,7 +137,7 @@ class GatewayServerImpl final : public GatewayServer {
     const bool clean = admission_.idle();
     spdlog::info(clean ? "drained" : "not everything ended in time; cutting off the rest");
     // What was just finished is still on its way to the client.
-    if (front_.server != nullptr) front_.server->Shutdown(net::GrpcDeadline(absl::Seconds(1)));
+    front_->Shutdown(absl::Seconds(1));
     return clean;
   }
 
@@ -175,9 +175,9 @@ class GatewayServerImpl final : public GatewayServer {
   }
 
   void SetServing(bool serving) {
-    for (Listener* listener : {&front_, &admin_}) {
-      if (listener->server == nullptr) continue;
-      grpc::HealthCheckServiceInterface* health = listener->server->GetHealthCheckService();
+    for (const auto* listener : {&front_, &admin_}) {
+      if (*listener == nullptr) continue;
+      grpc::HealthCheckServiceInterface* health = (*listener)->server()->GetHealthCheckService();
       health->SetServingStatus(serving);
       for (const char* name :
            {"coterie.v1.GenerationService", "coterie.v1.ClusterService", "coterie.v1.ExpertService"}) {
@@ -207,9 +207,9 @@ class GatewayServerImpl final : public GatewayServer {
   net::StandardServices front_standard_{
       {v1::GenerationService::service_full_name(), v1::ClusterService::service_full_name()}};
   std::unique_ptr<net::StandardServices> admin_standard_;
-  Listener front_;
-  Listener admin_;
-  std::unique_ptr<MetricsServer> metrics_server_;
+  std::unique_ptr<net::GrpcListener> front_;
+  std::unique_ptr<net::GrpcListener> admin_;
+  std::unique_ptr<net::MetricsServer> metrics_server_;
 };
 
 }  // namespace

@@ -9,6 +9,7 @@
 #include "gateway/gateway_core.h"
 #include "gateway/shadow/shadow_traffic.h"
 #include "model/store/expert_store.h"
+#include "net/connection_flags.h"
 
 namespace coterie::gateway {
 
@@ -37,6 +38,7 @@ struct GatewayOptions {
   size_t embed_max_bytes = 4096;
   absl::Duration client_stall_timeout = absl::Minutes(2);
   absl::Duration catalogue_poll = absl::Milliseconds(500);
+  net::ConnectionFlags connections;  // of clients
 };
 
 // What the gateway is made from.

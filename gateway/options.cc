@@ -67,6 +67,12 @@ void CommandLine::Declare(FlagSet* flags) {
                 "errors, below what its card says");
 
   flags->Section("Limits");
+  flags->Int(
+      "max-connections", &max_connections, 0, 1 << 20, "N",
+      "open connections; the next one takes an idle one's place or is refused. 0: as many as the descriptors "
+      "allow (ulimit -Hn), at most 8192");
+  flags->Int("max-connections-per-address", &max_connections_per_address, 0, 1 << 20, "N",
+             "of them from one address (IPv6: one /64); 0: half. Behind a proxy all come from one address");
   flags->Int("max-running", &max_running, 1, 1 << 20, "N", "requests under way");
   flags->Int("max-waiting", &max_waiting, 0, 1 << 20, "N", "requests waiting; more get RESOURCE_EXHAUSTED");
   flags->Int("max-running-per-tenant", &max_running_per_tenant, 1, 1 << 20, "N",
@@ -127,6 +133,7 @@ Status CommandLine::Finish() {
   gateway.admission.max_running_per_tenant = static_cast<uint32_t>(max_running_per_tenant);
   gateway.admission.max_waiting_per_tenant = static_cast<uint32_t>(max_waiting_per_tenant);
   gateway.session.max_moves = static_cast<uint32_t>(max_moves);
+  gateway.connections = {max_connections, max_connections_per_address};
   gateway.shadow.max_tokens = static_cast<uint32_t>(shadow_tokens);
   gateway.limits.max_answer_tokens = static_cast<uint32_t>(max_answer_tokens);
   gateway.metrics_listen = metrics_port < 0 ? "" : absl::StrCat(metrics_host, ":", metrics_port);

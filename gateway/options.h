@@ -29,6 +29,8 @@ struct CommandLine {
   double adaptive_mass = 0.9;
   int top_k = 2;
   uint64_t embed_bytes = 4096;
+  int max_connections = 0;
+  int max_connections_per_address = 0;
   int max_running = 256;
   int max_waiting = 1024;
   int max_running_per_tenant = 256;

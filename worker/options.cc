@@ -44,6 +44,12 @@ FlagSet WorkerOptions::Flags() {
   flags.Int("max-batch-tokens", &max_batch_tokens, 2, 65536, "N",
             "tokens of one step: more fill the device better, fewer delay running answers less");
   flags.Int("max-seqs", &max_seqs, 1, 4096, "N", "sequences of one step");
+  flags.Int(
+      "max-connections", &max_connections, 0, 1 << 20, "N",
+      "open connections; the next one takes an idle one's place or is refused. 0: as many as the descriptors "
+      "allow (ulimit -Hn), at most 8192");
+  flags.Int("max-connections-per-address", &max_connections_per_address, 0, 1 << 20, "N",
+            "of them from one address (IPv6: one /64); 0: half. Behind a proxy all come from one address");
   flags.Int("max-waiting", &max_waiting, 0, 65536, "N",
             "sequences waiting; more are refused as RESOURCE_EXHAUSTED");
   flags.Int("max-logit-rows", &max_logit_rows, 1, 65536, "N",

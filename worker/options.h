@@ -38,6 +38,8 @@ struct WorkerOptions {
   absl::Duration reattach_grace = absl::Seconds(10);
   absl::Duration drain_timeout = absl::Seconds(30);
   int metrics_port = -1;
+  int max_connections = 0;
+  int max_connections_per_address = 0;
 
   bool fake = false;
   int fake_vocab = 1000;

@@ -13,6 +13,8 @@
 #include "common/status.h"
 #include "common/utf8.h"
 #include "model/store/expert_store.h"
+#include "net/descriptors.h"
+#include "net/metrics_server.h"
 #include "spdlog/sinks/stdout_color_sinks.h"
 #include "spdlog/spdlog.h"
 #include "worker/cores.h"
@@ -64,6 +66,7 @@ Status Run(const WorkerOptions& options, ShutdownSignals* signals) {
     RETURN_IF_ERROR(PinToCores(cores));
   }
   ASSIGN_OR_RETURN(AdapterStore::Resolver resolver, MakeResolver(options.store));
+  spdlog::info("{}", net::RaiseDescriptorLimit().ToString());
   spdlog::info("loading {}", options.model.empty() ? "the fake model" : options.model);
   const MonotonicTime begin = MonotonicNow();
   ASSIGN_OR_RETURN(LoadedModel loaded, LoadModel(options));
@@ -77,11 +80,11 @@ Status Run(const WorkerOptions& options, ShutdownSignals* signals) {
   PeerTraffic traffic;
   MetricsRegistry registry;
   WorkerMetrics metrics(&registry, engine.get(), &traffic);
-  std::unique_ptr<MetricsServer> metrics_server;
+  std::unique_ptr<net::MetricsServer> metrics_server;
   if (options.metrics_port >= 0) {
     const std::string host = options.listen.substr(0, options.listen.rfind(':'));
     ASSIGN_OR_RETURN(metrics_server,
-                     MetricsServer::Start(registry, absl::StrCat(host, ":", options.metrics_port)));
+                     net::MetricsServer::Start(&registry, absl::StrCat(host, ":", options.metrics_port)));
   }
   WorkerServiceOptions service_options;
   service_options.worker_id = options.id.empty() ? DefaultId(options.listen) : options.id;
@@ -91,8 +94,10 @@ Status Run(const WorkerOptions& options, ShutdownSignals* signals) {
   service_options.reattach_grace = options.reattach_grace;
   WorkerServiceImpl service(service_options, engine.get(), &traffic, &metrics);
   signals->BeginServing();
-  ASSIGN_OR_RETURN(const std::unique_ptr<WorkerServer> server,
-                   WorkerServer::Start(options.listen, &service, engine->max_sequence_tokens()));
+  ASSIGN_OR_RETURN(
+      const std::unique_ptr<WorkerServer> server,
+      WorkerServer::Start(options.listen, &service, engine->max_sequence_tokens(),
+                          {options.max_connections, options.max_connections_per_address}, &registry));
 
   std::printf("listening %s:%d\n", options.listen.substr(0, options.listen.rfind(':')).c_str(),
               server->port());

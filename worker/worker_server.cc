@@ -3,7 +3,6 @@
 #include <algorithm>
 
 #include "grpcpp/health_check_service_interface.h"
-#include "net/grpc_time.h"
 
 namespace coterie::worker {
 namespace {
@@ -19,38 +18,35 @@ int MaxMessageBytes(int max_sequence_tokens) {
 
 StatusOr<std::unique_ptr<WorkerServer>> WorkerServer::Start(const std::string& address,
                                                             WorkerServiceImpl* service,
-                                                            int max_sequence_tokens) {
+                                                            int max_sequence_tokens,
+                                                            const net::ConnectionFlags& connections,
+                                                            MetricsRegistry* registry) {
   std::unique_ptr<WorkerServer> server(new WorkerServer(service));
   grpc::ServerBuilder builder;
-  builder.AddListeningPort(address, grpc::InsecureServerCredentials(), &server->port_);
   builder.RegisterService(service);
   server->standard_.Register(&builder);
   builder.SetMaxReceiveMessageSize(MaxMessageBytes(max_sequence_tokens));
-  // Two workers on one port would share its connections between them: an error is better.
-  builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
   builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, 5000);
   builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, 256);
-  server->server_ = builder.BuildAndStart();
-  if (server->server_ == nullptr || server->port_ == 0) {
-    return absl::AlreadyExistsError(
-        absl::StrCat("cannot listen on ", address, ": the port is taken or the host is not this machine's"));
-  }
+  ASSIGN_OR_RETURN(net::AcceptorOptions places, connections.Resolve("worker"));
+  ASSIGN_OR_RETURN(server->listener_,
+                   net::GrpcListener::Start(&builder, {address, std::move(places), nullptr}, registry));
   for (const char* name : {"", "coterie.v1.WorkerService"}) {
-    server->server_->GetHealthCheckService()->SetServingStatus(name, true);
+    server->listener_->server()->GetHealthCheckService()->SetServingStatus(name, true);
   }
   return server;
 }
 
 int WorkerServer::Drain(absl::Duration timeout) {
-  server_->GetHealthCheckService()->SetServingStatus(false);
+  listener_->server()->GetHealthCheckService()->SetServingStatus(false);
   return service_->Drain(timeout);
 }
 
 WorkerServer::~WorkerServer() {
-  if (server_ == nullptr) return;
+  if (listener_ == nullptr) return;
   service_->EndStreams();
   // A peer that does not take the end of its stream must not keep us.
-  server_->Shutdown(net::GrpcDeadline(absl::Seconds(1)));
+  listener_->Shutdown(absl::Seconds(1));
 }
 
 }  // namespace coterie::worker

@@ -7,6 +7,7 @@
 #include "absl/time/time.h"
 #include "common/status.h"
 #include "grpcpp/grpcpp.h"
+#include "net/grpc_listener.h"
 #include "net/standard_services.h"
 #include "worker/service/worker_service.h"
 
@@ -16,14 +17,17 @@ namespace coterie::worker {
 // reflection.
 class WorkerServer {
  public:
-  // `service` is borrowed. AlreadyExists or InvalidArgument, naming the address, when it cannot be had.
-  // `max_sequence_tokens`: what a Submit may bring along decides how large a message may be.
+  // `service` is borrowed, and so is `registry`, which may be null. AlreadyExists or InvalidArgument, naming
+  // the address, when it cannot be had. `max_sequence_tokens`: what a Submit may bring along decides how
+  // large a message may be.
   static StatusOr<std::unique_ptr<WorkerServer>> Start(const std::string& address, WorkerServiceImpl* service,
-                                                       int max_sequence_tokens);
+                                                       int max_sequence_tokens,
+                                                       const net::ConnectionFlags& connections = {},
+                                                       MetricsRegistry* registry = nullptr);
   // Ends every call at once; Drain first for a gentle end.
   ~WorkerServer();
 
-  int port() const { return port_; }
+  int port() const { return listener_->port(); }
   // NOT_SERVING, no new sequences; returns as WorkerServiceImpl::Drain does.
   int Drain(absl::Duration timeout);
 
@@ -33,8 +37,7 @@ class WorkerServer {
 
   WorkerServiceImpl* const service_;
   net::StandardServices standard_;
-  std::unique_ptr<grpc::Server> server_;
-  int port_ = 0;
+  std::unique_ptr<net::GrpcListener> listener_;
 };
 
 }  // namespace coterie::worker

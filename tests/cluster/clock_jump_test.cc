@@ -49,7 +49,7 @@ class ClockJumpTest : public ClusterTest {
     GTEST_SKIP() << "a library that shifts the clock cannot be loaded before a sanitizer's own";
 #endif
     ClusterTest::SetUp();
-    AddEnvironment(clock_.environment());
+    Surround({clock_.environment()});
     workers_.push_back(StartWorker("w0"));
     workers_.push_back(StartWorker("w1"));
     gateway_ = StartGateway({workers_[0]->address(), workers_[1]->address()});
@@ -118,6 +118,9 @@ TEST_F(ClockJumpTest, ForthDeadlinesHoldAndALostWorkerComesBack) {
 
 TEST_F(ClockJumpTest, BackDeadlinesHoldAndALostWorkerComesBack) {
   AskWhileTheClockGoes({-absl::Hours(1)});
+  EXPECT_TRUE(Eventually([&] {
+    return gateway_->process->Errors().find("the wall clock was set back by 1h") != std::string::npos;
+  }));
   ExpectDeadlinesHold();
   workers_[0]->process->Kill();
   EXPECT_TRUE(gateway_->Ready(1));

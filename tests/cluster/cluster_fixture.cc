@@ -88,10 +88,6 @@ void ClusterTest::UseLongContext() {
   model_ = copy;
 }
 
-void ClusterTest::AddEnvironment(const std::vector<std::string>& variables) {
-  environment_.insert(environment_.end(), variables.begin(), variables.end());
-}
-
 std::vector<std::string> ClusterTest::WorkerFlags(const std::string& listen) const {
   return {
       "--fake",           "--model=" + model_.string(), "--store=" + store().string(), "--listen=" + listen,
@@ -116,7 +112,7 @@ std::unique_ptr<WorkerProcess> ClusterTest::StartWorker(const std::string& id,
   flags.insert(flags.end(), more.begin(), more.end());
   auto worker = std::make_unique<WorkerProcess>();
   worker->id = id;
-  worker->process = std::make_unique<Process>("coterie-worker", flags, environment_);
+  worker->process = std::make_unique<Process>("coterie-worker", flags, surroundings_);
   const std::string listening = worker->process->ReadLine();
   EXPECT_EQ(std::sscanf(listening.c_str(), "listening 127.0.0.1:%d", &worker->port), 1) << listening;
   const std::string metrics = worker->process->ReadLine();
@@ -129,7 +125,7 @@ std::unique_ptr<GatewayProcess> ClusterTest::StartGateway(const std::vector<std:
   std::vector<std::string> flags = GatewayFlags(workers);
   flags.insert(flags.end(), more.begin(), more.end());
   auto gateway = std::make_unique<GatewayProcess>();
-  gateway->process = std::make_unique<Process>("coterie-gateway", flags, environment_);
+  gateway->process = std::make_unique<Process>("coterie-gateway", flags, surroundings_);
   const std::string line = gateway->process->ReadLine();
   EXPECT_EQ(std::sscanf(line.c_str(), "listening %d admin %d metrics %d", &gateway->port,
                         &gateway->admin_port, &gateway->metrics_port),

@@ -63,8 +63,8 @@ class ClusterTest : public ::testing::Test {
   // A copy of the model whose context is long enough for answers of many thousand tokens; for every process
   // started from here on.
   void UseLongContext();
-  // "NAME=value", for every process started from here on.
-  void AddEnvironment(const std::vector<std::string>& variables);
+  // For every process started from here on.
+  void Surround(const Process::Surroundings& surroundings) { surroundings_ = surroundings; }
 
   std::vector<std::string> WorkerFlags(const std::string& listen) const;
   std::vector<std::string> GatewayFlags(const std::vector<std::string>& workers) const;
@@ -87,7 +87,7 @@ class ClusterTest : public ::testing::Test {
  private:
   std::filesystem::path folder_;
   std::filesystem::path model_;
-  std::vector<std::string> environment_;
+  Process::Surroundings surroundings_;
 };
 
 inline constexpr size_t kEmbeddingDim = 32;  // of tests/data/tiny-bert

@@ -10,6 +10,8 @@
 
 #include <cstdlib>
 #include <fstream>
+#include <iterator>
+#include <sstream>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -21,7 +23,7 @@
 namespace coterie::cluster {
 
 Process::Process(const std::string& binary, const std::vector<std::string>& args,
-                 const std::vector<std::string>& environment)
+                 const Surroundings& surroundings)
     : name_(binary) {
   std::vector<std::string> words = {absl::StrCat(COTERIE_BINARY_DIR, "/", binary)};
   words.insert(words.end(), args.begin(), args.end());
@@ -29,7 +31,7 @@ Process::Process(const std::string& binary, const std::vector<std::string>& args
   for (std::string& word : words) argv.push_back(word.data());
   argv.push_back(nullptr);
   // Made before the fork: a child of a process with threads may not allocate.
-  std::vector<std::string> added = environment;
+  std::vector<std::string> added = surroundings.environment;
   std::vector<char*> envp;
   for (std::string& variable : added) envp.push_back(variable.data());
   for (char** variable = environ; *variable != nullptr; ++variable) envp.push_back(*variable);
@@ -45,6 +47,10 @@ Process::Process(const std::string& binary, const std::vector<std::string>& args
   if (pid_ == 0) {
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (getppid() != parent) _exit(126);
+    if (surroundings.hard_descriptors > 0) {
+      const rlimit limit{surroundings.soft_descriptors, surroundings.hard_descriptors};
+      if (setrlimit(RLIMIT_NOFILE, &limit) != 0) _exit(125);
+    }
     dup2(out[1], STDOUT_FILENO);
     dup2(err_, STDERR_FILENO);
     execve(argv[0], argv.data(), envp.data());
@@ -131,6 +137,19 @@ size_t Process::ResidentBytes() const {
   }
   ADD_FAILURE() << name_ << " has no VmRSS in /proc";
   return 0;
+}
+
+absl::Duration Process::CpuTime() const {
+  std::ifstream file(absl::StrCat("/proc/", pid_, "/stat"));
+  std::string stat((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
+  // The name in brackets may hold anything; after it come the state and, twelfth and thirteenth, the two
+  // times.
+  std::istringstream fields(stat.substr(stat.rfind(')') + 1));
+  std::string skipped;
+  for (int i = 0; i < 12; ++i) fields >> skipped;
+  int64_t user = 0, kernel = 0;
+  fields >> user >> kernel;
+  return absl::Seconds(static_cast<double>(user + kernel) / static_cast<double>(sysconf(_SC_CLK_TCK)));
 }
 
 }  // namespace coterie::cluster

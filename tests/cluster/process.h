@@ -1,6 +1,7 @@
 #ifndef COTERIE_TESTS_CLUSTER_PROCESS_H_
 #define COTERIE_TESTS_CLUSTER_PROCESS_H_
 
+#include <sys/resource.h>
 #include <sys/types.h>
 
 #include <string>
@@ -15,9 +16,14 @@ namespace coterie::cluster {
 // the thread that started it ends, so start it on the thread of the test. Not thread-safe.
 class Process {
  public:
-  // `environment` ("NAME=value") is added to ours.
-  Process(const std::string& binary, const std::vector<std::string>& args,
-          const std::vector<std::string>& environment = {});
+  struct Surroundings {
+    std::vector<std::string> environment;  // "NAME=value", added to ours
+    // Soft and hard limit of descriptors; 0: ours.
+    rlim_t soft_descriptors = 0;
+    rlim_t hard_descriptors = 0;
+  };
+  Process(const std::string& binary, const std::vector<std::string>& args, const Surroundings& surroundings);
+  Process(const std::string& binary, const std::vector<std::string>& args) : Process(binary, args, {}) {}
   ~Process();
   Process(const Process&) = delete;
   Process& operator=(const Process&) = delete;
@@ -37,6 +43,8 @@ class Process {
   int Wait(absl::Duration timeout = absl::Seconds(60));
   // Resident memory, of /proc/PID/status.
   size_t ResidentBytes() const;
+  // Of all its threads so far, of /proc/PID/stat.
+  absl::Duration CpuTime() const;
 
  private:
   const std::string name_;

@@ -30,17 +30,5 @@ TEST(MetricsTest, ValuesBeyondTheBoundShareOneSeries) {
   EXPECT_THAT(page, Not(HasSubstr("expert=\"c\"")));
 }
 
-TEST(MetricsTest, ATakenPortIsNamed) {
-  MetricsRegistry registry;
-  StatusOr<std::unique_ptr<MetricsServer>> first = MetricsServer::Start(registry, "127.0.0.1:0");
-  ASSERT_TRUE(first.ok()) << first.status();
-  ASSERT_GT((*first)->port(), 0);
-  const std::string address = absl::StrCat("127.0.0.1:", (*first)->port());
-  const auto second = MetricsServer::Start(registry, address);
-  ASSERT_FALSE(second.ok());
-  EXPECT_EQ(second.status().code(), absl::StatusCode::kAlreadyExists);
-  EXPECT_THAT(std::string(second.status().message()), HasSubstr(address));
-}
-
 }  // namespace
 }  // namespace coterie

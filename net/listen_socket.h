@@ -1,0 +1,44 @@
+#ifndef COTERIE_NET_LISTEN_SOCKET_H_
+#define COTERIE_NET_LISTEN_SOCKET_H_
+
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "common/status.h"
+
+namespace coterie::net {
+
+// Owns one descriptor.
+class Socket {
+ public:
+  Socket() = default;
+  explicit Socket(int fd) : fd_(fd) {}
+  Socket(Socket&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
+  Socket& operator=(Socket&& other) noexcept {
+    std::swap(fd_, other.fd_);
+    return *this;
+  }
+  ~Socket();
+  int fd() const { return fd_; }
+  // The caller owns it from here on.
+  int Release() { return std::exchange(fd_, -1); }
+
+ private:
+  int fd_ = -1;
+};
+
+struct ListenSockets {
+  std::vector<Socket> sockets;  // one for each address the host has, all of the same port
+  int port = 0;
+};
+
+// Listening sockets, without waiting, of "host:port", "[v6 address]:port" or ":port" (every address). Port 0
+// picks a free one; "[::]" listens on IPv4 as well. Never shares a port with another process (no
+// SO_REUSEPORT): two servers on one port would share its clients at random. AlreadyExists where the port is
+// taken, InvalidArgument where the address is not one, or not one of this machine; both name it.
+StatusOr<ListenSockets> Listen(const std::string& address);
+
+}  // namespace coterie::net
+
+#endif  // COTERIE_NET_LISTEN_SOCKET_H_
