@@ -20,6 +20,12 @@ bool LinkSequences::Grant(uint64_t id, uint32_t tokens) {
   return true;
 }
 
+size_t LinkSequences::n_active() const {
+  return static_cast<size_t>(std::count_if(entries_.begin(), entries_.end(), [](const auto& entry) {
+    return entry.second.next_position < entry.second.credit_until;
+  }));
+}
+
 std::shared_ptr<SequenceObserver> LinkSequences::Follow(const SequenceOutput& output) {
   const auto it = entries_.find(output.sequence_id);
   if (it == entries_.end()) return nullptr;

@@ -27,6 +27,9 @@ class LinkSequences {
   bool Remove(uint64_t id) { return entries_.erase(id) > 0; }
   bool Grant(uint64_t id, uint32_t tokens);
   size_t size() const { return entries_.size(); }
+  // Those that may send something: the others are paused until their readers have taken what came, and take
+  // no part in the worker's steps.
+  size_t n_active() const;
 
   // Who follows the sequence of `output`, whose position is noted; it is forgotten once it has finished. Null
   // for one that was given up before.

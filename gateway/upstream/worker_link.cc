@@ -85,7 +85,7 @@ class WorkerLinkImpl final : public WorkerLink,
   WorkerView View(const PlacementRequest& request) const override {
     MutexLock lock(&mutex_);
     const MonotonicTime now = MonotonicNow();
-    WorkerView view = state_.View(identity_, request, sequences_.size(), now);
+    WorkerView view = state_.View(identity_, request, sequences_.n_active(), now);
     if (view.id.empty()) view.id = address_;
     // Half the silence already is a bad sign: new work goes elsewhere while the verdict is out.
     view.alive = health_ == WorkerHealth::kReady &&

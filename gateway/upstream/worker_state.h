@@ -32,7 +32,8 @@ class WorkerStateFold {
 
   // The view as `request` needs it: of adapters and prefixes only its own are looked up (of the rest the
   // numbers alone are told), so that a request never copies the whole sets. `assigned` is how many sequences
-  // this gateway has there: state messages lag behind what was just submitted.
+  // this gateway has there, those that are paused left out: state messages lag behind what was just
+  // submitted.
   WorkerView View(const WorkerIdentity& identity, const PlacementRequest& request, size_t assigned,
                   MonotonicTime now) const;
 
