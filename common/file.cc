@@ -5,27 +5,17 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <system_error>
+#include <utility>
+
+#include "common/file_descriptor.h"
+#include "common/mapping_guard.h"
 
 namespace coterie {
 namespace {
-
-// Closes on every path out.
-class FileDescriptor {
- public:
-  explicit FileDescriptor(int fd) : fd_(fd) {}
-  ~FileDescriptor() {
-    if (fd_ >= 0) ::close(fd_);
-  }
-  FileDescriptor(const FileDescriptor&) = delete;
-  FileDescriptor& operator=(const FileDescriptor&) = delete;
-  int get() const { return fd_; }
-
- private:
-  int fd_;
-};
 
 Status WriteAll(int fd, std::string_view content, const std::filesystem::path& path) {
   while (!content.empty()) {
@@ -36,6 +26,10 @@ Status WriteAll(int fd, std::string_view content, const std::filesystem::path& p
   }
   if (::fsync(fd) != 0) return ErrnoStatus(errno, "cannot flush", path);
   return absl::OkStatus();
+}
+
+std::filesystem::path FolderOf(const std::filesystem::path& path) {
+  return path.has_parent_path() ? path.parent_path() : ".";
 }
 
 }  // namespace
@@ -68,25 +62,51 @@ Status ErrnoStatus(int error_number, std::string_view what, const std::filesyste
   }
 }
 
-StatusOr<std::shared_ptr<const MappedFile>> MappedFile::Open(const std::filesystem::path& path) {
-  const FileDescriptor fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+StatusOr<FileDescriptor> OpenToRead(const std::filesystem::path& path, size_t* n_bytes) {
+  // Without O_NONBLOCK opening a pipe waits for somebody who writes into it, perhaps for ever.
+  FileDescriptor fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
   if (fd.get() < 0) return ErrnoStatus(errno, "cannot open", path);
   struct stat info;
   if (::fstat(fd.get(), &info) != 0) return ErrnoStatus(errno, "cannot stat", path);
   if (!S_ISREG(info.st_mode)) {
-    return absl::InvalidArgumentError(absl::StrCat("cannot map ", path.string(), ": not a regular file"));
+    return absl::InvalidArgumentError(absl::StrCat("cannot read ", path.string(), ": not a regular file"));
   }
-  const size_t n_bytes = static_cast<size_t>(info.st_size);
+  *n_bytes = static_cast<size_t>(info.st_size);
+  return fd;
+}
+
+StatusOr<std::shared_ptr<const MappedFile>> MappedFile::Open(const std::filesystem::path& path) {
+  size_t n_bytes = 0;
+  ASSIGN_OR_RETURN(const FileDescriptor fd, OpenToRead(path, &n_bytes));
   void* data = nullptr;
+  int guard = -1;
   if (n_bytes > 0) {
     data = ::mmap(nullptr, n_bytes, PROT_READ, MAP_PRIVATE, fd.get(), 0);
     if (data == MAP_FAILED) return ErrnoStatus(errno, "cannot map", path);
+    guard = GuardMapping(data, n_bytes);
+    if (guard < 0) {
+      ::munmap(data, n_bytes);
+      return absl::ResourceExhaustedError(absl::StrCat("cannot map ", path.string(), ": ",
+                                                       kMaxGuardedMappings,
+                                                       " files are mapped already, which is the limit"));
+    }
   }
-  return std::shared_ptr<const MappedFile>(new MappedFile(path, static_cast<const uint8_t*>(data), n_bytes));
+  return std::shared_ptr<const MappedFile>(
+      new MappedFile(path, static_cast<const uint8_t*>(data), n_bytes, guard));
 }
 
 MappedFile::~MappedFile() {
-  if (n_bytes_ > 0) ::munmap(const_cast<uint8_t*>(data_), n_bytes_);
+  if (n_bytes_ == 0) return;
+  UnguardMapping(guard_);
+  ::munmap(const_cast<uint8_t*>(data_), n_bytes_);
+}
+
+Status MappedFile::CheckWhole() const {
+  if (n_bytes_ == 0 || MappingIsWhole(guard_)) return absl::OkStatus();
+  return absl::DataLossError(
+      absl::StrCat("file ", path_.string(), " had ", n_bytes_,
+                   " bytes when it was opened and lost some while it was read; it must "
+                   "not be written in place: put it there anew and start again"));
 }
 
 void MappedFile::DropPages() const {
@@ -94,25 +114,32 @@ void MappedFile::DropPages() const {
 }
 
 StatusOr<std::string> ReadFile(const std::filesystem::path& path, size_t limit_bytes) {
-  const FileDescriptor fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
-  if (fd.get() < 0) return ErrnoStatus(errno, "cannot open", path);
+  size_t n_expected = 0;
+  ASSIGN_OR_RETURN(const FileDescriptor fd, OpenToRead(path, &n_expected));
+  const auto too_large = [&] {
+    return absl::InvalidArgumentError(
+        absl::StrCat("file ", path.string(), " is larger than the limit of ", limit_bytes, " bytes"));
+  };
+  if (n_expected > limit_bytes) return too_large();
   std::string content;
-  char chunk[1 << 14];
+  // What fstat said is where reading begins, not where it ends: files of /proc have size 0, others may grow.
+  size_t n_bytes = 0;
   while (true) {
-    const ssize_t n = ::read(fd.get(), chunk, sizeof(chunk));
+    if (n_bytes == content.size()) content.resize(std::max(n_expected, n_bytes + (n_bytes >> 1)) + 1);
+    const ssize_t n = ::read(fd.get(), content.data() + n_bytes, content.size() - n_bytes);
     if (n < 0 && errno == EINTR) continue;
     if (n < 0) return ErrnoStatus(errno, "cannot read", path);
-    if (n == 0) return content;
-    if (content.size() + static_cast<size_t>(n) > limit_bytes) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("file ", path.string(), " is larger than the limit of ", limit_bytes, " bytes"));
-    }
-    content.append(chunk, static_cast<size_t>(n));
+    if (n == 0) break;
+    n_bytes += static_cast<size_t>(n);
+    if (n_bytes > limit_bytes) return too_large();
   }
+  content.resize(n_bytes);
+  return content;
 }
 
-Status WriteFileAtomically(const std::filesystem::path& path, std::string_view content) {
-  std::string temporary = path.string() + ".XXXXXX";
+StatusOr<std::filesystem::path> WriteTemporary(const std::filesystem::path& folder,
+                                               std::string_view content) {
+  std::string temporary = (folder / "new-XXXXXX").string();
   Status status;
   {
     const FileDescriptor fd(::mkostemp(temporary.data(), O_CLOEXEC));
@@ -120,17 +147,25 @@ Status WriteFileAtomically(const std::filesystem::path& path, std::string_view c
     status = WriteAll(fd.get(), content, temporary);
     if (status.ok() && ::fchmod(fd.get(), 0644) != 0) status = ErrnoStatus(errno, "cannot chmod", temporary);
   }
-  if (status.ok() && ::rename(temporary.c_str(), path.c_str()) != 0) {
-    status = ErrnoStatus(errno, "cannot rename onto", path);
-  }
-  if (!status.ok()) {
+  if (status.ok()) return std::filesystem::path(temporary);
+  ::unlink(temporary.c_str());
+  return status;
+}
+
+Status ReplaceFile(const std::filesystem::path& temporary, const std::filesystem::path& path) {
+  if (::rename(temporary.c_str(), path.c_str()) != 0) {
+    const Status status = ErrnoStatus(errno, "cannot rename onto", path);
     ::unlink(temporary.c_str());
     return status;
   }
-  const std::filesystem::path folder = path.has_parent_path() ? path.parent_path() : ".";
-  const FileDescriptor folder_fd(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (folder_fd.get() >= 0) ::fsync(folder_fd.get());
+  const FileDescriptor folder(::open(FolderOf(path).c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (folder.get() >= 0) ::fsync(folder.get());
   return absl::OkStatus();
+}
+
+Status WriteFileAtomically(const std::filesystem::path& path, std::string_view content) {
+  ASSIGN_OR_RETURN(const std::filesystem::path temporary, WriteTemporary(FolderOf(path), content));
+  return ReplaceFile(temporary, path);
 }
 
 }  // namespace coterie

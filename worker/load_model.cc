@@ -91,6 +91,7 @@ StatusOr<LoadedModel> LoadModel(const WorkerOptions& options) {
     if (options.max_context > 0) fake.context_length = std::min(fake.context_length, options.max_context);
     fake.eos_token_ids = files->eos_token_ids();
     fake.base_digest = files->ComputeDigest();
+    RETURN_IF_ERROR(files->CheckWhole());
     loaded.model = std::make_unique<FakeModel>(std::move(fake));
     return loaded;
   }

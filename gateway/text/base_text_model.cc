@@ -138,7 +138,9 @@ StatusOr<std::unique_ptr<const TextModel>> LoadTextModel(const ModelFiles& files
   if (!chat_template.ok()) {
     return Annotate(chat_template.status(), absl::StrCat("the chat template of ", files.name()));
   }
-  return std::make_unique<const BaseTextModel>(files, tokenizer, *std::move(chat_template));
+  auto model = std::make_unique<const BaseTextModel>(files, tokenizer, *std::move(chat_template));
+  RETURN_IF_ERROR(files.CheckWhole());  // it has read all of them by now
+  return model;
 }
 
 }  // namespace coterie::gateway

@@ -86,6 +86,7 @@ StatusOr<std::unique_ptr<Decoder>> Decoder::Create(const ModelFiles& files, std:
   RETURN_IF_ERROR(decoder->LoadWeights(files));
   decoder->info_.eos_token_ids = files.eos_token_ids();
   decoder->info_.base_digest = files.ComputeDigest();
+  RETURN_IF_ERROR(files.CheckWhole());
   files.DropPages();
   return decoder;
 }

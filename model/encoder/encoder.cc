@@ -16,7 +16,7 @@ StatusOr<std::vector<Embedding>> Encoder::Embed(std::span<const std::string> tex
     if (!ids.ok()) return Annotate(ids.status(), absl::StrCat("text ", i));
     tokens.push_back(*std::move(ids));
   }
-  std::vector<Embedding> embeddings = EmbedTokens(tokens);
+  ASSIGN_OR_RETURN(std::vector<Embedding> embeddings, EmbedTokens(tokens));
   for (size_t i = 0; i < embeddings.size(); ++i) {
     if (embeddings[i].empty()) return Annotate(NotADirection(), absl::StrCat("text ", i));
   }
@@ -51,7 +51,7 @@ StatusOr<std::vector<int32_t>> Encoder::TokenizeEnds(std::string_view text, int 
   return ids;
 }
 
-std::vector<Embedding> Encoder::EmbedTokens(std::span<const std::vector<int32_t>> texts) {
+StatusOr<std::vector<Embedding>> Encoder::EmbedTokens(std::span<const std::vector<int32_t>> texts) {
   std::vector<Embedding> out;
   out.reserve(texts.size());
   size_t begin = 0;
@@ -64,6 +64,8 @@ std::vector<Embedding> Encoder::EmbedTokens(std::span<const std::vector<int32_t>
     MutexLock lock(
         &mutex_);  // one pass at a time, so that a long list does not keep others waiting to its end
     RunPass(texts.subspan(begin, end - begin), &out);
+    // The embeddings stay in their file for as long as this serves.
+    if (word_embeddings_.file != nullptr) RETURN_IF_ERROR(word_embeddings_.file->CheckWhole());
     begin = end;
   }
   return out;

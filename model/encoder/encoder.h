@@ -51,9 +51,10 @@ class Encoder {
 
   // The two halves of Embed, for a caller that makes batches of its own: a text's tokens, cut at
   // max_tokens(); and one embedding for each of texts that were made so. It is empty where the weights gave
-  // no finite direction: that text's caller says so (NotADirection), the others' are sound.
+  // no finite direction: that text's caller says so (NotADirection), the others' are sound. DataLoss when the
+  // file of the embeddings shrank.
   StatusOr<std::vector<int32_t>> Tokenize(std::string_view text) const;
-  std::vector<Embedding> EmbedTokens(std::span<const std::vector<int32_t>> texts);
+  StatusOr<std::vector<Embedding>> EmbedTokens(std::span<const std::vector<int32_t>> texts);
   // As Tokenize, but of a text of more than `limit` tokens the first and the last half of so many; a limit of
   // max_tokens() and more is Tokenize's.
   StatusOr<std::vector<int32_t>> TokenizeEnds(std::string_view text, int limit) const;

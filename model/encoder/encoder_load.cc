@@ -209,6 +209,9 @@ StatusOr<std::unique_ptr<Encoder>> Encoder::Load(const std::filesystem::path& fo
     hasher.Update(tensor.bytes.data(), tensor.bytes.size());
   }
   out->digest_ = hasher.Finish();
+  for (const TensorView& tensor : file.tensors()) {
+    if (tensor.file != nullptr) RETURN_IF_ERROR(tensor.file->CheckWhole());
+  }
   if (out->word_embeddings_.file != nullptr) out->word_embeddings_.file->DropPages();
   return out;
 }

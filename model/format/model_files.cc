@@ -237,6 +237,13 @@ void ModelFiles::DropPages() const {
   for (const MappedFile* file : files) file->DropPages();
 }
 
+Status ModelFiles::CheckWhole() const {
+  for (const Weight& weight : weights_) {
+    if (weight.tensor.file != nullptr) RETURN_IF_ERROR(weight.tensor.file->CheckWhole());
+  }
+  return absl::OkStatus();
+}
+
 Status ModelFiles::ReadGgufTokens() {
   const auto read = [this](std::string_view key, std::optional<int32_t>* out) -> Status {
     if (!gguf_->Has(key)) return absl::OkStatus();

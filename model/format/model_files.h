@@ -86,6 +86,9 @@ class ModelFiles {
   Digest ComputeDigest() const;
   // Lets the kernel drop the mapped pages, once everything was packed.
   void DropPages() const;
+  // DataLoss when a file lost a part while it was mapped. Ask after the last read: what is gone reads as
+  // zeros.
+  Status CheckWhole() const;
 
   // --- What the tokenizer and the chat template are made from (model/text). ---
   // The GGUF file, or null for a folder.

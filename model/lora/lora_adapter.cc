@@ -203,8 +203,10 @@ StatusOr<std::unique_ptr<const LoraAdapter>> LoraAdapter::Load(const std::filesy
                      " is a Python pickle, which can run code; save the adapter as "
                      "adapter_model.safetensors"));
   }
-  ASSIGN_OR_RETURN(const std::shared_ptr<const MappedFile> file, MappedFile::Open(weights_path));
-  return Parse(config_json, file->bytes(), folder.string(), base, limits);
+  // Read, not mapped: a store is written by others, and a file that shrinks under a mapping reads as zeros.
+  ASSIGN_OR_RETURN(const std::string weights, ReadFile(weights_path, limits.max_bytes));
+  return Parse(config_json, {reinterpret_cast<const uint8_t*>(weights.data()), weights.size()},
+               folder.string(), base, limits);
 }
 
 }  // namespace coterie
