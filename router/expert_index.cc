@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <cmath>
 #include <functional>
+#include <utility>
 
+#include "absl/container/flat_hash_map.h"
 #include "common/check.h"
 #include "common/ids.h"
 #include "kernels/dot.h"
@@ -16,6 +18,12 @@ using router_internal::QuantizedRows;
 constexpr size_t kMinQuantizedRows = 512;
 // Rows are padded with zeros to a multiple of so many floats: a cache line, and what QuantizedRows wants.
 constexpr size_t kRowFloats = 16;
+
+// A change copies and quantises the rows of the segments it falls into: about 1 ms for 128 experts of four
+// prototypes. Smaller ones would cost the search more calls and half-filled blocks.
+constexpr size_t kMaxSegmentExperts = 128;
+constexpr size_t kNewSegmentExperts = 96;
+constexpr size_t kMinSegmentExperts = 16;
 
 Status CheckPrototypes(const IndexedExpert& expert, size_t dim) {
   if (expert.prototypes.size() % dim != 0) {
@@ -41,63 +49,161 @@ Status CheckPrototypes(const IndexedExpert& expert, size_t dim) {
 
 }  // namespace
 
+ExpertIndex::ExpertIndex(const Options& options)
+    : options_(options), stride_((options.dim + kRowFloats - 1) / kRowFloats * kRowFloats) {}
+
+Status ExpertIndex::Check(const IndexedExpert& expert, size_t dim) {
+  RETURN_IF_ERROR(ValidateExpertName(expert.name));
+  if (expert.adapter.empty()) {
+    return absl::InvalidArgumentError(absl::StrCat("expert ", expert.name, " has no adapter digest"));
+  }
+  return CheckPrototypes(expert, dim);
+}
+
 StatusOr<std::shared_ptr<const ExpertIndex>> ExpertIndex::Create(const Options& options,
                                                                  std::vector<IndexedExpert> experts) {
   if (options.dim == 0 || options.dim > 65536) {
     return absl::InvalidArgumentError(absl::StrCat("index dimension ", options.dim, " is outside 1..65536"));
   }
-  if (experts.size() > options.max_experts) {
-    return absl::ResourceExhaustedError(
-        absl::StrCat("index of ", experts.size(), " experts, the limit is ", options.max_experts));
-  }
-  std::sort(experts.begin(), experts.end(),
-            [](const IndexedExpert& a, const IndexedExpert& b) { return a.name < b.name; });
-  size_t n_rows = 0;
-  for (size_t i = 0; i < experts.size(); ++i) {
-    RETURN_IF_ERROR(ValidateExpertName(experts[i].name));
-    if (i > 0 && experts[i].name == experts[i - 1].name) {
-      return absl::InvalidArgumentError(absl::StrCat("expert ", experts[i].name, " is in the index twice"));
-    }
-    if (experts[i].adapter.empty()) {
-      return absl::InvalidArgumentError(absl::StrCat("expert ", experts[i].name, " has no adapter digest"));
-    }
-    RETURN_IF_ERROR(CheckPrototypes(experts[i], options.dim));
-    n_rows += experts[i].prototypes.size() / options.dim;
-  }
-  if (n_rows > options.max_prototypes) {
-    return absl::ResourceExhaustedError(
-        absl::StrCat("index of ", n_rows, " prototypes, the limit is ", options.max_prototypes));
-  }
+  ExpertIndex nothing(options);
+  nothing.Finish();
+  return nothing.With({.generation = options.generation, .put = std::move(experts)});
+}
 
-  std::shared_ptr<ExpertIndex> index(new ExpertIndex(options));
-  index->stride_ = (options.dim + kRowFloats - 1) / kRowFloats * kRowFloats;
-  index->rows_.assign(n_rows * index->stride_, 0.0f);
-  index->prototype_offsets_.push_back(0);
-  float* row = index->rows_.data();
-  std::vector<std::pair<std::string, uint32_t>> domains;
-  for (size_t i = 0; i < experts.size(); ++i) {
-    std::vector<float>& prototypes = experts[i].prototypes;
-    for (size_t begin = 0; begin < prototypes.size(); begin += options.dim, row += index->stride_) {
-      std::copy_n(prototypes.begin() + begin, options.dim, row);
+StatusOr<std::shared_ptr<const ExpertIndex>> ExpertIndex::With(Change change) const {
+  const auto by_name = [](const IndexedExpert& a, const IndexedExpert& b) { return a.name < b.name; };
+  std::sort(change.put.begin(), change.put.end(), by_name);
+  std::sort(change.removed.begin(), change.removed.end());
+  for (size_t i = 0; i < change.put.size(); ++i) {
+    RETURN_IF_ERROR(Check(change.put[i], dim()));
+    if (i > 0 && change.put[i].name == change.put[i - 1].name) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("expert ", change.put[i].name, " is in the index twice"));
     }
-    index->prototype_offsets_.push_back(static_cast<uint32_t>((row - index->rows_.data()) / index->stride_));
-    prototypes = {};
-    for (const std::string& domain : experts[i].domains)
-      domains.emplace_back(domain, static_cast<uint32_t>(i));
   }
-  // A small index stays in the cache, and its full scan takes less than the two passes would.
-  if (n_rows >= kMinQuantizedRows && QuantizedRows::Supported()) {
-    index->quantized_ = QuantizedRows(index->rows_, index->stride_);
+  std::shared_ptr<ExpertIndex> next(new ExpertIndex(options_));
+  next->options_.generation = change.generation;
+  auto put = change.put.begin();
+  auto removed = change.removed.begin();
+  std::vector<Entry> entries;
+  const auto take_put = [&] {
+    entries.push_back({&*put, put->prototypes, dim()});
+    ++put;
+  };
+  for (size_t s = 0; s < segments_.size(); ++s) {
+    const Segment& segment = *segments_[s];
+    // What falls before the next segment falls into this one.
+    const std::string* end = s + 1 < segments_.size() ? &segments_[s + 1]->experts.front().name : nullptr;
+    const auto is_here = [end](const std::string& name) { return end == nullptr || name < *end; };
+    const bool put_here = put != change.put.end() && is_here(put->name);
+    while (removed != change.removed.end() && *removed < segment.experts.front().name) ++removed;
+    const bool changes = put_here || (removed != change.removed.end() && is_here(*removed));
+    // A few experts that are left of other segments join this one, so that no crumbs pile up.
+    if (!changes && (entries.empty() || entries.size() >= kMinSegmentExperts)) {
+      next->AddSegments(entries);
+      entries.clear();
+      next->segments_.push_back(segments_[s]);
+      continue;
+    }
+    for (size_t i = 0; i < segment.experts.size(); ++i) {
+      const IndexedExpert& expert = segment.experts[i];
+      while (put != change.put.end() && put->name < expert.name) take_put();
+      while (removed != change.removed.end() && *removed < expert.name) ++removed;
+      const bool is_replaced = put != change.put.end() && put->name == expert.name;
+      const bool is_removed = removed != change.removed.end() && *removed == expert.name;
+      if (is_replaced) {
+        take_put();
+      } else if (!is_removed) {
+        const std::span<const float> rows(segment.rows);
+        entries.push_back({&expert,
+                           rows.subspan(segment.offsets[i] * stride_,
+                                        (segment.offsets[i + 1] - segment.offsets[i]) * stride_),
+                           stride_});
+      }
+    }
+    while (put != change.put.end() && is_here(put->name)) take_put();
+    if (entries.size() >= kMinSegmentExperts) {
+      next->AddSegments(entries);
+      entries.clear();
+    }
   }
-  std::sort(domains.begin(), domains.end());
-  domains.erase(std::unique(domains.begin(), domains.end()), domains.end());
-  for (auto& [domain, expert] : domains) {
-    if (index->domains_.empty() || index->domains_.back().domain != domain)
-      index->domains_.push_back({domain, {}});
-    index->domains_.back().experts.push_back(expert);
+  while (put != change.put.end()) take_put();
+  next->AddSegments(entries);
+  next->Finish();
+  if (next->size() > options_.max_experts) {
+    return absl::ResourceExhaustedError(
+        absl::StrCat("index of ", next->size(), " experts, the limit is ", options_.max_experts));
   }
-  index->experts_ = std::move(experts);
-  return std::shared_ptr<const ExpertIndex>(std::move(index));
+  if (next->n_prototypes() > options_.max_prototypes) {
+    return absl::ResourceExhaustedError(absl::StrCat("index of ", next->n_prototypes(),
+                                                     " prototypes, the limit is ", options_.max_prototypes));
+  }
+  return std::shared_ptr<const ExpertIndex>(std::move(next));
+}
+
+void ExpertIndex::AddSegments(std::span<const Entry> entries) {
+  if (entries.empty()) return;
+  // In parts of nearly the same size, with room for a few more experts in each.
+  const size_t n_parts = entries.size() <= kMaxSegmentExperts
+                             ? 1
+                             : (entries.size() + kNewSegmentExperts - 1) / kNewSegmentExperts;
+  for (size_t part = 0; part < n_parts; ++part) {
+    const size_t begin = entries.size() * part / n_parts, end = entries.size() * (part + 1) / n_parts;
+    segments_.push_back(MakeSegment(entries.subspan(begin, end - begin)));
+  }
+}
+
+std::shared_ptr<const ExpertIndex::Segment> ExpertIndex::MakeSegment(std::span<const Entry> entries) const {
+  auto segment = std::make_shared<Segment>();
+  size_t n_rows = 0;
+  for (const Entry& entry : entries) n_rows += entry.rows.size() / entry.row_floats;
+  segment->rows.assign(n_rows * stride_, 0.0f);
+  segment->experts.reserve(entries.size());
+  segment->offsets.push_back(0);
+  float* row = segment->rows.data();
+  for (const Entry& entry : entries) {
+    for (size_t begin = 0; begin < entry.rows.size(); begin += entry.row_floats, row += stride_) {
+      std::copy_n(entry.rows.begin() + static_cast<ptrdiff_t>(begin), options_.dim, row);
+    }
+    const IndexedExpert& e = *entry.expert;
+    segment->experts.push_back({e.name, e.adapter, e.domains, e.min_score, {}});
+    segment->offsets.push_back(
+        static_cast<uint32_t>((row - segment->rows.data()) / static_cast<ptrdiff_t>(stride_)));
+  }
+  if (QuantizedRows::Supported()) segment->quantized = QuantizedRows(segment->rows, stride_);
+  return segment;
+}
+
+void ExpertIndex::Finish() {
+  absl::flat_hash_map<std::string_view, std::vector<uint32_t>> domains;
+  first_expert_.assign(1, 0);
+  prototype_offsets_.assign(1, 0);
+  for (const auto& segment : segments_) {
+    const uint32_t first_row = prototype_offsets_.back();
+    for (size_t i = 0; i < segment->experts.size(); ++i) {
+      const auto number = static_cast<uint32_t>(prototype_offsets_.size() - 1);
+      for (const std::string& domain : segment->experts[i].domains) {
+        std::vector<uint32_t>& experts = domains[domain];
+        if (experts.empty() || experts.back() != number) experts.push_back(number);
+      }
+      prototype_offsets_.push_back(first_row + segment->offsets[i + 1]);
+    }
+    first_expert_.push_back(static_cast<uint32_t>(prototype_offsets_.size() - 1));
+  }
+  for (auto& [domain, experts] : domains) domains_.push_back({std::string(domain), std::move(experts)});
+  std::sort(domains_.begin(), domains_.end(),
+            [](const DomainRange& a, const DomainRange& b) { return a.domain < b.domain; });
+}
+
+size_t ExpertIndex::SegmentOf(size_t expert) const {
+  return static_cast<size_t>(std::upper_bound(first_expert_.begin(), first_expert_.end(), expert) -
+                             first_expert_.begin()) -
+         1;
+}
+
+const IndexedExpert& ExpertIndex::expert(size_t i) const {
+  const size_t s = SegmentOf(i);
+  return segments_[s]->experts[i - first_expert_[s]];
 }
 
 Status ExpertIndex::CheckQuery(std::span<const float> query) const {
@@ -122,24 +228,33 @@ StatusOr<std::vector<ExpertIndex::Hit>> ExpertIndex::ScoreAll(std::span<const fl
   std::vector<Hit> hits;
   hits.reserve(size());
   std::vector<float> scores;
-  // Experts stand side by side in rows_: a run of allowed ones is one call.
-  for (size_t first = 0; first < size();) {
-    if (allowed != nullptr && !allowed->Test(first)) {
-      ++first;
-      continue;
+  for (size_t s = 0; s < segments_.size(); ++s) {
+    const Segment& segment = *segments_[s];
+    const size_t n_experts = segment.experts.size();
+    const auto is_allowed = [&](size_t i) {
+      return allowed == nullptr || allowed->Test(first_expert_[s] + i);
+    };
+    // Experts stand side by side in rows: a run of allowed ones is one call.
+    for (size_t first = 0; first < n_experts;) {
+      if (!is_allowed(first)) {
+        ++first;
+        continue;
+      }
+      size_t last = first + 1;
+      while (last < n_experts && is_allowed(last)) ++last;
+      const size_t first_row = segment.offsets[first];
+      const size_t n_rows = segment.offsets[last] - first_row;
+      scores.resize(std::max(scores.size(), n_rows));
+      DotRows(padded, segment.rows.data() + first_row * stride_, std::span(scores).first(n_rows));
+      for (size_t e = first; e < last; ++e) {
+        const float* begin = scores.data() + (segment.offsets[e] - first_row);
+        const float* end = scores.data() + (segment.offsets[e + 1] - first_row);
+        if (begin != end) {
+          hits.push_back({static_cast<uint32_t>(first_expert_[s] + e), *std::max_element(begin, end)});
+        }
+      }
+      first = last;
     }
-    size_t last = first + 1;
-    while (last < size() && (allowed == nullptr || allowed->Test(last))) ++last;
-    const size_t first_row = prototype_offsets_[first];
-    const size_t n_rows = prototype_offsets_[last] - first_row;
-    scores.resize(std::max(scores.size(), n_rows));
-    DotRows(padded, rows_.data() + first_row * stride_, std::span(scores).first(n_rows));
-    for (size_t e = first; e < last; ++e) {
-      const float* begin = scores.data() + (prototype_offsets_[e] - first_row);
-      const float* end = scores.data() + (prototype_offsets_[e + 1] - first_row);
-      if (begin != end) hits.push_back({static_cast<uint32_t>(e), *std::max_element(begin, end)});
-    }
-    first = last;
   }
   return hits;
 }
@@ -147,7 +262,9 @@ StatusOr<std::vector<ExpertIndex::Hit>> ExpertIndex::ScoreAll(std::span<const fl
 std::optional<std::vector<ExpertIndex::Hit>> ExpertIndex::Shortlist(const float* padded_query, size_t k,
                                                                     const ExpertMask* allowed,
                                                                     std::vector<Bounded>* others) const {
-  const size_t n_rows = quantized_.n_rows();
+  const size_t n_rows = n_prototypes();
+  // A small index stays in the cache, and its full scan takes less than the two passes would.
+  if (n_rows < kMinQuantizedRows || !QuantizedRows::Supported()) return std::nullopt;
   if (k == 0 || k > n_rows / 16) return std::nullopt;
   std::vector<uint32_t> experts;  // that may be answered and have rows
   size_t n_allowed_rows = 0;
@@ -159,8 +276,13 @@ std::optional<std::vector<ExpertIndex::Hit>> ExpertIndex::Shortlist(const float*
   }
   // The first pass reads every row, allowed or not, at a quarter of the cost.
   if (experts.size() <= k || n_allowed_rows < n_rows / 4) return std::nullopt;
+  const QuantizedRows::Query query = QuantizedRows::Prepare({padded_query, stride_});
+  if (!query.near_unit_norm) return std::nullopt;
   std::vector<float> lower(n_rows), upper(n_rows);
-  if (!quantized_.Bounds({padded_query, stride_}, lower.data(), upper.data())) return std::nullopt;
+  for (size_t s = 0; s < segments_.size(); ++s) {
+    const size_t first_row = prototype_offsets_[first_expert_[s]];
+    segments_[s]->quantized.Bounds(query, lower.data() + first_row, upper.data() + first_row);
+  }
 
   // The k-th best lower bound: the k-th best score is no less, so whoever stays below it for certain is out.
   std::vector<float> best;  // a heap with the least of the k best in front
@@ -227,10 +349,11 @@ std::vector<float> ExpertIndex::Padded(std::span<const float> query) const {
 }
 
 float ExpertIndex::ExactScore(const float* padded_query, size_t expert) const {
-  const size_t first_row = prototype_offsets_[expert];
-  const size_t n_rows = prototype_offsets_[expert + 1] - first_row;
-  std::vector<float> scores(n_rows);
-  DotRows({padded_query, stride_}, rows_.data() + first_row * stride_, scores);
+  const size_t s = SegmentOf(expert);
+  const size_t i = expert - first_expert_[s];
+  const Segment& segment = *segments_[s];
+  std::vector<float> scores(segment.offsets[i + 1] - segment.offsets[i]);
+  DotRows({padded_query, stride_}, segment.rows.data() + segment.offsets[i] * stride_, scores);
   return *std::max_element(scores.begin(), scores.end());
 }
 
@@ -240,11 +363,20 @@ std::optional<float> ExpertIndex::Score(std::span<const float> query, size_t exp
 }
 
 std::optional<uint32_t> ExpertIndex::Find(std::string_view name) const {
+  // The last segment that begins at or before the name.
+  const auto after =
+      std::upper_bound(segments_.begin(), segments_.end(), name,
+                       [](std::string_view wanted, const std::shared_ptr<const Segment>& segment) {
+                         return wanted < segment->experts.front().name;
+                       });
+  if (after == segments_.begin()) return std::nullopt;
+  const auto s = static_cast<size_t>(after - segments_.begin()) - 1;
+  const std::vector<IndexedExpert>& experts = segments_[s]->experts;
   const auto it = std::lower_bound(
-      experts_.begin(), experts_.end(), name,
+      experts.begin(), experts.end(), name,
       [](const IndexedExpert& expert, std::string_view wanted) { return expert.name < wanted; });
-  if (it == experts_.end() || it->name != name) return std::nullopt;
-  return static_cast<uint32_t>(it - experts_.begin());
+  if (it == experts.end() || it->name != name) return std::nullopt;
+  return first_expert_[s] + static_cast<uint32_t>(it - experts.begin());
 }
 
 std::span<const uint32_t> ExpertIndex::WithDomain(std::string_view domain) const {

@@ -41,8 +41,10 @@ class ExpertMask {
 };
 
 // An immutable snapshot of all experts' prototypes with exact search (nearest prototype: MoIN,
-// RouterRetriever). A change of the catalogue makes a new index. Thread-safe; share it by shared_ptr. Experts
-// are numbered in the order of their names, so that equal scores fall to the smaller name everywhere.
+// RouterRetriever). A change of the catalogue makes a new index, which shares with the one before all that
+// did not change: it stands in segments of about a hundred experts, and a change costs those it falls into.
+// Thread-safe; share it by shared_ptr. Experts are numbered in the order of their names, so that equal scores
+// fall to the smaller name everywhere.
 class ExpertIndex {
  public:
   struct Options {
@@ -66,6 +68,17 @@ class ExpertIndex {
   // beyond the limits.
   static StatusOr<std::shared_ptr<const ExpertIndex>> Create(const Options& options,
                                                              std::vector<IndexedExpert> experts);
+  // What Create refuses of one expert.
+  static Status Check(const IndexedExpert& expert, size_t dim);
+
+  // From one generation to another.
+  struct Change {
+    uint64_t generation = 0;
+    std::vector<IndexedExpert> put;    // new ones, and those that take the place of one with the same name
+    std::vector<std::string> removed;  // names; those that are not here are passed over
+  };
+  // The index after `change`; refusals as Create's.
+  StatusOr<std::shared_ptr<const ExpertIndex>> With(Change change) const;
 
   // The at most k best experts, best first. `allowed` (of this index, or null for all) is applied before
   // ranking. InvalidArgument when the query has another dimension or a value that is not finite.
@@ -86,11 +99,12 @@ class ExpertIndex {
   // OK for a query of the right dimension with finite values.
   Status CheckQuery(std::span<const float> query) const;
 
-  size_t size() const { return experts_.size(); }
+  size_t size() const { return prototype_offsets_.size() - 1; }
+  size_t n_prototypes() const { return prototype_offsets_.back(); }
   size_t dim() const { return options_.dim; }
   uint64_t generation() const { return options_.generation; }
   // Its `prototypes` are empty: they live in the index's own layout.
-  const IndexedExpert& expert(size_t i) const { return experts_[i]; }
+  const IndexedExpert& expert(size_t i) const;
   std::optional<uint32_t> Find(std::string_view name) const;
   // Experts that declare `domain`, in the order of their names.
   std::span<const uint32_t> WithDomain(std::string_view domain) const;
@@ -104,7 +118,26 @@ class ExpertIndex {
     std::vector<uint32_t> experts;
   };
 
-  explicit ExpertIndex(const Options& options) : options_(options) {}
+  // Experts side by side in the order of their names, with their rows. Immutable; shared by generations.
+  struct Segment {
+    std::vector<IndexedExpert> experts;
+    std::vector<uint32_t> offsets;             // [n_experts + 1], in rows of this segment
+    std::vector<float> rows;                   // [n_rows, stride], zero beyond dim
+    router_internal::QuantizedRows quantized;  // of rows; empty where the machine has no use for it
+  };
+  // An expert on its way into a segment; what is pointed at outlives that.
+  struct Entry {
+    const IndexedExpert* expert;
+    std::span<const float> rows;  // [n, row_floats]
+    size_t row_floats;            // dim, or the stride of another segment
+  };
+
+  explicit ExpertIndex(const Options& options);
+  void AddSegments(std::span<const Entry> entries);
+  std::shared_ptr<const Segment> MakeSegment(std::span<const Entry> entries) const;
+  // Numbers experts and rows, and collects the domains, once all segments are there.
+  void Finish();
+  size_t SegmentOf(size_t expert) const;
   std::vector<float> Padded(std::span<const float> query) const;
   // Max over the expert's rows; it has at least one.
   float ExactScore(const float* padded_query, size_t expert) const;
@@ -114,12 +147,11 @@ class ExpertIndex {
                                             std::vector<Bounded>* others) const;
 
   Options options_;
-  std::vector<IndexedExpert> experts_;        // by name
-  std::vector<uint32_t> prototype_offsets_;   // [n_experts + 1], in rows
-  size_t stride_ = 0;                         // floats from row to row: dim rounded up to a whole lane group
-  std::vector<float> rows_;                   // [n_prototypes, stride], zero beyond dim
-  router_internal::QuantizedRows quantized_;  // of rows_, or empty
-  std::vector<DomainRange> domains_;          // by domain
+  size_t stride_ = 0;  // floats from row to row: dim rounded up to a whole lane group
+  std::vector<std::shared_ptr<const Segment>> segments_;  // by name, none empty
+  std::vector<uint32_t> first_expert_;       // [n_segments + 1], the numbers of their first experts
+  std::vector<uint32_t> prototype_offsets_;  // [n_experts + 1], in rows of all segments
+  std::vector<DomainRange> domains_;         // by domain
 };
 
 }  // namespace coterie

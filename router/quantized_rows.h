@@ -24,10 +24,19 @@ class QuantizedRows {
   // `rows` [n_rows, stride], stride a multiple of 16.
   QuantizedRows(std::span<const float> rows, size_t stride);
 
-  // lower[r] <= the score that DotRows computes for row r <= upper[r]. `query` [stride]. False, leaving the
-  // bounds unset, when the query is not near unit norm. `use_vnni`: where the machine has it; the bounds are
-  // the same without.
-  bool Bounds(std::span<const float> query, float* lower, float* upper, bool use_vnni = true) const;
+  // A query made ready once, for the rows of many parts of an index.
+  struct Query {
+    bool near_unit_norm = false;   // there are no bounds for others
+    std::vector<int8_t> values;    // [stride]
+    std::vector<uint8_t> shifted;  // values + 128
+    float scale = 0, norm = 0, residual = 0;
+  };
+  // `query` [stride].
+  static Query Prepare(std::span<const float> query);
+
+  // lower[r] <= the score that DotRows computes for row r <= upper[r], for a query near unit norm.
+  // `use_vnni`: where the machine has it; the bounds are the same without.
+  void Bounds(const Query& query, float* lower, float* upper, bool use_vnni = true) const;
 
   size_t n_rows() const { return n_rows_; }
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <map>
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -167,9 +168,11 @@ TEST(ExpertIndexTest, TheBoundsOfTheFirstPassHold) {
   std::vector<float> lower(n_rows), upper(n_rows), exact(n_rows);
   for (int round = 0; round < 50; ++round) {
     const auto query = RandomUnit(stride, &random);
-    ASSERT_TRUE(quantized.Bounds(query, lower.data(), upper.data()));
+    const auto prepared = router_internal::QuantizedRows::Prepare(query);
+    ASSERT_TRUE(prepared.near_unit_norm);
+    quantized.Bounds(prepared, lower.data(), upper.data());
     std::vector<float> lower_avx2(n_rows), upper_avx2(n_rows);
-    ASSERT_TRUE(quantized.Bounds(query, lower_avx2.data(), upper_avx2.data(), /*use_vnni=*/false));
+    quantized.Bounds(prepared, lower_avx2.data(), upper_avx2.data(), /*use_vnni=*/false);
     EXPECT_EQ(lower, lower_avx2);
     EXPECT_EQ(upper, upper_avx2);
     DotRows(query, rows.data(), exact);
@@ -179,6 +182,81 @@ TEST(ExpertIndexTest, TheBoundsOfTheFirstPassHold) {
       EXPECT_LT(upper[r] - lower[r], 0.06f);
     }
   }
+}
+
+// Whatever way an index came about, it answers as one that was made at once.
+TEST(ExpertIndexTest, ChangedStepByStepItIsTheIndexMadeAtOnce) {
+  std::mt19937 random(6);
+  const size_t dim = 24;
+  const ExpertIndex::Options options{.dim = dim};
+  std::map<std::string, IndexedExpert> now;
+  auto index = ExpertIndex::Create(options, {}).value();
+  for (int round = 0; round < 120; ++round) {
+    ExpertIndex::Change change{.generation = static_cast<uint64_t>(round)};
+    // Many come and go now and then, mostly one or two.
+    const size_t n_changes = round % 20 == 0 ? 400 : 1 + random() % 3;
+    for (size_t i = 0; i < n_changes; ++i) {
+      const std::string name = "e" + std::to_string(random() % 900);
+      const bool touched =
+          std::any_of(change.put.begin(), change.put.end(),
+                      [&](const IndexedExpert& expert) { return expert.name == name; }) ||
+          std::find(change.removed.begin(), change.removed.end(), name) != change.removed.end();
+      if (touched) continue;
+      if (random() % (round % 40 == 20 ? 1 : 4) == 0) {
+        change.removed.push_back(name);  // perhaps not there
+        now.erase(name);
+        continue;
+      }
+      std::vector<float> prototypes;
+      for (size_t p = random() % 4; p > 0; --p) {
+        const auto row = RandomUnit(dim, &random);
+        prototypes.insert(prototypes.end(), row.begin(), row.end());
+      }
+      now[name] = MakeExpert(name, prototypes, {"d" + std::to_string(random() % 5), "all"});
+      change.put.push_back(now[name]);
+    }
+    const auto before = index;
+    const size_t size_before = before->size();
+    index = index->With(std::move(change)).value();
+    EXPECT_EQ(before->size(), size_before);
+    std::vector<IndexedExpert> all;
+    for (const auto& [name, expert] : now) all.push_back(expert);
+    const auto fresh = ExpertIndex::Create(options, std::move(all)).value();
+    ASSERT_EQ(index->size(), fresh->size());
+    ASSERT_EQ(index->n_prototypes(), fresh->n_prototypes());
+    EXPECT_EQ(index->generation(), static_cast<uint64_t>(round));
+    for (size_t i = 0; i < index->size(); ++i) {
+      ASSERT_EQ(index->expert(i).name, fresh->expert(i).name);
+      ASSERT_EQ(index->Find(index->expert(i).name), i);
+    }
+    EXPECT_EQ(index->Find("nobody"), std::nullopt);
+    EXPECT_EQ(index->Find("zzz"), std::nullopt);
+    const auto same_list = [](std::span<const uint32_t> a, std::span<const uint32_t> b) {
+      return std::equal(a.begin(), a.end(), b.begin(), b.end());
+    };
+    for (const char* domain : {"d0", "d4", "all", "none"}) {
+      EXPECT_TRUE(same_list(index->WithDomain(domain), fresh->WithDomain(domain))) << domain;
+    }
+    const auto query = RandomUnit(dim, &random);
+    const auto hits = index->Search(query, 7, nullptr).value();
+    const auto expected = fresh->Search(query, 7, nullptr).value();
+    ASSERT_EQ(hits.size(), expected.size());
+    for (size_t i = 0; i < hits.size(); ++i) {
+      EXPECT_EQ(hits[i].expert, expected[i].expert);
+      EXPECT_EQ(hits[i].score, expected[i].score);
+      EXPECT_EQ(index->Score(query, hits[i].expert), hits[i].score);
+    }
+    EXPECT_EQ(index->ScoreAll(query, nullptr).value().size(), fresh->ScoreAll(query, nullptr).value().size());
+  }
+}
+
+TEST(ExpertIndexTest, AChangeThatIsRefusedLeavesTheIndexAsItWas) {
+  const auto index = MakeIndex({MakeExpert("a", kAxis)});
+  EXPECT_EQ(index->With({.put = {MakeExpert("b", {2, 0, 0})}}).status().message(),
+            "expert b: prototype 0 has norm 2, want 1 within 0.001");
+  EXPECT_EQ(index->With({.put = {MakeExpert("b", kAxis), MakeExpert("b", kAxis)}}).status().message(),
+            "expert b is in the index twice");
+  EXPECT_EQ(index->size(), 1u);
 }
 
 TEST(ExpertIndexTest, AMaskHidesExperts) {
