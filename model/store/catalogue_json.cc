@@ -1,13 +1,14 @@
+#include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "model/store/catalogue.h"
+#include "model/store/catalogue_text.h"
 
 namespace coterie {
 namespace {
 
 using Json = nlohmann::json;
 
-constexpr int kFormat = 1;
 constexpr int kMaxDepth = 8;
 constexpr size_t kMaxTextBytes = 4096;  // of any one text; the card's own limits are stricter
 constexpr size_t kMaxTags = 256;
@@ -84,6 +85,7 @@ ExpertVersion ReadVersion(const Json& object, const std::string& where) {
   version.adapter_bytes = fields.Unsigned("adapter_bytes");
   version.published_unix = fields.Signed("published_unix");
   if (fields.Has("base")) version.base = fields.Hash("base");
+  if (fields.Has("embedder")) version.embedder = fields.Hash("embedder");
   if (fields.Has("withdrawn")) version.withdrawn = fields.Bool("withdrawn");
   return version;
 }
@@ -150,105 +152,181 @@ CatalogueEntry ReadEntry(const Json& object, std::string_view file, size_t posit
   return entry;
 }
 
-Json VersionToJson(const ExpertVersion& version) {
-  Json object = {{"adapter", version.adapter.ToHex()},
-                 {"revision", version.revision.ToHex()},
-                 {"version", version.version},
-                 {"adapter_bytes", version.adapter_bytes},
-                 {"published_unix", version.published_unix}};
-  if (version.base.has_value()) object["base"] = version.base->ToHex();
-  if (version.withdrawn) object["withdrawn"] = true;
-  return object;
+Json ParseBounded(std::string_view text, std::string_view file, const Json::parser_callback_t& take) {
+  return Json::parse(text.begin(), text.end(), [&](int depth, Json::parse_event_t event, Json& value) {
+    if (depth > kMaxDepth) {
+      throw BadField{
+          absl::InvalidArgumentError(absl::StrCat(ToAbsl(file), ": nested deeper than ", kMaxDepth))};
+    }
+    return take(depth, event, value);
+  });
 }
 
-Json EntryToJson(const CatalogueEntry& entry) {
-  Json object = VersionToJson(entry.live);
-  object["name"] = entry.name;
-  object["description"] = entry.description;
-  object["tags"] = entry.tags;
-  object["licence"] = entry.licence;
-  if (entry.min_score.has_value()) object["min_score"] = *entry.min_score;
-  if (entry.routing.has_value()) {
-    object["routing"] = {{"mean_score", entry.routing->mean_score},
-                         {"std_score", entry.routing->std_score},
-                         {"n", entry.routing->n}};
-  }
-  object["n_prototypes"] = entry.n_prototypes;
-  if (entry.canary.has_value()) {
-    object["canary"] = VersionToJson(entry.canary->version);
-    object["canary"]["share"] = entry.canary->share;
-  }
-  object["history"] = Json::array();
-  for (const ExpertVersion& version : entry.history) object["history"].push_back(VersionToJson(version));
-  return object;
-}
+// Collects the experts of one file: the good ones, and apart from them the bad ones with their reasons.
+class Reader {
+ public:
+  Reader(std::string_view file, const CatalogueLimits& limits) : file_(file), limits_(limits) {}
 
-Status CheckOrder(const Catalogue& catalogue, std::string_view file) {
-  for (size_t i = 1; i < catalogue.entries.size(); ++i) {
-    if (catalogue.entries[i - 1].name >= catalogue.entries[i].name) {
-      return absl::InvalidArgumentError(
-          absl::StrCat(ToAbsl(file), ": experts ", catalogue.entries[i - 1].name, " and ",
-                       catalogue.entries[i].name, " are not in the order of their names"));
+  // The layout of SerializeCatalogue.
+  void ReadLines(const store_internal::CatalogueLines& lines, const Catalogue* before) {
+    out_.generation = lines.generation;
+    auto known = before == nullptr ? nullptr : before->entries.data();
+    const auto* end = before == nullptr ? nullptr : known + before->entries.size();
+    std::string known_text;  // of *known, once it was needed
+    for (const std::string_view line : lines.experts) {
+      if (known != end && known_text.empty()) store_internal::AppendEntry(*known, &known_text);
+      if (known != end && line == known_text) {
+        Add(*known);
+        ++known;
+        known_text.clear();
+        continue;
+      }
+      ReadLine(line);
+      // Both are in the order of names: what stands before this one has no line here.
+      while (known != end && !out_.entries.empty() && known->name <= out_.entries.back().name) {
+        ++known;
+        known_text.clear();
+      }
     }
   }
-  return absl::OkStatus();
-}
+
+  // Any other layout. Each expert is taken over as soon as it is complete and dropped from the tree (a false
+  // answer drops it): a hundred thousand of them never stand in memory twice.
+  void ReadDocument(std::string_view json) {
+    bool in_experts = false;
+    const Json root = ParseBounded(json, file_, [&](int depth, Json::parse_event_t event, Json& value) {
+      if (depth == 1 && event == Json::parse_event_t::key) in_experts = value == "experts";
+      if (!in_experts || depth != 2 || event != Json::parse_event_t::object_end) return true;
+      ReadObject(value);
+      return false;
+    });
+    const Fields fields(root, file_);
+    if (const uint64_t format = fields.Unsigned("format"); format != store_internal::kCatalogueFormat) {
+      throw BadField{absl::FailedPreconditionError(absl::StrCat(file_, ": format ", format,
+                                                                " is not the one this program reads, ",
+                                                                store_internal::kCatalogueFormat))};
+    }
+    out_.generation = fields.Unsigned("generation");
+    if (!fields.List("experts", limits_.max_experts).empty()) {
+      throw BadField{absl::InvalidArgumentError(
+          absl::StrCat(file_, ": field experts holds something that is no object"))};
+    }
+  }
+
+  Catalogue Take() {
+    SortByName();
+    if (out_.entries.empty() && !out_.damaged.empty()) {
+      std::string words = out_.damaged.front().why;
+      if (out_.damaged.size() > 1) absl::StrAppend(&words, ", and so on: no expert of it can be read");
+      throw BadField{absl::InvalidArgumentError(words)};
+    }
+    return std::move(out_);
+  }
+
+ private:
+  void ReadLine(std::string_view line) {
+    try {
+      ReadObject(ParseBounded(line, file_, [](int, Json::parse_event_t, Json&) { return true; }));
+    } catch (const Json::parse_error& error) {
+      const std::string name = store_internal::NameInLine(line);
+      PassOver(name, store_internal::DamagedText(line),
+               absl::StrCat(Place(), name.empty() ? "" : absl::StrCat(" (", name, ")"),
+                            ": not JSON at its byte ", error.byte));
+    }
+  }
+
+  void ReadObject(const Json& object) {
+    try {
+      Add(ReadEntry(object, file_, n_seen(), limits_));
+    } catch (const BadField& stop) {
+      const auto name = object.find("name");
+      PassOver(name != object.end() && name->is_string() ? name->get<std::string>().substr(0, 80) : "",
+               object.dump(-1, ' ', false, Json::error_handler_t::replace),
+               std::string(stop.status.message()));
+    }
+  }
+
+  void Add(CatalogueEntry entry) {
+    CheckRoom();
+    out_.entries.push_back(std::move(entry));
+  }
+
+  void PassOver(std::string name, std::string text, std::string why) {
+    CheckRoom();
+    if (out_.damaged.size() >= limits_.max_damaged) {
+      throw BadField{absl::InvalidArgumentError(
+          absl::StrCat(why, "; ", out_.damaged.size(), " experts before it cannot be read either"))};
+    }
+    out_.damaged.push_back({std::move(name), std::move(text), std::move(why)});
+  }
+
+  void CheckRoom() const {
+    if (n_seen() < limits_.max_experts) return;
+    throw BadField{
+        absl::InvalidArgumentError(absl::StrCat(file_, ": more than ", limits_.max_experts, " experts"))};
+  }
+
+  // Of two with one name the first counts.
+  void SortByName() {
+    std::vector<CatalogueEntry>& entries = out_.entries;
+    const auto by_name = [](const CatalogueEntry& a, const CatalogueEntry& b) { return a.name < b.name; };
+    if (!std::is_sorted(entries.begin(), entries.end(), by_name)) {
+      std::stable_sort(entries.begin(), entries.end(), by_name);
+    }
+    std::vector<CatalogueEntry> once;
+    const auto twice = [](const CatalogueEntry& a, const CatalogueEntry& b) { return a.name == b.name; };
+    if (std::adjacent_find(entries.begin(), entries.end(), twice) == entries.end()) return;
+    for (CatalogueEntry& entry : entries) {
+      if (once.empty() || once.back().name != entry.name) {
+        once.push_back(std::move(entry));
+        continue;
+      }
+      std::string text;
+      store_internal::AppendEntry(entry, &text);
+      PassOver(entry.name, std::move(text),
+               absl::StrCat(file_, ": expert ", entry.name, " is there twice; the first one counts"));
+    }
+    entries = std::move(once);
+  }
+
+  size_t n_seen() const { return out_.entries.size() + out_.damaged.size(); }
+  std::string Place() const { return absl::StrCat(file_, ": expert ", n_seen()); }
+
+  const std::string file_;
+  const CatalogueLimits limits_;
+  Catalogue out_;
+};
 
 }  // namespace
 
 StatusOr<Catalogue> ParseCatalogue(std::string_view json, std::string_view name,
-                                   const CatalogueLimits& limits) {
-  const auto file = ToAbsl(name);
+                                   const CatalogueLimits& limits, const Catalogue* before) {
   if (json.size() > limits.max_bytes) {
     return absl::InvalidArgumentError(
-        absl::StrCat(file, " has ", json.size(), " bytes, the limit is ", limits.max_bytes));
+        absl::StrCat(ToAbsl(name), " has ", json.size(), " bytes, the limit is ", limits.max_bytes));
   }
   try {
-    Catalogue catalogue;
-    bool in_experts = false;
-    // Each expert is taken over as soon as it is complete and dropped from the tree (a false answer drops
-    // it): a hundred thousand of them never stand in memory twice.
-    const auto take = [&](int depth, Json::parse_event_t event, Json& value) {
-      if (depth > kMaxDepth)
-        throw BadField{absl::InvalidArgumentError(absl::StrCat(file, ": nested deeper than ", kMaxDepth))};
-      if (depth == 1 && event == Json::parse_event_t::key) in_experts = value == "experts";
-      if (!in_experts || depth != 2 || event != Json::parse_event_t::object_end) return true;
-      if (catalogue.entries.size() >= limits.max_experts) {
-        throw BadField{
-            absl::InvalidArgumentError(absl::StrCat(file, ": more than ", limits.max_experts, " experts"))};
-      }
-      catalogue.entries.push_back(ReadEntry(value, name, catalogue.entries.size(), limits));
-      return false;
-    };
-    const Json root = Json::parse(json.begin(), json.end(), take);
-    const Fields fields(root, std::string(name));
-    if (fields.Unsigned("format") != kFormat) {
-      return absl::FailedPreconditionError(absl::StrCat(file, ": format ", fields.Unsigned("format"),
-                                                        " is not the one this program reads, ", kFormat));
+    Reader reader(name, limits);
+    if (const auto lines = store_internal::SplitCatalogue(json); lines.has_value()) {
+      reader.ReadLines(*lines, before);
+    } else {
+      reader.ReadDocument(json);
     }
-    catalogue.generation = fields.Unsigned("generation");
-    if (!fields.List("experts", limits.max_experts).empty()) {
-      return absl::InvalidArgumentError(
-          absl::StrCat(file, ": field experts holds something that is no object"));
-    }
-    RETURN_IF_ERROR(CheckOrder(catalogue, name));
-    return catalogue;
+    return reader.Take();
   } catch (const BadField& stop) {
     return stop.status;
+  } catch (const Json::parse_error& error) {
+    // Its own words quote what it read, which may be anything.
+    return absl::InvalidArgumentError(absl::StrCat(ToAbsl(name), ": not JSON at byte ", error.byte));
   } catch (const std::exception& error) {
-    return absl::InvalidArgumentError(absl::StrCat(file, ": ", error.what()));
+    return absl::InvalidArgumentError(absl::StrCat(ToAbsl(name), ": ", error.what()));
   }
 }
 
-std::string SerializeCatalogue(const Catalogue& catalogue) {
-  // One expert a line: a person can read it, and a comparison of two generations shows what changed.
-  std::string text =
-      absl::StrCat("{\"format\": ", kFormat, ", \"generation\": ", catalogue.generation, ", \"experts\": [");
-  for (size_t i = 0; i < catalogue.entries.size(); ++i) {
-    absl::StrAppend(&text, i == 0 ? "\n" : ",\n",
-                    EntryToJson(catalogue.entries[i]).dump(-1, ' ', false, Json::error_handler_t::replace));
-  }
-  return text + "\n]}\n";
+Status CheckReadable(const CatalogueEntry& entry, const CatalogueLimits& limits) {
+  Catalogue alone;
+  alone.entries.push_back(entry);
+  return ParseCatalogue(SerializeCatalogue(alone), "catalogue", limits).status();
 }
 
 }  // namespace coterie

@@ -1,35 +1,36 @@
 #include "model/store/expert_store.h"
 
-#include <sys/stat.h>
-
-#include <cerrno>
 #include <system_error>
 #include <utility>
 
 #include "common/file.h"
+#include "common/hidden_paths.h"
 
 namespace coterie {
 namespace fs = std::filesystem;
 
 StatusOr<std::unique_ptr<ExpertStore>> ExpertStore::Open(const fs::path& root, ExpertStoreOptions options) {
-  const bool create = options.create;
-  std::error_code error;
-  if (create) {
-    for (const char* folder : {"objects", "cards", "staging", "unused"}) {
-      fs::create_directories(root / folder, error);
-      if (error) return ErrnoStatus(error.value(), "cannot create folder", root / folder);
-    }
-  } else if (!fs::is_directory(root, error)) {
+  std::unique_ptr<ExpertStore> store(new ExpertStore(root, std::move(options)));
+  RETURN_IF_ERROR(store->MakeFolders());
+  if (std::error_code error; !fs::is_directory(root, error)) {
     return absl::NotFoundError(absl::StrCat("expert store ", root.string(), " is not there or not a folder"));
   }
-  std::unique_ptr<ExpertStore> store(new ExpertStore(root, std::move(options)));
-  RETURN_IF_ERROR(store->Refresh().status());
+  const Status status = store->Refresh().status();
+  // What the catalogue lost is said by Health, and stops nobody from starting.
+  if (!status.ok() && !store->Health().lost()) return status;
+  if (store->options_.create) {
+    // Whoever holds the lock keeps a copy itself.
+    const auto lock = FileLock::Acquire(root / "lock", absl::ZeroDuration());
+    MutexLock refresh_lock(&store->refresh_mutex_);
+    if (lock.ok()) store->file_.KeepCopy();
+  }
   return store;
 }
 
 ExpertStore::ExpertStore(fs::path root, ExpertStoreOptions options)
     : root_(fs::absolute(root).lexically_normal()),
       options_(std::move(options)),
+      file_(root_, options_.catalogue_limits),
       snapshot_(std::make_shared<Catalogue>()) {}
 
 std::shared_ptr<const Catalogue> ExpertStore::Snapshot() const {
@@ -37,47 +38,53 @@ std::shared_ptr<const Catalogue> ExpertStore::Snapshot() const {
   return snapshot_;
 }
 
-StatusOr<ExpertStore::FileIdentity> ExpertStore::Identify() const {
-  struct stat info;
-  if (::stat(CataloguePath().c_str(), &info) != 0) {
-    if (errno == ENOENT) return FileIdentity();
-    return ErrnoStatus(errno, "cannot stat", CataloguePath());
+CatalogueHealth ExpertStore::Health() const {
+  MutexLock lock(&mutex_);
+  return health_;
+}
+
+Status ExpertStore::MakeFolders() const {
+  if (!options_.create) return absl::OkStatus();
+  std::error_code error;
+  for (const char* folder : {"objects", "cards", "staging", "unused", "generations"}) {
+    fs::create_directories(root_ / folder, error);
+    if (error) return ErrnoStatus(error.value(), "cannot create folder", root_ / folder);
   }
-  return FileIdentity{.inode = info.st_ino,
-                      .mtime_ns = info.st_mtim.tv_sec * int64_t{1'000'000'000} + info.st_mtim.tv_nsec,
-                      .n_bytes = info.st_size};
+  return absl::OkStatus();
+}
+
+void ExpertStore::TakeSnapshot() {
+  MutexLock lock(&mutex_);
+  snapshot_ = file_.current();
+  health_ = file_.health();
 }
 
 StatusOr<bool> ExpertStore::Refresh() {
   MutexLock refresh_lock(&refresh_mutex_);
-  // Before the content: a replacement in between shows as a change the next time.
-  ASSIGN_OR_RETURN(const FileIdentity identity, Identify());
-  if (identity == identity_) return false;
-  Catalogue catalogue;
-  if (identity.n_bytes >= 0) {
-    ASSIGN_OR_RETURN(const std::string json, ReadFile(CataloguePath(), options_.catalogue_limits.max_bytes));
-    ASSIGN_OR_RETURN(catalogue, ParseCatalogue(json, CataloguePath().string(), options_.catalogue_limits));
-  }
-  identity_ = identity;
-  MutexLock lock(&mutex_);
-  // A smaller number is taken too: then the whole store was replaced.
-  if (catalogue.generation == snapshot_->generation) return false;
-  snapshot_ = std::make_shared<const Catalogue>(std::move(catalogue));
-  return true;
+  const auto before = file_.current();
+  const Status status = file_.Refresh();
+  TakeSnapshot();
+  RETURN_IF_ERROR(status);
+  return file_.current() != before;
 }
 
-StatusOr<Catalogue> ExpertStore::CurrentCatalogue() {
-  RETURN_IF_ERROR(Refresh().status());
-  return *Snapshot();
-}
-
-Status ExpertStore::WriteCatalogue(Catalogue catalogue) {
+Status ExpertStore::WriteCatalogue(Catalogue catalogue, bool* in_doubt) {
+  bool ignored = false;
   MutexLock refresh_lock(&refresh_mutex_);
-  RETURN_IF_ERROR(WriteFileAtomically(CataloguePath(), SerializeCatalogue(catalogue)));
-  ASSIGN_OR_RETURN(identity_, Identify());
-  MutexLock lock(&mutex_);
-  snapshot_ = std::make_shared<const Catalogue>(std::move(catalogue));
-  return absl::OkStatus();
+  const Status status = file_.Write(std::move(catalogue), in_doubt == nullptr ? &ignored : in_doubt);
+  TakeSnapshot();
+  return status;
+}
+
+Status ExpertStore::RestoreCatalogue() {
+  RETURN_IF_ERROR(CheckWritable());
+  ASSIGN_OR_RETURN(const auto lock, LockStore());
+  const Status status = Refresh().status();
+  if (status.ok()) return absl::OkStatus();
+  if (!Health().lost()) return status;
+  Catalogue next = *Snapshot();
+  ++next.generation;
+  return WriteCatalogue(std::move(next));
 }
 
 StatusOr<fs::path> ExpertStore::ObjectPath(const Digest& adapter) const {
@@ -90,13 +97,17 @@ StatusOr<fs::path> ExpertStore::ObjectPath(const Digest& adapter) const {
 }
 
 StatusOr<std::string> ExpertStore::ReadCard(const Digest& revision) const {
-  return ReadFile(root_ / "cards" / revision.ToHex() / kCardFile, options_.card_limits.max_bytes);
+  auto card = ReadFile(root_ / "cards" / revision.ToHex() / kCardFile, options_.card_limits.max_bytes);
+  if (!card.ok()) return WithoutPaths(card.status(), root_, "the expert store");
+  return card;
 }
 
 StatusOr<Prototypes> ExpertStore::ReadPrototypes(const Digest& revision) const {
-  const fs::path path = root_ / "cards" / revision.ToHex() / kPrototypesFile;
-  ASSIGN_OR_RETURN(const auto file, MappedFile::Open(path));
-  return ParsePrototypes(file->bytes(), path.string(), options_.prototype_limits);
+  const fs::path path = fs::path("cards") / revision.ToHex() / kPrototypesFile;
+  const auto bytes = ReadFile(root_ / path, options_.prototype_limits.max_bytes);
+  if (!bytes.ok()) return WithoutPaths(bytes.status(), root_, "the expert store");
+  return ParsePrototypes({reinterpret_cast<const uint8_t*>(bytes->data()), bytes->size()}, path.string(),
+                         options_.prototype_limits);
 }
 
 }  // namespace coterie

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -12,16 +13,30 @@
 #include "common/file.h"
 
 namespace coterie {
+namespace {
+
+bool IsFileAt(int fd, const std::filesystem::path& path) {
+  struct stat opened, there;
+  return ::fstat(fd, &opened) == 0 && ::stat(path.c_str(), &there) == 0 && opened.st_dev == there.st_dev &&
+         opened.st_ino == there.st_ino;
+}
+
+}  // namespace
 
 StatusOr<std::unique_ptr<FileLock>> FileLock::Acquire(const std::filesystem::path& path,
                                                       absl::Duration timeout) {
-  const int fd = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
-  if (fd < 0) return ErrnoStatus(errno, "cannot open lock", path);
-  std::unique_ptr<FileLock> lock(new FileLock(fd));  // closes on every way out
   const MonotonicTime deadline = MonotonicNow() + timeout;
   // A blocking flock could not be bounded; holders keep it for milliseconds.
   absl::Duration pause = absl::Milliseconds(1);
-  while (::flock(fd, LOCK_EX | LOCK_NB) != 0) {
+  while (true) {
+    const int fd = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NONBLOCK, 0644);
+    if (fd < 0) return ErrnoStatus(errno, "cannot open lock", path);
+    std::unique_ptr<FileLock> lock(new FileLock(fd));  // closes on every way out
+    if (::flock(fd, LOCK_EX | LOCK_NB) == 0) {
+      // The folder may have been removed and made anew meanwhile: then others lock another file of that name.
+      if (IsFileAt(fd, path)) return lock;
+      continue;
+    }
     if (errno != EWOULDBLOCK && errno != EINTR) return ErrnoStatus(errno, "cannot lock", path);
     if (MonotonicNow() >= deadline) {
       return absl::UnavailableError(absl::StrCat("lock ", path.string(), " was held by another process for ",
@@ -30,7 +45,6 @@ StatusOr<std::unique_ptr<FileLock>> FileLock::Acquire(const std::filesystem::pat
     absl::SleepFor(pause);
     pause = std::min(pause * 2, absl::Milliseconds(20));
   }
-  return lock;
 }
 
 std::unique_ptr<FileLock> FileLock::TryExisting(const std::filesystem::path& path) {

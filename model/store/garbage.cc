@@ -24,9 +24,15 @@ StatusOr<int64_t> FirstSeenUnused(const fs::path& marker, int64_t now_unix) {
 StatusOr<ExpertStore::GarbageReport> ExpertStore::CollectGarbage(absl::Duration grace) {
   RETURN_IF_ERROR(CheckWritable());
   if (grace < absl::ZeroDuration()) return absl::InvalidArgumentError("grace is negative");
-  ASSIGN_OR_RETURN(const auto lock, LockStore());
-  StagingFolder::RemoveAbandoned(root_ / "staging");
-  ASSIGN_OR_RETURN(const Catalogue catalogue, CurrentCatalogue());
+  ASSIGN_OR_RETURN(const Locked store, LockCatalogue());
+  StagingRoom::RemoveAbandoned(root_ / "staging");
+  const Catalogue& catalogue = store.catalogue;
+  if (!catalogue.damaged.empty()) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("nothing is collected: ", catalogue.damaged.size(),
+                     " experts of the catalogue cannot be read (", catalogue.damaged.front().why,
+                     "), and what they name is unknown; publish them again or remove them"));
+  }
   absl::flat_hash_set<Digest> used;
   const auto use = [&](const ExpertVersion& version) {
     used.insert(version.adapter);

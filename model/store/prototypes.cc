@@ -61,7 +61,30 @@ StatusOr<Prototypes> ParsePrototypes(std::span<const uint8_t> bytes, std::string
   if (const auto it = file.metadata().find("embedder"); it != file.metadata().end()) {
     prototypes.embedder = CutUtf8(it->second, 256);
   }
+  if (const auto it = file.metadata().find("embedder_digest"); it != file.metadata().end()) {
+    const auto digest = Digest::FromHex(it->second);
+    if (!digest.ok() || digest->empty()) {
+      return absl::InvalidArgumentError(absl::StrCat(file_name, ": metadata embedder_digest is \"",
+                                                     ToAbsl(CutUtf8(it->second, 80)),
+                                                     "\", want 64 lower-case hexadecimal digits"));
+    }
+    prototypes.embedder_digest = *digest;
+  }
   return prototypes;
+}
+
+Status CheckPrototypesFit(const Prototypes& prototypes, size_t dim, const Digest& embedder) {
+  if (dim != 0 && prototypes.dim != dim) {
+    return absl::InvalidArgumentError(absl::StrCat("prototypes.safetensors has dimension ", prototypes.dim,
+                                                   ", the embedder here has ", dim));
+  }
+  if (embedder.empty() || !prototypes.embedder_digest.has_value()) return absl::OkStatus();
+  if (*prototypes.embedder_digest == embedder) return absl::OkStatus();
+  return absl::FailedPreconditionError(absl::StrCat(
+      "prototypes.safetensors was made by the embedder ", prototypes.embedder_digest->Short(),
+      prototypes.embedder.empty() ? "" : absl::StrCat(" (", prototypes.embedder, ")"),
+      ", this gateway routes with ", embedder.Short(),
+      ": cosines between the two mean nothing; make the prototypes with this gateway's embedder"));
 }
 
 }  // namespace coterie

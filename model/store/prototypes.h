@@ -3,11 +3,13 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "common/digest.h"
 #include "common/status.h"
 
 namespace coterie {
@@ -24,13 +26,21 @@ struct Prototypes {
   size_t n = 0;
   size_t dim = 0;
   std::vector<float> values;  // [n, dim]
-  std::string embedder;       // of the file's metadata; may be empty
+  // Of the file's metadata: the embedder that made them. Vectors of two embedders have nothing to do with
+  // each other, even where they have the same dimension.
+  std::string embedder;  // its name, for people; may be empty
+  std::optional<Digest> embedder_digest;
 };
 
 // InvalidArgument naming `name`, the row or tensor, the value and the limit; what the file is instead, where
 // it is no such file at all.
 StatusOr<Prototypes> ParsePrototypes(std::span<const uint8_t> bytes, std::string_view name,
                                      const PrototypeLimits& limits = {});
+
+// Whether questions embedded by `embedder` [dim] can be held against these. InvalidArgument for another
+// dimension, FailedPrecondition when they say that another embedder made them; those that say nothing are
+// believed. 0 and an empty digest: any.
+Status CheckPrototypesFit(const Prototypes& prototypes, size_t dim, const Digest& embedder);
 
 }  // namespace coterie
 

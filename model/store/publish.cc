@@ -5,38 +5,19 @@
 #include "common/check.h"
 #include "common/file.h"
 #include "common/hidden_paths.h"
-#include "common/utf8.h"
 #include "model/store/expert_store.h"
+#include "model/store/placing.h"
 
 // The writing half of ExpertStore: stage and check without any lock, then enter under the store's lock.
 namespace coterie {
 namespace fs = std::filesystem;
 namespace {
 
-// Each staged expert holds a lock and so a descriptor; this many stay far below the usual limit of 1024.
-constexpr size_t kBatch = 64;
+constexpr std::string_view kAdapterFiles[] = {kConfigFile, kWeightsFile};
+constexpr std::string_view kCardFiles[] = {kCardFile, kPrototypesFile};
 
-// Renames `staged` to `target` unless a complete one is there. Sets *placed when it did.
-Status Place(const fs::path& staged, const fs::path& target, std::span<const std::string_view> files,
-             bool* placed) {
-  *placed = false;
-  std::error_code error;
-  const auto complete = [&] {
-    return std::all_of(files.begin(), files.end(),
-                       [&](std::string_view file) { return fs::is_regular_file(target / file, error); });
-  };
-  if (fs::exists(target, error)) {
-    if (complete()) return absl::OkStatus();
-    // Somebody deleted by hand: what is left serves nobody.
-    fs::remove_all(target, error);
-    if (error) return ErrnoStatus(error.value(), "cannot remove", target);
-  }
-  fs::rename(staged, target, error);
-  if (error)
-    return ErrnoStatus(error.value(), absl::StrCat("cannot rename ", staged.string(), " to"), target);
-  *placed = true;
-  return absl::OkStatus();
-}
+// More experts than this are flushed to the disk by one wait for the whole file system, instead of six each.
+constexpr size_t kFlushOneByOne = 2;
 
 }  // namespace
 
@@ -47,42 +28,43 @@ Status ExpertStore::CheckWritable() const {
 }
 
 StatusOr<std::unique_ptr<FileLock>> ExpertStore::LockStore() const {
+  RETURN_IF_ERROR(MakeFolders());
   return FileLock::Acquire(root_ / "lock", options_.lock_timeout);
 }
 
-StatusOr<std::unique_ptr<StagingFolder>> ExpertStore::NewStaging() {
+StatusOr<std::shared_ptr<StagingRoom>> ExpertStore::NewRoom() {
   RETURN_IF_ERROR(CheckWritable());
   ASSIGN_OR_RETURN(const auto lock, LockStore());
-  StagingFolder::RemoveAbandoned(root_ / "staging");
-  return StagingFolder::Create(root_ / "staging", options_.file_limits);
+  StagingRoom::RemoveAbandoned(root_ / "staging");
+  return StagingRoom::Create(root_ / "staging");
 }
 
-StatusOr<ExpertStore::Checked> ExpertStore::Stage(const fs::path& folder, bool flush) {
-  ASSIGN_OR_RETURN(auto staging, NewStaging());
+StatusOr<ExpertStore::Checked> ExpertStore::Stage(const fs::path& folder,
+                                                  std::shared_ptr<StagingRoom> room) const {
+  ASSIGN_OR_RETURN(auto staging, StagingFolder::Create(std::move(room), options_.file_limits));
   for (const std::string_view file : {kConfigFile, kWeightsFile, kCardFile, kPrototypesFile}) {
     RETURN_IF_ERROR(staging->CopyIn(file, folder / file));
   }
-  auto checked = Check(std::move(staging), flush);
+  auto checked = Check(std::move(staging));
   if (!checked.ok()) return Annotate(checked.status(), folder.string());
   return checked;
 }
 
-StatusOr<ExpertStore::Checked> ExpertStore::Check(std::unique_ptr<StagingFolder> staging, bool flush) const {
-  RETURN_IF_ERROR(staging->Seal(flush));
+StatusOr<ExpertStore::Checked> ExpertStore::Check(std::unique_ptr<StagingFolder> staging) const {
+  RETURN_IF_ERROR(staging->Seal());
   Checked checked;
   ASSIGN_OR_RETURN(const std::string yaml,
                    ReadFile(staging->card_folder() / kCardFile, options_.card_limits.max_bytes));
   ASSIGN_OR_RETURN(checked.card, ParseExpertCard(yaml, kCardFile, options_.card_limits));
-  ASSIGN_OR_RETURN(const auto file, MappedFile::Open(staging->card_folder() / kPrototypesFile));
-  ASSIGN_OR_RETURN(checked.prototypes,
-                   ParsePrototypes(file->bytes(), kPrototypesFile, options_.prototype_limits));
-  if (options_.prototype_dim != 0 && checked.prototypes.dim != options_.prototype_dim) {
-    return absl::InvalidArgumentError(absl::StrCat(ToAbsl(kPrototypesFile), " has dimension ",
-                                                   checked.prototypes.dim, ", the embedder here has ",
-                                                   options_.prototype_dim));
-  }
-  const std::string_view prototype_bytes(reinterpret_cast<const char*>(file->bytes().data()),
-                                         file->bytes().size());
+  ASSIGN_OR_RETURN(const std::string prototype_bytes,
+                   ReadFile(staging->card_folder() / kPrototypesFile, options_.prototype_limits.max_bytes));
+  ASSIGN_OR_RETURN(
+      const Prototypes prototypes,
+      ParsePrototypes({reinterpret_cast<const uint8_t*>(prototype_bytes.data()), prototype_bytes.size()},
+                      kPrototypesFile, options_.prototype_limits));
+  RETURN_IF_ERROR(CheckPrototypesFit(prototypes, options_.prototype_dim, options_.embedder));
+  checked.n_prototypes = static_cast<uint32_t>(prototypes.n);
+  checked.embedder = prototypes.embedder_digest;
   checked.revision =
       Hasher().UpdateField("coterie/card/1").UpdateField(yaml).UpdateField(prototype_bytes).Finish();
   auto adapter = options_.validate_adapter(staging->adapter_folder(), checked.card);
@@ -97,48 +79,59 @@ StatusOr<ExpertStore::Checked> ExpertStore::Check(std::unique_ptr<StagingFolder>
   return checked;
 }
 
-StatusOr<PublishResult> ExpertStore::Enter(Checked* checked, Catalogue* next,
-                                           std::vector<fs::path>* placed) const {
-  const ExpertVersion version{.adapter = checked->adapter,
-                              .revision = checked->revision,
-                              .version = checked->card.version,
-                              .adapter_bytes = checked->staging->n_bytes(kWeightsFile),
-                              .published_unix = absl::ToUnixSeconds(options_.now()),
-                              .base = checked->card.base_digest};
-  PublishResult result{.expert = {checked->card.name, version.adapter, version.revision},
-                       .generation = next->generation};
-  static constexpr std::string_view kAdapterFiles[] = {kConfigFile, kWeightsFile};
-  static constexpr std::string_view kCardFiles[] = {kCardFile, kPrototypesFile};
-  const struct {
-    fs::path staged, target;
-    std::span<const std::string_view> files;
-  } moves[] = {
-      {checked->staging->adapter_folder(), root_ / "objects" / version.adapter.ToHex(), kAdapterFiles},
-      {checked->staging->card_folder(), root_ / "cards" / version.revision.ToHex(), kCardFiles},
-  };
-  for (const auto& move : moves) {
-    bool was_placed = false;
-    RETURN_IF_ERROR(Place(move.staged, move.target, move.files, &was_placed));
-    if (was_placed) placed->push_back(move.target);
+Status ExpertStore::Place(const Checked& checked, std::vector<fs::path>* placed, bool* repaired) const {
+  const auto place = [&](const fs::path& staged, const fs::path& target,
+                         std::span<const std::string_view> files,
+                         const std::function<bool(const fs::path&)>& is_whole) -> Status {
+    ASSIGN_OR_RETURN(const Placed how, PlaceFolder(staged, target, files, is_whole));
+    if (how == Placed::kNew) placed->push_back(target);
+    *repaired |= how == Placed::kRepaired;
     std::error_code ignored;
-    fs::remove(root_ / "unused" / move.target.filename(), ignored);
+    fs::remove(root_ / "unused" / target.filename(), ignored);
+    return absl::OkStatus();
+  };
+  RETURN_IF_ERROR(place(checked.staging->adapter_folder(), root_ / "objects" / checked.adapter.ToHex(),
+                        kAdapterFiles, [&](const fs::path& target) {
+                          const auto digest = options_.validate_adapter(target, checked.card);
+                          return digest.ok() && *digest == checked.adapter;
+                        }));
+  // A card's digest is that of its bytes.
+  return place(checked.staging->card_folder(), root_ / "cards" / checked.revision.ToHex(), kCardFiles,
+               [](const fs::path&) { return false; });
+}
+
+StatusOr<PublishResult> ExpertStore::Enter(const Checked& checked, Catalogue* next,
+                                           std::vector<fs::path>* placed) const {
+  const ExpertVersion version{.adapter = checked.adapter,
+                              .revision = checked.revision,
+                              .version = checked.card.version,
+                              .adapter_bytes = checked.staging->n_bytes(kWeightsFile),
+                              .published_unix = absl::ToUnixSeconds(options_.now()),
+                              .base = checked.card.base_digest,
+                              .embedder = checked.embedder};
+  PublishResult result{.expert = {checked.card.name, version.adapter, version.revision},
+                       .generation = next->generation};
+  RETURN_IF_ERROR(Place(checked, placed, &result.repaired));
+  std::string now, already;
+  if (checked.canary_share.has_value()) {
+    RETURN_IF_ERROR(EnterCanary(checked.card.name, {version, *checked.canary_share}, next, &result.changed));
+    const std::string canary =
+        absl::StrCat(checked.card.name, " ", version.version, " (", version.adapter.Short(),
+                     ") is the canary with share ", *checked.canary_share);
+    now = absl::StrCat("published ", canary, " (generation ", next->generation, ")");
+    already = absl::StrCat("nothing changed: ", canary, " already");
+  } else {
+    RETURN_IF_ERROR(EnterVersion(checked.card, version, checked.n_prototypes, next, &result.changed));
+    now = absl::StrCat("published ", checked.card.name, " ", version.version, " as ", version.adapter.Short(),
+                       " (generation ", next->generation, ")");
+    already = absl::StrCat(checked.card.name, " ", version.version, " (", version.adapter.Short(),
+                           ") is live already; nothing changed");
   }
-  if (checked->canary_share.has_value()) {
-    RETURN_IF_ERROR(
-        EnterCanary(checked->card.name, {version, *checked->canary_share}, next, &result.changed));
-    result.words = absl::StrCat(
-        result.changed ? "published " : "nothing changed: ", checked->card.name, " ", version.version, " (",
-        version.adapter.Short(), ") is the canary with share ", *checked->canary_share,
-        result.changed ? absl::StrCat(" (generation ", next->generation, ")") : " already");
-    return result;
-  }
-  RETURN_IF_ERROR(EnterVersion(checked->card, version, static_cast<uint32_t>(checked->prototypes.n), next,
-                               &result.changed));
-  result.words = result.changed
-                     ? absl::StrCat("published ", checked->card.name, " ", version.version, " as ",
-                                    version.adapter.Short(), " (generation ", next->generation, ")")
-                     : absl::StrCat(checked->card.name, " ", version.version, " (", version.adapter.Short(),
-                                    ") is live already; nothing changed");
+  // What the catalogue named, and was not there.
+  result.repaired |= !result.changed && !placed->empty();
+  result.words = result.changed ? now : already;
+  if (result.repaired)
+    absl::StrAppend(&result.words, "; its files in the store were damaged and are whole again");
   return result;
 }
 
@@ -149,9 +142,16 @@ std::vector<StatusOr<PublishResult>> ExpertStore::Commit(std::vector<StatusOr<Ch
     for (const auto& expert : experts) results.push_back(expert.ok() ? why : expert.status());
     return std::move(results);
   };
-  if (std::none_of(experts.begin(), experts.end(), [](const auto& expert) { return expert.ok(); })) {
-    return refuse_all(absl::OkStatus());
+  const auto n_good = static_cast<size_t>(
+      std::count_if(experts.begin(), experts.end(), [](const auto& e) { return e.ok(); }));
+  if (n_good == 0) return refuse_all(absl::OkStatus());
+  // Before the lock: this is the longest wait.
+  Status flushed;
+  if (n_good > kFlushOneByOne) flushed = SyncFileSystem(root_ / "staging");
+  for (const auto& expert : experts) {
+    if (n_good <= kFlushOneByOne && expert.ok()) flushed.Update(expert->staging->Flush());
   }
+  if (!flushed.ok()) return refuse_all(flushed);
   auto store = LockCatalogue();
   if (!store.ok()) return refuse_all(store.status());
 
@@ -162,30 +162,35 @@ std::vector<StatusOr<PublishResult>> ExpertStore::Commit(std::vector<StatusOr<Ch
     for (const fs::path& path : paths) fs::remove_all(path, ignored);
   };
   std::vector<fs::path> all_placed;
-  bool any_changed = false;
-  for (auto& expert : experts) {
+  bool any_changed = false, any_repaired = false;
+  for (const auto& expert : experts) {
     if (!expert.ok()) {
       results.push_back(expert.status());
       continue;
     }
     std::vector<fs::path> placed;
-    results.push_back(Enter(&*expert, &store->catalogue, &placed));
+    results.push_back(Enter(*expert, &store->catalogue, &placed));
     if (!results.back().ok()) {
       remove(placed);
       continue;
     }
     all_placed.insert(all_placed.end(), placed.begin(), placed.end());
     any_changed |= results.back()->changed;
+    any_repaired |= results.back()->repaired;
   }
-  if (any_changed) {
+  bool in_doubt = false;
+  Status status;
+  if (any_changed || any_repaired) {
     // The catalogue may name only what would survive a power failure.
-    Status status = SyncFolder(root_ / "objects");
+    status.Update(SyncFolder(root_ / "objects"));
     status.Update(SyncFolder(root_ / "cards"));
-    status.Update(status.ok() ? WriteCatalogue(std::move(store->catalogue)) : status);
-    if (!status.ok()) {
-      remove(all_placed);
-      return refuse_all(status);
-    }
+  }
+  if (any_changed && status.ok()) status = WriteCatalogue(std::move(store->catalogue), &in_doubt);
+  if (!status.ok()) {
+    // Where readers may see the new generation its objects must stay; if nobody does, garbage collection
+    // finds them.
+    if (!in_doubt && any_changed) remove(all_placed);
+    return refuse_all(status);
   }
   for (auto& result : results) {
     if (result.ok() && !any_changed) result->generation = generation;
@@ -195,66 +200,19 @@ std::vector<StatusOr<PublishResult>> ExpertStore::Commit(std::vector<StatusOr<Ch
 
 StatusOr<PublishResult> ExpertStore::Publish(const fs::path& folder, std::optional<double> canary_share) {
   if (canary_share.has_value()) RETURN_IF_ERROR(ValidateCanaryShare(*canary_share));
+  ASSIGN_OR_RETURN(std::shared_ptr<StagingRoom> room, NewRoom());
   std::vector<StatusOr<Checked>> one;
-  one.push_back(Stage(folder, /*flush=*/true));
+  one.push_back(Stage(folder, std::move(room)));
   if (one[0].ok()) one[0]->canary_share = canary_share;
   return std::move(Commit(std::move(one))[0]);
 }
 
 std::vector<StatusOr<PublishResult>> ExpertStore::PublishAll(std::span<const fs::path> folders) {
-  std::vector<StatusOr<PublishResult>> results;
-  for (size_t begin = 0; begin < folders.size(); begin += kBatch) {
-    std::vector<StatusOr<Checked>> batch;
-    for (const fs::path& folder : folders.subspan(begin, std::min(kBatch, folders.size() - begin))) {
-      batch.push_back(Stage(folder, /*flush=*/false));
-    }
-    if (const Status status = SyncFileSystem(root_ / "staging"); !status.ok()) {
-      for (auto& expert : batch) {
-        if (expert.ok()) expert = status;
-      }
-    }
-    for (auto& result : Commit(std::move(batch))) results.push_back(std::move(result));
-  }
-  return results;
-}
-
-StatusOr<std::unique_ptr<ExpertStore::Upload>> ExpertStore::BeginUpload() {
-  {
-    MutexLock lock(&mutex_);
-    if (n_uploads_ >= options_.max_uploads) {
-      return absl::ResourceExhaustedError(absl::StrCat(
-          n_uploads_, " experts are being published already, the limit is ", options_.max_uploads));
-    }
-    ++n_uploads_;
-  }
-  auto staging = NewStaging();
-  if (!staging.ok()) {
-    MutexLock lock(&mutex_);
-    --n_uploads_;
-    return staging.status();
-  }
-  return std::unique_ptr<Upload>(new Upload(this, *std::move(staging)));
-}
-
-ExpertStore::Upload::~Upload() {
-  MutexLock lock(&store_->mutex_);
-  --store_->n_uploads_;
-}
-
-StatusOr<PublishResult> ExpertStore::Upload::Commit(std::string_view expected_name,
-                                                    std::optional<double> canary_share) {
-  if (staging_ == nullptr) return absl::FailedPreconditionError("this upload was committed before");
-  if (canary_share.has_value()) RETURN_IF_ERROR(ValidateCanaryShare(*canary_share));
-  std::vector<StatusOr<Checked>> one;
-  one.push_back(store_->Check(std::move(staging_), /*flush=*/true));
-  if (one[0].ok() && !expected_name.empty() && one[0]->card.name != expected_name) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("the card names expert ", one[0]->card.name, ", the request publishes \"",
-                     ToAbsl(CutUtf8(expected_name, 80)),
-                     "\"; ask for the card's name or change field name of ", ToAbsl(kCardFile)));
-  }
-  if (one[0].ok()) one[0]->canary_share = canary_share;
-  return std::move(store_->Commit(std::move(one))[0]);
+  const auto room = NewRoom();
+  if (!room.ok()) return {folders.size(), StatusOr<PublishResult>(room.status())};
+  std::vector<StatusOr<Checked>> experts;
+  for (const fs::path& folder : folders) experts.push_back(Stage(folder, *room));
+  return Commit(std::move(experts));
 }
 
 }  // namespace coterie

@@ -3,10 +3,12 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <system_error>
 
 #include "common/file.h"
+#include "common/file_descriptor.h"
 #include "common/utf8.h"
 
 namespace coterie {
@@ -16,13 +18,10 @@ namespace {
 constexpr std::string_view kFiles[] = {kConfigFile, kWeightsFile, kCardFile, kPrototypesFile};
 
 // `sync` is fsync or syncfs.
-Status SyncWith(int (*sync)(int), const fs::path& folder) {
-  const int fd = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (fd < 0) return ErrnoStatus(errno, "cannot open folder", folder);
-  const int result = sync(fd);
-  const int error = errno;
-  ::close(fd);
-  return result == 0 ? absl::OkStatus() : ErrnoStatus(error, "cannot flush", folder);
+Status SyncWith(int (*sync)(int), const fs::path& path) {
+  const FileDescriptor fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  if (fd.get() < 0) return ErrnoStatus(errno, "cannot open", path);
+  return sync(fd.get()) == 0 ? absl::OkStatus() : ErrnoStatus(errno, "cannot flush", path);
 }
 
 }  // namespace
@@ -30,33 +29,46 @@ Status SyncWith(int (*sync)(int), const fs::path& folder) {
 Status SyncFolder(const fs::path& folder) { return SyncWith(::fsync, folder); }
 Status SyncFileSystem(const fs::path& folder) { return SyncWith(::syncfs, folder); }
 
-StatusOr<std::unique_ptr<StagingFolder>> StagingFolder::Create(const fs::path& root, const Limits& limits) {
+StatusOr<std::shared_ptr<StagingRoom>> StagingRoom::Create(const fs::path& root) {
   std::string path = (root / "XXXXXX").string();
   if (::mkdtemp(path.data()) == nullptr)
     return ErrnoStatus(errno, "cannot create staging folder below", root);
   auto lock = FileLock::Acquire(fs::path(path) / "lock", absl::ZeroDuration());
-  std::error_code error;
-  if (lock.ok()) fs::create_directory(fs::path(path) / "adapter", error);
-  if (lock.ok() && !error) fs::create_directory(fs::path(path) / "card", error);
-  if (!lock.ok() || error) {
+  if (!lock.ok()) {
     std::error_code ignored;
     fs::remove_all(path, ignored);
-    return lock.ok() ? ErrnoStatus(error.value(), "cannot create folder below", path) : lock.status();
+    return lock.status();
   }
-  return std::unique_ptr<StagingFolder>(new StagingFolder(path, *std::move(lock), limits));
+  return std::shared_ptr<StagingRoom>(new StagingRoom(path, *std::move(lock)));
 }
 
-void StagingFolder::RemoveAbandoned(const fs::path& root) {
+void StagingRoom::RemoveAbandoned(const fs::path& root) {
   std::error_code error;
   for (const auto& folder : fs::directory_iterator(root, error)) {
     std::error_code ignored;
     // No lock file: its maker died before it could lock, since makers hold the store's lock meanwhile, as we
-    // do now; or a cleaner died on it.
+    // do now; or a cleaner died on it; or it is a catalogue that was never renamed.
     if (!fs::exists(folder.path() / "lock", ignored) ||
         FileLock::TryExisting(folder.path() / "lock") != nullptr) {
       fs::remove_all(folder.path(), ignored);
     }
   }
+}
+
+StagingRoom::~StagingRoom() {
+  std::error_code ignored;
+  fs::remove_all(path_, ignored);
+}
+
+StatusOr<std::unique_ptr<StagingFolder>> StagingFolder::Create(std::shared_ptr<StagingRoom> room,
+                                                               const Limits& limits) {
+  const fs::path path = room->NextPath();
+  std::error_code error;
+  for (const fs::path& folder : {path, path / "adapter", path / "card"}) {
+    if (!error) fs::create_directory(folder, error);
+  }
+  if (error) return ErrnoStatus(error.value(), "cannot create folder", path);
+  return std::unique_ptr<StagingFolder>(new StagingFolder(path, std::move(room), limits));
 }
 
 StagingFolder::~StagingFolder() {
@@ -104,22 +116,20 @@ Status StagingFolder::Append(std::string_view file, std::string_view chunk) {
 }
 
 Status StagingFolder::CopyIn(std::string_view file, const fs::path& source) {
-  const int fd = ::open(source.c_str(), O_RDONLY | O_CLOEXEC);
-  if (fd < 0) return ErrnoStatus(errno, "cannot open", source);
-  std::string chunk(1 << 20, '\0');
-  Status status = Append(file, "");  // an empty file exists too
-  while (status.ok()) {
-    const ssize_t n = ::read(fd, chunk.data(), chunk.size());
+  size_t n_bytes = 0;
+  ASSIGN_OR_RETURN(const FileDescriptor fd, OpenToRead(source, &n_bytes));
+  std::string chunk(std::min<size_t>(n_bytes + 1, 1 << 20), '\0');
+  RETURN_IF_ERROR(Append(file, ""));  // an empty file exists too
+  while (true) {
+    const ssize_t n = ::read(fd.get(), chunk.data(), chunk.size());
     if (n < 0 && errno == EINTR) continue;
-    if (n < 0) status = ErrnoStatus(errno, "cannot read", source);
-    if (n <= 0) break;
-    status = Append(file, std::string_view(chunk).substr(0, static_cast<size_t>(n)));
+    if (n < 0) return ErrnoStatus(errno, "cannot read", source);
+    if (n == 0) return absl::OkStatus();
+    RETURN_IF_ERROR(Append(file, std::string_view(chunk).substr(0, static_cast<size_t>(n))));
   }
-  ::close(fd);
-  return status;
 }
 
-Status StagingFolder::Seal(bool flush) {
+Status StagingFolder::Seal() {
   for (const std::string_view name : kFiles) {
     const auto it = files_.find(name);
     if (it == files_.end()) {
@@ -129,16 +139,17 @@ Status StagingFolder::Seal(bool flush) {
           "and prototypes.safetensors (docs/expert-format.md)"));
     }
     if (it->second.fd < 0) continue;
-    const int synced = flush ? ::fsync(it->second.fd) : 0;
-    const int sync_error = errno;
     // Network file systems report a full disk only here.
     const int closed = ::close(it->second.fd);
     const int close_error = errno;
     it->second.fd = -1;
-    if (synced != 0) return ErrnoStatus(sync_error, "cannot flush", PathOf(name));
     if (closed != 0) return ErrnoStatus(close_error, "cannot close", PathOf(name));
   }
-  if (!flush) return absl::OkStatus();
+  return absl::OkStatus();
+}
+
+Status StagingFolder::Flush() const {
+  for (const std::string_view name : kFiles) RETURN_IF_ERROR(SyncWith(::fsync, PathOf(name)));
   RETURN_IF_ERROR(SyncFolder(adapter_folder()));
   return SyncFolder(card_folder());
 }

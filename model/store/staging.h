@@ -14,10 +14,36 @@
 
 namespace coterie {
 
-// The files of one expert on their way into the store: staging/<random>/{adapter,card}/. They are written
-// here, checked here, and renamed to their final place whole. Whatever is left is removed on destruction;
-// when the process dies before that, the next publisher does it (RemoveAbandoned), which it may because the
-// kernel has dropped our lock. Not thread-safe.
+// A folder of one publication below a store's staging/, with a lock in it for as long as its maker lives.
+// Whatever is left in it is removed on destruction; when the process dies before that, the next publisher
+// does it (RemoveAbandoned), which it may because the kernel has dropped our lock. Not thread-safe.
+class StagingRoom {
+ public:
+  // Below `root` (a store's staging/). The caller holds the store's lock, so that no cleaner meets the folder
+  // before it is locked.
+  static StatusOr<std::shared_ptr<StagingRoom>> Create(const std::filesystem::path& root);
+  // Removes what publishers left that are gone. The caller holds the store's lock.
+  static void RemoveAbandoned(const std::filesystem::path& root);
+  ~StagingRoom();
+  StagingRoom(const StagingRoom&) = delete;
+  StagingRoom& operator=(const StagingRoom&) = delete;
+
+  // Of a folder that nobody has yet.
+  std::filesystem::path NextPath() { return path_ / std::to_string(n_folders_++); }
+  const std::filesystem::path& path() const { return path_; }
+
+ private:
+  StagingRoom(std::filesystem::path path, std::unique_ptr<FileLock> lock)
+      : path_(std::move(path)), lock_(std::move(lock)) {}
+
+  const std::filesystem::path path_;
+  std::unique_ptr<FileLock> lock_;
+  size_t n_folders_ = 0;
+};
+
+// The files of one expert on their way into the store: {adapter,card}/ in a folder of a room. They are
+// written here, checked here, and renamed to their final place whole. Whatever is left is removed on
+// destruction. Not thread-safe.
 class StagingFolder {
  public:
   struct Limits {
@@ -27,12 +53,8 @@ class StagingFolder {
     uint64_t max_prototypes_bytes = uint64_t{34} << 20;
   };
 
-  // Below `root` (a store's staging/). The caller holds the store's lock, so that no cleaner meets the folder
-  // before it is locked.
-  static StatusOr<std::unique_ptr<StagingFolder>> Create(const std::filesystem::path& root,
+  static StatusOr<std::unique_ptr<StagingFolder>> Create(std::shared_ptr<StagingRoom> room,
                                                          const Limits& limits);
-  // Removes the folders of publishers that are gone. The caller holds the store's lock.
-  static void RemoveAbandoned(const std::filesystem::path& root);
   ~StagingFolder();
   StagingFolder(const StagingFolder&) = delete;
   StagingFolder& operator=(const StagingFolder&) = delete;
@@ -40,11 +62,12 @@ class StagingFolder {
   // Appends to one of the four files of an expert. InvalidArgument for another name or beyond the limit of
   // that file, ResourceExhausted when the disk is full; all name the file.
   Status Append(std::string_view file, std::string_view chunk);
-  // The whole of `source` as `file`.
+  // The whole of `source`, a regular file, as `file`.
   Status CopyIn(std::string_view file, const std::filesystem::path& source);
-  // Closes all files and, unless the caller will do it for many at once (SyncFileSystem), flushes them to the
-  // disk. FailedPrecondition naming the file when one of the four is missing.
-  Status Seal(bool flush);
+  // Closes all files. FailedPrecondition naming the file when one of the four is missing.
+  Status Seal();
+  // After Seal: flushes the files to the disk; for many folders SyncFileSystem is one wait instead.
+  Status Flush() const;
 
   // adapter_config.json and adapter_model.safetensors; expert.yaml and prototypes.safetensors.
   std::filesystem::path adapter_folder() const { return path_ / "adapter"; }
@@ -57,13 +80,13 @@ class StagingFolder {
     uint64_t n_bytes = 0;
   };
 
-  StagingFolder(std::filesystem::path path, std::unique_ptr<FileLock> lock, const Limits& limits)
-      : path_(std::move(path)), lock_(std::move(lock)), limits_(limits) {}
+  StagingFolder(std::filesystem::path path, std::shared_ptr<StagingRoom> room, const Limits& limits)
+      : path_(std::move(path)), room_(std::move(room)), limits_(limits) {}
   std::filesystem::path PathOf(std::string_view file) const;
   StatusOr<uint64_t> LimitOf(std::string_view file) const;
 
   const std::filesystem::path path_;
-  std::unique_ptr<FileLock> lock_;
+  const std::shared_ptr<StagingRoom> room_;
   const Limits limits_;
   std::map<std::string, OpenFile, std::less<>> files_;
 };

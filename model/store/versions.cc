@@ -1,5 +1,4 @@
 #include <algorithm>
-#include <system_error>
 #include <utility>
 
 #include "common/file.h"
@@ -8,7 +7,6 @@
 // Which version of a name is live, which is its canary, and what was before. Everything here runs under the
 // store's lock.
 namespace coterie {
-namespace fs = std::filesystem;
 namespace {
 
 // `name`, or with a digest `name@digest`.
@@ -19,24 +17,17 @@ StatusOr<ExpertSelector> SelectVersion(std::string_view name, std::string_view d
 
 }  // namespace
 
-Status ExpertStore::RemoveTemporaries() const {
-  // A catalogue that was being written when its writer died. We hold the lock, so nobody is writing one now.
-  std::error_code error;
-  for (const auto& file : fs::directory_iterator(root_, error)) {
-    std::error_code ignored;
-    if (file.path().filename().string().rfind("catalogue.json.", 0) == 0) fs::remove(file.path(), ignored);
-  }
-  return error ? ErrnoStatus(error.value(), "cannot list", root_) : absl::OkStatus();
-}
-
 Status ExpertStore::EnterVersion(const ExpertCard& card, const ExpertVersion& version, uint32_t n_prototypes,
                                  Catalogue* next, bool* changed) const {
   const auto same = [&](const ExpertVersion& other) {
     return other.adapter == version.adapter && other.revision == version.revision;
   };
-  auto it = next->LowerBound(card.name);
+  const auto it = next->LowerBound(card.name);
   const bool known = it != next->entries.end() && it->name == card.name;
-  *changed = !known || !same(it->live);
+  // An entry of this name that could not be read: from now on there is a good one.
+  const auto lost = [&](const DamagedEntry& damaged) { return damaged.name == card.name; };
+  const bool was_damaged = std::any_of(next->damaged.begin(), next->damaged.end(), lost);
+  *changed = !known || !same(it->live) || was_damaged;
   if (!*changed) return absl::OkStatus();
   CatalogueEntry entry{.name = card.name,
                        .live = version,
@@ -49,21 +40,25 @@ Status ExpertStore::EnterVersion(const ExpertCard& card, const ExpertVersion& ve
   if (known) {
     // A canary goes on beside whatever is live, unless it is what was published.
     if (it->canary.has_value() && it->canary->version.adapter != version.adapter) entry.canary = it->canary;
-    entry.history = std::move(it->history);
+    entry.history = it->history;
     entry.history.insert(entry.history.begin(), it->live);
     std::erase_if(entry.history, same);
     if (entry.history.size() > options_.catalogue_limits.max_history) {
       entry.history.resize(options_.catalogue_limits.max_history);
     }
-    *it = std::move(entry);
-    return absl::OkStatus();
-  }
-  if (next->entries.size() >= options_.catalogue_limits.max_experts) {
+  } else if (next->entries.size() >= options_.catalogue_limits.max_experts) {
     return absl::FailedPreconditionError(
         absl::StrCat("cannot publish expert ", card.name, ": the store holds ", next->entries.size(),
                      " experts, the limit is ", options_.catalogue_limits.max_experts, "; remove one first"));
   }
-  next->entries.insert(it, std::move(entry));
+  // What other processes could not read would be lost for them.
+  RETURN_IF_ERROR(CheckReadable(entry, options_.catalogue_limits));
+  if (known) {
+    *it = std::move(entry);
+  } else {
+    next->entries.insert(it, std::move(entry));
+  }
+  std::erase_if(next->damaged, lost);
   return absl::OkStatus();
 }
 
@@ -88,8 +83,10 @@ Status ExpertStore::EnterCanary(std::string_view name, CatalogueCanary canary, C
 StatusOr<ExpertStore::Locked> ExpertStore::LockCatalogue() {
   Locked store;
   ASSIGN_OR_RETURN(store.lock, LockStore());
-  RETURN_IF_ERROR(RemoveTemporaries());
-  ASSIGN_OR_RETURN(store.catalogue, CurrentCatalogue());
+  if (const Status status = Refresh().status(); !status.ok()) {
+    return Health().lost() ? absl::FailedPreconditionError(status.message()) : status;
+  }
+  store.catalogue = *Snapshot();
   return store;
 }
 
@@ -102,11 +99,14 @@ StatusOr<ExpertStore::Locked> ExpertStore::LockToChange(std::string_view name) {
 StatusOr<uint64_t> ExpertStore::Remove(std::string_view name) {
   ASSIGN_OR_RETURN(Locked store, LockToChange(name));
   const auto it = store.catalogue.LowerBound(name);
-  if (it == store.catalogue.entries.end() || it->name != name) {
+  const bool known = it != store.catalogue.entries.end() && it->name == name;
+  const size_t n_damaged = std::erase_if(
+      store.catalogue.damaged, [name](const DamagedEntry& damaged) { return damaged.name == name; });
+  if (!known && n_damaged == 0) {
     return store.catalogue.Resolve({.kind = ExpertSelector::Kind::kNamed, .name = std::string(name)})
         .status();
   }
-  store.catalogue.entries.erase(it);
+  if (known) store.catalogue.entries.erase(it);
   const uint64_t generation = ++store.catalogue.generation;
   RETURN_IF_ERROR(WriteCatalogue(std::move(store.catalogue)));
   return generation;
@@ -121,6 +121,8 @@ StatusOr<PublishResult> ExpertStore::MakeLive(std::string_view name, ExpertVersi
   ASSIGN_OR_RETURN(const std::string yaml, ReadCard(version.revision));
   ASSIGN_OR_RETURN(const ExpertCard card, ParseExpertCard(yaml, kCardFile, options_.card_limits));
   ASSIGN_OR_RETURN(const Prototypes prototypes, ReadPrototypes(version.revision));
+  RETURN_IF_ERROR(CheckPrototypesFit(prototypes, options_.prototype_dim, options_.embedder));
+  version.embedder = prototypes.embedder_digest;
 
   PublishResult result{.expert = {card.name, version.adapter, version.revision}};
   ++catalogue.generation;

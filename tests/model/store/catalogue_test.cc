@@ -1,5 +1,8 @@
 #include "model/store/catalogue.h"
 
+#include <nlohmann/json.hpp>
+#include <random>
+
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
@@ -31,6 +34,7 @@ Catalogue MakeCatalogue() {
                      .n_prototypes = 8,
                      .history = {MakeVersion("2"), MakeVersion("1")}};
   sql.history[0].withdrawn = true;
+  sql.live.embedder = Sha256("embedder");
   catalogue.entries = {law, sql};
   return catalogue;
 }
@@ -101,12 +105,6 @@ TEST(CatalogueTest, MalformedFilesSayWhereAndWhat) {
     EXPECT_FALSE(status.ok()) << text;
     return std::string(ToStd(status.message()));
   };
-  const auto with = [&](std::string_view from, std::string_view to) {
-    std::string text = good;
-    const size_t at = text.rfind(from);
-    EXPECT_NE(at, std::string::npos) << from;
-    return text.replace(at, from.size(), to);
-  };
   EXPECT_THAT(refusal(""), HasSubstr("c: "));
   EXPECT_EQ(refusal("[]"), "c: not an object");
   EXPECT_EQ(refusal("{}"), "c: field format is missing");
@@ -116,39 +114,137 @@ TEST(CatalogueTest, MalformedFilesSayWhereAndWhat) {
   EXPECT_EQ(refusal("{\"format\": 1, \"generation\": 1, \"experts\": [1]}"),
             "c: field experts holds something that is no object");
   EXPECT_EQ(refusal("{\"format\": 1, \"generation\": 1, \"experts\": {}}"), "c: field experts is not a list");
-  EXPECT_EQ(refusal(with("\"n_prototypes\":8", "\"n_prototypes\":-8")),
-            "c: expert sql: field n_prototypes is not a number without sign");
-  EXPECT_EQ(refusal(with("\"min_score\":0.25", "\"min_score\":7")),
-            "c: expert sql: field min_score is not a number from -1 to 1");
-  EXPECT_EQ(refusal(with(MakeVersion("1").adapter.ToHex(), "12")),
-            "c: expert sql history: field adapter is not 64 lower-case hexadecimal digits");
-  EXPECT_EQ(refusal(with("\"share\":0.1", "\"share\":0")),
-            "c: expert law canary: field share is not a number above 0 and at most 1");
-  EXPECT_EQ(refusal(with("\"share\":0.1", "\"share\":1.5")),
-            "c: expert law canary: field share is not a number above 0 and at most 1");
-  EXPECT_EQ(refusal(with("\"share\":0.1", "\"shore\":0.1")), "c: expert law canary: field share is missing");
-  EXPECT_EQ(refusal(with("\"mean_score\":0.61", "\"mean_score\":2")),
-            "c: expert sql routing: field mean_score is not a number from -1 to 1");
-  EXPECT_EQ(refusal(with("\"n\":412", "\"n\":0")), "c: expert sql routing: field n is not at least 1");
-  EXPECT_EQ(refusal(with("\"withdrawn\":true", "\"withdrawn\":1")),
-            "c: expert sql history: field withdrawn is not true or false");
-  EXPECT_THAT(refusal(with("\"name\":\"sql\"", "\"name\":\"SQL\"")),
-              HasSubstr("c: expert 1: expert name \"SQL\""));
-  EXPECT_EQ(refusal(with("\"name\":\"sql\"", "\"name\":\"law\"")),
-            "c: experts law and law are not in the order of their names");
   EXPECT_EQ(refusal(good, {.max_experts = 1}), "c: more than 1 experts");
-  EXPECT_EQ(refusal(good, {.max_history = 1}), "c: expert sql: field history is not a list of at most 1");
   EXPECT_THAT(refusal(good, {.max_bytes = 10}), HasSubstr("the limit is 10"));
   EXPECT_THAT(refusal(std::string(100000, '[')), HasSubstr("c: nested deeper than 8"));
   for (size_t n = 0; n + 2 < good.size(); ++n) EXPECT_FALSE(ParseCatalogue(good.substr(0, n), "c").ok()) << n;
 }
 
+// `text` of MakeCatalogue in the layout that this program writes, and as another program would write it
+// again.
+std::vector<std::string> Layouts(const std::string& text) {
+  return {text, nlohmann::json::parse(text).dump(), nlohmann::json::parse(text).dump(2)};
+}
+
+TEST(CatalogueTest, ABadExpertAmongManyIsNamedAndPassedOver) {
+  const std::string good = SerializeCatalogue(MakeCatalogue());
+  const auto why = [&](std::string_view from, std::string_view to, CatalogueLimits limits = {}) {
+    std::string text = good;
+    const size_t at = text.rfind(from);
+    EXPECT_NE(at, std::string::npos) << from;
+    text.replace(at, from.size(), to);
+    std::string words;
+    for (const std::string& layout : Layouts(text)) {
+      const Catalogue read = ParseCatalogue(layout, "c", limits).value();
+      EXPECT_EQ(read.generation, 7u);
+      EXPECT_EQ(read.entries.size(), 1u);
+      EXPECT_EQ(read.damaged.size(), 1u);
+      if (read.damaged.size() != 1) return std::string();
+      EXPECT_TRUE(words.empty() || words == read.damaged[0].why);
+      words = read.damaged[0].why;
+      // It survives the next generation as it is.
+      const Catalogue again = ParseCatalogue(SerializeCatalogue(read), "c", limits).value();
+      EXPECT_EQ(again.entries, read.entries);
+      EXPECT_EQ(nlohmann::json::parse(again.damaged[0].text), nlohmann::json::parse(read.damaged[0].text));
+    }
+    return words;
+  };
+  EXPECT_EQ(why("\"n_prototypes\":8", "\"n_prototypes\":-8"),
+            "c: expert sql: field n_prototypes is not a number without sign");
+  EXPECT_EQ(why("\"min_score\":0.25", "\"min_score\":7"),
+            "c: expert sql: field min_score is not a number from -1 to 1");
+  EXPECT_EQ(why(MakeVersion("1").adapter.ToHex(), "12"),
+            "c: expert sql history: field adapter is not 64 lower-case hexadecimal digits");
+  EXPECT_EQ(why("\"share\":0.1", "\"share\":0"),
+            "c: expert law canary: field share is not a number above 0 and at most 1");
+  EXPECT_EQ(why("\"share\":0.1", "\"share\":1.5"),
+            "c: expert law canary: field share is not a number above 0 and at most 1");
+  EXPECT_EQ(why("\"share\":0.1", "\"shore\":0.1"), "c: expert law canary: field share is missing");
+  EXPECT_EQ(why("\"mean_score\":0.61", "\"mean_score\":2"),
+            "c: expert sql routing: field mean_score is not a number from -1 to 1");
+  EXPECT_EQ(why("\"n\":412", "\"n\":0"), "c: expert sql routing: field n is not at least 1");
+  EXPECT_EQ(why("\"withdrawn\":true", "\"withdrawn\":1"),
+            "c: expert sql history: field withdrawn is not true or false");
+  EXPECT_THAT(why("\"name\":\"sql\"", "\"name\":\"SQL\""), HasSubstr("c: expert 1: expert name \"SQL\""));
+  EXPECT_EQ(why("\"name\":\"sql\"", "\"name\":\"law\""),
+            "c: expert law is there twice; the first one counts");
+  EXPECT_EQ(why("\"share\":0.1", "\"share\":0.2", {.max_history = 1}),
+            "c: expert sql: field history is not a list of at most 1");
+}
+
+TEST(CatalogueTest, ALineThatIsNoJsonIsNamedAndKeptAndTheOthersAreRead) {
+  std::string text = SerializeCatalogue(MakeCatalogue());
+  const size_t at = text.find("\"version\":\"3\"");
+  text.replace(at, 4, "\x80\"ve");  // as a disk that flips bits does
+  const Catalogue read = ParseCatalogue(text, "c").value();
+  ASSERT_EQ(read.entries.size(), 1u);
+  EXPECT_EQ(read.entries[0].name, "law");
+  ASSERT_EQ(read.damaged.size(), 1u);
+  EXPECT_EQ(read.damaged[0].name, "sql");
+  EXPECT_THAT(read.damaged[0].why, HasSubstr("c: expert 1 (sql): "));
+  // Written again the file is JSON for everybody, and still tells what was there.
+  const auto json = nlohmann::json::parse(SerializeCatalogue(read));
+  EXPECT_EQ(json["experts"][1]["name"], "sql");
+  EXPECT_THAT(json["experts"][1]["damaged"].get<std::string>(), HasSubstr(MakeVersion("3").adapter.ToHex()));
+  EXPECT_EQ(ParseCatalogue(json.dump(), "c").value().damaged[0].name, "sql");
+}
+
+TEST(CatalogueTest, ExpertsInAnyOrderAreSorted) {
+  Catalogue catalogue = MakeCatalogue();
+  std::swap(catalogue.entries[0], catalogue.entries[1]);
+  EXPECT_EQ(ParseCatalogue(SerializeCatalogue(catalogue), "c").value(), MakeCatalogue());
+}
+
+TEST(CatalogueTest, TooManyBadExpertsAreABadFile) {
+  Catalogue catalogue = MakeCatalogue();
+  for (int i = 0; i < 3; ++i) catalogue.damaged.push_back({"", absl::StrCat("{\"x\":", i, "}"), ""});
+  const std::string text = SerializeCatalogue(catalogue);
+  EXPECT_EQ(ParseCatalogue(text, "c", {.max_damaged = 3}).value().damaged.size(), 3u);
+  EXPECT_EQ(ParseCatalogue(text, "c", {.max_damaged = 2}).status(),
+            absl::InvalidArgumentError(
+                "c: expert 4: field name is missing; 2 experts before it cannot be read either"));
+}
+
+// Following a store takes over what did not change: it must come to what a fresh reader reads.
+TEST(CatalogueTest, ReadAfterAnEarlierGenerationItIsWhatAFreshReaderReads) {
+  std::mt19937 random(3);
+  Catalogue before;
+  for (int round = 0; round < 200; ++round) {
+    Catalogue next = before;
+    ++next.generation;
+    for (int change = static_cast<int>(random() % 4); change >= 0; --change) {
+      const std::string name = "e" + std::to_string(random() % 12);
+      const auto it = next.LowerBound(name);
+      const bool known = it != next.entries.end() && it->name == name;
+      if (known && random() % 3 == 0) {
+        next.entries.erase(it);
+      } else if (known) {
+        it->live = MakeVersion(std::to_string(random() % 5));
+      } else {
+        next.entries.insert(it, {.name = name, .live = MakeVersion("1"), .tags = {"t\n"}});
+      }
+    }
+    const std::string text = SerializeCatalogue(next);
+    EXPECT_EQ(ParseCatalogue(text, "c", {}, &before).value(), next);
+    EXPECT_EQ(ParseCatalogue(text, "c").value(), next);
+    before = std::move(next);
+  }
+}
+
 TEST(CatalogueTest, ACanaryIsAnotherAdapterThanTheLiveOne) {
   Catalogue catalogue = MakeCatalogue();
   catalogue.entries[0].canary->version.adapter = catalogue.entries[0].live.adapter;
+  EXPECT_EQ(ParseCatalogue(SerializeCatalogue(catalogue), "c").value().damaged.at(0).why,
+            "c: expert law: field canary is not another adapter than the live one");
+}
+
+TEST(CatalogueTest, WhatNobodyCouldReadBackIsSaidBeforeItIsWritten) {
+  CatalogueEntry entry = MakeCatalogue().entries[0];
+  EXPECT_TRUE(CheckReadable(entry).ok());
+  entry.licence = std::string(5000, 'x');
   EXPECT_EQ(
-      ParseCatalogue(SerializeCatalogue(catalogue), "c").status(),
-      absl::InvalidArgumentError("c: expert law: field canary is not another adapter than the live one"));
+      CheckReadable(entry),
+      absl::InvalidArgumentError("catalogue: expert law: field licence is not a text of at most 4096 bytes"));
 }
 
 TEST(CatalogueTest, AnUnknownFieldIsPassedOver) {

@@ -265,27 +265,6 @@ TEST_F(ExpertStoreTest, AMissingRootIsNotAnEmptyStore) {
       absl::NotFoundError(absl::StrCat("expert store ", Root().string(), " is not there or not a folder")));
 }
 
-TEST_F(ExpertStoreTest, ACorruptCatalogueDisturbsNothingAlreadyServed) {
-  auto store = OpenStore();
-  ASSERT_TRUE(store->Publish(Source({})).ok());
-  std::ofstream(Root() / "catalogue.json") << "{ truncated";
-  const auto refreshed = store->Refresh();
-  EXPECT_EQ(refreshed.status().code(), absl::StatusCode::kInvalidArgument);
-  EXPECT_THAT(std::string(ToStd(refreshed.status().message())),
-              HasSubstr((Root() / "catalogue.json").string()));
-  EXPECT_EQ(store->Snapshot()->entries.size(), 1u);
-  EXPECT_FALSE(store->Publish(Source({.weights = "two"})).ok());
-}
-
-TEST_F(ExpertStoreTest, AStoreThatWasReplacedIsTakenAnew) {
-  auto store = OpenStore();
-  for (int i = 0; i < 3; ++i) ASSERT_TRUE(store->Publish(Source({.weights = std::to_string(i)})).ok());
-  fs::remove_all(Root());
-  OpenStore();
-  EXPECT_TRUE(store->Refresh().value());
-  EXPECT_EQ(store->Snapshot()->generation, 0u);
-}
-
 TEST_F(ExpertStoreTest, GarbageGoesOnlyAfterItsGrace) {
   auto options = TestOptions();
   options.catalogue_limits.max_history = 1;
