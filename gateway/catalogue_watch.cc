@@ -1,21 +1,46 @@
 #include "gateway/catalogue_watch.h"
 
+#include <algorithm>
 #include <utility>
 
+#include "common/allocator.h"
 #include "spdlog/spdlog.h"
 
 namespace coterie::gateway {
+namespace {
+
+// At each look at the store: reading them again is cheap, but there may be a hundred thousand.
+constexpr size_t kProblemsTriedAgain = 64;
+constexpr size_t kProblemsLogged = 10;
+constexpr size_t kMaxPrototypes = ExpertIndex::Options().max_prototypes;
+
+void LogNewProblems(const RouterState& before, const std::vector<ExpertProblem>& problems) {
+  size_t n_new = 0;
+  for (const ExpertProblem& problem : problems) {
+    const ExpertProblem* known = before.ProblemOf(problem.name);
+    if (known != nullptr && known->why == problem.why) continue;
+    if (++n_new <= kProblemsLogged) {
+      spdlog::warn("expert {} is not routed to: {}", problem.name, problem.why);
+    }
+  }
+  if (n_new > kProblemsLogged) {
+    spdlog::warn("and {} more; `coterie status` names them", n_new - kProblemsLogged);
+  }
+}
+
+}  // namespace
 
 StatusOr<std::unique_ptr<CatalogueWatch>> CatalogueWatch::Start(ExpertStore* store,
-                                                                RouterState::Options options,
+                                                                RouterState::Options options, Digest embedder,
                                                                 RoutingFiles files, absl::Duration interval) {
   std::unique_ptr<CatalogueWatch> watch(
-      new CatalogueWatch(store, std::move(options), std::move(files), interval));
+      new CatalogueWatch(store, std::move(options), embedder, std::move(files), interval));
   {
     MutexLock lock(&watch->build_mutex_);
     RETURN_IF_ERROR(watch->files_.Refresh(&watch->options_.routing).status());
-    ASSIGN_OR_RETURN(auto state, watch->Build());
-    watch->routers_ = std::make_unique<RouterStates>(std::move(state));
+    ASSIGN_OR_RETURN(auto nothing, RouterState::Create(watch->options_, Catalogue(), {}));
+    watch->routers_ = std::make_unique<RouterStates>(std::move(nothing));
+    RETURN_IF_ERROR(watch->Follow());
   }
   watch->thread_ = std::thread([raw = watch.get()] { raw->Run(); });
   return watch;
@@ -52,8 +77,10 @@ void CatalogueWatch::Run() {
 
 Status CatalogueWatch::Refresh() {
   MutexLock lock(&build_mutex_);
-  RETURN_IF_ERROR(store_->Refresh().status());
-  return Follow();
+  // What is wrong with the catalogue is to be told, and its last good generation to be followed.
+  const Status status = store_->Refresh().status();
+  RETURN_IF_ERROR(Follow());
+  return status;
 }
 
 Status CatalogueWatch::RefreshFiles() {
@@ -65,36 +92,101 @@ Status CatalogueWatch::RefreshFiles() {
 }
 
 Status CatalogueWatch::Follow() {
-  const uint64_t generation = store_->Snapshot()->generation;
-  const bool same = generation == routers_->Current()->catalogue().generation;
-  if (same && !options_changed_) return absl::OkStatus();
-  ASSIGN_OR_RETURN(auto state, Build());
-  routers_->Set(std::move(state));
+  const std::shared_ptr<const RouterState> before = routers_->Current();
+  RouterState::Parts parts = before->parts();
+  const bool same = store_->Snapshot() == parts.catalogue;
+  if (same && !options_changed_ && before->problems().empty()) return absl::OkStatus();
+  parts.catalogue = store_->Snapshot();
+  parts.problems.clear();
+  ExpertIndex::Change change = Changes(*before, *parts.catalogue, &parts.problems);
+  const bool index_changes = !change.put.empty() || !change.removed.empty();
+  if (same && !options_changed_ && !index_changes) return absl::OkStatus();
+  ASSIGN_OR_RETURN(parts.index, parts.index->With(std::move(change)));
+  if (options_changed_) {
+    ASSIGN_OR_RETURN(parts.policies, RoutingPolicies::Create(options_.routing));
+  }
+  LogNewProblems(*before, parts.problems);
+  const uint64_t generation = parts.catalogue->generation;
+  routers_->Set(std::make_shared<const RouterState>(options_.max_candidates, std::move(parts)));
   if (std::exchange(options_changed_, false)) {
     spdlog::info("routing files read again: {} rules, {} classes of the classifier",
                  options_.routing.rules.size(), options_.routing.classifier.classes.size());
   }
-  if (!same) spdlog::info("catalogue generation {}", generation);
+  if (!same) {
+    spdlog::info("catalogue generation {}", generation);
+    // The state before, and all that was read meanwhile.
+    ReturnFreeMemory();
+  }
   return absl::OkStatus();
 }
 
-StatusOr<std::shared_ptr<const RouterState>> CatalogueWatch::Build() {
-  const std::shared_ptr<const Catalogue> catalogue = store_->Snapshot();
-  absl::flat_hash_map<Digest, std::vector<float>> kept;
-  std::vector<std::vector<float>> prototypes;  // by entry
-  for (const CatalogueEntry& entry : catalogue->entries) {
-    const Digest& revision = entry.live.revision;
-    if (const auto known = prototypes_.find(revision); known != prototypes_.end()) {
-      kept.insert(*known);
-    } else {
-      ASSIGN_OR_RETURN(Prototypes read, store_->ReadPrototypes(revision));
-      kept.emplace(revision, std::move(read.values));
+ExpertIndex::Change CatalogueWatch::Changes(const RouterState& before, const Catalogue& next,
+                                            std::vector<ExpertProblem>* problems) {
+  ExpertIndex::Change change{.generation = next.generation};
+  // A few of those with problems are tried again each time, in turn.
+  size_t n_again = kProblemsTriedAgain;
+  const auto try_again = [&](const std::string& name) {
+    if (n_again == 0 || name <= tried_last_) return false;
+    --n_again;
+    tried_last_ = name;
+    return true;
+  };
+  if (before.problems().empty() || before.problems().back().name <= tried_last_) tried_last_.clear();
+  const auto same_for_routing = [](const CatalogueEntry& a, const CatalogueEntry& b) {
+    return a.live.adapter == b.live.adapter && a.live.revision == b.live.revision && a.tags == b.tags &&
+           a.min_score == b.min_score;
+  };
+  // Of all prototypes together. Those that are replaced are not counted off: what is refused for them is
+  // tried again.
+  size_t room = kMaxPrototypes - std::min(kMaxPrototypes, before.index().n_prototypes());
+  const std::vector<CatalogueEntry>& old = before.catalogue().entries;
+  auto known = old.begin();
+  for (const CatalogueEntry& entry : next.entries) {
+    for (; known != old.end() && known->name < entry.name; ++known) change.removed.push_back(known->name);
+    const bool there = known != old.end() && known->name == entry.name;
+    const bool same = there && same_for_routing(*known, entry);
+    if (there) ++known;
+    const ExpertProblem* problem = same ? before.ProblemOf(entry.name) : nullptr;
+    if (same && problem == nullptr) continue;
+    if (problem != nullptr && !try_again(entry.name)) {
+      problems->push_back(*problem);
+      continue;
     }
-    prototypes.push_back(kept.at(revision));
+    const size_t n_problems = problems->size();
+    IndexedExpert expert = Index(entry, problems);
+    if (const size_t n = expert.prototypes.size() / std::max<size_t>(1, dim_); n <= room) {
+      room -= n;
+    } else {
+      expert.prototypes.clear();
+      problems->push_back({entry.name, absl::StrCat("the index holds ", before.index().n_prototypes(),
+                                                    " prototypes, the limit is ", kMaxPrototypes)});
+    }
+    // One that still has its problem is in the index already.
+    if (problem == nullptr || problems->size() == n_problems) change.put.push_back(std::move(expert));
   }
-  ASSIGN_OR_RETURN(auto state, RouterState::Create(options_, *catalogue, std::move(prototypes)));
-  prototypes_ = std::move(kept);
-  return state;
+  for (; known != old.end(); ++known) change.removed.push_back(known->name);
+  return change;
+}
+
+IndexedExpert CatalogueWatch::Index(const CatalogueEntry& entry, std::vector<ExpertProblem>* problems) const {
+  IndexedExpert expert{entry.name, entry.live.adapter, entry.tags, entry.min_score, {}};
+  if (dim_ == 0) return expert;  // no question is embedded here
+  StatusOr<std::vector<float>> prototypes = UsablePrototypes(entry);
+  if (prototypes.ok()) {
+    expert.prototypes = *std::move(prototypes);
+    if (const Status status = ExpertIndex::Check(expert, dim_); !status.ok()) prototypes = status;
+  }
+  if (!prototypes.ok()) {
+    expert.prototypes.clear();
+    problems->push_back({entry.name, std::string(prototypes.status().message())});
+  }
+  return expert;
+}
+
+StatusOr<std::vector<float>> CatalogueWatch::UsablePrototypes(const CatalogueEntry& entry) const {
+  ASSIGN_OR_RETURN(Prototypes prototypes, store_->ReadPrototypes(entry.live.revision));
+  RETURN_IF_ERROR(CheckPrototypesFit(prototypes, dim_, embedder_));
+  return std::move(prototypes.values);
 }
 
 }  // namespace coterie::gateway

@@ -13,6 +13,11 @@ std::vector<std::string> FindingsOf(const GatewayCore& core, const CatalogueEntr
   const auto add = [&](std::string finding) {
     if (!finding.empty()) findings.push_back(std::move(finding));
   };
+  if (const auto router = core.routers->Current();
+      const ExpertProblem* problem = router->ProblemOf(entry.name)) {
+    add(absl::StrCat("expert ", entry.name,
+                     " answers by its name only and is not routed to: ", problem->why));
+  }
   if (core.shadow != nullptr) {
     add(RegretFinding(entry.name, core.shadow->Of(entry)));
   }
@@ -26,6 +31,7 @@ std::vector<std::string> AllFindings(const GatewayCore& core, size_t limit) {
   const auto router = core.routers->Current();
   // Only those of whom anything is known: the catalogue may hold a hundred thousand.
   std::set<std::string> names;
+  for (const ExpertProblem& problem : router->problems()) names.insert(problem.name);
   if (core.shadow != nullptr) {
     for (const ShadowTraffic::Seen& seen : core.shadow->All(router->catalogue()))
       names.insert(seen.entry->name);
@@ -34,6 +40,11 @@ std::vector<std::string> AllFindings(const GatewayCore& core, size_t limit) {
     for (const DriftWatch::Seen& seen : core.drift->All(router->catalogue())) names.insert(seen.entry->name);
   }
   std::vector<std::string> findings;
+  if (core.store != nullptr) {
+    if (CatalogueHealth health = core.store->Health(); !health.words.empty()) {
+      findings.push_back(std::move(health.words));
+    }
+  }
   size_t n_more = 0;
   for (const std::string& name : names) {
     const CatalogueEntry* entry = router->catalogue().Find(name);

@@ -9,7 +9,8 @@
 
 namespace coterie::gateway {
 
-// What a person should look at, a sentence each with its figures: regret, canaries, drift.
+// What a person should look at, a sentence each with its figures: regret, canaries, drift, what of
+// the store cannot be used.
 std::vector<std::string> FindingsOf(const GatewayCore& core, const CatalogueEntry& entry);
 // Of all experts, at most `limit`, in the order of their names; if there are more, how many.
 std::vector<std::string> AllFindings(const GatewayCore& core, size_t limit);

@@ -14,6 +14,7 @@
 #include "gateway/text/text_model.h"
 #include "gateway/upstream/session.h"
 #include "gateway/upstream/worker_pool.h"
+#include "model/store/expert_store.h"
 
 namespace coterie::gateway {
 
@@ -27,6 +28,7 @@ struct GatewayCore {
   const TextModel* text = nullptr;
   TextEmbedder* embedder = nullptr;  // null: only experts by name, and the base
   RouterStates* routers = nullptr;
+  const ExpertStore* store = nullptr;  // null: no experts
   WorkerPool* workers = nullptr;
   Admission* admission = nullptr;
   WorkPool* compute = nullptr;

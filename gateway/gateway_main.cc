@@ -4,6 +4,7 @@
 #include <string>
 #include <utility>
 
+#include "common/allocator.h"
 #include "common/shutdown_signal.h"
 #include "common/utf8.h"
 #include "gateway/gateway_server.h"
@@ -26,7 +27,10 @@ StatusOr<std::unique_ptr<ExpertStore>> OpenStore(const CommandLine& line, const 
   ExpertStoreOptions options;
   options.create = true;
   options.validate_adapter = AdapterFitsBase(config, text.base());
-  options.prototype_dim = embedder == nullptr ? 0 : embedder->dim();
+  if (embedder != nullptr) {
+    options.prototype_dim = embedder->dim();
+    options.embedder = embedder->digest();
+  }
   return ExpertStore::Open(line.store, std::move(options));
 }
 
@@ -55,6 +59,7 @@ StatusOr<std::unique_ptr<GatewayServer>> StartServer(CommandLine line, ShutdownS
 }
 
 int Main(int argc, char** argv) {
+  BoundAllocator();
   CommandLine line;
   FlagSet flags(
       "coterie-gateway",

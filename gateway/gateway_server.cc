@@ -147,8 +147,9 @@ class GatewayServerImpl final : public GatewayServer {
                                  options_.max_candidates};
     RoutingFiles files(options_.rules_file, options_.classifier_file, options.dim);
     if (parts_.store != nullptr) {
-      ASSIGN_OR_RETURN(watch_, CatalogueWatch::Start(parts_.store.get(), std::move(options), std::move(files),
-                                                     options_.catalogue_poll));
+      const Digest embedder = parts_.embedder == nullptr ? Digest() : parts_.embedder->digest();
+      ASSIGN_OR_RETURN(watch_, CatalogueWatch::Start(parts_.store.get(), std::move(options), embedder,
+                                                     std::move(files), options_.catalogue_poll));
       return absl::OkStatus();
     }
     RETURN_IF_ERROR(files.Refresh(&options.routing).status());  // there is nothing to route to, but say so
@@ -163,6 +164,7 @@ class GatewayServerImpl final : public GatewayServer {
     core_.text = parts_.text.get();
     core_.embedder = parts_.embedder.get();
     core_.routers = watch_ != nullptr ? watch_->routers() : no_experts_.get();
+    core_.store = parts_.store.get();
     core_.admission = &admission_;
     core_.compute = &compute_;
     core_.timers = &timers_;

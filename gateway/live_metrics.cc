@@ -122,6 +122,17 @@ std::vector<MetricFamily> LiveMetrics::Collect() const {
   page.Add("coterie_experts", kGauge, "Experts in the catalogue.",
            static_cast<double>(router->catalogue().entries.size()));
 
+  page.Add("coterie_experts_unroutable", kGauge,
+           "Experts whose prototypes cannot be used: they answer by name, no question is routed to them.",
+           static_cast<double>(router->problems().size()));
+  if (core_->store != nullptr) {
+    page.Add("coterie_catalogue_lost", kGauge,
+             "1 while catalogue.json is damaged or missing and an earlier generation is served.",
+             core_->store->Health().lost() ? 1 : 0);
+    page.Add("coterie_catalogue_experts_damaged", kGauge, "Experts of the catalogue that cannot be read.",
+             static_cast<double>(core_->store->Health().n_damaged));
+  }
+
   if (core_->embedder != nullptr) {
     const TextEmbedder::Work work = core_->embedder->work();
     page.Add("coterie_embedder_passes_total", MetricType::Counter, "Passes of the encoder.",

@@ -3,13 +3,10 @@
 #include <algorithm>
 #include <utility>
 
-#include "absl/strings/str_join.h"
 #include "router/canary.h"
 
 namespace coterie::gateway {
 namespace {
-
-using Selection = coterie::RoutingOptions::Selection;
 
 Status NotPermitted(const std::string& name) {
   return absl::PermissionDeniedError(
@@ -36,10 +33,15 @@ void TryCanary(const RoutingAsk& ask, const CatalogueEntry& entry, PlannedExpert
 
 }  // namespace
 
+ExpertIndex::Options RouterState::IndexOptions(const Options& options, uint64_t generation) {
+  ExpertIndex::Options index;
+  index.dim = std::max<size_t>(1, options.dim);
+  index.generation = generation;
+  return index;
+}
+
 StatusOr<std::shared_ptr<const RouterState>> RouterState::Create(const Options& options, Catalogue catalogue,
                                                                  std::vector<std::vector<float>> prototypes) {
-  std::shared_ptr<RouterState> state(new RouterState());
-  state->options_ = options;
   std::vector<IndexedExpert> experts;
   experts.reserve(catalogue.entries.size());
   for (size_t i = 0; i < catalogue.entries.size(); ++i) {
@@ -47,20 +49,19 @@ StatusOr<std::shared_ptr<const RouterState>> RouterState::Create(const Options& 
     experts.push_back(
         {entry.name, entry.live.adapter, entry.tags, entry.min_score, std::move(prototypes[i])});
   }
-  ExpertIndex::Options index_options;
-  index_options.dim = std::max<size_t>(1, options.dim);
-  index_options.generation = catalogue.generation;
-  ASSIGN_OR_RETURN(state->index_, ExpertIndex::Create(index_options, std::move(experts)));
-  ASSIGN_OR_RETURN(state->policy_, CreateRoutingPolicy(options.routing));
-  for (const char* name : {"nearest", "top_k", "adaptive_k", "classifier"}) {
-    coterie::RoutingOptions routing = options.routing;
-    ASSIGN_OR_RETURN(routing.selection, ParseSelection(name));
-    if (routing.selection == Selection::kClassifier && routing.classifier.classes.empty()) continue;
-    ASSIGN_OR_RETURN(auto policy, CreateRoutingPolicy(std::move(routing)));
-    state->others_.emplace_back(name, std::move(policy));
-  }
-  state->catalogue_ = std::move(catalogue);
-  return std::shared_ptr<const RouterState>(std::move(state));
+  Parts parts;
+  ASSIGN_OR_RETURN(parts.index,
+                   ExpertIndex::Create(IndexOptions(options, catalogue.generation), std::move(experts)));
+  ASSIGN_OR_RETURN(parts.policies, RoutingPolicies::Create(options.routing));
+  parts.catalogue = std::make_shared<const Catalogue>(std::move(catalogue));
+  return std::make_shared<const RouterState>(options.max_candidates, std::move(parts));
+}
+
+const ExpertProblem* RouterState::ProblemOf(std::string_view name) const {
+  const auto it = std::lower_bound(
+      problems().begin(), problems().end(), name,
+      [](const ExpertProblem& problem, std::string_view wanted) { return problem.name < wanted; });
+  return it != problems().end() && it->name == name ? &*it : nullptr;
 }
 
 StatusOr<Decision> RouterState::Decide(const ExpertSelector& expert, const RoutingAsk& ask,
@@ -68,7 +69,7 @@ StatusOr<Decision> RouterState::Decide(const ExpertSelector& expert, const Routi
   switch (expert.kind) {
     case ExpertSelector::Kind::kBase: {
       Decision decision;
-      decision.plan = PlanForBase(catalogue_.generation);
+      decision.plan = PlanForBase(catalogue().generation);
       return decision;
     }
     case ExpertSelector::Kind::kNamed:
@@ -81,10 +82,10 @@ StatusOr<Decision> RouterState::Decide(const ExpertSelector& expert, const Routi
 
 StatusOr<Decision> RouterState::DecideByName(const ExpertSelector& expert, const RoutingAsk& ask) const {
   if (!Allowed(ask, expert.name)) return NotPermitted(expert.name);
-  ASSIGN_OR_RETURN(const Catalogue::Resolved found, catalogue_.Resolve(expert));
+  ASSIGN_OR_RETURN(const Catalogue::Resolved found, catalogue().Resolve(expert));
   Decision decision;
   decision.plan = PlanForExpert({found.entry->name, found.version->adapter, found.version->revision},
-                                catalogue_.generation);
+                                catalogue().generation);
   PlannedExpert& planned = decision.plan.experts[0];
   planned.canary = found.is_canary();
   if (expert.digest_prefix.empty()) TryCanary(ask, *found.entry, &planned, &decision.plan.reason);
@@ -93,50 +94,39 @@ StatusOr<Decision> RouterState::DecideByName(const ExpertSelector& expert, const
   return decision;
 }
 
-StatusOr<const RoutingPolicy*> RouterState::PolicyNamed(const std::string& name) const {
-  if (name.empty()) return policy_.get();
-  std::vector<std::string> known;
-  for (const auto& [other, policy] : others_) {
-    if (other == name) return policy.get();
-    known.push_back(other);
-  }
-  return absl::InvalidArgumentError(
-      absl::StrCat("routing.policy \"", name, "\" is not one of ", absl::StrJoin(known, ", ")));
-}
-
 ExpertMask RouterState::MaskOf(const RoutingAsk& ask) const {
-  ExpertMask mask(index_->size());
+  ExpertMask mask(index().size());
   if (!ask.allowed_experts.empty()) {
-    mask = index_->MaskOf(ask.allowed_experts);
+    mask = index().MaskOf(ask.allowed_experts);
   } else {
-    for (size_t i = 0; i < index_->size(); ++i) mask.Set(i);
+    for (size_t i = 0; i < index().size(); ++i) mask.Set(i);
   }
   for (const std::string& name : ask.without) {
-    if (const auto found = index_->Find(name)) mask.Clear(*found);
+    if (const auto found = index().Find(name)) mask.Clear(*found);
   }
   return mask;
 }
 
 StatusOr<Decision> RouterState::DecideByText(const RoutingAsk& ask, std::span<const float> embedding) const {
-  ASSIGN_OR_RETURN(const RoutingPolicy* policy, PolicyNamed(ask.policy));
+  ASSIGN_OR_RETURN(const RoutingPolicy* policy, parts_.policies->Named(ask.policy));
   RouteQuery query;
   query.embedding = embedding;
   query.domains = ask.tags;
-  query.max_candidates = options_.max_candidates;
+  query.max_candidates = max_candidates_;
   ExpertMask mask;
   if (!ask.allowed_experts.empty() || !ask.without.empty()) {
     mask = MaskOf(ask);
     query.allowed = &mask;
   }
   Decision decision;
-  ASSIGN_OR_RETURN(decision.plan, policy->Route(*index_, query));
+  ASSIGN_OR_RETURN(decision.plan, policy->Route(index(), query));
   RETURN_IF_ERROR(FillDecision(ask, &decision));
   return decision;
 }
 
 Status RouterState::FillDecision(const RoutingAsk& ask, Decision* decision) const {
   for (PlannedExpert& expert : decision->plan.experts) {
-    const CatalogueEntry* entry = catalogue_.Find(expert.name);
+    const CatalogueEntry* entry = catalogue().Find(expert.name);
     if (entry == nullptr)
       return absl::InternalError(absl::StrCat("planned expert ", expert.name, " is unknown"));
     TryCanary(ask, *entry, &expert, &decision->plan.reason);
@@ -144,8 +134,8 @@ Status RouterState::FillDecision(const RoutingAsk& ask, Decision* decision) cons
                                                     : entry->live.adapter_bytes);
   }
   for (const RouteCandidate& candidate : decision->plan.candidates) {
-    const auto found = index_->Find(candidate.name);
-    const Digest digest = found ? index_->expert(*found).adapter : Digest();
+    const auto found = index().Find(candidate.name);
+    const Digest digest = found ? index().expert(*found).adapter : Digest();
     decision->candidates.push_back({candidate.name, digest, candidate.score});
   }
   return absl::OkStatus();

@@ -4,11 +4,14 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <string_view>
+#include <utility>
 #include <vector>
 
 #include "common/route_plan.h"
 #include "common/status.h"
 #include "gateway/answer/request.h"
+#include "gateway/routing_policies.h"
 #include "model/store/catalogue.h"
 #include "router/expert_index.h"
 #include "router/routing_policy.h"
@@ -30,6 +33,12 @@ struct Decision {
   double search_seconds = 0;
 };
 
+// An expert of the catalogue that no question is routed to, though it answers by its name.
+struct ExpertProblem {
+  std::string name;
+  std::string why;  // in words, naming the file, the value and the limit
+};
+
 // One generation of the catalogue made ready for routing. Immutable and thread-safe: a request takes the
 // current one and keeps it, whatever is published meanwhile.
 class RouterState {
@@ -44,6 +53,18 @@ class RouterState {
   // expert.
   static StatusOr<std::shared_ptr<const RouterState>> Create(const Options& options, Catalogue catalogue,
                                                              std::vector<std::vector<float>> prototypes);
+  // The parts of a generation: `index` holds the experts of `catalogue`, without prototypes those of
+  // `problems`, which stand in the order of names.
+  struct Parts {
+    std::shared_ptr<const Catalogue> catalogue;
+    std::shared_ptr<const ExpertIndex> index;
+    std::shared_ptr<const RoutingPolicies> policies;
+    std::vector<ExpertProblem> problems;
+  };
+  RouterState(size_t max_candidates, Parts parts)
+      : max_candidates_(max_candidates), parts_(std::move(parts)) {}
+  // Of an index for `options`, whatever its experts.
+  static ExpertIndex::Options IndexOptions(const Options& options, uint64_t generation);
 
   // Only "auto" is routed by the text.
   static bool NeedsEmbedding(const ExpertSelector& expert) {
@@ -57,22 +78,21 @@ class RouterState {
   StatusOr<Decision> Decide(const ExpertSelector& expert, const RoutingAsk& ask,
                             std::span<const float> embedding) const;
 
-  const Catalogue& catalogue() const { return catalogue_; }
-  const ExpertIndex& index() const { return *index_; }
+  const Catalogue& catalogue() const { return *parts_.catalogue; }
+  const ExpertIndex& index() const { return *parts_.index; }
+  const std::vector<ExpertProblem>& problems() const { return parts_.problems; }
+  // Of the expert of that name, or null.
+  const ExpertProblem* ProblemOf(std::string_view name) const;
+  const Parts& parts() const { return parts_; }
 
  private:
-  RouterState() = default;
   StatusOr<Decision> DecideByName(const ExpertSelector& expert, const RoutingAsk& ask) const;
   StatusOr<Decision> DecideByText(const RoutingAsk& ask, std::span<const float> embedding) const;
   ExpertMask MaskOf(const RoutingAsk& ask) const;
-  StatusOr<const RoutingPolicy*> PolicyNamed(const std::string& name) const;
   Status FillDecision(const RoutingAsk& ask, Decision* decision) const;
 
-  Options options_;
-  Catalogue catalogue_;
-  std::shared_ptr<const ExpertIndex> index_;
-  std::unique_ptr<const RoutingPolicy> policy_;  // the gateway's own
-  std::vector<std::pair<std::string, std::unique_ptr<const RoutingPolicy>>> others_;
+  const size_t max_candidates_;
+  const Parts parts_;
 };
 
 }  // namespace coterie::gateway
