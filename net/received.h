@@ -103,7 +103,7 @@ grpc::internal::MethodHandler* SyncUnaryHandler(Service* service,
 template <typename Message>
 class CheckedReader {
  public:
-  explicit CheckedReader(grpc::ServerReader<Received<Message>>* reader) : reader_(reader) {}
+  explicit CheckedReader(grpc::internal::ReaderInterface<Received<Message>>* reader) : reader_(reader) {}
 
   // False at the end of the stream and at a message that is none; problem() tells which.
   bool Read(Message* message) {
@@ -116,7 +116,7 @@ class CheckedReader {
   const Status& problem() const { return problem_; }
 
  private:
-  grpc::ServerReader<Received<Message>>* const reader_;
+  grpc::internal::ReaderInterface<Received<Message>>* const reader_;
   Status problem_;
 };
 
@@ -130,6 +130,20 @@ grpc::internal::MethodHandler* SyncClientStreamHandler(
                Response* response) {
         CheckedReader<Request> checked(reader);
         return (self->*method)(context, &checked, response);
+      },
+      service);
+}
+
+// The same for a method that answers with a stream, too.
+template <typename Service, typename Request, typename Response>
+grpc::internal::MethodHandler* SyncBidiHandler(
+    Service* service, grpc::Status (Service::*method)(grpc::ServerContext*, CheckedReader<Request>*,
+                                                      grpc::internal::WriterInterface<Response>*)) {
+  return new grpc::internal::BidiStreamingHandler<Service, Received<Request>, Response>(
+      [method](Service* self, grpc::ServerContext* context,
+               grpc::ServerReaderWriter<Response, Received<Request>>* stream) {
+        CheckedReader<Request> checked(stream);
+        return (self->*method)(context, &checked, stream);
       },
       service);
 }

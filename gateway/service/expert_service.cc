@@ -1,8 +1,6 @@
 #include "gateway/service/expert_service.h"
 
 #include <algorithm>
-#include <memory>
-#include <optional>
 #include <utility>
 #include <vector>
 
@@ -13,6 +11,7 @@
 #include "gateway/drift_watch.h"
 #include "gateway/findings.h"
 #include "gateway/rpc_status.h"
+#include "gateway/service/expert_receiver.h"
 #include "gateway/shadow/shadow_traffic.h"
 #include "spdlog/spdlog.h"
 
@@ -21,74 +20,6 @@ namespace {
 
 constexpr uint32_t kDefaultPage = 100;
 constexpr uint32_t kMaxPage = 1000;
-constexpr size_t kMaxChunkBytes = 1 << 20;
-constexpr int kMaxFiles = 8;  // an expert has four; unknown names are the store's to refuse
-
-// What the header promised of one file, and what has come.
-struct IncomingFile {
-  std::string name;
-  uint64_t size_bytes = 0;
-  std::string sha256;
-  uint64_t received_bytes = 0;
-  std::unique_ptr<Hasher> hasher = std::make_unique<Hasher>();
-};
-
-StatusOr<std::vector<IncomingFile>> ReadHeader(const v1::PublishExpertRequest& message) {
-  if (!message.has_header())
-    return absl::InvalidArgumentError("the first message of Publish is not a header");
-  if (message.header().files_size() > kMaxFiles) {
-    return absl::InvalidArgumentError(absl::StrCat("the header of Publish names ",
-                                                   message.header().files_size(), " files, the limit is ",
-                                                   kMaxFiles, "; send the four of an expert folder"));
-  }
-  std::vector<IncomingFile> files;
-  for (const v1::PublishExpertRequest::File& file : message.header().files()) {
-    files.push_back({.name = file.name(), .size_bytes = file.size_bytes(), .sha256 = file.sha256()});
-  }
-  return files;
-}
-
-Status TakeChunk(const v1::PublishExpertRequest& message, std::vector<IncomingFile>* files,
-                 ExpertStore::Upload* upload) {
-  if (!message.has_chunk())
-    return absl::InvalidArgumentError("a message of Publish after the header is no chunk");
-  const v1::PublishExpertRequest::Chunk& chunk = message.chunk();
-  if (chunk.file_index() >= files->size()) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("chunk of file ", chunk.file_index(), ", but the header names ", files->size()));
-  }
-  if (chunk.data().size() > kMaxChunkBytes) {
-    return absl::InvalidArgumentError(absl::StrCat("chunk of ", chunk.data().size(), " bytes, the limit is ",
-                                                   kMaxChunkBytes, "; send smaller ones"));
-  }
-  IncomingFile& file = (*files)[chunk.file_index()];
-  file.received_bytes += chunk.data().size();
-  if (file.received_bytes > file.size_bytes) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(file.name, ": more than the ", file.size_bytes, " bytes that the header promised"));
-  }
-  file.hasher->Update(chunk.data());
-  return upload->Write(file.name, chunk.data());
-}
-
-// Nothing is published of an upload that broke off or was garbled on its way.
-Status CheckWhole(std::vector<IncomingFile>* files) {
-  for (IncomingFile& file : *files) {
-    if (file.received_bytes != file.size_bytes) {
-      return absl::InvalidArgumentError(absl::StrCat(file.name, ": ", file.received_bytes,
-                                                     " bytes came of the ", file.size_bytes,
-                                                     " that the header promised; publish again"));
-    }
-    const std::string sha256 = file.hasher->Finish().ToHex();
-    if (!file.sha256.empty() && file.sha256 != sha256) {
-      return absl::InvalidArgumentError(absl::StrCat(
-          file.name, ": its SHA-256 is ", sha256, ", the header says ", ToAbsl(CutUtf8(file.sha256, 64)),
-          "; it changed on its way or while it was sent: publish again"));
-    }
-  }
-  return absl::OkStatus();
-}
-
 }  // namespace
 
 ExpertServiceImpl::ExpertServiceImpl(ExpertStore* store, CatalogueWatch* watch, const GatewayCore* core)
@@ -99,6 +30,7 @@ ExpertServiceImpl::ExpertServiceImpl(ExpertStore* store, CatalogueWatch* watch, 
   MarkMethodStreamed(index("List"), net::SyncUnaryHandler(this, &ExpertServiceImpl::List));
   MarkMethodStreamed(index("Get"), net::SyncUnaryHandler(this, &ExpertServiceImpl::Get));
   MarkMethodStreamed(index("Publish"), net::SyncClientStreamHandler(this, &ExpertServiceImpl::Publish));
+  MarkMethodStreamed(index("PublishMany"), net::SyncBidiHandler(this, &ExpertServiceImpl::PublishMany));
   MarkMethodStreamed(index("Remove"), net::SyncUnaryHandler(this, &ExpertServiceImpl::Remove));
   MarkMethodStreamed(index("Promote"), net::SyncUnaryHandler(this, &ExpertServiceImpl::Promote));
   MarkMethodStreamed(index("RollBack"), net::SyncUnaryHandler(this, &ExpertServiceImpl::RollBack));
@@ -190,6 +122,20 @@ grpc::Status ExpertServiceImpl::Get(grpc::ServerContext* context, const v1::GetE
   return grpc::Status::OK;
 }
 
+v1::PublishExpertResponse ExpertServiceImpl::DescribePublished(const PublishResult& published,
+                                                               bool canary) const {
+  v1::PublishExpertResponse response;
+  response.set_already_published(!published.changed);
+  response.set_catalogue_generation(published.generation);
+  response.set_canary(canary);
+  response.set_repaired(published.repaired);
+  const auto state = watch_->routers()->Current();
+  if (const CatalogueEntry* entry = state->catalogue().Find(published.expert.name); entry != nullptr) {
+    *response.mutable_expert() = Describe(*entry);
+  }
+  return response;
+}
+
 StatusOr<v1::PublishExpertResponse> ExpertServiceImpl::ReceiveExpert(
     net::CheckedReader<v1::PublishExpertRequest>* reader) {
   v1::PublishExpertRequest message;
@@ -197,33 +143,20 @@ StatusOr<v1::PublishExpertResponse> ExpertServiceImpl::ReceiveExpert(
     RETURN_IF_ERROR(reader->problem());
     return absl::InvalidArgumentError("Publish ended before its header");
   }
-  ASSIGN_OR_RETURN(std::vector<IncomingFile> files, ReadHeader(message));
-  const std::string name = message.header().name();
-  std::optional<double> canary_share;
-  if (message.header().has_canary_share()) {
-    canary_share = message.header().canary_share();
-    RETURN_IF_ERROR(ValidateCanaryShare(*canary_share));  // before all the files come
+  ExpertReceiver receiver(store_);
+  RETURN_IF_ERROR(receiver.Take(message));
+  while (reader->Read(&message)) {
+    if (message.has_header()) {
+      return absl::InvalidArgumentError("Publish takes one expert; for many there is PublishMany");
+    }
+    RETURN_IF_ERROR(receiver.Take(message));
   }
-  ASSIGN_OR_RETURN(const std::unique_ptr<ExpertStore::Upload> upload, store_->BeginUpload());
-  while (reader->Read(&message)) RETURN_IF_ERROR(TakeChunk(message, &files, upload.get()));
   RETURN_IF_ERROR(reader->problem());
-  RETURN_IF_ERROR(CheckWhole(&files));
-  for (const IncomingFile& file : files) {
-    // No chunk came of an empty file; it is there all the same, and refused for what it is.
-    if (file.size_bytes == 0) RETURN_IF_ERROR(upload->Write(file.name, ""));
-  }
-  ASSIGN_OR_RETURN(const PublishResult published, upload->Commit(name, canary_share));
+  RETURN_IF_ERROR(receiver.End());
+  const ExpertReceiver::Outcome outcome = std::move(receiver.Commit().front());
+  RETURN_IF_ERROR(outcome.result.status());
   RETURN_IF_ERROR(watch_->Refresh());
-
-  v1::PublishExpertResponse response;
-  response.set_already_published(!published.changed);
-  response.set_catalogue_generation(published.generation);
-  response.set_canary(canary_share.has_value());
-  const auto state = watch_->routers()->Current();
-  if (const CatalogueEntry* entry = state->catalogue().Find(published.expert.name); entry != nullptr) {
-    *response.mutable_expert() = Describe(*entry);
-  }
-  return response;
+  return DescribePublished(*outcome.result, outcome.canary);
 }
 
 grpc::Status ExpertServiceImpl::Publish(grpc::ServerContext* context,
@@ -232,6 +165,38 @@ grpc::Status ExpertServiceImpl::Publish(grpc::ServerContext* context,
   StatusOr<v1::PublishExpertResponse> result = ReceiveExpert(reader);
   if (!result.ok()) return Refusal(result.status());
   *response = *std::move(result);
+  return grpc::Status::OK;
+}
+
+grpc::Status ExpertServiceImpl::PublishMany(
+    grpc::ServerContext* context, net::CheckedReader<v1::PublishExpertRequest>* reader,
+    grpc::internal::WriterInterface<v1::PublishManyResponse>* writer) {
+  ExpertReceiver receiver(store_);
+  v1::PublishExpertRequest message;
+  while (reader->Read(&message)) {
+    const Status status = receiver.Take(message);
+    if (receiver.broken()) return Refusal(status);
+  }
+  if (!reader->problem().ok()) return Refusal(reader->problem());
+  // Read ends as well when the client has gone: what it meant to publish is not whole then.
+  if (context->IsCancelled()) return grpc::Status::CANCELLED;
+  receiver.End().IgnoreError();  // kept for its outcome
+  const std::vector<ExpertReceiver::Outcome> outcomes = receiver.Commit();
+  // Where nothing was published because the catalogue is lost, the outcomes say so.
+  const bool any = std::any_of(outcomes.begin(), outcomes.end(), [](const auto& o) { return o.result.ok(); });
+  if (const Status status = watch_->Refresh(); any && !status.ok()) return Refusal(status);
+  for (const ExpertReceiver::Outcome& outcome : outcomes) {
+    v1::PublishManyResponse response;
+    response.set_name(outcome.name);
+    if (outcome.result.ok()) {
+      *response.mutable_published() = DescribePublished(*outcome.result, outcome.canary);
+    } else {
+      const grpc::Status refused = Refusal(outcome.result.status());
+      response.set_code(refused.error_code());
+      response.set_message(refused.error_message());
+    }
+    if (!writer->Write(response)) return grpc::Status::CANCELLED;
+  }
   return grpc::Status::OK;
 }
 

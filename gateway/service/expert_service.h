@@ -23,6 +23,8 @@ class ExpertServiceImpl final : public v1::ExpertService::Service {
                    v1::GetExpertResponse* response) override;
   grpc::Status Publish(grpc::ServerContext* context, net::CheckedReader<v1::PublishExpertRequest>* reader,
                        v1::PublishExpertResponse* response);
+  grpc::Status PublishMany(grpc::ServerContext* context, net::CheckedReader<v1::PublishExpertRequest>* reader,
+                           grpc::internal::WriterInterface<v1::PublishManyResponse>* writer);
   grpc::Status Remove(grpc::ServerContext* context, const v1::RemoveExpertRequest* request,
                       v1::RemoveExpertResponse* response) override;
   grpc::Status Promote(grpc::ServerContext* context, const v1::PromoteExpertRequest* request,
@@ -35,6 +37,7 @@ class ExpertServiceImpl final : public v1::ExpertService::Service {
   grpc::Status Refusal(const Status& status) const;
   StatusOr<v1::GetExpertResponse> GetExpert(const std::string& name) const;
   StatusOr<v1::PublishExpertResponse> ReceiveExpert(net::CheckedReader<v1::PublishExpertRequest>* reader);
+  v1::PublishExpertResponse DescribePublished(const PublishResult& published, bool canary) const;
   v1::ExpertInfo Describe(const CatalogueEntry& entry) const;
   // `change` of the store for a request that names an expert, or one of its versions; routing follows, and
   // *response tells what became of it.

@@ -141,21 +141,36 @@ std::unique_ptr<GatewayProcess> ClusterTest::StartGateway(const std::vector<std:
   return gateway;
 }
 
-grpc::Status ClusterTest::Publish(const GatewayProcess& gateway, const ExpertSource& source,
-                                  v1::PublishExpertResponse* response) {
+namespace {
+
+// Names and contents of the files of an expert.
+std::vector<std::pair<std::string, std::string>> FilesOf(const ExpertSource& source) {
   std::vector<float> prototype = source.prototype;
   if (prototype.empty()) {
     prototype.assign(kEmbeddingDim, 0);
     prototype[0] = 1;
   }
   const fs::path adapter = Data() / "tiny-adapters" / source.adapter;
-  const std::vector<std::pair<std::string, std::string>> files = {
-      {"adapter_config.json", ReadAll(adapter / "adapter_config.json")},
-      {"adapter_model.safetensors", ReadAll(adapter / "adapter_model.safetensors")},
-      {"expert.yaml", absl::StrCat("name: ", source.name, "\nversion: \"", source.version,
-                                   "\"\ndescription: made from ", source.adapter, "\n")},
-      {"prototypes.safetensors", PrototypesFile(prototype)}};
-  return Send(gateway, source.name, files, source.canary_share, response);
+  return {{"adapter_config.json", ReadAll(adapter / "adapter_config.json")},
+          {"adapter_model.safetensors", ReadAll(adapter / "adapter_model.safetensors")},
+          {"expert.yaml", absl::StrCat("name: ", source.name, "\nversion: \"", source.version,
+                                       "\"\ndescription: made from ", source.adapter, "\n")},
+          {"prototypes.safetensors", PrototypesFile(prototype)}};
+}
+
+}  // namespace
+
+fs::path ClusterTest::WriteExpertFolder(const ExpertSource& source) const {
+  const fs::path folder = folder_ / "experts" / source.name;
+  fs::create_directories(folder);
+  for (const auto& [name, content] : FilesOf(source))
+    std::ofstream(folder / name, std::ios::binary) << content;
+  return folder;
+}
+
+grpc::Status ClusterTest::Publish(const GatewayProcess& gateway, const ExpertSource& source,
+                                  v1::PublishExpertResponse* response) {
+  return Send(gateway, source.name, FilesOf(source), source.canary_share, response);
 }
 
 grpc::Status ClusterTest::Send(const GatewayProcess& gateway, const std::string& name,

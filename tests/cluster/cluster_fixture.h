@@ -80,6 +80,8 @@ class ClusterTest : public ::testing::Test {
   static grpc::Status Send(const GatewayProcess& gateway, const std::string& name,
                            const std::vector<std::pair<std::string, std::string>>& files, double canary_share,
                            v1::PublishExpertResponse* response);
+  // The expert as a folder, below experts/ in this test's own.
+  std::filesystem::path WriteExpertFolder(const ExpertSource& source) const;
   // The vector that `text` is routed by: as a prototype, a score of 1 for a question of this text.
   std::vector<float> Embed(const GatewayProcess& gateway, const std::string& text) const;
   uint64_t Generation(const GatewayProcess& gateway) const;

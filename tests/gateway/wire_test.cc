@@ -63,6 +63,11 @@ TEST_F(WireTest, AnUploadWithAMessageThatIsNonePublishesNothing) {
       CallRaw(admin(), "/coterie.v1.ExpertService/Publish", {header.SerializeAsString(), "\xff\xff"}).status;
   EXPECT_EQ(status.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
   EXPECT_THAT(status.error_message(), HasSubstr("the request is no coterie.v1.PublishExpertRequest"));
+  const grpc::Status many =
+      CallRaw(admin(), "/coterie.v1.ExpertService/PublishMany", {header.SerializeAsString(), "\xff\xff"})
+          .status;
+  EXPECT_EQ(many.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+  EXPECT_THAT(many.error_message(), HasSubstr("the request is no coterie.v1.PublishExpertRequest"));
 }
 
 TEST_F(WireTest, RequestsThatAreMessagesAreStillAnswered) {

@@ -34,7 +34,7 @@ CONFINED = {
 # includes one of these. What else wants them includes them in its .cc file, or forward declares.
 HEADERS_WITH_GRPC = {
     "gateway/convert_client.h", "gateway/convert_worker.h", "gateway/rpc_status.h", "net/grpc_listener.h", "net/grpc_time.h", "net/http2_protocol.h",
-    "gateway/service/cluster_service.h", "gateway/service/expert_service.h", "gateway/service/generate_call.h",
+    "gateway/service/cluster_service.h", "gateway/service/expert_receiver.h", "gateway/service/expert_service.h", "gateway/service/generate_call.h",
     "gateway/service/generation_service.h", "gateway/service/unary_call.h", "gateway/upstream/worker_stream.h",
     "net/received.h", "net/reflection_service.h", "net/standard_services.h", "net/unknown_methods.h",
     "tools/client/cancellation.h", "tools/client/client.h", "tools/coterie/answer_view.h", "tools/coterie/conversation.h",

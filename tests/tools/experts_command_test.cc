@@ -1,3 +1,5 @@
+#include <sys/stat.h>
+
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
@@ -56,6 +58,49 @@ TEST_F(ExpertsCommandTest, PublishesFoldersUnderTheirNamesAndListsThemPageByPage
   std::string line;
   std::getline(lines, line);
   EXPECT_EQ(nlohmann::json::parse(line)["name"], "a");
+}
+
+TEST_F(ExpertsCommandTest, ARefusedFolderAmongManyIsNamedAndStopsNoneOfTheOthers) {
+  for (const bool old_gateway : {false, true}) {
+    if (old_gateway) gateway_.ForgetPublishMany();
+    const std::string suffix = old_gateway ? "-old" : "";
+    const std::string unreadable = MakeFolder("unreadable" + suffix);
+    std::filesystem::remove(std::filesystem::path(unreadable) / "expert.yaml");
+    const CommandOutcome outcome = Experts({"publish", MakeFolder("a" + suffix), MakeFolder("bad"),
+                                            unreadable, MakeFolder("c" + suffix), MakeFolder("mended")});
+    EXPECT_EQ(outcome.exit_code, 4);
+    EXPECT_THAT(outcome.out, HasSubstr("a" + suffix + "@aaaaaaaaaaaa is live"));
+    EXPECT_THAT(outcome.out, HasSubstr("c" + suffix + "@aaaaaaaaaaaa is live"));
+    EXPECT_THAT(outcome.out, HasSubstr("its files in the store were damaged and are whole again"));
+    EXPECT_THAT(outcome.err, HasSubstr("bad: use_dora is not supported"));
+    EXPECT_THAT(outcome.err, HasSubstr("unreadable" + suffix + " is a plain PEFT adapter"));
+    EXPECT_EQ(gateway_.published().at("c" + suffix + "/adapter_model.safetensors"),
+              std::string(1'500'000, 'w'));
+  }
+  EXPECT_EQ(gateway_.publish_many_calls(), 1);  // all of them in one call
+}
+
+TEST_F(ExpertsCommandTest, OneUnknownNameStopsNeitherRemovingNorPromotingTheOthers) {
+  Experts({"publish", MakeFolder("a"), MakeFolder("b")});
+  Experts({"publish", "--canary=0.1", MakeFolder("b")});
+  const CommandOutcome promoted = Experts({"promote", "a", "b"});
+  EXPECT_EQ(promoted.exit_code, 4);
+  EXPECT_THAT(promoted.err, HasSubstr("expert a has no canary to promote"));
+  EXPECT_EQ(promoted.out, "promoted b\n");
+  const CommandOutcome removed = Experts({"remove", "a", "nobody", "b"});
+  EXPECT_EQ(removed.exit_code, 4);
+  EXPECT_THAT(removed.err, HasSubstr("no expert is called 'nobody'"));
+  EXPECT_THAT(removed.out, HasSubstr("b is removed"));
+}
+
+TEST_F(ExpertsCommandTest, APipeInPlaceOfAFileIsRefusedAtOnce) {
+  const std::string folder = MakeFolder("a");
+  const auto weights = std::filesystem::path(folder) / "adapter_model.safetensors";
+  std::filesystem::remove(weights);
+  ASSERT_EQ(::mkfifo(weights.c_str(), 0600), 0);
+  const CommandOutcome outcome = Experts({"publish", folder});
+  EXPECT_NE(outcome.exit_code, 0);
+  EXPECT_THAT(outcome.err, HasSubstr("is a pipe or a device, not a file"));
 }
 
 TEST_F(ExpertsCommandTest, ShowsTheCardWithoutWhatATerminalWouldActOn) {

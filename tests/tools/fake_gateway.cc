@@ -53,6 +53,16 @@ void FakeGateway::DelayBy(absl::Duration delay) {
   delay_ = delay;
 }
 
+void FakeGateway::ForgetPublishMany() {
+  MutexLock lock(&mutex_);
+  knows_publish_many_ = false;
+}
+
+int FakeGateway::publish_many_calls() const {
+  MutexLock lock(&mutex_);
+  return publish_many_calls_;
+}
+
 int FakeGateway::cancelled() const {
   MutexLock lock(&mutex_);
   return cancelled_;
@@ -155,21 +165,52 @@ grpc::Status FakeGateway::Get(grpc::ServerContext*, const v1::GetExpertRequest* 
   return grpc::Status::OK;
 }
 
+void FakeGateway::Arrival::Take(const v1::PublishExpertRequest& message) {
+  if (message.has_header()) header = message.header();
+  if (!message.has_chunk()) return;
+  const int index = static_cast<int>(message.chunk().file_index());
+  files[header.files(index).name()] += message.chunk().data();
+}
+
 grpc::Status FakeGateway::Publish(grpc::ServerContext*, grpc::ServerReader<v1::PublishExpertRequest>* reader,
                                   v1::PublishExpertResponse* response) {
   v1::PublishExpertRequest message;
-  v1::PublishExpertRequest::Header header;
+  Arrival arrival;
   MutexLock lock(&mutex_);
-  std::map<std::string, std::string> files;
-  while (reader->Read(&message)) {
-    if (message.has_header()) header = message.header();
-    if (message.has_chunk()) {
-      const int index = static_cast<int>(message.chunk().file_index());
-      files[header.files(index).name()] += message.chunk().data();
-    }
+  while (reader->Read(&message)) arrival.Take(message);
+  return Enter(std::move(arrival), response);
+}
+
+grpc::Status FakeGateway::PublishMany(
+    grpc::ServerContext*,
+    grpc::ServerReaderWriter<v1::PublishManyResponse, v1::PublishExpertRequest>* stream) {
+  MutexLock lock(&mutex_);
+  if (!knows_publish_many_) return grpc::Status(grpc::StatusCode::UNIMPLEMENTED, "");
+  ++publish_many_calls_;
+  v1::PublishExpertRequest message;
+  std::vector<Arrival> arrivals;
+  while (stream->Read(&message)) {
+    if (message.has_header()) arrivals.emplace_back();
+    arrivals.back().Take(message);
   }
-  if (header.name().empty()) header.set_name(NameOnCard(files["expert.yaml"]));
-  for (const auto& [file, content] : files) published_[header.name() + "/" + file] = content;
+  for (Arrival& arrival : arrivals) {
+    v1::PublishManyResponse answer;
+    answer.set_name(arrival.header.name());
+    const grpc::Status status = Enter(std::move(arrival), answer.mutable_published());
+    if (!status.ok()) {
+      answer.clear_published();
+      answer.set_code(status.error_code());
+      answer.set_message(status.error_message());
+    }
+    stream->Write(answer);
+  }
+  return grpc::Status::OK;
+}
+
+grpc::Status FakeGateway::Enter(Arrival arrival, v1::PublishExpertResponse* response) {
+  v1::PublishExpertRequest::Header& header = arrival.header;
+  if (header.name().empty()) header.set_name(NameOnCard(arrival.files["expert.yaml"]));
+  for (const auto& [file, content] : arrival.files) published_[header.name() + "/" + file] = content;
   if (header.name() == "bad") return {grpc::StatusCode::FAILED_PRECONDITION, "use_dora is not supported"};
   const bool known = std::find(experts_.begin(), experts_.end(), header.name()) != experts_.end();
   if (header.has_canary_share()) {
@@ -187,6 +228,7 @@ grpc::Status FakeGateway::Publish(grpc::ServerContext*, grpc::ServerReader<v1::P
   std::sort(experts_.begin(), experts_.end());
   response->mutable_expert()->set_name(header.name());
   response->mutable_expert()->set_digest(std::string(64, 'a'));
+  response->set_repaired(header.name() == "mended");
   response->set_already_published(known);
   response->set_catalogue_generation(experts_.size());
   return grpc::Status::OK;

@@ -34,6 +34,9 @@ class FakeGateway final : public v1::GenerationService::Service,
   // Every later Generate waits so long before its first message.
   void DelayBy(absl::Duration delay);
   int cancelled() const;
+  // As a gateway of an older version.
+  void ForgetPublishMany();
+  int publish_many_calls() const;
   // The most calls of Generate that ran at once.
   int most_running() const;
 
@@ -46,6 +49,9 @@ class FakeGateway final : public v1::GenerationService::Service,
                    v1::GetExpertResponse* response) override;
   grpc::Status Publish(grpc::ServerContext* context, grpc::ServerReader<v1::PublishExpertRequest>* reader,
                        v1::PublishExpertResponse* response) override;
+  grpc::Status PublishMany(
+      grpc::ServerContext* context,
+      grpc::ServerReaderWriter<v1::PublishManyResponse, v1::PublishExpertRequest>* stream) override;
   grpc::Status Promote(grpc::ServerContext* context, const v1::PromoteExpertRequest* request,
                        v1::PromoteExpertResponse* response) override;
   grpc::Status RollBack(grpc::ServerContext* context, const v1::RollBackExpertRequest* request,
@@ -55,7 +61,18 @@ class FakeGateway final : public v1::GenerationService::Service,
   grpc::Status Status(grpc::ServerContext* context, const v1::StatusRequest* request,
                       v1::StatusResponse* response) override;
 
+  // An expert on its way.
+  struct Arrival {
+    v1::PublishExpertRequest::Header header;
+    std::map<std::string, std::string> files;
+    void Take(const v1::PublishExpertRequest& message);
+  };
+  grpc::Status Enter(Arrival arrival, v1::PublishExpertResponse* response)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+
   mutable Mutex mutex_;
+  bool knows_publish_many_ ABSL_GUARDED_BY(mutex_) = true;
+  int publish_many_calls_ ABSL_GUARDED_BY(mutex_) = 0;
   std::vector<v1::GenerateRequest> requests_ ABSL_GUARDED_BY(mutex_);
   std::map<std::string, std::string> published_ ABSL_GUARDED_BY(mutex_);
   std::vector<std::string> experts_ ABSL_GUARDED_BY(mutex_);

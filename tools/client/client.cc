@@ -26,6 +26,32 @@ std::shared_ptr<grpc::Channel> MakeChannel(const std::string& address) {
   return grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), args);
 }
 
+// Header and chunks of one expert. False when the server has already answered: Finish says why.
+template <typename Writer>
+bool SendExpert(const std::string& name, const std::vector<ExpertFile>& files, const PublishOptions& options,
+                Writer* writer) {
+  v1::PublishExpertRequest message;
+  message.mutable_header()->set_name(name);
+  message.mutable_header()->set_restore_catalogue(options.restore_catalogue);
+  if (options.canary_share.has_value()) message.mutable_header()->set_canary_share(*options.canary_share);
+  for (const ExpertFile& file : files) {
+    v1::PublishExpertRequest::File* entry = message.mutable_header()->add_files();
+    entry->set_name(file.name);
+    entry->set_size_bytes(file.content.size());
+    entry->set_sha256(Sha256(file.content).ToHex());
+  }
+  bool open = writer->Write(message);
+  for (size_t i = 0; open && i < files.size(); ++i) {
+    for (size_t at = 0; open && at < files[i].content.size(); at += kChunkBytes) {
+      message.Clear();
+      message.mutable_chunk()->set_file_index(static_cast<uint32_t>(i));
+      message.mutable_chunk()->set_data(files[i].content.substr(at, kChunkBytes));
+      open = writer->Write(message);
+    }
+  }
+  return open;
+}
+
 // One unary call with its deadline and cancellation.
 template <typename Response, typename Request, typename Stub>
 StatusOr<Response> Unary(Cancellation* cancellation, absl::Duration timeout, Stub* stub,
@@ -147,38 +173,60 @@ StatusOr<v1::RollBackExpertResponse> Client::RollBackExpert(const std::string& n
   return CallByName(name, &v1::ExpertService::Stub::RollBack);
 }
 
-StatusOr<v1::PublishExpertResponse> Client::PublishExpert(const std::string& name,
-                                                          const std::filesystem::path& folder,
-                                                          std::optional<double> canary_share) {
-  ASSIGN_OR_RETURN(const std::vector<ExpertFile> files, ReadExpertFolder(folder));
-  v1::PublishExpertRequest message;
-  message.mutable_header()->set_name(name);
-  if (canary_share.has_value()) message.mutable_header()->set_canary_share(*canary_share);
-  for (const ExpertFile& file : files) {
-    v1::PublishExpertRequest::File* entry = message.mutable_header()->add_files();
-    entry->set_name(file.name);
-    entry->set_size_bytes(file.content.size());
-    entry->set_sha256(Sha256(file.content).ToHex());
-  }
+StatusOr<v1::PublishExpertResponse> Client::PublishExpert(const ExpertFolder& expert,
+                                                          const PublishOptions& options) {
+  ASSIGN_OR_RETURN(const std::vector<ExpertFile> files, ReadExpertFolder(expert.folder));
   RETURN_IF_ERROR(Reach(admin_channel_.get(), options_.admin_address));
   grpc::ClientContext context;
   context.set_deadline(net::GrpcDeadline(kPublishTimeout));
   const CancellableCall registration(options_.cancellation, &context);
   v1::PublishExpertResponse response;
   const auto writer = experts_->Publish(&context, &response);
-  // A refused Write means that the server has already answered: Finish says why.
-  bool open = writer->Write(message);
-  for (size_t i = 0; open && i < files.size(); ++i) {
-    for (size_t at = 0; open && at < files[i].content.size(); at += kChunkBytes) {
-      message.Clear();
-      message.mutable_chunk()->set_file_index(static_cast<uint32_t>(i));
-      message.mutable_chunk()->set_data(files[i].content.substr(at, kChunkBytes));
-      open = writer->Write(message);
-    }
-  }
-  if (open) writer->WritesDone();
+  if (SendExpert(expert.name, files, options, writer.get())) writer->WritesDone();
   RETURN_IF_ERROR(FromGrpc(writer->Finish()));
   return response;
+}
+
+StatusOr<PublishResults> Client::PublishExperts(std::span<const ExpertFolder> experts,
+                                                const PublishOptions& options) {
+  RETURN_IF_ERROR(Reach(admin_channel_.get(), options_.admin_address));
+  grpc::ClientContext context;
+  context.set_deadline(absl::ToChronoTime(absl::Now() + kPublishTimeout +
+                                          absl::Seconds(1) * static_cast<int64_t>(experts.size())));
+  const CancellableCall registration(options_.cancellation, &context);
+  const auto stream = experts_->PublishMany(&context);
+  PublishResults results;
+  std::vector<size_t> sent;  // which of them have an answer to come
+  bool open = true;
+  for (size_t i = 0; open && i < experts.size(); ++i) {
+    const StatusOr<std::vector<ExpertFile>> files = ReadExpertFolder(experts[i].folder);
+    results.emplace_back(files.ok() ? absl::UnknownError("the gateway says nothing of it") : files.status());
+    if (!files.ok()) continue;
+    sent.push_back(i);
+    open = SendExpert(experts[i].name, *files, options, stream.get());
+  }
+  if (open) stream->WritesDone();
+  while (results.size() < experts.size()) results.emplace_back(absl::UnknownError("it was not sent"));
+  v1::PublishManyResponse answer;
+  size_t n_answers = 0;
+  while (stream->Read(&answer)) {
+    if (n_answers == sent.size())
+      return absl::InternalError("the gateway answers for more experts than were sent");
+    StatusOr<v1::PublishExpertResponse>& result = results[sent[n_answers++]];
+    if (answer.has_published()) {
+      result = std::move(*answer.mutable_published());
+    } else if (answer.code() != 0) {
+      result = Status(static_cast<absl::StatusCode>(answer.code()), answer.message());
+    }
+  }
+  const Status status = FromGrpc(stream->Finish());
+  if (absl::IsUnimplemented(status)) {
+    results.clear();
+    for (const ExpertFolder& expert : experts) results.push_back(PublishExpert(expert, options));
+    return results;
+  }
+  RETURN_IF_ERROR(status);
+  return results;
 }
 
 }  // namespace coterie::client

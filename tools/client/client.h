@@ -5,7 +5,9 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
+#include <vector>
 
 #include "absl/time/time.h"
 #include "common/status.h"
@@ -23,6 +25,19 @@ struct ClientOptions {
   absl::Duration connect_timeout = absl::Seconds(5);
   Cancellation* cancellation = nullptr;  // borrowed; null: calls cannot be cancelled
 };
+
+struct ExpertFolder {
+  std::string name;              // must be the card's; empty: takes the card's
+  std::filesystem::path folder;  // docs/expert-format.md
+};
+struct PublishOptions {
+  // In (0, 1]: becomes the canary of the expert that is live under this name.
+  std::optional<double> canary_share;
+  // Where the store has lost its catalogue, what is served is written anew first.
+  bool restore_catalogue = false;
+};
+// Of several experts, in their order.
+using PublishResults = std::vector<StatusOr<v1::PublishExpertResponse>>;
 
 // Calls to one gateway; connects on the first one. Thread-safe; calls block. A server's status comes back as
 // the absl::Status of the same code; an unreachable gateway is Unavailable, naming the address and what to
@@ -44,12 +59,14 @@ class Client {
   StatusOr<v1::RemoveExpertResponse> RemoveExpert(const std::string& name);
   StatusOr<v1::PromoteExpertResponse> PromoteExpert(const std::string& name);
   StatusOr<v1::RollBackExpertResponse> RollBackExpert(const std::string& name);
-  // Sends the expert files of `folder` (docs/expert-format.md) in chunks. An empty `name` takes the card's,
-  // any other must be the card's. Refused as ReadExpertFolder does, before anything is sent. With a share in
-  // (0, 1] it becomes the canary of the expert that is live under this name.
-  StatusOr<v1::PublishExpertResponse> PublishExpert(const std::string& name,
-                                                    const std::filesystem::path& folder,
-                                                    std::optional<double> canary_share = std::nullopt);
+  // Sends the files of an expert in chunks. Refused as ReadExpertFolder does, before anything is sent.
+  StatusOr<v1::PublishExpertResponse> PublishExpert(const ExpertFolder& expert,
+                                                    const PublishOptions& options = {});
+  // Many, in one generation of the catalogue: a result for each, in order. One that cannot be read or is
+  // refused stops none of the others. An error of the whole: nobody answered, or the stream broke off; then
+  // nothing was published, as far as is known. A gateway that does not know PublishMany gets them one by one.
+  StatusOr<PublishResults> PublishExperts(std::span<const ExpertFolder> experts,
+                                          const PublishOptions& options = {});
 
  private:
   // Waits until `channel` is ready.

@@ -11,6 +11,7 @@
 #include "common/path_name.h"
 #include "tools/coterie/answer_view.h"
 #include "tools/coterie/command.h"
+#include "tools/coterie/publish_folders.h"
 #include "tools/coterie/terminal.h"
 
 namespace coterie::command {
@@ -221,9 +222,41 @@ std::string PublishedInWords(const v1::PublishExpertResponse& response) {
                             response.already_published() ? "was already" : "is", info.canary().share() * 100,
                             info.digest().substr(0, 12));
   }
-  return absl::StrFormat("%s@%s %s (generation %d)", info.name(), digest.substr(0, 12), state,
-                         response.catalogue_generation());
+  return absl::StrFormat(
+      "%s@%s %s (generation %d)%s", info.name(), digest.substr(0, 12), state, response.catalogue_generation(),
+      response.repaired() ? "; its files in the store were damaged and are whole again" : "");
 }
+
+void PrintPublished(const v1::PublishExpertResponse& response, bool json) {
+  if (json) {
+    nlohmann::json object = InfoToJson(response.expert());
+    object["already_published"] = response.already_published();
+    object["catalogue_generation"] = response.catalogue_generation();
+    object["published_as_canary"] = response.canary();
+    object["repaired"] = response.repaired();
+    std::printf("%s\n", Dump(object).c_str());
+  } else {
+    std::printf("%s\n", PublishedInWords(response).c_str());
+  }
+}
+
+// Of a command over several experts: each that fails is named and stops none of the others, and the first
+// gives the exit code.
+class Outcome {
+ public:
+  explicit Outcome(bool json) : json_(json) {}
+  // False where nobody is there to ask about the others.
+  bool Failed(const Status& status) {
+    const int code = Fail(status, json_);
+    if (exit_code_ == kDone) exit_code_ = code;
+    return !absl::IsUnavailable(status) && !absl::IsCancelled(status);
+  }
+  int exit_code() const { return exit_code_; }
+
+ private:
+  const bool json_;
+  int exit_code_ = kDone;
+};
 
 int RunPublish(std::span<const std::string> args) {
   Connection connection;
@@ -231,8 +264,10 @@ int RunPublish(std::span<const std::string> args) {
   double canary_share = 0;
   FlagSet flags(
       "coterie experts publish",
-      "Publishes expert folders (docs/expert-format.md). They take effect without a restart; what is "
-      "already live stays as it is.");
+      "Publishes expert folders (docs/expert-format.md), many in one generation of the catalogue. They take "
+      "effect without a restart; what is already live stays as it is. One that is refused is named and stops "
+      "none of the others.");
+  client::PublishOptions options;
   flags.Positionals("FOLDER...", 1, 10'000);
   flags.String("name", &name, "NAME",
                "refuse the folder unless its card has this name; empty: the card's name, whatever it is");
@@ -240,6 +275,8 @@ int RunPublish(std::span<const std::string> args) {
   flags.Double("canary", &canary_share, 1e-6, 1, "SHARE",
                "publish beside the live version and give it this share of its requests, until `promote` or "
                "`rollback`; without this it becomes the live version");
+  flags.Bool("restore-catalogue", &options.restore_catalogue,
+             "where the store's catalogue is damaged or missing: write anew what is served, then publish");
   AddConnectionFlags(&flags, &connection);
   int exit_code = kDone;
   if (!ParseOrExplain(&flags, args, &exit_code)) return exit_code;
@@ -250,32 +287,32 @@ int RunPublish(std::span<const std::string> args) {
   }
   connection.options.cancellation = InterruptCancellation();
   client::Client client(connection.options);
+  if (canary_share > 0) options.canary_share = canary_share;
+  std::vector<client::ExpertFolder> experts;
   for (const std::string& folder : flags.positionals()) {
-    const StatusOr<v1::PublishExpertResponse> response =
-        client.PublishExpert(name, folder, canary_share > 0 ? std::optional(canary_share) : std::nullopt);
-    if (!response.ok()) {
-      const bool named = absl::StrContains(response.status().message(), folder);
-      return Fail(
-          named ? response.status() : Annotate(response.status(), absl::StrCat("cannot publish ", folder)),
-          connection.json);
+    experts.push_back({name, folder});
+  }
+  const auto results = PublishFolders(&client, experts, options);
+  if (!results.ok()) return Fail(results.status(), connection.json);
+  Outcome outcome(connection.json);
+  for (size_t i = 0; i < results->size(); ++i) {
+    const StatusOr<v1::PublishExpertResponse>& result = (*results)[i];
+    const std::string folder = experts[i].folder.string();
+    if (!result.ok()) {
+      const bool named = absl::StrContains(result.status().message(), folder);
+      outcome.Failed(named ? result.status()
+                           : Annotate(result.status(), absl::StrCat("cannot publish ", folder)));
+      continue;
     }
-    if (connection.json) {
-      nlohmann::json json = InfoToJson(response->expert());
-      json["already_published"] = response->already_published();
-      json["catalogue_generation"] = response->catalogue_generation();
-      json["published_as_canary"] = response->canary();
-      std::printf("%s\n", Dump(json).c_str());
-    } else {
-      std::printf("%s\n", PublishedInWords(*response).c_str());
-      // A folder that was copied to begin another expert, and whose card was not changed, replaces the first.
-      if (name.empty() && PathName(folder) != response->expert().name()) {
-        std::fprintf(stderr, "note: the card in %s names the expert %s\n", Printable(folder).c_str(),
-                     response->expert().name().c_str());
-      }
+    PrintPublished(*result, connection.json);
+    // A folder that was copied to begin another expert, and whose card was not changed, replaces the first.
+    if (!connection.json && name.empty() && PathName(folder) != result->expert().name()) {
+      std::fprintf(stderr, "note: the card in %s names the expert %s\n", Printable(folder).c_str(),
+                   result->expert().name().c_str());
     }
     std::fflush(stdout);
   }
-  return kDone;
+  return outcome.exit_code();
 }
 
 int RunRemove(std::span<const std::string> args) {
@@ -288,9 +325,13 @@ int RunRemove(std::span<const std::string> args) {
   if (!ParseOrExplain(&flags, args, &exit_code)) return exit_code;
   connection.options.cancellation = InterruptCancellation();
   client::Client client(connection.options);
+  Outcome outcome(connection.json);
   for (const std::string& name : flags.positionals()) {
     const StatusOr<v1::RemoveExpertResponse> response = client.RemoveExpert(name);
-    if (!response.ok()) return Fail(response.status(), connection.json);
+    if (!response.ok()) {
+      if (outcome.Failed(response.status())) continue;
+      break;
+    }
     if (connection.json) {
       const nlohmann::json json = {{"removed", name},
                                    {"catalogue_generation", response->catalogue_generation()}};
@@ -301,7 +342,7 @@ int RunRemove(std::span<const std::string> args) {
     }
     std::fflush(stdout);
   }
-  return kDone;
+  return outcome.exit_code();
 }
 
 // One name after the other through `call`, whose response says what happened.
@@ -314,9 +355,13 @@ int ChangeVersions(std::span<const std::string> args, FlagSet* flags,
   if (!ParseOrExplain(flags, args, &exit_code)) return exit_code;
   connection.options.cancellation = InterruptCancellation();
   client::Client client(connection.options);
+  Outcome outcome(connection.json);
   for (const std::string& name : flags->positionals()) {
     const StatusOr<Response> response = (client.*call)(name);
-    if (!response.ok()) return Fail(response.status(), connection.json);
+    if (!response.ok()) {
+      if (outcome.Failed(response.status())) continue;
+      break;
+    }
     if (connection.json) {
       nlohmann::json json = InfoToJson(response->expert());
       json["message"] = response->message();
@@ -327,7 +372,7 @@ int ChangeVersions(std::span<const std::string> args, FlagSet* flags,
     }
     std::fflush(stdout);
   }
-  return kDone;
+  return outcome.exit_code();
 }
 
 int RunPromote(std::span<const std::string> args) {

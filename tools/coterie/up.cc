@@ -9,6 +9,7 @@
 #include "common/clock.h"
 #include "tools/coterie/cluster.h"
 #include "tools/coterie/command.h"
+#include "tools/coterie/publish_folders.h"
 #include "tools/coterie/terminal.h"
 
 namespace coterie::command {
@@ -69,24 +70,35 @@ void DeclareFlags(FlagSet* flags, UpOptions* options) {
   flags->Int("metrics-port", &c.metrics_port, -1, 65535, "PORT", "the gateway's /metrics; -1: none");
 }
 
-// Publishes every folder with an adapter in it, in order of names.
+// Publishes every folder that holds an adapter or a card, in order of names. One that is refused is named and
+// stops neither the others nor the rest of the start.
 Status PublishAll(client::Client* client, const std::string& folder, const Terminal& terminal) {
-  std::vector<fs::path> experts;
+  std::vector<client::ExpertFolder> experts;
   std::error_code error;
   for (const fs::directory_entry& entry : fs::directory_iterator(folder, error)) {
     std::error_code unreadable;
-    if (fs::exists(entry.path() / "adapter_config.json", unreadable)) experts.push_back(entry.path());
+    if (fs::exists(entry.path() / "adapter_config.json", unreadable) ||
+        fs::exists(entry.path() / "expert.yaml", unreadable)) {
+      experts.push_back({/*name=*/"", entry.path()});
+    }
   }
   if (error) return absl::NotFoundError(absl::StrCat("cannot read the experts' folder ", folder));
-  std::sort(experts.begin(), experts.end());
-  int added = 0;
-  for (const fs::path& expert : experts) {
-    const auto published = client->PublishExpert(/*name=*/"", expert);
-    if (!published.ok()) return published.status();
-    added += published->already_published() ? 0 : 1;
+  std::sort(experts.begin(), experts.end(), [](const auto& a, const auto& b) { return a.folder < b.folder; });
+  ASSIGN_OR_RETURN(const client::PublishResults results, PublishFolders(client, experts));
+  int n_new = 0, n_refused = 0;
+  for (size_t i = 0; i < results.size(); ++i) {
+    if (results[i].ok()) {
+      n_new += results[i]->already_published() ? 0 : 1;
+      continue;
+    }
+    ++n_refused;
+    std::fprintf(stderr, "%s cannot publish %s: %s\n", terminal.Red("error:").c_str(),
+                 Printable(experts[i].folder.filename().string()).c_str(),
+                 Printable(std::string(results[i].status().message())).c_str());
   }
-  std::fprintf(stderr, "%s %d experts from %s (%d new)\n", terminal.Green("published").c_str(),
-               static_cast<int>(experts.size()), folder.c_str(), added);
+  std::fprintf(stderr, "%s %d experts from %s (%d new)%s\n", terminal.Green("published").c_str(),
+               static_cast<int>(results.size()) - n_refused, folder.c_str(), n_new,
+               n_refused == 0 ? "" : absl::StrCat("; ", n_refused, " refused, named above").c_str());
   return absl::OkStatus();
 }
 

@@ -90,8 +90,9 @@ def serving(found: manifest.Run, adapters: sets.AdapterSet, whole: sets.AdapterS
 
 def _candidates(gateway: Gateway, written: list[pathlib.Path], everything: list[pathlib.Path], base_digest: str) -> evaluating.Candidates:
     """Publishes all and says who they are."""
-    for folder in written + everything:
-        live.publish(gateway, folder)
+    for folder, answer in live.publish_many(gateway, written + everything):
+        if not answer.HasField("published"):
+            raise Refused(f"cannot publish {folder.name}: {answer.message}")
     listed, token = {}, ""
     while True:
         page = gateway.admin_call("ExpertService.List", gateway.protocol.ListExpertsRequest(page_size=1000, page_token=token))

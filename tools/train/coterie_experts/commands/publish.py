@@ -1,4 +1,4 @@
-"""Makes experts of a run's adapters (card, prototypes, digests) and publishes them, all of the set or none.
+"""Makes experts of a run's adapters (card, prototypes, digests) and publishes them, all that are not refused in one generation.
 
     coterie-experts publish run/ --out experts/                                      # folders, for coterie up --experts
     coterie-experts publish run/ --gateway 127.0.0.1:7070 --admin 127.0.0.1:7071     # straight into a running cluster
@@ -15,7 +15,7 @@ from coterie_experts.commands import options
 from coterie_experts.errors import Refused
 from coterie_experts.product import binaries
 from coterie_experts.product.gateway import Gateway, own_gateway
-from coterie_experts.progress import bar, say
+from coterie_experts.progress import say
 from coterie_experts.publishing import folders, live, prototypes
 from coterie_experts.run import manifest
 from coterie_experts.training import sets
@@ -36,6 +36,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         "abstains (default: what `calibrate` found on validation passages, else the gateway's own); questions shorter than those may want another")
     parser.add_argument("--routing-reference", action="store_true", help="write on the cards how validation text scores against the prototypes, for "
                         "the gateway to notice drift; where passages of that kind are what will be asked")
+    parser.add_argument("--restore-catalogue", action="store_true", help="where the store's catalogue is damaged or missing: write anew what is "
+                        "served, then publish")
     options.add_models(parser)
 
 
@@ -45,24 +47,27 @@ def write_folders(run: manifest.Run, arguments: argparse.Namespace, out: pathlib
                                  min_score=arguments.min_score, routing_reference=arguments.routing_reference)
 
 
-def _publish_all(gateway: Gateway, written: list[pathlib.Path]) -> None:
-    n_live = 0
-    try:
-        for folder in bar(written, what="publishing", unit="expert"):
-            answer = live.publish(gateway, folder)
-            n_live += 1
-            state = "was already live" if answer.already_published else "is live"
-            say(f"{answer.expert.name}@{answer.expert.digest[:12]} {state} (generation {answer.catalogue_generation})")
-    except Refused as error:
-        raise Refused(f"{folder.name}: {error} ({n_live} of {len(written)} experts are live; run this again to go on)") from error
+def _publish_all(gateway: Gateway, written: list[pathlib.Path], restore_catalogue: bool = False) -> None:
+    """All in one generation. What is refused is named, and stops none of the others."""
+    refused = []
+    for folder, answer in live.publish_many(gateway, written, restore_catalogue):
+        if not answer.HasField("published"):
+            refused.append(f"{folder.name}: {answer.message}")
+            continue
+        expert = answer.published.expert
+        state = "was already live" if answer.published.already_published else "is live"
+        repaired = "; its files in the store were damaged and are whole again" if answer.published.repaired else ""
+        say(f"{expert.name}@{expert.digest[:12]} {state} (generation {answer.published.catalogue_generation}){repaired}")
+    if refused:
+        raise Refused(f"{len(written) - len(refused)} of {len(written)} experts are live, refused were:\n  " + "\n  ".join(refused))
 
 
-def publish_folders(address: str, admin: str, run: manifest.Run, written: list[pathlib.Path]) -> None:
+def publish_folders(address: str, admin: str, run: manifest.Run, written: list[pathlib.Path], restore_catalogue: bool = False) -> None:
     """Into the cluster at `address`, once it was seen to serve the run's base and embedder."""
     gateway = Gateway(address, admin)
     try:
         live.check_gateway(gateway, run.manifest)
-        _publish_all(gateway, written)
+        _publish_all(gateway, written, restore_catalogue)
     finally:
         gateway.close()
 
@@ -76,11 +81,11 @@ def run(arguments: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory(prefix="coterie-experts-") as scratch:
         written = write_folders(found, arguments, pathlib.Path(scratch))
         if arguments.gateway:
-            publish_folders(arguments.gateway, arguments.admin, found, written)
+            publish_folders(arguments.gateway, arguments.admin, found, written, arguments.restore_catalogue)
             return 0
         arguments.store.mkdir(parents=True, exist_ok=True)
         with own_gateway(binaries.find_base(arguments.model), binaries.find_embedder(arguments.embedder),
                          bin_folder=arguments.bin, store=arguments.store) as gateway:
             live.check_gateway(gateway, found.manifest)
-            _publish_all(gateway, written)
+            _publish_all(gateway, written, arguments.restore_catalogue)
     return 0

@@ -62,6 +62,15 @@ class Gateway:
             raise Refused(f"{rpc} needs the gateway's admin listener; give its address")
         return self._call(self._admin, self.admin_address, rpc, request, timeout_seconds)
 
+    def admin_stream(self, rpc: str, requests: Iterator, timeout_seconds: float) -> Iterator:
+        """The answers of an RPC of the admin listener that streams both ways, or Refused with the gateway's own words."""
+        if self._admin is None:
+            raise Refused(f"{rpc} needs the gateway's admin listener; give its address")
+        try:
+            yield from self.protocol.call(self._admin, rpc)(requests, timeout=timeout_seconds)
+        except grpc.RpcError as error:
+            raise Refused(f"{rpc} at {self.admin_address}: {error.code().name}: {error.details()}") from error
+
     def _call(self, channel: grpc.Channel, address: str, rpc: str, request, timeout_seconds: float):
         for attempt in range(_TRIES):
             try:

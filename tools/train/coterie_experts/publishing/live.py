@@ -1,4 +1,4 @@
-"""Expert folders into a running cluster, through the Publish RPC of its admin listener."""
+"""Expert folders into a running cluster, through the admin listener of a gateway: one, or many in one generation."""
 
 from __future__ import annotations
 
@@ -30,6 +30,8 @@ def _messages(gateway: Gateway, folder: pathlib.Path) -> Iterator:
     header.header.name = folder.name
     for name in FILES:
         path = folder / name
+        if not path.is_file():
+            raise Refused(f"{path} is missing or no regular file")
         header.header.files.add(name=name, size_bytes=path.stat().st_size, sha256=sha256_of_file(path))
     yield header
     for index, name in enumerate(FILES):
@@ -40,6 +42,15 @@ def _messages(gateway: Gateway, folder: pathlib.Path) -> Iterator:
                 yield message
 
 
-def publish(gateway: Gateway, folder: pathlib.Path):
-    """The PublishExpertResponse. Idempotent: what is already live stays as it is, and the answer says so."""
-    return gateway.admin_call("ExpertService.Publish", _messages(gateway, folder), timeout_seconds=600)
+def publish_many(gateway: Gateway, folders: list[pathlib.Path], restore_catalogue: bool = False) -> Iterator[tuple[pathlib.Path, object]]:
+    """Each folder with its PublishManyResponse, in order, once all were sent: one generation, or with a refused one
+    (`published` not set; `message` says why) all of the others."""
+    def messages() -> Iterator:
+        for folder in folders:
+            for message in _messages(gateway, folder):
+                if message.WhichOneof("part") == "header":
+                    message.header.restore_catalogue = restore_catalogue
+                yield message
+
+    answers = gateway.admin_stream("ExpertService.PublishMany", messages(), timeout_seconds=600 + len(folders))
+    yield from zip(folders, answers, strict=True)

@@ -1,0 +1,125 @@
+// coterie up and coterie experts publish, with real processes behind them.
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <csignal>
+#include <filesystem>
+#include <fstream>
+
+#include "tests/cluster/cluster_fixture.h"
+
+namespace coterie::cluster {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+using ::testing::Not;
+namespace fs = std::filesystem;
+
+// Ports that are free at this moment, all different.
+std::vector<int> FreePorts(size_t n) {
+  std::vector<int> sockets, ports;
+  for (size_t i = 0; i < n; ++i) {
+    const int fd = ::socket(AF_INET, SOCK_STREAM, 0);
+    sockaddr_in address = {};
+    address.sin_family = AF_INET;
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    socklen_t size = sizeof(address);
+    EXPECT_EQ(::bind(fd, reinterpret_cast<sockaddr*>(&address), size), 0);
+    EXPECT_EQ(::getsockname(fd, reinterpret_cast<sockaddr*>(&address), &size), 0);
+    sockets.push_back(fd);
+    ports.push_back(ntohs(address.sin_port));
+  }
+  for (const int fd : sockets) ::close(fd);
+  return ports;
+}
+
+class UpTest : public ClusterTest {
+ protected:
+  void SetUp() override {
+    ClusterTest::SetUp();
+    const std::vector<int> ports = FreePorts(3);
+    listen_ = "127.0.0.1:" + std::to_string(ports[0]);
+    admin_ = "127.0.0.1:" + std::to_string(ports[1]);
+    worker_port_ = std::to_string(ports[2]);
+  }
+  // Ready when this returns.
+  std::unique_ptr<Process> Up(const fs::path& experts) {
+    const fs::path data = fs::path(COTERIE_SOURCE_DIR) / "tests/data";
+    auto up = std::make_unique<Process>(
+        "coterie", std::vector<std::string>{
+                       "up", "--model=" + (data / "tiny-llama.gguf").string(),
+                       "--embedder=" + (data / "tiny-bert").string(), "--store=" + store().string(),
+                       "--log-dir=" + (store().parent_path() / "log").string(), "--listen=" + listen_,
+                       "--admin-listen=" + admin_, "--worker-port=" + worker_port_, "--metrics-port=-1",
+                       "--workers=1", "--experts=" + experts.string()});
+    EXPECT_TRUE(Eventually([&] { return up->Errors().find(" questions to ") != std::string::npos; }))
+        << up->Errors();
+    return up;
+  }
+  std::string Run(const std::vector<std::string>& args, int exit_code, std::string* errors = nullptr) {
+    Process process("coterie", args);
+    EXPECT_EQ(process.Wait(), exit_code) << process.Errors();
+    if (errors != nullptr) *errors = process.Errors();
+    return process.ReadLine();
+  }
+
+  std::string listen_, admin_, worker_port_;
+};
+
+TEST_F(UpTest, ARefusedExpertStopsNeitherTheStartNorTheOthers) {
+  const fs::path experts = WriteExpertFolder({.name = "algebra"}).parent_path();
+  const fs::path bad = WriteExpertFolder({.name = "bad"});
+  WriteExpertFolder({.name = "chemistry", .adapter = "llama-all-linear"});
+  const fs::path halved = WriteExpertFolder({.name = "halved"});
+  std::ofstream(bad / "expert.yaml", std::ios::app) << "colour: red\n";
+  fs::remove(halved / "adapter_config.json");
+  const auto up = Up(experts);
+  EXPECT_THAT(up->Errors(), AllOf(HasSubstr("cannot publish bad: "), HasSubstr("unknown field \"colour\""),
+                                  HasSubstr("cannot publish halved: "),
+                                  HasSubstr("2 experts from " + experts.string() + " (2 new); 2 refused")));
+  EXPECT_THAT(Run({"experts", "show", "algebra", "--admin=" + admin_}, 0), HasSubstr("algebra"));
+  EXPECT_THAT(Run({"experts", "show", "chemistry", "--admin=" + admin_}, 0), HasSubstr("chemistry"));
+
+  // The same folders given by hand: the good ones were live, the bad ones are named, and the exit code tells.
+  std::string errors;
+  EXPECT_THAT(Run({"experts", "publish", (experts / "algebra").string(), bad.string(), halved.string(),
+                   (experts / "chemistry").string(), "--admin=" + admin_},
+                  4, &errors),
+              HasSubstr("algebra@"));
+  EXPECT_THAT(errors, AllOf(HasSubstr("bad: "), HasSubstr("halved has no adapter_config.json"),
+                            Not(HasSubstr("chemistry"))));
+  up->Signal(SIGTERM);
+  EXPECT_EQ(up->Wait(), 0);
+}
+
+TEST_F(UpTest, ADamagedStoreKeepsNothingFromStarting) {
+  const fs::path experts = WriteExpertFolder({.name = "algebra"}).parent_path();
+  WriteExpertFolder({.name = "chemistry", .adapter = "llama-all-linear"});
+  {
+    const auto up = Up(experts);
+    up->Signal(SIGTERM);
+    EXPECT_EQ(up->Wait(), 0);
+  }
+  fs::resize_file(store() / "catalogue.json", fs::file_size(store() / "catalogue.json") / 2);
+  for (const auto& card : fs::directory_iterator(store() / "cards")) {
+    fs::remove(card.path() / "prototypes.safetensors");
+    break;
+  }
+  const auto up = Up(experts);
+  // Nothing is published over a lost catalogue, which is said for each; what was live still is.
+  EXPECT_THAT(up->Errors(), HasSubstr("--restore-catalogue"));
+  EXPECT_THAT(Run({"experts", "show", "chemistry", "--admin=" + admin_}, 0), HasSubstr("chemistry"));
+  std::string errors;
+  Run({"experts", "publish", (experts / "algebra").string(), (experts / "chemistry").string(),
+       "--restore-catalogue", "--admin=" + admin_},
+      0, &errors);
+  EXPECT_EQ(errors, "");
+  up->Signal(SIGTERM);
+  EXPECT_EQ(up->Wait(), 0);
+}
+
+}  // namespace
+}  // namespace coterie::cluster
