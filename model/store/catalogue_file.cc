@@ -11,7 +11,6 @@
 
 #include "absl/hash/hash.h"
 #include "absl/strings/numbers.h"
-#include "absl/time/clock.h"
 #include "common/file.h"
 
 namespace coterie {
@@ -59,7 +58,8 @@ Status CatalogueFile::Refresh() {
 Status CatalogueFile::Read(const Identity& identity) {
   const bool same_file = std::exchange(read_, false) && identity == identity_;
   identity_ = identity;
-  settled_ = absl::Now() - absl::FromUnixNanos(identity.mtime_ns) > kSettled;
+  if (!same_file) since_ = MonotonicNow();
+  settled_ = MonotonicNow() - since_ > kSettled;
   if (identity.n_bytes < 0) {
     read_ = settled_ = true;  // until there is one
     // Nothing was ever published, or it was long ago and by a program that kept no copies.
@@ -152,6 +152,7 @@ Status CatalogueFile::Write(Catalogue next, bool* in_doubt) {
   const StatusOr<Identity> identity = Identify();
   read_ = identity.ok();
   if (read_) identity_ = *identity;
+  since_ = MonotonicNow();
   settled_ = false;
   text_hash_ = absl::HashOf(text);
   health_ = {};

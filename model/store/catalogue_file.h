@@ -8,6 +8,7 @@
 #include <string>
 #include <string_view>
 
+#include "common/clock.h"
 #include "common/status.h"
 #include "model/store/catalogue.h"
 
@@ -86,8 +87,9 @@ class CatalogueFile {
   bool read_ = false;  // identity_ and text_hash_ are of what was read last
   Identity identity_;
   size_t text_hash_ = 0;
-  // The file had not been changed for a while when it was read: times are coarse, and a change right after
-  // the reading could leave them as they were.
+  MonotonicTime since_;  // identity_ is what it is
+  // It was for a while when the file was read: time stamps are coarse, and a change right after the reading
+  // could leave them as they were.
   bool settled_ = false;
 };
 

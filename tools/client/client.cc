@@ -191,8 +191,8 @@ StatusOr<PublishResults> Client::PublishExperts(std::span<const ExpertFolder> ex
                                                 const PublishOptions& options) {
   RETURN_IF_ERROR(Reach(admin_channel_.get(), options_.admin_address));
   grpc::ClientContext context;
-  context.set_deadline(absl::ToChronoTime(absl::Now() + kPublishTimeout +
-                                          absl::Seconds(1) * static_cast<int64_t>(experts.size())));
+  context.set_deadline(
+      net::GrpcDeadline(kPublishTimeout + absl::Seconds(1) * static_cast<int64_t>(experts.size())));
   const CancellableCall registration(options_.cancellation, &context);
   const auto stream = experts_->PublishMany(&context);
   PublishResults results;
