@@ -204,7 +204,7 @@ TEST_F(EncoderFolderTest, ATextWithoutAFiniteDirectionIsAnErrorOfItsOwn) {
                      "text 1: the embedder's numbers for this text are no finite direction");
       std::vector<std::vector<int32_t>> tokens;
       for (const std::string& text : texts) tokens.push_back(encoder.value()->Tokenize(text).value());
-      const std::vector<Embedding> got = encoder.value()->EmbedTokens(tokens);
+      const std::vector<Embedding> got = encoder.value()->EmbedTokens(tokens).value();
       EXPECT_TRUE(got[1].empty());
       if (mode == NumericsMode::kExact) {
         EXPECT_EQ(got[0], sound->Embed(texts).value()[0]) << "the others are untouched";
