@@ -60,6 +60,31 @@ std::string Replaced(const ReplaceStep& step, std::string_view token) {
   return out;
 }
 
+std::string Joined(const WordPieceStep& step, std::string_view token, bool is_first) {
+  std::string text;
+  if (is_first) {
+    text = token;
+  } else if (token.substr(0, step.prefix.size()) == step.prefix) {
+    text = token.substr(step.prefix.size());
+  } else {
+    text.append(" ").append(token);
+  }
+  return step.cleanup ? CleanUp(std::move(text)) : text;
+}
+
+std::string Spaced(const MetaspaceStep& step, std::string_view token, bool is_first) {
+  std::string text;
+  for (size_t pos = 0; pos < token.size();) {
+    const size_t begin = pos;
+    if (NextRune(token, &pos) != step.replacement) {
+      text += token.substr(begin, pos - begin);
+    } else if (!is_first || !step.drop_first) {
+      text += ' ';
+    }
+  }
+  return text;
+}
+
 std::optional<unsigned char> HexByte(std::string_view digits) {
   unsigned value = 0;
   for (const char c : digits) {
@@ -154,47 +179,78 @@ void DecoderRun::Push(std::string_view token, std::string* out) { Feed(0, token,
 
 void DecoderRun::Finish(std::string* out) { End(0, out); }
 
+std::string DecoderRun::BytesOf(std::string_view token) const {
+  std::string bytes(token);
+  bool is_fused = false;
+  for (size_t index = 0; index < states_.size(); ++index) {
+    const StepState& state = states_[index];
+    // A lone byte (of ByteFallback) is no text that the other steps could read.
+    const bool is_text = IsWellFormed(bytes);
+    std::visit(Overloaded{
+                   [&](const ByteLevelStep&) {
+                     if (is_text) bytes = ToBytes(bytes);
+                     is_fused = true;
+                   },
+                   [&](const FuseStep&) { is_fused = true; },
+                   [&](const ByteFallbackStep&) {
+                     if (const std::optional<unsigned char> byte = ByteToken(bytes))
+                       bytes.assign(1, static_cast<char>(*byte));
+                   },
+                   [&](const JoinStep&) {
+                     if (!state.is_first) bytes.insert(0, 1, ' ');
+                   },
+                   [&](const ReplaceStep& step) {
+                     if (is_text) bytes = Replaced(step, bytes);
+                   },
+                   [&](const StripStep& step) { bytes = Stripped(step, state, is_fused, std::move(bytes)); },
+                   [&](const WordPieceStep& step) { bytes = Joined(step, bytes, state.is_first); },
+                   [&](const MetaspaceStep& step) {
+                     if (is_text) bytes = Spaced(step, bytes, state.is_first);
+                   },
+               },
+               decoder_->steps()[index]);
+  }
+  return bytes;
+}
+
+// Behind a step that fuses, the beginning is the whole text's (how much of it went is in `state`) and the end
+// is not known yet; elsewhere both are the token's own.
+std::string DecoderRun::Stripped(const StripStep& step, const StepState& state, bool is_fused,
+                                 std::string bytes) {
+  std::string content;
+  AppendRune(step.content, &content);
+  std::string_view rest = bytes;
+  const size_t n_before = is_fused ? state.n_stripped : 0;
+  if (!is_fused || state.is_leading) {
+    for (size_t n = n_before; n < step.start && rest.substr(0, content.size()) == content; ++n)
+      rest.remove_prefix(content.size());
+  }
+  for (size_t n = 0; !is_fused && n < step.stop && rest.ends_with(content); ++n)
+    rest.remove_suffix(content.size());
+  return std::string(rest);
+}
+
 void DecoderRun::Feed(size_t index, std::string_view chunk, bool ends_token, std::string* out) {
   if (index == states_.size()) {
     *out += chunk;
     return;
   }
   StepState& state = states_[index];
-  std::visit(Overloaded{
-                 [&](const ByteLevelStep&) { FeedByteLevel(index, chunk, out); },
-                 [&](const FuseStep&) { Feed(index + 1, chunk, false, out); },
-                 [&](const ByteFallbackStep&) { FeedByteFallback(index, chunk, out); },
-                 [&](const JoinStep&) {
-                   if (!state.is_first) Feed(index + 1, " ", false, out);
-                   Feed(index + 1, chunk, true, out);
-                 },
-                 [&](const ReplaceStep& step) { Feed(index + 1, Replaced(step, chunk), true, out); },
-                 [&](const StripStep& step) { FeedStrip(index, step, chunk, ends_token, out); },
-                 [&](const WordPieceStep& step) {
-                   std::string text;
-                   if (state.is_first) {
-                     text = chunk;
-                   } else if (chunk.substr(0, step.prefix.size()) == step.prefix) {
-                     text = chunk.substr(step.prefix.size());
-                   } else {
-                     text.append(" ").append(chunk);
-                   }
-                   Feed(index + 1, step.cleanup ? CleanUp(std::move(text)) : text, true, out);
-                 },
-                 [&](const MetaspaceStep& step) {
-                   std::string text;
-                   for (size_t pos = 0; pos < chunk.size();) {
-                     const size_t begin = pos;
-                     if (NextRune(chunk, &pos) != step.replacement) {
-                       text += chunk.substr(begin, pos - begin);
-                     } else if (!state.is_first || !step.drop_first) {
-                       text += ' ';
-                     }
-                   }
-                   Feed(index + 1, text, true, out);
-                 },
-             },
-             decoder_->steps()[index]);
+  std::visit(
+      Overloaded{
+          [&](const ByteLevelStep&) { FeedByteLevel(index, chunk, out); },
+          [&](const FuseStep&) { Feed(index + 1, chunk, false, out); },
+          [&](const ByteFallbackStep&) { FeedByteFallback(index, chunk, out); },
+          [&](const JoinStep&) {
+            if (!state.is_first) Feed(index + 1, " ", false, out);
+            Feed(index + 1, chunk, true, out);
+          },
+          [&](const ReplaceStep& step) { Feed(index + 1, Replaced(step, chunk), true, out); },
+          [&](const StripStep& step) { FeedStrip(index, step, chunk, ends_token, out); },
+          [&](const WordPieceStep& step) { Feed(index + 1, Joined(step, chunk, state.is_first), true, out); },
+          [&](const MetaspaceStep& step) { Feed(index + 1, Spaced(step, chunk, state.is_first), true, out); },
+      },
+      decoder_->steps()[index]);
   state.is_first = false;
 }
 

@@ -64,6 +64,10 @@ class DecoderRun {
 
   void Push(std::string_view token, std::string* out);
   void Finish(std::string* out);
+  // The bytes that Push(token) would add to the text now; they need not be a whole character. Those of
+  // successive tokens, each asked for before its Push, are the text but for ill-formed bytes (which the text
+  // shows as U+FFFD) and for what a decoder takes off the end of the whole text.
+  std::string BytesOf(std::string_view token) const;
 
  private:
   struct StepState {
@@ -79,6 +83,8 @@ class DecoderRun {
   // Tells step `index` that no token follows.
   void End(size_t index, std::string* out);
 
+  static std::string Stripped(const StripStep& step, const StepState& state, bool is_fused,
+                              std::string bytes);
   void FeedByteLevel(size_t index, std::string_view token, std::string* out);
   void FeedByteFallback(size_t index, std::string_view token, std::string* out);
   void EndByteRun(size_t index, std::string* out);

@@ -23,7 +23,7 @@ void Filter(NormalizedText* text, Keep keep) {
     if (keep(rune)) {
       kept.append(text->text, begin, pos - begin);
     } else if (begin == 0) {
-      text->at_start = false;
+      text->LoseFirstCharacter();
     }
   }
   text->text = std::move(kept);
@@ -87,7 +87,7 @@ class Strip final : public Normalizer {
       if (!IsWhitespace(PreviousRune(text->text, &previous))) break;
       end = previous;
     }
-    if (begin > 0) text->at_start = false;
+    if (begin > 0) text->LoseFirstCharacter();
     text->text = text->text.substr(begin, end - begin);
     return absl::OkStatus();
   }
@@ -101,7 +101,7 @@ class Prepend final : public Normalizer {
  public:
   explicit Prepend(std::string prefix) : prefix_(std::move(prefix)) {}
   Status Apply(NormalizedText* text) const override {
-    if (!text->text.empty()) text->text.insert(0, prefix_);
+    if (!text->text.empty() && !text->continues) text->text.insert(0, prefix_);
     if (text->text.size() > kMaxRewrittenBytes) return TooLong();
     return absl::OkStatus();
   }
@@ -128,7 +128,7 @@ class Replace final : public Normalizer {
       }
       if (replaced.size() > kMaxRewrittenBytes) return TooLong();
     }
-    if (!matches.empty() && matches[0].is_match && content_.empty()) text->at_start = false;
+    if (!matches.empty() && matches[0].is_match && content_.empty()) text->LoseFirstCharacter();
     text->text = std::move(replaced);
     return absl::OkStatus();
   }
@@ -197,7 +197,7 @@ class BertNormalizer final : public Normalizer {
       const bool is_blank = rune == '\t' || rune == '\n' || rune == '\r' || IsWhitespace(rune);
       const bool is_control = IsOther(rune) && rune != '\t' && rune != '\n' && rune != '\r';
       if (rune == 0xFFFD || is_control) {
-        if (begin == 0) text->at_start = false;
+        if (begin == 0) text->LoseFirstCharacter();
       } else if (is_blank) {
         cleaned += ' ';
       } else {

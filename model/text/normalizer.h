@@ -19,6 +19,10 @@ struct NormalizedText {
   // Whether the first character of `text` comes from the first character of the whole input (Metaspace's
   // scheme "first" asks); lost when that character is removed.
   bool at_start = false;
+  // Whether it follows directly on other text, so that nothing is put before it; lost likewise.
+  bool continues = false;
+
+  void LoseFirstCharacter() { at_start = continues = false; }
 };
 
 // What a text may grow to while it is rewritten, so that a hostile file (replace "a" by "aa", thirty times)
@@ -40,7 +44,8 @@ NormalizerPtr MakeUnicodeNormalizer(NormalForm form);
 NormalizerPtr MakeLowercase();
 NormalizerPtr MakeStripAccents();  // removes marks; does not decompose first
 NormalizerPtr MakeStrip(bool left, bool right);
-NormalizerPtr MakePrepend(std::string prefix);  // nothing is put before an empty text
+// Puts `prefix` before a text that is not empty and does not continue another.
+NormalizerPtr MakePrepend(std::string prefix);
 // Every match of `pattern` becomes `content`, literally.
 NormalizerPtr MakeReplace(std::shared_ptr<const Regex> pattern, std::string content);
 NormalizerPtr MakeNormalizerSequence(std::vector<NormalizerPtr> steps);

@@ -111,15 +111,23 @@ Status CutAtPattern(Words* words, const Regex& pattern, SplitBehavior behavior, 
   return absl::OkStatus();
 }
 
-// Rewrites each word: `rewrite(word, is_at_start, &buffer)` appends the new text.
+// Where a word stands: what decides whether a space is put before it.
+struct WordPlace {
+  bool at_start;   // holds the first character of the whole input
+  bool continues;  // follows directly on text outside the input
+};
+
+// Rewrites each word: `rewrite(word, place, &buffer)` appends the new text.
 template <typename Rewrite>
 Status RewriteWords(Words* words, Rewrite rewrite) {
   std::string buffer;
   buffer.reserve(words->buffer.size() + words->buffer.size() / 2);
+  // Once the first character is gone, the word behind it continues nothing.
+  words->continues = words->continues && !words->spans.empty() && words->spans.front().begin == 0;
   for (Words::Span& span : words->spans) {
     const auto begin = static_cast<uint32_t>(buffer.size());
-    rewrite(std::string_view(words->buffer).substr(span.begin, span.end - span.begin), span.at_start,
-            &buffer);
+    const WordPlace place = {span.at_start, words->continues && span.begin == 0};
+    rewrite(std::string_view(words->buffer).substr(span.begin, span.end - span.begin), place, &buffer);
     if (buffer.size() > kMaxRewrittenBytes) {
       return absl::ResourceExhaustedError(
           absl::StrCat("a text cut into words has more than ", kMaxRewrittenBytes, " bytes, the limit"));
@@ -204,15 +212,15 @@ class ByteLevel final : public PreTokenizer {
   }
   Status Apply(Words* words) const override {
     if (add_prefix_space_) {
-      RETURN_IF_ERROR(RewriteWords(words, [](std::string_view word, bool, std::string* out) {
-        if (word[0] != ' ') *out += ' ';
+      RETURN_IF_ERROR(RewriteWords(words, [](std::string_view word, WordPlace place, std::string* out) {
+        if (word[0] != ' ' && !place.continues) *out += ' ';
         *out += word;
       }));
     }
     if (pattern_ != nullptr) {
       RETURN_IF_ERROR(CutAtPattern(words, *pattern_, SplitBehavior::kIsolated, /*invert=*/false));
     }
-    return RewriteWords(words, [this](std::string_view word, bool, std::string* out) {
+    return RewriteWords(words, [this](std::string_view word, WordPlace, std::string* out) {
       for (const char byte : word) *out += characters_[static_cast<unsigned char>(byte)];
     });
   }
@@ -233,10 +241,10 @@ class Metaspace final : public PreTokenizer {
     AppendRune(replacement, &replacement_text_);
   }
   Status Apply(Words* words) const override {
-    const auto rewrite = [this](std::string_view word, bool at_start, std::string* out) {
+    const auto rewrite = [this](std::string_view word, WordPlace place, std::string* out) {
       const bool has_one = word[0] == ' ' || word.substr(0, replacement_text_.size()) == replacement_text_;
-      const bool wants_one =
-          scheme_ == PrependScheme::kAlways || (scheme_ == PrependScheme::kFirst && at_start);
+      const bool wants_one = !place.continues && (scheme_ == PrependScheme::kAlways ||
+                                                  (scheme_ == PrependScheme::kFirst && place.at_start));
       if (wants_one && !has_one) *out += replacement_text_;
       for (const char c : word) {
         if (c == ' ') {

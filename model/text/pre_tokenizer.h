@@ -21,6 +21,8 @@ struct Words {
   };
   std::string buffer;  // well-formed UTF-8 of less than 4 GiB
   std::vector<Span> spans;
+  // Whether the buffer follows directly on other text: a word at its beginning gets no space put before it.
+  bool continues = false;
 };
 
 // Cuts words into smaller ones; some kinds rewrite the text too. Immutable and thread-safe.
@@ -49,11 +51,13 @@ PreTokenizerPtr MakeWhitespaceSplit();
 PreTokenizerPtr MakeWhitespace();  // \w+ and [^\w\s]+
 PreTokenizerPtr MakeBertPreTokenizer();
 // Puts GPT-2's byte alphabet (byte_alphabet.h) in place of each word's bytes; `use_regex` cuts with GPT-2's
-// expression first; `add_prefix_space` puts a space before words that do not begin with one.
+// expression first; `add_prefix_space` puts a space before words that do not begin with one (nor continue
+// other text).
 StatusOr<PreTokenizerPtr> MakeByteLevel(bool add_prefix_space, bool use_regex);
 
 enum class PrependScheme { kFirst, kNever, kAlways };
-// Every ' ' becomes `replacement`; `scheme` says which words get one in front; `split` cuts before each.
+// Every ' ' becomes `replacement`; `scheme` says which words get one in front (never one that continues other
+// text); `split` cuts before each.
 PreTokenizerPtr MakeMetaspace(char32_t replacement, PrependScheme scheme, bool split);
 PreTokenizerPtr MakePreTokenizerSequence(std::vector<PreTokenizerPtr> steps);
 

@@ -85,7 +85,9 @@ StatusOr<std::vector<int32_t>> Tokenizer::EncodePieces(std::span<const TextPiece
       ids.push_back(piece.token->id);
       continue;
     }
-    text::NormalizedText part{whole.substr(piece.begin, piece.end - piece.begin), piece.begin == 0};
+    text::NormalizedText part{whole.substr(piece.begin, piece.end - piece.begin),
+                              /*at_start=*/piece.begin == 0 && !options.continues,
+                              /*continues=*/piece.begin == 0 && options.continues};
     if (parts_->normalizer != nullptr) RETURN_IF_ERROR(parts_->normalizer->Apply(&part));
     found_normalized.clear();
     const TrustMap part_trust = TrustMap::All(trust.IsTrusted(piece.begin, piece.end), part.text.size());
@@ -94,8 +96,7 @@ StatusOr<std::vector<int32_t>> Tokenizer::EncodePieces(std::span<const TextPiece
       if (inner.token != nullptr) {
         ids.push_back(inner.token->id);
       } else {
-        RETURN_IF_ERROR(EncodeText(std::string_view(part.text).substr(inner.begin, inner.end - inner.begin),
-                                   part.at_start && inner.begin == 0, limit, &ids));
+        RETURN_IF_ERROR(EncodeText(part, inner.begin, inner.end, limit, &ids));
       }
     }
   }
@@ -111,11 +112,15 @@ StatusOr<std::vector<int32_t>> Tokenizer::EncodePieces(std::span<const TextPiece
   return ids;
 }
 
-// Appends the ids of normalised text without added tokens; stops once there are more than `limit`.
-Status Tokenizer::EncodeText(std::string_view text, bool is_start, size_t limit,
+// Appends the ids of part.text[begin, end), which holds no added token; stops once there are more than
+// `limit`.
+Status Tokenizer::EncodeText(const text::NormalizedText& part, size_t begin, size_t end, size_t limit,
                              std::vector<int32_t>* ids) const {
-  if (text.empty()) return absl::OkStatus();
-  text::Words words{std::string(text), {{0, static_cast<uint32_t>(text.size()), is_start}}};
+  if (begin == end) return absl::OkStatus();
+  text::Words words;
+  words.buffer = part.text.substr(begin, end - begin);
+  words.spans = {{0, static_cast<uint32_t>(end - begin), part.at_start && begin == 0}};
+  words.continues = part.continues && begin == 0;
   if (parts_->pre_tokenizer != nullptr) RETURN_IF_ERROR(parts_->pre_tokenizer->Apply(&words));
   const std::string_view buffer = words.buffer;
   for (const text::Words::Span& word : words.spans) {
@@ -159,8 +164,13 @@ bool Tokenizer::IsSpecial(int32_t id) const {
   return id >= 0 && static_cast<size_t>(id) < vocab_size() && parts_->is_special[static_cast<size_t>(id)];
 }
 
+bool Tokenizer::IsAdded(int32_t id) const {
+  return id >= 0 && static_cast<size_t>(id) < vocab_size() && parts_->is_added[static_cast<size_t>(id)];
+}
+
 size_t Tokenizer::vocab_size() const { return parts_->vocabulary->size(); }
 const SpecialTokenIds& Tokenizer::special_ids() const { return parts_->special_ids; }
+const std::vector<std::string>& Tokenizer::warnings() const { return parts_->warnings; }
 const Digest& Tokenizer::digest() const { return digest_; }
 const text::Decoder& Tokenizer::decoder() const { return *parts_->decoder; }
 

@@ -20,8 +20,9 @@ namespace coterie {
 struct TokenizerSpec;
 
 namespace text {
+struct NormalizedText;
 struct TokenizerParts;
-}
+}  // namespace text
 
 // A stretch of a rendered prompt. Trusted text (a chat template's own) may hold control tokens; the rest
 // (what a user wrote) is always text.
@@ -36,6 +37,9 @@ struct EncodeOptions {
   bool parse_special = false;
   // Whether to add what the tokenizer puts around a text: bos, eos, [CLS] ... [SEP].
   bool add_special = false;
+  // Whether the text follows directly on other text: SentencePiece's space is not put before it. See
+  // continuation.h.
+  bool continues = false;
   // More tokens than this (those of add_special counted) are refused, or cut off when `truncate`.
   size_t max_tokens = size_t{1} << 20;
   bool truncate = false;
@@ -45,8 +49,10 @@ struct EncodeOptions {
 };
 
 struct SpecialTokenIds {
-  int32_t bos = -1;          // -1: none
-  std::vector<int32_t> eos;  // every token that ends an answer, the tokenizer's own first
+  int32_t bos = -1;  // -1: none
+  // What the tokenizer's own files name as ends (eos, eot, eom), eos first. end_tokens.h finds all that end
+  // an answer.
+  std::vector<int32_t> eos;
   int32_t unk = -1;
   int32_t pad = -1;
 };
@@ -61,12 +67,14 @@ class Tokenizer {
  public:
   // From a GGUF file's metadata (tokenizer_spec.h). Kinds that are not known are refused by name.
   static StatusOr<std::shared_ptr<const Tokenizer>> Create(const TokenizerSpec& spec);
-  // From the contents of tokenizer.json and, for the ids of bos, eos, unk and pad, tokenizer_config.json (may
-  // be empty). Components that are not known are refused by name; truncation and padding are the caller's
-  // business.
+  // From the contents of tokenizer.json and, for the ids of bos, eos, unk and pad, tokenizer_config.json and
+  // special_tokens_map.json (both may be empty). Components that are not known are refused by name;
+  // truncation and padding are the caller's business.
   static StatusOr<std::shared_ptr<const Tokenizer>> FromJson(std::string_view tokenizer_json,
-                                                             std::string_view tokenizer_config_json);
-  // From tokenizer.json and, where it exists, tokenizer_config.json in `folder`.
+                                                             std::string_view tokenizer_config_json,
+                                                             std::string_view special_tokens_map_json = {});
+  // From tokenizer.json and, where they exist, tokenizer_config.json and special_tokens_map.json (for the
+  // tokens that the former does not name) in `folder`.
   static StatusOr<std::shared_ptr<const Tokenizer>> FromFolder(const std::filesystem::path& folder);
   ~Tokenizer();
   Tokenizer(const Tokenizer&) = delete;
@@ -91,6 +99,11 @@ class Tokenizer {
   std::optional<int32_t> IdOf(std::string_view token) const;
   // Whether the id is a control token.
   bool IsSpecial(int32_t id) const;
+  // Whether the id is a token that is found whole in a text before words are made of it: every control token,
+  // and words that a user added.
+  bool IsAdded(int32_t id) const;
+  // What a person should know before trusting the ids, a sentence each; usually none.
+  const std::vector<std::string>& warnings() const;
   // The largest id and one. A model's logits may have more rows (padding).
   size_t vocab_size() const;
   const SpecialTokenIds& special_ids() const;
@@ -100,7 +113,8 @@ class Tokenizer {
 
  private:
   explicit Tokenizer(std::unique_ptr<const text::TokenizerParts> parts);
-  Status EncodeText(std::string_view text, bool is_start, size_t limit, std::vector<int32_t>* ids) const;
+  Status EncodeText(const text::NormalizedText& part, size_t begin, size_t end, size_t limit,
+                    std::vector<int32_t>* ids) const;
 
   std::unique_ptr<const text::TokenizerParts> parts_;
   Digest digest_;

@@ -251,7 +251,8 @@ Status ParsePostProcessor(const Json& json, int depth, TokenizerParts* parts) {
   return fields.Unknown();
 }
 
-// tokenizer_config.json's bos_token and the like: a string, or an object with its content.
+// tokenizer_config.json's bos_token and the like: a string, or an object with its content. `otherwise` where
+// it names none of the vocabulary.
 int32_t ConfiguredId(const Json& config, const char* name, const text::Vocabulary& vocabulary,
                      int32_t otherwise) {
   const Json& value = Member(config, name);
@@ -261,23 +262,61 @@ int32_t ConfiguredId(const Json& config, const char* name, const text::Vocabular
   return id < 0 ? otherwise : id;
 }
 
+// By tokenizer_config.json, or by special_tokens_map.json (older files) where that names none.
+void FillSpecialIds(const Json& config, const Json& map, const text::Vocabulary& vocabulary,
+                    SpecialTokenIds* ids) {
+  const auto find = [&](const char* name, int32_t otherwise) {
+    return ConfiguredId(config, name, vocabulary, ConfiguredId(map, name, vocabulary, otherwise));
+  };
+  ids->bos = find("bos_token", -1);
+  ids->unk = find("unk_token", ids->unk);
+  ids->pad = find("pad_token", -1);
+  // Every end that either names: a file that was edited by hand ends answers as its editor meant.
+  for (const char* name : {"eos_token", "eot_token", "eom_token"}) {
+    for (const Json* source : {&config, &map}) {
+      const int32_t id = ConfiguredId(*source, name, vocabulary, -1);
+      if (id >= 0 && std::find(ids->eos.begin(), ids->eos.end(), id) == ids->eos.end())
+        ids->eos.push_back(id);
+    }
+  }
+}
+
+Status NoObject(std::string_view text, std::string_view file) {
+  return ExplainRefusal(absl::InvalidArgumentError("not a JSON object"), Content::kJson, text, file);
+}
+
+// An absent file (empty text) is an empty object.
+StatusOr<Json> ParseSide(std::string_view text, const char* name) {
+  if (text.size() > kMaxFileBytes) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(name, " has ", text.size(), " bytes, the limit is ", kMaxFileBytes));
+  }
+  if (text.empty()) return Json::object();
+  Json json = Json::parse(text, nullptr, /*allow_exceptions=*/false);
+  if (!json.is_object()) return NoObject(text, name);
+  return json;
+}
+
+// The contents of a file of `folder`; empty when there is none.
+StatusOr<std::string> ReadSide(const std::filesystem::path& folder, const char* name) {
+  StatusOr<std::string> read = ReadFile(folder / name, kMaxFileBytes);
+  if (absl::IsNotFound(read.status())) return std::string();
+  return read;
+}
+
 }  // namespace
 
 StatusOr<std::shared_ptr<const Tokenizer>> Tokenizer::FromJson(std::string_view tokenizer_json,
-                                                               std::string_view tokenizer_config_json) {
-  if (tokenizer_json.size() > kMaxFileBytes || tokenizer_config_json.size() > kMaxFileBytes) {
-    return absl::InvalidArgumentError(absl::StrCat("tokenizer.json has more than ", kMaxFileBytes, " bytes"));
+                                                               std::string_view tokenizer_config_json,
+                                                               std::string_view special_tokens_map_json) {
+  if (tokenizer_json.size() > kMaxFileBytes) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("tokenizer.json has ", tokenizer_json.size(), " bytes, the limit is ", kMaxFileBytes));
   }
   const Json root = Json::parse(tokenizer_json, nullptr, /*allow_exceptions=*/false);
-  const auto no_object = [](std::string_view text, std::string_view file) {
-    return ExplainRefusal(absl::InvalidArgumentError("not a JSON object"), Content::kJson, text, file);
-  };
-  if (!root.is_object()) return no_object(tokenizer_json, "tokenizer.json");
-  Json config = Json::object();
-  if (!tokenizer_config_json.empty()) {
-    config = Json::parse(tokenizer_config_json, nullptr, /*allow_exceptions=*/false);
-    if (!config.is_object()) return no_object(tokenizer_config_json, "tokenizer_config.json");
-  }
+  if (!root.is_object()) return NoObject(tokenizer_json, "tokenizer.json");
+  ASSIGN_OR_RETURN(const Json config, ParseSide(tokenizer_config_json, "tokenizer_config.json"));
+  ASSIGN_OR_RETURN(const Json map, ParseSide(special_tokens_map_json, "special_tokens_map.json"));
   if (!Member(root, "version").is_null() && Member(root, "version") != "1.0") {
     return absl::UnimplementedError("tokenizer.json: only version \"1.0\" is known");
   }
@@ -314,26 +353,15 @@ StatusOr<std::shared_ptr<const Tokenizer>> Tokenizer::FromJson(std::string_view 
   }
   RETURN_IF_ERROR(ParsePostProcessor(Member(root, "post_processor"), 0, parts.get()));
 
-  SpecialTokenIds& ids = parts->special_ids;
-  ids.bos = ConfiguredId(config, "bos_token", *parts->vocabulary, -1);
-  ids.unk = ConfiguredId(config, "unk_token", *parts->vocabulary, ids.unk);
-  ids.pad = ConfiguredId(config, "pad_token", *parts->vocabulary, -1);
-  const int32_t eos = ConfiguredId(config, "eos_token", *parts->vocabulary, -1);
-  if (eos >= 0) ids.eos.push_back(eos);
-  text::AddKnownEndTokens(*parts, &ids);
+  FillSpecialIds(config, map, *parts->vocabulary, &parts->special_ids);
   return std::shared_ptr<const Tokenizer>(new Tokenizer(std::move(parts)));
 }
 
 StatusOr<std::shared_ptr<const Tokenizer>> Tokenizer::FromFolder(const std::filesystem::path& folder) {
   ASSIGN_OR_RETURN(const std::string json, ReadFile(folder / "tokenizer.json", kMaxFileBytes));
-  std::string config;
-  StatusOr<std::string> read = ReadFile(folder / "tokenizer_config.json", kMaxFileBytes);
-  if (read.ok()) {
-    config = *std::move(read);
-  } else if (!absl::IsNotFound(read.status())) {
-    return read.status();
-  }
-  StatusOr<std::shared_ptr<const Tokenizer>> tokenizer = FromJson(json, config);
+  ASSIGN_OR_RETURN(const std::string config, ReadSide(folder, "tokenizer_config.json"));
+  ASSIGN_OR_RETURN(const std::string map, ReadSide(folder, "special_tokens_map.json"));
+  StatusOr<std::shared_ptr<const Tokenizer>> tokenizer = FromJson(json, config, map);
   if (!tokenizer.ok()) return Annotate(tokenizer.status(), folder.string());
   return tokenizer;
 }

@@ -1,6 +1,5 @@
 #include "model/text/tokenizer_parts.h"
 
-#include <algorithm>
 #include <utility>
 
 #include "absl/strings/escaping.h"
@@ -14,6 +13,7 @@ constexpr size_t kMaxAddedTokenBytes = 1024;
 
 Status TokenizerParts::Finish() {
   is_special.assign(vocabulary->size(), false);
+  is_added.assign(vocabulary->size(), false);
   std::vector<AddedToken> raw;
   std::vector<AddedToken> normalized;
   for (const AddedToken& token : added_tokens) {
@@ -26,6 +26,7 @@ Status TokenizerParts::Finish() {
                                                      "\" has id ", token.id, ", the vocabulary has ",
                                                      vocabulary->size()));
     }
+    is_added[static_cast<size_t>(token.id)] = true;
     if (token.special) is_special[static_cast<size_t>(token.id)] = true;
     if (!token.normalized) {
       raw.push_back(token);
@@ -46,15 +47,6 @@ Status TokenizerParts::Finish() {
   ASSIGN_OR_RETURN(Decoder made, Decoder::Create(decoder_steps));
   decoder = std::make_unique<const Decoder>(std::move(made));
   return absl::OkStatus();
-}
-
-void AddKnownEndTokens(const TokenizerParts& parts, SpecialTokenIds* ids) {
-  for (const std::string_view name :
-       {"<|im_end|>", "<|endoftext|>", "<|eot_id|>", "<|eom_id|>", "<|end_of_text|>", "</s>"}) {
-    const int32_t id = parts.vocabulary->IdOf(name);
-    if (id < 0 || !parts.is_special[static_cast<size_t>(id)]) continue;
-    if (std::find(ids->eos.begin(), ids->eos.end(), id) == ids->eos.end()) ids->eos.push_back(id);
-  }
 }
 
 }  // namespace coterie::text

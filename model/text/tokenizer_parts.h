@@ -20,6 +20,7 @@ namespace coterie::text {
 struct TokenizerParts {
   std::shared_ptr<const Vocabulary> vocabulary;  // with the added tokens
   std::vector<bool> is_special;                  // [vocabulary->size()]: control tokens
+  std::vector<bool> is_added;                    // likewise: all of added_tokens
   NormalizerPtr normalizer;                      // null: none
   PreTokenizerPtr pre_tokenizer;                 // null: none, a text is one word
   std::unique_ptr<const WordModel> model;
@@ -33,16 +34,13 @@ struct TokenizerParts {
   std::vector<DecoderStep> decoder_steps;
   std::unique_ptr<const Decoder> decoder;
   SpecialTokenIds special_ids;
+  std::vector<std::string> warnings;  // see Tokenizer::warnings
 
-  // Sets is_special and the finders from added_tokens (whose ids lie in the vocabulary), and the decoder from
-  // its steps. `normalizer` must be set already: it is applied to the tokens that are sought in normalised
-  // text.
+  // Sets is_special, is_added and the finders from added_tokens (whose ids lie in the vocabulary), and the
+  // decoder from its steps. `normalizer` must be set already: it is applied to the tokens that are sought in
+  // normalised text.
   Status Finish();
 };
-
-// The usual names of tokens that end an answer ("<|im_end|>", "<|eot_id|>", ...): those that are control
-// tokens of this vocabulary join `ids->eos` behind the tokenizer's own.
-void AddKnownEndTokens(const TokenizerParts& parts, SpecialTokenIds* ids);
 
 }  // namespace coterie::text
 

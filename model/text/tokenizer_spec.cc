@@ -5,6 +5,8 @@
 #include <utility>
 
 #include "absl/strings/escaping.h"
+#include "model/text/pre_kind_guess.h"
+#include "model/text/pre_kinds.h"
 #include "model/text/tokenizer_parts.h"
 
 namespace coterie {
@@ -22,62 +24,6 @@ enum TokenType : int32_t {
 };
 
 constexpr std::string_view kMetaspace = "\xE2\x96\x81";  // U+2581
-
-constexpr std::string_view kLlama3Pattern =
-    R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
-constexpr std::string_view kQwen2Pattern =
-    R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
-constexpr std::string_view kTekkenPattern =
-    R"([^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+)"
-    R"(|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*)"
-    R"(|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
-
-// What `pre` decides.
-struct PreKind {
-  text::NormalizerPtr normalizer;
-  text::PreTokenizerPtr pre_tokenizer;
-  bool ignore_merges = false;
-  bool add_bos = false;  // when the file does not say
-};
-
-StatusOr<text::PreTokenizerPtr> SplitThenBytes(std::string_view pattern) {
-  ASSIGN_OR_RETURN(std::shared_ptr<const text::Regex> regex, text::Regex::Create(pattern));
-  ASSIGN_OR_RETURN(text::PreTokenizerPtr bytes,
-                   text::MakeByteLevel(/*add_prefix_space=*/false, /*use_regex=*/false));
-  std::vector<text::PreTokenizerPtr> steps;
-  steps.push_back(text::MakeSplit(std::move(regex), text::SplitBehavior::kIsolated, /*invert=*/false));
-  steps.push_back(std::move(bytes));
-  return text::MakePreTokenizerSequence(std::move(steps));
-}
-
-StatusOr<PreKind> MakePreKind(const std::string& pre) {
-  PreKind kind;
-  if (pre == "gpt-2" || pre == "gpt2" || pre == "default" || pre.empty()) {
-    ASSIGN_OR_RETURN(kind.pre_tokenizer, text::MakeByteLevel(/*add_prefix_space=*/false, /*use_regex=*/true));
-  } else if (pre == "smollm") {
-    ASSIGN_OR_RETURN(text::PreTokenizerPtr bytes,
-                     text::MakeByteLevel(/*add_prefix_space=*/false, /*use_regex=*/true));
-    std::vector<text::PreTokenizerPtr> steps;
-    steps.push_back(text::MakeDigits(/*individual_digits=*/true));
-    steps.push_back(std::move(bytes));
-    kind.pre_tokenizer = text::MakePreTokenizerSequence(std::move(steps));
-  } else if (pre == "llama-bpe" || pre == "llama3" || pre == "llama-v3") {
-    ASSIGN_OR_RETURN(kind.pre_tokenizer, SplitThenBytes(kLlama3Pattern));
-    kind.ignore_merges = true;
-    kind.add_bos = true;
-  } else if (pre == "qwen2") {
-    ASSIGN_OR_RETURN(kind.pre_tokenizer, SplitThenBytes(kQwen2Pattern));
-    kind.normalizer = text::MakeUnicodeNormalizer(text::NormalForm::kC);
-  } else if (pre == "tekken") {
-    ASSIGN_OR_RETURN(kind.pre_tokenizer, SplitThenBytes(kTekkenPattern));
-    kind.ignore_merges = true;
-    kind.add_bos = true;
-  } else {
-    return absl::UnimplementedError(absl::StrCat("tokenizer.ggml.pre is \"", absl::CHexEscape(pre),
-                                                 "\"; known are gpt-2, smollm, llama-bpe, qwen2 and tekken"));
-  }
-  return kind;
-}
 
 Status CheckSizes(const TokenizerSpec& spec) {
   const size_t n = spec.tokens.size();
@@ -175,7 +121,13 @@ std::vector<std::pair<std::string, std::string>> MergesFromScores(const Tokenize
 }
 
 Status FillByteLevel(const TokenizerSpec& spec, TokenizerParts* parts, bool* add_bos) {
-  ASSIGN_OR_RETURN(PreKind kind, MakePreKind(spec.pre));
+  std::string pre = spec.pre;
+  if (pre.empty() || pre == "default") {
+    ASSIGN_OR_RETURN(const text::PreKindGuess guess, text::GuessPreKind(spec));
+    pre = guess.name;
+    parts->warnings.push_back(guess.Warning(spec.pre));
+  }
+  ASSIGN_OR_RETURN(text::PreKind kind, text::MakePreKind(pre));
   parts->normalizer = std::move(kind.normalizer);
   parts->pre_tokenizer = std::move(kind.pre_tokenizer);
   parts->decoder_steps = {text::ByteLevelStep{}};
@@ -248,7 +200,6 @@ StatusOr<std::shared_ptr<const Tokenizer>> Tokenizer::Create(const TokenizerSpec
     if (id.has_value() && std::find(ids.eos.begin(), ids.eos.end(), *id) == ids.eos.end())
       ids.eos.push_back(*id);
   }
-  text::AddKnownEndTokens(*parts, &ids);
   if (spec.add_bos.value_or(add_bos) && spec.bos_id.has_value()) parts->prefix.push_back(*spec.bos_id);
   if (spec.add_eos.value_or(false) && spec.eos_id.has_value()) parts->suffix.push_back(*spec.eos_id);
   return std::shared_ptr<const Tokenizer>(new Tokenizer(std::move(parts)));

@@ -12,7 +12,8 @@ namespace coterie {
 // defaults.
 struct TokenizerSpec {
   std::string model;  // "gpt2": byte-level BPE; "llama": SentencePiece BPE with scores
-  std::string pre;    // for gpt2: how words are cut ("smollm", "llama-bpe", "qwen2", "tekken", "gpt-2")
+  // For gpt2: how words are cut (pre_kinds.h). Empty or "default": the file does not say (pre_kind_guess.h).
+  std::string pre;
   std::vector<std::string> tokens;  // by id
   std::vector<std::string> merges;  // "left right", by rank; gpt2 only
   std::vector<float> scores;        // by id; llama only: the greater score merges first

@@ -134,7 +134,7 @@ TEST_P(TextGolden, DecodesAsTheReferenceDoes) {
     EXPECT_EQ(tokenizer_->Decode(ids, skip_special), text) << decode;
     // Streaming shows what could be shown before a byte run broke; elsewhere it is the same text.
     if (text.find("\xEF\xBF\xBD") != std::string::npos) continue;
-    IncrementalDetokenizer detokenizer(tokenizer_, skip_special);
+    IncrementalDetokenizer detokenizer(tokenizer_, {.skip_special = skip_special});
     std::string streamed;
     for (const int32_t id : ids) streamed += detokenizer.Append(id);
     EXPECT_EQ(streamed + detokenizer.Flush(), text) << decode;
