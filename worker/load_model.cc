@@ -8,8 +8,7 @@
 #include "model/decoder/decoder.h"
 #include "model/decoder/memory_plan.h"
 #include "model/format/model_files.h"
-#include "model/text/gguf_tokenizer.h"
-#include "model/text/tokenizer.h"
+#include "model/text/base_text.h"
 #include "spdlog/spdlog.h"
 #include "worker/engine/fake_model.h"
 #include "worker/engine/request.h"
@@ -46,7 +45,8 @@ Status CheckMemory(const WorkerOptions& options, const ModelFiles& files, const 
   return absl::OkStatus();
 }
 
-StatusOr<std::unique_ptr<LanguageModel>> MakeDecoder(const WorkerOptions& options, const ModelFiles& files) {
+StatusOr<std::unique_ptr<LanguageModel>> MakeDecoder(const WorkerOptions& options, const ModelFiles& files,
+                                                     std::vector<int32_t> eos_token_ids) {
   CpuBackendOptions backend_options;
   backend_options.mode = options.mode == "exact" ? NumericsMode::kExact : NumericsMode::kFast;
   backend_options.n_threads = options.threads;
@@ -62,6 +62,7 @@ StatusOr<std::unique_ptr<LanguageModel>> MakeDecoder(const WorkerOptions& option
   decoder_options.max_seqs = options.max_seqs;
   decoder_options.max_logit_rows = options.max_logit_rows;
   decoder_options.max_context = options.max_context;
+  decoder_options.eos_token_ids = std::move(eos_token_ids);
   decoder_options.max_adapters_per_seq =
       std::min(static_cast<int>(kMaxAdaptersPerSequence), options.adapter_slots);
   RETURN_IF_ERROR(CheckMemory(options, files, decoder_options, *backend));
@@ -80,22 +81,23 @@ StatusOr<LoadedModel> LoadModel(const WorkerOptions& options) {
   }
   ASSIGN_OR_RETURN(const std::unique_ptr<ModelFiles> files, ModelFiles::Open(options.model));
   loaded.name = files->name();
-  ASSIGN_OR_RETURN(
-      const std::shared_ptr<const Tokenizer> tokenizer,
-      files->gguf() != nullptr ? LoadTokenizer(*files->gguf()) : Tokenizer::FromFolder(files->folder()));
-  loaded.tokenizer_digest = tokenizer->digest();
+  ASSIGN_OR_RETURN(const BaseText text, LoadBaseText(*files));
+  loaded.tokenizer_digest = text.tokenizer->digest();
+  loaded.warnings = text.tokenizer->warnings();
+  std::vector<int32_t> eos_token_ids;
+  for (const EndToken& end : text.end_tokens) eos_token_ids.push_back(end.id);
   if (options.fake) {
     FakeModelOptions fake = FakeOptions(options);
     fake.vocab_size = files->config().vocab_size;
     fake.context_length = files->config().context_length;
     if (options.max_context > 0) fake.context_length = std::min(fake.context_length, options.max_context);
-    fake.eos_token_ids = files->eos_token_ids();
+    fake.eos_token_ids = std::move(eos_token_ids);
     fake.base_digest = files->ComputeDigest();
     RETURN_IF_ERROR(files->CheckWhole());
     loaded.model = std::make_unique<FakeModel>(std::move(fake));
     return loaded;
   }
-  ASSIGN_OR_RETURN(loaded.model, MakeDecoder(options, *files));
+  ASSIGN_OR_RETURN(loaded.model, MakeDecoder(options, *files, std::move(eos_token_ids)));
   return loaded;
 }
 

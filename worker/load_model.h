@@ -3,6 +3,7 @@
 
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "common/digest.h"
 #include "common/status.h"
@@ -15,6 +16,7 @@ struct LoadedModel {
   std::string name;
   std::unique_ptr<LanguageModel> model;
   Digest tokenizer_digest;
+  std::vector<std::string> warnings;  // see Tokenizer::warnings
 };
 
 // The model the options ask for, ready to run. The files are closed again. Takes as long as packing the

@@ -23,6 +23,7 @@ struct DecoderOptions {
       0;                // rows of logits of one step; 0: max_seqs. Each takes 4 · vocab_size bytes once used
   int max_context = 0;  // most positions of a sequence; 0: all the model has
   int max_adapters_per_seq = 16;
+  std::vector<int32_t> eos_token_ids;  // that end an answer (text/end_tokens.h); told in info()
 };
 
 // A decoder-only transformer of the Llama family (Llama, Mistral, SmolLM2, Qwen2, Qwen3) over a Backend.

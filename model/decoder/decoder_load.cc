@@ -84,7 +84,7 @@ StatusOr<std::unique_ptr<Decoder>> Decoder::Create(const ModelFiles& files, std:
   auto decoder = std::unique_ptr<Decoder>(new Decoder(files.config(), std::move(backend), options));
   RETURN_IF_ERROR(decoder->AllocateBuffers());  // first: it refuses shapes that cannot run
   RETURN_IF_ERROR(decoder->LoadWeights(files));
-  decoder->info_.eos_token_ids = files.eos_token_ids();
+  decoder->info_.eos_token_ids = options.eos_token_ids;
   decoder->info_.base_digest = files.ComputeDigest();
   RETURN_IF_ERROR(files.CheckWhole());
   files.DropPages();

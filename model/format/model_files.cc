@@ -1,6 +1,7 @@
 #include "model/format/model_files.h"
 
 #include <algorithm>
+#include <limits>
 #include <set>
 #include <system_error>
 
@@ -245,51 +246,55 @@ Status ModelFiles::CheckWhole() const {
 }
 
 Status ModelFiles::ReadGgufTokens() {
-  const auto read = [this](std::string_view key, std::optional<int32_t>* out) -> Status {
-    if (!gguf_->Has(key)) return absl::OkStatus();
-    ASSIGN_OR_RETURN(const int64_t id, gguf_->GetInt(key));
-    if (id < 0 || id >= config_.vocab_size) {
-      return absl::InvalidArgumentError(absl::StrCat(name_, ": ", ToAbsl(key), " is ", id,
-                                                     ", the vocabulary has ", config_.vocab_size, " tokens"));
-    }
-    *out = static_cast<int32_t>(id);
-    return absl::OkStatus();
+  const auto check = [this](std::string_view key, int64_t id) -> Status {
+    if (id >= 0 && id < config_.vocab_size) return absl::OkStatus();
+    return absl::InvalidArgumentError(absl::StrCat(name_, ": ", ToAbsl(key), " is ", id,
+                                                   ", the vocabulary has ", config_.vocab_size, " tokens"));
   };
-  RETURN_IF_ERROR(read("tokenizer.ggml.bos_token_id", &bos_token_id_));
-  std::set<int32_t> ends;
+  const auto read = [&](std::string_view key) -> StatusOr<std::optional<int32_t>> {
+    if (!gguf_->Has(key)) return std::optional<int32_t>();
+    ASSIGN_OR_RETURN(const int64_t id, gguf_->GetInt(key));
+    // Some converters write -1 (as 32 or 64 bits) for "none".
+    if (id == -1 || id == std::numeric_limits<uint32_t>::max()) return std::optional<int32_t>();
+    RETURN_IF_ERROR(check(key, id));
+    return std::optional(static_cast<int32_t>(id));
+  };
+  ASSIGN_OR_RETURN(bos_token_id_, read("tokenizer.ggml.bos_token_id"));
   for (const std::string_view key :
        {"tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id"}) {
-    std::optional<int32_t> id;
-    RETURN_IF_ERROR(read(key, &id));
-    if (id) ends.insert(*id);
+    ASSIGN_OR_RETURN(const std::optional<int32_t> id, read(key));
+    if (id) named_end_tokens_.push_back({*id, std::string(key)});
   }
-  eos_token_ids_.assign(ends.begin(), ends.end());
+  constexpr std::string_view kList = "tokenizer.ggml.eos_token_ids";  // of some converters
+  if (gguf_->Has(kList)) {
+    ASSIGN_OR_RETURN(const std::vector<int64_t> ids, gguf_->GetInts(kList));
+    for (const int64_t id : ids) {
+      RETURN_IF_ERROR(check(kList, id));
+      named_end_tokens_.push_back({static_cast<int32_t>(id), std::string(kList)});
+    }
+  }
   return absl::OkStatus();
 }
 
 Status ModelFiles::ReadFolderTokens(std::string_view config_text, std::string_view config_name) {
-  const auto read = [this](const Json& json, std::string_view name) -> Status {
+  const auto read = [this](const Json& json, std::string_view name, std::string_view source) -> Status {
     ASSIGN_OR_RETURN(const JsonFields fields, JsonFields::Of(json, name));
-    if (eos_token_ids_.empty()) {
-      ASSIGN_OR_RETURN(const std::vector<int64_t> ids,
-                       fields.Ints("eos_token_id", 0, config_.vocab_size - 1));
-      const std::set<int32_t> ends(ids.begin(), ids.end());
-      eos_token_ids_.assign(ends.begin(), ends.end());
-    }
+    ASSIGN_OR_RETURN(const std::vector<int64_t> ids, fields.Ints("eos_token_id", 0, config_.vocab_size - 1));
+    for (const int64_t id : ids) named_end_tokens_.push_back({static_cast<int32_t>(id), std::string(source)});
     if (!bos_token_id_ && fields.Has("bos_token_id")) {
       ASSIGN_OR_RETURN(const int64_t id, fields.Int("bos_token_id", 0, config_.vocab_size - 1));
       bos_token_id_ = static_cast<int32_t>(id);
     }
     return absl::OkStatus();
   };
-  const std::filesystem::path generation = folder_ / "generation_config.json";
+  const std::filesystem::path generation = folder_ / kGenerationConfigFile;
   std::error_code ignored;
   if (std::filesystem::exists(generation, ignored)) {
     ASSIGN_OR_RETURN(const Json json, ReadJsonFile(generation.string()));
-    RETURN_IF_ERROR(read(json, generation.string()));
+    RETURN_IF_ERROR(read(json, generation.string(), kGenerationConfigFile));
   }
   ASSIGN_OR_RETURN(const Json json, ParseJson(config_text, config_name));
-  return read(json, config_name);
+  return read(json, config_name, kModelConfigFile);
 }
 
 }  // namespace coterie

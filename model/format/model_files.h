@@ -61,6 +61,15 @@ struct Weight {
 // row_order of a GGUF llama Q or K with `n_heads` heads of `head_dim` rows.
 std::vector<int32_t> HalfSplitRowOrder(int n_heads, int head_dim);
 
+// A token id and what names it.
+struct NamedToken {
+  int32_t id;
+  std::string source;  // a GGUF key or a file's name
+  bool operator==(const NamedToken&) const = default;
+};
+inline constexpr std::string_view kModelConfigFile = "config.json";
+inline constexpr std::string_view kGenerationConfigFile = "generation_config.json";
+
 // The files of one base model, opened and checked: a .gguf file, or a Hugging Face folder with config.json
 // and safetensors. Immutable, readable by any thread. Weights are views of mapped files.
 class ModelFiles {
@@ -95,9 +104,10 @@ class ModelFiles {
   const GgufFile* gguf() const { return gguf_ ? &*gguf_ : nullptr; }
   // The folder with tokenizer.json and tokenizer_config.json, or empty for a GGUF file.
   const std::filesystem::path& folder() const { return folder_; }
-  // Tokens that end an answer, ascending: GGUF eos, eot and eom ids; generation_config.json's, else
-  // config.json's eos_token_id (a number or a list). May be empty.
-  const std::vector<int32_t>& eos_token_ids() const { return eos_token_ids_; }
+  // Tokens that the files name as ends of an answer: GGUF's eos, eot and eom ids; the eos_token_id (a number
+  // or a list) of generation_config.json and of config.json. May be empty; one id may stand more than once.
+  // text/end_tokens.h decides which count, and finds further ones.
+  const std::vector<NamedToken>& named_end_tokens() const { return named_end_tokens_; }
   std::optional<int32_t> bos_token_id() const { return bos_token_id_; }
 
  private:
@@ -115,7 +125,7 @@ class ModelFiles {
   std::filesystem::path folder_;
   std::vector<Weight> weights_;  // [once-standing roles, then n_layers x per-layer roles]; unused ones empty
   size_t n_bytes_ = 0;
-  std::vector<int32_t> eos_token_ids_;
+  std::vector<NamedToken> named_end_tokens_;
   std::optional<int32_t> bos_token_id_;
 };
 

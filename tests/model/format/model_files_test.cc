@@ -116,22 +116,30 @@ TEST_F(ModelFilesTest, ReadsEndTokensFromGguf) {
       .AddU32("tokenizer.ggml.eot_token_id", 3);
   const auto files = OpenGguf(std::move(writer));
   ASSERT_TRUE(files.ok()) << files.status();
-  EXPECT_THAT((*files)->eos_token_ids(), ElementsAre(3, 9));
+  EXPECT_THAT((*files)->named_end_tokens(), ElementsAre(NamedToken{9, "tokenizer.ggml.eos_token_id"},
+                                                        NamedToken{3, "tokenizer.ggml.eot_token_id"}));
   EXPECT_EQ((*files)->bos_token_id(), 1);
+  GgufWriter none = TinyGgufMetadata(TinyConfig());
+  none.AddU32("tokenizer.ggml.eos_token_id", 0xFFFFFFFF);  // -1, as some converters write it
+  const auto without = OpenGguf(std::move(none));
+  ASSERT_TRUE(without.ok()) << without.status();
+  EXPECT_TRUE((*without)->named_end_tokens().empty());
   GgufWriter wrong = TinyGgufMetadata(TinyConfig());
   wrong.AddU32("tokenizer.ggml.eos_token_id", 16);
   EXPECT_REFUSED(OpenGguf(std::move(wrong)).status(), kInvalid,
                  "tokenizer.ggml.eos_token_id is 16, the vocabulary has 16 tokens");
 }
 
-TEST_F(ModelFilesTest, PrefersTheGenerationConfigsEndTokens) {
+TEST_F(ModelFilesTest, ReadsEndTokensFromBothConfigs) {
   const auto plain = OpenFolder("\"eos_token_id\": 2, \"bos_token_id\": 1");
   ASSERT_TRUE(plain.ok()) << plain.status();
-  EXPECT_THAT((*plain)->eos_token_ids(), ElementsAre(2));
+  EXPECT_THAT((*plain)->named_end_tokens(), ElementsAre(NamedToken{2, "config.json"}));
   folder_.Write("generation_config.json", "{\"eos_token_id\": [5, 4, 5]}");
   const auto files = OpenFolder("\"eos_token_id\": 2, \"bos_token_id\": 1");
   ASSERT_TRUE(files.ok()) << files.status();
-  EXPECT_THAT((*files)->eos_token_ids(), ElementsAre(4, 5));
+  EXPECT_THAT((*files)->named_end_tokens(),
+              ElementsAre(NamedToken{5, "generation_config.json"}, NamedToken{4, "generation_config.json"},
+                          NamedToken{5, "generation_config.json"}, NamedToken{2, "config.json"}));
   EXPECT_EQ((*files)->bos_token_id(), 1);
   folder_.Write("generation_config.json", "{\"eos_token_id\": 16}");
   EXPECT_REFUSED(OpenFolder().status(), kInvalid, "generation_config.json: field \"eos_token_id\" is 16");
@@ -192,7 +200,7 @@ TEST(RealModelTest, OpensSmolLm2) {
   EXPECT_TRUE(c.tied_embeddings);
   EXPECT_EQ((*files)->OutputHead().tensor.dtype, DType::kQ8_0);
   EXPECT_EQ((*files)->Get(WeightRole::kDown, 29).tensor.dtype, DType::kQ4_1);
-  EXPECT_THAT((*files)->eos_token_ids(), ElementsAre(2));
+  EXPECT_THAT((*files)->named_end_tokens(), ElementsAre(NamedToken{2, "tokenizer.ggml.eos_token_id"}));
   EXPECT_FALSE((*files)->ComputeDigest().empty());
 }
 

@@ -45,8 +45,8 @@ TEST_P(TinyFilesTest, GgufAndFolderAreTheSameModel) {
   const auto gguf = Open(name + ".gguf");
   ASSERT_TRUE(folder && gguf);
   EXPECT_EQ(CanonicalText(folder->config()), CanonicalText(gguf->config()));
-  EXPECT_EQ(folder->eos_token_ids(), gguf->eos_token_ids());
-  EXPECT_THAT(folder->eos_token_ids(), ElementsAre(2));
+  EXPECT_THAT(folder->named_end_tokens(), ElementsAre(NamedToken{2, "config.json"}));
+  EXPECT_THAT(gguf->named_end_tokens(), ElementsAre(NamedToken{2, "tokenizer.ggml.eos_token_id"}));
   int n_permuted = 0;
   testing::ForEachWeight(folder->config(), [&](WeightRole role, int layer, const std::vector<int64_t>&) {
     EXPECT_EQ(Rows(folder->Get(role, layer)), Rows(gguf->Get(role, layer)))

@@ -1,0 +1,29 @@
+#ifndef COTERIE_MODEL_TEXT_BASE_TEXT_H_
+#define COTERIE_MODEL_TEXT_BASE_TEXT_H_
+
+#include <memory>
+#include <vector>
+
+#include "common/status.h"
+#include "model/chat/chat_template.h"
+#include "model/format/model_files.h"
+#include "model/text/end_tokens.h"
+#include "model/text/tokenizer.h"
+
+namespace coterie {
+
+// What a base model's files say about text. Gateway and worker both read it here, so that they agree.
+struct BaseText {
+  std::shared_ptr<const Tokenizer> tokenizer;
+  // The model's own; or why it cannot be used, which keeps neither tokenizer nor end tokens from being so.
+  StatusOr<ChatTemplate> chat_template;
+  std::vector<EndToken> end_tokens;  // ascending by id
+};
+
+// `files` is not needed afterwards. NotFound, InvalidArgument, Unimplemented or FailedPrecondition naming the
+// file and what is wrong with its tokenizer.
+StatusOr<BaseText> LoadBaseText(const ModelFiles& files);
+
+}  // namespace coterie
+
+#endif  // COTERIE_MODEL_TEXT_BASE_TEXT_H_
