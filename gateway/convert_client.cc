@@ -59,10 +59,13 @@ SamplingParams SamplingFromProto(const v1::SamplingParams& proto) {
 
 v1::PositionLogprobs LogprobsWithText(const TextLogprobs& logprobs) {
   v1::PositionLogprobs proto = LogprobsToProto(logprobs.values);
-  proto.mutable_chosen()->set_text(logprobs.chosen_text);
-  for (size_t i = 0; i < logprobs.top_texts.size(); ++i) {
-    proto.mutable_top(static_cast<int>(i))->set_text(logprobs.top_texts[i]);
-  }
+  const auto describe = [](const DescribedToken& token, v1::TokenLogprob* out) {
+    out->set_text(token.bytes);
+    out->set_control(token.control);
+  };
+  describe(logprobs.chosen, proto.mutable_chosen());
+  for (size_t i = 0; i < logprobs.top.size(); ++i)
+    describe(logprobs.top[i], proto.mutable_top(static_cast<int>(i)));
   return proto;
 }
 
@@ -236,7 +239,15 @@ v1::ScoreResponse ToProto(const ScoreResult& result) {
   return proto;
 }
 
-v1::WorkerStatus ToProto(const WorkerReport& report) {
+v1::EndToken ToProto(const EndToken& end) {
+  v1::EndToken proto;
+  proto.set_id(static_cast<uint32_t>(end.id));
+  proto.set_text(end.text);
+  proto.set_source(end.source);
+  return proto;
+}
+
+v1::WorkerStatus ToProto(const WorkerReport& report, const TextModel& text) {
   v1::WorkerStatus proto;
   proto.set_address(report.address);
   proto.set_worker_id(report.identity.worker_id);
@@ -254,6 +265,9 @@ v1::WorkerStatus ToProto(const WorkerReport& report) {
   proto.set_bytes_between_workers(report.state.bytes_between_workers);
   proto.set_ejected_seconds(absl::ToDoubleSeconds(report.ejected_for));
   proto.set_ejections(report.ejections);
+  for (const int32_t id : report.identity.end_token_ids) {
+    *proto.add_end_tokens() = ToProto(EndToken{id, text.TokenText(id), /*source=*/""});
+  }
   return proto;
 }
 

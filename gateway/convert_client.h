@@ -27,7 +27,9 @@ StatusOr<RequestContext> FromProto(const v1::RequestContext& proto, const Reques
 v1::RouteDecision ToProto(const RouteEvent& event);
 v1::GenerateResponse ToProto(AnswerEvent event);
 v1::ScoreResponse ToProto(const ScoreResult& result);
-v1::WorkerStatus ToProto(const WorkerReport& report);
+v1::EndToken ToProto(const EndToken& end);
+// `text` names the tokens.
+v1::WorkerStatus ToProto(const WorkerReport& report, const TextModel& text);
 v1::ExpertInfo ToProto(const CatalogueEntry& entry);
 v1::ShadowReport ToProto(const ExpertRegret& regret);
 v1::DriftReport ToProto(const Drift& drift, const RoutingReference& reference);

@@ -54,6 +54,7 @@ StatusOr<WorkerIdentity> HelloFromProto(const v1::WorkerHello& proto) {
   identity.max_running = proto.max_running();
   identity.reattach_grace_ms = proto.reattach_grace_ms();
   identity.serves.assign(proto.serves().begin(), proto.serves().end());
+  identity.end_token_ids.assign(proto.end_token_ids().begin(), proto.end_token_ids().end());
   return identity;
 }
 

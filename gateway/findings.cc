@@ -3,6 +3,7 @@
 #include <set>
 #include <utility>
 
+#include "absl/strings/str_join.h"
 #include "gateway/drift_watch.h"
 #include "gateway/shadow/shadow_traffic.h"
 
@@ -27,6 +28,27 @@ std::vector<std::string> FindingsOf(const GatewayCore& core, const CatalogueEntr
   return findings;
 }
 
+std::vector<std::string> BaseFindings(const GatewayCore& core) {
+  std::vector<std::string> findings = core.text->warnings();
+  const std::vector<EndToken>& ends = core.text->end_tokens();
+  std::vector<int32_t> ids;
+  for (const EndToken& end : ends) ids.push_back(end.id);
+  const auto list = [&](const std::vector<int32_t>& these) {
+    if (these.empty()) return std::string("no token (or does not say)");
+    return absl::StrJoin(these, ", ", [&](std::string* out, int32_t id) {
+      absl::StrAppend(out, id, " (", core.text->TokenText(id), ")");
+    });
+  };
+  for (const WorkerReport& report : core.workers->Report()) {
+    if (report.health != WorkerHealth::kReady || report.identity.end_token_ids == ids) continue;
+    findings.push_back(absl::StrCat("worker ", report.address, " ends answers at ",
+                                    list(report.identity.end_token_ids), ", this gateway's files say ",
+                                    list(ids),
+                                    ": start both from the same files and the same version of the program"));
+  }
+  return findings;
+}
+
 std::vector<std::string> AllFindings(const GatewayCore& core, size_t limit) {
   const auto router = core.routers->Current();
   // Only those of whom anything is known: the catalogue may hold a hundred thousand.
@@ -46,16 +68,20 @@ std::vector<std::string> AllFindings(const GatewayCore& core, size_t limit) {
     }
   }
   size_t n_more = 0;
-  for (const std::string& name : names) {
-    const CatalogueEntry* entry = router->catalogue().Find(name);
-    if (entry == nullptr) continue;
-    for (std::string& finding : FindingsOf(core, *entry)) {
+  const auto add = [&](std::vector<std::string> more) {
+    for (std::string& finding : more) {
       if (findings.size() < limit) {
         findings.push_back(std::move(finding));
       } else {
         ++n_more;
       }
     }
+  };
+  add(BaseFindings(core));
+  for (const std::string& name : names) {
+    const CatalogueEntry* entry = router->catalogue().Find(name);
+    if (entry == nullptr) continue;
+    add(FindingsOf(core, *entry));
   }
   if (n_more > 0) {
     findings.push_back(absl::StrCat("and ", n_more, " more; `coterie experts list` has them all"));

@@ -41,6 +41,7 @@ StatusOr<std::unique_ptr<GatewayServer>> StartServer(CommandLine line, ShutdownS
   // Closed on return: what is served afterwards needs no weights.
   ASSIGN_OR_RETURN(const std::unique_ptr<ModelFiles> files, ModelFiles::Open(line.model));
   ASSIGN_OR_RETURN(parts.text, LoadTextModel(*files));
+  for (const std::string& warning : parts.text->warnings()) spdlog::warn("{}", warning);
   if (line.embedder.empty()) {
     spdlog::warn("no --embedder: questions for `auto` cannot be routed; experts by name and the base answer");
   } else {

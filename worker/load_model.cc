@@ -83,7 +83,7 @@ StatusOr<LoadedModel> LoadModel(const WorkerOptions& options) {
   loaded.name = files->name();
   ASSIGN_OR_RETURN(const BaseText text, LoadBaseText(*files));
   loaded.tokenizer_digest = text.tokenizer->digest();
-  loaded.warnings = text.tokenizer->warnings();
+  loaded.warnings = text.warnings;
   std::vector<int32_t> eos_token_ids;
   for (const EndToken& end : text.end_tokens) eos_token_ids.push_back(end.id);
   if (options.fake) {

@@ -16,7 +16,7 @@ struct LoadedModel {
   std::string name;
   std::unique_ptr<LanguageModel> model;
   Digest tokenizer_digest;
-  std::vector<std::string> warnings;  // see Tokenizer::warnings
+  std::vector<std::string> warnings;  // see BaseText
 };
 
 // The model the options ask for, ready to run. The files are closed again. Takes as long as packing the

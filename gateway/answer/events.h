@@ -8,6 +8,7 @@
 
 #include "common/status.h"
 #include "gateway/router_state.h"
+#include "gateway/text/text_model.h"
 #include "gateway/upstream/session.h"
 
 namespace coterie::gateway {
@@ -20,11 +21,19 @@ struct RouteEvent {
   std::string placement_reason;
 };
 
+struct DescribedToken {
+  std::string bytes;    // what it adds to the text; empty for a control token
+  std::string control;  // a control token's name
+};
+
 struct TextLogprobs {
   PositionLogprobs values;
-  std::string chosen_text;
-  std::vector<std::string> top_texts;  // as values.top
+  DescribedToken chosen;
+  std::vector<DescribedToken> top;  // as values.top
 };
+
+// `stream` is where the token stands: ask before it is appended.
+TextLogprobs Describe(PositionLogprobs values, const TextModel& text, const TextStream& stream);
 
 struct TextEvent {
   std::string text;

@@ -22,7 +22,6 @@ Generation::Generation(const GatewayCore* core, AnswerRequest request,
     : Task(core, "Generate", request.context, request.deadline),
       request_(std::move(request)),
       sink_(std::move(sink)),
-      stream_(core->text->NewStream()),
       seed_(request_.sampling.seed ? *request_.sampling.seed : DrawSeed()) {
   if (stops != nullptr) stops_.emplace(std::move(stops));
 }
@@ -47,6 +46,7 @@ Status Generation::FillSequence(const Prepared& prepared, SequenceRequest* seque
                      "holds ",
                      context));
   }
+  stream_ = core_->text->NewStream(prepared.prompt_ids);
   sequence->sampling = request_.sampling;
   sequence->sampling.stop.clear();
   sequence->sampling.seed = seed_;
@@ -70,15 +70,6 @@ void Generation::Placed(const SessionPlacement& placement) {
   }
 }
 
-TextLogprobs Generation::Describe(PositionLogprobs logprobs) const {
-  TextLogprobs described;
-  described.chosen_text = core_->text->TokenText(logprobs.chosen.token);
-  for (const TokenLogprob& top : logprobs.top)
-    described.top_texts.push_back(core_->text->TokenText(top.token));
-  described.values = std::move(logprobs);
-  return described;
-}
-
 bool Generation::Tokens(std::span<const int32_t> ids, std::vector<PositionLogprobs>&& logprobs) {
   if (n_tokens_ == 0) {
     first_token_ = MonotonicNow();
@@ -88,7 +79,9 @@ bool Generation::Tokens(std::span<const int32_t> ids, std::vector<PositionLogpro
   for (size_t i = 0; i < ids.size(); ++i) {
     ++n_tokens_;
     event.token_ids.push_back(ids[i]);
-    if (i < logprobs.size()) event.logprobs.push_back(Describe(std::move(logprobs[i])));
+    if (i < logprobs.size()) {
+      event.logprobs.push_back(Describe(std::move(logprobs[i]), *core_->text, *stream_));
+    }
     const std::string text = stream_->Append(ids[i]);
     event.text += stops_ ? stops_->Append(text) : text;
     if (!stops_ || !stops_->stopped()) continue;

@@ -42,12 +42,11 @@ class Generation final : public Task {
   void SessionFinished(const SessionEnd& end) override ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Ended(const Status& status) override ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
-  TextLogprobs Describe(PositionLogprobs logprobs) const;
   void Finish(FinishReason reason, std::string stop) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   AnswerRequest request_;
-  std::shared_ptr<AnswerSink> sink_;  // until Ended
-  std::unique_ptr<TextStream> stream_;
+  std::shared_ptr<AnswerSink> sink_;    // until Ended
+  std::unique_ptr<TextStream> stream_;  // from FillSequence on: it goes on after the prompt
   std::optional<StopMatcher> stops_;
   uint64_t seed_ = 0;
   bool in_shadow_ = false;  // the prompt may be scored under other experts too

@@ -117,7 +117,8 @@ class Preparation : public std::enable_shared_from_this<Preparation> {
     if (request_.input.empty()) {
       ASSIGN_OR_RETURN(more, core_->text->EncodePrompt(request_.completion, limit));
     } else {
-      ASSIGN_OR_RETURN(more, core_->text->EncodeContinuation(request_.completion, limit));
+      ASSIGN_OR_RETURN(more, core_->text->EncodeContinuation(request_.input, prepared_.prompt_ids,
+                                                             request_.completion, limit));
     }
     prepared_.prompt_ids.insert(prepared_.prompt_ids.end(), more.begin(), more.end());
     if (prepared_.prompt_ids.size() > limit) {

@@ -19,14 +19,6 @@ Status CheckCount(std::string_view field, size_t count, size_t limit) {
 
 }  // namespace
 
-std::string_view TextInput::QuestionText() const {
-  if (prompt) return *prompt;
-  for (auto it = chat.rbegin(); it != chat.rend(); ++it) {
-    if (it->role == "user") return it->content;
-  }
-  return chat.empty() ? std::string_view() : std::string_view(chat.back().content);
-}
-
 Status ValidateInput(const TextInput& input, const RequestLimits& limits) {
   if (input.empty()) return absl::InvalidArgumentError("the request has neither a prompt nor chat messages");
   RETURN_IF_ERROR(CheckCount("chat.messages", input.chat.size(), limits.max_messages));

@@ -2,7 +2,6 @@
 #define COTERIE_GATEWAY_ANSWER_REQUEST_H_
 
 #include <cstdint>
-#include <optional>
 #include <string>
 #include <vector>
 
@@ -11,7 +10,7 @@
 #include "common/ids.h"
 #include "common/sampling_params.h"
 #include "common/status.h"
-#include "gateway/text/text_model.h"
+#include "gateway/text/text_input.h"
 
 namespace coterie::gateway {
 
@@ -25,16 +24,6 @@ struct RequestLimits {
   uint32_t max_prompt_tokens = 0;               // 0: what the model's context holds
   uint32_t max_answer_tokens = 0;               // 0: likewise; more is cut to it
   absl::Duration max_time = absl::Minutes(10);  // also without a deadline of the client
-};
-
-// A question: a prompt as it is, or a conversation.
-struct TextInput {
-  std::optional<std::string> prompt;
-  std::vector<ChatMessage> chat;
-
-  bool empty() const { return !prompt && chat.empty(); }
-  // What is embedded to route it: the prompt, or the last message of the user (the last of all without one).
-  std::string_view QuestionText() const;
 };
 
 struct RequestContext {

@@ -27,6 +27,9 @@ Status Scoring::FillSequence(const Prepared& prepared, SequenceRequest* sequence
                                                    " have nothing before them or are not asked for"));
   }
   n_expected_ = prepared.prompt_ids.size() - from;
+  unscored_ids_.assign(prepared.prompt_ids.begin(),
+                       prepared.prompt_ids.begin() + static_cast<ptrdiff_t>(from));
+  stream_ = core_->text->NewStream(unscored_ids_);
   sequence->score_only = true;
   sequence->prompt_logprobs_from = static_cast<uint32_t>(from);
   sequence->sampling.max_tokens = 1;
@@ -43,19 +46,17 @@ void Scoring::Placed(const SessionPlacement& placement) {
 void Scoring::PromptLogprobs(std::vector<PositionLogprobs>&& logprobs) {
   for (PositionLogprobs& values : logprobs) {
     if (result_.tokens.size() > n_expected_) return;  // SessionFinished refuses it
-    TextLogprobs described;
-    described.chosen_text = core_->text->TokenText(values.chosen.token);
-    for (const TokenLogprob& top : values.top)
-      described.top_texts.push_back(core_->text->TokenText(top.token));
-    described.values = std::move(values);
-    result_.total_logprob += described.values.chosen.logprob;
-    result_.tokens.push_back(std::move(described));
+    result_.total_logprob += values.chosen.logprob;
+    const int32_t id = values.chosen.token;
+    result_.tokens.push_back(Describe(std::move(values), *core_->text, *stream_));
+    stream_->Append(id);
   }
 }
 
 void Scoring::PromptLogprobsVoid() {
   result_.tokens.clear();
   result_.total_logprob = 0;
+  stream_ = core_->text->NewStream(unscored_ids_);
 }
 
 void Scoring::SessionFinished(const SessionEnd& end) {

@@ -57,6 +57,8 @@ class Scoring final : public Task {
   Callback done_callback_;
   ScoreResult result_;
   size_t n_expected_ = 0;
+  std::vector<int32_t> unscored_ids_;   // those before the first that is scored
+  std::unique_ptr<TextStream> stream_;  // of the scored ones; from FillSequence on
 };
 
 }  // namespace coterie::gateway

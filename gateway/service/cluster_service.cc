@@ -31,7 +31,10 @@ grpc::ServerUnaryReactor* ClusterServiceImpl::Status(grpc::CallbackServerContext
   response->set_experts(static_cast<uint32_t>(router->catalogue().entries.size()));
   response->set_requests_running(core_->admission->running());
   response->set_requests_waiting(core_->admission->waiting());
-  for (const WorkerReport& report : core_->workers->Report()) *response->add_workers() = ToProto(report);
+  for (const WorkerReport& report : core_->workers->Report()) {
+    *response->add_workers() = ToProto(report, *core_->text);
+  }
+  for (const EndToken& end : core_->text->end_tokens()) *response->add_end_tokens() = ToProto(end);
   response->set_uptime_seconds(absl::ToDoubleSeconds(MonotonicNow() - started_));
   response->set_router_policy(core_->router_policy);
   for (std::string& finding : AllFindings(*core_, kMaxFindings)) response->add_findings(std::move(finding));

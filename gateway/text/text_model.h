@@ -10,14 +10,11 @@
 
 #include "common/digest.h"
 #include "common/status.h"
+#include "gateway/text/text_input.h"
 #include "model/format/model_files.h"
+#include "model/text/end_tokens.h"
 
 namespace coterie::gateway {
-
-struct ChatMessage {
-  std::string role;
-  std::string content;
-};
 
 // Token ids to text as they come, whole characters at a time. One per answer; not thread-safe.
 class TextStream {
@@ -25,6 +22,9 @@ class TextStream {
   virtual ~TextStream() = default;
   virtual std::string Append(int32_t id) = 0;
   virtual std::string Flush() = 0;  // at the end
+  // The bytes that `id` adds if it comes next, perhaps a part of a character; those of all tokens, each asked
+  // for before its Append, are the bytes of the text. A control token adds none.
+  virtual std::string BytesOf(int32_t id) const = 0;
 };
 
 // All that is textual about the base model: workers see token ids only. Immutable; thread-safe.
@@ -45,13 +45,22 @@ class TextModel {
   // whatever control tokens it spells.
   virtual StatusOr<std::vector<int32_t>> EncodeChat(std::span<const ChatMessage> messages,
                                                     size_t max_tokens) const = 0;
-  // Text that goes on after another: nothing is put around it.
-  virtual StatusOr<std::vector<int32_t>> EncodeContinuation(std::string_view text,
+  // Text that goes on after `input`, which EncodePrompt or EncodeChat made `input_ids` of: the ids that were
+  // generated, where such a text was (model/text/continuation.h says what holds).
+  virtual StatusOr<std::vector<int32_t>> EncodeContinuation(const TextInput& input,
+                                                            std::span<const int32_t> input_ids,
+                                                            std::string_view text,
                                                             size_t max_tokens) const = 0;
 
-  virtual std::unique_ptr<TextStream> NewStream() const = 0;
-  // The token as text, control tokens written out.
+  // The text that ids add to that of `after` (an answer's prompt), which is not needed afterwards.
+  virtual std::unique_ptr<TextStream> NewStream(std::span<const int32_t> after) const = 0;
+  // The token for people, control tokens written out; always UTF-8.
   virtual std::string TokenText(int32_t id) const = 0;
+  virtual bool IsControl(int32_t id) const = 0;
+  // Every token that ends an answer, ascending; a worker with the same files ends answers at these.
+  virtual const std::vector<EndToken>& end_tokens() const = 0;
+  // What a person should know of this base before trusting its answers, a sentence each; usually none.
+  virtual const std::vector<std::string>& warnings() const = 0;
 };
 
 // Tokenizer, chat template and the digest of the weights, all of which this reads once. `files` is not needed

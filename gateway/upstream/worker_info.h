@@ -37,6 +37,7 @@ struct WorkerIdentity {
   uint32_t max_running = 0;
   uint32_t reattach_grace_ms = 0;
   std::vector<std::string> serves;
+  std::vector<int32_t> end_token_ids;  // ascending; empty: it does not say
 };
 
 // One WorkerState message: levels, and changes of the two sets.

@@ -6,7 +6,10 @@
 #include <string>
 #include <utility>
 
+#include "common/content_kind.h"
 #include "common/file.h"
+#include "common/hidden_paths.h"
+#include "common/path_name.h"
 #include "model/text/gguf_tokenizer.h"
 
 namespace coterie {
@@ -27,8 +30,10 @@ StatusOr<std::string> ReadTemplate(const ModelFiles& files) {
   if (!std::filesystem::exists(config)) return std::string();
   ASSIGN_OR_RETURN(const std::string text, ReadFile(config, kMaxTemplateFileBytes));
   const nlohmann::json json = nlohmann::json::parse(text, nullptr, /*allow_exceptions=*/false);
-  if (!json.is_object())
-    return absl::InvalidArgumentError(absl::StrCat(config.string(), " is not a JSON object"));
+  if (!json.is_object()) {
+    return ExplainRefusal(absl::InvalidArgumentError("not a JSON object"), Content::kJson, text,
+                          config.string());
+  }
   const auto found = json.find("chat_template");
   if (found == json.end() || found->is_null()) return std::string();
   if (found->is_string()) return found->get<std::string>();
@@ -58,7 +63,7 @@ StatusOr<ChatTemplate> LoadTemplate(const ModelFiles& files, const Tokenizer& to
   add("pad_token", ids.pad);
   StatusOr<ChatTemplate> chat_template = ChatTemplate::Create(source, std::move(special));
   if (!chat_template.ok()) {
-    return Annotate(chat_template.status(), absl::StrCat("the chat template of ", files.name()));
+    return Annotate(chat_template.status(), absl::StrCat("the chat template of ", PathName(files.name())));
   }
   return chat_template;
 }
@@ -69,10 +74,20 @@ StatusOr<BaseText> LoadBaseText(const ModelFiles& files) {
   ASSIGN_OR_RETURN(std::shared_ptr<const Tokenizer> tokenizer, files.gguf() != nullptr
                                                                    ? LoadTokenizer(*files.gguf())
                                                                    : Tokenizer::FromFolder(files.folder()));
+  BaseText text;
+  text.warnings = tokenizer->warnings();
   StatusOr<ChatTemplate> chat_template = LoadTemplate(files, *tokenizer);
-  std::vector<EndToken> end_tokens =
-      FindEndTokens(files, *tokenizer, chat_template.ok() ? *chat_template : ChatTemplate());
-  return BaseText{std::move(tokenizer), std::move(chat_template), std::move(end_tokens)};
+  if (chat_template.ok()) {
+    text.chat_template = *std::move(chat_template);
+  } else {
+    // Clients read it.
+    const Status why = WithoutPaths(chat_template.status(), files.folder(), "the model");
+    text.chat_template = ChatTemplate::Unusable(why);
+    text.warnings.push_back(absl::StrCat("conversations cannot be answered, prompts can: ", why.message()));
+  }
+  text.end_tokens = FindEndTokens(files, *tokenizer, text.chat_template);
+  text.tokenizer = std::move(tokenizer);
+  return text;
 }
 
 }  // namespace coterie

@@ -2,6 +2,7 @@
 #define COTERIE_MODEL_TEXT_BASE_TEXT_H_
 
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "common/status.h"
@@ -15,9 +16,10 @@ namespace coterie {
 // What a base model's files say about text. Gateway and worker both read it here, so that they agree.
 struct BaseText {
   std::shared_ptr<const Tokenizer> tokenizer;
-  // The model's own; or why it cannot be used, which keeps neither tokenizer nor end tokens from being so.
-  StatusOr<ChatTemplate> chat_template;
+  ChatTemplate chat_template;        // unusable, saying why, where the model's own cannot be read
   std::vector<EndToken> end_tokens;  // ascending by id
+  // What a person should know before trusting the answers, a sentence each; usually none.
+  std::vector<std::string> warnings;
 };
 
 // `files` is not needed afterwards. NotFound, InvalidArgument, Unimplemented or FailedPrecondition naming the

@@ -46,26 +46,34 @@ class FakeTextModel : public TextModel {
       absl::StrAppend(&text, message.role, ": ", message.content, "\n");
     return EncodePrompt(text, max_tokens);
   }
-  StatusOr<std::vector<int32_t>> EncodeContinuation(std::string_view text, size_t max_tokens) const override {
+  StatusOr<std::vector<int32_t>> EncodeContinuation(const TextInput& input,
+                                                    std::span<const int32_t> input_ids, std::string_view text,
+                                                    size_t max_tokens) const override {
     return EncodePrompt(text, max_tokens);
   }
-  std::unique_ptr<TextStream> NewStream() const override {
+  std::unique_ptr<TextStream> NewStream(std::span<const int32_t> after) const override {
     class Stream final : public TextStream {
-      std::string Append(int32_t id) override {
+      std::string Append(int32_t id) override { return BytesOf(id); }
+      std::string Flush() override { return ""; }
+      std::string BytesOf(int32_t id) const override {
         return id < kEos ? std::string(1, static_cast<char>(id)) : "";
       }
-      std::string Flush() override { return ""; }
     };
     return std::make_unique<Stream>();
   }
   std::string TokenText(int32_t id) const override {
     return id == kEos ? "<eos>" : std::string(1, static_cast<char>(id));
   }
+  bool IsControl(int32_t id) const override { return id == kEos; }
+  const std::vector<EndToken>& end_tokens() const override { return end_tokens_; }
+  const std::vector<std::string>& warnings() const override { return warnings_; }
 
  private:
   const uint32_t context_tokens_;
   const std::function<void()> before_encode_;
   const std::string name_ = "fake";
+  const std::vector<EndToken> end_tokens_ = {{kEos, "<eos>", "name"}};
+  const std::vector<std::string> warnings_;
   const Digest base_;
   const Digest tokenizer_;
 };

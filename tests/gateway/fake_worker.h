@@ -45,8 +45,9 @@ class FakeWorker {
     int port = 0;  // 0: any
     bool draining = false;
     uint64_t bytes_between_workers = 0;
-    uint32_t eos_at = 0;           // the answer ends at this position; 0: never
-    std::vector<Digest> resident;  // adapters it says it holds
+    uint32_t eos_at = 0;                          // the answer ends at this position; 0: never
+    std::vector<Digest> resident;                 // adapters it says it holds
+    std::vector<uint32_t> end_token_ids = {256};  // it says it ends answers at; FakeTextModel's by default
     // Scores: the loss of every token, by the adapter's digest (the empty one: the base); without an entry
     // token i costs i.
     std::map<Digest, float> losses;

@@ -98,6 +98,32 @@ TEST_F(ServicesTest, ScoreGivesTheLogprobOfEachTokenOfTheCompletion) {
   EXPECT_EQ(response.route().worker(), "fake-0");
 }
 
+TEST_F(ServicesTest, StatusShowsWhatEndsAnswersAndAWorkerThatDisagrees) {
+  FakeWorker::Options other;
+  other.worker_id = "other";
+  other.end_token_ids = {65, 256};
+  FakeWorker disagrees(other);
+  TestGateway gateway(QuickOptions({worker_.address(), disagrees.address()}));
+  ASSERT_TRUE(gateway.Ready(2));
+  grpc::ClientContext context;
+  v1::StatusResponse status;
+  const auto cluster = v1::ClusterService::NewStub(ChannelTo(gateway.server->port()));
+  ASSERT_TRUE(cluster->Status(&context, {}, &status).ok());
+  ASSERT_EQ(status.end_tokens_size(), 1);
+  EXPECT_EQ(status.end_tokens(0).id(), 256u);
+  EXPECT_EQ(status.end_tokens(0).text(), "<eos>");
+  EXPECT_EQ(status.end_tokens(0).source(), "name");
+  for (const v1::WorkerStatus& worker : status.workers()) {
+    const bool agrees = worker.worker_id() == "fake-0";
+    ASSERT_EQ(worker.end_tokens_size(), agrees ? 1 : 2);
+    EXPECT_EQ(worker.end_tokens(agrees ? 0 : 1).text(), "<eos>");
+  }
+  ASSERT_EQ(status.findings_size(), 1);
+  EXPECT_THAT(status.findings(0), HasSubstr(absl::StrCat("worker ", disagrees.address(),
+                                                         " ends answers at 65 (A), 256 (<eos>), "
+                                                         "this gateway's files say 256 (<eos>)")));
+}
+
 TEST_F(ServicesTest, OfALongQuestionBothEndsAreEmbeddedAndOfATextItsBeginning) {
   // Notes what it was asked to embed.
   class Noting final : public TextEmbedder {

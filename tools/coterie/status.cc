@@ -13,6 +13,16 @@ std::string HealthName(v1::WorkerHealth health) {
   return absl::AsciiStrToLower(absl::StripPrefix(v1::WorkerHealth_Name(health), "WORKER_HEALTH_"));
 }
 
+nlohmann::json ToJson(const google::protobuf::RepeatedPtrField<v1::EndToken>& ends) {
+  nlohmann::json list = nlohmann::json::array();
+  for (const v1::EndToken& end : ends) {
+    nlohmann::json one = {{"id", end.id()}, {"text", end.text()}};
+    if (!end.source().empty()) one["source"] = end.source();
+    list.push_back(std::move(one));
+  }
+  return list;
+}
+
 nlohmann::json ToJson(const v1::StatusResponse& status) {
   nlohmann::json workers = nlohmann::json::array();
   for (const v1::WorkerStatus& w : status.workers()) {
@@ -31,7 +41,8 @@ nlohmann::json ToJson(const v1::StatusResponse& status) {
                        {"tokens_per_second", w.tokens_per_second()},
                        {"bytes_between_workers", w.bytes_between_workers()},
                        {"ejected_seconds", w.ejected_seconds()},
-                       {"ejections", w.ejections()}});
+                       {"ejections", w.ejections()},
+                       {"end_tokens", ToJson(w.end_tokens())}});
   }
   return {{"gateway_id", status.gateway_id()},
           {"version", status.version()},
@@ -45,6 +56,7 @@ nlohmann::json ToJson(const v1::StatusResponse& status) {
           {"requests_waiting", status.requests_waiting()},
           {"router_policy", status.router_policy()},
           {"uptime_seconds", status.uptime_seconds()},
+          {"end_tokens", ToJson(status.end_tokens())},
           {"findings", std::vector<std::string>(status.findings().begin(), status.findings().end())},
           {"workers", workers}};
 }
@@ -55,8 +67,12 @@ void Print(const v1::StatusResponse& status) {
               Printable(status.base_digest()).c_str(), static_cast<int>(status.experts()),
               static_cast<int>(status.catalogue_generation()), status.router_policy().c_str(),
               FormatSeconds(status.uptime_seconds()).c_str());
-  std::printf("requests: %d running, %d waiting\n\n", static_cast<int>(status.requests_running()),
+  std::printf("requests: %d running, %d waiting\n", static_cast<int>(status.requests_running()),
               static_cast<int>(status.requests_waiting()));
+  std::string ends;
+  for (const v1::EndToken& end : status.end_tokens())
+    absl::StrAppend(&ends, ends.empty() ? "" : ", ", end.id(), " ", Printable(end.text()));
+  std::printf("answers end at: %s\n\n", ends.empty() ? "no token (max_tokens only)" : ends.c_str());
   std::vector<std::vector<std::string>> rows = {
       {"worker", "address", "health", "device", "class", "running", "waiting", "KV", "experts", "tokens/s"}};
   for (const v1::WorkerStatus& w : status.workers()) {

@@ -201,6 +201,7 @@ void WorkerServiceImpl::OnHello(AttachStream* stream, const v1::GatewayHello& he
   out->set_max_running(static_cast<uint32_t>(engine_->options().max_seqs));
   out->set_reattach_grace_ms(static_cast<uint32_t>(absl::ToInt64Milliseconds(options_.reattach_grace)));
   for (const std::string& pattern : options_.serves) out->add_serves(pattern);
+  for (const int id : engine_->model_info().eos_token_ids) out->add_end_token_ids(static_cast<uint32_t>(id));
   FillState(session, /*with_prefixes=*/true, out->mutable_state());
   stream->Write();
   timers_changed_ = true;
