@@ -92,7 +92,7 @@ TEST(GgufTest, HonoursTheAlignmentInTheMetadata) {
 
 TEST(GgufTest, RefusesWhatIsNotALittleEndianGgufOfVersion2Or3) {
   EXPECT_REFUSED(ParseStatus("PK\x03\x04rest of a zip"), absl::StatusCode::kInvalidArgument,
-                 "tiny.gguf: not a GGUF file: it starts with 04034b50");
+                 "tiny.gguf is a ZIP archive; unpack it first");
   EXPECT_REFUSED(ParseStatus(""), absl::StatusCode::kOutOfRange, "the magic needs 4 bytes");
   GgufWriter writer;
   writer.version = 1;
