@@ -32,7 +32,7 @@ StatusOr<std::string> ReadTemplate(const ModelFiles& files) {
   const nlohmann::json json = nlohmann::json::parse(text, nullptr, /*allow_exceptions=*/false);
   if (!json.is_object()) {
     return ExplainRefusal(absl::InvalidArgumentError("not a JSON object"), Content::kJson, text,
-                          config.string());
+                          "tokenizer_config.json");
   }
   const auto found = json.find("chat_template");
   if (found == json.end() || found->is_null()) return std::string();
@@ -46,7 +46,7 @@ StatusOr<std::string> ReadTemplate(const ModelFiles& files) {
     }
   }
   return absl::InvalidArgumentError(
-      absl::StrCat(config.string(), ": chat_template is neither a text nor a list with a \"default\""));
+      "tokenizer_config.json: chat_template is neither a text nor a list with a \"default\"");
 }
 
 StatusOr<ChatTemplate> LoadTemplate(const ModelFiles& files, const Tokenizer& tokenizer) {
