@@ -27,6 +27,8 @@ class ExpertsCommandTest : public testing::Test {
   std::string MakeFolder(const std::string& name) {
     const auto folder = std::filesystem::path(testing::TempDir()) /
                         testing::UnitTest::GetInstance()->current_test_info()->name() / name;
+    // A pipe that another run left here would wait for its reader.
+    std::filesystem::remove_all(folder);
     std::filesystem::create_directories(folder);
     for (const char* file : {"adapter_config.json", "prototypes.safetensors"}) {
       std::ofstream(folder / file) << name << file;
