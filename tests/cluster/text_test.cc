@@ -125,7 +125,7 @@ TEST_F(TextTest, TheBytesOfTheTokensAreTheTextAndAreScoredAsTheyWereGenerated) {
       EXPECT_NE(answer.bytes, answer.text);  // a byte that fits nowhere, as it is
     }
     v1::ScoreRequest score;
-    score.set_prompt(request.prompt());
+    *score.mutable_chat() = request.chat();
     score.set_expert("base");
     score.set_completion(answer.text);
     if (answer.text.empty()) continue;
