@@ -2,10 +2,10 @@
 
 #include <nlohmann/json.hpp>
 
+#include "common/utf8.h"
 #include "model/chat/jinja/interpreter.h"
 #include "model/chat/jinja/json.h"
 #include "model/chat/jinja/parser.h"
-#include "model/chat/jinja/unicode.h"
 
 namespace coterie {
 namespace {
@@ -75,11 +75,11 @@ StatusOr<ChatTemplate> ChatTemplate::Create(std::string_view source, SpecialToke
                                             const jinja::Limits& limits) {
   ChatTemplate result;
   if (source.empty()) return result;
-  if (!jinja::IsValidUtf8(source)) return absl::InvalidArgumentError("chat template: is not UTF-8");
+  if (!IsWellFormed(source)) return absl::InvalidArgumentError("chat template: is not UTF-8");
   auto parsed = std::make_shared<Parsed>();
   parsed->limits = limits;
   for (const auto& [name, token] : special_tokens) {
-    if (!jinja::IsValidUtf8(token)) return absl::InvalidArgumentError(absl::StrCat(name, " is not UTF-8"));
+    if (!IsWellFormed(token)) return absl::InvalidArgumentError(absl::StrCat(name, " is not UTF-8"));
   }
   parsed->special_tokens = std::move(special_tokens);
   StatusOr<jinja::Body> body = jinja::Parse(source, limits);

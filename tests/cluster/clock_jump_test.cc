@@ -97,6 +97,14 @@ class ClockJumpTest : public ClusterTest {
         absl::Seconds(20)));
   }
 
+  void ExpectALostWorkerComesBack() {
+    workers_[0]->process->Kill();
+    EXPECT_TRUE(gateway_->Ready(1));
+    workers_[0] = StartWorker("w0", {}, workers_[0]->address());
+    EXPECT_TRUE(gateway_->Ready(2));
+    AskWhileTheClockGoes({});
+  }
+
   WallClock clock_;
   std::vector<std::unique_ptr<WorkerProcess>> workers_;
   std::unique_ptr<GatewayProcess> gateway_;
@@ -109,11 +117,7 @@ TEST_F(ClockJumpTest, AnHourForthAndBackLosesNoAnswerAndNoWorker) {
 TEST_F(ClockJumpTest, ForthDeadlinesHoldAndALostWorkerComesBack) {
   AskWhileTheClockGoes({absl::Hours(1)});
   ExpectDeadlinesHold();
-  workers_[0]->process->Kill();
-  EXPECT_TRUE(gateway_->Ready(1));
-  workers_[0] = StartWorker("w0", {}, workers_[0]->address());
-  EXPECT_TRUE(gateway_->Ready(2));
-  AskWhileTheClockGoes({});
+  ExpectALostWorkerComesBack();
 }
 
 TEST_F(ClockJumpTest, BackDeadlinesHoldAndALostWorkerComesBack) {
@@ -122,11 +126,7 @@ TEST_F(ClockJumpTest, BackDeadlinesHoldAndALostWorkerComesBack) {
     return gateway_->process->Errors().find("the wall clock was set back by 1h") != std::string::npos;
   }));
   ExpectDeadlinesHold();
-  workers_[0]->process->Kill();
-  EXPECT_TRUE(gateway_->Ready(1));
-  workers_[0] = StartWorker("w0", {}, workers_[0]->address());
-  EXPECT_TRUE(gateway_->Ready(2));
-  AskWhileTheClockGoes({});
+  ExpectALostWorkerComesBack();
 }
 
 }  // namespace

@@ -6,8 +6,8 @@
 #include <string_view>
 
 #include "common/check.h"
+#include "common/utf8.h"
 #include "model/chat/chat_template.h"
-#include "model/chat/jinja/unicode.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t n_bytes) {
   const std::string_view input(reinterpret_cast<const char*>(data), n_bytes);
@@ -28,7 +28,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t n_bytes) {
           : std::string(input.substr(nul + 1));
   const auto prompt = chat->Render(request);
   if (!prompt.ok()) return 0;
-  COTERIE_CHECK(coterie::jinja::IsValidUtf8(prompt->Text()));
+  COTERIE_CHECK(coterie::IsWellFormed(prompt->Text()));
   const bool template_writes_it = input.substr(0, nul).find('\1') != std::string_view::npos ||
                                   input.substr(0, nul).find('\\') != std::string_view::npos ||
                                   input.substr(0, nul).find("strftime") != std::string_view::npos;

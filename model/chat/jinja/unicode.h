@@ -11,8 +11,6 @@
 // Python's view of text (code points and their properties) over UTF-8. Everything here takes valid UTF-8.
 namespace coterie::jinja {
 
-bool IsValidUtf8(std::string_view s);
-
 // The code point at byte `*position`, which moves behind it.
 char32_t NextChar(std::string_view s, size_t* position);
 size_t CountChars(std::string_view s);
