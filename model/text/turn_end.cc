@@ -34,12 +34,11 @@ std::optional<std::string_view> Behind(std::string_view text, std::string_view c
   return at == std::string_view::npos ? std::nullopt : std::optional(text.substr(at + content.size()));
 }
 
-// A control token in a text of the template's, and whether nothing but white space stands between it and the
-// text's beginning or end (no other control token either).
+// A control token in a text of the template's.
 struct Found {
   int32_t id;
-  bool first;
-  bool last;
+  bool leads;  // nothing but white space and other control tokens stand before it
+  bool last;   // nothing but white space stands behind it
 };
 
 std::vector<Found> Controls(const Tokenizer& tokenizer, std::string_view text) {
@@ -54,7 +53,8 @@ std::vector<Found> Controls(const Tokenizer& tokenizer, std::string_view text) {
   bool seen_text = false;
   for (const int32_t id : *ids) {
     if (LooksLikeControl(tokenizer, id)) {
-      found.push_back({id, !seen_text && found.empty(), true});
+      if (!found.empty()) found.back().last = false;
+      found.push_back({id, !seen_text, true});
     } else if (!is_blank(id)) {
       seen_text = true;
       if (!found.empty()) found.back().last = false;
@@ -71,16 +71,20 @@ class TurnEndFinder {
     const ChatMessage answer{"assistant", std::string(kAnswer)};
     const ChatMessage follow_up{"user", std::string(kFollowUp)};
     answered_ = Render(chat, {question, answer}, false);
-    // Some templates want the last message to be the user's, or want to be asked for an answer.
+    // Some templates want the last message to be the user's, some want to be asked for an answer, and some
+    // close nothing unless they are asked for one.
     continued_ = Render(chat, {question, answer, follow_up}, false);
-    if (!continued_) continued_ = Render(chat, {question, answer, follow_up}, true);
+    continued_and_asked_ = Render(chat, {question, answer, follow_up}, true);
     if (tokenizer.special_ids().bos >= 0) openers_.insert(tokenizer.special_ids().bos);
-    AddGenerationPrompt(Render(chat, {question}, false), Render(chat, {question}, true));
     // Before the first content of all no turn has ended yet.
     if (const std::optional<std::string> first = Render(chat, {system, question}, false)) {
       if (const auto before = Before(*first, kSystem)) AddAll(*before);
     }
-    for (const std::optional<std::string>* text : {&answered_, &continued_}) {
+    const std::optional<std::string> asked = Render(chat, {question}, true);
+    // What begins a conversation ends none, whatever system prompt the template writes of its own.
+    if (const auto before = asked ? Before(*asked, kQuestion) : std::nullopt) AddBeginning(*before);
+    AddGenerationPrompt(Render(chat, {question}, false), asked);
+    for (const std::optional<std::string>* text : {&answered_, &continued_, &continued_and_asked_}) {
       if (!*text) continue;
       for (const std::string_view content : {kQuestion, kAnswer, kFollowUp}) {
         if (const auto before = Before(**text, content)) AddDirectlyBefore(*before);
@@ -89,40 +93,69 @@ class TurnEndFinder {
   }
 
   std::optional<int32_t> Find() const {
-    if (answered_) {
-      const auto tail = Behind(*answered_, kAnswer);
-      for (const Found& token : Controls(tokenizer_, tail.value_or(""))) {
-        if (!openers_.contains(token.id)) return token.id;
-      }
+    const auto tail = answered_ ? Behind(*answered_, kAnswer) : std::nullopt;
+    for (const Found& token : Controls(tokenizer_, tail.value_or(""))) {
+      if (!openers_.contains(token.id)) return token.id;
     }
-    if (!continued_) return std::nullopt;
-    const auto rest = Behind(*continued_, kAnswer);
-    const auto between = rest ? Before(*rest, kFollowUp) : std::nullopt;
-    for (const Found& token : Controls(tokenizer_, between.value_or(""))) {
-      if (token.first && !openers_.contains(token.id)) return token.id;
+    for (const std::optional<std::string>* text : {&continued_, &continued_and_asked_}) {
+      const auto token = FirstBehindAnswer(*text);
+      if (token && !openers_.contains(*token)) return token;
     }
     return std::nullopt;
   }
 
  private:
+  // Between the answer and the message after it.
+  std::optional<int32_t> FirstBehindAnswer(const std::optional<std::string>& continued) const {
+    const auto rest = continued ? Behind(*continued, kAnswer) : std::nullopt;
+    const auto between = rest ? Before(*rest, kFollowUp) : std::nullopt;
+    const std::vector<Found> found = Controls(tokenizer_, between.value_or(""));
+    return !found.empty() && found[0].leads ? std::optional(found[0].id) : std::nullopt;
+  }
+
   void AddAll(std::string_view text) {
     for (const Found& token : Controls(tokenizer_, text)) openers_.insert(token.id);
+  }
+  // The first control token that is not the one before all text.
+  void AddBeginning(std::string_view text) {
+    for (const Found& token : Controls(tokenizer_, text)) {
+      if (!token.leads) return;
+      if (token.id == tokenizer_.special_ids().bos) continue;
+      openers_.insert(token.id);
+      return;
+    }
   }
   void AddDirectlyBefore(std::string_view text) {
     const std::vector<Found> found = Controls(tokenizer_, text);
     if (!found.empty() && found.back().last) openers_.insert(found.back().id);
   }
-  // What asking for an answer adds opens the assistant's turn.
+
+  // What asking for an answer adds behind the question opens the assistant's turn. But a template may close
+  // the user's turn only then (Qwen1.5's: "<|im_end|>\n<|im_start|>assistant\n"): its first token, where it
+  // is known to open nothing, is no opener if the same one stands first between an answer and the message
+  // after it.
   void AddGenerationPrompt(const std::optional<std::string>& without,
                            const std::optional<std::string>& with) {
-    if (!without || !with) return;
-    const auto differ = std::mismatch(with->begin(), with->end(), without->begin(), without->end());
-    AddAll(std::string_view(*with).substr(static_cast<size_t>(differ.first - with->begin())));
+    const auto tail = without ? Behind(*without, kQuestion) : std::nullopt;
+    const auto asked_tail = with ? Behind(*with, kQuestion) : std::nullopt;
+    if (!tail || !asked_tail) return;
+    // Token by token: "<|user|>" and "<|assistant|>" begin with the same characters.
+    const std::vector<Found> closing = Controls(tokenizer_, *tail);
+    const std::vector<Found> asking = Controls(tokenizer_, *asked_tail);
+    auto added = std::mismatch(asking.begin(), asking.end(), closing.begin(), closing.end(),
+                               [](const Found& a, const Found& b) { return a.id == b.id; })
+                     .first;
+    const bool closes_first =
+        added == asking.begin() && added != asking.end() &&
+        (added->id == FirstBehindAnswer(continued_) || added->id == FirstBehindAnswer(continued_and_asked_));
+    if (closes_first) ++added;
+    for (; added != asking.end(); ++added) openers_.insert(added->id);
   }
 
   const Tokenizer& tokenizer_;
-  std::optional<std::string> answered_;   // question, answer
-  std::optional<std::string> continued_;  // question, answer, follow-up
+  std::optional<std::string> answered_;             // question, answer
+  std::optional<std::string> continued_;            // question, answer, follow-up
+  std::optional<std::string> continued_and_asked_;  // the same, and what asks for an answer
   std::set<int32_t> openers_;
 };
 

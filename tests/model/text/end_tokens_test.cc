@@ -52,12 +52,15 @@ TEST(TurnEndTest, IsTheControlTokenBehindAnAssistantsMessage) {
   EXPECT_EQ(TurnEnd(chatml,
                     Loop("<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n", "<|im_start|>assistant\n")),
             "<|im_end|>");
-  // With a system prompt of its own, whose end stands before the first message.
-  EXPECT_EQ(
-      TurnEnd(chatml,
-              "{% if messages[0].role != 'system' %}<|im_start|>system\nBe kind.<|im_end|>\n{% endif %}" +
-                  Loop("<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n", "<|im_start|>assistant\n")),
-      "<|im_end|>");
+  // With a system prompt of its own, whose end stands before the first message; SmolLM2's token before all
+  // text is the one that opens a turn.
+  for (const std::optional<int32_t> bos : {std::optional<int32_t>(), std::optional<int32_t>(0)}) {
+    EXPECT_EQ(
+        TurnEnd(WithControls({"<|im_start|>", "<|im_end|>"}, 3, bos),
+                "{% if messages[0].role != 'system' %}<|im_start|>system\nBe kind.<|im_end|>\n{% endif %}" +
+                    Loop("<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n", "<|im_start|>assistant\n")),
+        "<|im_end|>");
+  }
   const TokenizerPtr llama3 = WithControls(
       {"<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>", "<|end_of_text|>"}, 3,
       0);
@@ -114,6 +117,47 @@ TEST(TurnEndTest, IsFoundWhereTheLastMessageStaysOpen) {
       "<|x-over|>");
 }
 
+// Qwen1.5's kind: the last turn stays open until an answer is asked for, whoever spoke, so that what asks for
+// an answer begins with the token that ends a turn.
+TEST(TurnEndTest, IsFoundWhereAskingForAnAnswerClosesTheTurnBeforeIt) {
+  const TokenizerPtr tokenizer = WithControls({"<|x-turn|>", "<|x-over|>", "<|x-bot|>", "<|x-sep|>"});
+  const std::string message = "<|x-turn|>{{ m.role }}\n{{ m.content }}";
+  const std::string asked = "<|x-turn|>assistant\n";
+  EXPECT_EQ(TurnEnd(tokenizer, Loop(message + "{% if (loop.last and add_generation_prompt) or not loop.last "
+                                              "%}<|x-over|>\n{% endif %}",
+                                    asked)),
+            "<|x-over|>");
+  // With a system prompt of its own, and one that takes none.
+  EXPECT_EQ(TurnEnd(tokenizer,
+                    "{% if messages[0].role != 'system' %}<|x-turn|>system\nBe kind.<|x-over|>\n{% "
+                    "endif %}" +
+                        Loop(message + "{% if add_generation_prompt or not loop.last "
+                                       "%}<|x-over|>\n{% endif %}",
+                             asked)),
+            "<|x-over|>");
+  EXPECT_EQ(
+      TurnEnd(tokenizer,
+              "{% if messages[0].role == 'system' %}{{ raise_exception('none') }}{% endif %}" +
+                  Loop(message + "{% if not loop.last %}<|x-over|>\n{% endif %}", "<|x-over|>\n" + asked)),
+      "<|x-over|>");
+  // Nothing at all is closed unless an answer is asked for.
+  EXPECT_EQ(
+      TurnEnd(tokenizer, Loop(message + "{% if add_generation_prompt %}<|x-over|>\n{% endif %}", asked)),
+      "<|x-over|>");
+  // A turn of the user's ends with another token than an answer.
+  EXPECT_EQ(
+      TurnEnd(tokenizer, Loop("{% if m.role == 'assistant' %}<|x-bot|>{{ m.content }}{% if not loop.last "
+                              "%}<|x-over|>{% endif %}{% else %}<|x-turn|>{{ m.content }}{% if not "
+                              "loop.last %}<|x-sep|>{% endif %}{% endif %}",
+                              "<|x-sep|><|x-bot|>")),
+      "<|x-over|>");
+  // The text before the question differs where an answer is asked for.
+  EXPECT_EQ(
+      TurnEnd(tokenizer, "{% if add_generation_prompt %}<|x-turn|>system\nThink.<|x-over|>\n{% endif %}" +
+                             Loop(message + "<|x-over|>\n", asked)),
+      "<|x-over|>");
+}
+
 TEST(TurnEndTest, ATokenThatOpensATurnIsNone) {
   const TokenizerPtr glm = WithControls({"<|system|>", "<|user|>", "<|assistant|>", "<|observation|>"});
   EXPECT_EQ(TurnEnd(glm, Loop("<|{{ m.role }}|>\n{{ m.content }}", "<|assistant|>\n")), std::nullopt);
@@ -132,6 +176,30 @@ TEST(TurnEndTest, ATokenThatOpensATurnIsNone) {
               "{% for m in messages %}{% if m.role == 'user' %}<s>[INST] {{ m.content }} [/INST]{% else %} "
               "{{ m.content }}{% endif %}{% endfor %}"),
       std::nullopt);
+}
+
+// A token that opens turns opens the one that is asked for too, whatever ends none.
+TEST(TurnEndTest, WhatAsksForAnAnswerOpensItWhereNothingIsClosed) {
+  const TokenizerPtr tokenizer =
+      WithControls({"<s>", "<|turn|>", "<|bot|>", "<|end|>", "<|endoftext|>", "<|user|>"}, 3, 0);
+  const std::string no_system =
+      "{% if messages[0].role == 'system' %}{{ raise_exception('none') }}{% endif %}";
+  for (const std::string start : {"", "<s>"}) {
+    EXPECT_EQ(TurnEnd(tokenizer, no_system + start +
+                                     Loop("<|turn|>{{ m.role }}\n{{ m.content }}\n", "<|turn|>assistant\n")),
+              std::nullopt)
+        << start;
+    EXPECT_EQ(TurnEnd(tokenizer,
+                      start + Loop("<|turn|>{{ m.role }}\n{{ m.content }}\n", "<|turn|>assistant\n<|bot|>")),
+              std::nullopt)
+        << start;
+  }
+  // Two tokens that begin alike: one closes the whole text, the other asks for an answer.
+  EXPECT_EQ(TurnEnd(tokenizer,
+                    "{% for m in messages %}{% if m.role == 'assistant' %}<|end|>{% else %}<|user|>{% "
+                    "endif %}{{ m.content }}{% endfor %}{% if add_generation_prompt %}<|end|>{% else "
+                    "%}<|endoftext|>{% endif %}"),
+            "<|endoftext|>");
 }
 
 TEST(TurnEndTest, PlainTextIsNone) {
