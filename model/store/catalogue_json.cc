@@ -30,7 +30,7 @@ class Fields {
     const Json& value = Get(key);
     if (!value.is_string()) Refuse(key, "a text");
     const auto& text = value.get_ref<const std::string&>();
-    if (text.size() > kMaxTextBytes) Refuse(key, "a text of at most 4096 bytes");
+    if (text.size() > kMaxTextBytes) Refuse(key, absl::StrCat("a text of at most ", kMaxTextBytes, " bytes"));
     return text;
   }
   uint64_t Unsigned(const char* key) const {
@@ -124,7 +124,7 @@ CatalogueEntry ReadEntry(const Json& object, std::string_view file, size_t posit
   entry.description = fields.Text("description");
   for (const Json& tag : fields.List("tags", kMaxTags)) {
     if (!tag.is_string() || tag.get_ref<const std::string&>().size() > kMaxExpertNameBytes) {
-      fields.Refuse("tags", "a list of words of at most 64 bytes");
+      fields.Refuse("tags", absl::StrCat("a list of words of at most ", kMaxExpertNameBytes, " bytes"));
     }
     entry.tags.push_back(tag.get<std::string>());
   }
@@ -225,14 +225,21 @@ class Reader {
 
  private:
   void ReadLine(std::string_view line) {
+    Json object;
+    std::string why;
     try {
-      ReadObject(ParseBounded(line, file_, [](int, Json::parse_event_t, Json&) { return true; }));
+      object = ParseBounded(line, file_, [](int, Json::parse_event_t, Json&) { return true; });
     } catch (const Json::parse_error& error) {
-      const std::string name = store_internal::NameInLine(line);
-      PassOver(name, store_internal::DamagedText(line),
-               absl::StrCat(Place(), name.empty() ? "" : absl::StrCat(" (", name, ")"),
-                            ": not JSON at its byte ", error.byte));
+      why = absl::StrCat("not JSON at its byte ", error.byte);
+    } catch (const Json::exception&) {
+      why = "it holds a number that is too large";
+    } catch (const BadField&) {
+      why = absl::StrCat("nested deeper than ", kMaxDepth);
     }
+    if (why.empty()) return ReadObject(object);
+    const std::string name = store_internal::NameInLine(line);
+    PassOver(name, store_internal::DamagedText(line),
+             absl::StrCat(Place(), name.empty() ? "" : absl::StrCat(" (", name, ")"), ": ", why));
   }
 
   void ReadObject(const Json& object) {

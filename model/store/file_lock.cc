@@ -33,11 +33,11 @@ StatusOr<std::unique_ptr<FileLock>> FileLock::Acquire(const std::filesystem::pat
     if (fd < 0) return ErrnoStatus(errno, "cannot open lock", path);
     std::unique_ptr<FileLock> lock(new FileLock(fd));  // closes on every way out
     if (::flock(fd, LOCK_EX | LOCK_NB) == 0) {
-      // The folder may have been removed and made anew meanwhile: then others lock another file of that name.
       if (IsFileAt(fd, path)) return lock;
-      continue;
+      // The folder was removed and made anew meanwhile: others lock another file of that name.
+    } else if (errno != EWOULDBLOCK && errno != EINTR) {
+      return ErrnoStatus(errno, "cannot lock", path);
     }
-    if (errno != EWOULDBLOCK && errno != EINTR) return ErrnoStatus(errno, "cannot lock", path);
     if (MonotonicNow() >= deadline) {
       return absl::UnavailableError(absl::StrCat("lock ", path.string(), " was held by another process for ",
                                                  absl::FormatDuration(timeout)));

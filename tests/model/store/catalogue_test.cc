@@ -189,6 +189,25 @@ TEST(CatalogueTest, ALineThatIsNoJsonIsNamedAndKeptAndTheOthersAreRead) {
   EXPECT_EQ(ParseCatalogue(json.dump(), "c").value().damaged[0].name, "sql");
 }
 
+TEST(CatalogueTest, ALineWithANumberBeyondAllOrNestedTooDeepHarmsNoOther) {
+  const std::string version = "\"version\":\"3\"";
+  const std::pair<std::string, std::string> faults[] = {
+      {version + ",\"a\":1e999", "c: expert 1 (sql): it holds a number that is too large"},
+      {version + ",\"a\":" + std::string(20, '[') + std::string(20, ']'),
+       "c: expert 1 (sql): nested deeper than 8"}};
+  for (const auto& [fault, why] : faults) {
+    std::string text = SerializeCatalogue(MakeCatalogue());
+    text.replace(text.find(version), version.size(), fault);
+    const auto read = ParseCatalogue(text, "c");
+    ASSERT_TRUE(read.ok()) << read.status();
+    EXPECT_EQ(read->entries.size(), 1u);
+    ASSERT_EQ(read->damaged.size(), 1u);
+    EXPECT_EQ(read->damaged[0].why, why);
+    // The next generation can be read by everybody.
+    EXPECT_EQ(ParseCatalogue(SerializeCatalogue(*read), "c").value().damaged[0].name, "sql");
+  }
+}
+
 TEST(CatalogueTest, ExpertsInAnyOrderAreSorted) {
   Catalogue catalogue = MakeCatalogue();
   std::swap(catalogue.entries[0], catalogue.entries[1]);
