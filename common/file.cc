@@ -137,6 +137,16 @@ StatusOr<std::string> ReadFile(const std::filesystem::path& path, size_t limit_b
   return content;
 }
 
+StatusOr<std::vector<std::filesystem::path>> ListFolder(const std::filesystem::path& folder) {
+  std::vector<std::filesystem::path> paths;
+  std::error_code error;
+  // Not a range-for, whose step to the next entry throws.
+  std::filesystem::directory_iterator at(folder, error), end;
+  for (; !error && at != end; at.increment(error)) paths.push_back(at->path());
+  if (error) return ErrnoStatus(error.value(), "cannot list", folder);
+  return paths;
+}
+
 StatusOr<std::filesystem::path> WriteTemporary(const std::filesystem::path& folder,
                                                std::string_view content) {
   std::string temporary = (folder / "new-XXXXXX").string();

@@ -8,6 +8,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "common/status.h"
 
@@ -45,6 +46,10 @@ class MappedFile {
 // The whole file, refused with InvalidArgument beyond `limit_bytes` and when it is a pipe, a device or a
 // folder: those are never waited for.
 StatusOr<std::string> ReadFile(const std::filesystem::path& path, size_t limit_bytes);
+
+// Paths of what stands in `folder`, in no order. NotFound and so on where it cannot be read, naming it; also
+// where the disk fails in the middle.
+StatusOr<std::vector<std::filesystem::path>> ListFolder(const std::filesystem::path& folder);
 
 // Writes a temporary file beside `path`, flushes it to the disk, renames it over `path` and flushes the
 // folder: readers see the old content or the new, never a part. On failure nothing is left behind.

@@ -11,19 +11,25 @@
 
 namespace coterie {
 
-// Owns a file descriptor and closes it on every path out; negative: none.
+// Owns a descriptor (of a file, a socket, ...) and closes it on every path out; negative: none.
 class FileDescriptor {
  public:
+  FileDescriptor() = default;
   explicit FileDescriptor(int fd) : fd_(fd) {}
-  FileDescriptor(FileDescriptor&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
-  FileDescriptor& operator=(FileDescriptor&&) = delete;
+  FileDescriptor(FileDescriptor&& other) noexcept : fd_(other.Release()) {}
+  FileDescriptor& operator=(FileDescriptor&& other) noexcept {
+    FileDescriptor closes(std::exchange(fd_, other.Release()));
+    return *this;
+  }
   ~FileDescriptor() {
     if (fd_ >= 0) ::close(fd_);
   }
   int get() const { return fd_; }
+  // The caller owns it from here on.
+  int Release() { return std::exchange(fd_, -1); }
 
  private:
-  int fd_;
+  int fd_ = -1;
 };
 
 // Opens a regular file and says how large it is. Never waits: a pipe, a device or a folder is InvalidArgument

@@ -42,12 +42,12 @@ ino_t InodeOf(int fd) {
   return fstat(fd, &info) == 0 && S_ISSOCK(info.st_mode) ? info.st_ino : 0;
 }
 
-// Of the connection, as the kernel numbers sockets: an equal number is the same socket.
+// The kernel numbers sockets: while the descriptor has the connection's number it is that socket.
 bool StillOpen(const ConnectionTable::Connection& connection) {
   return InodeOf(connection.fd) == connection.inode;
 }
 
-// Of errors that accept() reports for the connection that it would have returned.
+// Whether accept() failed because of the connection that it would have returned, so that the next one may do.
 bool ConcernsOneConnection(int error) {
   switch (error) {
     case EINTR:
@@ -74,7 +74,7 @@ int64_t SoftLimit() {
              : 0;
 }
 
-Socket OpenSpare() { return Socket(open("/dev/null", O_RDONLY | O_CLOEXEC)); }
+FileDescriptor OpenSpare() { return FileDescriptor(open("/dev/null", O_RDONLY | O_CLOEXEC)); }
 
 }  // namespace
 
@@ -104,26 +104,25 @@ Acceptor::Acceptor(ListenSockets sockets, AcceptorOptions options, ConnectionPro
 Acceptor::~Acceptor() { Stop(); }
 
 Status Acceptor::Open() {
-  epoll_ = Socket(epoll_create1(EPOLL_CLOEXEC));
-  stop_ = Socket(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
-  spare_ = OpenSpare();
-  if (epoll_.fd() < 0 || stop_.fd() < 0 || spare_.fd() < 0) {
+  const auto failed = [this] {
     return absl::ErrnoToStatus(errno, absl::StrCat("cannot watch the ", options_.listener, " listener"));
-  }
+  };
+  epoll_ = FileDescriptor(epoll_create1(EPOLL_CLOEXEC));
+  stop_ = FileDescriptor(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  spare_ = OpenSpare();
+  if (epoll_.get() < 0 || stop_.get() < 0 || spare_.get() < 0) return failed();
   epoll_event event{EPOLLIN, {.u64 = kStopTag}};
-  epoll_ctl(epoll_.fd(), EPOLL_CTL_ADD, stop_.fd(), &event);
+  bool watched = epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, stop_.get(), &event) == 0;
   for (size_t i = 0; i < sockets_.sockets.size(); ++i) {
     event = {EPOLLIN, {.u64 = kListenerTag | i}};
-    if (epoll_ctl(epoll_.fd(), EPOLL_CTL_ADD, sockets_.sockets[i].fd(), &event) != 0) {
-      return absl::ErrnoToStatus(errno, absl::StrCat("cannot watch the ", options_.listener, " listener"));
-    }
+    watched = watched && epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, sockets_.sockets[i].get(), &event) == 0;
   }
-  return absl::OkStatus();
+  return watched ? absl::OkStatus() : failed();
 }
 
 void Acceptor::Stop() {
   if (!thread_.joinable()) return;
-  eventfd_write(stop_.fd(), 1);
+  eventfd_write(stop_.get(), 1);
   thread_.join();
   for (auto id = table_.OldestSilent(); id.has_value(); id = table_.OldestSilent()) CloseSilent(*id);
   sockets_.sockets.clear();
@@ -139,13 +138,13 @@ void Acceptor::Run() {
     const MonotonicTime due = std::min(next_tick_, paused_until_.value_or(MonotonicTime::InfiniteFuture()));
     const int64_t wait_ms =
         absl::ToInt64Milliseconds(absl::Ceil(due - MonotonicNow(), absl::Milliseconds(1)));
-    const int n = epoll_wait(epoll_.fd(), events.data(), static_cast<int>(events.size()),
+    const int n = epoll_wait(epoll_.get(), events.data(), static_cast<int>(events.size()),
                              static_cast<int>(std::clamp<int64_t>(wait_ms, 0, 1000)));
     for (int i = 0; i < n; ++i) {
       const uint64_t tag = events[static_cast<size_t>(i)].data.u64;
       if (tag == kStopTag) return;
       if ((tag & kListenerTag) != 0) {
-        AcceptSome(sockets_.sockets[tag & ~kListenerTag].fd());
+        AcceptSome(sockets_.sockets[tag & ~kListenerTag].get());
       } else {
         Look(tag, events[static_cast<size_t>(i)].events);
       }
@@ -157,9 +156,9 @@ void Acceptor::AcceptSome(int listener) {
   for (int i = 0; i < kAcceptsAtOnce; ++i) {
     sockaddr_storage address{};
     socklen_t length = sizeof(address);
-    Socket socket(
+    FileDescriptor socket(
         accept4(listener, reinterpret_cast<sockaddr*>(&address), &length, SOCK_NONBLOCK | SOCK_CLOEXEC));
-    if (socket.fd() >= 0) {
+    if (socket.get() >= 0) {
       Welcome(std::move(socket), PeerAddress::FromSockaddr(address));
     } else if (errno == EAGAIN || errno == EWOULDBLOCK) {
       return;
@@ -180,37 +179,37 @@ bool Acceptor::OutOfDescriptors(int listener) {
     metrics_.Count(Refused::kSilent);
     return true;
   }
-  if (spare_.fd() < 0) spare_ = OpenSpare();
-  if (spare_.fd() < 0) return false;
-  spare_ = Socket();
-  Socket socket(accept4(listener, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC));
-  const bool refused = socket.fd() >= 0;
+  if (spare_.get() < 0) spare_ = OpenSpare();
+  if (spare_.get() < 0) return false;
+  spare_ = FileDescriptor();
+  FileDescriptor socket(accept4(listener, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC));
+  const bool refused = socket.get() >= 0;
   if (refused) {
     Refuse(std::move(socket), Refused::kDescriptors,
            absl::StrCat("the process has used up its ", SoftLimit(), " descriptors; try again later"));
   }
   spare_ = OpenSpare();
-  return refused && spare_.fd() >= 0;
+  return refused && spare_.get() >= 0;
 }
 
-void Acceptor::Welcome(Socket socket, const PeerAddress& peer) {
+void Acceptor::Welcome(FileDescriptor socket, const PeerAddress& peer) {
   metrics_.CountAccepted();
   Refused reason = Refused::kFull;
   std::string why;
   if (!MakePlace(peer, &reason, &why)) return Refuse(std::move(socket), reason, why);
   const int yes = 1;
-  setsockopt(socket.fd(), IPPROTO_TCP, TCP_NODELAY, &yes, sizeof(yes));
+  setsockopt(socket.get(), IPPROTO_TCP, TCP_NODELAY, &yes, sizeof(yes));
   const int timeout_ms = static_cast<int>(absl::ToInt64Milliseconds(options_.peer_timeout));
-  setsockopt(socket.fd(), IPPROTO_TCP, TCP_USER_TIMEOUT, &timeout_ms, sizeof(timeout_ms));
+  setsockopt(socket.get(), IPPROTO_TCP, TCP_USER_TIMEOUT, &timeout_ms, sizeof(timeout_ms));
   Connection connection;
-  connection.fd = socket.fd();
-  connection.inode = InodeOf(socket.fd());
+  connection.fd = socket.get();
+  connection.inode = InodeOf(socket.get());
   connection.peer = peer;
   connection.opened = MonotonicNow();
   const Id id = table_.Add(connection);
   // Edges only: half of the first words must not wake us again and again.
   epoll_event event{EPOLLIN | EPOLLRDHUP | EPOLLET, {.u64 = id}};
-  const bool watched = epoll_ctl(epoll_.fd(), EPOLL_CTL_ADD, socket.fd(), &event) == 0;
+  const bool watched = epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, socket.get(), &event) == 0;
   socket.Release();
   if (!watched) CloseSilent(id);
 }
@@ -259,10 +258,10 @@ void Acceptor::Look(Id id, uint32_t events) {
     opening = ConnectionProtocol::Opening::kWrong;
   }
   const int fd = connection->fd;
-  epoll_ctl(epoll_.fd(), EPOLL_CTL_DEL, fd, nullptr);
+  epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, fd, nullptr);
   if (opening == ConnectionProtocol::Opening::kWrong) {
     table_.Remove(id);
-    return Refuse(Socket(fd), Refused::kWrong, "this port speaks another protocol");
+    return Refuse(FileDescriptor(fd), Refused::kWrong, "this port speaks another protocol");
   }
   table_.MarkHanded(id);
   protocol_->Take(fd);
@@ -270,7 +269,7 @@ void Acceptor::Look(Id id, uint32_t events) {
 }
 
 void Acceptor::CloseSilent(Id id) {
-  const Socket closes(table_.Find(id)->fd);
+  const FileDescriptor closes(table_.Find(id)->fd);
   table_.Remove(id);
 }
 
@@ -310,23 +309,23 @@ bool Acceptor::CloseIdle(const PeerAddress* only) {
     const Connection connection = *table_.Find(candidate.id);
     if (!protocol_->StillIdle(candidate.token)) continue;
     // The number may have become another file's since: a duplicate cannot.
-    const Socket duplicate(fcntl(connection.fd, F_DUPFD_CLOEXEC, 0));
-    if (duplicate.fd() < 0) return false;
-    if (InodeOf(duplicate.fd()) == connection.inode) shutdown(duplicate.fd(), SHUT_RDWR);
+    const FileDescriptor duplicate(fcntl(connection.fd, F_DUPFD_CLOEXEC, 0));
+    if (duplicate.get() < 0) return false;
+    if (InodeOf(duplicate.get()) == connection.inode) shutdown(duplicate.get(), SHUT_RDWR);
     table_.Remove(candidate.id);
     metrics_.Count(Refused::kIdle);
     return true;
   }
 }
 
-void Acceptor::Refuse(Socket socket, Refused reason, const std::string& why) {
+void Acceptor::Refuse(FileDescriptor socket, Refused reason, const std::string& why) {
   metrics_.Count(reason);
   if (const std::string words = protocol_->Refusal(why); !words.empty()) {
-    (void)send(socket.fd(), words.data(), words.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
-    shutdown(socket.fd(), SHUT_WR);
+    (void)send(socket.get(), words.data(), words.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
+    shutdown(socket.get(), SHUT_WR);
     // What is left unread would make the kernel answer with a reset, which may overtake our words.
     std::array<char, 4096> unread;
-    (void)recv(socket.fd(), unread.data(), unread.size(), MSG_DONTWAIT);
+    (void)recv(socket.get(), unread.data(), unread.size(), MSG_DONTWAIT);
   }
   ++n_refused_unsaid_;
   const MonotonicTime now = MonotonicNow();
@@ -340,7 +339,7 @@ void Acceptor::Refuse(Socket socket, Refused reason, const std::string& why) {
 void Acceptor::Pause() {
   for (size_t i = 0; i < sockets_.sockets.size(); ++i) {
     epoll_event event{0, {.u64 = kListenerTag | i}};
-    epoll_ctl(epoll_.fd(), EPOLL_CTL_MOD, sockets_.sockets[i].fd(), &event);
+    epoll_ctl(epoll_.get(), EPOLL_CTL_MOD, sockets_.sockets[i].get(), &event);
   }
   paused_until_ = MonotonicNow() + kPause;
   Sweep();
@@ -349,7 +348,7 @@ void Acceptor::Pause() {
 void Acceptor::Resume() {
   for (size_t i = 0; i < sockets_.sockets.size(); ++i) {
     epoll_event event{EPOLLIN, {.u64 = kListenerTag | i}};
-    epoll_ctl(epoll_.fd(), EPOLL_CTL_MOD, sockets_.sockets[i].fd(), &event);
+    epoll_ctl(epoll_.get(), EPOLL_CTL_MOD, sockets_.sockets[i].get(), &event);
   }
   paused_until_.reset();
 }

@@ -67,14 +67,14 @@ class Acceptor {
   Status Open();
   void Run();
   void AcceptSome(int listener);
-  void Welcome(Socket socket, const PeerAddress& peer);
+  void Welcome(FileDescriptor socket, const PeerAddress& peer);
   // True with a place for a connection of `peer`; where there is none, why.
   bool MakePlace(const PeerAddress& peer, Refused* reason, std::string* why);
   void Look(Id id, uint32_t events);
   void CloseSilent(Id id);
   bool CloseIdle(const PeerAddress* only);
   bool OutOfDescriptors(int listener);
-  void Refuse(Socket socket, Refused reason, const std::string& why);
+  void Refuse(FileDescriptor socket, Refused reason, const std::string& why);
   void Pause();
   void Resume();
   void Sweep();
@@ -85,9 +85,9 @@ class Acceptor {
   ConnectionMetrics metrics_;
   const int port_;
   ListenSockets sockets_;
-  Socket epoll_;
-  Socket stop_;   // an eventfd
-  Socket spare_;  // given up for a moment, to accept and refuse where no descriptor is left
+  FileDescriptor epoll_;
+  FileDescriptor stop_;   // an eventfd
+  FileDescriptor spare_;  // given up for a moment, to accept and refuse where no descriptor is left
   ConnectionTable table_;
   std::deque<Candidate> candidates_;  // idle when they were last looked for
   MonotonicTime next_scan_;

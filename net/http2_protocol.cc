@@ -20,6 +20,7 @@ using Json = nlohmann::json;
 
 // RFC 9113, 3.4: what a client says first.
 constexpr std::string_view kPreface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
 // An answer of gRPC's channelz, which is JSON whose 64-bit numbers are strings. Null where it is none.
 Json Parse(char* text) {
   if (text == nullptr) return nullptr;

@@ -57,7 +57,7 @@ uint16_t PortOf(int fd) {
 }
 
 // One socket on `info` with this port; the error is errno's.
-StatusOr<Socket> ListenOn(const addrinfo& info, uint16_t port, const std::string& address) {
+StatusOr<FileDescriptor> ListenOn(const addrinfo& info, uint16_t port, const std::string& address) {
   const auto fail = [&](const char* what) -> Status {
     const int error = errno;
     if (error == EADDRINUSE) {
@@ -70,33 +70,30 @@ StatusOr<Socket> ListenOn(const addrinfo& info, uint16_t port, const std::string
     }
     return absl::ErrnoToStatus(error, absl::StrCat("cannot listen on ", address, ": ", what));
   };
-  Socket socket(::socket(info.ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
-  if (socket.fd() < 0) return fail("no socket");
+  FileDescriptor socket(::socket(info.ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+  if (socket.get() < 0) return fail("no socket");
   const int yes = 1, no = 0;
   // A server that was just restarted finds connections of the one before in TIME_WAIT.
-  setsockopt(socket.fd(), SOL_SOCKET, SO_REUSEADDR, &yes, sizeof(yes));
+  setsockopt(socket.get(), SOL_SOCKET, SO_REUSEADDR, &yes, sizeof(yes));
   // Tokens are small and wanted now. Accepted sockets take both over.
-  setsockopt(socket.fd(), IPPROTO_TCP, TCP_NODELAY, &yes, sizeof(yes));
+  setsockopt(socket.get(), IPPROTO_TCP, TCP_NODELAY, &yes, sizeof(yes));
   sockaddr_storage where{};
   std::copy_n(reinterpret_cast<const char*>(info.ai_addr), info.ai_addrlen, reinterpret_cast<char*>(&where));
   if (info.ai_family == AF_INET6) {
     auto& v6 = reinterpret_cast<sockaddr_in6&>(where);
     v6.sin6_port = htons(port);
     const bool any = IN6_IS_ADDR_UNSPECIFIED(&v6.sin6_addr);
-    setsockopt(socket.fd(), IPPROTO_IPV6, IPV6_V6ONLY, any ? &no : &yes, sizeof(int));
+    setsockopt(socket.get(), IPPROTO_IPV6, IPV6_V6ONLY, any ? &no : &yes, sizeof(int));
   } else {
     reinterpret_cast<sockaddr_in&>(where).sin_port = htons(port);
   }
-  if (bind(socket.fd(), reinterpret_cast<const sockaddr*>(&where), info.ai_addrlen) != 0) return fail("bind");
-  if (listen(socket.fd(), kBacklog) != 0) return fail("listen");
+  if (bind(socket.get(), reinterpret_cast<const sockaddr*>(&where), info.ai_addrlen) != 0)
+    return fail("bind");
+  if (listen(socket.get(), kBacklog) != 0) return fail("listen");
   return socket;
 }
 
 }  // namespace
-
-Socket::~Socket() {
-  if (fd_ >= 0) ::close(fd_);
-}
 
 StatusOr<ListenSockets> Listen(const std::string& address) {
   ASSIGN_OR_RETURN(const HostPort parsed, ParseAddress(address));
@@ -109,7 +106,7 @@ StatusOr<ListenSockets> Listen(const std::string& address) {
   int error = getaddrinfo(host.c_str(), "0", &hints, &found);
   if (error == 0 && parsed.host.empty()) {
     // A machine without IPv6 has no "::" to listen on.
-    if (const Socket probe(::socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0)); probe.fd() < 0) {
+    if (const FileDescriptor probe(::socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0)); probe.get() < 0) {
       freeaddrinfo(found);
       error = getaddrinfo("0.0.0.0", "0", &hints, &found);
     }
@@ -127,14 +124,14 @@ StatusOr<ListenSockets> Listen(const std::string& address) {
     failed = absl::OkStatus();
     for (const addrinfo* info = found; info != nullptr; info = info->ai_next) {
       if (info->ai_family != AF_INET && info->ai_family != AF_INET6) continue;
-      StatusOr<Socket> socket = ListenOn(*info, static_cast<uint16_t>(result.port), address);
+      StatusOr<FileDescriptor> socket = ListenOn(*info, static_cast<uint16_t>(result.port), address);
       if (!socket.ok()) {
         failed = socket.status();
         // localhost may name ::1 where the machine has no IPv6: one of its addresses is enough.
         if (absl::IsAlreadyExists(failed)) break;
         continue;
       }
-      result.port = PortOf(socket->fd());
+      result.port = PortOf(socket->get());
       result.sockets.push_back(*std::move(socket));
     }
     if (!absl::IsAlreadyExists(failed) && !result.sockets.empty()) return result;

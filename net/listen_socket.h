@@ -2,34 +2,15 @@
 #define COTERIE_NET_LISTEN_SOCKET_H_
 
 #include <string>
-#include <utility>
 #include <vector>
 
+#include "common/file_descriptor.h"
 #include "common/status.h"
 
 namespace coterie::net {
 
-// Owns one descriptor.
-class Socket {
- public:
-  Socket() = default;
-  explicit Socket(int fd) : fd_(fd) {}
-  Socket(Socket&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
-  Socket& operator=(Socket&& other) noexcept {
-    std::swap(fd_, other.fd_);
-    return *this;
-  }
-  ~Socket();
-  int fd() const { return fd_; }
-  // The caller owns it from here on.
-  int Release() { return std::exchange(fd_, -1); }
-
- private:
-  int fd_ = -1;
-};
-
 struct ListenSockets {
-  std::vector<Socket> sockets;  // one for each address the host has, all of the same port
+  std::vector<FileDescriptor> sockets;  // one for each address the host has, all of the same port
   int port = 0;
 };
 

@@ -57,7 +57,7 @@ class MetricsServer::Pages final : public ConnectionProtocol {
   }
 
   void Take(int fd) override {
-    const Socket socket(fd);
+    const FileDescriptor socket(fd);
     std::array<char, 8192> request;  // all of it is there
     const ssize_t n = recv(fd, request.data(), request.size(), MSG_DONTWAIT);
     if (n <= 0) return;

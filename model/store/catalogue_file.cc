@@ -23,8 +23,7 @@ constexpr absl::Duration kSettled = absl::Seconds(3);
 
 constexpr std::string_view kAdvice =
     "put the file back (the last generations are kept in the store's folder generations), or write it anew "
-    "from "
-    "what is served with `coterie experts publish --restore-catalogue`";
+    "from what is served with `coterie experts publish --restore-catalogue`";
 
 int64_t Nanoseconds(const timespec& time) { return time.tv_sec * int64_t{1'000'000'000} + time.tv_nsec; }
 
@@ -174,10 +173,11 @@ fs::path CatalogueFile::CopyPath(uint64_t generation) const {
 
 std::vector<uint64_t> CatalogueFile::Copies() const {
   std::vector<uint64_t> generations;
-  std::error_code error;
-  for (const auto& file : fs::directory_iterator(root_ / "generations", error)) {
+  const StatusOr<std::vector<fs::path>> files = ListFolder(root_ / "generations");
+  if (!files.ok()) return generations;  // none that can be had
+  for (const fs::path& file : *files) {
     uint64_t generation = 0;
-    if (file.path().extension() == ".json" && absl::SimpleAtoi(file.path().stem().string(), &generation)) {
+    if (file.extension() == ".json" && absl::SimpleAtoi(file.stem().string(), &generation)) {
       generations.push_back(generation);
     }
   }

@@ -47,9 +47,9 @@ StatusOr<ExpertStore::GarbageReport> ExpertStore::CollectGarbage(absl::Duration 
   GarbageReport report;
   const int64_t now_unix = absl::ToUnixSeconds(options_.now());
   for (const char* kind : {"objects", "cards"}) {
-    std::error_code error;
-    for (const auto& folder : fs::directory_iterator(root_ / kind, error)) {
-      const auto digest = Digest::FromHex(folder.path().filename().string());
+    ASSIGN_OR_RETURN(const std::vector<fs::path> folders, ListFolder(root_ / kind));
+    for (const fs::path& folder : folders) {
+      const auto digest = Digest::FromHex(folder.filename().string());
       if (!digest.ok()) continue;  // not ours
       const fs::path marker = root_ / "unused" / digest->ToHex();
       std::error_code ignored;
@@ -65,13 +65,12 @@ StatusOr<ExpertStore::GarbageReport> ExpertStore::CollectGarbage(absl::Duration 
       // Out of sight in one step, so that no reader meets half a folder; a crash from here on leaves it to
       // the next publisher's cleaning of staging/.
       const fs::path doomed = root_ / "staging" / absl::StrCat("unused-", digest->ToHex());
-      fs::rename(folder.path(), doomed, ignored);
-      if (ignored) return ErrnoStatus(ignored.value(), "cannot rename", folder.path());
+      fs::rename(folder, doomed, ignored);
+      if (ignored) return ErrnoStatus(ignored.value(), "cannot rename", folder);
       fs::remove_all(doomed, ignored);
       fs::remove(marker, ignored);
       ++report.n_removed;
     }
-    if (error) return ErrnoStatus(error.value(), "cannot list", root_ / kind);
   }
   return report;
 }

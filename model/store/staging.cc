@@ -43,14 +43,14 @@ StatusOr<std::shared_ptr<StagingRoom>> StagingRoom::Create(const fs::path& root)
 }
 
 void StagingRoom::RemoveAbandoned(const fs::path& root) {
-  std::error_code error;
-  for (const auto& folder : fs::directory_iterator(root, error)) {
+  const StatusOr<std::vector<fs::path>> found = ListFolder(root);
+  if (!found.ok()) return;  // the next publisher tries again
+  for (const fs::path& folder : *found) {
     std::error_code ignored;
     // No lock file: its maker died before it could lock, since makers hold the store's lock meanwhile, as we
     // do now; or a cleaner died on it; or it is a catalogue that was never renamed.
-    if (!fs::exists(folder.path() / "lock", ignored) ||
-        FileLock::TryExisting(folder.path() / "lock") != nullptr) {
-      fs::remove_all(folder.path(), ignored);
+    if (!fs::exists(folder / "lock", ignored) || FileLock::TryExisting(folder / "lock") != nullptr) {
+      fs::remove_all(folder, ignored);
     }
   }
 }

@@ -7,8 +7,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
+#include <vector>
 
 #include "gtest/gtest.h"
 
@@ -38,6 +40,30 @@ TEST_F(FileTest, AFullDiskIsResourceExhaustedAndKeepsTheOldContent) {
   const Status status = WriteFileAtomically("/dev/full/x", "content");
   EXPECT_FALSE(status.ok());
   EXPECT_EQ(ErrnoStatus(ENOSPC, "cannot write", "/a").code(), absl::StatusCode::kResourceExhausted);
+}
+
+TEST_F(FileTest, AFolderIsListedOrNamed) {
+  ASSERT_TRUE(WriteFileAtomically(folder_ / "a", "1").ok());
+  ASSERT_TRUE(fs::create_directory(folder_ / "b"));
+  std::vector<fs::path> paths = ListFolder(folder_).value();
+  std::sort(paths.begin(), paths.end());
+  EXPECT_EQ(paths, (std::vector<fs::path>{folder_ / "a", folder_ / "b"}));
+  EXPECT_EQ(ListFolder(folder_ / "none").status().code(), absl::StatusCode::kNotFound);
+  EXPECT_EQ(ListFolder(folder_ / "a").status().message(),
+            absl::StrCat("cannot list ", (folder_ / "a").string(), ": Not a directory"));
+}
+
+// The kernel answers an open folder of /proc with an error once its process is gone.
+TEST_F(FileTest, AFolderThatFailsWhileItIsListedIsAnError) {
+  const pid_t child = ::fork();
+  ASSERT_GE(child, 0);
+  if (child == 0) ::pause();
+  const int folder = ::open(absl::StrCat("/proc/", child, "/net").c_str(), O_RDONLY | O_DIRECTORY);
+  ASSERT_GE(folder, 0);
+  ASSERT_EQ(::kill(child, SIGKILL), 0);
+  ASSERT_EQ(::waitpid(child, nullptr, 0), child);
+  EXPECT_FALSE(ListFolder(absl::StrCat("/proc/self/fd/", folder)).ok());
+  ::close(folder);
 }
 
 TEST_F(FileTest, ReadingBeyondTheLimitNamesFileAndLimit) {

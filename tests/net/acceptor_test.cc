@@ -42,7 +42,7 @@ class Lines final : public ConnectionProtocol {
     MutexLock lock(&mutex_);
     char line[64];
     const ssize_t n = read(fd, line, sizeof(line));
-    taken_.push_back({Socket(fd), std::string(line, n > 0 ? static_cast<size_t>(n) : 0)});
+    taken_.push_back({FileDescriptor(fd), std::string(line, n > 0 ? static_cast<size_t>(n) : 0)});
   }
   std::string Refusal(std::string_view why) const override { return std::string(why); }
   std::vector<IdleConnection> FindIdle() override {
@@ -52,7 +52,7 @@ class Lines final : public ConnectionProtocol {
       if (!taken.line.starts_with("idle")) continue;
       sockaddr_storage peer{};
       socklen_t length = sizeof(peer);
-      getpeername(taken.socket.fd(), reinterpret_cast<sockaddr*>(&peer), &length);
+      getpeername(taken.socket.get(), reinterpret_cast<sockaddr*>(&peer), &length);
       idle.push_back({PeerAddress::FromSockaddr(peer), 1});
     }
     return idle;
@@ -74,7 +74,7 @@ class Lines final : public ConnectionProtocol {
 
  private:
   struct Taken {
-    Socket socket;
+    FileDescriptor socket;
     std::string line;
   };
   Mutex mutex_;
@@ -218,7 +218,7 @@ TEST_F(AcceptorTest, ListensAgainAfterDescriptorsRanOutAndSpinsMeanwhileForNobod
   rlimit limit{};
   ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &limit), 0);
   // The clients' ends are open; not one more can be.
-  std::vector<Socket> own;
+  std::vector<FileDescriptor> own;
   for (int i = 0; i < 20; ++i) own.emplace_back(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
   const int highest = open("/dev/null", O_RDONLY | O_CLOEXEC);
   close(highest);
@@ -228,8 +228,8 @@ TEST_F(AcceptorTest, ListensAgainAfterDescriptorsRanOutAndSpinsMeanwhileForNobod
   target.sin_family = AF_INET;
   target.sin_port = htons(static_cast<uint16_t>(acceptor_->port()));
   target.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  for (const Socket& socket : own) {
-    EXPECT_EQ(connect(socket.fd(), reinterpret_cast<const sockaddr*>(&target), sizeof(target)), 0);
+  for (const FileDescriptor& socket : own) {
+    EXPECT_EQ(connect(socket.get(), reinterpret_cast<const sockaddr*>(&target), sizeof(target)), 0);
   }
   rusage begin{}, end{};
   getrusage(RUSAGE_SELF, &begin);

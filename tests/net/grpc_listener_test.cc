@@ -214,6 +214,7 @@ TEST_F(GrpcListenerTest, APrefaceWithoutSettingsIsClosedAfterAWhile) {
   EXPECT_TRUE(client.ClosedWithin(absl::Seconds(20)));
 }
 
+// Must come to its end; the sanitizers see the rest.
 TEST_F(GrpcListenerTest, EndsWhileClientsConnect) {
   for (int round = 0; round < 20; ++round) {
     Start();

@@ -22,28 +22,28 @@ sockaddr_in AddressOf(const char* ip, int port) {
 
 RawClient::RawClient(int port, const char* from) : socket_(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
   const sockaddr_in source = AddressOf(from, 0), target = AddressOf("127.0.0.1", port);
-  if (bind(socket_.fd(), reinterpret_cast<const sockaddr*>(&source), sizeof(source)) != 0 ||
-      connect(socket_.fd(), reinterpret_cast<const sockaddr*>(&target), sizeof(target)) != 0) {
+  if (bind(socket_.get(), reinterpret_cast<const sockaddr*>(&source), sizeof(source)) != 0 ||
+      connect(socket_.get(), reinterpret_cast<const sockaddr*>(&target), sizeof(target)) != 0) {
     Close();
   }
 }
 
 bool RawClient::Send(std::string_view bytes) {
-  return send(socket_.fd(), bytes.data(), bytes.size(), MSG_NOSIGNAL) == static_cast<ssize_t>(bytes.size());
+  return send(socket_.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL) == static_cast<ssize_t>(bytes.size());
 }
 
 std::string RawClient::ReadAll(absl::Duration timeout) {
   const MonotonicTime until = MonotonicNow() + timeout;
   std::string all;
   for (;;) {
-    pollfd ready = {socket_.fd(), POLLIN, 0};
+    pollfd ready = {socket_.get(), POLLIN, 0};
     const absl::Duration left = until - MonotonicNow();
     if (left <= absl::ZeroDuration() ||
         poll(&ready, 1, static_cast<int>(absl::ToInt64Milliseconds(left)) + 1) <= 0) {
       return all;
     }
     char buffer[4096];
-    const ssize_t n = recv(socket_.fd(), buffer, sizeof(buffer), 0);
+    const ssize_t n = recv(socket_.get(), buffer, sizeof(buffer), 0);
     if (n <= 0) return all;
     all.append(buffer, static_cast<size_t>(n));
   }
@@ -52,14 +52,14 @@ std::string RawClient::ReadAll(absl::Duration timeout) {
 bool RawClient::ClosedWithin(absl::Duration timeout) {
   const MonotonicTime until = MonotonicNow() + timeout;
   for (;;) {
-    pollfd ready = {socket_.fd(), POLLIN, 0};
+    pollfd ready = {socket_.get(), POLLIN, 0};
     const absl::Duration left = until - MonotonicNow();
     if (left <= absl::ZeroDuration() ||
         poll(&ready, 1, static_cast<int>(absl::ToInt64Milliseconds(left)) + 1) <= 0) {
       return false;
     }
     char buffer[4096];
-    if (recv(socket_.fd(), buffer, sizeof(buffer), 0) <= 0) return true;
+    if (recv(socket_.get(), buffer, sizeof(buffer), 0) <= 0) return true;
   }
 }
 

@@ -14,17 +14,17 @@ class RawClient {
  public:
   explicit RawClient(int port, const char* from = "127.0.0.1");
 
-  bool connected() const { return socket_.fd() >= 0; }
-  int fd() const { return socket_.fd(); }
+  bool connected() const { return socket_.get() >= 0; }
+  int fd() const { return socket_.get(); }
   bool Send(std::string_view bytes);
   // Everything until the server closes, or until `timeout`.
   std::string ReadAll(absl::Duration timeout = absl::Seconds(20));
   // Whether the server has closed it.
   bool ClosedWithin(absl::Duration timeout);
-  void Close() { socket_ = Socket(); }
+  void Close() { socket_ = FileDescriptor(); }
 
  private:
-  Socket socket_;
+  FileDescriptor socket_;
 };
 
 }  // namespace coterie::net::testing

@@ -28,11 +28,8 @@ class Listing {
  public:
   static StatusOr<Listing> Of(const fs::path& folder) {
     Listing listing;
-    std::error_code error;
-    for (fs::directory_iterator at(folder, error), end; !error && at != end; at.increment(error)) {
-      listing.names_.push_back(at->path().filename().string());
-    }
-    if (error) return ErrnoStatus(error.value(), "cannot read the folder", folder);
+    ASSIGN_OR_RETURN(const std::vector<fs::path> paths, ListFolder(folder));
+    for (const fs::path& path : paths) listing.names_.push_back(path.filename().string());
     std::sort(listing.names_.begin(), listing.names_.end());
     return listing;
   }
@@ -156,7 +153,7 @@ Status CheckCardAndPrototypes(const fs::path& folder, const Listing& files) {
 StatusOr<std::string> ReadRegularFile(const fs::path& path) {
   std::error_code error;
   const fs::file_status status = fs::status(path, error);
-  // Asked before it is opened: opening a FIFO waits for whoever writes to it.
+  // ReadFile refuses these too; here it is said what they are.
   if (fs::exists(status) && !fs::is_regular_file(status)) {
     return absl::InvalidArgumentError(
         absl::StrCat(path.string(), fs::is_directory(status) ? " is a folder, not a file"

@@ -74,15 +74,14 @@ void DeclareFlags(FlagSet* flags, UpOptions* options) {
 // stops neither the others nor the rest of the start.
 Status PublishAll(client::Client* client, const std::string& folder, const Terminal& terminal) {
   std::vector<client::ExpertFolder> experts;
-  std::error_code error;
-  for (const fs::directory_entry& entry : fs::directory_iterator(folder, error)) {
+  ASSIGN_OR_RETURN(const std::vector<fs::path> found, ListFolder(folder));
+  for (const fs::path& path : found) {
     std::error_code unreadable;
-    if (fs::exists(entry.path() / "adapter_config.json", unreadable) ||
-        fs::exists(entry.path() / "expert.yaml", unreadable)) {
-      experts.push_back({/*name=*/"", entry.path()});
+    if (fs::exists(path / "adapter_config.json", unreadable) ||
+        fs::exists(path / "expert.yaml", unreadable)) {
+      experts.push_back({/*name=*/"", path});
     }
   }
-  if (error) return absl::NotFoundError(absl::StrCat("cannot read the experts' folder ", folder));
   std::sort(experts.begin(), experts.end(), [](const auto& a, const auto& b) { return a.folder < b.folder; });
   ASSIGN_OR_RETURN(const client::PublishResults results, PublishFolders(client, experts));
   int n_new = 0, n_refused = 0;
