@@ -6,7 +6,7 @@ namespace coterie {
 // Keeps what a server frees from staying with it. Call it first thing in main, before any thread starts.
 //
 // glibc gives every few threads an arena of their own, up to eight per core, and never gives back what lies
-// below the last block in use of each: a gateway that served 3,650 publications one after the other, each on
+// below the last block in use of each: a gateway that served 3,600 publications one after the other, each on
 // another thread of gRPC, had grown to 1.3 GB, five times what its neighbour needed for the same experts.
 //  - at most two arenas: threads share, and what one frees the next one uses;
 //  - blocks from 256 KiB on are mapped by themselves and unmapped when freed. By default that limit rises to

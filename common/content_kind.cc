@@ -46,8 +46,7 @@ constexpr std::array<Magic, 9> kMagics = {{
     {"BZh"sv, "is compressed with bzip2; unpack it first"},
     {"PK\x03\x04"sv,
      "is a ZIP archive; unpack it first, or if torch.save wrote it (a Python pickle, which can run code), "
-     "save it again "
-     "as safetensors"},
+     "save it again as safetensors"},
     {"\x80\x02"sv, "is a Python pickle, which can run code; save it again as safetensors"},
     {"\x80\x04"sv, "is a Python pickle, which can run code; save it again as safetensors"},
     {"\xff\xfe"sv, "is UTF-16 text; save it as UTF-8"},
@@ -81,14 +80,17 @@ std::string WrongContent(Content expected, std::string_view bytes) {
     return absl::StrCat("is a Git LFS pointer", size.empty() ? "" : absl::StrCat(" to ", size, " bytes"),
                         ", not the file itself; fetch it with `git lfs pull`");
   }
+  // A header of 640 bytes begins as a pickle does, and one of 65,279 as UTF-16.
+  const bool is_safetensors = bytes.size() > 8 && bytes.substr(5, 4) == "\0\0\0{"sv;
   for (const Magic& magic : kMagics) {
-    if (bytes.substr(0, magic.bytes.size()) == magic.bytes) return std::string(magic.words);
+    if (!is_safetensors && bytes.substr(0, magic.bytes.size()) == magic.bytes)
+      return std::string(magic.words);
   }
   if (bytes.size() > 262 && bytes.substr(257, 5) == "ustar") return "is a tar archive; unpack it first";
   if (bytes.substr(0, 4) == "GGUF") {
     return expected == Content::kGguf ? "" : absl::StrCat("is a GGUF file, not ", ToAbsl(NameOf(expected)));
   }
-  if (expected != Content::kSafetensors && bytes.size() > 8 && bytes.substr(5, 4) == "\0\0\0{"sv) {
+  if (expected != Content::kSafetensors && is_safetensors) {
     return absl::StrCat("is a safetensors file, not ", ToAbsl(NameOf(expected)));
   }
   if (bytes.size() >= 16 && bytes.find_first_not_of('\0') >= 16) {

@@ -3,8 +3,17 @@
 #include <algorithm>
 #include <string>
 
+#include "absl/strings/ascii.h"
+
 namespace coterie {
 namespace {
+
+// Whether a path that ends with `text` goes on with what follows it: "/var" before "/store", of another
+// folder.
+bool EndsInsideOfAPath(std::string_view text) {
+  return !text.empty() && (absl::ascii_isalnum(static_cast<unsigned char>(text.back())) ||
+                           std::string_view("/._-~").find(text.back()) != std::string_view::npos);
+}
 
 // How far the path goes that begins `text`; folders of ours hold no such characters.
 size_t PathLength(std::string_view text) { return std::min(text.find_first_of(" :;,\"'()\n"), text.size()); }
@@ -18,10 +27,12 @@ Status WithoutPaths(const Status& status, const std::filesystem::path& folder, s
   std::string words;
   std::string_view rest = ToStd(status.message());
   for (size_t at = rest.find(root); at != std::string_view::npos; at = rest.find(root)) {
-    words.append(rest.substr(0, at));
+    const std::string_view before = rest.substr(0, at);
+    words.append(before);
     rest.remove_prefix(at + root.size());
     const std::string_view below = rest.substr(0, PathLength(rest));
-    if (!below.empty() && below[0] != '/') {  // a neighbour whose name begins alike
+    // A neighbour whose name begins alike, or a folder of the same name elsewhere.
+    if ((!below.empty() && below[0] != '/') || EndsInsideOfAPath(before)) {
       words.append(root);
       continue;
     }

@@ -88,6 +88,7 @@ fs::path RelativeTo(const std::string& mounted_root, const std::string& group) {
   if (mounted_root != "/") {
     // Another namespace's path: what is mounted is our group.
     if (!absl::StartsWith(path, mounted_root)) return {};
+    if (path.size() > mounted_root.size() && path[mounted_root.size()] != '/') return {};
     path = path.substr(mounted_root.size());
   }
   if (absl::StrContains(path, "..")) return {};

@@ -32,6 +32,9 @@ TEST(ContentKindTest, SaysNothingOfWhatItDoesNotKnow) {
   EXPECT_EQ(WrongContent(Content::kGguf, "GGUF\x09"), "");
   EXPECT_EQ(WrongContent(Content::kSafetensors, std::string("\x10\0\0\0\0\0\0\0{", 9)), "");
   EXPECT_EQ(WrongContent(Content::kSafetensors, "\x01\x9f\xff\x02"), "");
+  // Headers of 640 and 65,279 bytes, whose length begins as a pickle and as UTF-16 do.
+  EXPECT_EQ(WrongContent(Content::kSafetensors, std::string("\x80\x02\0\0\0\0\0\0{", 9)), "");
+  EXPECT_EQ(WrongContent(Content::kSafetensors, std::string("\xff\xfe\0\0\0\0\0\0{", 9)), "");
 }
 
 TEST(ContentKindTest, ARefusalIsExplainedAndKept) {

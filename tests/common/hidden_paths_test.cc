@@ -23,6 +23,8 @@ TEST(HiddenPathsTest, LeavesWhatIsNoPathOfTheFolder) {
   EXPECT_EQ(Hidden("/srv/my stores/a and /srv/other"), "/srv/my stores/a and /srv/other");
   EXPECT_EQ(Hidden("the store is full", "store"), "the store is full");
   EXPECT_EQ(Hidden("a/b", "/"), "a/b");
+  EXPECT_EQ(Hidden("cannot open /var/store/a and ./store/b", "/store"),
+            "cannot open /var/store/a and ./store/b");
   EXPECT_TRUE(WithoutPaths(absl::OkStatus(), "/srv", "x").ok());
 }
 
