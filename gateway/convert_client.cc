@@ -107,7 +107,7 @@ struct EventToProto {
         notice->set_kind(v1::Notice::KIND_REATTACHED);
         break;
     }
-    notice->set_message(event.placement.reason);
+    notice->set_message(Printable(event.placement.reason));  // may quote what a broken connection said
     notice->set_worker(event.placement.worker);
     return response;
   }
@@ -220,7 +220,7 @@ v1::RouteDecision ToProto(const RouteEvent& event) {
   proto.set_policy(plan.policy);
   proto.set_reason(plan.reason);
   proto.set_worker(event.worker);
-  proto.set_placement_reason(event.placement_reason);
+  proto.set_placement_reason(Printable(event.placement_reason));
   proto.set_catalogue_generation(plan.catalogue_generation);
   proto.set_embed_seconds(event.decision.embed_seconds);
   proto.set_search_seconds(event.decision.search_seconds);
@@ -242,7 +242,7 @@ v1::ScoreResponse ToProto(const ScoreResult& result) {
 v1::EndToken ToProto(const EndToken& end) {
   v1::EndToken proto;
   proto.set_id(static_cast<uint32_t>(end.id));
-  proto.set_text(end.text);
+  proto.set_text(Printable(end.text));
   proto.set_source(end.source);
   return proto;
 }

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "absl/strings/str_join.h"
+#include "common/utf8.h"
 #include "gateway/drift_watch.h"
 #include "gateway/shadow/shadow_traffic.h"
 
@@ -12,7 +13,7 @@ namespace coterie::gateway {
 std::vector<std::string> FindingsOf(const GatewayCore& core, const CatalogueEntry& entry) {
   std::vector<std::string> findings;
   const auto add = [&](std::string finding) {
-    if (!finding.empty()) findings.push_back(std::move(finding));
+    if (!finding.empty()) findings.push_back(Printable(finding));
   };
   if (const auto router = core.routers->Current();
       const ExpertProblem* problem = router->ProblemOf(entry.name)) {
@@ -62,21 +63,20 @@ std::vector<std::string> AllFindings(const GatewayCore& core, size_t limit) {
     for (const DriftWatch::Seen& seen : core.drift->All(router->catalogue())) names.insert(seen.entry->name);
   }
   std::vector<std::string> findings;
-  if (core.store != nullptr) {
-    if (CatalogueHealth health = core.store->Health(); !health.words.empty()) {
-      findings.push_back(std::move(health.words));
-    }
-  }
   size_t n_more = 0;
-  const auto add = [&](std::vector<std::string> more) {
-    for (std::string& finding : more) {
+  // Words of files may stand in them, and clients get UTF-8.
+  const auto add = [&](const std::vector<std::string>& more) {
+    for (const std::string& finding : more) {
       if (findings.size() < limit) {
-        findings.push_back(std::move(finding));
+        findings.push_back(Printable(finding));
       } else {
         ++n_more;
       }
     }
   };
+  if (core.store != nullptr) {
+    if (CatalogueHealth health = core.store->Health(); !health.words.empty()) add({std::move(health.words)});
+  }
   add(BaseFindings(core));
   for (const std::string& name : names) {
     const CatalogueEntry* entry = router->catalogue().Find(name);

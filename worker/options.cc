@@ -1,5 +1,7 @@
 #include "worker/options.h"
 
+#include "common/utf8.h"
+
 namespace coterie::worker {
 
 FlagSet WorkerOptions::Flags() {
@@ -81,6 +83,13 @@ Status WorkerOptions::Check() const {
   }
   if (device != "cpu") {
     return absl::InvalidArgumentError(absl::StrCat("--device=", device, ": must be cpu or cuda:N"));
+  }
+  // Gateways get both as text.
+  if (!IsWellFormed(id)) return absl::InvalidArgumentError(absl::StrCat("--id=", id, ": is not UTF-8"));
+  for (const std::string& pattern : serves) {
+    if (!IsWellFormed(pattern)) {
+      return absl::InvalidArgumentError(absl::StrCat("--serves=", pattern, ": is not UTF-8"));
+    }
   }
   if (max_batch_tokens <= max_seqs) {
     return absl::InvalidArgumentError(absl::StrCat("--max-batch-tokens=", max_batch_tokens,

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "common/clock.h"
+#include "common/utf8.h"
 #include "gateway/rpc_status.h"
 
 namespace coterie::gateway {
@@ -16,20 +17,13 @@ bool InsideCharacter(std::string_view text, size_t at) {
   return at < text.size() && (static_cast<unsigned char>(text[at]) & 0xC0) == 0x80;
 }
 
-// The longest beginning of `text` within `limit` bytes that ends between two characters.
-std::string_view BeginningOf(std::string_view text, size_t limit) {
-  if (text.size() <= limit) return text;
-  while (limit > 0 && InsideCharacter(text, limit)) --limit;
-  return text.substr(0, limit);
-}
-
 // `text`, or of a longer one than `limit` (> 0) bytes its beginning and its end, `limit` bytes at most with
 // the line break between.
 std::string EndsOf(std::string_view text, size_t limit) {
   if (text.size() <= limit) return std::string(text);
   size_t tail = text.size() - (limit - 1) / 2;
   while (InsideCharacter(text, tail)) ++tail;
-  return absl::StrCat(ToAbsl(BeginningOf(text, limit / 2)), "\n", ToAbsl(text.substr(tail)));
+  return absl::StrCat(ToAbsl(CutUtf8(text, limit / 2)), "\n", ToAbsl(text.substr(tail)));
 }
 
 // Two jobs, one result: whoever is last reports.
@@ -205,8 +199,8 @@ void EmbedText(const GatewayCore* core, std::string_view text, TextEmbedder::Urg
         "for \"base\""));
   }
   const size_t limit = core->embed_max_bytes;
-  const std::string read = urgency == TextEmbedder::Urgency::kRequest ? EndsOf(text, limit)
-                                                                      : std::string(BeginningOf(text, limit));
+  const std::string read =
+      urgency == TextEmbedder::Urgency::kRequest ? EndsOf(text, limit) : std::string(CutUtf8(text, limit));
   auto embedded = [core, here = std::this_thread::get_id(), begin = MonotonicNow(),
                    done = std::move(done)](StatusOr<std::vector<float>> embedding) {
     if (embedding.status().code() == absl::StatusCode::kResourceExhausted) {

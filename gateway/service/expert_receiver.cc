@@ -101,9 +101,9 @@ Status ExpertReceiver::CheckWhole() {
 Status ExpertReceiver::FinishExpert() {
   if (!open_) return absl::OkStatus();
   Status status = CheckWhole();
+  // No chunk came of an empty file; it is there all the same, and refused for what it is.
   for (const File& file : files_) {
-    // No chunk came of an empty file; it is there all the same, and refused for what it is.
-    if (file.size_bytes == 0) status.Update(status.ok() ? upload_->Write(file.name, "") : status);
+    if (status.ok() && file.size_bytes == 0) status = upload_->Write(file.name, "");
   }
   if (!status.ok()) return RefuseExpert(status);
   open_ = false;

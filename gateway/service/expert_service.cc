@@ -110,7 +110,8 @@ StatusOr<v1::GetExpertResponse> ExpertServiceImpl::GetExpert(const std::string& 
   info->set_revision(resolved.version->revision.ToHex());
   info->set_version(resolved.version->version);
   info->set_adapter_bytes(resolved.version->adapter_bytes);
-  ASSIGN_OR_RETURN(*response.mutable_card(), store_->ReadCard(resolved.version->revision));
+  ASSIGN_OR_RETURN(const std::string card, store_->ReadCard(resolved.version->revision));
+  response.set_card(ReplaceIllFormed(card));  // a damaged one is still worth to be seen
   return response;
 }
 

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "common/path_name.h"
+#include "common/utf8.h"
 #include "gateway/text/text_model.h"
 #include "model/text/base_text.h"
 #include "model/text/continuation.h"
@@ -17,7 +18,7 @@ namespace {
 class BaseTextModel final : public TextModel {
  public:
   BaseTextModel(const ModelFiles& files, BaseText text)
-      : name_(PathName(files.name())),  // clients see it: not where it lies on this machine
+      : name_(Printable(PathName(files.name()))),  // clients see it: not where it lies on this machine
         base_(files.ComputeDigest()),
         vocab_size_(static_cast<uint32_t>(files.config().vocab_size)),
         context_tokens_(static_cast<uint32_t>(files.config().context_length)),

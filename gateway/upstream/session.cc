@@ -286,7 +286,7 @@ void Session::TakeTokensLocked(SequenceOutput& output) {
 
 bool Session::IsAdapterErrorLocked(const Status& error) const {
   if (FailedAdapter(error)) return true;
-  // Workers that do not mark them yet: before the first output these codes come from nothing else.
+  // Older workers do not mark them; before the first output these codes come from nothing else.
   return !started_ && !reattached_ && !request_.adapters.empty() &&
          (absl::IsNotFound(error) || absl::IsDataLoss(error) || absl::IsInternal(error));
 }

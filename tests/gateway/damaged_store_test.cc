@@ -153,6 +153,20 @@ TEST_F(DamagedStoreTest, OneBadCardKeepsNoGatewayFromStartingAndFreezesNothing) 
   EXPECT_EQ(Metric("coterie_experts_unroutable"), 0);
 }
 
+TEST_F(DamagedStoreTest, ACardThatIsNoUtf8CanBeSeen) {
+  const auto store = StoreWith(folder_, {"algebra"});
+  const fs::path card = PrototypesOf(*store, "algebra").parent_path() / kCardFile;
+  std::ofstream(card, std::ios::binary | std::ios::app) << "# \xff\n";
+  Start();
+  grpc::ClientContext context;
+  v1::GetExpertRequest request;
+  request.set_name("algebra");
+  v1::GetExpertResponse response;
+  const grpc::Status status = experts_->Get(&context, request, &response);
+  ASSERT_TRUE(status.ok()) << status.error_message();
+  EXPECT_THAT(response.card(), HasSubstr("# \xEF\xBF\xBD"));
+}
+
 TEST_F(DamagedStoreTest, PublishingAgainMendsACardAtOnceAndSaysSo) {
   const auto store = StoreWith(folder_, {"algebra", "botany"});
   const fs::path prototypes = PrototypesOf(*store, "botany");

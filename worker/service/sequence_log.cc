@@ -4,6 +4,7 @@
 
 #include "common/adapter_failure.h"
 #include "common/clock.h"
+#include "common/utf8.h"
 #include "worker/service/convert.h"
 
 namespace coterie::worker {
@@ -76,7 +77,8 @@ void SequenceLog::Take(v1::SequenceOutput* out, size_t* budget) {
     out->set_stop_token_id(static_cast<uint32_t>(stop_token_));
   if (finish_ == FinishReason::kError) {
     out->set_error_code(static_cast<uint32_t>(error_.code()));
-    out->set_error_message(std::string(error_.message()));
+    // Bytes of an adapter's files may stand in it: a message with such a text would end the stream.
+    out->set_error_message(Printable(ToStd(error_.message())));
     if (const auto adapter = FailedAdapter(error_)) out->set_failed_adapter(adapter->ToBytes());
   }
 }

@@ -20,7 +20,8 @@ constexpr char kTemplate[] =
     "{{ bos_token }}{% for m in messages %}<|turn|>{{ m.content }}<|over|>{% endfor %}"
     "{% if add_generation_prompt %}<|turn|>{% endif %}";
 
-std::unique_ptr<const TextModel> SentencePieceBase(const char* chat_template = kTemplate) {
+std::unique_ptr<const TextModel> SentencePieceBase(const char* chat_template = kTemplate,
+                                                   const char* path = "tiny") {
   ModelConfig config = coterie::testing::TinyConfig();
   config.vocab_size = 266;
   coterie::testing::GgufWriter writer = coterie::testing::TinyGgufMetadata(config);
@@ -51,11 +52,15 @@ std::unique_ptr<const TextModel> SentencePieceBase(const char* chat_template = k
       .AddString("tokenizer.chat_template", chat_template);
   coterie::testing::AddTinyWeights(&writer, config);
   const std::string bytes = writer.Bytes();
-  const auto files = ModelFiles::FromGguf(GgufFile::Parse(coterie::testing::AsBytes(bytes), "tiny").value());
+  const auto files = ModelFiles::FromGguf(GgufFile::Parse(coterie::testing::AsBytes(bytes), path).value());
   EXPECT_TRUE(files.ok()) << files.status();
   StatusOr<std::unique_ptr<const TextModel>> model = LoadTextModel(**files);
   EXPECT_TRUE(model.ok()) << model.status();
   return *std::move(model);
+}
+
+TEST(BaseTextModelTest, ItsNameIsUtf8WhateverItsPathIs) {
+  EXPECT_EQ(SentencePieceBase(kTemplate, "/srv/mod\xe8le.gguf")->name(), "mod\xEF\xBF\xBDle.gguf");
 }
 
 TEST(BaseTextModelTest, AnAnswerGoesOnAfterItsPromptAndIsScoredAsItWasGenerated) {

@@ -64,6 +64,24 @@ TEST(SequenceLogTest, TheAnswerCanBeSentAgainFromAnyPosition) {
   }
 }
 
+TEST(SequenceLogTest, AnErrorIsUtf8WhateverBytesItQuotes) {
+  const Status error = absl::InvalidArgumentError("tensor \"\xff\xfe\" is no weight");
+  SequenceLog log(1, 2, 0, false, MonotonicTime::Epoch());
+  OutputEvent end = Event(OutputEvent::Kind::kFinish, 0);
+  end.finish = FinishReason::kError;
+  end.status = error;
+  log.Add(end, {}, MonotonicTime::Epoch());
+  size_t budget = 10;
+  v1::SequenceOutput out;
+  log.Take(&out, &budget);
+  EXPECT_EQ(out.error_message(), "tensor \"\xEF\xBF\xBD\xEF\xBF\xBD\" is no weight");
+  GatewaySession session("g");
+  session.Refuse(1, error);
+  v1::Step step;
+  session.TakeOutput(&step);
+  EXPECT_EQ(step.outputs(0).error_message(), out.error_message());
+}
+
 TEST(GatewaySessionTest, EndedAnswersAreBoundedByTheirMemoryToo) {
   GatewaySession session("g");
   size_t n_bytes = 0;
