@@ -8,6 +8,7 @@
 #include "gtest/gtest.h"
 #include "tests/tools/command_run.h"
 #include "tests/tools/fake_gateway.h"
+#include "tools/coterie/publish_folders.h"
 
 namespace coterie {
 namespace {
@@ -60,6 +61,19 @@ TEST_F(ExpertsCommandTest, PublishesFoldersUnderTheirNamesAndListsThemPageByPage
   std::string line;
   std::getline(lines, line);
   EXPECT_EQ(nlohmann::json::parse(line)["name"], "a");
+}
+
+TEST_F(ExpertsCommandTest, WhatWasPublishedBeforeAStreamBrokeIsToldAsPublished) {
+  client::Client client({.address = gateway_.address(), .admin_address = gateway_.address()});
+  std::vector<client::ExpertFolder> folders;
+  for (const char* name : {"a", "b", "c"}) folders.push_back({"", MakeFolder(name)});
+  gateway_.BreakPublishManyAfter(1);
+  const auto results = command::PublishFolders(&client, folders, {}, /*max_together=*/2);
+  ASSERT_TRUE(results.ok()) << results.status();
+  ASSERT_EQ(results->size(), 3u);
+  EXPECT_TRUE((*results)[0].ok() && (*results)[1].ok());
+  EXPECT_EQ((*results)[2].status(), absl::UnavailableError("the gateway is gone"));
+  EXPECT_EQ(command::PublishFolders(&client, folders).status().code(), absl::StatusCode::kUnavailable);
 }
 
 TEST_F(ExpertsCommandTest, ARefusedFolderAmongManyIsNamedAndStopsNoneOfTheOthers) {

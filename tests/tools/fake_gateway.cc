@@ -58,6 +58,11 @@ void FakeGateway::ForgetPublishMany() {
   knows_publish_many_ = false;
 }
 
+void FakeGateway::BreakPublishManyAfter(int n_calls) {
+  MutexLock lock(&mutex_);
+  most_publish_many_calls_ = n_calls;
+}
+
 int FakeGateway::publish_many_calls() const {
   MutexLock lock(&mutex_);
   return publish_many_calls_;
@@ -186,6 +191,9 @@ grpc::Status FakeGateway::PublishMany(
     grpc::ServerReaderWriter<v1::PublishManyResponse, v1::PublishExpertRequest>* stream) {
   MutexLock lock(&mutex_);
   if (!knows_publish_many_) return grpc::Status(grpc::StatusCode::UNIMPLEMENTED, "");
+  if (publish_many_calls_ == most_publish_many_calls_) {
+    return grpc::Status(grpc::StatusCode::UNAVAILABLE, "the gateway is gone");
+  }
   ++publish_many_calls_;
   v1::PublishExpertRequest message;
   std::vector<Arrival> arrivals;

@@ -3,6 +3,7 @@
 
 #include <grpcpp/grpcpp.h>
 
+#include <limits>
 #include <map>
 #include <memory>
 #include <string>
@@ -36,6 +37,8 @@ class FakeGateway final : public v1::GenerationService::Service,
   int cancelled() const;
   // As a gateway of an older version.
   void ForgetPublishMany();
+  // Calls of PublishMany after so many break off.
+  void BreakPublishManyAfter(int n_calls);
   int publish_many_calls() const;
   // The most calls of Generate that ran at once.
   int most_running() const;
@@ -72,6 +75,7 @@ class FakeGateway final : public v1::GenerationService::Service,
 
   mutable Mutex mutex_;
   bool knows_publish_many_ ABSL_GUARDED_BY(mutex_) = true;
+  int most_publish_many_calls_ ABSL_GUARDED_BY(mutex_) = std::numeric_limits<int>::max();
   int publish_many_calls_ ABSL_GUARDED_BY(mutex_) = 0;
   std::vector<v1::GenerateRequest> requests_ ABSL_GUARDED_BY(mutex_);
   std::map<std::string, std::string> published_ ABSL_GUARDED_BY(mutex_);

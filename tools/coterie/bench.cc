@@ -254,12 +254,12 @@ StatusOr<bool> Bench(BenchOptions* options, client::Client* client) {
 
 int RunBench(std::span<const std::string> args) {
   BenchOptions options;
-  FlagSet flags("coterie bench",
-                "Measures a running cluster: in a closed loop, where a number of requests is always in "
-                "flight, or in an "
-                "open one, where they arrive at a rate of their own. Every prompt is another text, answers "
-                "run to their "
-                "full length, and an answer's time counts from the moment its request was meant to start.");
+  FlagSet flags(
+      "coterie bench",
+      "Measures a running cluster: in a closed loop, where a number of requests is always in "
+      "flight, or in an open one, where they arrive at a rate of their own. Every prompt is another "
+      "text, answers run to their full length, and an answer's time counts from the moment its "
+      "request was meant to start.");
   options.Declare(&flags);
   int exit_code = kDone;
   if (!ParseOrExplain(&flags, args, &exit_code)) return exit_code;

@@ -5,25 +5,24 @@
 #include <utility>
 
 namespace coterie::command {
-namespace {
-
-// Of one stream; a gateway takes at most 10,000.
-constexpr size_t kMaxTogether = 5000;
-
-}  // namespace
 
 StatusOr<client::PublishResults> PublishFolders(client::Client* client,
                                                 std::span<const client::ExpertFolder> experts,
-                                                const client::PublishOptions& options) {
+                                                const client::PublishOptions& options, size_t max_together) {
   client::PublishResults results;
   if (experts.size() == 1) {
     results.push_back(client->PublishExpert(experts.front(), options));
     return results;
   }
-  for (size_t begin = 0; begin < experts.size(); begin += kMaxTogether) {
-    const size_t n = std::min(kMaxTogether, experts.size() - begin);
-    ASSIGN_OR_RETURN(auto part, client->PublishExperts(experts.subspan(begin, n), options));
-    std::move(part.begin(), part.end(), std::back_inserter(results));
+  for (size_t begin = 0; begin < experts.size(); begin += max_together) {
+    const size_t n = std::min(max_together, experts.size() - begin);
+    auto part = client->PublishExperts(experts.subspan(begin, n), options);
+    if (!part.ok()) {
+      if (begin == 0) return part.status();
+      results.resize(experts.size(), part.status());  // the ones before are live all the same
+      return results;
+    }
+    std::move(part->begin(), part->end(), std::back_inserter(results));
   }
   return results;
 }
