@@ -47,8 +47,22 @@ class FailoverTest : public ::testing::Test {
     EXPECT_EQ(answer.finish.reason(), v1::FINISH_REASON_LENGTH);
   }
 
+  // A new process takes the killed one's port.
+  void KillAndReplace(const std::string& id) {
+    std::unique_ptr<FakeWorker>& worker = workers_[IndexOf(id)];
+    FakeWorker::Options again = Named(id);
+    again.port = worker->port();
+    worker->Kill();
+    worker = std::make_unique<FakeWorker>(again);
+  }
+
   std::array<std::unique_ptr<FakeWorker>, 2> workers_;
 };
+
+// Who is writing it.
+std::string WorkerOf(const Answer& so_far) {
+  return so_far.notices.empty() ? so_far.route.worker() : so_far.notices.back().worker();
+}
 
 TEST_F(FailoverTest, AnAnswerWhoseWorkerIsKilledGoesOnElsewhereWithTheSameText) {
   TestGateway gateway(QuickOptions(Addresses()));
@@ -271,18 +285,12 @@ TEST_F(FailoverTest, AnAnswerThatGetsOnOutlivesAnyNumberOfLosses) {
   ASSERT_TRUE(gateway.Ready(2));
   size_t next_kill = 20;
   int n_kills = 0;
-  // Whoever has it is killed again and again, and a new process takes the port.
+  // Whoever has it is killed again and again.
   const Answer answer = Ask(gateway.stub.get(), BaseRequest(31, kTokens), [&](const Answer& so_far) {
     if (so_far.token_ids.size() < next_kill || n_kills == 10) return;
     next_kill = so_far.token_ids.size() + 20;
     ++n_kills;
-    const std::string worker =
-        so_far.notices.empty() ? so_far.route.worker() : so_far.notices.back().worker();
-    std::unique_ptr<FakeWorker>& killed = workers_[IndexOf(worker)];
-    FakeWorker::Options again = Named(worker);
-    again.port = killed->port();
-    killed->Kill();
-    killed = std::make_unique<FakeWorker>(again);
+    KillAndReplace(WorkerOf(so_far));
   });
   EXPECT_EQ(n_kills, 10);
   ExpectWhole(answer, 31);
@@ -298,20 +306,15 @@ TEST_F(FailoverTest, PlannedHandOversDoNotCount) {
   const Answer answer = Ask(gateway.stub.get(), BaseRequest(32, kTokens), [&](const Answer& so_far) {
     if (so_far.token_ids.size() < next || n_restarts == 8) return;
     next = so_far.token_ids.size() + 20;
-    const std::string worker =
-        so_far.notices.empty() ? so_far.route.worker() : so_far.notices.back().worker();
     // The one it left before is there again by now.
     if (!gateway.Ready(2)) return;
     ++n_restarts;
-    std::unique_ptr<FakeWorker>& leaving = workers_[IndexOf(worker)];
-    FakeWorker::Options again = Named(worker);
-    again.port = leaving->port();
+    FakeWorker* const leaving = workers_[IndexOf(WorkerOf(so_far))].get();
     leaving->HandOver();
     EXPECT_TRUE(Eventually([&] { return leaving->live_sequences() == 0; }));
     // Where it had no sequence, its word that it leaves may still be on the way.
     EXPECT_TRUE(Eventually([&] { return gateway.server->core().workers->ready() < 2; }));
-    leaving->Kill();
-    leaving = std::make_unique<FakeWorker>(again);
+    KillAndReplace(WorkerOf(so_far));
   });
   EXPECT_EQ(n_restarts, 8);
   ExpectWhole(answer, 32);
