@@ -109,7 +109,7 @@ void CpuBackend::FullAttention(const float* qkv_dev, std::span<const int32_t> cu
   // A text with a row out of range (kSquaresLimit) gets NaN for every row, as rope_kv sees to for decoders.
   thread_local std::vector<uint8_t> spoilt_texts;  // [n_texts]
   spoilt_texts.assign(static_cast<size_t>(n_texts), 0);
-  std::vector<uint8_t>& spoilt = spoilt_texts;
+  std::vector<uint8_t>& spoilt = spoilt_texts;  // for the pool's threads, which have another one of that name
   pool_.RunItems(n_texts, [&](int64_t text, int) {
     for (int64_t row = cu_seqlens[text]; row < cu_seqlens[text + 1]; ++row) {
       float squares;

@@ -25,7 +25,7 @@ struct MemoryPlan {
 
   uint64_t bytes_at_start() const;
   uint64_t bytes() const;
-  // "weights 95 MB + KV cache 360 MB + up to 512 MB of packed experts ..."
+  // "weights 95 MB, KV cache 360 MB, ..., packed experts up to 512 MB"
   std::string ToText() const;
   // ResourceExhausted, with every demand, the room there is and what to change, when what is taken at start
   // does not fit.

@@ -44,9 +44,8 @@ class Encoder {
                                                  const EncoderOptions& options = {});
 
   // One embedding per text, in order. Texts longer than max_tokens() are cut there; words that look like
-  // control tokens
-  // ("[SEP]") are text. InvalidArgument for a text beyond max_text_bytes; Internal where the weights make no
-  // direction of a text (NotADirection).
+  // control tokens ("[SEP]") are text. InvalidArgument for a text beyond max_text_bytes; Internal where the
+  // weights make no direction of a text (NotADirection).
   StatusOr<std::vector<Embedding>> Embed(std::span<const std::string> texts);
 
   // The two halves of Embed, for a caller that makes batches of its own: a text's tokens, cut at

@@ -25,9 +25,10 @@ StatusOr<std::string> ReadTemplate(const ModelFiles& files) {
     return source.ok() ? std::string(*source) : std::string();
   }
   const std::filesystem::path file = files.folder() / "chat_template.jinja";
-  if (std::filesystem::exists(file)) return ReadFile(file, kMaxTemplateFileBytes);
+  std::error_code ignored;  // what cannot be looked at cannot be read either, and says so then
+  if (std::filesystem::exists(file, ignored)) return ReadFile(file, kMaxTemplateFileBytes);
   const std::filesystem::path config = files.folder() / "tokenizer_config.json";
-  if (!std::filesystem::exists(config)) return std::string();
+  if (!std::filesystem::exists(config, ignored)) return std::string();
   ASSIGN_OR_RETURN(const std::string text, ReadFile(config, kMaxTemplateFileBytes));
   const nlohmann::json json = nlohmann::json::parse(text, nullptr, /*allow_exceptions=*/false);
   if (!json.is_object()) {

@@ -30,9 +30,8 @@ std::string DecodeContinuation(const std::shared_ptr<const Tokenizer>& tokenizer
 // is put before or behind it.
 //
 // They are the rest of the ids of prompt and text as one text wherever those begin with the prompt's ids:
-// what a model that was trained on whole texts would go on with. Where tokens would reach across the seam
-// instead
-// ("Say" + "ing" is one token, say), or the tokenizer would put a space of its own at the seam (SentencePiece
+// what a model that was trained on whole texts would go on with. Where a token would reach across the seam
+// instead ("Say" and "ing" may be one), or the tokenizer would put a space of its own there (SentencePiece
 // behind a control token), they are the ids of the text by itself, without SentencePiece's space before it.
 //
 // So DecodeContinuation(prompt, ids) is `text` again, unless the tokenizer's normalisation changes the text

@@ -20,8 +20,7 @@ Status NotFinite(const GenerateRequest& request, const std::string& place) {
   return absl::FailedPreconditionError(absl::StrCat(
       what, " under ", experts.size() == 1 ? "expert " : "experts ", absl::StrJoin(experts, " and "),
       ": with this prompt the activations leave float32's range; ask with a smaller weight or another "
-      "expert, "
-      "and publish a version whose training did not diverge"));
+      "expert, and publish a version whose training did not diverge"));
 }
 
 }  // namespace coterie

@@ -221,6 +221,7 @@ TEST(AdapterBudgetTest, OneAdapterNamedTwiceIsHeldOnce) {
   EXPECT_EQ(h.model->n_loads(x), 1);
 }
 
+// Must come to its end; the sanitizers see the rest.
 TEST(AdapterBudgetTest, AnEngineMayEndWhileALoadRuns) {
   FakeModelOptions fake;
   fake.load_time = absl::Milliseconds(50);
