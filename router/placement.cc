@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cstring>
-#include <tuple>
 
 #include "common/random.h"
 #include "router/placement_cost.h"
@@ -11,13 +10,14 @@
 namespace coterie {
 namespace {
 
+using router_internal::CostInWords;
 using router_internal::CostOf;
 using router_internal::Fit;
 using router_internal::FitOf;
 using router_internal::NoneFit;
+using router_internal::PlacementLookup;
 using router_internal::RoomOf;
 using router_internal::SecondsInWords;
-using router_internal::Serves;
 
 // What a request is at home with: its experts, else its first prefix block, else nothing (the seed).
 uint64_t HomeKey(const PlacementRequest& request) {
@@ -29,12 +29,6 @@ uint64_t HomeKey(const PlacementRequest& request) {
     key ^= Mix(word);  // in any order
   }
   return key;
-}
-
-uint64_t Affinity(uint64_t home_key, std::string_view worker_id) {
-  uint64_t hash = 0xcbf29ce484222325u;  // FNV-1a
-  for (const char c : worker_id) hash = (hash ^ static_cast<uint8_t>(c)) * 0x100000001b3u;
-  return Mix(Mix(home_key) ^ hash);
 }
 
 Status CheckOption(std::string_view name, double value, double low, double high) {
@@ -53,66 +47,135 @@ enum Tier : uint32_t {
 };
 
 struct Candidate {
-  size_t worker = 0;  // position in the span of views
+  WorkerTable::Row row = 0;
   uint32_t tier = 0;  // 0 is best
+  double cost_seconds = 0;
   uint64_t affinity = 0;
-  Placement::Ranked ranked;
 };
 
 // Answer tokens that fit behind the prompt, of those asked for.
-uint64_t AnswerRoom(const PlacementRequest& request, const WorkerView& worker) {
+uint64_t AnswerRoom(const PlacementRequest& request, const WorkerRow& worker) {
   return std::min<uint64_t>(request.max_new_tokens, RoomOf(worker) - request.n_prompt_tokens);
 }
 
-// From which room on a worker is not behind the others: all that was asked for, or where no worker has that,
-// within an eighth of the most. Caches that differ by a few blocks must not send every long answer to one
-// worker.
-uint64_t EnoughRoom(const PlacementRequest& request, std::span<const WorkerView> workers,
-                    std::span<const Candidate> candidates) {
-  uint64_t most = 0;
-  for (const Candidate& candidate : candidates) {
-    most = std::max(most, AnswerRoom(request, workers[candidate.worker]));
-  }
-  return most == request.max_new_tokens ? most : most - most / 8;
-}
+// One request's choice among the workers of a table.
+class Choice {
+ public:
+  Choice(const PlacementOptions& options, const PlacementRequest& request, const WorkerTable& workers,
+         MonotonicTime now)
+      : options_(options), request_(request), workers_(workers), lookup_(request, workers, now) {}
 
-// Cost, tier and words of each candidate.
-void Weigh(const PlacementOptions& options, const PlacementRequest& request,
-           std::span<const WorkerView> workers, std::vector<Candidate>* candidates) {
-  const uint64_t home_key = HomeKey(request);
-  const uint64_t enough = EnoughRoom(request, workers, *candidates);
-  const auto n_ejected = static_cast<size_t>(
-      std::count_if(candidates->begin(), candidates->end(),
-                    [&](const Candidate& candidate) { return workers[candidate.worker].ejected; }));
-  // Where most of them fail, the fault lies elsewhere, and the rest could not carry the load.
-  const bool ejections_count = 2 * n_ejected <= candidates->size();
-  for (Candidate& candidate : *candidates) {
-    const WorkerView& worker = workers[candidate.worker];
-    Placement::Ranked& ranked = candidate.ranked;
-    ranked.worker = worker.id;
-    ranked.fit = true;
-    ranked.cost_seconds = CostOf(options, request, worker, &ranked.words);
-    candidate.affinity = Affinity(home_key, worker.id);
-    const uint64_t room = AnswerRoom(request, worker);
-    if (room < enough) candidate.tier |= kCutsShort;
-    if (room < request.max_new_tokens) {
-      absl::StrAppend(&ranked.words, ", room for ", room, " of ", request.max_new_tokens, " answer tokens");
+  // Fit workers. The choice is made among them.
+  size_t FindCandidates() {
+    candidates_.reserve(workers_.size());
+    uint64_t most_room = 0;
+    size_t n_ejected = 0;
+    for (WorkerTable::Row row = 0; row < workers_.size(); ++row) {
+      const WorkerRow& worker = workers_.at(row);
+      if (!worker.used || FitOf(&lookup_, row, options_.strict_serves) != Fit::kFit) continue;
+      candidates_.push_back({.row = row});
+      most_room = std::max(most_room, AnswerRoom(request_, worker));
+      n_ejected += worker.ejected(lookup_.now()) ? 1 : 0;
     }
-    if (!request.numerics_class.empty() && worker.numerics_class != request.numerics_class) {
-      candidate.tier |= kOtherClass;
-      absl::StrAppend(&ranked.words, ", numerics class ", worker.numerics_class, " instead of ",
-                      request.numerics_class);
-    }
-    if (worker.ejected && ejections_count) {
-      candidate.tier |= kEjected;
-      ranked.words += ", ejected for failing again and again";
-    }
-    if (!Serves(request, worker)) {
-      candidate.tier |= kOutsideItsShare;
-      ranked.words += ", outside its share of experts";
+    // From which room on a worker is not behind the others: all that was asked for, or where no worker has
+    // that, within an eighth of the most. Caches that differ by a few blocks must not send every long answer
+    // to one worker.
+    enough_room_ = most_room == request_.max_new_tokens ? most_room : most_room - most_room / 8;
+    // Where most of them fail, the fault lies elsewhere, and the rest could not carry the load.
+    ejections_count_ = 2 * n_ejected <= candidates_.size();
+    return candidates_.size();
+  }
+
+  void Weigh() {
+    const uint64_t home = Mix(HomeKey(request_));
+    for (Candidate& candidate : candidates_) {
+      candidate.tier = TierOf(candidate.row);
+      candidate.cost_seconds = CostOf(options_, lookup_, candidate.row).total();
+      candidate.affinity = Mix(home ^ workers_.at(candidate.row).id_hash);
     }
   }
-}
+
+  // Of those about as good as the best, in its tier: the one the expert is at home with.
+  Placement Best() {
+    const Candidate* first = &candidates_[0];
+    for (const Candidate& candidate : candidates_) {
+      if (Before(candidate, *first)) first = &candidate;
+    }
+    const double good = first->cost_seconds + options_.stickiness_seconds;
+    const Candidate* best = first;
+    for (const Candidate& candidate : candidates_) {
+      if (candidate.tier != first->tier || !(candidate.cost_seconds <= good)) continue;
+      if (candidate.affinity > best->affinity ||
+          (candidate.affinity == best->affinity && Before(candidate, *best))) {
+        best = &candidate;
+      }
+    }
+    const Candidate* next = nullptr;
+    for (const Candidate& candidate : candidates_) {
+      if (&candidate != best && (next == nullptr || Before(candidate, *next))) next = &candidate;
+    }
+    Placement placement;
+    placement.row = best->row;
+    placement.worker_id = workers_.id(best->row);
+    placement.cost_seconds = best->cost_seconds;
+    placement.numerics_class_changed = (best->tier & kOtherClass) != 0;
+    placement.reason = absl::StrCat(placement.worker_id, ": ", InWords(*best));
+    if (next != nullptr) {
+      absl::StrAppend(&placement.reason, "; next ", workers_.id(next->row), " ",
+                      SecondsInWords(next->cost_seconds));
+    } else {
+      placement.reason += "; the only worker fit";
+    }
+    return placement;
+  }
+
+  Status WhyNone() { return NoneFit(&lookup_, options_.strict_serves); }
+
+ private:
+  uint32_t TierOf(WorkerTable::Row row) {
+    const WorkerRow& worker = workers_.at(row);
+    uint32_t tier = 0;
+    if (AnswerRoom(request_, worker) < enough_room_) tier |= kCutsShort;
+    if (OtherClass(row)) tier |= kOtherClass;
+    if (worker.ejected(lookup_.now()) && ejections_count_) tier |= kEjected;
+    if (!lookup_.Serves(row)) tier |= kOutsideItsShare;
+    return tier;
+  }
+  bool OtherClass(WorkerTable::Row row) const {
+    return !request_.numerics_class.empty() && workers_.numerics_class(row) != request_.numerics_class;
+  }
+
+  // The order of the ranking: tier, cost, the nearer home, id.
+  bool Before(const Candidate& a, const Candidate& b) const {
+    if (a.tier != b.tier) return a.tier < b.tier;
+    if (a.cost_seconds != b.cost_seconds) return a.cost_seconds < b.cost_seconds;
+    if (a.affinity != b.affinity) return a.affinity > b.affinity;
+    return workers_.id(a.row) < workers_.id(b.row);
+  }
+
+  std::string InWords(const Candidate& candidate) {
+    std::string words = CostInWords(CostOf(options_, lookup_, candidate.row), lookup_, candidate.row);
+    if (const uint64_t room = AnswerRoom(request_, workers_.at(candidate.row));
+        room < request_.max_new_tokens) {
+      absl::StrAppend(&words, ", room for ", room, " of ", request_.max_new_tokens, " answer tokens");
+    }
+    if (OtherClass(candidate.row)) {
+      absl::StrAppend(&words, ", numerics class ", workers_.numerics_class(candidate.row), " instead of ",
+                      request_.numerics_class);
+    }
+    if ((candidate.tier & kEjected) != 0) words += ", ejected for failing again and again";
+    if ((candidate.tier & kOutsideItsShare) != 0) words += ", outside its share of experts";
+    return words;
+  }
+
+  const PlacementOptions& options_;
+  const PlacementRequest& request_;
+  const WorkerTable& workers_;
+  PlacementLookup lookup_;
+  std::vector<Candidate> candidates_;
+  uint64_t enough_room_ = 0;
+  bool ejections_count_ = true;
+};
 
 }  // namespace
 
@@ -126,54 +189,12 @@ StatusOr<Placer> Placer::Create(const PlacementOptions& options) {
   return Placer(options);
 }
 
-StatusOr<Placement> Placer::Place(const PlacementRequest& request,
-                                  std::span<const WorkerView> workers) const {
-  std::vector<Candidate> candidates;
-  std::vector<Placement::Ranked> unfit;
-  std::vector<Fit> fits;
-  fits.reserve(workers.size());
-  for (size_t i = 0; i < workers.size(); ++i) {
-    fits.push_back(FitOf(request, workers[i], options_.strict_serves));
-    if (fits[i].why_not.empty()) {
-      candidates.push_back({.worker = i});
-    } else {
-      unfit.push_back({.worker = workers[i].id, .words = fits[i].why_not});
-    }
-  }
-  std::sort(unfit.begin(), unfit.end(), [](const auto& a, const auto& b) { return a.worker < b.worker; });
-  if (candidates.empty()) return NoneFit(request, workers, fits, unfit);
-
-  Weigh(options_, request, workers, &candidates);
-  std::sort(candidates.begin(), candidates.end(), [](const Candidate& a, const Candidate& b) {
-    return std::tie(a.tier, a.ranked.cost_seconds, b.affinity, a.ranked.worker) <
-           std::tie(b.tier, b.ranked.cost_seconds, a.affinity, b.ranked.worker);
-  });
-  // Those about as good as the best, in its tier: the one the expert is at home with.
-  const double good = candidates[0].ranked.cost_seconds + options_.stickiness_seconds;
-  size_t chosen = 0;
-  for (size_t i = 1; i < candidates.size() && candidates[i].tier == candidates[0].tier &&
-                     candidates[i].ranked.cost_seconds <= good;
-       ++i) {
-    if (candidates[i].affinity > candidates[chosen].affinity) chosen = i;
-  }
-  std::rotate(candidates.begin(), candidates.begin() + chosen, candidates.begin() + chosen + 1);
-
-  const Placement::Ranked& best = candidates[0].ranked;
-  Placement placement;
-  placement.worker = candidates[0].worker;
-  placement.worker_id = best.worker;
-  placement.cost_seconds = best.cost_seconds;
-  placement.numerics_class_changed = (candidates[0].tier & kOtherClass) != 0;
-  placement.reason = absl::StrCat(best.worker, ": ", best.words);
-  if (candidates.size() > 1) {
-    absl::StrAppend(&placement.reason, "; next ", candidates[1].ranked.worker, " ",
-                    SecondsInWords(candidates[1].ranked.cost_seconds));
-  } else {
-    placement.reason += "; the only worker fit";
-  }
-  for (Candidate& candidate : candidates) placement.ranking.push_back(std::move(candidate.ranked));
-  for (Placement::Ranked& ranked : unfit) placement.ranking.push_back(std::move(ranked));
-  return placement;
+StatusOr<Placement> Placer::Place(const PlacementRequest& request, const WorkerTable& workers,
+                                  MonotonicTime now) const {
+  Choice choice(options_, request, workers, now);
+  if (choice.FindCandidates() == 0) return choice.WhyNone();
+  choice.Weigh();
+  return choice.Best();
 }
 
 }  // namespace coterie

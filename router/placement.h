@@ -8,43 +8,12 @@
 #include <vector>
 
 #include "absl/container/flat_hash_set.h"
+#include "common/clock.h"
 #include "common/digest.h"
 #include "common/status.h"
+#include "router/worker_table.h"
 
 namespace coterie {
-
-// The first eight bytes of a KV prefix key (a hash chain over base, adapter and block tokens): a hint where
-// blocks are warm, so that a collision costs time and never correctness.
-using PrefixKey = uint64_t;
-
-// What the gateway knows of one worker, from its last state message. Plain data.
-struct WorkerView {
-  std::string id;
-  bool alive = true;           // its heartbeats arrive and its stream is up
-  bool draining = false;       // finishes what it has, takes nothing new
-  bool refused = false;        // of another base, tokenizer or protocol: it will never take anything
-  bool ejected = false;        // failed again and again of late: only where nothing better is left
-  Digest base;                 // empty: it has never said who it is
-  std::string numerics_class;  // equal classes give bit-identical logits
-
-  uint32_t running = 0;  // sequences
-  uint32_t waiting = 0;
-  uint32_t max_running = 1;          // sequences one step can hold
-  uint32_t max_sequence_tokens = 0;  // prompt and answer of one sequence; 0: what its KV cache holds
-  uint32_t kv_block_tokens = 16;     // tokens in a block
-  uint32_t kv_blocks_free = 0;       // with those that hold only cached prefixes: they can be had at once
-  uint32_t kv_blocks_total = 0;
-
-  uint32_t adapter_slots_total = 0;
-  uint32_t adapter_slots_taken = 0;      // by whichever adapters, those on their way too
-  absl::flat_hash_set<Digest> resident;  // of the request's adapters: in device slots
-  absl::flat_hash_set<Digest> loading;   // likewise, on their way
-  size_t warm_blocks = 0;  // whole blocks of the request's prompt in its cache, from the first on
-  absl::flat_hash_set<std::string> serves;  // experts this worker is for; empty: all of them
-  // Estimates; one that is not a positive number counts as 1.
-  double prefill_tokens_per_second = 1000.0;
-  double decode_tokens_per_second = 50.0;  // of all running sequences together
-};
 
 struct PlacementRequest {
   struct Adapter {
@@ -66,18 +35,11 @@ struct PlacementRequest {
 };
 
 struct Placement {
-  struct Ranked {
-    std::string worker;
-    double cost_seconds = 0;  // estimated time to first token
-    bool fit = false;
-    std::string words;  // what the cost is made of, or why the worker is unfit
-  };
-  size_t worker = 0;  // position in the span of views
+  WorkerTable::Row row = 0;
   std::string worker_id;
-  double cost_seconds = 0;
+  double cost_seconds = 0;              // estimated time to first token
   bool numerics_class_changed = false;  // a resumed answer may differ from here on, and must say so
   std::string reason;                   // a sentence a person can read
-  std::vector<Ranked> ranking;          // fit workers by cost, then unfit ones
 };
 
 struct PlacementOptions {
@@ -103,8 +65,8 @@ struct PlacementOptions {
 // before ejected ones (unless most are ejected: then it is not they that are at fault), then those that serve
 // the expert. Among workers within `stickiness_seconds` of the best, rendezvous hashing (Thaler and
 // Ravishankar 1998) over (expert, worker) decides: a cold expert lands on a stable home, experts spread
-// evenly, and a worker that comes or goes moves only its own share. Pure and thread-safe; the answer depends
-// on the inputs alone, not on the order of the workers.
+// evenly, and a worker that comes or goes moves only its own share. Pure; thread-safe where the
+// table is; the answer depends on the inputs alone, not on the order of the workers.
 class Placer {
  public:
   // InvalidArgument naming the option, its value and the limit.
@@ -112,8 +74,9 @@ class Placer {
 
   // When none is fit: InvalidArgument for a prompt that no worker has room for, FailedPrecondition for more
   // adapters than any has slots, naming value and limit; these need no second try. Otherwise Unavailable,
-  // saying for each worker why it was unfit.
-  StatusOr<Placement> Place(const PlacementRequest& request, std::span<const WorkerView> workers) const;
+  // saying for each worker why it was unfit. Words are made for what is shown alone.
+  StatusOr<Placement> Place(const PlacementRequest& request, const WorkerTable& workers,
+                            MonotonicTime now) const;
 
  private:
   explicit Placer(const PlacementOptions& options) : options_(options) {}

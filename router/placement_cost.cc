@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstdio>
 #include <limits>
 
 #include "common/prefix_key.h"
@@ -18,67 +17,56 @@ uint32_t BlocksFor(uint64_t n_tokens, uint32_t block_tokens) {
       std::min<uint64_t>((n_tokens + block_tokens - 1) / block_tokens, std::numeric_limits<uint32_t>::max()));
 }
 
-}  // namespace
-
-std::string SecondsInWords(double seconds) {
-  char text[32];
-  std::snprintf(text, sizeof(text), "%.3f s", seconds);
-  return text;
+// Sequences that must end before this one starts: those waiting, one when every row is taken, and as many as
+// free the blocks the prompt lacks.
+double SequencesAhead(const PlacementRequest& request, const WorkerRow& worker) {
+  const double max_running = std::max<uint32_t>(worker.max_running, 1);
+  const double ahead = worker.queued() + std::max(0.0, worker.running + 1.0 - max_running);
+  const uint32_t n_blocks = BlocksFor(request.n_prompt_tokens, worker.kv_block_tokens);
+  if (n_blocks <= worker.kv_blocks_free || worker.running == 0) return ahead;
+  const double blocks_per_sequence =
+      std::max(1.0, 1.0 * worker.kv_blocks_total - worker.kv_blocks_free) / worker.running;
+  return std::max(ahead,
+                  worker.queued() + std::ceil((n_blocks - worker.kv_blocks_free) / blocks_per_sequence));
 }
 
-double CostOf(const PlacementOptions& options, const PlacementRequest& request, const WorkerView& worker,
-              std::string* words) {
-  const double answer_seconds = options.mean_answer_tokens / Positive(worker.decode_tokens_per_second);
-  const double max_running = std::max<uint32_t>(worker.max_running, 1);
-
-  // Sequences that must end before this one starts: those waiting, one when every row is taken, and as many
-  // as free the blocks the prompt lacks. Ends come every answer_seconds, whatever the batch: the rate is of
-  // all together.
-  double ahead = worker.waiting + std::max(0.0, worker.running + 1.0 - max_running);
-  const uint32_t n_blocks = BlocksFor(request.n_prompt_tokens, worker.kv_block_tokens);
-  if (n_blocks > worker.kv_blocks_free && worker.running > 0) {
-    const double blocks_per_sequence =
-        std::max(1.0, 1.0 * worker.kv_blocks_total - worker.kv_blocks_free) / worker.running;
-    ahead =
-        std::max(ahead, worker.waiting + std::ceil((n_blocks - worker.kv_blocks_free) / blocks_per_sequence));
-  }
-  const double queue = ahead * answer_seconds;
-  const double contention = options.contention * answer_seconds * std::min(1.0, worker.running / max_running);
-
-  double load = 0;
-  size_t n_cold = 0, n_loading = 0;
-  uint32_t slots_taken = worker.adapter_slots_taken;
-  for (const PlacementRequest::Adapter& adapter : request.adapters) {
-    if (worker.resident.contains(adapter.digest)) continue;
-    const double seconds =
-        options.load_latency_seconds + static_cast<double>(adapter.n_bytes) / options.load_bytes_per_second;
-    if (worker.loading.contains(adapter.digest)) {
-      load += seconds / 2;  // somewhere on its way
-      ++n_loading;
+void AddLoads(const PlacementOptions& options, const PlacementLookup& lookup, WorkerTable::Row row,
+              CostParts* parts) {
+  const std::vector<PlacementRequest::Adapter>& adapters = lookup.request().adapters;
+  for (size_t i = 0; i < adapters.size(); ++i) {
+    if (lookup.IsResident(row, i)) continue;
+    const double seconds = options.load_latency_seconds +
+                           static_cast<double>(adapters[i].n_bytes) / options.load_bytes_per_second;
+    if (lookup.IsComing(row, i)) {
+      parts->load += seconds / 2;  // somewhere on its way
+      ++parts->n_coming;
       continue;
     }
-    load += seconds;
-    if (slots_taken >= worker.adapter_slots_total) load += options.eviction_seconds;
-    ++slots_taken;
-    ++n_cold;
+    parts->load += seconds;
+    const uint32_t slots_taken = lookup.workers().SlotsTaken(row, lookup.now()) + parts->n_cold;
+    if (slots_taken >= lookup.at(row).adapter_slots) parts->load += options.eviction_seconds;
+    ++parts->n_cold;
   }
+}
 
+}  // namespace
+
+CostParts CostOf(const PlacementOptions& options, const PlacementLookup& lookup, WorkerTable::Row row) {
+  const PlacementRequest& request = lookup.request();
+  const WorkerRow& worker = lookup.at(row);
+  CostParts parts;
+  // Ends come every answer_seconds, whatever the batch: the rate is of all sequences together.
+  const double answer_seconds = options.mean_answer_tokens / Positive(worker.decode_tokens_per_second);
+  const double max_running = std::max<uint32_t>(worker.max_running, 1);
+  parts.queue = SequencesAhead(request, worker) * answer_seconds;
+  parts.contention = options.contention * answer_seconds * std::min(1.0, worker.running / max_running);
+  AddLoads(options, lookup, row, &parts);
   // The last token of a prompt is always computed: its logits are wanted.
-  const uint64_t n_warm = std::min<uint64_t>(worker.warm_blocks * uint64_t{kPrefixBlockTokens},
-                                             request.n_prompt_tokens > 0 ? request.n_prompt_tokens - 1 : 0);
-  const double prefill =
-      static_cast<double>(request.n_prompt_tokens - n_warm) / Positive(worker.prefill_tokens_per_second);
-
-  *words = request.adapters.empty() ? "base"
-           : n_cold > 0             ? absl::StrCat(n_cold, n_cold == 1 ? " adapter" : " adapters", " to load")
-           : n_loading > 0          ? "adapter on its way"
-                                    : "adapter resident";
-  absl::StrAppend(words, ", ", worker.running, " running, ", worker.waiting, " waiting");
-  if (n_warm > 0)
-    absl::StrAppend(words, ", ", n_warm, " of ", request.n_prompt_tokens, " prompt tokens warm");
-  const double cost = queue + contention + load + prefill;
-  absl::StrAppend(words, ", cost ", SecondsInWords(cost));
-  return cost;
+  parts.n_warm = std::min<uint64_t>(lookup.warm_blocks(row) * uint64_t{kPrefixBlockTokens},
+                                    request.n_prompt_tokens > 0 ? request.n_prompt_tokens - 1 : 0);
+  parts.prefill = static_cast<double>(request.n_prompt_tokens - parts.n_warm) /
+                  Positive(worker.prefill_tokens_per_second);
+  return parts;
 }
 
 }  // namespace coterie::router_internal

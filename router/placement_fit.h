@@ -2,33 +2,36 @@
 #define COTERIE_ROUTER_PLACEMENT_FIT_H_
 
 #include <cstdint>
-#include <span>
 #include <string>
-#include <string_view>
 
 #include "router/placement.h"
+#include "router/placement_lookup.h"
 
 namespace coterie::router_internal {
 
-// Whether a worker can take a request at all.
-struct Fit {
-  std::string why_not;    // empty: it can
-  bool too_long = false;  // it has no room for the prompt and one token after it, and never will
-  bool few_slots =
-      false;  // it has fewer adapter slots than the request has adapters, and never will have more
-  bool hopeless = false;  // not now and not later: one of these two, or the worker is of another kind
+// Whether a worker can take a request at all. Reasons of this moment come before those that stay: "is
+// draining" is what an operator can act on.
+enum class Fit : uint8_t {
+  kFit,
+  kJustFailed,
+  kSilent,
+  kDraining,
+  kOtherBase,
+  kOutsideItsShare,  // with strict_serves alone
+  kTooLong,          // no room for the prompt and one token after it
+  kFewSlots,         // fewer adapter slots than the request has adapters
 };
-Fit FitOf(const PlacementRequest& request, const WorkerView& worker, bool strict_serves);
-
-// Of all experts of the request.
-bool Serves(const PlacementRequest& request, const WorkerView& worker);
+Fit FitOf(PlacementLookup* lookup, WorkerTable::Row row, bool strict_serves);
 
 // Tokens of prompt and answer that one sequence can have there.
-uint64_t RoomOf(const WorkerView& worker);
+uint64_t RoomOf(const WorkerRow& worker);
 
-// Why no worker can take the request; `unfit` names them all, fits[i] is of workers[i].
-Status NoneFit(const PlacementRequest& request, std::span<const WorkerView> workers,
-               std::span<const Fit> fits, std::span<const Placement::Ranked> unfit);
+// Why no worker can take the request.
+Status NoneFit(PlacementLookup* lookup, bool strict_serves);
+
+// In words (placement_words.cc): why one worker is unfit, and all of them at this moment.
+std::string FitInWords(Fit fit, const PlacementRequest& request, const WorkerRow& worker);
+Status NotNow(PlacementLookup* lookup, bool strict_serves);
 
 }  // namespace coterie::router_internal
 

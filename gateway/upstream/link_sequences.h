@@ -24,12 +24,12 @@ class LinkSequences {
  public:
   void Add(uint64_t id, const SequenceRequest& request, std::shared_ptr<SequenceObserver> observer);
   // False for an id that is not here.
-  bool Remove(uint64_t id) { return entries_.erase(id) > 0; }
+  bool Remove(uint64_t id);
   bool Grant(uint64_t id, uint32_t tokens);
   size_t size() const { return entries_.size(); }
   // Those that may send something: the others are paused until their readers have taken what came, and take
   // no part in the worker's steps.
-  size_t n_active() const;
+  size_t n_active() const { return n_active_; }
 
   // Who follows the sequence of `output`, whose position is noted; it is forgotten once it has finished. Null
   // for one that was given up before.
@@ -49,8 +49,11 @@ class LinkSequences {
     uint32_t credit_until = 0;  // position up to which the worker may send
     // Log-probabilities of the prompt carry no position: nobody could say which were lost with a connection.
     bool starts_over = false;
+
+    bool active() const { return next_position < credit_until; }
   };
   absl::flat_hash_map<uint64_t, Entry> entries_;
+  size_t n_active_ = 0;  // entries that are active: asked for with every message
 };
 
 }  // namespace coterie::gateway

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "absl/strings/str_cat.h"
 #include "common/clock.h"
 
 namespace coterie::gateway {
@@ -37,6 +38,12 @@ bool OutlierWatch::Fail(MonotonicTime now) {
 
 absl::Duration OutlierWatch::ejected_for(MonotonicTime now) const {
   return std::max(absl::ZeroDuration(), until_ - now);
+}
+
+std::string OutlierWatch::InWords(absl::Duration left) const {
+  return absl::StrCat("ejected for ", absl::FormatDuration(absl::Ceil(left, absl::Milliseconds(100))),
+                      " after it failed ", n_failures_,
+                      " times: meanwhile it gets answers only where no other worker can take them");
 }
 
 }  // namespace coterie::gateway

@@ -2,6 +2,7 @@
 #define COTERIE_GATEWAY_UPSTREAM_OUTLIER_WATCH_H_
 
 #include <cstdint>
+#include <string>
 
 #include "absl/time/time.h"
 #include "common/clock.h"
@@ -26,6 +27,10 @@ class OutlierWatch {
   bool Fail(MonotonicTime now);
   // How much longer it is out; zero when it is not.
   absl::Duration ejected_for(MonotonicTime now) const;
+  MonotonicTime ejected_until() const { return until_; }  // of the last ejection, over or not
+
+  // For people, while it is out for `left` more.
+  std::string InWords(absl::Duration left) const;
 
   MonotonicTime last_failure() const { return last_failure_; }
   uint32_t failures() const { return n_failures_; }    // that still count

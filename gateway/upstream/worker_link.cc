@@ -10,6 +10,7 @@
 #include "gateway/upstream/hello_check.h"
 #include "gateway/upstream/link_errors.h"
 #include "gateway/upstream/link_sequences.h"
+#include "gateway/upstream/worker_state.h"
 #include "gateway/upstream/worker_stream.h"
 #include "spdlog/spdlog.h"
 
@@ -21,22 +22,24 @@ class WorkerLinkImpl final : public WorkerLink,
                              public std::enable_shared_from_this<WorkerLinkImpl> {
  public:
   WorkerLinkImpl(const WorkerLinkOptions& options, std::string address, TimerQueue* timers,
-                 StreamReaper* reaper, std::shared_ptr<WorkPool> placement_pool)
+                 StreamReaper* reaper, std::shared_ptr<WorkPool> placement_pool,
+                 std::shared_ptr<WorkerBoard> board)
       : options_(options),
         address_(std::move(address)),
         timers_(timers),
         reaper_(reaper),
         placement_pool_(std::move(placement_pool)),
+        state_(std::move(board), address_),
         outliers_(options.outliers),
         backoff_(options.min_backoff) {}
 
   void Connect() {
     MutexLock lock(&mutex_);
     if (stopped_ || stream_ != nullptr) return;
+    state_.SetLink(weak_from_this());  // which a constructor cannot know
     v1::GatewayMessage message;
     *message.mutable_hello() = HelloToProto(options_);
-    last_heard_ = MonotonicNow();  // the attempt itself may take as long as a silence
-    last_tick_ = last_heard_;
+    last_tick_ = last_heard_ = MonotonicNow();  // the attempt itself may take as long as a silence
     attached_ = false;
     stream_ = WorkerStream::Start(shared_from_this(), address_, message, options_.max_outgoing, reaper_);
     ScheduleTick();
@@ -53,6 +56,7 @@ class WorkerLinkImpl final : public WorkerLink,
     }
     sequences_.Add(sequence_id, request, std::move(observer));
     for (const AdapterUse& adapter : request.adapters) (void)state_.Expect(adapter.digest, MonotonicNow());
+    Publish();
     return absl::OkStatus();
   }
 
@@ -66,7 +70,9 @@ class WorkerLinkImpl final : public WorkerLink,
 
   void Cancel(uint64_t sequence_id) override {
     MutexLock lock(&mutex_);
-    if (!sequences_.Remove(sequence_id) || !attached_) return;
+    if (!sequences_.Remove(sequence_id)) return;
+    Publish();
+    if (!attached_) return;
     v1::GatewayMessage message;
     message.mutable_cancel()->set_sequence_id(sequence_id);
     SendOrBreak(std::move(message));
@@ -74,7 +80,9 @@ class WorkerLinkImpl final : public WorkerLink,
 
   void Grant(uint64_t sequence_id, uint32_t tokens) override {
     MutexLock lock(&mutex_);
+    const size_t n_active = sequences_.n_active();
     if (!sequences_.Grant(sequence_id, tokens)) return;
+    if (sequences_.n_active() != n_active) Publish();
     if (!attached_) return;  // the Reattach restates it
     v1::GatewayMessage message;
     message.mutable_credit()->set_sequence_id(sequence_id);
@@ -82,32 +90,15 @@ class WorkerLinkImpl final : public WorkerLink,
     SendOrBreak(std::move(message));
   }
 
-  WorkerView View(const PlacementRequest& request) const override {
-    MutexLock lock(&mutex_);
-    const MonotonicTime now = MonotonicNow();
-    WorkerView view = state_.View(identity_, request, sequences_.n_active(), now);
-    if (view.id.empty()) view.id = address_;
-    // Half the silence already is a bad sign: new work goes elsewhere while the verdict is out.
-    view.alive = health_ == WorkerHealth::kReady &&
-                 now - last_heard_ < std::max(options_.silence_timeout / 2, 2 * options_.heartbeat_interval);
-    view.refused = health_ == WorkerHealth::kRefused;
-    view.ejected = outliers_.ejected_for(now) > absl::ZeroDuration();
-    return view;
-  }
-
   WorkerReport Report() const override {
     MutexLock lock(&mutex_);
     WorkerReport report{address_, health_, message_, identity_, state_.levels()};
     report.state.bytes_between_workers = bytes_total_;
     if (health_ == WorkerHealth::kReady && state_.levels().draining) report.health = WorkerHealth::kDraining;
-    report.ejected_for = outliers_.ejected_for(MonotonicNow());
     report.ejections = outliers_.ejections();
-    if (report.ejected_for > absl::ZeroDuration()) {
-      absl::StrAppend(&report.message, "; ejected for ",
-                      absl::FormatDuration(absl::Ceil(report.ejected_for, absl::Milliseconds(100))),
-                      " after it failed ", outliers_.failures(),
-                      " times: meanwhile it gets answers only where no other worker can take them");
-    }
+    report.ejected_for = outliers_.ejected_for(MonotonicNow());
+    if (report.ejected_for > absl::ZeroDuration())
+      report.message += "; " + outliers_.InWords(report.ejected_for);
     return report;
   }
 
@@ -132,6 +123,7 @@ class WorkerLinkImpl final : public WorkerLink,
       timers_->Cancel(grace_);
       timers_->Cancel(reconnect_);
       lost = LoseWorker(why, /*planned=*/true);
+      state_.Leave();
     }
     TellLater(std::move(lost));
   }
@@ -148,6 +140,7 @@ class WorkerLinkImpl final : public WorkerLink,
         MutexLock lock(&mutex_);
         if (!Hear(stream)) return;
         if (message.heartbeat().has_state()) ApplyState(message.heartbeat().state());
+        Publish();
         return;
       }
       case v1::WorkerMessage::MESSAGE_NOT_SET:
@@ -190,6 +183,7 @@ class WorkerLinkImpl final : public WorkerLink,
         if (health_ != WorkerHealth::kRefused) message_ = words;
         ScheduleReconnect(health_ == WorkerHealth::kRefused ? options_.refused_retry : NextBackoff());
       }
+      Publish();
     }
     SuspectLater(std::move(suspected));
     TellLater(std::move(lost));
@@ -215,7 +209,7 @@ class WorkerLinkImpl final : public WorkerLink,
     });
   }
 
-  // A full pool must not keep the news: then the calling thread brings it.
+  // A full pool must not keep the news: this thread brings it then.
   void Later(std::function<void()> job) {
     if (!placement_pool_->Submit(job).ok()) job();
   }
@@ -229,6 +223,17 @@ class WorkerLinkImpl final : public WorkerLink,
     if (attached_ && now - last_heard_ > longest && !WeStalled(now)) NoteFailure(now);
     last_heard_ = now;
     return true;
+  }
+
+  // Writes on the board what has changed but for the worker's own state. Half of the silence that loses a
+  // worker is a bad sign already: new work goes elsewhere while the verdict is out.
+  void Publish() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    const absl::Duration patience = std::max(options_.silence_timeout / 2, 2 * options_.heartbeat_interval);
+    const bool ready = health_ == WorkerHealth::kReady;
+    state_.Stand({.alive_until = ready ? last_heard_ + patience : MonotonicTime::InfinitePast(),
+                  .ejected_until = outliers_.ejected_until(),
+                  .refused = health_ == WorkerHealth::kRefused,
+                  .assigned = static_cast<uint32_t>(sequences_.n_active())});
   }
 
   // Since the worker was last heard.
@@ -276,6 +281,7 @@ class WorkerLinkImpl final : public WorkerLink,
         }
         if (!known) bytes_seen_ = 0;
         identity_ = *std::move(hello);
+        state_.Identify(identity_);
         state_.Reset();
         if (proto.has_state()) ApplyState(proto.state());
         attached_ = true;
@@ -292,6 +298,7 @@ class WorkerLinkImpl final : public WorkerLink,
         }
         spdlog::info("worker {} ({}) {}", address_, identity_.worker_id, known ? "re-attached" : "attached");
       }
+      Publish();
     }
     TellLater(std::move(lost));
     for (auto& [id, observer] : reattached) observer->OnReattached(id);
@@ -315,6 +322,7 @@ class WorkerLinkImpl final : public WorkerLink,
       }
       // Its sequences fail together and in several messages: one failure.
       if (failed && last_heard_ - outliers_.last_failure() > absl::Seconds(1)) NoteFailure(last_heard_);
+      Publish();
     }
     for (auto& [observer, output] : outputs) observer->OnOutput(std::move(output));
   }
@@ -361,6 +369,7 @@ class WorkerLinkImpl final : public WorkerLink,
         }
         ScheduleTick();
       }
+      Publish();
     }
     SuspectLater(std::move(suspected));
     TellLater(std::move(lost));
@@ -390,6 +399,7 @@ class WorkerLinkImpl final : public WorkerLink,
       if (stopped_ || health_ != WorkerHealth::kSuspect) return;
       lost = TakeSequences({absl::UnavailableError(message_)});
       MarkLost(lost.loss);
+      Publish();
     }
     TellLater(std::move(lost));
   }
@@ -479,9 +489,10 @@ class WorkerLinkImpl final : public WorkerLink,
 
 std::shared_ptr<WorkerLink> WorkerLink::Start(const WorkerLinkOptions& options, std::string address,
                                               TimerQueue* timers, StreamReaper* reaper,
-                                              std::shared_ptr<WorkPool> placement_pool) {
+                                              std::shared_ptr<WorkPool> placement_pool,
+                                              std::shared_ptr<WorkerBoard> board) {
   auto link = std::make_shared<WorkerLinkImpl>(options, std::move(address), timers, reaper,
-                                               std::move(placement_pool));
+                                               std::move(placement_pool), std::move(board));
   link->Connect();
   return link;
 }

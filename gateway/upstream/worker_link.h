@@ -12,9 +12,8 @@
 #include "gateway/upstream/outlier_watch.h"
 #include "gateway/upstream/sequence_observer.h"
 #include "gateway/upstream/stream_reaper.h"
+#include "gateway/upstream/worker_board.h"
 #include "gateway/upstream/worker_info.h"
-#include "gateway/upstream/worker_state.h"
-#include "router/placement.h"
 
 namespace coterie::gateway {
 
@@ -44,7 +43,8 @@ class WorkerLink {
  public:
   static std::shared_ptr<WorkerLink> Start(const WorkerLinkOptions& options, std::string address,
                                            TimerQueue* timers, StreamReaper* reaper,
-                                           std::shared_ptr<WorkPool> placement_pool);
+                                           std::shared_ptr<WorkPool> placement_pool,
+                                           std::shared_ptr<WorkerBoard> board);
   virtual ~WorkerLink() = default;
 
   // Unavailable when the worker cannot take it at this moment; the observer is then not called.
@@ -59,7 +59,6 @@ class WorkerLink {
   // The worker may send `tokens` more.
   virtual void Grant(uint64_t sequence_id, uint32_t tokens) = 0;
 
-  virtual WorkerView View(const PlacementRequest& request) const = 0;
   virtual WorkerReport Report() const = 0;
   virtual bool Holds(const Digest& adapter) const = 0;
   virtual size_t sequences() const = 0;

@@ -85,7 +85,8 @@ void WorkerPool::Adopt(const std::vector<std::string>& addresses) {
     if (stopping_) return;
     for (const std::string& address : addresses) {
       if (!links_.contains(address))
-        links_[address] = WorkerLink::Start(options_.link, address, timers_, &reaper_, placement_pool_);
+        links_[address] =
+            WorkerLink::Start(options_.link, address, timers_, &reaper_, placement_pool_, board_);
     }
     for (auto it = links_.begin(); it != links_.end();) {
       const bool named = std::binary_search(addresses.begin(), addresses.end(), it->first);
@@ -113,27 +114,17 @@ std::vector<std::shared_ptr<WorkerLink>> WorkerPool::Links() const {
 }
 
 StatusOr<WorkerPool::Placed> WorkerPool::Place(const PlacementRequest& request) const {
-  const std::vector<std::shared_ptr<WorkerLink>> links = Links();
-  std::vector<WorkerView> views;
-  views.reserve(links.size());
-  for (const auto& link : links) views.push_back(link->View(request));
-  StatusOr<Placement> placement = placer_.Place(request, views);
-  if (!placement.ok()) {
-    if (!absl::IsUnavailable(placement.status())) return placement.status();
-    std::string words(placement.status().message());
-    for (const auto& link : links) {
-      const WorkerReport report = link->Report();
-      if (report.health != WorkerHealth::kReady)
-        absl::StrAppend(&words, "; ", report.address, ": ", report.message);
-    }
-    MutexLock lock(&mutex_);
-    if (!resolve_error_.empty()) absl::StrAppend(&words, "; ", resolve_error_);
-    return Status(placement.status().code(), words);
+  StatusOr<Placed> placed = board_->Place(placer_, request);
+  if (placed.ok() || !absl::IsUnavailable(placed.status())) return placed;
+  std::string words(placed.status().message());
+  for (const auto& link : Links()) {
+    const WorkerReport report = link->Report();
+    if (report.health != WorkerHealth::kReady)
+      absl::StrAppend(&words, "; ", report.address, ": ", report.message);
   }
-  const std::shared_ptr<WorkerLink>& chosen = links[placement->worker];
-  const WorkerReport report = chosen->Report();
-  return Placed{chosen, *std::move(placement), report.identity.numerics_class,
-                report.identity.max_sequence_tokens};
+  MutexLock lock(&mutex_);
+  if (!resolve_error_.empty()) absl::StrAppend(&words, "; ", resolve_error_);
+  return absl::UnavailableError(words);
 }
 
 void WorkerPool::Prefetch(const PlacementRequest& request) {

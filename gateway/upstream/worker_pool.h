@@ -13,6 +13,7 @@
 
 #include "common/mutex.h"
 #include "gateway/runtime/work_pool.h"
+#include "gateway/upstream/worker_board.h"
 #include "gateway/upstream/worker_directory.h"
 #include "gateway/upstream/worker_link.h"
 #include "router/placement.h"
@@ -27,12 +28,7 @@ class WorkerPool {
     PlacementOptions placement;
     absl::Duration resolve_interval = absl::Seconds(5);  // of a name; a list is read once
   };
-  struct Placed {
-    std::shared_ptr<WorkerLink> link;
-    Placement placement;
-    std::string numerics_class;
-    uint32_t max_sequence_tokens = 0;
-  };
+  using Placed = WorkerBoard::Chosen;
 
   // InvalidArgument naming the placement option that is out of bounds.
   static StatusOr<std::unique_ptr<WorkerPool>> Start(Options options, WorkerDirectory directory,
@@ -81,6 +77,7 @@ class WorkerPool {
   // Shared with the links, which timers may outlive by a moment. One thread: news come in order, and 256 lost
   // sequences are placed in milliseconds.
   const std::shared_ptr<WorkPool> placement_pool_;
+  const std::shared_ptr<WorkerBoard> board_ = std::make_shared<WorkerBoard>();  // likewise
 
   mutable Mutex mutex_;
   CondVar changed_;

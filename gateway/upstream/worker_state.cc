@@ -1,92 +1,107 @@
 #include "gateway/upstream/worker_state.h"
 
-#include <fnmatch.h>
-
 #include <algorithm>
-
-#include "common/clock.h"
+#include <span>
+#include <utility>
 
 namespace coterie::gateway {
 namespace {
 
-bool Matches(const std::vector<std::string>& patterns, const std::string& name) {
-  return std::any_of(patterns.begin(), patterns.end(), [&](const std::string& pattern) {
-    return fnmatch(pattern.c_str(), name.c_str(), 0) == 0;
-  });
+// Written with the board's lock held once, some tens of microseconds: a worker says all it has at its Hello.
+constexpr size_t kChangesAtOnce = 512;
+
+template <class Key, class Change>
+void InParts(WorkerBoard* board, const std::vector<Key>& keys, Change change) {
+  for (size_t begin = 0; begin < keys.size(); begin += kChangesAtOnce) {
+    const auto part = std::span(keys).subspan(begin, std::min(kChangesAtOnce, keys.size() - begin));
+    board->With([&](WorkerTable& table) {
+      for (const Key& key : part) change(table, key);
+    });
+  }
 }
 
 }  // namespace
 
-void WorkerStateFold::Apply(const WorkerStateUpdate& update) {
-  levels_ = update;
-  levels_.resident_added.clear();
-  levels_.resident_removed.clear();
-  levels_.prefixes_added.clear();
-  levels_.prefixes_removed.clear();
-  if (update.running > 0 && update.tokens_per_second > 0) decode_rate_ = update.tokens_per_second;
-  for (const Digest& digest : update.resident_removed) resident_.erase(digest);
-  for (const Digest& digest : update.resident_added) {
-    resident_.insert(digest);
-    coming_.erase(digest);
+void WorkerStateFold::Identify(const WorkerIdentity& identity) {
+  if (left_) return;
+  kv_blocks_ = identity.kv_blocks;
+  board_->With([&](WorkerTable& table) {
+    WorkerTraits traits;
+    traits.id = identity.worker_id.empty() ? id_ : identity.worker_id;
+    traits.base = identity.base;
+    traits.numerics_class = identity.numerics_class;
+    traits.max_running = std::max<uint32_t>(1, identity.max_running);
+    traits.max_sequence_tokens = identity.max_sequence_tokens;
+    if (identity.kv_block_tokens > 0) traits.kv_block_tokens = identity.kv_block_tokens;
+    traits.kv_blocks = identity.kv_blocks;
+    traits.adapter_slots = identity.adapter_slots;
+    traits.serves = identity.serves;
+    table.SetTraits(row_, traits);
+  });
+  WriteLevels();
+}
+
+void WorkerStateFold::Reset() {
+  levels_ = WorkerStateUpdate();
+  decode_rate_ = 0;
+  if (left_) return;
+  while (!board_->With([&](WorkerTable& table) { return table.Forget(row_, kChangesAtOnce); })) {
   }
-  if (resident_.size() > kMaxResident) resident_.clear();
-  for (uint64_t key : update.prefixes_removed) prefixes_.erase(key);
-  for (uint64_t key : update.prefixes_added) prefixes_.insert(key);
-  if (prefixes_.size() > kMaxPrefixes) prefixes_.clear();
+  WriteLevels();
+}
+
+void WorkerStateFold::Apply(WorkerStateUpdate update) {
+  const std::vector<Digest> resident_added = std::exchange(update.resident_added, {});
+  const std::vector<Digest> resident_removed = std::exchange(update.resident_removed, {});
+  const std::vector<uint64_t> prefixes_added = std::exchange(update.prefixes_added, {});
+  const std::vector<uint64_t> prefixes_removed = std::exchange(update.prefixes_removed, {});
+  levels_ = std::move(update);
+  if (levels_.running > 0 && levels_.tokens_per_second > 0) decode_rate_ = levels_.tokens_per_second;
+  if (left_) return;
+  WriteLevels();
+  InParts(board_.get(), resident_removed,
+          [this](WorkerTable& table, const Digest& digest) { table.RemoveResident(row_, digest); });
+  InParts(board_.get(), resident_added,
+          [this](WorkerTable& table, const Digest& digest) { table.AddResident(row_, digest); });
+  InParts(board_.get(), prefixes_removed,
+          [this](WorkerTable& table, PrefixKey key) { table.RemovePrefix(row_, key); });
+  InParts(board_.get(), prefixes_added,
+          [this](WorkerTable& table, PrefixKey key) { table.AddPrefix(row_, key); });
+}
+
+void WorkerStateFold::WriteLevels() {
+  board_->With([&](WorkerTable& table) {
+    WorkerRow& row = table.at(row_);
+    row.draining = levels_.draining;
+    row.running = levels_.running;
+    row.waiting = levels_.waiting;
+    row.kv_blocks_free = kv_blocks_ - std::min(kv_blocks_, levels_.kv_blocks_used);
+    row.adapters_resident = levels_.adapters_resident;
+    row.decode_tokens_per_second = decode_rate_ > 0 ? decode_rate_ : WorkerRow().decode_tokens_per_second;
+  });
+}
+
+void WorkerStateFold::Stand(const WorkerStanding& standing) {
+  if (left_) return;
+  board_->With([&](WorkerTable& table) {
+    WorkerRow& row = table.at(row_);
+    row.alive_until = standing.alive_until;
+    row.ejected_until = standing.ejected_until;
+    row.refused = standing.refused;
+    row.assigned = standing.assigned;
+  });
+}
+
+void WorkerStateFold::Leave() {
+  if (!std::exchange(left_, true)) board_->Remove(row_);
 }
 
 bool WorkerStateFold::Expect(const Digest& adapter, MonotonicTime now) {
-  if (resident_.contains(adapter)) return false;
-  absl::erase_if(coming_, [now](const auto& entry) { return entry.second <= now; });
-  return coming_.size() < kMaxComing && coming_.try_emplace(adapter, now + kComingFor).second;
+  return !left_ && board_->With([&](WorkerTable& table) { return table.Expect(row_, adapter, now); });
 }
 
-uint32_t WorkerStateFold::SlotsTaken(MonotonicTime now) const {
-  const auto n_coming = static_cast<size_t>(
-      std::count_if(coming_.begin(), coming_.end(), [now](const auto& entry) { return entry.second > now; }));
-  // The worker's own count, or where it is larger what its changes add up to.
-  const size_t n_there = std::max<size_t>(levels_.adapters_resident, resident_.size());
-  return static_cast<uint32_t>(n_there + n_coming);
-}
-
-WorkerView WorkerStateFold::View(const WorkerIdentity& identity, const PlacementRequest& request,
-                                 size_t assigned, MonotonicTime now) const {
-  WorkerView view;
-  view.id = identity.worker_id;
-  view.draining = levels_.draining;
-  view.base = identity.base;
-  view.numerics_class = identity.numerics_class;
-  view.running = levels_.running;
-  const uint32_t known = levels_.running + levels_.waiting;
-  view.waiting = std::max<uint32_t>(known, static_cast<uint32_t>(assigned)) - levels_.running;
-  view.max_running = std::max<uint32_t>(1, identity.max_running);
-  view.max_sequence_tokens = identity.max_sequence_tokens;
-  if (identity.kv_block_tokens > 0) view.kv_block_tokens = identity.kv_block_tokens;
-  view.kv_blocks_total = identity.kv_blocks;
-  view.kv_blocks_free = identity.kv_blocks - std::min(identity.kv_blocks, levels_.kv_blocks_used);
-  view.adapter_slots_total = identity.adapter_slots;
-  view.adapter_slots_taken = SlotsTaken(now);
-  if (decode_rate_ > 0) view.decode_tokens_per_second = decode_rate_;
-  for (const PlacementRequest::Adapter& adapter : request.adapters) {
-    if (resident_.contains(adapter.digest)) {
-      view.resident.insert(adapter.digest);
-    } else if (const auto it = coming_.find(adapter.digest); it != coming_.end() && it->second > now) {
-      view.loading.insert(adapter.digest);
-    }
-  }
-  // A block is of use only behind those before it, so the look-ups end at the first cold one.
-  while (view.warm_blocks < request.prefix_keys.size() &&
-         prefixes_.contains(request.prefix_keys[view.warm_blocks])) {
-    ++view.warm_blocks;
-  }
-  if (!identity.serves.empty()) {
-    for (const PlacementRequest::Adapter& adapter : request.adapters) {
-      if (Matches(identity.serves, adapter.name)) view.serves.insert(adapter.name);
-    }
-    // Patterns that match nothing asked for are not "all of them", which an empty set would mean.
-    if (view.serves.empty()) view.serves.insert(identity.serves.begin(), identity.serves.end());
-  }
-  return view;
+bool WorkerStateFold::Holds(const Digest& adapter) const {
+  return !left_ && board_->With([&](WorkerTable& table) { return table.IsResident(row_, adapter); });
 }
 
 }  // namespace coterie::gateway

@@ -2,53 +2,61 @@
 #define COTERIE_GATEWAY_UPSTREAM_WORKER_STATE_H_
 
 #include <cstdint>
+#include <memory>
+#include <string>
+#include <utility>
 
-#include "absl/container/flat_hash_map.h"
-#include "absl/container/flat_hash_set.h"
-#include "absl/time/time.h"
 #include "common/clock.h"
+#include "gateway/upstream/worker_board.h"
 #include "gateway/upstream/worker_info.h"
-#include "router/placement.h"
 
 namespace coterie::gateway {
 
-// Folds a worker's state messages into what placement asks for. Not thread-safe: the link's lock guards it.
+// What of a worker's standing its link knows.
+struct WorkerStanding {
+  MonotonicTime alive_until = MonotonicTime::InfinitePast();    // takes new work until then
+  MonotonicTime ejected_until = MonotonicTime::InfinitePast();  // see OutlierWatch
+  bool refused = false;
+  uint32_t assigned = 0;  // sequences of this gateway that take part in its steps
+};
+
+// Folds a worker's messages into its row of the board, which it has from the beginning to Leave or its own
+// end. Not thread-safe: the link's lock guards it.
 class WorkerStateFold {
  public:
-  // Bounds what a worker can make us remember: a set that outgrows its limit is forgotten and starts anew,
-  // which costs placement a guess and nothing else.
-  static constexpr size_t kMaxResident = 65'536;
-  static constexpr size_t kMaxPrefixes = 65'536;
-  static constexpr size_t kMaxComing = 64;
-  static constexpr absl::Duration kComingFor = absl::Seconds(5);
+  // `id` stands for the worker until it has said its own.
+  WorkerStateFold(std::shared_ptr<WorkerBoard> board, std::string id)
+      : board_(std::move(board)), id_(std::move(id)), row_(board_->Add(id_)) {}
+  ~WorkerStateFold() { Leave(); }
+  WorkerStateFold(const WorkerStateFold&) = delete;
+  WorkerStateFold& operator=(const WorkerStateFold&) = delete;
 
-  void Reset() { *this = WorkerStateFold(); }
-  void Apply(const WorkerStateUpdate& update);
+  // Who leads there; before Stand.
+  void SetLink(std::weak_ptr<WorkerLink> link) { board_->SetLink(row_, std::move(link)); }
+  // What its Hello says; kept over Reset.
+  void Identify(const WorkerIdentity& identity);
+  // Forgets all that Apply and Expect brought.
+  void Reset();
+  void Apply(WorkerStateUpdate update);
+  void Stand(const WorkerStanding& standing);
+  // Gives up the row: nothing is placed here any more, and the calls above do nothing.
+  void Leave();
 
-  // Notes that `adapter` is about to be loaded there, since it was just asked for. False, noting nothing,
-  // when the worker has it, when it is noted already, or when the limit is reached. A note ends with the news
-  // that the adapter is there, or after kComingFor: the worker dropped the hint, or could not load it.
+  // WorkerTable::Expect.
   bool Expect(const Digest& adapter, MonotonicTime now);
-
-  // The view as `request` needs it: of adapters and prefixes only its own are looked up (of the rest the
-  // numbers alone are told), so that a request never copies the whole sets. `assigned` is how many sequences
-  // this gateway has there, those that are paused left out: state messages lag behind what was just
-  // submitted.
-  WorkerView View(const WorkerIdentity& identity, const PlacementRequest& request, size_t assigned,
-                  MonotonicTime now) const;
-
+  bool Holds(const Digest& adapter) const;
   const WorkerStateUpdate& levels() const { return levels_; }
-  bool Holds(const Digest& adapter) const { return resident_.contains(adapter); }
 
  private:
-  // Adapter slots that are, or are about to be, in use.
-  uint32_t SlotsTaken(MonotonicTime now) const;
+  void WriteLevels();
 
+  const std::shared_ptr<WorkerBoard> board_;
+  const std::string id_;
+  const WorkerBoard::Row row_;
+  bool left_ = false;
+  uint32_t kv_blocks_ = 0;    // of the identity
   WorkerStateUpdate levels_;  // change lists empty
   double decode_rate_ = 0;    // the last one measured under load
-  absl::flat_hash_set<Digest> resident_;
-  absl::flat_hash_set<uint64_t> prefixes_;
-  absl::flat_hash_map<Digest, MonotonicTime> coming_;  // until when each is believed to be on its way
 };
 
 }  // namespace coterie::gateway

@@ -1,9 +1,12 @@
 #include "tests/bench/harness.h"
 
+#include <time.h>
+
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <limits>
 #include <thread>
 
 #include "common/file.h"
@@ -23,6 +26,31 @@ double ResidentMb() {
   const StatusOr<std::string> status = ReadFile("/proc/self/status", 1 << 20);
   const size_t at = status.ok() ? status->find("VmRSS:") : std::string::npos;
   return at == std::string::npos ? 0 : std::atof(status->c_str() + at + 6) * 1024 / 1e6;
+}
+
+double MicrosecondsOf(const std::function<void()>& body) {
+  const Clock::time_point begin = Clock::now();
+  body();
+  return Seconds(begin) * 1e6;
+}
+
+double ThreadCpuMicroseconds() {
+  timespec t;
+  ::clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+  return static_cast<double>(t.tv_sec) * 1e6 + static_cast<double>(t.tv_nsec) / 1e3;
+}
+
+Times Measure(const std::function<void()>& body, size_t n_runs) {
+  std::vector<double> times;
+  body();
+  double best_cpu = std::numeric_limits<double>::infinity();
+  for (double total = 0; times.size() < n_runs || total < 200'000; total += times.back()) {
+    const double cpu = ThreadCpuMicroseconds();
+    times.push_back(MicrosecondsOf(body));
+    best_cpu = std::min(best_cpu, ThreadCpuMicroseconds() - cpu);
+  }
+  std::sort(times.begin(), times.end());
+  return {times[0], times[times.size() / 2], times[times.size() * 9 / 10], best_cpu};
 }
 
 void BackendFlags::Declare(FlagSet* flags) {

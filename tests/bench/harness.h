@@ -28,6 +28,17 @@ double Median(std::vector<double> values);
 // system does not say.
 double ResidentMb();
 
+// How long something takes, in microseconds.
+struct Times {
+  double best = 0, median = 0, p90 = 0;
+  double best_cpu =
+      0;  // of the calling thread: what neighbours on the machine do not touch, but for the memory
+};
+double MicrosecondsOf(const std::function<void()>& body);
+double ThreadCpuMicroseconds();  // of the calling thread, since it began
+// At least `n_runs` runs and a fifth of a second, after one that does not count.
+Times Measure(const std::function<void()>& body, size_t n_runs = 20);
+
 // The flags of a program that computes on the CPU backend.
 struct BackendFlags {
   int threads = 0;

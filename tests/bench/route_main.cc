@@ -5,18 +5,15 @@
 //
 // Beside each search stands what this machine reads from memory at that moment: an exact scan can do no
 // better.
-#include <time.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cstdio>
 #include <filesystem>
 #include <numeric>
 #include <string>
 
 #include "model/store/expert_store.h"
-#include "router/placement.h"
 #include "router/routing_policy.h"
 #include "tests/bench/harness.h"
 #include "tests/model/store/store_testing.h"
@@ -26,38 +23,10 @@ namespace coterie {
 namespace {
 
 namespace fs = std::filesystem;
+using bench::Measure;
+using bench::MicrosecondsOf;
+using bench::Times;
 constexpr size_t kDim = 384;
-
-double MicrosecondsOf(const std::function<void()>& body) {
-  const auto begin = std::chrono::steady_clock::now();
-  body();
-  return std::chrono::duration<double, std::micro>(std::chrono::steady_clock::now() - begin).count();
-}
-
-struct Times {
-  double best, median, p90;
-  double best_cpu;  // of this thread: what the neighbours on the machine do not touch, but for the memory
-};
-
-double ThreadMicroseconds() {
-  timespec t;
-  ::clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
-  return static_cast<double>(t.tv_sec) * 1e6 + static_cast<double>(t.tv_nsec) / 1e3;
-}
-
-// At least 20 runs and a fifth of a second.
-Times Measure(const std::function<void()>& body) {
-  std::vector<double> times;
-  body();
-  double best_cpu = 1e18;
-  for (double total = 0; times.size() < 20 || total < 200'000; total += times.back()) {
-    const double cpu = ThreadMicroseconds();
-    times.push_back(MicrosecondsOf(body));
-    best_cpu = std::min(best_cpu, ThreadMicroseconds() - cpu);
-  }
-  std::sort(times.begin(), times.end());
-  return {times[0], times[times.size() / 2], times[times.size() * 9 / 10], best_cpu};
-}
 
 double ReadBandwidth() {
   static const std::vector<uint64_t> words(size_t{32} << 20 >> 3, 1);  // 32 MiB
@@ -106,30 +75,6 @@ void BenchSearch(size_t n, size_t n_prototypes) {
   }
 }
 
-void BenchPlacement(size_t n_workers) {
-  std::mt19937 random(2);
-  std::vector<WorkerView> workers(n_workers);
-  for (size_t i = 0; i < n_workers; ++i) {
-    workers[i].id = "worker-" + std::to_string(i);
-    workers[i].adapter_slots_total = 64;
-    workers[i].kv_blocks_total = workers[i].kv_blocks_free = 4096;
-    workers[i].running = random() % 16;
-    workers[i].adapter_slots_taken = 64;
-    if (random() % 4 == 0) workers[i].resident.insert(Sha256("7"));
-    workers[i].warm_blocks = random() % 5;
-  }
-  const std::vector<PrefixKey> keys = {1, 2, 3, 4};
-  PlacementRequest request;
-  request.adapters = {{.name = "expert", .digest = Sha256("7"), .n_bytes = 2'000'000}};
-  request.prefix_keys = keys;
-  request.n_prompt_tokens = 64;
-  const Placer placer = Placer::Create({}).value();
-  const Times place = Measure([&] { (void)placer.Place(request, workers).value(); });
-  std::printf(
-      "{\"bench\":\"placement\",\"workers\":%zu,\"best_us\":%.1f,\"median_us\":%.1f,\"p90_us\":%.1f}\n",
-      n_workers, place.best, place.median, place.p90);
-}
-
 // Publishes n small experts, then what a gateway or worker pays to open the store and to see one change.
 void BenchStore(size_t n) {
   const fs::path folder = fs::temp_directory_path() / ("bench_route_" + std::to_string(::getpid()));
@@ -169,7 +114,7 @@ void BenchStore(size_t n) {
 
 int main(int argc, char** argv) {
   uint64_t n_store = 1000;
-  coterie::FlagSet flags("bench_route", "Routing, placement and a store of many experts.");
+  coterie::FlagSet flags("bench_route", "Routing and a store of many experts.");
   flags.Int("store", &n_store, 1, 1'000'000, "EXPERTS", "how many are published");
   return coterie::bench::Main(&flags, argc, argv, [&] {
     coterie::BenchSearch(10, 8);
@@ -177,7 +122,6 @@ int main(int argc, char** argv) {
     coterie::BenchSearch(1000, 8);
     coterie::BenchSearch(10'000, 1);
     coterie::BenchSearch(10'000, 8);
-    for (const size_t n_workers : {2, 16, 256}) coterie::BenchPlacement(n_workers);
     coterie::BenchStore(n_store);
     return absl::OkStatus();
   });

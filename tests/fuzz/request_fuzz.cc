@@ -109,8 +109,10 @@ void Route(const uint8_t* data, size_t n_bytes) {
 // --- A worker to the gateway ---
 
 void WorkerStream(const uint8_t* data, size_t n_bytes) {
-  gateway::WorkerIdentity identity;
-  gateway::WorkerStateFold fold;
+  const auto board = std::make_shared<gateway::WorkerBoard>();
+  gateway::WorkerStateFold fold(board, "a-worker");
+  fold.Stand({.alive_until = MonotonicTime::InfiniteFuture(), .assigned = 3});
+  const Placer placer = Placer::Create({}).value();
   PlacementRequest request;
   request.adapters.push_back({"an-expert", Sha256("an-expert"), 1});
   static constexpr PrefixKey kAsked[] = {1, 2, 3};
@@ -119,8 +121,7 @@ void WorkerStream(const uint8_t* data, size_t n_bytes) {
     const v1::WorkerState* state = nullptr;
     switch (message.message_case()) {
       case v1::WorkerMessage::kHello:
-        if (auto hello = gateway::HelloFromProto(message.hello()); hello.ok())
-          identity = std::move(hello).value();
+        if (auto hello = gateway::HelloFromProto(message.hello()); hello.ok()) fold.Identify(*hello);
         state = &message.hello().state();
         break;
       case v1::WorkerMessage::kStep:
@@ -141,9 +142,13 @@ void WorkerStream(const uint8_t* data, size_t n_bytes) {
     const auto update = gateway::StateFromProto(*state);
     if (!update.ok()) continue;
     fold.Apply(*update);
-    const WorkerView view = fold.View(identity, request, 3, MonotonicTime::Epoch());
-    COTERIE_CHECK(view.max_running >= 1 && view.kv_blocks_free <= view.kv_blocks_total);
-    COTERIE_CHECK(view.resident.size() <= 1 && view.warm_blocks <= request.prefix_keys.size());
+    board->With([&](WorkerTable& table) {
+      const WorkerRow& row = table.at(0);
+      COTERIE_CHECK(row.max_running >= 1 && row.kv_blocks_free <= row.kv_blocks_total);
+      request.base = row.base;
+      const auto placement = placer.Place(request, table, MonotonicTime::Epoch());
+      COTERIE_CHECK(!placement.ok() || placement->cost_seconds >= 0) << placement->reason;
+    });
   }
 }
 

@@ -6,9 +6,12 @@
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "tests/router/worker_views.h"
 
 namespace coterie {
 namespace {
+
+using reference::WorkerView;
 
 using ::testing::HasSubstr;
 
@@ -40,16 +43,22 @@ PlacementRequest ForExpert(std::string name) {
   return request;
 }
 
+StatusOr<Placement> TryPlace(const PlacementRequest& request, std::span<const WorkerView> workers,
+                             PlacementOptions options = {}) {
+  const Placer placer = Placer::Create(options).value();
+  return placer.Place(request, TableOf(workers, request.prefix_keys), kPlacingTime);
+}
+
 Placement Place(const PlacementRequest& request, std::span<const WorkerView> workers,
                 PlacementOptions options = {}) {
-  auto placement = Placer::Create(options).value().Place(request, workers);
+  const auto placement = TryPlace(request, workers, options);
   EXPECT_TRUE(placement.ok()) << placement.status();
   return placement.ok() ? *placement : Placement();
 }
 
 std::string Refusal(const PlacementRequest& request, std::span<const WorkerView> workers,
                     PlacementOptions options = {}) {
-  const auto placement = Placer::Create(options).value().Place(request, workers);
+  const auto placement = TryPlace(request, workers, options);
   EXPECT_EQ(placement.status().code(), absl::StatusCode::kUnavailable);
   return std::string(ToStd(placement.status().message()));
 }
@@ -59,7 +68,7 @@ TEST(PlacementTest, AResidentAdapterWinsOverAnyColdWorker) {
     auto workers = MakeWorkers(4);
     workers[holder].resident.insert(Sha256("python"));
     const Placement placement = Place(ForExpert("python"), workers);
-    EXPECT_EQ(placement.worker, holder);
+    EXPECT_EQ(placement.row, holder);
     EXPECT_THAT(placement.reason, HasSubstr("adapter resident, 0 running, 0 waiting, cost 0.100 s; next w"));
   }
 }
@@ -68,7 +77,7 @@ TEST(PlacementTest, AnAdapterOnItsWayBeatsAColdOne) {
   for (size_t holder = 0; holder < 4; ++holder) {
     auto workers = MakeWorkers(4);
     workers[holder].loading.insert(Sha256("python"));
-    EXPECT_EQ(Place(ForExpert("python"), workers).worker, holder);
+    EXPECT_EQ(Place(ForExpert("python"), workers).row, holder);
   }
 }
 
@@ -100,7 +109,7 @@ TEST(PlacementTest, AWarmPrefixSavesItsPrefill) {
     request.n_prompt_tokens = 70;
     request.prefix_keys = keys;
     const Placement placement = Place(request, workers);
-    EXPECT_EQ(placement.worker, holder);
+    EXPECT_EQ(placement.row, holder);
     EXPECT_THAT(placement.reason, HasSubstr("48 of 70 prompt tokens warm, cost 0.022 s"));
   }
 }
@@ -109,7 +118,7 @@ TEST(PlacementTest, AFreeSlotIsBetterThanEvictingAnAdapter) {
   for (size_t full = 0; full < 2; ++full) {
     auto workers = MakeWorkers(2);
     workers[full].adapter_slots_taken = 8;
-    EXPECT_EQ(Place(ForExpert("python"), workers).worker, 1 - full);
+    EXPECT_EQ(Place(ForExpert("python"), workers).row, 1 - full);
   }
 }
 
@@ -119,7 +128,7 @@ TEST(PlacementTest, FewFreeBlocksCountAsAQueue) {
     workers[full].running = 4;
     workers[full].kv_blocks_free = 2;  // the prompt needs 7
     workers[1 - full].running = 6;
-    EXPECT_EQ(Place(ForExpert("python"), workers).worker, 1 - full);
+    EXPECT_EQ(Place(ForExpert("python"), workers).row, 1 - full);
   }
 }
 
@@ -157,10 +166,6 @@ TEST(PlacementTest, WorkersThatServeTheExpertComeFirst) {
   EXPECT_EQ(Place(base, workers, {.strict_serves = true}).worker_id, "w0");
 }
 
-StatusOr<Placement> TryPlace(const PlacementRequest& request, std::span<const WorkerView> workers) {
-  return Placer::Create({}).value().Place(request, workers);
-}
-
 TEST(PlacementTest, AnAnswerLongerThanAnyCacheIsStillPlaced) {
   auto workers = MakeWorkers(2);  // room for 16,000 tokens each
   PlacementRequest request = ForExpert("python");
@@ -180,15 +185,15 @@ TEST(PlacementTest, InAMixedFleetAnAnswerGoesWhereItFits) {
     workers[large].max_sequence_tokens = 0;
     workers[large].resident.clear();
     workers[large].waiting = 3;
-    EXPECT_EQ(Place(ForExpert("python"), workers).worker, large);
+    EXPECT_EQ(Place(ForExpert("python"), workers).row, large);
     // What fits everywhere stays off the large one.
     PlacementRequest shorter = ForExpert("python");
     shorter.max_new_tokens = 50;
-    EXPECT_NE(Place(shorter, workers).worker, large);
+    EXPECT_NE(Place(shorter, workers).row, large);
     // And what fits nowhere goes where most of it does.
     PlacementRequest longer = ForExpert("python");
     longer.max_new_tokens = 1'000'000;
-    EXPECT_EQ(Place(longer, workers).worker, large);
+    EXPECT_EQ(Place(longer, workers).row, large);
     // With the large one gone the answer ends early rather than never.
     workers[large].alive = false;
     EXPECT_THAT(Place(ForExpert("python"), workers).reason, HasSubstr("room for 50 of 100 answer tokens"));
@@ -254,18 +259,18 @@ TEST(PlacementTest, AnEjectedWorkerIsTheLastResortUnlessMostAreEjected) {
     for (size_t i = 0; i < 3; ++i) {
       if (i != flapping) workers[i].waiting = 5;
     }
-    EXPECT_NE(Place(ForExpert("python"), workers).worker, flapping);
+    EXPECT_NE(Place(ForExpert("python"), workers).row, flapping);
     // The only one with the numerics class goes on bit for bit, ejected or not.
     PlacementRequest resumed = ForExpert("python");
     resumed.numerics_class = workers[flapping].numerics_class = "avx2-fast";
-    EXPECT_EQ(Place(resumed, workers).worker, flapping);
+    EXPECT_EQ(Place(resumed, workers).row, flapping);
     // When the others are gone it serves.
     for (size_t i = 0; i < 3; ++i) workers[i].alive = i == flapping;
-    EXPECT_EQ(Place(ForExpert("python"), workers).worker, flapping);
+    EXPECT_EQ(Place(ForExpert("python"), workers).row, flapping);
     // Two of three failing points at something else.
     for (WorkerView& worker : workers) worker.alive = true;
     workers[(flapping + 1) % 3].ejected = true;
-    EXPECT_EQ(Place(ForExpert("python"), workers).worker, flapping);
+    EXPECT_EQ(Place(ForExpert("python"), workers).row, flapping);
   }
 }
 
@@ -289,19 +294,6 @@ TEST(PlacementTest, EveryUnfitWorkerIsNamedWithItsReason) {
   auto many = MakeWorkers(30);
   for (WorkerView& worker : many) worker.alive = false;
   EXPECT_THAT(Refusal(request, many), HasSubstr("; and 14 more"));
-}
-
-TEST(PlacementTest, TheRankingListsEveryWorkerWithItsWords) {
-  auto workers = MakeWorkers(3);
-  workers[0].draining = true;
-  workers[1].waiting = 1;
-  const Placement placement = Place(ForExpert("python"), workers);
-  ASSERT_EQ(placement.ranking.size(), 3u);
-  EXPECT_EQ(placement.ranking[0].worker, "w2");
-  EXPECT_EQ(placement.ranking[1].worker, "w1");
-  EXPECT_GT(placement.ranking[1].cost_seconds, placement.ranking[0].cost_seconds);
-  EXPECT_FALSE(placement.ranking[2].fit);
-  EXPECT_EQ(placement.ranking[2].words, "is draining");
 }
 
 std::map<std::string, std::string> Homes(std::span<const WorkerView> workers, size_t n_experts) {
@@ -373,7 +365,6 @@ WorkerView RandomWorker(size_t i, std::mt19937* random) {
 TEST(PlacementTest, HoldsItsPropertiesOnRandomClusters) {
   std::mt19937 random(3);
   const PlacementOptions options;
-  const Placer placer = Placer::Create(options).value();
   int n_placed = 0;
   for (int round = 0; round < 3000; ++round) {
     std::vector<WorkerView> workers;
@@ -383,17 +374,17 @@ TEST(PlacementTest, HoldsItsPropertiesOnRandomClusters) {
     request.n_prompt_tokens = random() % 1000;
     request.seed = random();
     if (random() % 2 == 0) request.numerics_class = "a";
-    const std::vector<PrefixKey> keys = {random() % 6, random() % 6};
+    const std::vector<PrefixKey> keys = {random(), random()};
     request.prefix_keys = keys;
-    const auto placement = placer.Place(request, workers);
+    const auto placement = TryPlace(request, workers);
     std::vector<WorkerView> shuffled = workers;
     std::shuffle(shuffled.begin(), shuffled.end(), random);
-    const auto again = placer.Place(request, shuffled);
+    const auto again = TryPlace(request, shuffled);
     ASSERT_EQ(placement.status(), again.status());
     if (!placement.ok()) continue;
     ++n_placed;
     EXPECT_EQ(placement->worker_id, again->worker_id);
-    const WorkerView& chosen = workers[placement->worker];
+    const WorkerView& chosen = workers[placement->row];
     EXPECT_EQ(chosen.id, placement->worker_id);
     EXPECT_TRUE(chosen.alive && !chosen.draining);
     const auto room = [&](const WorkerView& w) {
@@ -402,25 +393,23 @@ TEST(PlacementTest, HoldsItsPropertiesOnRandomClusters) {
       return std::min(tokens - request.n_prompt_tokens, request.max_new_tokens);
     };
     EXPECT_GT(room(chosen), 0u);
-    ASSERT_EQ(placement->ranking.size(), workers.size());
+    const auto ranking = reference::Place(options, request, workers).value().ranking;
+    ASSERT_EQ(ranking.size(), workers.size());
     bool same_class_was_fit = false;
     size_t n_fit = 0, n_ejected = 0;
     uint32_t most_room = 0;
-    const auto find = [&](const std::string& id) -> const WorkerView& {
-      return *std::find_if(workers.begin(), workers.end(), [&](auto& w) { return w.id == id; });
-    };
-    for (const Placement::Ranked& ranked : placement->ranking) {
+    for (const reference::Ranked& ranked : ranking) {
       if (!ranked.fit) continue;
       ++n_fit;
-      n_ejected += find(ranked.worker).ejected;
-      most_room = std::max(most_room, room(find(ranked.worker)));
+      n_ejected += workers[ranked.worker].ejected;
+      most_room = std::max(most_room, room(workers[ranked.worker]));
     }
     const uint32_t enough = most_room == request.max_new_tokens ? most_room : most_room - most_room / 8;
     EXPECT_GE(room(chosen), enough);
-    for (const Placement::Ranked& ranked : placement->ranking) {
+    for (const reference::Ranked& ranked : ranking) {
       if (!ranked.fit) continue;
       EXPECT_TRUE(std::isfinite(ranked.cost_seconds) && ranked.cost_seconds >= 0) << ranked.words;
-      const WorkerView& worker = find(ranked.worker);
+      const WorkerView& worker = workers[ranked.worker];
       if (room(worker) < enough) continue;
       if (worker.numerics_class == request.numerics_class) same_class_was_fit = true;
       const auto serves = [&](const WorkerView& w) {
@@ -444,13 +433,13 @@ TEST(PlacementTest, AnImprovedWorkerStaysChosen) {
     auto workers = MakeWorkers(5);
     for (WorkerView& worker : workers) worker.running = random() % 17, worker.waiting = random() % 3;
     const PlacementRequest request = ForExpert("python");
-    const size_t chosen = Place(request, workers).worker;
+    const size_t chosen = Place(request, workers).row;
     WorkerView& worker = workers[chosen];
     worker.resident.insert(Sha256("python"));
-    EXPECT_EQ(Place(request, workers).worker, chosen);
+    EXPECT_EQ(Place(request, workers).row, chosen);
     worker.waiting = 0;
     worker.running /= 2;
-    EXPECT_EQ(Place(request, workers).worker, chosen);
+    EXPECT_EQ(Place(request, workers).row, chosen);
   }
 }
 

@@ -1,5 +1,8 @@
 #include "gateway/upstream/link_sequences.h"
 
+#include <map>
+#include <random>
+
 #include "coterie/v1/worker.pb.h"
 #include "gtest/gtest.h"
 
@@ -44,6 +47,72 @@ TEST(LinkSequencesTest, ASequenceWhoseCreditIsUsedUpIsPausedAndNoPartOfTheQueue)
   EXPECT_TRUE(sequences.Grant(2, 1));
   EXPECT_EQ(sequences.n_active(), 1u);
   EXPECT_FALSE(sequences.Grant(3, 1));
+}
+
+// The count is kept beside the entries: whatever comes, it is that of those with credit left.
+TEST(LinkSequencesTest, ThoseThatMaySendAreCountedWhateverHappens) {
+  std::mt19937 random(5);
+  struct Plain {
+    uint32_t next = 0, until = 0;
+    bool starts_over = false;
+  };
+  LinkSequences sequences;
+  std::map<uint64_t, Plain> expected;
+  const auto observer = std::make_shared<SilentObserver>();
+  for (int i = 0; i < 5000; ++i) {
+    const uint64_t id = random() % 12;
+    switch (random() % 12) {
+      case 0:
+      case 1:
+      case 2: {
+        SequenceRequest request = WithCredit(random() % 5, random() % 3);
+        if (random() % 4 == 0) request.prompt_logprobs_from = 1;
+        sequences.Add(id, request, observer);
+        const auto position = static_cast<uint32_t>(request.resume_ids.size());
+        expected[id] = {position, position + request.credit, request.prompt_logprobs_from.has_value()};
+        break;
+      }
+      case 3:
+        EXPECT_EQ(sequences.Remove(id), expected.erase(id) > 0);
+        break;
+      case 4:
+      case 5: {
+        const uint32_t tokens = random() % 3;
+        EXPECT_EQ(sequences.Grant(id, tokens), expected.contains(id));
+        if (expected.contains(id)) expected[id].until += tokens;
+        break;
+      }
+      case 6:
+        if (random() % 20 == 0) {
+          sequences.TakeAll();
+          expected.clear();
+        }
+        break;
+      case 7:
+        if (random() % 20 == 0) {
+          v1::Reattach message;
+          Observed start_over;
+          sequences.Reattach(&message, &start_over);
+          std::erase_if(expected, [](const auto& entry) { return entry.second.starts_over; });
+        }
+        break;
+      default: {
+        const size_t n = random() % 3;
+        const uint32_t position = expected.contains(id) ? expected[id].next : 0;
+        SequenceOutput output = TokensOf(id, position, n);
+        if (random() % 10 == 0) output.finish = FinishReason::kStop;
+        EXPECT_EQ(sequences.Follow(output) != nullptr, expected.contains(id));
+        if (!expected.contains(id)) break;
+        expected[id].next += static_cast<uint32_t>(n);
+        if (output.finish != FinishReason::kNone) expected.erase(id);
+      }
+    }
+    const auto n_active = std::count_if(expected.begin(), expected.end(), [](const auto& entry) {
+      return entry.second.next < entry.second.until;
+    });
+    ASSERT_EQ(sequences.n_active(), static_cast<size_t>(n_active));
+    ASSERT_EQ(sequences.size(), expected.size());
+  }
 }
 
 TEST(LinkSequencesTest, AfterABreakEachSaysWhereItStandsAndScoresStartOver) {

@@ -36,7 +36,7 @@ class WorkerLinkTest : public ::testing::Test {
     return options;
   }
   std::shared_ptr<WorkerLink> LinkTo(const FakeWorker& worker, const WorkerLinkOptions& options) {
-    auto link = WorkerLink::Start(options, worker.address(), &timers_, &reaper_, pool_);
+    auto link = WorkerLink::Start(options, worker.address(), &timers_, &reaper_, pool_, board_);
     EXPECT_TRUE(Eventually([&] { return link->Report().health == WorkerHealth::kReady; }));
     return link;
   }
@@ -48,8 +48,19 @@ class WorkerLinkTest : public ::testing::Test {
     EXPECT_TRUE(link->Submit(++last_id_, request, observer).ok());
   }
 
+  // The worker that gets a request at this moment; empty when none would.
+  std::string PlacedAt() {
+    PlacementRequest request;
+    request.base = Sha256("base");
+    request.n_prompt_tokens = 10;
+    request.max_new_tokens = 10;
+    const auto chosen = board_->Place(Placer::Create({}).value(), request);
+    return chosen.ok() ? chosen->placement.worker_id : "";
+  }
+
   TimerQueue timers_;
   StreamReaper reaper_{&timers_};
+  std::shared_ptr<WorkerBoard> board_ = std::make_shared<WorkerBoard>();
   std::shared_ptr<WorkPool> pool_ = std::make_shared<WorkPool>("placement", 1, 100);
   uint64_t last_id_ = 0;
 };
@@ -67,12 +78,13 @@ TEST_F(WorkerLinkTest, WhoIsSlowToHearOfALostWorkerHoldsNoHeartbeats) {
   timers_.After(2 * QuickLink().silence_timeout, [&] { beat.Notify(); });
   beat.WaitForNotification();
   EXPECT_EQ(other_link->Report().health, WorkerHealth::kReady);
-  EXPECT_TRUE(other_link->View({}).alive);
+  EXPECT_EQ(PlacedAt(), "other");
   EXPECT_FALSE(observer->planned);
   observer->go_on.Notify();
   lost.Thaw();
   link->Stop(absl::UnavailableError("over"));
   other_link->Stop(absl::UnavailableError("over"));
+  EXPECT_EQ(PlacedAt(), "");
   EXPECT_TRUE(reaper_.WaitForAll(absl::Minutes(1)));
 }
 
@@ -88,6 +100,7 @@ TEST_F(WorkerLinkTest, AClosedPortIsALostWorkerAtOnce) {
   worker.Kill();
   observer->told.WaitForNotification();  // and not in an hour
   EXPECT_EQ(link->Report().health, WorkerHealth::kLost);
+  EXPECT_EQ(PlacedAt(), "");
   EXPECT_FALSE(observer->planned);
   observer->go_on.Notify();
   link->Stop(absl::UnavailableError("over"));
@@ -101,7 +114,7 @@ TEST_F(WorkerLinkTest, AWorkerThatSaidItDrainsMayGoAndHasNotFailed) {
   WorkerLinkOptions options = QuickLink();
   options.reattach_grace = absl::Hours(1);
   FakeWorker worker(leaving);
-  const auto link = WorkerLink::Start(options, worker.address(), &timers_, &reaper_, pool_);
+  const auto link = WorkerLink::Start(options, worker.address(), &timers_, &reaper_, pool_, board_);
   ASSERT_TRUE(Eventually([&] { return link->Report().health == WorkerHealth::kDraining; }));
   const auto observer = std::make_shared<SlowObserver>();
   Submit(link.get(), observer);

@@ -7,103 +7,9 @@
 namespace coterie::gateway::testing {
 namespace {
 
+using ::testing::HasSubstr;
+
 const MonotonicTime kNow = MonotonicTime::Epoch() + absl::Seconds(1'000'000);
-
-TEST(WorkerStateFoldTest, FollowsResidencyAndWarmPrefixesByTheirChanges) {
-  const Digest a = Sha256("a"), b = Sha256("b");
-  WorkerStateFold fold;
-  WorkerStateUpdate update;
-  update.resident_added = {a, b};
-  update.prefixes_added = {1, 2, 3};
-  fold.Apply(update);
-  update = {};
-  update.resident_removed = {a};
-  update.prefixes_removed = {2};
-  fold.Apply(update);
-
-  PlacementRequest request;
-  request.adapters = {{"a", a, 1}, {"b", b, 1}};
-  std::vector<uint64_t> keys = {1, 2, 3, 4};
-  request.prefix_keys = keys;
-  const WorkerView view = fold.View({}, request, 0, kNow);
-  EXPECT_THAT(view.resident, ::testing::ElementsAre(b));
-  // Without the block before it a block is worth nothing.
-  EXPECT_EQ(view.warm_blocks, 1u);
-  keys = {2, 1, 3};
-  EXPECT_EQ(fold.View({}, request, 0, kNow).warm_blocks, 0u);
-  keys = {3, 1};
-  request.prefix_keys = keys;
-  EXPECT_EQ(fold.View({}, request, 0, kNow).warm_blocks, 2u);
-  EXPECT_FALSE(fold.Holds(a));
-  EXPECT_TRUE(fold.Holds(b));
-}
-
-TEST(WorkerStateFoldTest, CountsWhatWasSubmittedSinceTheLastState) {
-  WorkerStateFold fold;
-  WorkerStateUpdate update;
-  update.running = 2;
-  fold.Apply(update);
-  EXPECT_EQ(fold.View({}, {}, 7, kNow).waiting, 5u);
-  EXPECT_EQ(fold.View({}, {}, 1, kNow).waiting, 0u);
-}
-
-TEST(WorkerStateFoldTest, ServesFollowsPatterns) {
-  WorkerIdentity identity;
-  identity.serves = {"law-*", "code"};
-  WorkerStateFold fold;
-  PlacementRequest request;
-  request.adapters = {{"law-french", Sha256("x"), 1}};
-  EXPECT_TRUE(fold.View(identity, request, 0, kNow).serves.contains("law-french"));
-  request.adapters[0].name = "cooking";
-  const WorkerView view = fold.View(identity, request, 0, kNow);
-  EXPECT_FALSE(view.serves.empty());  // empty would mean all
-  EXPECT_FALSE(view.serves.contains("cooking"));
-}
-
-TEST(WorkerStateFoldTest, AWorkerCannotFillTheGatewaysMemory) {
-  WorkerStateFold fold;
-  WorkerStateUpdate update;
-  for (uint64_t i = 0; i <= WorkerStateFold::kMaxPrefixes; ++i) update.prefixes_added.push_back(i);
-  fold.Apply(update);
-  const std::vector<uint64_t> keys = {1};
-  PlacementRequest request;
-  request.prefix_keys = keys;
-  EXPECT_EQ(fold.View({}, request, 0, kNow).warm_blocks, 0u);
-}
-
-TEST(WorkerStateFoldTest, AnAdapterThatWasAskedForIsOnItsWayUntilItIsThereOrLongOverdue) {
-  const Digest asked = Sha256("asked");
-  PlacementRequest request;
-  request.adapters = {{"asked", asked, 1}};
-  WorkerStateFold fold;
-  EXPECT_TRUE(fold.View({}, request, 0, kNow).loading.empty());
-  EXPECT_TRUE(fold.Expect(asked, kNow));
-  EXPECT_FALSE(fold.Expect(asked, kNow + absl::Seconds(1)));  // asked for already
-  EXPECT_TRUE(fold.View({}, request, 0, kNow).loading.contains(asked));
-  EXPECT_TRUE(fold.View({}, request, 0, kNow + WorkerStateFold::kComingFor).loading.empty());
-  EXPECT_TRUE(fold.Expect(asked, kNow + WorkerStateFold::kComingFor));
-
-  WorkerStateUpdate update;
-  update.resident_added = {asked};
-  fold.Apply(update);
-  const WorkerView view = fold.View({}, request, 0, kNow);
-  EXPECT_TRUE(view.loading.empty());
-  EXPECT_TRUE(view.resident.contains(asked));
-  EXPECT_FALSE(fold.Expect(asked, kNow));  // it is there
-  WorkerStateUpdate gone;
-  gone.resident_removed = {asked};
-  fold.Apply(gone);
-  EXPECT_TRUE(fold.Expect(asked, kNow));
-}
-
-TEST(WorkerStateFoldTest, OnlySoManyAdaptersAreExpectedAtATime) {
-  WorkerStateFold fold;
-  for (size_t i = 0; i < WorkerStateFold::kMaxComing; ++i) {
-    EXPECT_TRUE(fold.Expect(Sha256(absl::StrCat(i)), kNow));
-  }
-  EXPECT_FALSE(fold.Expect(Sha256("one more"), kNow));
-  EXPECT_TRUE(fold.Expect(Sha256("one more"), kNow + WorkerStateFold::kComingFor));
-}
 
 WorkerIdentity IdentityOf(const std::string& id) {
   WorkerIdentity identity;
@@ -126,50 +32,184 @@ PlacementRequest AsksFor(const std::string& expert) {
   return request;
 }
 
-// Placement over views made here, as in production: one with a worker that has a slot left, one with a full
-// one.
-TEST(WorkerStateFoldTest, PlacementChargesAFullWorkerForTheAdapterItWouldPushOut) {
-  WorkerStateUpdate full_state;  // as the worker says it: a number, and the changes
+// Folds over one board, as links have them.
+class WorkerStateFoldTest : public ::testing::Test {
+ protected:
+  // One that has said who it is and is heard.
+  std::unique_ptr<WorkerStateFold> Join(const WorkerIdentity& identity) {
+    auto fold = std::make_unique<WorkerStateFold>(board_, "127.0.0.1:" + identity.worker_id);
+    fold->Identify(identity);
+    Stand(fold.get(), 0);
+    return fold;
+  }
+  void Stand(WorkerStateFold* fold, uint32_t assigned) {
+    fold->Stand({.alive_until = MonotonicTime::InfiniteFuture(), .assigned = assigned});
+  }
+  StatusOr<Placement> TryPlace(const PlacementRequest& request, MonotonicTime now = kNow) {
+    const Placer placer = Placer::Create({}).value();
+    return board_->With([&](WorkerTable& table) { return placer.Place(request, table, now); });
+  }
+  std::string Reason(const PlacementRequest& request, MonotonicTime now = kNow) {
+    const auto placement = TryPlace(request, now);
+    return placement.ok() ? placement->reason : std::string(placement.status().message());
+  }
+
+  std::shared_ptr<WorkerBoard> board_ = std::make_shared<WorkerBoard>();
+};
+
+TEST_F(WorkerStateFoldTest, FollowsResidencyAndWarmPrefixesByTheirChanges) {
+  const Digest a = Sha256("a"), b = Sha256("b");
+  const auto fold = Join(IdentityOf("w"));
+  WorkerStateUpdate update;
+  update.resident_added = {a, b};
+  update.prefixes_added = {1, 2, 3};
+  fold->Apply(update);
+  update = {};
+  update.resident_removed = {a};
+  update.prefixes_removed = {2};
+  fold->Apply(update);
+  EXPECT_FALSE(fold->Holds(a));
+  EXPECT_TRUE(fold->Holds(b));
+  EXPECT_THAT(Reason(AsksFor("a")), HasSubstr("1 adapter to load"));
+  EXPECT_THAT(Reason(AsksFor("b")), HasSubstr("adapter resident"));
+
+  PlacementRequest request = AsksFor("b");
+  // Without the block before it a block is worth nothing.
+  std::vector<uint64_t> keys = {1, 2, 3, 4};
+  request.prefix_keys = keys;
+  EXPECT_THAT(Reason(request), HasSubstr("16 of 50 prompt tokens warm"));
+  keys = {2, 1, 3};
+  request.prefix_keys = keys;
+  EXPECT_THAT(Reason(request), Not(HasSubstr("warm")));
+  keys = {3, 1};
+  request.prefix_keys = keys;
+  EXPECT_THAT(Reason(request), HasSubstr("32 of 50 prompt tokens warm"));
+
+  fold->Reset();
+  EXPECT_FALSE(fold->Holds(b));
+  EXPECT_THAT(Reason(request), AllOf(HasSubstr("1 adapter to load"), Not(HasSubstr("warm"))));
+}
+
+// More than is written under the lock at a time, there and back.
+TEST_F(WorkerStateFoldTest, ALongListIsFollowedWhole) {
+  const auto fold = Join(IdentityOf("w"));
+  WorkerStateUpdate update;
+  std::vector<uint64_t> keys;
+  for (uint64_t i = 0; i < 3000; ++i) keys.push_back(i);
+  update.prefixes_added = keys;
+  fold->Apply(update);
+  std::vector<uint32_t> warm;
+  const auto count = [&] {
+    board_->With([&](WorkerTable& table) { table.CountWarm(keys, &warm); });
+    return warm[0];
+  };
+  EXPECT_EQ(count(), 3000u);
+  update = {};
+  update.prefixes_removed.assign(keys.begin() + 1000, keys.end());
+  fold->Apply(update);
+  EXPECT_EQ(count(), 1000u);
+  fold->Reset();
+  EXPECT_EQ(count(), 0u);
+}
+
+TEST_F(WorkerStateFoldTest, CountsWhatWasSubmittedSinceTheLastState) {
+  const auto fold = Join(IdentityOf("w"));
+  WorkerStateUpdate update;
+  update.running = 2;
+  fold->Apply(update);
+  Stand(fold.get(), 7);
+  EXPECT_THAT(Reason(AsksFor("x")), HasSubstr("2 running, 5 waiting"));
+  Stand(fold.get(), 1);
+  EXPECT_THAT(Reason(AsksFor("x")), HasSubstr("2 running, 0 waiting"));
+}
+
+TEST_F(WorkerStateFoldTest, ServesFollowsPatterns) {
+  WorkerIdentity identity = IdentityOf("w");
+  identity.serves = {"law-*", "code"};
+  const auto fold = Join(identity);
+  EXPECT_THAT(Reason(AsksFor("law-french")), Not(HasSubstr("outside its share")));
+  EXPECT_THAT(Reason(AsksFor("code")), Not(HasSubstr("outside its share")));
+  EXPECT_THAT(Reason(AsksFor("cooking")), HasSubstr("outside its share of experts"));
+}
+
+TEST_F(WorkerStateFoldTest, AnAdapterThatWasAskedForIsOnItsWayUntilItIsThereOrLongOverdue) {
+  const Digest asked = Sha256("asked");
+  const auto fold = Join(IdentityOf("w"));
+  EXPECT_THAT(Reason(AsksFor("asked")), HasSubstr("1 adapter to load"));
+  EXPECT_TRUE(fold->Expect(asked, kNow));
+  EXPECT_FALSE(fold->Expect(asked, kNow + absl::Seconds(1)));  // asked for already
+  EXPECT_THAT(Reason(AsksFor("asked")), HasSubstr("adapter on its way"));
+  EXPECT_THAT(Reason(AsksFor("asked"), kNow + WorkerTable::kComingFor), HasSubstr("1 adapter to load"));
+  EXPECT_TRUE(fold->Expect(asked, kNow + WorkerTable::kComingFor));
+
+  WorkerStateUpdate update;
+  update.resident_added = {asked};
+  fold->Apply(update);
+  EXPECT_THAT(Reason(AsksFor("asked")), HasSubstr("adapter resident"));
+  EXPECT_FALSE(fold->Expect(asked, kNow));  // it is there
+  WorkerStateUpdate gone;
+  gone.resident_removed = {asked};
+  fold->Apply(gone);
+  EXPECT_TRUE(fold->Expect(asked, kNow));
+}
+
+// As a worker says it: a number, and the changes.
+TEST_F(WorkerStateFoldTest, PlacementChargesAFullWorkerForTheAdapterItWouldPushOut) {
+  WorkerStateUpdate full_state;
   for (int i = 0; i < 4; ++i) full_state.resident_added.push_back(Sha256(absl::StrCat("another ", i)));
   full_state.adapters_resident = 4;
   WorkerStateUpdate roomy_state = full_state;
   roomy_state.resident_added.pop_back();
   roomy_state.adapters_resident = 3;
-  WorkerStateFold full, roomy;
-  full.Apply(full_state);
-  roomy.Apply(roomy_state);
-  const Placer placer = Placer::Create({}).value();
+  const auto full = Join(IdentityOf("full")), roomy = Join(IdentityOf("roomy"));
+  full->Apply(full_state);
+  roomy->Apply(roomy_state);
   for (int e = 0; e < 20; ++e) {  // with whatever home
-    const PlacementRequest request = AsksFor(absl::StrCat("expert ", e));
-    const std::vector<WorkerView> views = {full.View(IdentityOf("full"), request, 0, kNow),
-                                           roomy.View(IdentityOf("roomy"), request, 0, kNow)};
-    EXPECT_EQ(views[0].adapter_slots_taken, 4u);
-    const auto placement = placer.Place(request, views);
+    const auto placement = TryPlace(AsksFor(absl::StrCat("expert ", e)));
     ASSERT_TRUE(placement.ok()) << placement.status();
     EXPECT_EQ(placement->worker_id, "roomy") << placement->reason;
   }
   // An adapter on its way will take the slot that is left.
-  ASSERT_TRUE(roomy.Expect(Sha256("on its way"), kNow));
-  EXPECT_EQ(roomy.View(IdentityOf("roomy"), AsksFor("x"), 0, kNow).adapter_slots_taken, 4u);
-  EXPECT_EQ(roomy.View(IdentityOf("roomy"), AsksFor("x"), 0, kNow + WorkerStateFold::kComingFor)
-                .adapter_slots_taken,
-            3u);
+  ASSERT_TRUE(roomy->Expect(Sha256("on its way"), kNow));
+  size_t n_full = 0;
+  for (int e = 0; e < 20; ++e) n_full += TryPlace(AsksFor(absl::StrCat("expert ", e)))->worker_id == "full";
+  EXPECT_GT(n_full, 0u);
+  for (int e = 0; e < 20; ++e) {
+    EXPECT_EQ(TryPlace(AsksFor(absl::StrCat("expert ", e)), kNow + WorkerTable::kComingFor)->worker_id,
+              "roomy");
+  }
 }
 
-TEST(WorkerStateFoldTest, WhatAWorkerSaysItHoldsIsWhatPlacementCountsWith) {
+TEST_F(WorkerStateFoldTest, WhatAWorkerSaysItHoldsIsWhatPlacementCountsWith) {
   WorkerIdentity small = IdentityOf("small");
   small.max_sequence_tokens = 64;
   WorkerIdentity coarse = IdentityOf("coarse");
   coarse.max_sequence_tokens = 0;  // says nothing: its cache of 3 blocks is the limit
   coarse.kv_block_tokens = 64;
   coarse.kv_blocks = 3;
-  const WorkerStateFold fold;
-  const Placer placer = Placer::Create({}).value();
-  const PlacementRequest request = AsksFor("x");
-  const std::vector<WorkerView> views = {fold.View(small, request, 0, kNow),
-                                         fold.View(coarse, request, 0, kNow)};
-  EXPECT_EQ(views[0].max_sequence_tokens, 64u);
-  EXPECT_EQ(placer.Place(request, views)->worker_id, "coarse");
+  const auto a = Join(small), b = Join(coarse);
+  EXPECT_EQ(TryPlace(AsksFor("x"))->worker_id, "coarse");
+}
+
+TEST_F(WorkerStateFoldTest, AWorkerIsKnownByItsAddressUntilItSaysItsIdAndNotAtAllAfterItLeft) {
+  auto fold = std::make_unique<WorkerStateFold>(board_, "10.0.0.1:7070");
+  EXPECT_THAT(Reason(AsksFor("x")), HasSubstr("10.0.0.1:7070 does not answer"));
+  fold->Identify(IdentityOf("w"));
+  Stand(fold.get(), 0);
+  EXPECT_EQ(TryPlace(AsksFor("x"))->worker_id, "w");
+  fold->Leave();
+  EXPECT_THAT(Reason(AsksFor("x")), HasSubstr("none is known"));
+  // Messages that still come change nobody's row.
+  const auto other = Join(IdentityOf("other"));
+  WorkerStateUpdate update;
+  update.draining = true;
+  update.resident_added = {Sha256("x")};
+  fold->Apply(update);
+  fold->Stand({});
+  fold->Reset();
+  fold.reset();
+  EXPECT_EQ(TryPlace(AsksFor("x"))->worker_id, "other");
+  EXPECT_THAT(Reason(AsksFor("x")), HasSubstr("1 adapter to load"));
 }
 
 }  // namespace
