@@ -60,9 +60,14 @@ Status CatalogueFile::Read(const Identity& identity) {
   if (!same_file) since_ = MonotonicNow();
   settled_ = MonotonicNow() - since_ > kSettled;
   if (identity.n_bytes < 0) {
+    const StatusOr<std::vector<uint64_t>> copies = Copies();
+    if (!copies.ok()) {  // whatever the reason, this is not known to be a new store
+      return FallBack(CatalogueHealth::State::kMissing,
+                      absl::StrCat(ToAbsl(kName), " is missing, and ", copies.status().message()));
+    }
     read_ = settled_ = true;  // until there is one
     // Nothing was ever published, or it was long ago and by a program that kept no copies.
-    if (current_->generation == 0 && NewestCopy() == 0) {
+    if (current_->generation == 0 && copies->empty()) {
       health_ = {};
       return absl::OkStatus();
     }
@@ -114,7 +119,7 @@ void CatalogueFile::Take(Catalogue catalogue) {
 Status CatalogueFile::FallBack(CatalogueHealth::State state, std::string why) {
   std::string served = absl::StrCat("what was read before, generation ", current_->generation, " with ",
                                     current_->entries.size(), " experts, is served");
-  for (const uint64_t generation : Copies()) {
+  for (const uint64_t generation : Copies().value_or(std::vector<uint64_t>())) {
     if (generation <= current_->generation) break;
     StatusOr<Catalogue> copy = ReadCopy(generation);
     if (!copy.ok()) continue;
@@ -171,10 +176,11 @@ fs::path CatalogueFile::CopyPath(uint64_t generation) const {
   return root_ / "generations" / absl::StrCat(generation, ".json");
 }
 
-std::vector<uint64_t> CatalogueFile::Copies() const {
+StatusOr<std::vector<uint64_t>> CatalogueFile::Copies() const {
   std::vector<uint64_t> generations;
   const StatusOr<std::vector<fs::path>> files = ListFolder(root_ / "generations");
-  if (!files.ok()) return generations;  // none that can be had
+  if (absl::IsNotFound(files.status())) return generations;
+  RETURN_IF_ERROR(files.status());
   for (const fs::path& file : *files) {
     uint64_t generation = 0;
     if (file.extension() == ".json" && absl::SimpleAtoi(file.stem().string(), &generation)) {
@@ -183,11 +189,6 @@ std::vector<uint64_t> CatalogueFile::Copies() const {
   }
   std::sort(generations.begin(), generations.end(), std::greater<>());
   return generations;
-}
-
-uint64_t CatalogueFile::NewestCopy() const {
-  const std::vector<uint64_t> copies = Copies();
-  return copies.empty() ? 0 : copies.front();
 }
 
 StatusOr<Catalogue> CatalogueFile::ReadCopy(uint64_t generation) const {
@@ -223,7 +224,7 @@ void CatalogueFile::WriteCopy(uint64_t generation, std::string_view text) const 
   }
   fs::rename(temporary, CopyPath(generation), ignored);
   size_t n_kept = 0;
-  for (const uint64_t copy : Copies()) {
+  for (const uint64_t copy : Copies().value_or(std::vector<uint64_t>())) {
     // Larger numbers are of a store that was replaced by an earlier one.
     if (copy > generation || ++n_kept > kCopies) fs::remove(CopyPath(copy), ignored);
   }

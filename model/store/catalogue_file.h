@@ -54,8 +54,6 @@ class CatalogueFile {
   Status Write(Catalogue next, bool* in_doubt);
   // A copy of the current generation, unless there is one (a store of an older program has none).
   void KeepCopy() const;
-  // The newest generation among the copies; 0 when there is none.
-  uint64_t NewestCopy() const;
 
  private:
   struct Identity {
@@ -69,7 +67,7 @@ class CatalogueFile {
 
   std::filesystem::path Path() const { return root_ / "catalogue.json"; }
   std::filesystem::path CopyPath(uint64_t generation) const;
-  std::vector<uint64_t> Copies() const;  // newest first
+  StatusOr<std::vector<uint64_t>> Copies() const;  // newest first
   StatusOr<Catalogue> ReadCopy(uint64_t generation) const;
   void WriteCopy(uint64_t generation, std::string_view text) const;
 

@@ -143,6 +143,20 @@ TEST_F(DamagedStoreTest, WithoutACopyItStartsWithNothingAndSaysSo) {
   EXPECT_EQ(store->Publish(Source({})).status().code(), absl::StatusCode::kFailedPrecondition);
 }
 
+TEST_F(DamagedStoreTest, WithoutACatalogueAndWithCopiesThatCannotBeListedItIsNoNewStore) {
+  Filled();
+  fs::remove(CataloguePath());
+  fs::rename(Root() / "generations", Root() / "elsewhere");
+  fs::create_symlink("generations", Root() / "generations");  // of itself: it cannot be listed
+  CatalogueFile catalogue(Root(), CatalogueLimits());
+  EXPECT_EQ(catalogue.Refresh().code(), absl::StatusCode::kDataLoss);
+  EXPECT_THAT(catalogue.health().words, HasSubstr("catalogue.json is missing, and cannot list"));
+  fs::remove(Root() / "generations");
+  fs::rename(Root() / "elsewhere", Root() / "generations");
+  EXPECT_EQ(catalogue.Refresh().code(), absl::StatusCode::kDataLoss);
+  EXPECT_EQ(catalogue.current()->entries.size(), 3u) << "the newest copy is served";
+}
+
 TEST_F(DamagedStoreTest, OnlyTheLastGenerationsAreKept) {
   auto store = Filled();
   for (int i = 0; i < 4; ++i) ASSERT_TRUE(store->Publish(Source({.weights = std::to_string(i)})).ok());
