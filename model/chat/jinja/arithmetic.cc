@@ -21,7 +21,6 @@ Status Mismatch(Op op, const Value& left, const Value& right) {
                                                  ToAbsl(left.TypeName()), " and ", ToAbsl(right.TypeName())));
 }
 
-Status Overflow() { return absl::InvalidArgumentError("the result does not fit an integer of 64 bits"); }
 Status DivisionByZero() { return absl::InvalidArgumentError("division by zero"); }
 
 StatusOr<Value> Floats(Op op, double a, double b) {
@@ -34,7 +33,7 @@ StatusOr<Value> Floats(Op op, double a, double b) {
       return Value(a * b);
     case Op::kPower: {
       const double power = std::pow(a, b);
-      if (!std::isfinite(power) && std::isfinite(a) && std::isfinite(b)) return Overflow();
+      if (!std::isfinite(power) && std::isfinite(a) && std::isfinite(b)) return DoesNotFit();
       return Value(power);
     }
     default:
@@ -53,11 +52,11 @@ StatusOr<Value> Integers(Op op, int64_t a, int64_t b) {
   int64_t result = 0;
   switch (op) {
     case Op::kAdd:
-      return __builtin_add_overflow(a, b, &result) ? StatusOr<Value>(Overflow()) : Value(result);
+      return __builtin_add_overflow(a, b, &result) ? StatusOr<Value>(DoesNotFit()) : Value(result);
     case Op::kSubtract:
-      return __builtin_sub_overflow(a, b, &result) ? StatusOr<Value>(Overflow()) : Value(result);
+      return __builtin_sub_overflow(a, b, &result) ? StatusOr<Value>(DoesNotFit()) : Value(result);
     case Op::kMultiply:
-      return __builtin_mul_overflow(a, b, &result) ? StatusOr<Value>(Overflow()) : Value(result);
+      return __builtin_mul_overflow(a, b, &result) ? StatusOr<Value>(DoesNotFit()) : Value(result);
     case Op::kDivide:
       return Floats(op, static_cast<double>(a), static_cast<double>(b));
     case Op::kPower: {
@@ -69,7 +68,7 @@ StatusOr<Value> Integers(Op op, int64_t a, int64_t b) {
       if (a == 0 || a == 1) return Value(b == 0 ? int64_t{1} : a);
       if (a == -1) return Value(b % 2 == 0 ? int64_t{1} : int64_t{-1});
       for (int64_t i = 0; i < b; ++i) {  // at most 63 turns before |a| >= 2 overflows
-        if (__builtin_mul_overflow(result, a, &result)) return Overflow();
+        if (__builtin_mul_overflow(result, a, &result)) return DoesNotFit();
       }
       return Value(result);
     }
@@ -79,7 +78,7 @@ StatusOr<Value> Integers(Op op, int64_t a, int64_t b) {
   if (b == 0) return DivisionByZero();
   if (b == -1) {  // INT64_MIN / -1 traps
     if (op == Op::kModulo) return Value(int64_t{0});
-    return __builtin_sub_overflow(int64_t{0}, a, &result) ? StatusOr<Value>(Overflow()) : Value(result);
+    return __builtin_sub_overflow(int64_t{0}, a, &result) ? StatusOr<Value>(DoesNotFit()) : Value(result);
   }
   int64_t quotient = a / b;
   int64_t remainder = a % b;
@@ -127,12 +126,14 @@ StatusOr<Value> Concatenate(Interpreter& in, const Text& left, const Text& right
 
 }  // namespace
 
+Status DoesNotFit() { return absl::InvalidArgumentError("the result does not fit an integer of 64 bits"); }
+
 StatusOr<Value> Arithmetic(Interpreter& in, Op op, const Value& left, const Value& right) {
   int64_t i, j;
   if (left.ToInt(&i) && right.ToInt(&j)) return Integers(op, i, j);
   double a, b;
   const bool numbers = left.ToDouble(&a) && right.ToDouble(&b);
-  if (numbers && (left.As<Value::BigInteger>() || right.As<Value::BigInteger>())) return Overflow();
+  if (numbers && (left.As<Value::BigInteger>() || right.As<Value::BigInteger>())) return DoesNotFit();
   if (numbers) return Floats(op, a, b);
   if (op == Op::kAdd && left.text() && right.text()) return Concatenate(in, *left.text(), *right.text());
   const List *x = left.list(), *y = right.list();

@@ -30,11 +30,11 @@ StatusOr<Value> Truncate(Interpreter& in, const Value& self, Args& args) {
                                                    ", and the leeway ", leeway, " not below 0"));
   }
   // Whatever has a length may be short enough.
-  const size_t n_items = self.list()   ? self.list()->items.size()
-                         : self.dict() ? self.dict()->items().size()
-                                       : 0;
+  const auto n_items = static_cast<int64_t>(self.list()   ? self.list()->items.size()
+                                            : self.dict() ? self.dict()->items().size()
+                                                          : 0);
   const bool counted = self.list() || self.dict() || self.is_undefined();
-  if (counted && n_items <= static_cast<size_t>(length + leeway)) return self;
+  if (counted && n_items - length <= leeway) return self;  // the sum might not fit
   ASSIGN_OR_RETURN(const Text text, NeedText(self));
   const auto n = static_cast<int64_t>(CountChars(text.bytes()));
   if (n <= length || n - length <= leeway) return self;
@@ -57,6 +57,7 @@ StatusOr<Value> FileSizeFormat(Interpreter& in, const Value& self, Args& args) {
   }
   const double base = binary ? 1024 : 1000;
   if (bytes == 1) return Value(Text::Trusted("1 Byte"));
+  if (bytes < -9.2e18) return DoesNotFit();
   if (bytes < base) return Value(Text::Trusted(absl::StrCat(static_cast<int64_t>(bytes), " Bytes")));
   static constexpr std::string_view kPrefixes = "kMGTPEZY";
   double unit = base * base;

@@ -18,6 +18,13 @@ StatusOr<int64_t> Bound(const Value& bound, int64_t fallback, int64_t n, bool fo
   return forward ? std::clamp<int64_t>(i, 0, n) : std::clamp<int64_t>(i, -1, n - 1);
 }
 
+// The number that stands, or would stand, at place `i` of a range.
+StatusOr<int64_t> NumberAt(const List& range, int64_t i) {
+  const __int128 number = __int128{range.begin} + __int128{i} * range.step;
+  if (number < INT64_MIN || number > INT64_MAX) return DoesNotFit();
+  return static_cast<int64_t>(number);
+}
+
 int64_t SaturatingProduct(int64_t a, int64_t b) {
   int64_t product;
   return __builtin_mul_overflow(a, b, &product) ? (a < 0) == (b < 0) ? INT64_MAX : INT64_MIN : product;
@@ -56,9 +63,11 @@ StatusOr<Value> Slice(Interpreter& in, const Value& value, const Value& begin, c
     }
     if (list->flavour != List::Flavour::kRange)
       return List::Make(std::move(items), in.limits(), list->flavour);
-    // A slice of a range is a range; its numbers fit, being at most one step outside of this one.
-    return List::MakeRange(std::move(items), list->begin + from * list->step, list->begin + to * list->step,
-                           SaturatingProduct(list->step, whole_stride), in.limits());
+    // A slice of a range is a range. Its ends may lie one step outside of this one's.
+    ASSIGN_OR_RETURN(const int64_t first, NumberAt(*list, from));
+    ASSIGN_OR_RETURN(const int64_t last, NumberAt(*list, to));
+    return List::MakeRange(std::move(items), first, last, SaturatingProduct(list->step, whole_stride),
+                           in.limits());
   }
   RETURN_IF_ERROR(in.budget().Bytes(text->size()));
   if (stride == 1) {

@@ -12,9 +12,8 @@ namespace coterie::jinja {
 // text. One mark per byte is exact under every slice, strip, replace and join, and costs no more than the
 // text itself.
 //
-// Markup (what `safe` and `escape` give) is text too, and stays markup under every method of a string; joined
-// by
-// `+`, `%` or a method with text that is none, that other text is escaped, as in Python's markupsafe.
+// Markup (what `safe` and `escape` give) is text too, and stays markup under every method of a string. Other
+// text that `+`, `%` or a method joins to it is escaped, as in Python's markupsafe.
 class Text {
  public:
   Text() = default;

@@ -1,8 +1,10 @@
 #include <charconv>
 #include <cmath>
 #include <cstdlib>
+#include <limits>
 #include <optional>
 
+#include "model/chat/jinja/arithmetic.h"
 #include "model/chat/jinja/filters.h"
 #include "model/chat/jinja/interpreter.h"
 #include "model/chat/jinja/json.h"
@@ -91,7 +93,7 @@ StatusOr<std::optional<int64_t>> ParseInt(const Text& text, int64_t base) {
   const auto result = std::from_chars(digits.data(), end, integer, static_cast<int>(base));
   if (result.ptr != end) return std::nullopt;
   if (result.ec == std::errc::result_out_of_range) {
-    return absl::InvalidArgumentError("the result does not fit an integer of 64 bits");
+    return DoesNotFit();
   }
   return result.ec == std::errc() ? std::optional<int64_t>(integer) : std::nullopt;
 }
@@ -119,7 +121,7 @@ StatusOr<Value> ToInt(Interpreter& in, const Value& self, Args& args) {
   }
   if (std::isnan(number)) return fallback;
   if (!(std::abs(number) < 9.2e18)) {
-    return absl::InvalidArgumentError("the result does not fit an integer of 64 bits");
+    return DoesNotFit();
   }
   return Value(static_cast<int64_t>(number));
 }
@@ -135,7 +137,7 @@ StatusOr<Value> ToFloat(Interpreter& in, const Value& self, Args& args) {
 }
 
 // An integer rounded to a multiple of 10^digits, halves to even.
-Value RoundInteger(int64_t integer, int64_t digits) {
+StatusOr<Value> RoundInteger(int64_t integer, int64_t digits) {
   if (digits > 18) return Value(int64_t{0});
   int64_t unit = 1;
   for (int64_t i = 0; i < digits; ++i) unit *= 10;
@@ -146,7 +148,11 @@ Value RoundInteger(int64_t integer, int64_t digits) {
     --quotient;
   }
   if (rest * 2 > unit || (rest * 2 == unit && quotient % 2 != 0)) ++quotient;
-  return Value(static_cast<int64_t>(quotient * unit));
+  const __int128 rounded = quotient * unit;
+  if (rounded < std::numeric_limits<int64_t>::min() || rounded > std::numeric_limits<int64_t>::max()) {
+    return DoesNotFit();
+  }
+  return Value(static_cast<int64_t>(rounded));
 }
 
 // A double rounded to a multiple of 10^-precision as Python does it: correctly, over its decimal text.
@@ -179,7 +185,8 @@ StatusOr<Value> Round(Interpreter& in, const Value& self, Args& args) {
   if (method.bytes() == "common") {
     int64_t integer;
     if (!self.ToInt(&integer)) return RoundFloat(number, precision);
-    return precision >= 0 ? Value(integer) : RoundInteger(integer, -precision);
+    if (precision >= 0) return Value(integer);
+    return RoundInteger(integer, -precision);
   }
   const double unit = std::pow(10.0, static_cast<double>(precision));
   if (method.bytes() == "ceil") return Value(std::ceil(number * unit) / unit);
@@ -191,8 +198,7 @@ StatusOr<Value> Abs(Interpreter& in, const Value& self, Args& args) {
   RETURN_IF_ERROR(args.Done());
   int64_t integer;
   if (self.ToInt(&integer)) {
-    if (integer == INT64_MIN)
-      return absl::InvalidArgumentError("the result does not fit an integer of 64 bits");
+    if (integer == INT64_MIN) return DoesNotFit();
     return Value(std::abs(integer));
   }
   if (const double* number = self.As<double>()) return Value(std::abs(*number));

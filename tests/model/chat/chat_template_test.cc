@@ -288,6 +288,13 @@ TEST(ChatTemplateTest, ErrorsWhileRenderingNameTheLineAndTheThing) {
       message("{{ messages.append(1) }}"),
       "chat template: line 1: 'append' would change a list; lists and dicts of a template are immutable "
       "(use '+' or a namespace)");
+  EXPECT_EQ(message("{{ 9223372036854775807|round(-1) }}"),
+            "chat template: line 1: filter 'round': the result does not fit an integer of 64 bits");
+  EXPECT_EQ(message("{{ -1e300|filesizeformat }}"),
+            "chat template: line 1: filter 'filesizeformat': the result does not fit an integer of 64 bits");
+  EXPECT_EQ(message("{{ range(0, 9223372036854775807, 4611686018427387904)[:] }}"),
+            "chat template: line 1: the result does not fit an integer of 64 bits");
+  EXPECT_TRUE(RenderStatus("{{ [1]|truncate(9223372036854775807) }}").ok());
   EXPECT_EQ(message("{{ 'a'|round }}"), "chat template: line 1: filter 'round': needs a number, got str");
   EXPECT_EQ(message("{{ nope() }}"), "chat template: line 1: 'nope' is undefined");
 }
