@@ -6,6 +6,7 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "common/quoted.h"
 #include "common/utf8.h"
 
 namespace coterie {
@@ -65,12 +66,6 @@ bool IsText(std::string_view bytes) {
   return IsWellFormed(CutUtf8(bytes, 256)) && bytes.find('\0') == std::string_view::npos;
 }
 
-std::string OneLine(std::string_view text) {
-  std::string line = Printable(CutUtf8(text, kShownBytes));
-  std::replace(line.begin(), line.end(), '\n', ' ');
-  return absl::StrCat(line, text.size() > kShownBytes ? "…" : "");
-}
-
 }  // namespace
 
 std::string WrongContent(Content expected, std::string_view bytes) {
@@ -105,8 +100,8 @@ std::string WrongContent(Content expected, std::string_view bytes) {
     }
   }
   if (IsBinary(expected) && IsText(bytes)) {
-    return absl::StrCat("is text, not ", ToAbsl(NameOf(expected)), ": \"", OneLine(bytes),
-                        "\"; fetch it again");
+    return absl::StrCat("is text, not ", ToAbsl(NameOf(expected)), ": ", Quoted(bytes, kShownBytes),
+                        "; fetch it again");
   }
   return "";
 }

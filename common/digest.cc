@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "common/check.h"
+#include "common/quoted.h"
 
 namespace coterie {
 
@@ -21,7 +22,7 @@ StatusOr<Digest> Digest::FromHex(std::string_view hex) {
     const int high = value(hex[2 * i]), low = value(hex[2 * i + 1]);
     if (high < 0 || low < 0) {
       return absl::InvalidArgumentError(absl::StrCat(
-          "digest \"", ToAbsl(hex), "\" has a character that is not a lower-case hexadecimal digit"));
+          "digest ", Quoted(hex), " has a character that is not a lower-case hexadecimal digit"));
     }
     bytes[i] = static_cast<uint8_t>(16 * high + low);
   }

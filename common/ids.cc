@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "common/utf8.h"
+#include "common/quoted.h"
 
 namespace coterie {
 namespace {
@@ -13,32 +13,24 @@ bool IsNameCharacter(char c) {
 
 bool IsHexDigit(char c) { return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f'); }
 
-// What a peer sent may be long or binary: the message quotes a bounded, printable part of it.
-std::string Quote(std::string_view text) {
-  std::string shown = Printable(CutUtf8(text, 80));
-  std::replace_if(
-      shown.begin(), shown.end(), [](char c) { return c == '\n' || c == '\t'; }, '?');
-  return absl::StrCat("\"", shown, text.size() > 80 ? "\"..." : "\"");
-}
-
 }  // namespace
 
 Status ValidateExpertName(std::string_view name) {
   if (name.empty()) return absl::InvalidArgumentError("expert name is empty");
   if (name.size() > kMaxExpertNameBytes) {
-    return absl::InvalidArgumentError(absl::StrCat("expert name ", Quote(name), " has ", name.size(),
+    return absl::InvalidArgumentError(absl::StrCat("expert name ", Quoted(name), " has ", name.size(),
                                                    " characters, the limit is ", kMaxExpertNameBytes));
   }
   if (!std::all_of(name.begin(), name.end(), IsNameCharacter)) {
     return absl::InvalidArgumentError(
-        absl::StrCat("expert name ", Quote(name), " may hold only a-z, 0-9, '.', '_' and '-'"));
+        absl::StrCat("expert name ", Quoted(name), " may hold only a-z, 0-9, '.', '_' and '-'"));
   }
   if (name[0] == '.' || name[0] == '_' || name[0] == '-') {
     return absl::InvalidArgumentError(
-        absl::StrCat("expert name ", Quote(name), " must begin with a letter or a digit"));
+        absl::StrCat("expert name ", Quoted(name), " must begin with a letter or a digit"));
   }
   if (name == "auto" || name == "base") {
-    return absl::InvalidArgumentError(absl::StrCat("expert name ", Quote(name), " is reserved"));
+    return absl::InvalidArgumentError(absl::StrCat("expert name ", Quoted(name), " is reserved"));
   }
   return absl::OkStatus();
 }
@@ -54,7 +46,7 @@ StatusOr<ExpertSelector> ParseExpertSelector(std::string_view text) {
   const std::string_view digest = text.substr(at + 1);
   if (digest.size() < kMinDigestPrefixDigits || digest.size() > 2 * Digest::kBytes ||
       !std::all_of(digest.begin(), digest.end(), IsHexDigit)) {
-    return absl::InvalidArgumentError(absl::StrCat("expert ", Quote(text), ": the digest after '@' must be ",
+    return absl::InvalidArgumentError(absl::StrCat("expert ", Quoted(text), ": the digest after '@' must be ",
                                                    kMinDigestPrefixDigits, " to ", 2 * Digest::kBytes,
                                                    " lower-case hexadecimal digits"));
   }

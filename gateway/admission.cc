@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "common/clock.h"
+#include "common/quoted.h"
 #include "gateway/rpc_status.h"
 
 namespace coterie::gateway {
@@ -47,7 +48,7 @@ StatusOr<uint64_t> Admission::Enter(const std::string& tenant, int32_t priority,
                                                             " wait, at most ", options_.max_waiting, " may"));
       } else if (books.waiting >= options_.max_waiting_per_tenant) {
         refused = absl::ResourceExhaustedError(absl::StrCat(
-            "the queue of tenant \"", tenant, "\" is full: ", books.running, " of its requests run and ",
+            "the queue of tenant ", Quoted(tenant), " is full: ", books.running, " of its requests run and ",
             books.waiting, " wait, at most ", options_.max_waiting_per_tenant, " may"));
       }
       if (!refused.ok()) {

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "common/quoted.h"
 #include "router/canary.h"
 
 namespace coterie::gateway {
@@ -10,7 +11,7 @@ namespace {
 
 Status NotPermitted(const std::string& name) {
   return absl::PermissionDeniedError(
-      absl::StrCat("expert \"", name, "\" is not among the experts this request may use"));
+      absl::StrCat("expert ", Quoted(name), " is not among the experts this request may use"));
 }
 
 bool Allowed(const RoutingAsk& ask, const std::string& name) {

@@ -8,7 +8,7 @@
 #include "absl/strings/str_split.h"
 #include "common/file.h"
 #include "common/ids.h"
-#include "common/utf8.h"
+#include "common/quoted.h"
 #include "model/format/safetensors.h"
 #include "model/store/yaml_tree.h"
 
@@ -18,11 +18,6 @@ namespace {
 using Rule = coterie::RoutingOptions::Rule;
 
 constexpr size_t kMaxDomainBytes = 64;  // what a request may declare
-constexpr size_t kMaxShownBytes = 80;   // of a value, in an error
-
-std::string Shown(std::string_view text) {
-  return absl::StrCat("\"", ToAbsl(CutUtf8(text, kMaxShownBytes)), "\"");
-}
 
 Status AddRule(const std::string& domain, const YamlValue& expert, std::string_view name,
                std::vector<Rule>* rules) {
@@ -63,7 +58,7 @@ StatusOr<std::vector<Rule>> ParseRules(std::string_view yaml, std::string_view n
   if (root.kind != YamlValue::Kind::kMap) return refuse(root.line, "want a map with the field rules");
   for (size_t i = 0; i < root.keys.size(); ++i) {
     if (root.keys[i] != "rules") {
-      return refuse(root.items[i].line, absl::StrCat("unknown field ", Shown(root.keys[i]), ", want rules"));
+      return refuse(root.items[i].line, absl::StrCat("unknown field ", Quoted(root.keys[i]), ", want rules"));
     }
   }
   const YamlValue* matrix = root.Find("rules");
@@ -76,7 +71,7 @@ StatusOr<std::vector<Rule>> ParseRules(std::string_view yaml, std::string_view n
     const std::string& domain = matrix->keys[i];
     const YamlValue& experts = matrix->items[i];
     if (domain.empty() || domain.size() > kMaxDomainBytes) {
-      return refuse(experts.line, absl::StrCat("domain ", Shown(domain), " has ", domain.size(),
+      return refuse(experts.line, absl::StrCat("domain ", Quoted(domain), " has ", domain.size(),
                                                " bytes, the limits are 1 and ", kMaxDomainBytes));
     }
     if (experts.kind != YamlValue::Kind::kList) {
@@ -99,7 +94,7 @@ StatusOr<ClassifierWeights> ParseClassifier(std::span<const uint8_t> bytes, std:
   for (const TensorView& tensor : file.tensors()) {
     if (tensor.name != "weight" && tensor.name != "bias") {
       return absl::InvalidArgumentError(
-          absl::StrCat(file.name(), ": unknown tensor ", Shown(tensor.name), ", want weight and bias"));
+          absl::StrCat(file.name(), ": unknown tensor ", Quoted(tensor.name), ", want weight and bias"));
     }
   }
   ASSIGN_OR_RETURN(const TensorView weight, FloatTensor(file, "weight", 2));

@@ -1,6 +1,7 @@
 #include "gateway/routing_policies.h"
 
 #include "absl/strings/str_join.h"
+#include "common/quoted.h"
 
 namespace coterie::gateway {
 
@@ -27,7 +28,7 @@ StatusOr<const RoutingPolicy*> RoutingPolicies::Named(const std::string& name) c
     known.push_back(other);
   }
   return absl::InvalidArgumentError(
-      absl::StrCat("routing.policy \"", name, "\" is not one of ", absl::StrJoin(known, ", ")));
+      absl::StrCat("routing.policy ", Quoted(name), " is not one of ", absl::StrJoin(known, ", ")));
 }
 
 }  // namespace coterie::gateway

@@ -12,6 +12,7 @@
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "common/quoted.h"
 
 namespace coterie::net {
 namespace {
@@ -28,7 +29,7 @@ struct HostPort {
 
 StatusOr<HostPort> ParseAddress(const std::string& address) {
   const auto refuse = [&](const char* why) {
-    return absl::InvalidArgumentError(absl::StrCat("cannot listen on \"", address, "\": ", why,
+    return absl::InvalidArgumentError(absl::StrCat("cannot listen on ", Quoted(address), ": ", why,
                                                    "; give host:port, such as 127.0.0.1:7070"));
   };
   const size_t colon = address.rfind(':');
@@ -112,8 +113,9 @@ StatusOr<ListenSockets> Listen(const std::string& address) {
     }
   }
   if (error != 0) {
-    return absl::InvalidArgumentError(absl::StrCat("cannot listen on ", address, ": the host \"", parsed.host,
-                                                   "\" has no address here (", gai_strerror(error), ")"));
+    return absl::InvalidArgumentError(absl::StrCat("cannot listen on ", address, ": the host ",
+                                                   Quoted(parsed.host), " has no address here (",
+                                                   gai_strerror(error), ")"));
   }
   const std::unique_ptr<addrinfo, void (*)(addrinfo*)> owned(found, freeaddrinfo);
 

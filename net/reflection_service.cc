@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "common/check.h"
+#include "common/quoted.h"
 #include "grpc/health/v1/health.pb.h"
 #include "grpc/reflection/v1/reflection.pb.h"
 #include "grpc/reflection/v1alpha/reflection.pb.h"
@@ -99,11 +100,11 @@ v1::ServerReflectionResponse ReflectionService::Answer(const v1::ServerReflectio
   switch (request.message_request_case()) {
     case v1::ServerReflectionRequest::kFileByFilename:
       SetFile(Pool().FindFileByName(request.file_by_filename()),
-              absl::StrCat("the file '", request.file_by_filename(), "'"), &response);
+              absl::StrCat("the file ", Quoted(request.file_by_filename())), &response);
       break;
     case v1::ServerReflectionRequest::kFileContainingSymbol:
       SetFile(Pool().FindFileContainingSymbol(request.file_containing_symbol()),
-              absl::StrCat("the name '", request.file_containing_symbol(), "'"), &response);
+              absl::StrCat("the name ", Quoted(request.file_containing_symbol())), &response);
       break;
     case v1::ServerReflectionRequest::kFileContainingExtension: {
       const v1::ExtensionRequest& wanted = request.file_containing_extension();
@@ -111,7 +112,7 @@ v1::ServerReflectionResponse ReflectionService::Answer(const v1::ServerReflectio
       const pb::FieldDescriptor* field =
           type == nullptr ? nullptr : Pool().FindExtensionByNumber(type, wanted.extension_number());
       SetFile(field == nullptr ? nullptr : field->file(),
-              absl::StrCat("extension ", wanted.extension_number(), " of '", wanted.containing_type(), "'"),
+              absl::StrCat("extension ", wanted.extension_number(), " of ", Quoted(wanted.containing_type())),
               &response);
       break;
     }
@@ -119,8 +120,8 @@ v1::ServerReflectionResponse ReflectionService::Answer(const v1::ServerReflectio
       const std::string& name = request.all_extension_numbers_of_type();
       const pb::Descriptor* type = Pool().FindMessageTypeByName(name);
       if (type == nullptr) {
-        SetError(grpc::StatusCode::NOT_FOUND, absl::StrCat("the message type '", name, "' is not known here"),
-                 &response);
+        SetError(grpc::StatusCode::NOT_FOUND,
+                 absl::StrCat("the message type ", Quoted(name), " is not known here"), &response);
         break;
       }
       std::vector<const pb::FieldDescriptor*> extensions;

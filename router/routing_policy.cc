@@ -4,7 +4,7 @@
 #include <cmath>
 #include <set>
 
-#include "common/utf8.h"
+#include "common/quoted.h"
 #include "router/policies.h"
 #include "router/routing_limits.h"
 
@@ -101,8 +101,8 @@ StatusOr<RoutingOptions::Selection> ParseSelection(std::string_view text) {
   if (text == "top_k") return Selection::kTopK;
   if (text == "adaptive_k") return Selection::kAdaptiveK;
   if (text == "classifier") return Selection::kClassifier;
-  return absl::InvalidArgumentError(absl::StrCat("routing policy \"", ToAbsl(CutUtf8(text, 80)),
-                                                 "\" is none of nearest, top_k, adaptive_k, classifier"));
+  return absl::InvalidArgumentError(
+      absl::StrCat("routing policy ", Quoted(text), " is none of nearest, top_k, adaptive_k, classifier"));
 }
 
 RoutePlan PlanForBase(uint64_t catalogue_generation) {

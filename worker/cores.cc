@@ -11,6 +11,7 @@
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "common/cores.h"
+#include "common/quoted.h"
 
 namespace coterie::worker {
 
@@ -25,8 +26,9 @@ StatusOr<std::vector<int>> ParseCores(std::string_view list) {
     if (!absl::SimpleAtoi(range.first, &first) ||
         !absl::SimpleAtoi(single ? range.first : range.second, &last) || first < 0 || last < first ||
         last >= CPU_SETSIZE) {
-      return absl::InvalidArgumentError(absl::StrCat(
-          "--cores: '", part, "' is not a core or a range such as 0-3 (below ", CPU_SETSIZE, ")"));
+      return absl::InvalidArgumentError(absl::StrCat("--cores: ", Quoted(ToStd(part)),
+                                                     " is not a core or a range such as 0-3 (below ",
+                                                     CPU_SETSIZE, ")"));
     }
     for (int core = first; core <= last; ++core) cores.insert(core);
   }

@@ -2,7 +2,7 @@
 
 #include <utility>
 
-#include "common/utf8.h"
+#include "common/quoted.h"
 
 namespace coterie::gateway {
 namespace {
@@ -90,9 +90,9 @@ Status ExpertReceiver::CheckWhole() {
     }
     const std::string sha256 = file.hasher->Finish().ToHex();
     if (!file.sha256.empty() && file.sha256 != sha256) {
-      return absl::InvalidArgumentError(absl::StrCat(
-          file.name, ": its SHA-256 is ", sha256, ", the header says ", ToAbsl(CutUtf8(file.sha256, 64)),
-          "; it changed on its way or while it was sent: publish again"));
+      return absl::InvalidArgumentError(
+          absl::StrCat(file.name, ": its SHA-256 is ", sha256, ", the header says ", Quoted(file.sha256),
+                       "; it changed on its way or while it was sent: publish again"));
     }
   }
   return absl::OkStatus();

@@ -6,6 +6,7 @@
 
 #include "common/hidden_paths.h"
 #include "common/ids.h"
+#include "common/quoted.h"
 #include "common/utf8.h"
 #include "gateway/convert_client.h"
 #include "gateway/drift_watch.h"
@@ -89,7 +90,7 @@ grpc::Status ExpertServiceImpl::List(grpc::ServerContext* context, const v1::Lis
 StatusOr<v1::GetExpertResponse> ExpertServiceImpl::GetExpert(const std::string& name) const {
   ASSIGN_OR_RETURN(const ExpertSelector selector, ParseExpertSelector(name));
   if (selector.kind != ExpertSelector::Kind::kNamed) {
-    return absl::InvalidArgumentError(absl::StrCat("\"", name, "\" is not the name of an expert"));
+    return absl::InvalidArgumentError(absl::StrCat(Quoted(name), " is not the name of an expert"));
   }
   const auto state = watch_->routers()->Current();
   ASSIGN_OR_RETURN(const Catalogue::Resolved resolved, state->catalogue().Resolve(selector));
@@ -214,7 +215,7 @@ template <typename Request, typename Response>
 Status ExpertServiceImpl::ChangeVersion(Change change, const Request& request, Response* response) const {
   ASSIGN_OR_RETURN(const ExpertSelector selector, ParseExpertSelector(request.name()));
   if (selector.kind != ExpertSelector::Kind::kNamed) {
-    return absl::InvalidArgumentError(absl::StrCat("\"", request.name(), "\" is not the name of an expert"));
+    return absl::InvalidArgumentError(absl::StrCat(Quoted(request.name()), " is not the name of an expert"));
   }
   ASSIGN_OR_RETURN(const PublishResult result, (store_->*change)(selector.name, selector.digest_prefix));
   RETURN_IF_ERROR(watch_->Refresh());

@@ -10,6 +10,7 @@
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
+#include "common/quoted.h"
 
 namespace coterie::gateway {
 namespace {
@@ -23,7 +24,7 @@ StatusOr<size_t> CheckHostPort(const std::string& text) {
   if (colon == std::string::npos || colon == 0 || !absl::SimpleAtoi(text.substr(colon + 1), &port) ||
       port < 1 || port > 65535) {
     return absl::InvalidArgumentError(
-        absl::StrCat("--workers: \"", text, "\" is not host:port with a port in [1, 65535]"));
+        absl::StrCat("--workers: ", Quoted(text), " is not host:port with a port in [1, 65535]"));
   }
   return colon;
 }

@@ -2,6 +2,7 @@
 
 #include <cstring>
 
+#include "common/quoted.h"
 #include "kernels/cpu/half.h"
 
 #if defined(__x86_64__)
@@ -53,7 +54,7 @@ StatusOr<const KernelTable*> SelectKernels(std::string_view isa) {
     absl::StrAppend(&names, names.empty() ? "" : ", ", table->name);
   }
   return absl::InvalidArgumentError(
-      absl::StrCat("instruction set '", ToAbsl(isa), "' is not available here; there are: ", names));
+      absl::StrCat("instruction set ", Quoted(isa), " is not available here; there are: ", names));
 }
 
 std::vector<const KernelTable*> AvailableKernels() {

@@ -1,10 +1,10 @@
 #include <algorithm>
 #include <cmath>
 
+#include "common/quoted.h"
 #include "model/decoder/decoder.h"
 #include "model/decoder/memory_plan.h"
 #include "model/format/dequantize.h"
-#include "model/format/describe.h"
 
 // Making a Decoder: weights from the files' roles into the backend's layout, tables, buffers.
 namespace coterie {
@@ -26,7 +26,7 @@ Status AppendVector(const Weight& weight, std::vector<float>* to) {
   const std::vector<float> values = DequantizeTensor(weight.tensor);
   for (size_t i = 0; i < values.size(); ++i) {
     if (!std::isfinite(values[i])) {
-      return absl::InvalidArgumentError(absl::StrCat("tensor ", Quote(weight.tensor.name),
+      return absl::InvalidArgumentError(absl::StrCat("tensor ", Quoted(weight.tensor.name),
                                                      " of the base holds ", values[i], " at ", i,
                                                      "; weights must be finite: fetch the file again"));
     }

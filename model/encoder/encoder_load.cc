@@ -3,6 +3,7 @@
 #include <set>
 
 #include "absl/strings/match.h"
+#include "common/quoted.h"
 #include "kernels/quantize.h"
 #include "model/encoder/encoder.h"
 #include "model/format/dequantize.h"
@@ -63,7 +64,7 @@ class Encoder::Loader {
   StatusOr<TensorView> Tensor(std::string_view name, std::vector<int64_t> shape) {
     ASSIGN_OR_RETURN(TensorView tensor, file_.Get(prefix_ + std::string(name)));
     if (tensor.shape != shape) {
-      return absl::InvalidArgumentError(absl::StrCat(file_.name(), ": tensor ", Quote(tensor.name),
+      return absl::InvalidArgumentError(absl::StrCat(file_.name(), ": tensor ", Quoted(tensor.name),
                                                      " has shape ", ShapeText(tensor.shape),
                                                      ", the configuration says ", ShapeText(shape)));
     }
@@ -122,7 +123,7 @@ class Encoder::Loader {
       for (int64_t i = 0; i < n; ++i) {
         if (std::isfinite(row[static_cast<size_t>(i)])) continue;
         return absl::InvalidArgumentError(absl::StrCat(
-            file_.name(), ": tensor ", Quote(tensor.name), " has the value ", row[static_cast<size_t>(i)],
+            file_.name(), ": tensor ", Quoted(tensor.name), " has the value ", row[static_cast<size_t>(i)],
             " at ", begin + i, "; weights must be finite: fetch the file again"));
       }
     }
@@ -131,7 +132,7 @@ class Encoder::Loader {
   Status CheckScalable(std::string_view name, std::span<const float> values) const {
     for (size_t i = 0; i < values.size(); ++i) {
       if (!(std::fabs(values[i]) <= kMaxQ8_0)) {  // NaN too
-        return absl::InvalidArgumentError(absl::StrCat(file_.name(), ": tensor ", Quote(name),
+        return absl::InvalidArgumentError(absl::StrCat(file_.name(), ": tensor ", Quoted(name),
                                                        " has the value ", values[i], " at ", i,
                                                        "; 8-bit weights hold up to ", kMaxQ8_0));
       }
@@ -144,11 +145,11 @@ class Encoder::Loader {
     for (const TensorView& tensor : file_.tensors()) {
       if (used_.contains(tensor.name) || absl::StrContains(tensor.name, "pooler.")) continue;
       return absl::UnimplementedError(
-          absl::StrCat(file_.name(), ": tensor ", Quote(tensor.name), " is no weight of a BERT encoder"));
+          absl::StrCat(file_.name(), ": tensor ", Quoted(tensor.name), " is no weight of a BERT encoder"));
     }
     for (const auto& [name, type] : file_.other_tensors()) {
       if (name == prefix_ + "embeddings.position_ids") continue;
-      return absl::UnimplementedError(absl::StrCat(file_.name(), ": tensor ", Quote(name), " of type ", type,
+      return absl::UnimplementedError(absl::StrCat(file_.name(), ": tensor ", Quoted(name), " of type ", type,
                                                    " is no weight of a BERT encoder"));
     }
     return absl::OkStatus();

@@ -2,7 +2,7 @@
 
 #include <cstring>
 
-#include "model/format/describe.h"
+#include "common/quoted.h"
 #include "model/format/gguf_scalar.h"
 
 namespace coterie {
@@ -81,13 +81,13 @@ std::vector<std::string_view> GgufFile::Keys() const {
 
 StatusOr<const GgufFile::Value*> GgufFile::Get(std::string_view key) const {
   const auto it = values_.find(key);
-  if (it == values_.end()) return absl::NotFoundError(absl::StrCat(name_, ": no metadata key ", Quote(key)));
+  if (it == values_.end()) return absl::NotFoundError(absl::StrCat(name_, ": no metadata key ", Quoted(key)));
   return &it->second;
 }
 
 Status GgufFile::WrongType(std::string_view key, const Value& value, std::string_view wanted) const {
   return absl::InvalidArgumentError(absl::StrCat(
-      name_, ": metadata key ", Quote(key), " is ", ToAbsl(TypeName(value.type)),
+      name_, ": metadata key ", Quoted(key), " is ", ToAbsl(TypeName(value.type)),
       value.type == GgufType::kArray ? absl::StrCat(" of ", ToAbsl(TypeName(value.element_type))) : "",
       ", expected ", ToAbsl(wanted)));
 }

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "absl/strings/match.h"
+#include "common/quoted.h"
 #include "model/format/config_check.h"
 #include "model/format/dequantize.h"
 #include "model/format/describe.h"
@@ -100,7 +101,7 @@ StatusOr<Architecture> FindArchitecture(const GgufFile& file) {
   for (const Architecture known : {Architecture::kLlama, Architecture::kQwen2, Architecture::kQwen3}) {
     if (name == ArchitectureName(known)) return known;
   }
-  return absl::UnimplementedError(absl::StrCat(file.name(), ": general.architecture is ", Quote(name),
+  return absl::UnimplementedError(absl::StrCat(file.name(), ": general.architecture is ", Quoted(name),
                                                ", supported are llama, qwen2 and qwen3"));
 }
 
@@ -111,7 +112,7 @@ Status RefuseUnsupported(const GgufFile& file, const GgufFields& fields) {
       if (!absl::StartsWith(ToAbsl(key), prefix)) continue;
       const std::string_view rest = key.substr(prefix.size() - group.size());
       if (std::find(std::begin(kKnownKeys), std::end(kKnownKeys), rest) == std::end(kKnownKeys)) {
-        return absl::UnimplementedError(absl::StrCat(file.name(), ": metadata key ", Quote(key),
+        return absl::UnimplementedError(absl::StrCat(file.name(), ": metadata key ", Quoted(key),
                                                      " is not known and may change the arithmetic"));
       }
     }
@@ -223,13 +224,13 @@ Status ReadRope(const GgufFile& file, const GgufFields& fields, ModelConfig* con
     }
   } else {
     return absl::UnimplementedError(absl::StrCat(file.name(), ": ", fields.Key("rope.scaling.type"), " is ",
-                                                 Quote(type), ", supported are none, linear and yarn"));
+                                                 Quoted(type), ", supported are none, linear and yarn"));
   }
 
   for (const std::string_view name : {"rope_factors_long.weight", "rope_factors_short.weight"}) {
     if (file.Find(name) != nullptr) {
       return absl::UnimplementedError(
-          absl::StrCat(file.name(), ": tensor ", Quote(name), ": long RoPE scaling is not supported"));
+          absl::StrCat(file.name(), ": tensor ", Quoted(name), ": long RoPE scaling is not supported"));
     }
   }
   if (const TensorView* divisors = file.Find("rope_freqs.weight")) {

@@ -3,8 +3,8 @@
 #include <bit>
 
 #include "common/content_kind.h"
+#include "common/quoted.h"
 #include "model/format/byte_reader.h"
-#include "model/format/describe.h"
 #include "model/format/gguf.h"
 #include "model/format/gguf_scalar.h"
 
@@ -63,11 +63,11 @@ StatusOr<DType> TensorType(std::string_view tensor, uint32_t id) {
   for (const TypeEntry& entry : kTensorTypes) {
     if (entry.id != id) continue;
     if (entry.dtype >= 0) return static_cast<DType>(entry.dtype);
-    return absl::UnimplementedError(absl::StrCat("tensor ", Quote(tensor), " has type ", ToAbsl(entry.name),
+    return absl::UnimplementedError(absl::StrCat("tensor ", Quoted(tensor), " has type ", ToAbsl(entry.name),
                                                  ", supported are ", kSupported));
   }
   return absl::UnimplementedError(
-      absl::StrCat("tensor ", Quote(tensor), " has unknown type ", id, ", supported are ", kSupported));
+      absl::StrCat("tensor ", Quoted(tensor), " has unknown type ", id, ", supported are ", kSupported));
 }
 
 Status TooMany(std::string_view what, uint64_t value, uint64_t limit) {
@@ -131,7 +131,7 @@ class GgufParser {
     uint64_t length;
     RETURN_IF_ERROR(reader_.Read("a string length", &length));
     if (length > limits_.max_string_bytes) {
-      return TooMany("string length of metadata key " + Quote(key), length, limits_.max_string_bytes);
+      return TooMany("string length of metadata key " + Quoted(key), length, limits_.max_string_bytes);
     }
     return reader_.ReadSpan("a string", length, raw);
   }
@@ -140,7 +140,7 @@ class GgufParser {
     uint32_t id;
     RETURN_IF_ERROR(reader_.Read("a value type", &id));
     if (id >= kValueTypeCount) {
-      return absl::InvalidArgumentError(absl::StrCat("metadata key ", Quote(key), " has unknown value type ",
+      return absl::InvalidArgumentError(absl::StrCat("metadata key ", Quoted(key), " has unknown value type ",
                                                      id, ", the highest is ", kValueTypeCount - 1));
     }
     *type = static_cast<GgufType>(id);
@@ -151,12 +151,12 @@ class GgufParser {
     RETURN_IF_ERROR(ReadType(key, &value->element_type));
     RETURN_IF_ERROR(reader_.Read("an array length", &value->n_elements));
     if (value->n_elements > limits_.max_array_elements) {
-      return TooMany("array length of metadata key " + Quote(key), value->n_elements,
+      return TooMany("array length of metadata key " + Quoted(key), value->n_elements,
                      limits_.max_array_elements);
     }
     if (value->element_type == GgufType::kArray) {
       return absl::UnimplementedError(
-          absl::StrCat("metadata key ", Quote(key), " is an array of arrays, which is not supported"));
+          absl::StrCat("metadata key ", Quoted(key), " is an array of arrays, which is not supported"));
     }
     if (value->element_type != GgufType::kString) {
       return reader_.ReadSpan("an array", value->n_elements * GgufScalarBytes(value->element_type),
@@ -184,7 +184,7 @@ class GgufParser {
       RETURN_IF_ERROR(reader_.ReadSpan("a metadata value", GgufScalarBytes(value.type), &value.raw));
     }
     if (!out_->values_.emplace(key, value).second) {
-      return absl::InvalidArgumentError(absl::StrCat("metadata key ", Quote(key), " appears twice"));
+      return absl::InvalidArgumentError(absl::StrCat("metadata key ", Quoted(key), " appears twice"));
     }
     return absl::OkStatus();
   }
@@ -218,14 +218,14 @@ class GgufParser {
     uint32_t n_dimensions;
     RETURN_IF_ERROR(reader_.Read("a dimension count", &n_dimensions));
     if (n_dimensions > kMaxDimensions) {
-      return TooMany("dimension count of tensor " + Quote(name), n_dimensions, kMaxDimensions);
+      return TooMany("dimension count of tensor " + Quoted(name), n_dimensions, kMaxDimensions);
     }
     tensor.shape.resize(n_dimensions);
     for (uint32_t i = 0; i < n_dimensions; ++i) {
       uint64_t extent;
       RETURN_IF_ERROR(reader_.Read("a dimension", &extent));
       if (extent < 1 || extent > static_cast<uint64_t>(INT64_MAX)) {
-        return absl::InvalidArgumentError(absl::StrCat("tensor ", Quote(name), ": dimension ", i, " is ",
+        return absl::InvalidArgumentError(absl::StrCat("tensor ", Quoted(name), ": dimension ", i, " is ",
                                                        extent, ", expected 1 to ", INT64_MAX));
       }
       tensor.shape[n_dimensions - 1 - i] = static_cast<int64_t>(extent);  // the file has the innermost first
@@ -237,11 +237,11 @@ class GgufParser {
     RETURN_IF_ERROR(reader_.Read("a tensor offset", &offset));
     ASSIGN_OR_RETURN(const int64_t n_bytes, CheckedTensorBytes(name, tensor.dtype, tensor.shape));
     if (offset % alignment_ != 0) {
-      return absl::InvalidArgumentError(absl::StrCat("tensor ", Quote(name), ": offset ", offset,
+      return absl::InvalidArgumentError(absl::StrCat("tensor ", Quoted(name), ": offset ", offset,
                                                      " is not a multiple of the alignment ", alignment_));
     }
     if (!out_->tensor_index_.emplace(name, out_->tensors_.size()).second) {
-      return absl::InvalidArgumentError(absl::StrCat("tensor ", Quote(name), " appears twice"));
+      return absl::InvalidArgumentError(absl::StrCat("tensor ", Quoted(name), " appears twice"));
     }
     tensor.file = out_->file_;
     out_->tensors_.push_back(std::move(tensor));
@@ -261,13 +261,13 @@ class GgufParser {
     for (const Place& place : places_) {
       TensorView& tensor = out_->tensors_[place.index];
       if (place.offset > data_bytes || place.n_bytes > data_bytes - place.offset) {
-        return absl::OutOfRangeError(absl::StrCat("truncated: tensor ", Quote(tensor.name), " needs ",
+        return absl::OutOfRangeError(absl::StrCat("truncated: tensor ", Quoted(tensor.name), " needs ",
                                                   place.n_bytes, " bytes at offset ", place.offset,
                                                   " of the data section, which has ", data_bytes));
       }
       if (place.offset < free_from) {
         return absl::InvalidArgumentError(
-            absl::StrCat("tensors ", Quote(before), " and ", Quote(tensor.name), " overlap"));
+            absl::StrCat("tensors ", Quoted(before), " and ", Quoted(tensor.name), " overlap"));
       }
       free_from = place.offset + place.n_bytes;
       before = tensor.name;

@@ -6,7 +6,7 @@
 
 #include "common/content_kind.h"
 #include "common/file.h"
-#include "model/format/describe.h"
+#include "common/quoted.h"
 
 namespace coterie {
 namespace {
@@ -36,7 +36,7 @@ class BoundsCheck {
   }
   bool key(string_t& key) {
     if (keys_.back().insert(key).second) return true;
-    status = absl::InvalidArgumentError(absl::StrCat("key ", Quote(key), " appears twice"));
+    status = absl::InvalidArgumentError(absl::StrCat("key ", Quoted(key), " appears twice"));
     return false;
   }
   bool end_object() {
@@ -54,7 +54,8 @@ class BoundsCheck {
   bool parse_error(size_t position, const std::string&, const nlohmann::detail::exception& error) {
     std::string_view what = error.what();
     what = what.substr(std::min(what.size(), what.find("] ") + 2));  // drop the library's error number
-    status = absl::InvalidArgumentError(absl::StrCat("not JSON: ", ToAbsl(what), " (byte ", position, ")"));
+    status = absl::InvalidArgumentError(
+        absl::StrCat("not JSON: ", Shown(what, 2 * kMaxQuotedBytes), " (byte ", position, ")"));
     return false;
   }
 
@@ -135,12 +136,12 @@ const Json* JsonFields::Find(std::string_view key) const {
 }
 
 Status JsonFields::Missing(std::string_view key) const {
-  return absl::InvalidArgumentError(absl::StrCat(name_, ": field ", Quote(key), " is missing"));
+  return absl::InvalidArgumentError(absl::StrCat(name_, ": field ", Quoted(key), " is missing"));
 }
 
 Status JsonFields::Refuse(std::string_view key, std::string_view what, absl::StatusCode code) const {
   const auto it = object_->find(key);
-  return Status(code, absl::StrCat(name_, ": field ", Quote(key), " is ",
+  return Status(code, absl::StrCat(name_, ": field ", Quoted(key), " is ",
                                    it == object_->end() ? "missing" : JsonText(*it), ", ", ToAbsl(what)));
 }
 

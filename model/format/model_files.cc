@@ -7,6 +7,7 @@
 
 #include "common/check.h"
 #include "common/file.h"
+#include "common/quoted.h"
 #include "model/format/describe.h"
 #include "model/format/json.h"
 #include "model/format/safetensors.h"
@@ -146,8 +147,8 @@ StatusOr<std::unique_ptr<ModelFiles>> ModelFiles::OpenFolder(const std::filesyst
   ASSIGN_OR_RETURN(const SafetensorsFile tensors, SafetensorsFile::OpenFolder(folder));
   for (const auto& [name, type] : tensors.other_tensors()) {
     if (IsIgnorableTensor(name, /*is_gguf=*/false)) continue;
-    return absl::UnimplementedError(absl::StrCat(tensors.name(), ": tensor ", Quote(name), " has type ", type,
-                                                 ", supported are F32, F16, BF16"));
+    return absl::UnimplementedError(absl::StrCat(tensors.name(), ": tensor ", Quoted(name), " has type ",
+                                                 type, ", supported are F32, F16, BF16"));
   }
   RETURN_IF_ERROR(out->TakeTensors(tensors.tensors(), /*is_gguf=*/false));
   RETURN_IF_ERROR(out->ReadFolderTokens(config_text, config_name));
@@ -170,17 +171,17 @@ Status ModelFiles::TakeTensors(const std::vector<TensorView>& tensors, bool is_g
     if (place && place->role == WeightRole::kOutput && config_.tied_embeddings) continue;
     if (!place || place->layer >= config_.n_layers || !HasWeight(config_, place->role)) {
       return absl::InvalidArgumentError(absl::StrCat(
-          name_, ": tensor ", Quote(tensor.name), " is no weight of a ",
+          name_, ": tensor ", Quoted(tensor.name), " is no weight of a ",
           ToAbsl(ArchitectureName(config_.architecture)), " model with ", config_.n_layers, " layers"));
     }
     const std::vector<int64_t> shape = WeightShape(config_, place->role);
     if (tensor.shape != shape) {
-      return absl::InvalidArgumentError(absl::StrCat(name_, ": tensor ", Quote(tensor.name), " has shape ",
+      return absl::InvalidArgumentError(absl::StrCat(name_, ": tensor ", Quoted(tensor.name), " has shape ",
                                                      ShapeText(tensor.shape), ", the configuration says ",
                                                      ShapeText(shape)));
     }
     if (!IsMatrix(place->role) && BlockElements(tensor.dtype) != 1) {
-      return absl::InvalidArgumentError(absl::StrCat(name_, ": tensor ", Quote(tensor.name), " is ",
+      return absl::InvalidArgumentError(absl::StrCat(name_, ": tensor ", Quoted(tensor.name), " is ",
                                                      ToAbsl(DTypeName(tensor.dtype)),
                                                      ", norms and biases must be F32, F16 or BF16"));
     }
@@ -198,10 +199,11 @@ Status ModelFiles::TakeTensors(const std::vector<TensorView>& tensors, bool is_g
     if (!HasWeight(config_, role)) continue;
     for (int layer = 0; layer < (IsPerLayer(role) ? config_.n_layers : 1); ++layer) {
       if (!found[Slot(role, layer)]) {
-        return absl::InvalidArgumentError(absl::StrCat(
-            name_, ": tensor ", Quote(WeightName(role, layer, is_gguf)), " is missing; the file holds ",
-            tensors.size(), tensors.empty() ? "" : absl::StrCat(" tensors, such as ", Quote(tensors[0].name)),
-            "; is it one part of a split model, or an incomplete download?"));
+        return absl::InvalidArgumentError(
+            absl::StrCat(name_, ": tensor ", Quoted(WeightName(role, layer, is_gguf)),
+                         " is missing; the file holds ", tensors.size(),
+                         tensors.empty() ? "" : absl::StrCat(" tensors, such as ", Quoted(tensors[0].name)),
+                         "; is it one part of a split model, or an incomplete download?"));
       }
     }
   }

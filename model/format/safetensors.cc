@@ -4,7 +4,7 @@
 #include <set>
 #include <system_error>
 
-#include "model/format/describe.h"
+#include "common/quoted.h"
 #include "model/format/json.h"
 
 namespace coterie {
@@ -27,10 +27,10 @@ const TensorView* SafetensorsFile::Find(std::string_view name) const {
 StatusOr<TensorView> SafetensorsFile::Get(std::string_view name) const {
   if (const TensorView* tensor = Find(name)) return *tensor;
   if (const auto it = others_.find(name); it != others_.end()) {
-    return absl::UnimplementedError(absl::StrCat(name_, ": tensor ", Quote(name), " has type ", it->second,
+    return absl::UnimplementedError(absl::StrCat(name_, ": tensor ", Quoted(name), " has type ", it->second,
                                                  ", supported are F32, F16, BF16"));
   }
-  return absl::NotFoundError(absl::StrCat(name_, ": no tensor ", Quote(name)));
+  return absl::NotFoundError(absl::StrCat(name_, ": no tensor ", Quoted(name)));
 }
 
 StatusOr<SafetensorsFile> SafetensorsFile::OpenSharded(const std::filesystem::path& index_path,
@@ -65,7 +65,7 @@ StatusOr<SafetensorsFile> SafetensorsFile::OpenSharded(const std::filesystem::pa
     ASSIGN_OR_RETURN(SafetensorsFile shard, Open(index_path.parent_path() / file, limits));
     const auto claimed = [&index_name, &names = names, &file = file](std::string_view tensor) -> Status {
       if (names.erase(std::string(tensor)) == 1) return absl::OkStatus();
-      return absl::InvalidArgumentError(absl::StrCat(index_name, ": tensor ", Quote(tensor), " stands in ",
+      return absl::InvalidArgumentError(absl::StrCat(index_name, ": tensor ", Quoted(tensor), " stands in ",
                                                      file, ", but weight_map says otherwise"));
     };
     for (TensorView& tensor : shard.tensors_) {
@@ -78,7 +78,7 @@ StatusOr<SafetensorsFile> SafetensorsFile::OpenSharded(const std::filesystem::pa
     }
     if (!names.empty()) {
       return absl::InvalidArgumentError(absl::StrCat(index_name, ": weight_map says that tensor ",
-                                                     Quote(*names.begin()), " stands in ", file,
+                                                     Quoted(*names.begin()), " stands in ", file,
                                                      ", which lacks it"));
     }
     out.metadata_.merge(shard.metadata_);

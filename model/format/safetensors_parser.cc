@@ -5,6 +5,7 @@
 #include <set>
 
 #include "common/content_kind.h"
+#include "common/quoted.h"
 #include "model/format/byte_reader.h"
 #include "model/format/describe.h"
 #include "model/format/safetensors.h"
@@ -104,7 +105,7 @@ class HeaderEvents {
     }
     if (place_ == Place::kTensor && key_ == "dtype") {
       entries.back().type = FindElementType(value);
-      return entries.back().type != nullptr || Fail(absl::StrCat("unknown dtype ", Quote(value)));
+      return entries.back().type != nullptr || Fail(absl::StrCat("unknown dtype ", Quoted(value)));
     }
     return Unexpected("a string");
   }
@@ -135,18 +136,18 @@ class HeaderEvents {
 
   bool key(std::string& key) {
     if (key.size() > limits_.max_name_bytes) {
-      status = absl::InvalidArgumentError(absl::StrCat("key ", Quote(key), " has ", key.size(),
+      status = absl::InvalidArgumentError(absl::StrCat("key ", Quoted(key), " has ", key.size(),
                                                        " bytes, the limit is ", limits_.max_name_bytes));
       return false;
     }
     std::set<std::string>& seen =
         place_ == Place::kRoot ? names_ : (place_ == Place::kTensor ? fields_ : metadata_keys_);
     if (!seen.insert(key).second) {
-      status = absl::InvalidArgumentError(absl::StrCat("key ", Quote(key), " appears twice"));
+      status = absl::InvalidArgumentError(absl::StrCat("key ", Quoted(key), " appears twice"));
       return false;
     }
     if (place_ == Place::kTensor && key != "dtype" && key != "shape" && key != "data_offsets") {
-      return Fail(absl::StrCat("unknown field ", Quote(key)));
+      return Fail(absl::StrCat("unknown field ", Quoted(key)));
     }
     key_ = key;
     return true;
@@ -192,12 +193,12 @@ class HeaderEvents {
   bool Fail(std::string_view what) {
     const bool in_tensor = place_ == Place::kTensor || place_ == Place::kShape || place_ == Place::kOffsets;
     status = absl::InvalidArgumentError(
-        in_tensor ? absl::StrCat("tensor ", Quote(entries.back().name), ": ", ToAbsl(what))
-                  : absl::StrCat("header: ", ToAbsl(what), " under key ", Quote(key_)));
+        in_tensor ? absl::StrCat("tensor ", Quoted(entries.back().name), ": ", ToAbsl(what))
+                  : absl::StrCat("header: ", ToAbsl(what), " under key ", Quoted(key_)));
     return false;
   }
   bool Unexpected(std::string_view what) {
-    return Fail(absl::StrCat("unexpected ", ToAbsl(what), " in field ", Quote(key_)));
+    return Fail(absl::StrCat("unexpected ", ToAbsl(what), " in field ", Quoted(key_)));
   }
 
   const SafetensorsLimits limits_;
@@ -244,7 +245,7 @@ class SafetensorsParser {
     });
     uint64_t expected_begin = 0;
     for (Entry& entry : *entries) {
-      const std::string quoted = Quote(entry.name);
+      const std::string quoted = Quoted(entry.name);
       if (entry.begin != expected_begin) {
         return absl::InvalidArgumentError(
             absl::StrCat("tensor ", quoted, " begins at ", entry.begin, ", expected ", expected_begin, ": ",

@@ -1,5 +1,6 @@
 #include "model/format/tensor_view.h"
 
+#include "common/quoted.h"
 #include "model/format/describe.h"
 
 namespace coterie {
@@ -16,7 +17,7 @@ StatusOr<int64_t> CheckedElementCount(std::string_view name, std::span<const int
   bool empty = false;
   for (const int64_t d : shape) {
     if (d < 0 || (d > 0 && n > kMaxElements / d)) {
-      return absl::InvalidArgumentError(absl::StrCat("tensor ", Quote(name), ": shape ", ShapeText(shape),
+      return absl::InvalidArgumentError(absl::StrCat("tensor ", Quoted(name), ": shape ", ShapeText(shape),
                                                      " has more than ", kMaxElements, " elements"));
     }
     // A zero must not hide an overflow in the dimensions after it.
@@ -31,14 +32,14 @@ StatusOr<int64_t> CheckedTensorBytes(std::string_view name, DType dtype, std::sp
   const int64_t block = BlockElements(dtype);
   const int64_t last = shape.empty() ? 1 : shape.back();
   if (last % block != 0) {
-    return absl::InvalidArgumentError(absl::StrCat("tensor ", Quote(name), ": last dimension ", last,
+    return absl::InvalidArgumentError(absl::StrCat("tensor ", Quoted(name), ": last dimension ", last,
                                                    " is not a multiple of ", block, ", the block of ",
                                                    ToAbsl(DTypeName(dtype))));
   }
   const int64_t n_blocks = n / block;
   if (n_blocks > (int64_t{1} << 62) / BlockBytes(dtype)) {
     return absl::InvalidArgumentError(
-        absl::StrCat("tensor ", Quote(name), ": shape ", ShapeText(shape), " overflows the size in bytes"));
+        absl::StrCat("tensor ", Quoted(name), ": shape ", ShapeText(shape), " overflows the size in bytes"));
   }
   return n_blocks * BlockBytes(dtype);
 }

@@ -7,6 +7,7 @@
 #include <system_error>
 
 #include "common/file.h"
+#include "common/quoted.h"
 #include "model/format/describe.h"
 #include "model/format/float16.h"
 #include "model/format/safetensors.h"
@@ -68,7 +69,7 @@ StatusOr<TensorView> Factor(const SafetensorsFile& file, const AdaptedModule& mo
                                                    : std::vector<int64_t>{module.n_out, module.rank};
   if (tensor.shape != shape) {
     return absl::FailedPreconditionError(absl::StrCat(
-        file.name(), ": tensor ", Quote(name), " has shape ", ShapeText(tensor.shape),
+        file.name(), ": tensor ", Quoted(name), " has shape ", ShapeText(tensor.shape),
         ", the base's layer and the configured rank ", module.rank, " make it ", ShapeText(shape)));
   }
   return tensor;
@@ -151,7 +152,7 @@ StatusOr<std::unique_ptr<const LoraAdapter>> LoraAdapter::Parse(std::string_view
     const Values b_values = Inspect(b);
     for (const auto& [tensor, values] : {std::pair(&a, a_values), std::pair(&b, b_values)}) {
       if (!values.finite) {
-        return Refuse(weights_name, absl::StrCat("tensor ", Quote(tensor->name),
+        return Refuse(weights_name, absl::StrCat("tensor ", Quoted(tensor->name),
                                                  " holds infinity or NaN: its training diverged"));
       }
       expected.insert(tensor->name);

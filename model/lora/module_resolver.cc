@@ -5,7 +5,7 @@
 #include <optional>
 
 #include "absl/strings/match.h"
-#include "model/format/describe.h"
+#include "common/quoted.h"
 #include "model/format/model_files.h"
 #include "model/lora/name_pattern.h"
 
@@ -70,7 +70,7 @@ class PatternKeys {
       if (!IsPlainName(key)) {
         if (--*regexes_left < 0) {
           return absl::InvalidArgumentError(
-              absl::StrCat(ToAbsl(what), ": too many regular expressions, at ", Quote(key)));
+              absl::StrCat(ToAbsl(what), ": too many regular expressions, at ", Quoted(key)));
         }
         ASSIGN_OR_RETURN(compiled.regex, NamePattern::Compile(absl::StrCat("(.*\\.)?(", key, ")$"), what));
       }
@@ -186,7 +186,7 @@ class Resolver {
     for (size_t i = 0; i < used.size(); ++i) {
       if (!used[i]) {
         return DoesNotFit(name_,
-                          absl::StrCat("field \"target_modules\" names ", Quote(peft_.targets.names[i]),
+                          absl::StrCat("field \"target_modules\" names ", Quoted(peft_.targets.names[i]),
                                        ", which is no linear layer of this base that can be adapted (",
                                        ToAbsl(ArchitectureName(base_.architecture)), ", ", base_.n_layers,
                                        " layers: q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, "
@@ -203,7 +203,7 @@ class Resolver {
 
  private:
   std::string Field(std::string_view field) const {
-    return absl::StrCat(ToAbsl(name_), ": field ", Quote(field));
+    return absl::StrCat(ToAbsl(name_), ": field ", Quoted(field));
   }
 
   Status CheckLayers() const {

@@ -5,7 +5,7 @@
 
 #include "absl/strings/numbers.h"
 #include "common/check.h"
-#include "model/format/describe.h"
+#include "common/quoted.h"
 
 namespace coterie {
 namespace {
@@ -30,7 +30,7 @@ StatusOr<NamePattern> NamePattern::Compile(std::string_view pattern, std::string
   pcre2_code* code = pcre2_compile(Units(pattern), pattern.size(), PCRE2_UTF | PCRE2_NEVER_BACKSLASH_C,
                                    &error, &offset, nullptr);
   if (code == nullptr) {
-    return absl::InvalidArgumentError(absl::StrCat(ToAbsl(what), ": pattern ", Quote(pattern),
+    return absl::InvalidArgumentError(absl::StrCat(ToAbsl(what), ": pattern ", Quoted(pattern),
                                                    " is invalid at byte ", offset, ": ",
                                                    Pcre2Message(error)));
   }
@@ -57,8 +57,8 @@ Status NamePattern::Match(std::string_view name, uint32_t options, bool* matched
   const int n = pcre2_match(code, Units(name), name.size(), 0, options, data.get(),
                             static_cast<pcre2_match_context*>(match_context_.get()));
   if (n < 0 && n != PCRE2_ERROR_NOMATCH) {
-    return absl::InvalidArgumentError(absl::StrCat(what_, ": pattern ", Quote(text_), " against ",
-                                                   Quote(name), ": ", Pcre2Message(n), " (the limit is ",
+    return absl::InvalidArgumentError(absl::StrCat(what_, ": pattern ", Quoted(text_), " against ",
+                                                   Quoted(name), ": ", Pcre2Message(n), " (the limit is ",
                                                    kMaxMatchSteps, " steps)"));
   }
   *matched = n > 0;

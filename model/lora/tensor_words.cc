@@ -4,7 +4,7 @@
 #include <vector>
 
 #include "absl/strings/match.h"
-#include "model/format/describe.h"
+#include "common/quoted.h"
 
 namespace coterie {
 namespace {
@@ -48,7 +48,7 @@ std::string_view OtherNaming(std::string_view name) {
 
 Status MissingTensor(const SafetensorsFile& file, std::string_view wanted, std::string_view module) {
   const std::vector<std::string_view> names = NamesOf(file);
-  std::string words = absl::StrCat(file.name(), ": tensor ", Quote(wanted),
+  std::string words = absl::StrCat(file.name(), ": tensor ", Quoted(wanted),
                                    " is missing, but target_modules select ", ToAbsl(module), "; ");
   if (names.empty()) {
     return absl::InvalidArgumentError(
@@ -63,27 +63,27 @@ Status MissingTensor(const SafetensorsFile& file, std::string_view wanted, std::
     // The other factor is there under the right name: half of a pair, so no matter of naming.
     if (Has(name, is_a ? ".lora_B.weight" : ".lora_A.weight") && name.substr(0, 10) == wanted.substr(0, 10)) {
       return absl::InvalidArgumentError(
-          absl::StrCat(words, Quote(name),
+          absl::StrCat(words, Quoted(name),
                        ", the other half of that pair; the file is incomplete: save the adapter again"));
     }
     if (const std::string_view why = OtherNaming(name); !why.empty()) {
-      return absl::InvalidArgumentError(absl::StrCat(words, Quote(name), ": ", ToAbsl(why)));
+      return absl::InvalidArgumentError(absl::StrCat(words, Quoted(name), ": ", ToAbsl(why)));
     }
   }
   if (const std::string_view why = OtherNaming(names[0]);
       !why.empty() && names[0].substr(0, 17) != "base_model.model.") {
-    return absl::InvalidArgumentError(absl::StrCat(words, Quote(names[0]), ": ", ToAbsl(why)));
+    return absl::InvalidArgumentError(absl::StrCat(words, Quoted(names[0]), ": ", ToAbsl(why)));
   }
   if (!Has(names[0], "lora")) {
     return absl::InvalidArgumentError(
-        absl::StrCat(words, Quote(names[0]), ": these are no LoRA weights; is it a whole model?"));
+        absl::StrCat(words, Quoted(names[0]), ": these are no LoRA weights; is it a whole model?"));
   }
   return absl::InvalidArgumentError(
-      absl::StrCat(words, Quote(names[0]), "; is it one shard of several, or made for another base?"));
+      absl::StrCat(words, Quoted(names[0]), "; is it one shard of several, or made for another base?"));
 }
 
 Status UnexpectedTensor(std::string_view file, std::string_view tensor) {
-  const std::string what = absl::StrCat(ToAbsl(file), ": tensor ", Quote(tensor));
+  const std::string what = absl::StrCat(ToAbsl(file), ": tensor ", Quoted(tensor));
   if (Has(tensor, "lora_embedding_")) {
     return absl::UnimplementedError(absl::StrCat(
         what, ": adapters on embeddings are not supported; train without embed_tokens in target_modules"));

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "common/quoted.h"
+
 namespace coterie {
 
 const CatalogueEntry* Catalogue::Find(std::string_view name) const {
@@ -23,8 +25,9 @@ Status ValidateCanaryShare(double share) {
 StatusOr<Catalogue::Resolved> Catalogue::Resolve(const ExpertSelector& selector) const {
   const CatalogueEntry* entry = Find(selector.name);
   if (entry == nullptr) {
-    return absl::NotFoundError(absl::StrCat("no expert \"", selector.name, "\" in the catalogue (generation ",
-                                            generation, ", ", entries.size(), " experts)"));
+    return absl::NotFoundError(absl::StrCat("no expert ", Quoted(selector.name),
+                                            " in the catalogue (generation ", generation, ", ",
+                                            entries.size(), " experts)"));
   }
   if (selector.digest_prefix.empty()) return Resolved{entry, &entry->live};
   const auto fits = [&](const ExpertVersion& version) {

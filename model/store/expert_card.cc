@@ -12,7 +12,7 @@
 #include "absl/strings/str_join.h"
 #include "common/ids.h"
 #include "common/nearest.h"
-#include "common/utf8.h"
+#include "common/quoted.h"
 #include "model/store/yaml_tree.h"
 
 namespace coterie {
@@ -27,11 +27,6 @@ constexpr std::string_view kRoutingFields[] = {"mean_score", "std_score", "n"};
 
 constexpr size_t kMaxVersionBytes = 32;
 constexpr size_t kMaxShortTextBytes = 256;  // base, embedder, facts
-
-std::string Cut(std::string_view text) {
-  const std::string_view cut = CutUtf8(text, 80);
-  return absl::StrCat(ToAbsl(cut), cut.size() < text.size() ? "..." : "");
-}
 
 class CardReader {
  public:
@@ -104,7 +99,7 @@ class CardReader {
                  std::span<const std::string_view> known) const {
     const std::string_view nearest = Nearest(absl::AsciiStrToLower(ToAbsl(key)), known);
     return absl::InvalidArgumentError(absl::StrCat(
-        name_, " line ", value.line, ": unknown field \"", ToAbsl(parent), Cut(key), "\"",
+        name_, " line ", value.line, ": unknown field ", Quoted(absl::StrCat(ToAbsl(parent), ToAbsl(key))),
         nearest.empty() ? "; known are " : absl::StrCat("; did you mean ", ToAbsl(nearest), "? Known are "),
         absl::StrJoin(known, ", ", [](std::string* out, std::string_view name) { out->append(name); })));
   }
@@ -114,8 +109,7 @@ class CardReader {
   }
 
   Status Refuse(std::string_view key, const YamlValue& value, std::string_view want) const {
-    const std::string shown = value.kind == YamlValue::Kind::kScalar
-                                  ? absl::StrCat("\"", Cut(value.scalar), "\"")
+    const std::string shown = value.kind == YamlValue::Kind::kScalar ? Quoted(value.scalar)
                               : value.kind == YamlValue::Kind::kList ? "a list"
                               : value.kind == YamlValue::Kind::kMap  ? "a map"
                                                                      : "empty";
@@ -203,7 +197,7 @@ class CardReader {
     for (size_t i = 0; i < value.keys.size(); ++i) {
       const std::string& name = value.keys[i];
       const YamlValue& item = value.items[i];
-      const std::string path = absl::StrCat("routing.", Cut(name));
+      const std::string path = absl::StrCat("routing.", Shown(name));
       const auto number = [&](double low, double high, double* to) {
         return item.kind == YamlValue::Kind::kScalar && absl::SimpleAtod(item.scalar, to) && *to >= low &&
                *to <= high;
@@ -245,13 +239,13 @@ class CardReader {
         return absl::OkStatus();
       case YamlValue::Kind::kScalar:
         if (value.scalar.size() > limits_.max_description_bytes) {
-          return absl::InvalidArgumentError(absl::StrCat(Place(Cut(path), value), " has ",
+          return absl::InvalidArgumentError(absl::StrCat(Place(Shown(path), value), " has ",
                                                          value.scalar.size(), " bytes, the limit is ",
                                                          limits_.max_description_bytes));
         }
         if (path.size() > kMaxShortTextBytes) {
           return absl::InvalidArgumentError(absl::StrCat(name_, " line ", value.line, ": the name of field ",
-                                                         Cut(path), " has ", path.size(),
+                                                         Shown(path), " has ", path.size(),
                                                          " bytes, the limit is ", kMaxShortTextBytes));
         }
         if (card_.facts.size() >= limits_.max_facts) {

@@ -3,6 +3,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "common/quoted.h"
 #include "common/utf8.h"
 #include "model/format/safetensors.h"
 
@@ -64,9 +65,9 @@ StatusOr<Prototypes> ParsePrototypes(std::span<const uint8_t> bytes, std::string
   if (const auto it = file.metadata().find("embedder_digest"); it != file.metadata().end()) {
     const auto digest = Digest::FromHex(it->second);
     if (!digest.ok() || digest->empty()) {
-      return absl::InvalidArgumentError(absl::StrCat(file_name, ": metadata embedder_digest is \"",
-                                                     ToAbsl(CutUtf8(it->second, 80)),
-                                                     "\", want 64 lower-case hexadecimal digits"));
+      return absl::InvalidArgumentError(absl::StrCat(file_name, ": metadata embedder_digest is ",
+                                                     Quoted(it->second),
+                                                     ", want 64 lower-case hexadecimal digits"));
     }
     prototypes.embedder_digest = *digest;
   }

@@ -9,7 +9,7 @@
 
 #include "common/file.h"
 #include "common/file_descriptor.h"
-#include "common/utf8.h"
+#include "common/quoted.h"
 
 namespace coterie {
 namespace fs = std::filesystem;
@@ -88,9 +88,9 @@ StatusOr<uint64_t> StagingFolder::LimitOf(std::string_view file) const {
   if (file == kWeightsFile) return limits_.max_weights_bytes;
   if (file == kCardFile) return limits_.max_card_bytes;
   if (file == kPrototypesFile) return limits_.max_prototypes_bytes;
-  return absl::InvalidArgumentError(absl::StrCat(
-      "file \"", ToAbsl(CutUtf8(file, 80)), "\" is not one of an expert's: ", ToAbsl(kConfigFile), ", ",
-      ToAbsl(kWeightsFile), ", ", ToAbsl(kCardFile), ", ", ToAbsl(kPrototypesFile)));
+  return absl::InvalidArgumentError(
+      absl::StrCat("file ", Quoted(file), " is not one of an expert's: ", ToAbsl(kConfigFile), ", ",
+                   ToAbsl(kWeightsFile), ", ", ToAbsl(kCardFile), ", ", ToAbsl(kPrototypesFile)));
 }
 
 Status StagingFolder::Append(std::string_view file, std::string_view chunk) {

@@ -1,6 +1,6 @@
 #include <utility>
 
-#include "common/utf8.h"
+#include "common/quoted.h"
 #include "model/store/expert_store.h"
 
 // Experts that arrive in pieces.
@@ -52,10 +52,9 @@ Status ExpertStore::Upload::Finish(std::string_view expected_name, std::optional
   StatusOr<Checked> checked = store_->Check(std::move(staging_));
   staging_.reset();
   if (checked.ok() && !expected_name.empty() && checked->card.name != expected_name) {
-    checked = absl::InvalidArgumentError(
-        absl::StrCat("the card names expert ", checked->card.name, ", the request publishes \"",
-                     ToAbsl(CutUtf8(expected_name, 80)),
-                     "\"; ask for the card's name or change field name of ", ToAbsl(kCardFile)));
+    checked = absl::InvalidArgumentError(absl::StrCat(
+        "the card names expert ", checked->card.name, ", the request publishes ", Quoted(expected_name),
+        "; ask for the card's name or change field name of ", ToAbsl(kCardFile)));
   }
   if (checked.ok() && canary_share.has_value()) {
     if (const Status status = ValidateCanaryShare(*canary_share); !status.ok()) checked = status;

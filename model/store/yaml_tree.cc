@@ -9,6 +9,7 @@
 #include <sstream>
 
 #include "common/content_kind.h"
+#include "common/quoted.h"
 #include "common/utf8.h"
 
 namespace coterie {
@@ -43,7 +44,7 @@ class TreeBuilder : public YAML::EventHandler {
     if (is_key) {
       CheckPlain(mark, tag, anchor);
       if (stack_.back()->Find(value) != nullptr)
-        Refuse(mark, absl::StrCat("field \"", Cut(value), "\" appears twice"));
+        Refuse(mark, absl::StrCat("field ", Quoted(value), " appears twice"));
       Count(mark);
       key_ = value;
       key_line_ = mark.line + 1;
@@ -67,8 +68,6 @@ class TreeBuilder : public YAML::EventHandler {
   void OnMapEnd() override { Close(); }
 
  private:
-  static std::string Cut(std::string_view text) { return std::string(CutUtf8(text, 80)); }
-
   [[noreturn]] void Refuse(const YAML::Mark& mark, std::string_view why) const {
     throw Stop{absl::InvalidArgumentError(absl::StrCat(name_, " line ", mark.line + 1, ": ", ToAbsl(why)))};
   }
@@ -77,7 +76,7 @@ class TreeBuilder : public YAML::EventHandler {
     if (anchor != 0) Refuse(mark, "an anchor is not allowed");
     // "?" is what the parser gives a plain scalar or collection, "!" a quoted scalar.
     if (!tag.empty() && tag != "?" && tag != "!")
-      Refuse(mark, absl::StrCat("tag ", Cut(tag), " is not allowed"));
+      Refuse(mark, absl::StrCat("tag ", Shown(tag), " is not allowed"));
   }
 
   void Count(const YAML::Mark& mark) {

@@ -3,8 +3,8 @@
 #include <functional>
 
 #include "absl/container/flat_hash_map.h"
-#include "absl/strings/escaping.h"
 #include "absl/strings/str_format.h"
+#include "common/quoted.h"
 #include "model/text/unicode.h"
 #include "model/text/word_cache.h"
 #include "model/text/word_model.h"
@@ -57,12 +57,12 @@ class Bpe final : public WordModel {
       const int32_t right_id = vocabulary_->IdOf(right);
       const int32_t merged_id = vocabulary_->IdOf(merged);
       if (left_id < 0 || right_id < 0 || merged_id < 0) {
-        return absl::InvalidArgumentError(absl::StrCat("merge ", rank, " (\"", absl::CHexEscape(left),
-                                                       "\" \"", absl::CHexEscape(right), "\"): \"",
-                                                       absl::CHexEscape(left_id < 0    ? left
-                                                                        : right_id < 0 ? right
-                                                                                       : merged),
-                                                       "\" is not in the vocabulary"));
+        return absl::InvalidArgumentError(absl::StrCat("merge ", rank, " (", Quoted(left), " ", Quoted(right),
+                                                       "): ",
+                                                       Quoted(left_id < 0    ? left
+                                                              : right_id < 0 ? right
+                                                                             : merged),
+                                                       " is not in the vocabulary"));
       }
       if (is_control_[static_cast<size_t>(merged_id)]) continue;
       cuts_at_metaspace_ = cuts_at_metaspace_ && !HasMetaspaceInside(merged);
@@ -168,8 +168,8 @@ class Bpe final : public WordModel {
       }
       if (!options_.has_unk) continue;
       if (options_.unk_id < 0) {
-        return absl::InvalidArgumentError(absl::StrCat(
-            "\"", ToAbsl(character), "\" is not in the vocabulary and the unknown token is not either"));
+        return absl::InvalidArgumentError(
+            absl::StrCat(Quoted(character), " is not in the vocabulary and the unknown token is not either"));
       }
       if (unk_waits && !options_.fuse_unk) add(options_.unk_id);
       unk_waits = true;

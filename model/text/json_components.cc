@@ -2,7 +2,7 @@
 
 #include <utility>
 
-#include "absl/strings/escaping.h"
+#include "common/quoted.h"
 #include "model/text/unicode.h"
 
 namespace coterie::text {
@@ -206,7 +206,7 @@ StatusOr<Fields> Fields::Of(const Json& json, std::string_view what) {
   if (!json.is_object()) return absl::InvalidArgumentError(absl::StrCat(ToAbsl(what), " is not an object"));
   Fields fields(&json, std::string(what));
   ASSIGN_OR_RETURN(fields.type_, fields.String("type"));
-  absl::StrAppend(&fields.what_, " ", absl::CHexEscape(fields.type_.substr(0, 64)));
+  absl::StrAppend(&fields.what_, " ", Shown(fields.type_));
   return fields;
 }
 

@@ -7,7 +7,7 @@
 #include <utility>
 #include <vector>
 
-#include "absl/strings/escaping.h"
+#include "common/quoted.h"
 #include "model/text/byte_alphabet.h"
 #include "model/text/pre_kinds.h"
 #include "model/text/unicode.h"
@@ -134,10 +134,9 @@ StatusOr<PreKindGuess> GuessPreKind(const TokenizerSpec& spec) {
 
 std::string PreKindGuess::Warning(std::string_view said) const {
   const std::string how =
-      said.empty() ? "tokenizer.ggml.pre is absent"
-                   : absl::StrCat("tokenizer.ggml.pre is \"", absl::CHexEscape(ToAbsl(said)), "\"");
+      said.empty() ? "tokenizer.ggml.pre is absent" : absl::StrCat("tokenizer.ggml.pre is ", Quoted(said));
   std::string words = absl::StrCat("the model file does not say how its tokenizer cuts words (", how,
-                                   "): read as \"", name, "\"");
+                                   "): read as ", Quoted(name));
   switch (basis) {
     case Basis::kKnown:
       return absl::StrCat(words, ", whose vocabulary it has");

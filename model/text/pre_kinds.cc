@@ -4,8 +4,8 @@
 #include <memory>
 #include <utility>
 
-#include "absl/strings/escaping.h"
 #include "absl/strings/str_join.h"
+#include "common/quoted.h"
 
 namespace coterie::text {
 namespace {
@@ -157,7 +157,7 @@ StatusOr<PreKind> MakePreKind(std::string_view name) {
   const Way* way = FindWay(name);
   if (way == nullptr) {
     return absl::UnimplementedError(absl::StrCat(
-        "tokenizer.ggml.pre is \"", absl::CHexEscape(ToAbsl(name.substr(0, 64))), "\"; known are ",
+        "tokenizer.ggml.pre is ", Quoted(name), "; known are ",
         absl::StrJoin(PreKindNames(), ", ", [](std::string* out, std::string_view s) { out->append(s); }),
         " and names of models that cut words as one of these"));
   }

@@ -3,6 +3,8 @@
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <pcre2.h>
 
+#include "common/quoted.h"
+
 namespace coterie::text {
 namespace {
 
@@ -48,8 +50,8 @@ StatusOr<pcre2_code*> Compile(std::string_view pattern, uint32_t options) {
                                    options | PCRE2_UTF | PCRE2_NO_UTF_CHECK, &error, &offset, context);
   pcre2_compile_context_free(context);
   if (code == nullptr) {
-    return absl::InvalidArgumentError(absl::StrCat("regular expression \"", ToAbsl(pattern),
-                                                   "\": ", ErrorText(error), " at offset ", offset));
+    return absl::InvalidArgumentError(absl::StrCat("regular expression ", Quoted(pattern, kShownPatternBytes),
+                                                   ": ", ErrorText(error), " at offset ", offset));
   }
   // Without JIT the interpreter gives the same matches, only slower.
   (void)pcre2_jit_compile(code, PCRE2_JIT_COMPLETE);
@@ -96,8 +98,9 @@ Status Regex::Find(std::string_view text, size_t begin, size_t end, std::vector<
         pcre2_match(code_, subject, n_bytes, search, PCRE2_NO_UTF_CHECK, state.data, state.context);
     if (found == PCRE2_ERROR_NOMATCH) break;
     if (found < 0) {
-      return absl::ResourceExhaustedError(
-          absl::StrCat("regular expression \"", pattern_, "\" on ", n_bytes, " bytes: ", ErrorText(found)));
+      return absl::ResourceExhaustedError(absl::StrCat("regular expression ",
+                                                       Quoted(pattern_, kShownPatternBytes), " on ", n_bytes,
+                                                       " bytes: ", ErrorText(found)));
     }
     const PCRE2_SIZE* where = pcre2_get_ovector_pointer(state.data);
     const size_t from = where[0];

@@ -21,6 +21,8 @@ struct Match {
   bool is_match;
 };
 
+inline constexpr size_t kShownPatternBytes = 400;  // of a pattern, in an error that names an offset in it
+
 // A regular expression of the dialect tokenizer.json is written in (Oniguruma, Ruby syntax), run by PCRE2
 // (JIT). The subset that means the same in both is translated; anything else is refused by name. Immutable
 // and thread-safe.

@@ -4,6 +4,7 @@
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_format.h"
+#include "common/quoted.h"
 #include "model/text/regex.h"
 #include "model/text/unicode.h"
 #include "model/text/unicode_tables.h"
@@ -82,8 +83,8 @@ class Translator {
 
  private:
   Status Refuse(std::string_view what) const {
-    return absl::InvalidArgumentError(absl::StrCat("regular expression \"", ToAbsl(in_), "\" uses ",
-                                                   ToAbsl(what), " at offset ", pos_,
+    return absl::InvalidArgumentError(absl::StrCat("regular expression ", Quoted(in_, kShownPatternBytes),
+                                                   " uses ", ToAbsl(what), " at offset ", pos_,
                                                    ", which is not supported"));
   }
   bool At(std::string_view s) const { return in_.substr(pos_).substr(0, s.size()) == s; }

@@ -1,9 +1,9 @@
 #include <algorithm>
 #include <utility>
 
-#include "absl/strings/escaping.h"
 #include "common/content_kind.h"
 #include "common/file.h"
+#include "common/quoted.h"
 #include "model/text/json_components.h"
 #include "model/text/tokenizer.h"
 #include "model/text/tokenizer_parts.h"
@@ -39,14 +39,12 @@ StatusOr<std::vector<std::string>> ParseVocabulary(const Json& model) {
   if (!vocab.is_object()) return absl::InvalidArgumentError("model.vocab is not an object");
   std::vector<std::string> tokens;
   for (const auto& [token, value] : vocab.items()) {
-    ASSIGN_OR_RETURN(const int32_t id,
-                     ParseId(value, absl::StrCat("token \"", absl::CHexEscape(token), "\"")));
+    ASSIGN_OR_RETURN(const int32_t id, ParseId(value, absl::StrCat("token ", Quoted(token))));
     const auto index = static_cast<size_t>(id);
     if (index >= tokens.size()) tokens.resize(index + 1);
     if (!tokens[index].empty()) {
-      return absl::InvalidArgumentError(absl::StrCat("tokens \"", absl::CHexEscape(tokens[index]),
-                                                     "\" and \"", absl::CHexEscape(token), "\" have one id, ",
-                                                     id));
+      return absl::InvalidArgumentError(
+          absl::StrCat("tokens ", Quoted(tokens[index]), " and ", Quoted(token), " have one id, ", id));
     }
     tokens[index] = token;
   }
@@ -74,8 +72,7 @@ StatusOr<std::vector<text::AddedToken>> ParseAddedTokens(const Json& json, std::
     }
     text::AddedToken token;
     token.content = content.get<std::string>();
-    const std::string name =
-        absl::StrCat("added token \"", absl::CHexEscape(token.content.substr(0, 64)), "\"");
+    const std::string name = absl::StrCat("added token ", Quoted(token.content));
     ASSIGN_OR_RETURN(token.id, ParseId(Member(entry, "id"), name));
     for (const auto& [field, target] :
          {std::pair("single_word", &token.single_word), std::pair("lstrip", &token.lstrip),
@@ -95,8 +92,8 @@ StatusOr<std::vector<text::AddedToken>> ParseAddedTokens(const Json& json, std::
     const auto index = static_cast<size_t>(token.id);
     if (index >= tokens->size()) tokens->resize(index + 1);
     if (!(*tokens)[index].empty() && (*tokens)[index] != token.content) {
-      return absl::InvalidArgumentError(absl::StrCat(name, " has id ", token.id, ", which is \"",
-                                                     absl::CHexEscape((*tokens)[index].substr(0, 64)), "\""));
+      return absl::InvalidArgumentError(
+          absl::StrCat(name, " has id ", token.id, ", which is ", Quoted((*tokens)[index])));
     }
     (*tokens)[index] = token.content;
     ids.try_emplace(token.content, token.id);
@@ -181,11 +178,10 @@ Status AppendTemplateToken(const Fields& fields, const std::string& name, size_t
   const Json& token = tokens == nullptr || !tokens->is_object() ? Json() : Member(*tokens, name.c_str());
   const Json& token_ids = token.is_object() ? Member(token, "ids") : Json();
   if (!token_ids.is_array() || token_ids.size() > 64) {
-    return fields.Bad("special_tokens",
-                      absl::StrCat("an object with the ids of \"", absl::CHexEscape(name), "\""));
+    return fields.Bad("special_tokens", absl::StrCat("an object with the ids of ", Quoted(name)));
   }
   for (const Json& one : token_ids) {
-    ASSIGN_OR_RETURN(const int32_t id, ParseId(one, name));
+    ASSIGN_OR_RETURN(const int32_t id, ParseId(one, Quoted(name)));
     if (static_cast<size_t>(id) >= vocabulary_size)
       return fields.Bad("special_tokens", "ids of the vocabulary");
     ids->push_back(id);
@@ -347,9 +343,8 @@ StatusOr<std::shared_ptr<const Tokenizer>> Tokenizer::FromJson(std::string_view 
   } else if (kind == "WordPiece") {
     RETURN_IF_ERROR(FillWordPiece(model, std::move(model_vocabulary), parts.get()));
   } else {
-    return absl::UnimplementedError(absl::StrCat("tokenizer.json: model \"",
-                                                 absl::CHexEscape(kind.substr(0, 64)),
-                                                 "\" is not supported; known are BPE and WordPiece"));
+    return absl::UnimplementedError(absl::StrCat("tokenizer.json: model ", Quoted(kind),
+                                                 " is not supported; known are BPE and WordPiece"));
   }
   RETURN_IF_ERROR(ParsePostProcessor(Member(root, "post_processor"), 0, parts.get()));
 

@@ -2,7 +2,7 @@
 
 #include <utility>
 
-#include "absl/strings/escaping.h"
+#include "common/quoted.h"
 
 namespace coterie::text {
 namespace {
@@ -22,9 +22,8 @@ Status TokenizerParts::Finish() {
                                                      " bytes, want 1 to ", kMaxAddedTokenBytes));
     }
     if (token.id < 0 || static_cast<size_t>(token.id) >= vocabulary->size()) {
-      return absl::InvalidArgumentError(absl::StrCat("added token \"", absl::CHexEscape(token.content),
-                                                     "\" has id ", token.id, ", the vocabulary has ",
-                                                     vocabulary->size()));
+      return absl::InvalidArgumentError(absl::StrCat("added token ", Quoted(token.content), " has id ",
+                                                     token.id, ", the vocabulary has ", vocabulary->size()));
     }
     is_added[static_cast<size_t>(token.id)] = true;
     if (token.special) is_special[static_cast<size_t>(token.id)] = true;
@@ -36,7 +35,7 @@ Status TokenizerParts::Finish() {
     if (normalizer != nullptr) RETURN_IF_ERROR(normalizer->Apply(&content));
     if (content.text.empty()) {  // the reference would find it between any two characters
       return absl::InvalidArgumentError(
-          absl::StrCat("added token \"", absl::CHexEscape(token.content), "\" is normalised to nothing"));
+          absl::StrCat("added token ", Quoted(token.content), " is normalised to nothing"));
     }
     if (content.text != token.content) normalized_content[token.id] = content.text;
     normalized.push_back(token);

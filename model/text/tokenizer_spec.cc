@@ -4,7 +4,7 @@
 #include <tuple>
 #include <utility>
 
-#include "absl/strings/escaping.h"
+#include "common/quoted.h"
 #include "model/text/pre_kind_guess.h"
 #include "model/text/pre_kinds.h"
 #include "model/text/tokenizer_parts.h"
@@ -46,7 +46,7 @@ Status CheckSizes(const TokenizerSpec& spec) {
   for (size_t id = 0; id < n; ++id) {
     if (!text::IsWellFormed(spec.tokens[id])) {
       return absl::InvalidArgumentError(
-          absl::StrCat("token ", id, " (\"", absl::CHexEscape(spec.tokens[id]), "\") is not UTF-8"));
+          absl::StrCat("token ", id, " (", Quoted(spec.tokens[id]), ") is not UTF-8"));
     }
   }
   return absl::OkStatus();
@@ -68,7 +68,7 @@ StatusOr<std::vector<std::pair<std::string, std::string>>> SplitMerges(
     if (space == std::string::npos || space == 0 || space + 1 == line.size() ||
         line.find(' ', space + 1) != std::string::npos) {
       return absl::InvalidArgumentError(
-          absl::StrCat("merge ", rank, " (\"", absl::CHexEscape(line), "\") is not two tokens and a space"));
+          absl::StrCat("merge ", rank, " (", Quoted(line), ") is not two tokens and a space"));
     }
     merges.emplace_back(line.substr(0, space), line.substr(space + 1));
   }
@@ -188,8 +188,8 @@ StatusOr<std::shared_ptr<const Tokenizer>> Tokenizer::Create(const TokenizerSpec
   } else if (spec.model == "llama") {
     RETURN_IF_ERROR(FillSentencePiece(spec, parts.get(), &add_bos));
   } else {
-    return absl::UnimplementedError(absl::StrCat("tokenizer.ggml.model is \"", absl::CHexEscape(spec.model),
-                                                 "\"; known are gpt2 and llama"));
+    return absl::UnimplementedError(
+        absl::StrCat("tokenizer.ggml.model is ", Quoted(spec.model), "; known are gpt2 and llama"));
   }
 
   SpecialTokenIds& ids = parts->special_ids;

@@ -36,7 +36,7 @@ TEST(IdsTest, MalformedSelectorsAreRefusedWithTheRule) {
 
 TEST(IdsTest, AnErrorQuotesOnlyPrintableText) {
   EXPECT_EQ(ValidateExpertName("a\nb").message(),
-            "expert name \"a?b\" may hold only a-z, 0-9, '.', '_' and '-'");
+            "expert name \"a\\nb\" may hold only a-z, 0-9, '.', '_' and '-'");
 }
 
 }  // namespace

@@ -179,7 +179,7 @@ class Reflection {
     Request unknown;
     unknown.set_file_containing_symbol("no.such.Name");
     EXPECT_EQ(Ask(unknown).error_response().error_code(), grpc::StatusCode::NOT_FOUND);
-    EXPECT_THAT(Ask(unknown).error_response().error_message(), ::testing::HasSubstr("'no.such.Name'"));
+    EXPECT_THAT(Ask(unknown).error_response().error_message(), ::testing::HasSubstr("\"no.such.Name\""));
     Request file;
     file.set_file_by_filename("no/such.proto");
     EXPECT_EQ(Ask(file).error_response().error_code(), grpc::StatusCode::NOT_FOUND);

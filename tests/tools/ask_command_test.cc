@@ -100,7 +100,7 @@ TEST(AskCommandTest, ManyQuestionsEndWithATable) {
 TEST(AskCommandTest, AWrongCommandLineIsToldApart) {
   EXPECT_EQ(RunCommand({}).exit_code, 2);
   EXPECT_EQ(RunCommand({"--help"}).exit_code, 0);
-  EXPECT_THAT(RunCommand({"aks"}).err, HasSubstr("unknown command 'aks'"));
+  EXPECT_THAT(RunCommand({"aks"}).err, HasSubstr("unknown command \"aks\""));
   EXPECT_EQ(RunCommand({"ask"}).exit_code, 2);
   const CommandOutcome flag = RunCommand({"ask", "--temprature=1", "hi"});
   EXPECT_EQ(flag.exit_code, 2);

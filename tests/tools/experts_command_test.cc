@@ -194,7 +194,7 @@ TEST_F(ExpertsCommandTest, ACanaryIsPublishedShownPromotedAndWithdrawn) {
 
 TEST_F(ExpertsCommandTest, AWrongCommandLineIsToldApart) {
   EXPECT_EQ(RunCommand({"experts"}).exit_code, 2);
-  EXPECT_THAT(RunCommand({"experts", "lst"}).err, HasSubstr("unknown command 'experts lst'"));
+  EXPECT_THAT(RunCommand({"experts", "lst"}).err, HasSubstr("unknown command \"experts lst\""));
   EXPECT_EQ(RunCommand({"experts", "--help"}).exit_code, 0);
   EXPECT_EQ(Experts({"publish", "--name=x", "a", "b"}).exit_code, 2);
   EXPECT_EQ(Experts({"publish", "--canary=1.5", "a"}).exit_code, 2);

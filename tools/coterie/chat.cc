@@ -10,6 +10,7 @@
 
 #include "absl/strings/strip.h"
 #include "common/mutex.h"
+#include "common/quoted.h"
 #include "tools/coterie/answer_view.h"
 #include "tools/coterie/command.h"
 #include "tools/coterie/conversation.h"
@@ -105,7 +106,7 @@ class ChatSession {
     } else if (command == "/new") {
       conversation_.Clear();
     } else {
-      if (command != "/help") std::fprintf(stderr, "unknown command '%s'\n", Printable(ToStd(text)).c_str());
+      if (command != "/help") std::fprintf(stderr, "unknown command %s\n", Quoted(ToStd(text)).c_str());
       std::fputs(kHelp, stderr);
     }
   }

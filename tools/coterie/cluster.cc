@@ -14,6 +14,7 @@
 #include "common/clock.h"
 #include "common/cores.h"
 #include "common/file.h"
+#include "common/quoted.h"
 
 namespace coterie::command {
 namespace {
@@ -29,7 +30,7 @@ Status CheckPortFree(const std::string& what, const std::string& address) {
   const size_t colon = address.rfind(':');
   if (colon == std::string::npos) {
     return absl::InvalidArgumentError(
-        absl::StrCat("address \"", address, "\" of the ", what, " has no :PORT"));
+        absl::StrCat("address ", Quoted(address), " of the ", what, " has no :PORT"));
   }
   addrinfo hints = {};
   hints.ai_socktype = SOCK_STREAM;
@@ -38,7 +39,7 @@ Status CheckPortFree(const std::string& what, const std::string& address) {
   const std::string host = address.substr(0, colon), port = address.substr(colon + 1);
   if (const int error = ::getaddrinfo(host.c_str(), port.c_str(), &hints, &found); error != 0) {
     return absl::InvalidArgumentError(
-        absl::StrCat("address \"", address, "\" of the ", what, ": ", ::gai_strerror(error)));
+        absl::StrCat("address ", Quoted(address), " of the ", what, ": ", ::gai_strerror(error)));
   }
   const int fd = ::socket(found->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
   const int on = 1;

@@ -2,7 +2,7 @@
 #include <string>
 #include <vector>
 
-#include "common/utf8.h"
+#include "common/quoted.h"
 #include "tools/coterie/command.h"
 
 namespace coterie::command {
@@ -45,7 +45,7 @@ int Main(int argc, char** argv) {
   for (const Command& command : kCommands) {
     if (command.name == args[0]) return command.run(std::span(args).subspan(1));
   }
-  std::fprintf(stderr, "error: unknown command '%s'\n\n", Printable(args[0]).c_str());
+  std::fprintf(stderr, "error: unknown command %s\n\n", Quoted(args[0]).c_str());
   PrintHelp(stderr);
   return kUsage;
 }

@@ -9,6 +9,7 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "common/path_name.h"
+#include "common/quoted.h"
 #include "tools/coterie/answer_view.h"
 #include "tools/coterie/command.h"
 #include "tools/coterie/publish_folders.h"
@@ -411,8 +412,9 @@ int RunExperts(std::span<const std::string> args) {
   std::FILE* stream = help ? stdout : stderr;
   if (!help) {
     std::fprintf(stream, "error: %s\n\n",
-                 args.empty() ? "which of its commands?"
-                              : absl::StrCat("unknown command 'experts ", args[0], "'").c_str());
+                 args.empty()
+                     ? "which of its commands?"
+                     : absl::StrCat("unknown command ", Quoted(absl::StrCat("experts ", args[0]))).c_str());
   }
   std::fputs("Usage: coterie experts COMMAND [FLAGS...]\n\nCommands:\n", stream);
   for (const Command& command : kCommands) {

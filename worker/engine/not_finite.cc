@@ -1,6 +1,7 @@
 #include "worker/engine/not_finite.h"
 
 #include "absl/strings/str_join.h"
+#include "common/quoted.h"
 
 namespace coterie {
 
@@ -14,7 +15,7 @@ Status NotFinite(const GenerateRequest& request, const std::string& place) {
   }
   std::vector<std::string> experts;
   for (const AdapterUse& use : request.adapters) {
-    experts.push_back(absl::StrCat(use.name.empty() ? "" : absl::StrCat("'", use.name, "' "), "(adapter ",
+    experts.push_back(absl::StrCat(use.name.empty() ? "" : absl::StrCat(Quoted(use.name), " "), "(adapter ",
                                    use.digest.Short(), ", weight ", use.weight, ")"));
   }
   return absl::FailedPreconditionError(absl::StrCat(

@@ -1,6 +1,7 @@
 #include "worker/service/convert.h"
 
 #include "common/clock.h"
+#include "common/quoted.h"
 #include "common/utf8.h"
 
 namespace coterie::worker {
@@ -36,7 +37,7 @@ StatusOr<GenerateRequest> RequestFromProto(const v1::Submit& submit, MonotonicTi
   ASSIGN_OR_RETURN(request.sampling, SamplingFromProto(submit.sampling()));
   for (const v1::AdapterUse& use : submit.adapters()) {
     StatusOr<Digest> digest = Digest::FromBytes(use.digest());
-    if (!digest.ok()) return Annotate(digest.status(), absl::StrCat("adapter '", use.name(), "'").c_str());
+    if (!digest.ok()) return Annotate(digest.status(), absl::StrCat("adapter ", Quoted(use.name())).c_str());
     request.adapters.push_back({*digest, use.weight(), use.name()});
   }
   request.cache_salt = submit.cache_salt();

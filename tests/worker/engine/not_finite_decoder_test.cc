@@ -90,7 +90,7 @@ class NotFiniteDecoderTest : public ::testing::TestWithParam<Case> {
     EXPECT_TRUE(answer.prompt_logprobs.empty());
     EXPECT_EQ(answer.finish, FinishReason::kError);
     EXPECT_EQ(answer.status.code(), absl::StatusCode::kFailedPrecondition) << answer.status;
-    EXPECT_THAT(std::string(answer.status.message()), HasSubstr("'diverged' (adapter "));
+    EXPECT_THAT(std::string(answer.status.message()), HasSubstr("\"diverged\" (adapter "));
   }
 
   testing::TempFolder folder_;

@@ -103,7 +103,7 @@ TEST(ProcessTest, WhatIsWrongIsNamedInWords) {
        "--max-logit-rows=32: must be at least --max-seqs"},
       {{"--model", "/no/such.gguf"}, 1, "/no/such.gguf does not exist"},
       {{"--fake", "--store", "/no/such/store"}, 1, "/no/such/store"},
-      {{"--fake", "--cores", "0-x"}, 1, "--cores: '0-x' is not a core"},
+      {{"--fake", "--cores", "0-x"}, 1, "--cores: \"0-x\" is not a core"},
       {{"--fake", "--cores", "1000"}, 1, "this process may use"},
       {{"--fake", "--listen", taken.address()}, 1, "cannot listen on " + taken.address()},
   };
