@@ -10,13 +10,14 @@
 #include "absl/strings/str_split.h"
 #include "common/check.h"
 #include "common/nearest.h"
+#include "common/quoted.h"
 #include "common/wrapped_text.h"
 
 namespace coterie {
 namespace {
 
 Status Bad(std::string_view name, const std::string& value, std::string_view wants) {
-  return absl::InvalidArgumentError(absl::StrCat("--", ToAbsl(name), "=", value, ": ", ToAbsl(wants)));
+  return absl::InvalidArgumentError(absl::StrCat("--", ToAbsl(name), "=", Shown(value), ": ", ToAbsl(wants)));
 }
 
 template <typename T>
@@ -41,6 +42,16 @@ std::string BytesText(uint64_t bytes) {
       return absl::StrCat(bytes >> shift, unit);
   }
   return absl::StrCat(bytes);
+}
+
+// What help shows as the default. A value that the flag does not accept stands for its absence.
+template <typename T, typename Limit>
+std::string DefaultText(const T& value, const Limit& min, const Limit& max, const std::string& text) {
+  return value < min || value > max ? "" : text;
+}
+
+std::string DurationText(absl::Duration time) {
+  return time == absl::InfiniteDuration() ? "inf: no limit" : absl::FormatDuration(time);
 }
 
 bool ParseBytes(std::string_view text, uint64_t* bytes) {
@@ -132,24 +143,27 @@ void FlagSet::Bool(std::string name, bool* value, std::string help) {
 void FlagSet::Int(std::string name, int* value, int64_t min, int64_t max, std::string meta,
                   std::string help) {
   auto set = IntSetter(value, min, max);
-  Add(std::move(name), std::move(meta), std::move(help), absl::StrCat(*value), std::move(set));
+  Add(std::move(name), std::move(meta), std::move(help),
+      DefaultText(int64_t{*value}, min, max, absl::StrCat(*value)), std::move(set));
 }
 
 void FlagSet::Int(std::string name, int64_t* value, int64_t min, int64_t max, std::string meta,
                   std::string help) {
   auto set = IntSetter(value, min, max);
-  Add(std::move(name), std::move(meta), std::move(help), absl::StrCat(*value), std::move(set));
+  Add(std::move(name), std::move(meta), std::move(help), DefaultText(*value, min, max, absl::StrCat(*value)),
+      std::move(set));
 }
 
 void FlagSet::Int(std::string name, uint64_t* value, uint64_t min, uint64_t max, std::string meta,
                   std::string help) {
   auto set = IntSetter(value, min, max);
-  Add(std::move(name), std::move(meta), std::move(help), absl::StrCat(*value), std::move(set));
+  Add(std::move(name), std::move(meta), std::move(help), DefaultText(*value, min, max, absl::StrCat(*value)),
+      std::move(set));
 }
 
 void FlagSet::Double(std::string name, double* value, double min, double max, std::string meta,
                      std::string help) {
-  Add(std::move(name), std::move(meta), std::move(help), absl::StrCat(*value),
+  Add(std::move(name), std::move(meta), std::move(help), DefaultText(*value, min, max, absl::StrCat(*value)),
       [value, min, max](std::string_view name, const std::string& text) -> Status {
         double parsed = 0;
         if (!absl::SimpleAtod(text, &parsed) || std::isnan(parsed)) return Bad(name, text, "is not a number");
@@ -163,7 +177,7 @@ void FlagSet::Double(std::string name, double* value, double min, double max, st
 
 void FlagSet::Duration(std::string name, absl::Duration* value, absl::Duration min, absl::Duration max,
                        std::string help) {
-  Add(std::move(name), "TIME", std::move(help), absl::FormatDuration(*value),
+  Add(std::move(name), "TIME", std::move(help), DefaultText(*value, min, max, DurationText(*value)),
       [value, min, max](std::string_view name, const std::string& text) -> Status {
         absl::Duration parsed;
         if (!absl::ParseDuration(text, &parsed))
@@ -179,7 +193,7 @@ void FlagSet::Duration(std::string name, absl::Duration* value, absl::Duration m
 }
 
 void FlagSet::Bytes(std::string name, uint64_t* value, uint64_t min, uint64_t max, std::string help) {
-  Add(std::move(name), "BYTES", std::move(help), BytesText(*value),
+  Add(std::move(name), "BYTES", std::move(help), DefaultText(*value, min, max, BytesText(*value)),
       [value, min, max](std::string_view name, const std::string& text) -> Status {
         uint64_t parsed = 0;
         if (!ParseBytes(text, &parsed)) return Bad(name, text, "is not a size such as 4096, 64MiB or 2G");
@@ -224,7 +238,7 @@ Status FlagSet::UnknownFlag(std::string_view written) const {
   std::vector<std::string_view> names;
   for (const Flag& flag : flags_) names.push_back(flag.name);
   const std::string_view nearest = Nearest(written, names);
-  std::string message = absl::StrCat("unknown flag --", ToAbsl(written));
+  std::string message = absl::StrCat("unknown flag --", Shown(written));
   if (!nearest.empty()) absl::StrAppend(&message, "; did you mean --", ToAbsl(nearest), "?");
   return absl::InvalidArgumentError(absl::StrCat(message, " (", program_, " --help lists them all)"));
 }
@@ -278,7 +292,7 @@ Status FlagSet::Parse(std::span<const std::string> args) {
     }
     if (flag == nullptr) return UnknownFlag(name);
     if (equals != std::string::npos) {
-      if (negated) return absl::InvalidArgumentError(absl::StrCat("--", name, " takes no value"));
+      if (negated) return absl::InvalidArgumentError(absl::StrCat("--", Shown(name), " takes no value"));
       RETURN_IF_ERROR(SetFlag(flag, arg.substr(equals + 1)));
     } else if (flag->meta.empty()) {
       RETURN_IF_ERROR(SetFlag(flag, negated ? "false" : "true"));
@@ -295,9 +309,9 @@ Status FlagSet::Parse(std::span<const std::string> args) {
     }
   }
   if (positionals_.size() > max_positionals_) {
-    return absl::InvalidArgumentError(absl::StrCat("unexpected argument '", positionals_[max_positionals_],
-                                                   "' (", program_, " takes at most ", max_positionals_,
-                                                   " besides flags)"));
+    return absl::InvalidArgumentError(absl::StrCat("unexpected argument ",
+                                                   Quoted(positionals_[max_positionals_]), " (", program_,
+                                                   " takes at most ", max_positionals_, " besides flags)"));
   }
   if (positionals_.size() < min_positionals_) {
     return absl::InvalidArgumentError(absl::StrCat(program_, " needs ", positional_usage_, "; got ",

@@ -22,7 +22,9 @@ namespace coterie {
 //   Status status = flags.Parse(args);            // args without the program's name
 //   if (flags.help_requested()) { puts(flags.Help().c_str()); return 0; }
 //
-// The variable's value when it is declared is the default that help shows. Accepted: `--name=value`,
+// The variable's value when it is declared is the default that help shows; one that the flag itself would
+// refuse (0, where what is accepted begins at 1) stands for "none", and help says so. Accepted:
+// `--name=value`,
 // `--name value`, `--switch`, `--no-switch`, `--switch=true|false`, `--help` and `-h`; `--` ends the flags,
 // the rest is positional. Errors (InvalidArgument) name the flag, the value and what is allowed; an unknown
 // flag is answered with the nearest known one. Variables are borrowed and must outlive Parse. Not

@@ -12,7 +12,8 @@ FlagSet WorkerOptions::Flags() {
       "(LoRA adapter), loaded from the store when it is first asked for. SIGTERM lets running answers "
       "finish, then ends.");
   flags.Section("What it runs");
-  flags.String("model", &model, "PATH", "base model: a .gguf file or a Hugging Face folder");
+  flags.String("model", &model, "PATH",
+               "base model: a .gguf file or a Hugging Face folder; only --fake does without");
   flags.String("store", &store, "DIR", "expert store; without one only the base can be asked");
   flags.Strings(
       "serves", &serves, "PATTERNS",
@@ -22,7 +23,7 @@ FlagSet WorkerOptions::Flags() {
       "mode", &mode, {"fast", "exact"},
       "fast: int8 activations over quantised weights; exact: float32, the mode compared with references");
   flags.Int("threads", &threads, 0, 1024, "N", "compute threads; 0: one for each core it may use");
-  flags.String("cores", &cores, "LIST", "run on these cores only, such as 0-3,8");
+  flags.String("cores", &cores, "LIST", "run on these cores only, such as 0-3,8; empty: on all it may use");
   flags.Choice("isa", &isa, {"auto", "avx512_bf16", "avx512", "avx2", "neon_dot", "highway", "portable"},
                "the instruction set of the kernels");
 
@@ -30,7 +31,7 @@ FlagSet WorkerOptions::Flags() {
   flags.String("listen", &listen, "HOST:PORT",
                "gRPC address; port 0 picks a free one, printed on standard output");
   flags.Int("metrics-port", &metrics_port, -1, 65535, "PORT",
-            "serve /metrics here, on the same host; 0 picks a free one, -1 serves none");
+            "serve /metrics here, on the same host; 0: a free one, -1: nowhere");
   flags.String("id", &id, "NAME", "its name for people; empty: host name and port");
   flags.Duration("reattach-grace", &reattach_grace, kNone, absl::Minutes(10),
                  "how long the answers of a gateway whose connection broke are kept");
@@ -40,7 +41,7 @@ FlagSet WorkerOptions::Flags() {
   flags.Section("Limits");
   flags.Int("kv-tokens", &kv_tokens, 16, 1 << 30, "N", "tokens the KV cache has room for");
   flags.Bytes("kv-bytes", &kv_bytes, 0, uint64_t{1} << 42,
-              "the same in bytes of memory; takes the place of kv-tokens");
+              "the same in bytes of memory, in place of --kv-tokens; 0: --kv-tokens counts");
   flags.Int("max-context", &max_context, 0, 1 << 30, "N",
             "most tokens of one sequence; 0: all the model has");
   flags.Int("max-batch-tokens", &max_batch_tokens, 2, 65536, "N",

@@ -96,7 +96,17 @@ TEST(HelpTest, EveryFlagSaysWhatItIsForAndWhatItIsWithoutBeingGiven) {
       EXPECT_TRUE(says_default);
       const size_t at = all.find("(default ");
       if (at == std::string::npos) continue;
-      const std::string value = all.substr(at + 9, all.find(')', at) - at - 9);
+      const std::string told = all.substr(at + 9, all.find(')', at) - at - 9);
+      const std::string value = told.substr(0, told.find(':'));
+      // A value that switches something off, or leaves it to the program, says what it means; others are
+      // plain quantities.
+      const std::string flag = all.substr(2, all.find(' ', 2) - 2);
+      const bool is_quantity =
+          flag == "--min-margin" || flag == "--priority" || absl::StartsWith(flag, "--fake-");
+      if (!is_quantity && (value == "0" || value == "-1" || value == "inf")) {
+        EXPECT_TRUE(absl::StrContains(all, absl::StrCat(" ", value, ":")))
+            << "what does " << value << " mean?";
+      }
       if (absl::StrContains(all, " TIME ")) {
         absl::Duration time;
         EXPECT_TRUE(absl::ParseDuration(value, &time)) << value << " names no unit";

@@ -75,7 +75,7 @@ TEST(FlagsTest, ErrorsNameTheFlagTheValueAndTheLimit) {
   EXPECT_THAT(std::string(ParseInto(&v, {"--kv-bytes=99999999999G"}).message()), HasSubstr("is not a size"));
   EXPECT_THAT(std::string(ParseInto(&v, {"--kv-bytes=12"}).message()), HasSubstr("between 1KiB and 1TiB"));
   EXPECT_THAT(std::string(ParseInto(&v, {"--grace"}).message()), HasSubstr("--grace needs a value"));
-  EXPECT_THAT(std::string(ParseInto(&v, {"stray"}).message()), HasSubstr("unexpected argument 'stray'"));
+  EXPECT_THAT(std::string(ParseInto(&v, {"stray"}).message()), HasSubstr("unexpected argument \"stray\""));
 }
 
 TEST(FlagsTest, AnUnknownFlagIsNamedWithItsNearestNeighbour) {
@@ -100,6 +100,26 @@ TEST(FlagsTest, ARequiredFlagAndPositionalsAreDemanded) {
   EXPECT_EQ(v.threads, 3);
   EXPECT_TRUE(ok.was_set("threads"));
   EXPECT_FALSE(ok.was_set("mode"));
+}
+
+TEST(FlagsTest, ADefaultThatCannotBeGivenIsNone) {
+  double share = 0;
+  int port = -1;
+  uint64_t bytes = 0;
+  absl::Duration step;
+  absl::Duration timeout = absl::InfiniteDuration();
+  FlagSet flags("prog", "Tries.");
+  flags.Double("share", &share, 1e-6, 1, "SHARE", "of the requests");
+  flags.Int("port", &port, 1, 65535, "PORT", "where it listens");
+  flags.Bytes("room", &bytes, 1, 100, "for answers");
+  flags.Duration("step", &step, absl::Milliseconds(1), absl::Seconds(1), "between two looks");
+  flags.Duration("timeout", &timeout, absl::ZeroDuration(), absl::InfiniteDuration(), "gives up after it");
+  const std::string help = flags.Help();
+  for (const char* line :
+       {"of the requests (default none)", "where it listens (default none)", "for answers (default none)",
+        "between two looks (default none)", "gives up after it (default inf: no limit)"}) {
+    EXPECT_THAT(help, HasSubstr(line));
+  }
 }
 
 TEST(FlagsTest, HelpShowsEveryFlagWithItsDefaultAndWinsOverErrors) {

@@ -51,8 +51,9 @@ void AddSamplingFlags(FlagSet* flags, QuestionOptions* options) {
   flags->Int("max-tokens", &options->max_tokens, 1, 1 << 20, "N", "longest answer");
   flags->Double("temperature", &options->temperature, 0, 100, "T", "0: the most probable token");
   flags->Int("top-k", &options->top_k, 0, 1 << 20, "K", "draw from the K most probable; 0: all");
-  flags->Double("top-p", &options->top_p, 0, 1, "P", "draw from the smallest set of this mass");
-  flags->Double("min-p", &options->min_p, 0, 1, "P", "drop what is less probable than P times the best");
+  flags->Double("top-p", &options->top_p, 0, 1, "P", "draw from the smallest set of this mass; 1: from all");
+  flags->Double("min-p", &options->min_p, 0, 1, "P",
+                "drop what is less probable than P times the best; 0: nothing");
   flags->Double("repetition-penalty", &options->repetition_penalty, 0.01, 10, "R", "1: none");
   flags->Int("seed", &options->seed, -1, INT64_MAX, "N", "-1: drawn by the gateway");
   flags->Strings("stop", &options->stop, "TEXT", "end the answer before this text");
