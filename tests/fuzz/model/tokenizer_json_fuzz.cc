@@ -2,6 +2,7 @@
 #include <string_view>
 
 #include "common/check.h"
+#include "model/text/continuation.h"
 #include "model/text/incremental_detokenizer.h"
 #include "model/text/unicode.h"
 
@@ -26,6 +27,14 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t n_bytes) {
     }
     COTERIE_CHECK(text::IsWellFormed(detokenizer.Flush()));
     COTERIE_CHECK(text::IsWellFormed((*tokenizer)->Decode(*ids)));
+    // Whatever it makes of a text that goes on is text, and of this vocabulary.
+    const TextPiece prompt{text, false};
+    const StatusOr<std::vector<int32_t>> more = EncodeContinuation(
+        *tokenizer, {std::span(&prompt, 1), /*add_special=*/true, *ids}, " it goes on", 4096);
+    if (!more.ok()) continue;
+    for (const int32_t id : *more)
+      COTERIE_CHECK(id >= 0 && static_cast<size_t>(id) < (*tokenizer)->vocab_size());
+    COTERIE_CHECK(text::IsWellFormed(DecodeContinuation(*tokenizer, *ids, *more)));
   }
   return 0;
 }
