@@ -10,6 +10,7 @@
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "tests/model/store/failing_stat.h"
 #include "tests/model/store/store_testing.h"
 
 namespace coterie {
@@ -20,6 +21,32 @@ using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
 using ExpertStoreTest = StoreTest;
+
+// Once the catalogue names it, an expert stands: its files stay whatever the publisher can see of its own
+// work.
+TEST_F(ExpertStoreTest, APublicationStandsAlthoughTheNewCatalogueCannotBeSeen) {
+  auto store = OpenStore();
+  std::vector<Digest> published;
+  for (const char* name : {"first", "second"}) {
+    SCOPED_TRACE(name);
+    testing::FailingStat fault(Root() / "catalogue.json", ESTALE);
+    const auto result = store->Publish(Source({.name = name, .weights = absl::StrCat("weights of ", name)}));
+    ASSERT_TRUE(result.ok()) << result.status();
+    EXPECT_GT(fault.n_failures(), 0);
+    published.push_back(result->expert.digest);
+    EXPECT_EQ(store->Snapshot()->generation, published.size());
+    // It looks again, in vain, and goes on with what it wrote.
+    EXPECT_FALSE(store->Refresh().ok());
+    EXPECT_EQ(store->Snapshot()->generation, published.size());
+    // Readers whose machine sees the file.
+    for (const Digest& digest : published) EXPECT_TRUE(store->ObjectPath(digest).ok());
+  }
+  EXPECT_TRUE(store->Refresh().ok());
+  const auto reader = ExpertStore::Open(Root(), {}).value();
+  EXPECT_EQ(reader->Snapshot()->entries.size(), 2u);
+  for (const Digest& digest : published) EXPECT_TRUE(reader->ObjectPath(digest).ok());
+  EXPECT_EQ(store->Publish(Source({.name = "third"})).value().generation, 3u);
+}
 
 TEST_F(ExpertStoreTest, APublishedExpertIsThereForEveryReader) {
   auto store = OpenStore();
