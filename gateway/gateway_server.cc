@@ -65,8 +65,8 @@ class GatewayServerImpl final : public GatewayServer {
         drift_(options_.drift),
         admission_(options_.admission, &timers_),
         compute_("compute", options_.compute_threads, options_.max_compute_jobs),
-        generation_service_(&core_),
-        cluster_service_(&core_) {}
+        generation_service_(&core_, &registry_),
+        cluster_service_(&core_, &registry_) {}
 
   ~GatewayServerImpl() override {
     metrics_server_.reset();
@@ -108,10 +108,11 @@ class GatewayServerImpl final : public GatewayServer {
       std::vector<std::string> names = {v1::ClusterService::service_full_name()};
       if (parts_.store != nullptr) {
         names.push_back(v1::ExpertService::service_full_name());
-        expert_service_ = std::make_unique<ExpertServiceImpl>(parts_.store.get(), watch_.get(), &core_);
+        expert_service_ =
+            std::make_unique<ExpertServiceImpl>(parts_.store.get(), watch_.get(), &core_, &registry_);
         services.push_back(expert_service_.get());
       }
-      admin_standard_ = std::make_unique<net::StandardServices>(std::move(names));
+      admin_standard_ = std::make_unique<net::StandardServices>(std::move(names), &registry_);
       ASSIGN_OR_RETURN(admin_, Listen(options_.admin_listen, AdminConnections(), kAdminMessageBytes,
                                       &registry_, services, admin_standard_.get()));
     }
@@ -207,7 +208,7 @@ class GatewayServerImpl final : public GatewayServer {
   ClusterServiceImpl cluster_service_;
   std::unique_ptr<ExpertServiceImpl> expert_service_;  // with a store
   net::StandardServices front_standard_{
-      {v1::GenerationService::service_full_name(), v1::ClusterService::service_full_name()}};
+      {v1::GenerationService::service_full_name(), v1::ClusterService::service_full_name()}, &registry_};
   std::unique_ptr<net::StandardServices> admin_standard_;
   std::unique_ptr<net::GrpcListener> front_;
   std::unique_ptr<net::GrpcListener> admin_;

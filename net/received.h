@@ -14,6 +14,7 @@
 #include <string_view>
 
 #include "common/status.h"
+#include "net/refusals.h"
 
 namespace coterie::net {
 
@@ -34,22 +35,25 @@ Status Parse(grpc::ByteBuffer* buffer, google::protobuf::Message* message);
 // Place of a method in its service, as grpc::Service counts. CHECKs that both exist.
 int MethodIndex(std::string_view service, std::string_view method);
 
-inline grpc::Status RefusalOf(const Status& problem) {
+// The end of a call for such a `problem`, which it counts.
+inline grpc::Status RefusalOf(const Status& problem, Refusals* refusals) {
+  refusals->CountMessage();
   return {grpc::StatusCode::INVALID_ARGUMENT, std::string(problem.message())};
 }
 
 // Handlers for grpc::Service::MarkMethodCallback, calling `method` of `service` for requests that are
-// messages.
+// messages; the others are counted. `refusals` is borrowed, here and below.
 template <typename Service, typename Request, typename Response>
 grpc::internal::MethodHandler* UnaryHandler(
     Service* service,
-    grpc::ServerUnaryReactor* (Service::*method)(grpc::CallbackServerContext*, const Request*, Response*)) {
+    grpc::ServerUnaryReactor* (Service::*method)(grpc::CallbackServerContext*, const Request*, Response*),
+    Refusals* refusals) {
   return new grpc::internal::CallbackUnaryHandler<Received<Request>, Response>(
-      [service, method](grpc::CallbackServerContext* context, const Received<Request>* request,
-                        Response* response) -> grpc::ServerUnaryReactor* {
+      [service, method, refusals](grpc::CallbackServerContext* context, const Received<Request>* request,
+                                  Response* response) -> grpc::ServerUnaryReactor* {
         if (request->problem.ok()) return (service->*method)(context, &request->message, response);
         grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-        reactor->Finish(RefusalOf(request->problem));
+        reactor->Finish(RefusalOf(request->problem, refusals));
         return reactor;
       });
 }
@@ -57,17 +61,18 @@ grpc::internal::MethodHandler* UnaryHandler(
 template <typename Service, typename Request, typename Response>
 grpc::internal::MethodHandler* ServerStreamHandler(
     Service* service,
-    grpc::ServerWriteReactor<Response>* (Service::*method)(grpc::CallbackServerContext*, const Request*)) {
+    grpc::ServerWriteReactor<Response>* (Service::*method)(grpc::CallbackServerContext*, const Request*),
+    Refusals* refusals) {
   class Refusal final : public grpc::ServerWriteReactor<Response> {
    public:
-    explicit Refusal(const Status& problem) { this->Finish(RefusalOf(problem)); }
+    explicit Refusal(const grpc::Status& status) { this->Finish(status); }
     void OnDone() override { delete this; }
   };
   return new grpc::internal::CallbackServerStreamingHandler<Received<Request>, Response>(
-      [service, method](grpc::CallbackServerContext* context,
-                        const Received<Request>* request) -> grpc::ServerWriteReactor<Response>* {
+      [service, method, refusals](grpc::CallbackServerContext* context,
+                                  const Received<Request>* request) -> grpc::ServerWriteReactor<Response>* {
         if (request->problem.ok()) return (service->*method)(context, &request->message);
-        return new Refusal(request->problem);
+        return new Refusal(RefusalOf(request->problem, refusals));
       });
 }
 
@@ -85,13 +90,15 @@ grpc::internal::MethodHandler* BidiHandler(Service* service,
 template <typename Service, typename Request, typename Response>
 grpc::internal::MethodHandler* SyncUnaryHandler(Service* service,
                                                 grpc::Status (Service::*method)(grpc::ServerContext*,
-                                                                                const Request*, Response*)) {
+                                                                                const Request*, Response*),
+                                                Refusals* refusals) {
   return new grpc::internal::StreamedUnaryHandler<Received<Request>, Response>(
-      [service, method](grpc::ServerContext* context,
-                        grpc::ServerUnaryStreamer<Received<Request>, Response>* call) -> grpc::Status {
+      [service, method, refusals](
+          grpc::ServerContext* context,
+          grpc::ServerUnaryStreamer<Received<Request>, Response>* call) -> grpc::Status {
         Received<Request> request;
-        if (!call->Read(&request)) return RefusalOf(Parse(nullptr, &request.message));
-        if (!request.problem.ok()) return RefusalOf(request.problem);
+        if (!call->Read(&request)) return RefusalOf(Parse(nullptr, &request.message), refusals);
+        if (!request.problem.ok()) return RefusalOf(request.problem, refusals);
         Response response;
         grpc::Status status = (service->*method)(context, &request.message, &response);
         if (status.ok()) call->Write(response);
@@ -103,13 +110,15 @@ grpc::internal::MethodHandler* SyncUnaryHandler(Service* service,
 template <typename Message>
 class CheckedReader {
  public:
-  explicit CheckedReader(grpc::internal::ReaderInterface<Received<Message>>* reader) : reader_(reader) {}
+  CheckedReader(grpc::internal::ReaderInterface<Received<Message>>* reader, Refusals* refusals)
+      : reader_(reader), refusals_(refusals) {}
 
   // False at the end of the stream and at a message that is none; problem() tells which.
   bool Read(Message* message) {
     Received<Message> received;
     if (!problem_.ok() || !reader_->Read(&received)) return false;
     problem_ = received.problem;
+    if (!problem_.ok()) refusals_->CountMessage();
     *message = std::move(received.message);
     return problem_.ok();
   }
@@ -117,6 +126,7 @@ class CheckedReader {
 
  private:
   grpc::internal::ReaderInterface<Received<Message>>* const reader_;
+  Refusals* const refusals_;
   Status problem_;
 };
 
@@ -124,11 +134,12 @@ class CheckedReader {
 template <typename Service, typename Request, typename Response>
 grpc::internal::MethodHandler* SyncClientStreamHandler(
     Service* service,
-    grpc::Status (Service::*method)(grpc::ServerContext*, CheckedReader<Request>*, Response*)) {
+    grpc::Status (Service::*method)(grpc::ServerContext*, CheckedReader<Request>*, Response*),
+    Refusals* refusals) {
   return new grpc::internal::ClientStreamingHandler<Service, Received<Request>, Response>(
-      [method](Service* self, grpc::ServerContext* context, grpc::ServerReader<Received<Request>>* reader,
-               Response* response) {
-        CheckedReader<Request> checked(reader);
+      [method, refusals](Service* self, grpc::ServerContext* context,
+                         grpc::ServerReader<Received<Request>>* reader, Response* response) {
+        CheckedReader<Request> checked(reader, refusals);
         return (self->*method)(context, &checked, response);
       },
       service);
@@ -137,12 +148,14 @@ grpc::internal::MethodHandler* SyncClientStreamHandler(
 // The same for a method that answers with a stream, too.
 template <typename Service, typename Request, typename Response>
 grpc::internal::MethodHandler* SyncBidiHandler(
-    Service* service, grpc::Status (Service::*method)(grpc::ServerContext*, CheckedReader<Request>*,
-                                                      grpc::internal::WriterInterface<Response>*)) {
+    Service* service,
+    grpc::Status (Service::*method)(grpc::ServerContext*, CheckedReader<Request>*,
+                                    grpc::internal::WriterInterface<Response>*),
+    Refusals* refusals) {
   return new grpc::internal::BidiStreamingHandler<Service, Received<Request>, Response>(
-      [method](Service* self, grpc::ServerContext* context,
-               grpc::ServerReaderWriter<Response, Received<Request>>* stream) {
-        CheckedReader<Request> checked(stream);
+      [method, refusals](Service* self, grpc::ServerContext* context,
+                         grpc::ServerReaderWriter<Response, Received<Request>>* stream) {
+        CheckedReader<Request> checked(stream, refusals);
         return (self->*method)(context, &checked, stream);
       },
       service);

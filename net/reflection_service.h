@@ -6,6 +6,8 @@
 #include <string>
 #include <vector>
 
+#include "net/refusals.h"
+
 namespace grpc::reflection::v1 {
 class ServerReflectionRequest;
 class ServerReflectionResponse;
@@ -18,16 +20,19 @@ namespace coterie::net {
 // alone, and names the health service without having its description. Thread-safe; keeps no state.
 class ReflectionService final : public grpc::Service {
  public:
-  // `services`: the full names of what the port serves beside health and reflection, all of them compiled in.
-  explicit ReflectionService(std::vector<std::string> services);
+  // `services`: the full names of what the port serves beside health and reflection, all of them compiled in;
+  // `refusals` is borrowed.
+  ReflectionService(std::vector<std::string> services, Refusals* refusals);
 
   // The answer to one message of a stream.
   grpc::reflection::v1::ServerReflectionResponse Answer(
       const grpc::reflection::v1::ServerReflectionRequest& request) const;
+  Refusals* refusals() const { return refusals_; }
   const std::vector<std::string>& services() const { return services_; }
 
  private:
   std::vector<std::string> services_;  // sorted
+  Refusals* const refusals_;
 };
 
 }  // namespace coterie::net

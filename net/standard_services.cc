@@ -21,8 +21,10 @@ void PrepareProcess() {
 
 }  // namespace
 
-StandardServices::StandardServices(std::vector<std::string> services)
-    : reflection_(std::move(services)), unknown_methods_(reflection_.services()) {}
+StandardServices::StandardServices(std::vector<std::string> services, MetricsRegistry* registry)
+    : refusals_(registry),
+      reflection_(std::move(services), &refusals_),
+      unknown_methods_(reflection_.services(), &refusals_) {}
 
 void StandardServices::Register(grpc::ServerBuilder* builder) {
   PrepareProcess();

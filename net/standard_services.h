@@ -6,7 +6,9 @@
 #include <string>
 #include <vector>
 
+#include "common/metrics.h"
 #include "net/reflection_service.h"
+#include "net/refusals.h"
 #include "net/unknown_methods.h"
 
 namespace coterie::net {
@@ -15,12 +17,13 @@ namespace coterie::net {
 // for methods that it does not have. Must outlive the server.
 class StandardServices {
  public:
-  // `services`: full names of the port's own.
-  explicit StandardServices(std::vector<std::string> services);
+  // `services`: full names of the port's own. `registry` is borrowed, and may be null.
+  StandardServices(std::vector<std::string> services, MetricsRegistry* registry);
 
   void Register(grpc::ServerBuilder* builder);
 
  private:
+  Refusals refusals_;
   ReflectionService reflection_;
   UnknownMethods unknown_methods_;
 };

@@ -1,8 +1,8 @@
 #include "net/unknown_methods.h"
 
-#include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "common/quoted.h"
 
 namespace coterie::net {
 namespace {
@@ -11,8 +11,8 @@ constexpr size_t kMaxNameBytes = 200;  // of the caller's own words that are sai
 
 }  // namespace
 
-UnknownMethods::UnknownMethods(const std::vector<std::string>& services)
-    : served_(absl::StrJoin(services, ", ")) {}
+UnknownMethods::UnknownMethods(const std::vector<std::string>& services, Refusals* refusals)
+    : served_(absl::StrJoin(services, ", ")), refusals_(refusals) {}
 
 grpc::ServerGenericBidiReactor* UnknownMethods::CreateReactor(grpc::GenericCallbackServerContext* context) {
   class Refusal final : public grpc::ServerGenericBidiReactor {
@@ -20,7 +20,8 @@ grpc::ServerGenericBidiReactor* UnknownMethods::CreateReactor(grpc::GenericCallb
     explicit Refusal(std::string message) { Finish({grpc::StatusCode::UNIMPLEMENTED, std::move(message)}); }
     void OnDone() override { delete this; }
   };
-  const std::string name = absl::CHexEscape(context->method().substr(0, kMaxNameBytes));
+  const std::string name = Shown(context->method(), kMaxNameBytes);
+  refusals_->CountMethod();
   return new Refusal(absl::StrCat("this port has no method ", name, "; it serves ", served_));
 }
 

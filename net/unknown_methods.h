@@ -6,19 +6,22 @@
 #include <string>
 #include <vector>
 
+#include "net/refusals.h"
+
 namespace coterie::net {
 
 // Answers calls of methods that a port does not have: UNIMPLEMENTED, as gRPC does, and what it has instead.
 // Thread-safe.
 class UnknownMethods final : public grpc::CallbackGenericService {
  public:
-  // `services`: full names of what the port serves.
-  explicit UnknownMethods(const std::vector<std::string>& services);
+  // `services`: full names of what the port serves. `refusals` is borrowed.
+  UnknownMethods(const std::vector<std::string>& services, Refusals* refusals);
 
   grpc::ServerGenericBidiReactor* CreateReactor(grpc::GenericCallbackServerContext* context) override;
 
  private:
   const std::string served_;
+  Refusals* const refusals_;
 };
 
 }  // namespace coterie::net

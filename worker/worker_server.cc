@@ -21,7 +21,7 @@ StatusOr<std::unique_ptr<WorkerServer>> WorkerServer::Start(const std::string& a
                                                             int max_sequence_tokens,
                                                             const net::ConnectionFlags& connections,
                                                             MetricsRegistry* registry) {
-  std::unique_ptr<WorkerServer> server(new WorkerServer(service));
+  std::unique_ptr<WorkerServer> server(new WorkerServer(service, registry));
   grpc::ServerBuilder builder;
   builder.RegisterService(service);
   server->standard_.Register(&builder);

@@ -32,8 +32,8 @@ class WorkerServer {
   int Drain(absl::Duration timeout);
 
  private:
-  explicit WorkerServer(WorkerServiceImpl* service)
-      : service_(service), standard_({v1::WorkerService::service_full_name()}) {}
+  WorkerServer(WorkerServiceImpl* service, MetricsRegistry* registry)
+      : service_(service), standard_({v1::WorkerService::service_full_name()}, registry) {}
 
   WorkerServiceImpl* const service_;
   net::StandardServices standard_;

@@ -13,9 +13,10 @@ constexpr size_t kMaxFindings = 100;
 
 }  // namespace
 
-ClusterServiceImpl::ClusterServiceImpl(const GatewayCore* core) : core_(core), started_(MonotonicNow()) {
+ClusterServiceImpl::ClusterServiceImpl(const GatewayCore* core, MetricsRegistry* registry)
+    : core_(core), refusals_(registry), started_(MonotonicNow()) {
   MarkMethodCallback(net::MethodIndex(v1::ClusterService::service_full_name(), "Status"),
-                     net::UnaryHandler(this, &ClusterServiceImpl::Status));
+                     net::UnaryHandler(this, &ClusterServiceImpl::Status, &refusals_));
 }
 
 grpc::ServerUnaryReactor* ClusterServiceImpl::Status(grpc::CallbackServerContext* context,

@@ -2,21 +2,25 @@
 #define COTERIE_GATEWAY_SERVICE_CLUSTER_SERVICE_H_
 
 #include "common/clock.h"
+#include "common/metrics.h"
 #include "coterie/v1/cluster.grpc.pb.h"
 #include "gateway/gateway_core.h"
+#include "net/refusals.h"
 
 namespace coterie::gateway {
 
 // coterie.v1.ClusterService: what this gateway knows of itself and its workers.
 class ClusterServiceImpl final : public v1::ClusterService::CallbackService {
  public:
-  explicit ClusterServiceImpl(const GatewayCore* core);
+  // Both are borrowed.
+  ClusterServiceImpl(const GatewayCore* core, MetricsRegistry* registry);
 
   grpc::ServerUnaryReactor* Status(grpc::CallbackServerContext* context, const v1::StatusRequest* request,
                                    v1::StatusResponse* response) override;
 
  private:
   const GatewayCore* const core_;
+  net::Refusals refusals_;
   const MonotonicTime started_;
 };
 

@@ -23,18 +23,22 @@ constexpr uint32_t kDefaultPage = 100;
 constexpr uint32_t kMaxPage = 1000;
 }  // namespace
 
-ExpertServiceImpl::ExpertServiceImpl(ExpertStore* store, CatalogueWatch* watch, const GatewayCore* core)
-    : store_(store), watch_(watch), core_(core) {
+ExpertServiceImpl::ExpertServiceImpl(ExpertStore* store, CatalogueWatch* watch, const GatewayCore* core,
+                                     MetricsRegistry* registry)
+    : store_(store), watch_(watch), core_(core), refusals_(registry) {
   const auto index = [](const char* method) {
     return net::MethodIndex(v1::ExpertService::service_full_name(), method);
   };
-  MarkMethodStreamed(index("List"), net::SyncUnaryHandler(this, &ExpertServiceImpl::List));
-  MarkMethodStreamed(index("Get"), net::SyncUnaryHandler(this, &ExpertServiceImpl::Get));
-  MarkMethodStreamed(index("Publish"), net::SyncClientStreamHandler(this, &ExpertServiceImpl::Publish));
-  MarkMethodStreamed(index("PublishMany"), net::SyncBidiHandler(this, &ExpertServiceImpl::PublishMany));
-  MarkMethodStreamed(index("Remove"), net::SyncUnaryHandler(this, &ExpertServiceImpl::Remove));
-  MarkMethodStreamed(index("Promote"), net::SyncUnaryHandler(this, &ExpertServiceImpl::Promote));
-  MarkMethodStreamed(index("RollBack"), net::SyncUnaryHandler(this, &ExpertServiceImpl::RollBack));
+  MarkMethodStreamed(index("List"), net::SyncUnaryHandler(this, &ExpertServiceImpl::List, &refusals_));
+  MarkMethodStreamed(index("Get"), net::SyncUnaryHandler(this, &ExpertServiceImpl::Get, &refusals_));
+  MarkMethodStreamed(index("Publish"),
+                     net::SyncClientStreamHandler(this, &ExpertServiceImpl::Publish, &refusals_));
+  MarkMethodStreamed(index("PublishMany"),
+                     net::SyncBidiHandler(this, &ExpertServiceImpl::PublishMany, &refusals_));
+  MarkMethodStreamed(index("Remove"), net::SyncUnaryHandler(this, &ExpertServiceImpl::Remove, &refusals_));
+  MarkMethodStreamed(index("Promote"), net::SyncUnaryHandler(this, &ExpertServiceImpl::Promote, &refusals_));
+  MarkMethodStreamed(index("RollBack"),
+                     net::SyncUnaryHandler(this, &ExpertServiceImpl::RollBack, &refusals_));
 }
 
 grpc::Status ExpertServiceImpl::Refusal(const Status& status) const {

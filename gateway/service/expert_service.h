@@ -3,11 +3,13 @@
 
 #include <string>
 
+#include "common/metrics.h"
 #include "coterie/v1/expert.grpc.pb.h"
 #include "gateway/catalogue_watch.h"
 #include "gateway/gateway_core.h"
 #include "model/store/expert_store.h"
 #include "net/received.h"
+#include "net/refusals.h"
 
 namespace coterie::gateway {
 
@@ -15,7 +17,8 @@ namespace coterie::gateway {
 // listener's threads are bounded by the server. Thread-safe; everything is borrowed.
 class ExpertServiceImpl final : public v1::ExpertService::Service {
  public:
-  ExpertServiceImpl(ExpertStore* store, CatalogueWatch* watch, const GatewayCore* core);
+  ExpertServiceImpl(ExpertStore* store, CatalogueWatch* watch, const GatewayCore* core,
+                    MetricsRegistry* registry);
 
   grpc::Status List(grpc::ServerContext* context, const v1::ListExpertsRequest* request,
                     v1::ListExpertsResponse* response) override;
@@ -49,6 +52,7 @@ class ExpertServiceImpl final : public v1::ExpertService::Service {
   ExpertStore* const store_;
   CatalogueWatch* const watch_;
   const GatewayCore* const core_;
+  net::Refusals refusals_;
 };
 
 }  // namespace coterie::gateway

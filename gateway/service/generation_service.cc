@@ -74,14 +74,16 @@ Status ValidateEmbed(const v1::EmbedRequest& request, const RequestLimits& limit
 
 }  // namespace
 
-GenerationServiceImpl::GenerationServiceImpl(const GatewayCore* core) : core_(core) {
+GenerationServiceImpl::GenerationServiceImpl(const GatewayCore* core, MetricsRegistry* registry)
+    : core_(core), refusals_(registry) {
   const auto index = [](const char* method) {
     return net::MethodIndex(v1::GenerationService::service_full_name(), method);
   };
-  MarkMethodCallback(index("Generate"), net::ServerStreamHandler(this, &GenerationServiceImpl::Generate));
-  MarkMethodCallback(index("Score"), net::UnaryHandler(this, &GenerationServiceImpl::Score));
-  MarkMethodCallback(index("Embed"), net::UnaryHandler(this, &GenerationServiceImpl::Embed));
-  MarkMethodCallback(index("Route"), net::UnaryHandler(this, &GenerationServiceImpl::Route));
+  MarkMethodCallback(index("Generate"),
+                     net::ServerStreamHandler(this, &GenerationServiceImpl::Generate, &refusals_));
+  MarkMethodCallback(index("Score"), net::UnaryHandler(this, &GenerationServiceImpl::Score, &refusals_));
+  MarkMethodCallback(index("Embed"), net::UnaryHandler(this, &GenerationServiceImpl::Embed, &refusals_));
+  MarkMethodCallback(index("Route"), net::UnaryHandler(this, &GenerationServiceImpl::Route, &refusals_));
 }
 
 grpc::ServerWriteReactor<v1::GenerateResponse>* GenerationServiceImpl::Generate(

@@ -1,8 +1,10 @@
 #ifndef COTERIE_GATEWAY_SERVICE_GENERATION_SERVICE_H_
 #define COTERIE_GATEWAY_SERVICE_GENERATION_SERVICE_H_
 
+#include "common/metrics.h"
 #include "coterie/v1/generation.grpc.pb.h"
 #include "gateway/gateway_core.h"
+#include "net/refusals.h"
 
 namespace coterie::gateway {
 
@@ -11,7 +13,8 @@ class GenerationServiceImpl final : public v1::GenerationService::CallbackServic
  public:
   static constexpr int kMaxEmbedTexts = 256;
 
-  explicit GenerationServiceImpl(const GatewayCore* core);
+  // Both are borrowed.
+  GenerationServiceImpl(const GatewayCore* core, MetricsRegistry* registry);
 
   grpc::ServerWriteReactor<v1::GenerateResponse>* Generate(grpc::CallbackServerContext* context,
                                                            const v1::GenerateRequest* request) override;
@@ -24,6 +27,7 @@ class GenerationServiceImpl final : public v1::GenerationService::CallbackServic
 
  private:
   const GatewayCore* const core_;
+  net::Refusals refusals_;
 };
 
 }  // namespace coterie::gateway

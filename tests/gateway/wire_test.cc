@@ -1,5 +1,6 @@
 // What the gateway's ports say to those who do not know them, or do not speak as they should: reflection,
 // requests that are no messages, methods that are not there.
+#include "absl/strings/numbers.h"
 #include "coterie/v1/expert.pb.h"
 #include "tests/gateway/experts.h"
 #include "tests/gateway/gateway_test_base.h"
@@ -105,6 +106,51 @@ TEST_F(WireTest, AMethodThatIsNotThereIsNamedAndSoIsWhatIsServed) {
   }
   EXPECT_THAT(CallRaw(front(), "/coterie.v1.ExpertService/List", {""}).status.error_message(),
               ::testing::Not(HasSubstr("serves coterie.v1.ExpertService")));
+}
+
+TEST_F(WireTest, WhatIsRefusedBeforeAServiceSeesItIsCounted) {
+  const auto count = [&](const std::string& code) {
+    const std::string page = gateway_.server->core().metrics->registry->Text();
+    const std::string series = absl::StrCat("coterie_malformed_requests_total{code=\"", code, "\"} ");
+    const size_t at = page.find(series);
+    double value = -1;
+    EXPECT_TRUE(
+        at != std::string::npos &&
+        absl::SimpleAtod(page.substr(at + series.size(), page.find('\n', at) - at - series.size()), &value))
+        << page;
+    return value;
+  };
+  EXPECT_EQ(count("INVALID_ARGUMENT"), 0);
+  EXPECT_EQ(count("UNIMPLEMENTED"), 0);
+  v1::PublishExpertRequest header;
+  header.mutable_header()->set_name("odd");
+  double n = 0;
+  for (const auto& [address, service] :
+       {std::pair(front(), "coterie.v1.GenerationService"), std::pair(front(), "coterie.v1.ClusterService"),
+        std::pair(admin(), "coterie.v1.ClusterService"), std::pair(admin(), "coterie.v1.ExpertService")}) {
+    const auto* described = google::protobuf::DescriptorPool::generated_pool()->FindServiceByName(service);
+    for (int i = 0; i < described->method_count(); ++i) {
+      const std::string path = absl::StrCat("/", service, "/", described->method(i)->name());
+      SCOPED_TRACE(path);
+      CallRaw(address, path, {"\xff\xff\xff\xff"});
+      EXPECT_EQ(count("INVALID_ARGUMENT"), ++n);
+    }
+  }
+  // In the middle of a stream, no request at all, and on a port's own services.
+  CallRaw(admin(), "/coterie.v1.ExpertService/Publish", {header.SerializeAsString(), "\xff\xff"});
+  EXPECT_EQ(count("INVALID_ARGUMENT"), ++n);
+  CallRaw(front(), "/coterie.v1.GenerationService/Score", {});
+  CallRaw(admin(), "/coterie.v1.ExpertService/List", {});
+  EXPECT_EQ(count("INVALID_ARGUMENT"), n += 2);
+  CallRaw(front(), "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", {"\xff\xff"});
+  EXPECT_EQ(count("INVALID_ARGUMENT"), ++n);
+  EXPECT_EQ(count("UNIMPLEMENTED"), 0);
+  CallRaw(front(), "/coterie.v1.GenerationService/Nope", {""});
+  CallRaw(admin(), "/a.B/C", {""});
+  EXPECT_EQ(count("UNIMPLEMENTED"), 2);
+  // A request that a service refuses is its own.
+  CallRaw(admin(), "/coterie.v1.ExpertService/Get", {"\x0a\x04none"});
+  EXPECT_EQ(count("INVALID_ARGUMENT"), n);
 }
 
 TEST_F(WireTest, ReflectionDescribesAllThatItLists) {

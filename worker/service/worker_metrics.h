@@ -24,6 +24,7 @@ class WorkerMetrics {
   void ObserveFirstToken(absl::Duration since_submit) {
     first_token_->Observe(absl::ToDoubleSeconds(since_submit));
   }
+  MetricsRegistry* registry() const { return registry_; }
   void ObserveFinish(FinishReason reason, const std::vector<std::string>& experts);
   // Brings everything up to date. `gateways`: attached now; `running`, `waiting`: names of adapters by what
   // their sequences do.

@@ -40,6 +40,7 @@ WorkerServiceImpl::WorkerServiceImpl(const WorkerServiceOptions& options, Engine
       engine_(engine),
       traffic_(traffic),
       metrics_(metrics),
+      refusals_(metrics == nullptr ? nullptr : metrics->registry()),
       incarnation_(DrawIncarnation()),
       dispatcher_([this] { Dispatch(); }) {
   MarkMethodCallback(
@@ -136,7 +137,7 @@ void WorkerServiceImpl::OnClosed(AttachStream* stream, const Status& problem) {
       Detach(session, MonotonicNow());
     }
   }
-  if (!problem.ok()) return stream->End(net::RefusalOf(problem));
+  if (!problem.ok()) return stream->End(net::RefusalOf(problem, &refusals_));
   if (!stream->gateway_id.empty()) return stream->End(grpc::Status::OK);
   stream->End({grpc::StatusCode::INVALID_ARGUMENT, "the stream ended before its hello"});
 }

@@ -13,6 +13,7 @@
 #include "common/digest.h"
 #include "common/mutex.h"
 #include "coterie/v1/worker.grpc.pb.h"
+#include "net/refusals.h"
 #include "worker/engine/engine.h"
 #include "worker/engine/peer_traffic.h"
 #include "worker/service/attach_stream.h"
@@ -95,6 +96,7 @@ class WorkerServiceImpl : public v1::WorkerService::Service, private StreamOwner
   Engine* const engine_;
   const PeerTraffic* const traffic_;
   WorkerMetrics* const metrics_;
+  net::Refusals refusals_;
   const std::string incarnation_;
 
   Mutex mutex_;

@@ -26,7 +26,8 @@ TestWorker::TestWorker(EngineOptions engine_options, FakeModelOptions model_opti
   if (service_options.worker_id.empty()) service_options.worker_id = "worker-1";
   if (service_options.tokenizer_digest.empty()) service_options.tokenizer_digest = Sha256("fake tokenizer");
   service = std::make_unique<WorkerServiceImpl>(service_options, engine.get(), &traffic, metrics.get());
-  auto started = WorkerServer::Start("127.0.0.1:0", service.get(), engine->max_sequence_tokens());
+  auto started =
+      WorkerServer::Start("127.0.0.1:0", service.get(), engine->max_sequence_tokens(), {}, registry);
   EXPECT_TRUE(started.ok()) << started.status();
   server = std::move(started).value();
 }

@@ -52,6 +52,24 @@ TEST(WireTest, AMethodThatIsNotThereIsNamedAndSoIsWhatIsServed) {
                         "coterie.v1.WorkerService"));
 }
 
+TEST(WireTest, WhatIsRefusedBeforeTheServiceSeesItIsCounted) {
+  MetricsRegistry registry;
+  TestWorker worker({}, {}, {}, &registry);
+  const auto expect = [&](int messages, int methods) {
+    const std::string page = registry.Text();
+    EXPECT_THAT(page, HasSubstr(absl::StrCat("coterie_malformed_requests_total{code=\"INVALID_ARGUMENT\"} ",
+                                             messages, "\n")));
+    EXPECT_THAT(page, HasSubstr(absl::StrCat("coterie_malformed_requests_total{code=\"UNIMPLEMENTED\"} ",
+                                             methods, "\n")));
+  };
+  expect(0, 0);
+  CallRaw(worker.address(), kAttach, {"\xff\xff"});
+  expect(1, 0);
+  CallRaw(worker.address(), "/coterie.v1.GenerationService/Generate", {""});
+  CallRaw(worker.address(), "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", {"\xff"});
+  expect(2, 1);
+}
+
 TEST(WireTest, ReflectionDescribesAllThatItLists) {
   TestWorker worker;
   for (const char* version : {"v1", "v1alpha"}) {
