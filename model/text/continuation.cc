@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "model/text/incremental_detokenizer.h"
+#include "model/text/unicode.h"
 
 namespace coterie {
 namespace {
@@ -36,8 +37,9 @@ std::string DecodeContinuation(const std::shared_ptr<const Tokenizer>& tokenizer
 StatusOr<std::vector<int32_t>> EncodeContinuation(const std::shared_ptr<const Tokenizer>& tokenizer,
                                                   const EncodedPrompt& prompt, std::string_view text,
                                                   size_t max_tokens) {
+  const std::string whole_text = text::ReplaceIllFormed(text);  // as tokenizers read it
   const auto gives_text = [&](std::span<const int32_t> ids) {
-    return DecodeContinuation(tokenizer, prompt.ids, ids) == text;
+    return DecodeContinuation(tokenizer, prompt.ids, ids) == whole_text;
   };
   std::optional<std::vector<int32_t>> rest = RestOfWhole(*tokenizer, prompt, text, max_tokens);
   if (rest && gives_text(*rest)) return *std::move(rest);

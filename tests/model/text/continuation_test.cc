@@ -190,6 +190,10 @@ TEST(SeamTest, NoSpaceIsPutBehindAControlToken) {
         EncodeContinuation(tokenizer, {pieces, /*add_special=*/false, prompt_ids}, text, 64).value();
     EXPECT_EQ(DecodeContinuation(tokenizer, prompt_ids, ids), text);
   }
+  // Bytes that are no UTF-8 are read as U+FFFD, and change nothing else.
+  const std::vector<int32_t> ids =
+      EncodeContinuation(tokenizer, {pieces, /*add_special=*/false, prompt_ids}, "the\xC3", 64).value();
+  EXPECT_EQ(DecodeContinuation(tokenizer, prompt_ids, ids), "the\xEF\xBF\xBD");
 }
 
 TEST(SeamTest, ALongPromptIsReadAtItsEndsOnly) {
