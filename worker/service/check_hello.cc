@@ -1,4 +1,7 @@
 // Whether a gateway that attaches may: WorkerServiceImpl::CheckHello.
+#include <algorithm>
+
+#include "absl/strings/ascii.h"
 #include "worker/service/convert.h"
 #include "worker/service/worker_service.h"
 
@@ -9,6 +12,11 @@ grpc::Status WorkerServiceImpl::CheckHello(const v1::GatewayHello& hello) const 
     return {
         grpc::StatusCode::INVALID_ARGUMENT,
         absl::StrCat("hello.gateway_id has ", hello.gateway_id().size(), " bytes; it must have 1 to 256")};
+  }
+  // It stands in the log.
+  if (!std::all_of(hello.gateway_id().begin(), hello.gateway_id().end(), absl::ascii_isgraph)) {
+    return {grpc::StatusCode::INVALID_ARGUMENT,
+            "hello.gateway_id holds other characters than printable ones of ASCII"};
   }
   if (hello.protocol_version() != kProtocolVersion) {
     return {grpc::StatusCode::FAILED_PRECONDITION,

@@ -5,6 +5,7 @@
 
 #include "common/check.h"
 #include "common/clock.h"
+#include "common/utf8.h"
 
 namespace coterie::worker {
 namespace {
@@ -65,7 +66,7 @@ void GatewaySession::TakeOutput(v1::Step* step) {
     out->set_sequence_id(sequence_id);
     out->set_finish(v1::FINISH_REASON_ERROR);
     out->set_error_code(static_cast<uint32_t>(status.code()));
-    out->set_error_message(std::string(status.message()));
+    out->set_error_message(Printable(ToStd(status.message())));
   }
   refused_.clear();
   size_t budget = kMaxEntriesPerStep;

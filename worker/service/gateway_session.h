@@ -19,6 +19,10 @@ namespace coterie::worker {
 // gateway's connections by the grace time. Not thread-safe: the service's mutex guards it.
 class GatewaySession {
  public:
+  // Answers and refusals that may wait to be sent. A gateway whose connection takes nothing and which goes on
+  // asking would otherwise fill the memory.
+  static constexpr size_t kMaxUnsent = 16'384;
+
   explicit GatewaySession(std::string id) : id_(std::move(id)) {}
 
   const std::string& id() const { return id_; }
@@ -51,7 +55,8 @@ class GatewaySession {
   // No output is sent until Resume or the grace time's end.
   void Suspend(MonotonicTime now);
 
-  bool has_output() const { return !ready_.empty() || !refused_.empty(); }
+  bool has_output() const { return n_unsent() > 0; }
+  size_t n_unsent() const { return ready_.size() + refused_.size(); }
   // Moves unsent output into `step`, up to a bound; the rest goes with the next one.
   void TakeOutput(v1::Step* step);
 

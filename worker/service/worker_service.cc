@@ -4,6 +4,7 @@
 #include <random>
 #include <utility>
 
+#include "absl/strings/escaping.h"
 #include "absl/strings/str_format.h"
 #include "common/check.h"
 #include "common/clock.h"
@@ -88,6 +89,16 @@ bool WorkerServiceImpl::OnMessage(AttachStream* stream, const v1::GatewayMessage
   }
   GatewaySession* session = sessions_.at(stream->gateway_id).get();
   session->last_heard = MonotonicNow();
+  if (session->n_unsent() > GatewaySession::kMaxUnsent) {
+    spdlog::warn("gateway {} is cut off: it takes nothing while {} answers wait for it", session->id(),
+                 session->n_unsent());
+    stream->End({grpc::StatusCode::RESOURCE_EXHAUSTED,
+                 absl::StrCat(session->n_unsent(), " answers wait to be read, the limit is ",
+                              GatewaySession::kMaxUnsent, "; read them, or ask for less")},
+                /*abandon=*/true);
+    Detach(session, session->last_heard);
+    return false;
+  }
   switch (message.message_case()) {
     case v1::GatewayMessage::kHello:
       stream->End(grpc::Status(grpc::StatusCode::INVALID_ARGUMENT, "a second hello on one stream"));
@@ -154,7 +165,8 @@ void WorkerServiceImpl::OnGone(AttachStream* stream) {
 
 void WorkerServiceImpl::OnHello(AttachStream* stream, const v1::GatewayHello& hello) {
   if (const grpc::Status status = CheckHello(hello); !status.ok()) {
-    spdlog::warn("gateway {} at {} refused: {}", hello.gateway_id(), stream->peer(), status.error_message());
+    spdlog::warn("gateway {} at {} refused: {}", absl::CHexEscape(hello.gateway_id().substr(0, 80)),
+                 stream->peer(), status.error_message());
     return stream->End(status);
   }
   const MonotonicTime now = MonotonicNow();

@@ -45,17 +45,19 @@ TEST(AttachTest, AMismatchIsRefusedNamingBothSides) {
     grpc::StatusCode code;
     std::string message;
   };
-  TestGateway::Options protocol, base, tokenizer, nameless;
+  TestGateway::Options protocol, base, tokenizer, nameless, two_lines;
   protocol.protocol = 9;
   base.base = Sha256("other");
   tokenizer.tokenizer = Sha256("other");
   nameless.id = "";
+  two_lines.id = "gateway\n[error] all is lost";
   const Case cases[] = {
       {protocol, grpc::FAILED_PRECONDITION, "the gateway speaks protocol 9, this worker speaks 1"},
       {base, grpc::FAILED_PRECONDITION,
        "base " + Sha256("other").Short() + ", this worker with base " + Sha256("fake").Short()},
       {tokenizer, grpc::FAILED_PRECONDITION, "tokenizer " + Sha256("other").Short()},
       {nameless, grpc::INVALID_ARGUMENT, "gateway_id has 0 bytes"},
+      {two_lines, grpc::INVALID_ARGUMENT, "gateway_id holds other characters than printable ones"},
   };
   for (const Case& c : cases) {
     TestGateway gateway(worker.address(), c.options);

@@ -175,29 +175,57 @@ constexpr uint32_t kUnreadTokens = 100;
 constexpr uint32_t kUnreadTokens = 500;
 #endif
 
-TEST(StateTest, AGatewayThatStopsReadingHoldsUpNobodyElse) {
-  TestWorker worker;
-  TestGateway::Options other;
-  other.id = "gateway-2";
-  TestGateway stuck(worker.address()), quick(worker.address(), other);
-  ASSERT_TRUE(stuck.Connect());
-  ASSERT_TRUE(quick.Connect());
-  stuck.SetReading(false);
-  for (uint64_t id = 1; id <= 20; ++id) {
-    stuck.Submit(id, Prompt(20, static_cast<int>(id)), kUnreadTokens, 100000,
-                 [](v1::Submit* s) { s->mutable_sampling()->set_logprobs(20); });
+// One of two gateways reads nothing.
+class TwoGatewaysTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    ASSERT_TRUE(stuck_.Connect());
+    ASSERT_TRUE(quick_.Connect());
+    stuck_.SetReading(false);
   }
-  quick.Submit(1, Prompt(20, 1), 100);
-  ASSERT_TRUE(quick.WaitFinished(1));
-  stuck.SetReading(true);
-  for (uint64_t id = 1; id <= 20; ++id) {
-    ASSERT_TRUE(stuck.WaitFinished(id));
-    EXPECT_EQ(stuck.Of(id).tokens.size(), kUnreadTokens);
-    EXPECT_EQ(stuck.Of(id).logprobs.size(), kUnreadTokens);
+  static TestGateway::Options Second() {
+    TestGateway::Options options;
+    options.id = "gateway-2";
+    return options;
   }
-  std::vector<uint32_t> beginning = stuck.Of(1).tokens;
+
+  MetricsRegistry registry_;
+  TestWorker worker_{{}, {}, {}, &registry_};
+  TestGateway stuck_{worker_.address()}, quick_{worker_.address(), Second()};
+};
+
+TEST_F(TwoGatewaysTest, AGatewayThatStopsReadingHoldsUpNobodyElse) {
+  for (uint64_t id = 1; id <= 20; ++id) {
+    stuck_.Submit(id, Prompt(20, static_cast<int>(id)), kUnreadTokens, 100000,
+                  [](v1::Submit* s) { s->mutable_sampling()->set_logprobs(20); });
+  }
+  quick_.Submit(1, Prompt(20, 1), 100);
+  ASSERT_TRUE(quick_.WaitFinished(1));
+  stuck_.SetReading(true);
+  for (uint64_t id = 1; id <= 20; ++id) {
+    ASSERT_TRUE(stuck_.WaitFinished(id));
+    EXPECT_EQ(stuck_.Of(id).tokens.size(), kUnreadTokens);
+    EXPECT_EQ(stuck_.Of(id).logprobs.size(), kUnreadTokens);
+  }
+  std::vector<uint32_t> beginning = stuck_.Of(1).tokens;
   beginning.resize(100);
-  EXPECT_EQ(beginning, quick.Of(1).tokens);
+  EXPECT_EQ(beginning, quick_.Of(1).tokens);
+}
+
+TEST_F(TwoGatewaysTest, AGatewayThatReadsNothingAndGoesOnAskingIsCutOff) {
+  // Each is refused. Some 25 MB of refusals are more than the connection holds either way.
+  for (uint64_t id = 1, i = 0; i < 20; ++i) {
+    v1::GatewayMessage message;
+    for (size_t n = 0; n < GatewaySession::kMaxUnsent; ++n) {
+      message.mutable_reattach()->add_sequences()->set_sequence_id(id++);
+    }
+    stuck_.Send(message);
+  }
+  WaitFor([&] { return registry_.Text().find("coterie_worker_gateways 1\n") != std::string::npos; });
+  stuck_.SetReading(true);
+  EXPECT_TRUE(stuck_.WaitClosed());
+  quick_.Submit(1, Prompt(20, 1), 100);
+  EXPECT_TRUE(quick_.WaitFinished(1));
 }
 
 TEST(StateTest, AStreamMustBeginWithHelloAndSoon) {
