@@ -34,10 +34,10 @@ std::string DecodeContinuation(const std::shared_ptr<const Tokenizer>& tokenizer
 // instead ("Say" and "ing" may be one), or the tokenizer would put a space of its own there (SentencePiece
 // behind a control token), they are the ids of the text by itself, without SentencePiece's space before it.
 //
-// So DecodeContinuation(prompt, ids) is `text` again, unless the tokenizer's normalisation changes the text
-// or it holds characters that the tokenizer does not know; and text generated after the prompt gives the ids
-// it was generated as wherever those are the usual ones for their text (a model may also spell a word with
-// more tokens than it needs: its text then cannot tell).
+// So DecodeContinuation(prompt, ids) is `text` again (bytes that are no UTF-8 as U+FFFD), unless the
+// tokenizer's normalisation changes the text or it holds characters that the tokenizer does not know; and
+// text generated after the prompt gives the ids it was generated as wherever those are the usual ones for
+// their text (a model may also spell a word with more tokens than it needs: its text then cannot tell).
 //
 // Errors are those of Encode; `max_tokens` counts the text's ids alone.
 StatusOr<std::vector<int32_t>> EncodeContinuation(const std::shared_ptr<const Tokenizer>& tokenizer,
