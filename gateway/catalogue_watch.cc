@@ -13,6 +13,20 @@ namespace {
 constexpr size_t kProblemsTriedAgain = 64;
 constexpr size_t kProblemsLogged = 10;
 constexpr size_t kMaxPrototypes = ExpertIndex::Options().max_prototypes;
+// Experts read before the index takes them: a gateway that starts on a hundred thousand would otherwise hold
+// all prototypes twice.
+constexpr size_t kPutAtOnce = 512;
+
+// Names of `before` that `next` lacks.
+std::vector<std::string> Gone(const Catalogue& before, const Catalogue& next) {
+  std::vector<std::string> names;
+  auto it = next.entries.begin();
+  for (const CatalogueEntry& entry : before.entries) {
+    while (it != next.entries.end() && it->name < entry.name) ++it;
+    if (it == next.entries.end() || it->name != entry.name) names.push_back(entry.name);
+  }
+  return names;
+}
 
 void LogNewProblems(const RouterState& before, const std::vector<ExpertProblem>& problems) {
   size_t n_new = 0;
@@ -98,10 +112,9 @@ Status CatalogueWatch::Follow() {
   if (same && !options_changed_ && before->problems().empty()) return absl::OkStatus();
   parts.catalogue = store_->Snapshot();
   parts.problems.clear();
-  ExpertIndex::Change change = Changes(*before, *parts.catalogue, &parts.problems);
-  const bool index_changes = !change.put.empty() || !change.removed.empty();
+  ASSIGN_OR_RETURN(parts.index, Changed(*before, *parts.catalogue, &parts.problems));
+  const bool index_changes = parts.index != before->parts().index;
   if (same && !options_changed_ && !index_changes) return absl::OkStatus();
-  ASSIGN_OR_RETURN(parts.index, parts.index->With(std::move(change)));
   if (options_changed_) {
     ASSIGN_OR_RETURN(parts.policies, RoutingPolicies::Create(options_.routing));
   }
@@ -120,9 +133,16 @@ Status CatalogueWatch::Follow() {
   return absl::OkStatus();
 }
 
-ExpertIndex::Change CatalogueWatch::Changes(const RouterState& before, const Catalogue& next,
-                                            std::vector<ExpertProblem>* problems) {
-  ExpertIndex::Change change{.generation = next.generation};
+StatusOr<std::shared_ptr<const ExpertIndex>> CatalogueWatch::Changed(const RouterState& before,
+                                                                     const Catalogue& next,
+                                                                     std::vector<ExpertProblem>* problems) {
+  std::shared_ptr<const ExpertIndex> index = before.parts().index;
+  // Those that go make room for those that come.
+  ExpertIndex::Change change{.generation = next.generation, .removed = Gone(before.catalogue(), next)};
+  const auto apply = [&]() -> Status {
+    ASSIGN_OR_RETURN(index, index->With(std::exchange(change, {.generation = next.generation})));
+    return absl::OkStatus();
+  };
   // A few of those with problems are tried again each time, in turn.
   size_t n_again = kProblemsTriedAgain;
   const auto try_again = [&](const std::string& name) {
@@ -142,7 +162,7 @@ ExpertIndex::Change CatalogueWatch::Changes(const RouterState& before, const Cat
   const std::vector<CatalogueEntry>& old = before.catalogue().entries;
   auto known = old.begin();
   for (const CatalogueEntry& entry : next.entries) {
-    for (; known != old.end() && known->name < entry.name; ++known) change.removed.push_back(known->name);
+    while (known != old.end() && known->name < entry.name) ++known;
     const bool there = known != old.end() && known->name == entry.name;
     const bool same = there && same_for_routing(*known, entry);
     if (there) ++known;
@@ -163,9 +183,12 @@ ExpertIndex::Change CatalogueWatch::Changes(const RouterState& before, const Cat
     }
     // One that still has its problem is in the index already.
     if (problem == nullptr || problems->size() == n_problems) change.put.push_back(std::move(expert));
+    if (change.put.size() >= kPutAtOnce) RETURN_IF_ERROR(apply());
   }
-  for (; known != old.end(); ++known) change.removed.push_back(known->name);
-  return change;
+  if (!change.put.empty() || !change.removed.empty() || index->generation() != next.generation) {
+    RETURN_IF_ERROR(apply());
+  }
+  return index;
 }
 
 IndexedExpert CatalogueWatch::Index(const CatalogueEntry& entry, std::vector<ExpertProblem>* problems) const {

@@ -51,10 +51,11 @@ class CatalogueWatch {
   IndexedExpert Index(const CatalogueEntry& entry, std::vector<ExpertProblem>* problems) const;
   // The prototypes of `entry`, or why there are none.
   StatusOr<std::vector<float>> UsablePrototypes(const CatalogueEntry& entry) const;
-  // From `before` to the store's catalogue: new, changed and removed experts, and some of those with problems
-  // again. Problems of the experts that stay as they are go into *problems, too.
-  ExpertIndex::Change Changes(const RouterState& before, const Catalogue& next,
-                              std::vector<ExpertProblem>* problems)
+  // The index of `before` after what the store's catalogue changes: new, changed and removed experts, and
+  // some of those with problems again; the very same where nothing does. Problems of the experts that stay as
+  // they are go into *problems, too.
+  StatusOr<std::shared_ptr<const ExpertIndex>> Changed(const RouterState& before, const Catalogue& next,
+                                                       std::vector<ExpertProblem>* problems)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(build_mutex_);
 
   ExpertStore* const store_;

@@ -5,7 +5,6 @@
 #include <functional>
 #include <utility>
 
-#include "absl/container/flat_hash_map.h"
 #include "common/check.h"
 #include "common/ids.h"
 #include "kernels/dot.h"
@@ -86,10 +85,7 @@ StatusOr<std::shared_ptr<const ExpertIndex>> ExpertIndex::With(Change change) co
   auto put = change.put.begin();
   auto removed = change.removed.begin();
   std::vector<Entry> entries;
-  const auto take_put = [&] {
-    entries.push_back({&*put, put->prototypes, dim()});
-    ++put;
-  };
+  const auto take_put = [&] { entries.push_back(EntryOf(*put++, dim())); };
   for (size_t s = 0; s < segments_.size(); ++s) {
     const Segment& segment = *segments_[s];
     // What falls before the next segment falls into this one.
@@ -105,8 +101,7 @@ StatusOr<std::shared_ptr<const ExpertIndex>> ExpertIndex::With(Change change) co
       next->segments_.push_back(segments_[s]);
       continue;
     }
-    for (size_t i = 0; i < segment.experts.size(); ++i) {
-      const IndexedExpert& expert = segment.experts[i];
+    for (Entry& expert : EntriesOf(segment)) {
       while (put != change.put.end() && put->name < expert.name) take_put();
       while (removed != change.removed.end() && *removed < expert.name) ++removed;
       const bool is_replaced = put != change.put.end() && put->name == expert.name;
@@ -114,11 +109,7 @@ StatusOr<std::shared_ptr<const ExpertIndex>> ExpertIndex::With(Change change) co
       if (is_replaced) {
         take_put();
       } else if (!is_removed) {
-        const std::span<const float> rows(segment.rows);
-        entries.push_back({&expert,
-                           rows.subspan(segment.offsets[i] * stride_,
-                                        (segment.offsets[i + 1] - segment.offsets[i]) * stride_),
-                           stride_});
+        entries.push_back(std::move(expert));
       }
     }
     while (put != change.put.end() && is_here(put->name)) take_put();
@@ -141,6 +132,51 @@ StatusOr<std::shared_ptr<const ExpertIndex>> ExpertIndex::With(Change change) co
   return std::shared_ptr<const ExpertIndex>(std::move(next));
 }
 
+ExpertIndex::Entry ExpertIndex::EntryOf(const IndexedExpert& expert, size_t dim) {
+  return {expert.name,       &expert.adapter,
+          expert.min_score,  {expert.domains.begin(), expert.domains.end()},
+          expert.prototypes, dim};
+}
+
+std::vector<ExpertIndex::Entry> ExpertIndex::EntriesOf(const Segment& segment) const {
+  std::vector<Entry> entries;
+  entries.reserve(segment.experts.size());
+  const std::span<const float> rows(segment.rows);
+  for (size_t i = 0; i < segment.experts.size(); ++i) {
+    const KnownExpert& expert = segment.experts[i];
+    const size_t n_rows = segment.offsets[i + 1] - segment.offsets[i];
+    entries.push_back({expert.name,
+                       &expert.adapter,
+                       expert.min_score,
+                       {},
+                       rows.subspan(segment.offsets[i] * stride_, n_rows * stride_),
+                       stride_});
+  }
+  for (const Claims::Claim& claim : segment.claims.claims) {
+    entries[claim.expert].domains.push_back(segment.claims.DomainOf(claim));
+  }
+  return entries;
+}
+
+ExpertIndex::Claims ExpertIndex::MakeClaims(std::span<const Entry> entries) {
+  std::vector<std::pair<std::string_view, uint32_t>> sorted;
+  for (uint32_t i = 0; i < entries.size(); ++i) {
+    for (const std::string_view domain : entries[i].domains) sorted.emplace_back(domain, i);
+  }
+  std::sort(sorted.begin(), sorted.end());
+  sorted.erase(std::unique(sorted.begin(), sorted.end()), sorted.end());
+  Claims claims;
+  claims.claims.reserve(sorted.size());
+  for (const auto& [domain, expert] : sorted) {
+    const bool is_new = claims.claims.empty() || claims.DomainOf(claims.claims.back()) != domain;
+    const auto begin = is_new ? static_cast<uint32_t>(claims.text.size()) : claims.claims.back().text_begin;
+    if (is_new) claims.text += domain;
+    claims.claims.push_back({begin, static_cast<uint32_t>(domain.size()), expert});
+  }
+  claims.text.shrink_to_fit();
+  return claims;
+}
+
 void ExpertIndex::AddSegments(std::span<const Entry> entries) {
   if (entries.empty()) return;
   // In parts of nearly the same size, with room for a few more experts in each.
@@ -159,40 +195,36 @@ std::shared_ptr<const ExpertIndex::Segment> ExpertIndex::MakeSegment(std::span<c
   for (const Entry& entry : entries) n_rows += entry.rows.size() / entry.row_floats;
   segment->rows.assign(n_rows * stride_, 0.0f);
   segment->experts.reserve(entries.size());
+  segment->offsets.reserve(entries.size() + 1);
   segment->offsets.push_back(0);
   float* row = segment->rows.data();
   for (const Entry& entry : entries) {
     for (size_t begin = 0; begin < entry.rows.size(); begin += entry.row_floats, row += stride_) {
       std::copy_n(entry.rows.begin() + static_cast<ptrdiff_t>(begin), options_.dim, row);
     }
-    const IndexedExpert& e = *entry.expert;
-    segment->experts.push_back({e.name, e.adapter, e.domains, e.min_score, {}});
+    segment->experts.push_back({std::string(entry.name), *entry.adapter, entry.min_score});
     segment->offsets.push_back(
         static_cast<uint32_t>((row - segment->rows.data()) / static_cast<ptrdiff_t>(stride_)));
   }
+  segment->claims = MakeClaims(entries);
   if (QuantizedRows::Supported()) segment->quantized = QuantizedRows(segment->rows, stride_);
   return segment;
 }
 
 void ExpertIndex::Finish() {
-  absl::flat_hash_map<std::string_view, std::vector<uint32_t>> domains;
-  first_expert_.assign(1, 0);
-  prototype_offsets_.assign(1, 0);
+  size_t n_experts = 0;
+  for (const auto& segment : segments_) n_experts += segment->experts.size();
+  first_expert_.reserve(segments_.size() + 1);
+  prototype_offsets_.reserve(n_experts + 1);
+  first_expert_.push_back(0);
+  prototype_offsets_.push_back(0);
   for (const auto& segment : segments_) {
     const uint32_t first_row = prototype_offsets_.back();
     for (size_t i = 0; i < segment->experts.size(); ++i) {
-      const auto number = static_cast<uint32_t>(prototype_offsets_.size() - 1);
-      for (const std::string& domain : segment->experts[i].domains) {
-        std::vector<uint32_t>& experts = domains[domain];
-        if (experts.empty() || experts.back() != number) experts.push_back(number);
-      }
       prototype_offsets_.push_back(first_row + segment->offsets[i + 1]);
     }
     first_expert_.push_back(static_cast<uint32_t>(prototype_offsets_.size() - 1));
   }
-  for (auto& [domain, experts] : domains) domains_.push_back({std::string(domain), std::move(experts)});
-  std::sort(domains_.begin(), domains_.end(),
-            [](const DomainRange& a, const DomainRange& b) { return a.domain < b.domain; });
 }
 
 size_t ExpertIndex::SegmentOf(size_t expert) const {
@@ -201,7 +233,7 @@ size_t ExpertIndex::SegmentOf(size_t expert) const {
          1;
 }
 
-const IndexedExpert& ExpertIndex::expert(size_t i) const {
+const KnownExpert& ExpertIndex::expert(size_t i) const {
   const size_t s = SegmentOf(i);
   return segments_[s]->experts[i - first_expert_[s]];
 }
@@ -371,20 +403,26 @@ std::optional<uint32_t> ExpertIndex::Find(std::string_view name) const {
                        });
   if (after == segments_.begin()) return std::nullopt;
   const auto s = static_cast<size_t>(after - segments_.begin()) - 1;
-  const std::vector<IndexedExpert>& experts = segments_[s]->experts;
+  const std::vector<KnownExpert>& experts = segments_[s]->experts;
   const auto it = std::lower_bound(
       experts.begin(), experts.end(), name,
-      [](const IndexedExpert& expert, std::string_view wanted) { return expert.name < wanted; });
+      [](const KnownExpert& expert, std::string_view wanted) { return expert.name < wanted; });
   if (it == experts.end() || it->name != name) return std::nullopt;
   return first_expert_[s] + static_cast<uint32_t>(it - experts.begin());
 }
 
-std::span<const uint32_t> ExpertIndex::WithDomain(std::string_view domain) const {
-  const auto it = std::lower_bound(
-      domains_.begin(), domains_.end(), domain,
-      [](const DomainRange& range, std::string_view wanted) { return range.domain < wanted; });
-  if (it == domains_.end() || it->domain != domain) return {};
-  return it->experts;
+std::vector<uint32_t> ExpertIndex::WithDomain(std::string_view domain) const {
+  std::vector<uint32_t> experts;
+  for (size_t s = 0; s < segments_.size(); ++s) {
+    const Claims& claims = segments_[s]->claims;
+    auto it = std::lower_bound(
+        claims.claims.begin(), claims.claims.end(), domain,
+        [&](const Claims::Claim& claim, std::string_view wanted) { return claims.DomainOf(claim) < wanted; });
+    for (; it != claims.claims.end() && claims.DomainOf(*it) == domain; ++it) {
+      experts.push_back(first_expert_[s] + it->expert);
+    }
+  }
+  return experts;
 }
 
 ExpertMask ExpertIndex::MaskOf(std::span<const std::string> names) const {

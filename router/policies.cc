@@ -26,7 +26,7 @@ RoutePlan StartPlan(std::string policy, const ExpertIndex& index, std::span<cons
 
 void AddExpert(const ExpertIndex& index, const ExpertIndex::Hit& hit, float weight, RoutePlan* plan) {
   if (weight == 0) return;  // so far behind that it would change nothing
-  const IndexedExpert& expert = index.expert(hit.expert);
+  const KnownExpert& expert = index.expert(hit.expert);
   plan->experts.push_back(
       {.name = expert.name, .adapter = expert.adapter, .weight = weight, .score = hit.score});
 }
