@@ -74,7 +74,11 @@ StatusOr<WorkerStateUpdate> StateFromProto(const v1::WorkerState& proto) {
   }
   update.prefixes_added.assign(proto.prefixes_added().begin(), proto.prefixes_added().end());
   update.prefixes_removed.assign(proto.prefixes_removed().begin(), proto.prefixes_removed().end());
+  update.prefixes_reset = proto.prefixes_reset();
   update.tokens_per_second = proto.tokens_per_second();
+  update.prefill_tokens_per_second = proto.prefill_tokens_per_second();
+  update.load_bytes_per_second = proto.adapter_load_bytes_per_second();
+  update.answer_tokens = proto.answer_tokens();
   update.bytes_between_workers = proto.bytes_between_workers();
   update.adapters_resident = proto.adapters_resident();
   update.preemptions = proto.preemptions();

@@ -43,10 +43,12 @@ struct Placement {
 };
 
 struct PlacementOptions {
-  double load_bytes_per_second = 200e6;  // file -> device slot, conservatively a disk's
-  double load_latency_seconds = 0.005;   // per cold adapter, whatever its size
-  double eviction_seconds = 0.02;   // what reloading somebody else's adapter costs, when every slot is taken
-  double mean_answer_tokens = 128;  // what a running or waiting sequence still needs
+  // Of a worker that has not measured it. File -> device slot, conservatively a disk's.
+  double load_bytes_per_second = 200e6;
+  double load_latency_seconds = 0.005;  // per cold adapter, whatever its size
+  double eviction_seconds = 0.02;  // what reloading somebody else's adapter costs, when every slot is taken
+  // What a running or waiting sequence still needs, where a worker has not measured its answers.
+  double mean_answer_tokens = 128;
   // A full worker makes an answer this much longer than an empty one, as a fraction; batching hides the rest.
   double contention = 0.25;
   // Costs within so much of the best count as equal, and the expert's home decides: without it, noise in the

@@ -11,6 +11,10 @@ namespace {
 
 double Positive(double rate) { return std::isfinite(rate) && rate > 0 ? rate : 1.0; }
 
+double MeasuredOr(double measured, double assumed) {
+  return std::isfinite(measured) && measured > 0 ? measured : assumed;
+}
+
 uint32_t BlocksFor(uint64_t n_tokens, uint32_t block_tokens) {
   block_tokens = std::max<uint32_t>(1, block_tokens);
   return static_cast<uint32_t>(
@@ -33,10 +37,12 @@ double SequencesAhead(const PlacementRequest& request, const WorkerRow& worker) 
 void AddLoads(const PlacementOptions& options, const PlacementLookup& lookup, WorkerTable::Row row,
               CostParts* parts) {
   const std::vector<PlacementRequest::Adapter>& adapters = lookup.request().adapters;
+  const double bytes_per_second =
+      MeasuredOr(lookup.at(row).load_bytes_per_second, options.load_bytes_per_second);
   for (size_t i = 0; i < adapters.size(); ++i) {
     if (lookup.IsResident(row, i)) continue;
-    const double seconds = options.load_latency_seconds +
-                           static_cast<double>(adapters[i].n_bytes) / options.load_bytes_per_second;
+    const double seconds =
+        options.load_latency_seconds + static_cast<double>(adapters[i].n_bytes) / bytes_per_second;
     if (lookup.IsComing(row, i)) {
       parts->load += seconds / 2;  // somewhere on its way
       ++parts->n_coming;
@@ -56,7 +62,8 @@ CostParts CostOf(const PlacementOptions& options, const PlacementLookup& lookup,
   const WorkerRow& worker = lookup.at(row);
   CostParts parts;
   // Ends come every answer_seconds, whatever the batch: the rate is of all sequences together.
-  const double answer_seconds = options.mean_answer_tokens / Positive(worker.decode_tokens_per_second);
+  const double answer_seconds = MeasuredOr(worker.answer_tokens, options.mean_answer_tokens) /
+                                Positive(worker.decode_tokens_per_second);
   const double max_running = std::max<uint32_t>(worker.max_running, 1);
   parts.queue = SequencesAhead(request, worker) * answer_seconds;
   parts.contention = options.contention * answer_seconds * std::min(1.0, worker.running / max_running);

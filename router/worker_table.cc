@@ -36,7 +36,8 @@ WorkerTable::Row WorkerTable::Add(std::string id) {
 void WorkerTable::Remove(Row row) {
   COTERIE_CHECK(rows_[row].used) << "row " << row << " of the workers' table is nobody's";
   SetServes(row, {});
-  Forget(row, std::numeric_limits<size_t>::max());
+  ForgetAdapters(row);
+  ForgetPrefixes(row, std::numeric_limits<size_t>::max());
   rows_[row] = WorkerRow();
   details_[row] = Details();
 }
@@ -99,14 +100,17 @@ void WorkerTable::RemoveResident(Row row, const Digest& adapter) {
 
 void WorkerTable::AddPrefix(Row row, PrefixKey key) {
   absl::flat_hash_set<PrefixKey>& prefixes = details_[row].prefixes;
-  if (prefixes.insert(key).second) prefixes_.Insert(key, row);
-  if (prefixes.size() <= kMaxPrefixes) return;
-  for (const PrefixKey known : prefixes) prefixes_.Erase(known, row);
-  prefixes.clear();
+  const size_t limit = std::clamp<size_t>(rows_[row].kv_blocks_total, kLeastMaxPrefixes, kMaxPrefixes);
+  if (n_prefixes_ >= max_prefixes_in_all_ || !prefixes.insert(key).second) return;
+  prefixes_.Insert(key, row);
+  ++n_prefixes_;
+  if (prefixes.size() > limit) ForgetPrefixes(row, prefixes.size());
 }
 
 void WorkerTable::RemovePrefix(Row row, PrefixKey key) {
-  if (details_[row].prefixes.erase(key) > 0) prefixes_.Erase(key, row);
+  if (details_[row].prefixes.erase(key) == 0) return;
+  prefixes_.Erase(key, row);
+  --n_prefixes_;
 }
 
 bool WorkerTable::Expect(Row row, const Digest& adapter, MonotonicTime now) {
@@ -135,18 +139,22 @@ void WorkerTable::DropComing(Row row, const Digest& adapter) {
   rows_[row].n_coming = static_cast<uint32_t>(coming.size());
 }
 
-bool WorkerTable::Forget(Row row, size_t n_prefixes) {
+void WorkerTable::ForgetAdapters(Row row) {
   Details& details = details_[row];
   for (const Digest& digest : details.resident) residents_.Erase(digest, row);
   details.resident.clear();
   details.coming.clear();
   rows_[row].n_resident = rows_[row].n_coming = 0;
-  for (auto it = details.prefixes.begin(); it != details.prefixes.end() && n_prefixes > 0; --n_prefixes) {
+}
+
+bool WorkerTable::ForgetPrefixes(Row row, size_t n) {
+  absl::flat_hash_set<PrefixKey>& prefixes = details_[row].prefixes;
+  for (auto it = prefixes.begin(); it != prefixes.end() && n > 0; --n, --n_prefixes_) {
     prefixes_.Erase(*it, row);
-    details.prefixes.erase(it++);
+    prefixes.erase(it++);
   }
-  if (!details.prefixes.empty()) return false;
-  details.prefixes = {};  // with its memory
+  if (!prefixes.empty()) return false;
+  prefixes = {};  // with its memory
   return true;
 }
 

@@ -61,6 +61,9 @@ struct WorkerRow {
   // Estimates; one that is not a positive number counts as 1.
   double prefill_tokens_per_second = 1000.0;
   double decode_tokens_per_second = 50.0;  // of all running sequences together
+  // As measured there; where they are not above 0, PlacementOptions says what to assume.
+  double load_bytes_per_second = 0;
+  double answer_tokens = 0;
 
   bool alive(MonotonicTime now) const { return now < alive_until; }
   bool ejected(MonotonicTime now) const { return now < ejected_until; }
@@ -78,11 +81,18 @@ class WorkerTable {
  public:
   using Row = uint32_t;
   // Bounds what one worker can make us remember: a set that outgrows its limit is forgotten and starts anew,
-  // which costs placement a guess and nothing else.
+  // which costs placement a guess and nothing else. Of prefixes a worker may have as many as it has KV
+  // blocks, within these two.
   static constexpr size_t kMaxResident = 65'536;
-  static constexpr size_t kMaxPrefixes = 65'536;
+  static constexpr size_t kLeastMaxPrefixes = 4096;
+  static constexpr size_t kMaxPrefixes = 262'144;
+  // Of all workers together; more are passed over. At about 40 bytes each, 640 MB.
+  static constexpr size_t kMaxPrefixesInAll = size_t{1} << 24;
   static constexpr size_t kMaxComing = 64;
   static constexpr absl::Duration kComingFor = absl::Seconds(5);
+
+  explicit WorkerTable(size_t max_prefixes_in_all = kMaxPrefixesInAll)
+      : max_prefixes_in_all_(max_prefixes_in_all) {}
 
   // A row for a worker that has not said anything yet. Numbers of removed ones are given again.
   Row Add(std::string id);
@@ -103,15 +113,17 @@ class WorkerTable {
   void RemoveResident(Row row, const Digest& adapter);
   bool IsResident(Row row, const Digest& adapter) const { return details_[row].resident.contains(adapter); }
   void AddPrefix(Row row, PrefixKey key);
+  size_t n_prefixes() const { return n_prefixes_; }
   void RemovePrefix(Row row, PrefixKey key);
   // Notes that `adapter` is about to be loaded there, since it was just asked for. False, noting nothing,
   // when the worker has it, when it is noted already, or when the limit is reached. A note ends with the news
   // that the adapter is there, or after kComingFor: the worker dropped the hint, or could not load it.
   bool Expect(Row row, const Digest& adapter, MonotonicTime now);
   bool IsComing(Row row, const Digest& adapter, MonotonicTime now) const;
-  // Forgets adapters, prefixes and notes, of prefixes at most `n_prefixes`: true when nothing is left. Many
-  // take a while, during which nobody can place.
-  bool Forget(Row row, size_t n_prefixes);
+  // With the notes.
+  void ForgetAdapters(Row row);
+  // At most `n` of them: true when none is left. Many take a while, during which nobody can place.
+  bool ForgetPrefixes(Row row, size_t n);
 
   // --- What a placement looks up ---
   // Null when no row has it; valid until the next change.
@@ -146,11 +158,13 @@ class WorkerTable {
   void SetServes(Row row, const std::vector<std::string>& patterns);
   void DropComing(Row row, const Digest& adapter);
 
+  size_t max_prefixes_in_all_;
   std::vector<WorkerRow> rows_;
   std::vector<Details> details_;  // [rows]
   std::vector<ServesList> serves_;
   router_internal::RowIndex<Digest> residents_;
   router_internal::RowIndex<PrefixKey> prefixes_;
+  size_t n_prefixes_ = 0;  // of all rows, each key once for each row
 };
 
 }  // namespace coterie

@@ -22,7 +22,7 @@ void WorkerBoard::SetLink(Row row, std::weak_ptr<WorkerLink> link) {
 
 void WorkerBoard::Remove(Row row) {
   With([row](WorkerTable& table) { table.at(row).alive_until = MonotonicTime::InfinitePast(); });
-  while (!With([row](WorkerTable& table) { return table.Forget(row, kPrefixesAtOnce); })) {
+  while (!With([row](WorkerTable& table) { return table.ForgetPrefixes(row, kPrefixesAtOnce); })) {
   }
   MutexLock lock(&mutex_);
   table_.Remove(row);

@@ -50,7 +50,12 @@ struct WorkerStateUpdate {
   std::vector<Digest> resident_removed;
   std::vector<uint64_t> prefixes_added;
   std::vector<uint64_t> prefixes_removed;
+  bool prefixes_reset = false;  // those told before are void
+  // As the worker measures them; 0: it does not say. Not to be trusted: see MeasuredRate.
   double tokens_per_second = 0;
+  double prefill_tokens_per_second = 0;
+  double load_bytes_per_second = 0;
+  double answer_tokens = 0;
   uint64_t bytes_between_workers = 0;
   uint32_t adapters_resident = 0;
   uint64_t preemptions = 0;

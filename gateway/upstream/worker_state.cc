@@ -44,9 +44,12 @@ void WorkerStateFold::Identify(const WorkerIdentity& identity) {
 void WorkerStateFold::Reset() {
   levels_ = WorkerStateUpdate();
   decode_rate_ = 0;
+  prefill_rate_.Reset();
+  load_rate_.Reset();
+  answer_tokens_.Reset();
   if (left_) return;
-  while (!board_->With([&](WorkerTable& table) { return table.Forget(row_, kChangesAtOnce); })) {
-  }
+  board_->With([&](WorkerTable& table) { table.ForgetAdapters(row_); });
+  ForgetPrefixes();
   WriteLevels();
 }
 
@@ -57,8 +60,12 @@ void WorkerStateFold::Apply(WorkerStateUpdate update) {
   const std::vector<uint64_t> prefixes_removed = std::exchange(update.prefixes_removed, {});
   levels_ = std::move(update);
   if (levels_.running > 0 && levels_.tokens_per_second > 0) decode_rate_ = levels_.tokens_per_second;
+  prefill_rate_.Note(levels_.prefill_tokens_per_second);
+  load_rate_.Note(levels_.load_bytes_per_second);
+  answer_tokens_.Note(levels_.answer_tokens);
   if (left_) return;
   WriteLevels();
+  if (levels_.prefixes_reset) ForgetPrefixes();
   InParts(board_.get(), resident_removed,
           [this](WorkerTable& table, const Digest& digest) { table.RemoveResident(row_, digest); });
   InParts(board_.get(), resident_added,
@@ -77,8 +84,21 @@ void WorkerStateFold::WriteLevels() {
     row.waiting = levels_.waiting;
     row.kv_blocks_free = kv_blocks_ - std::min(kv_blocks_, levels_.kv_blocks_used);
     row.adapters_resident = levels_.adapters_resident;
-    row.decode_tokens_per_second = decode_rate_ > 0 ? decode_rate_ : WorkerRow().decode_tokens_per_second;
+    if (decode_rate_ > 0) {
+      row.decode_tokens_per_second = decode_rate_;
+    } else {
+      row.decode_tokens_per_second = WorkerRow().decode_tokens_per_second;
+    }
+    const double prefill = prefill_rate_.value();
+    row.prefill_tokens_per_second = prefill > 0 ? prefill : WorkerRow().prefill_tokens_per_second;
+    row.load_bytes_per_second = load_rate_.value();
+    row.answer_tokens = answer_tokens_.value();
   });
+}
+
+void WorkerStateFold::ForgetPrefixes() {
+  while (!board_->With([&](WorkerTable& table) { return table.ForgetPrefixes(row_, kChangesAtOnce); })) {
+  }
 }
 
 void WorkerStateFold::Stand(const WorkerStanding& standing) {

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "common/clock.h"
+#include "gateway/upstream/measured_rate.h"
 #include "gateway/upstream/worker_board.h"
 #include "gateway/upstream/worker_info.h"
 
@@ -49,6 +50,7 @@ class WorkerStateFold {
 
  private:
   void WriteLevels();
+  void ForgetPrefixes();
 
   const std::shared_ptr<WorkerBoard> board_;
   const std::string id_;
@@ -57,6 +59,9 @@ class WorkerStateFold {
   uint32_t kv_blocks_ = 0;    // of the identity
   WorkerStateUpdate levels_;  // change lists empty
   double decode_rate_ = 0;    // the last one measured under load
+  MeasuredRate prefill_rate_{WorkerRow().prefill_tokens_per_second, 1, 1e7};
+  MeasuredRate load_rate_{PlacementOptions().load_bytes_per_second, 1e5, 1e12};
+  MeasuredRate answer_tokens_{PlacementOptions().mean_answer_tokens, 1, 1e6};
 };
 
 }  // namespace coterie::gateway

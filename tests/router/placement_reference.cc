@@ -95,7 +95,10 @@ Status NobodyFits(const PlacementRequest& request, std::span<const WorkerView> w
 
 double Cost(const PlacementOptions& options, const PlacementRequest& request, const WorkerView& worker,
             std::string* words) {
-  const double answer_seconds = options.mean_answer_tokens / OrOne(worker.decode_tokens_per_second);
+  const bool knows_answers = std::isfinite(worker.answer_tokens) && worker.answer_tokens > 0;
+  const bool knows_loads = std::isfinite(worker.load_bytes_per_second) && worker.load_bytes_per_second > 0;
+  const double answer_seconds = (knows_answers ? worker.answer_tokens : options.mean_answer_tokens) /
+                                OrOne(worker.decode_tokens_per_second);
   const double max_running = std::max<uint32_t>(worker.max_running, 1);
   double ahead = worker.waiting + std::max(0.0, worker.running + 1.0 - max_running);
   const uint64_t block_tokens = std::max<uint32_t>(1, worker.kv_block_tokens);
@@ -113,8 +116,9 @@ double Cost(const PlacementOptions& options, const PlacementRequest& request, co
   uint32_t slots_taken = worker.adapter_slots_taken;
   for (const auto& adapter : request.adapters) {
     if (worker.resident.contains(adapter.digest)) continue;
-    const double seconds =
-        options.load_latency_seconds + static_cast<double>(adapter.n_bytes) / options.load_bytes_per_second;
+    const double seconds = options.load_latency_seconds +
+                           static_cast<double>(adapter.n_bytes) /
+                               (knows_loads ? worker.load_bytes_per_second : options.load_bytes_per_second);
     if (worker.loading.contains(adapter.digest)) {
       load += seconds / 2;
       ++n_loading;

@@ -36,6 +36,8 @@ struct WorkerView {
   absl::flat_hash_set<std::string> serves;
   double prefill_tokens_per_second = 1000.0;
   double decode_tokens_per_second = 50.0;
+  double load_bytes_per_second = 0;  // as measured; not above 0: the options' assumption
+  double answer_tokens = 0;          // likewise
 };
 
 struct Ranked {

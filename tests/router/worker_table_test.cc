@@ -65,7 +65,8 @@ class Fleet {
         }
         return;
       case 1:
-        while (!table_.Forget(row, 2)) {
+        table_.ForgetAdapters(row);
+        while (!table_.ForgetPrefixes(row, 2)) {
         }
         worker.resident.clear();
         worker.prefixes.clear();
@@ -225,6 +226,10 @@ class Fleet {
     numbers.prefill_tokens_per_second = view.prefill_tokens_per_second =
         Below(10) == 0 ? -1 : 1 + Below(4) * 1000;
     numbers.decode_tokens_per_second = view.decode_tokens_per_second = Below(10) == 0 ? NAN : Below(4) * 100;
+    numbers.load_bytes_per_second = view.load_bytes_per_second = Below(2) == 0    ? 0
+                                                                 : Below(10) == 0 ? INFINITY
+                                                                                  : 1e6 * Below(9000);
+    numbers.answer_tokens = view.answer_tokens = Below(2) == 0 ? 0 : Below(10) == 0 ? NAN : Below(900);
     numbers.alive_until = worker->alive_until =
         Below(8) == 0 ? MonotonicTime::InfinitePast() : now_ + absl::Milliseconds(Below(50'000));
     numbers.ejected_until = worker->ejected_until =
@@ -279,17 +284,44 @@ TEST(WorkerTableTest, AWorkerCannotFillTheGatewaysMemory) {
   const WorkerTable::Row row = table.Add("w");
   std::vector<uint32_t> warm;
   const std::vector<PrefixKey> keys = {1};
-  for (uint64_t i = 0; i < WorkerTable::kMaxPrefixes; ++i) table.AddPrefix(row, i);
-  table.CountWarm(keys, &warm);
-  EXPECT_EQ(warm[row], 1u);
-  table.AddPrefix(row, WorkerTable::kMaxPrefixes);
-  table.CountWarm(keys, &warm);
-  EXPECT_EQ(warm[row], 0u);
+  for (const uint32_t kv_blocks : {10u, 5000u, 1'000'000u}) {  // follows the cache, within bounds
+    const uint64_t limit = std::clamp<uint64_t>(kv_blocks, 4096, 262'144);
+    WorkerTraits traits;
+    traits.kv_blocks = kv_blocks;
+    table.SetTraits(row, traits);
+    for (uint64_t i = 0; i < limit; ++i) table.AddPrefix(row, i);
+    EXPECT_EQ(table.n_prefixes(), limit);
+    table.CountWarm(keys, &warm);
+    EXPECT_EQ(warm[row], 1u);
+    table.AddPrefix(row, limit);
+    table.CountWarm(keys, &warm);
+    EXPECT_EQ(warm[row], 0u);
+    EXPECT_EQ(table.n_prefixes(), 0u);
+  }
   for (size_t i = 0; i < WorkerTable::kMaxComing; ++i) {
     EXPECT_TRUE(table.Expect(row, Sha256(absl::StrCat(i)), MonotonicTime::Epoch()));
   }
   EXPECT_FALSE(table.Expect(row, Sha256("one more"), MonotonicTime::Epoch()));
   EXPECT_TRUE(table.Expect(row, Sha256("one more"), MonotonicTime::Epoch() + WorkerTable::kComingFor));
+}
+
+TEST(WorkerTableTest, ALargeFleetCannotFillTheGatewaysMemoryEither) {
+  WorkerTable table(/*max_prefixes_in_all=*/100);
+  const auto a = table.Add("a"), b = table.Add("b");
+  for (uint64_t i = 0; i < 60; ++i) table.AddPrefix(a, i);
+  for (uint64_t i = 0; i < 60; ++i) table.AddPrefix(b, i);
+  EXPECT_EQ(table.n_prefixes(), 100u);
+  std::vector<uint32_t> warm;
+  std::vector<PrefixKey> keys;
+  for (uint64_t i = 0; i < 60; ++i) keys.push_back(i);
+  table.CountWarm(keys, &warm);
+  EXPECT_EQ(warm[a], 60u);
+  EXPECT_EQ(warm[b], 40u);
+  table.Remove(a);  // its room is the other's
+  for (uint64_t i = 0; i < 60; ++i) table.AddPrefix(b, i);
+  table.CountWarm(keys, &warm);
+  EXPECT_EQ(warm[b], 60u);
+  EXPECT_EQ(table.n_prefixes(), 60u);
 }
 
 TEST(WorkerTableTest, ListsOfPatternsAreKeptOnce) {

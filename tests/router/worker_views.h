@@ -37,6 +37,8 @@ inline WorkerTable TableOf(std::span<const reference::WorkerView> views, std::sp
     numbers.kv_blocks_free = view.kv_blocks_free;
     numbers.prefill_tokens_per_second = view.prefill_tokens_per_second;
     numbers.decode_tokens_per_second = view.decode_tokens_per_second;
+    numbers.load_bytes_per_second = view.load_bytes_per_second;
+    numbers.answer_tokens = view.answer_tokens;
     for (const Digest& digest : view.loading) (void)table.Expect(row, digest, kPlacingTime);
     for (const Digest& digest : view.resident) table.AddResident(row, digest);
     numbers.adapters_resident =

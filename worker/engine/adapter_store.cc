@@ -243,7 +243,13 @@ void AdapterStore::LoaderThread() {
     Done done{job.entry};
     done.result = Load(job.digest, &done.bytes);
     if (!done.result.ok()) done.result = MarkAdapterFailure(done.result.status(), job.digest);
-    stats_.load_seconds.Observe(absl::ToDoubleSeconds(MonotonicNow() - begin));
+    const absl::Duration time = MonotonicNow() - begin;
+    stats_.load_seconds.Observe(absl::ToDoubleSeconds(time));
+    if (done.result.ok()) {
+      stats_.loaded_bytes.fetch_add(done.bytes, std::memory_order_relaxed);
+      stats_.load_nanos.fetch_add(static_cast<uint64_t>(absl::ToInt64Nanoseconds(time)),
+                                  std::memory_order_relaxed);
+    }
     {
       MutexLock lock(&mutex_);
       done_.push_back(std::move(done));

@@ -39,6 +39,8 @@ struct AdapterStoreStats {
   std::atomic<uint32_t> in_memory{0};
   std::atomic<uint64_t> bytes{0};
   Histogram load_seconds{Histogram::LoadBounds()};
+  std::atomic<uint64_t> loaded_bytes{0};  // packed; of loads that went well, as load_nanos
+  std::atomic<uint64_t> load_nanos{0};
 };
 
 // Adapters in three tiers: file (found by the resolver, read and packed by LanguageModel::LoadAdapter on

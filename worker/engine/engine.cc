@@ -285,6 +285,8 @@ bool Engine::Step(MonotonicTime now) {
   }
   if (plan_.empty()) return !failed_.empty();
   const Batch& batch = batch_builder_.Build(plan_);
+  const size_t n_tokens = batch.token_ids.size();
+  const uint64_t n_prompt_tokens_before = stats_.prompt_tokens.load(std::memory_order_relaxed);
   StepLogits logits;
   if (Status status = batch.logit_top_k.empty() ? model_->Forward(batch, &logits.whole)
                                                 : model_->ForwardTop(batch, &logits);
@@ -293,11 +295,20 @@ bool Engine::Step(MonotonicTime now) {
   } else {
     TakeResults(batch, logits);
   }
-  stats_.step_seconds.Observe(absl::ToDoubleSeconds(MonotonicNow() - now));
+  NoteStepTime(MonotonicNow() - now,
+               stats_.prompt_tokens.load(std::memory_order_relaxed) != n_prompt_tokens_before, n_tokens);
   ++pending_.steps;
   stats_.steps.fetch_add(1, std::memory_order_relaxed);
   PublishStats();
   return true;
+}
+
+void Engine::NoteStepTime(absl::Duration time, bool has_prompts, size_t n_tokens) {
+  stats_.step_seconds.Observe(absl::ToDoubleSeconds(time));
+  if (!has_prompts) return;
+  stats_.prompt_step_tokens.fetch_add(n_tokens, std::memory_order_relaxed);
+  stats_.prompt_step_nanos.fetch_add(static_cast<uint64_t>(absl::ToInt64Nanoseconds(time)),
+                                     std::memory_order_relaxed);
 }
 
 void Engine::TakeResults(const Batch& batch, const StepLogits& logits) {

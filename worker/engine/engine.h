@@ -47,6 +47,9 @@ struct EngineStats {
   std::atomic<uint64_t> steps{0};
   std::atomic<uint64_t> prompt_tokens{0};  // computed in prompts, recomputed ones included
   std::atomic<uint64_t> generated_tokens{0};
+  // Of the steps that computed prompt tokens: all their tokens, and their time. The tokens are counted first.
+  std::atomic<uint64_t> prompt_step_tokens{0};
+  std::atomic<uint64_t> prompt_step_nanos{0};
   std::atomic<uint64_t> preemptions{0};
   std::atomic<uint64_t> not_finite{0};  // sequences ended because their logits were no finite numbers
   std::atomic<uint64_t> prefix_queried_tokens{0};
@@ -133,6 +136,7 @@ class Engine {
   void EndNotFinite(Sequence* s, const std::string& place);
   void Finish(Sequence* s, FinishReason reason, int32_t stop_token, Status status);
   OutputEvent* Emit(Sequence* s, OutputEvent::Kind kind);
+  void NoteStepTime(absl::Duration time, bool has_prompts, size_t n_tokens);
   void PublishStats();
   void Flush(bool may_wait);
   void WaitForWork();

@@ -17,8 +17,9 @@ namespace coterie::worker {
 namespace {
 
 // At most so often are cached prefixes reported: they change with every block, and placement only takes
-// hints.
+// hints. What one message could not take follows sooner.
 constexpr absl::Duration kPrefixReportInterval = absl::Milliseconds(200);
+constexpr absl::Duration kPrefixCatchUpInterval = absl::Milliseconds(20);
 constexpr absl::Duration kMetricsInterval = absl::Milliseconds(500);
 // Longest and shortest sleep between looks at the timers.
 constexpr absl::Duration kMinWait = absl::Milliseconds(5);
@@ -43,6 +44,8 @@ WorkerServiceImpl::WorkerServiceImpl(const WorkerServiceOptions& options, Engine
       metrics_(metrics),
       refusals_(metrics == nullptr ? nullptr : metrics->registry()),
       incarnation_(DrawIncarnation()),
+      tracker_(std::clamp<size_t>(static_cast<size_t>(engine->model_info().n_kv_blocks), 1,
+                                  StateTracker::kMaxPrefixes)),
       dispatcher_([this] { Dispatch(); }) {
   MarkMethodCallback(
       net::MethodIndex(v1::WorkerService::service_full_name(), "Attach"),
@@ -309,10 +312,10 @@ void WorkerServiceImpl::Dispatch() {
   MonotonicTime metrics_due = metrics_ == nullptr ? MonotonicTime::InfiniteFuture() : due;
   while (true) {
     engine_->WaitOutputs(&batch, std::min(due, metrics_due));
-    MeasureSpeed();
     const MonotonicTime now = MonotonicNow();
     MutexLock lock(&mutex_);
     if (stopping_) return;
+    meter_.Read(engine_->stats(), engine_->adapter_stats());
     File(batch, now);
     if (now >= due || std::exchange(timers_changed_, false)) due = RunTimers(now);
     for (auto& [id, session] : sessions_) Send(session.get(), now);
@@ -343,6 +346,8 @@ void WorkerServiceImpl::File(OutputBatch& batch, MonotonicTime now) {
     }
     log->Add(event, std::span(batch.logprobs).subspan(event.logprobs_begin, event.logprobs_count), now);
     if (metrics_ != nullptr && log->finished()) metrics_->ObserveFinish(log->finish(), log->experts);
+    const bool ended = log->finish() == FinishReason::kStop || log->finish() == FinishReason::kLength;
+    if (ended && log->end() > 0) meter_.NoteAnswer(log->end());  // scores have no answer
     owner->second.session->Touch(log);
   }
 }
@@ -370,8 +375,12 @@ MonotonicTime WorkerServiceImpl::RunTimers(MonotonicTime now) {
     if (session->stream != nullptr) {
       due = std::min(due, session->last_heard + session->silence_timeout + absl::Milliseconds(1));
       // While a message is in flight, its end calls Send.
-      if (session->stream->can_write())
+      if (session->stream->can_write()) {
         due = std::min(due, std::max(session->next_heartbeat, now + kMinWait));
+        if (session->report.IsBehind(tracker_)) {
+          due = std::min(due, std::max(session->prefixes_told_at + kPrefixCatchUpInterval, now + kMinWait));
+        }
+      }
     } else if (now - session->away_since > options_.reattach_grace) {
       forgotten.push_back(id);
     } else {
@@ -406,8 +415,8 @@ void WorkerServiceImpl::Send(GatewaySession* session, MonotonicTime now) {
   if (stream == nullptr || !stream->can_write()) return;
   v1::WorkerMessage* message = stream->outgoing();
   message->Clear();
-  const bool tell_prefixes =
-      session->report.PrefixesChanged(tracker_) && now - session->prefixes_told_at >= kPrefixReportInterval;
+  const bool tell_prefixes = session->report.PrefixesChanged(tracker_) &&
+                             now - session->prefixes_told_at >= PrefixInterval(*session);
   v1::WorkerState* state = nullptr;
   if (session->has_output()) {
     session->TakeOutput(message->mutable_step());
@@ -424,31 +433,21 @@ void WorkerServiceImpl::Send(GatewaySession* session, MonotonicTime now) {
   stream->Write();
 }
 
+absl::Duration WorkerServiceImpl::PrefixInterval(const GatewaySession& session) const {
+  return session.report.IsBehind(tracker_) ? kPrefixCatchUpInterval : kPrefixReportInterval;
+}
+
 void WorkerServiceImpl::FillState(GatewaySession* session, bool with_prefixes, v1::WorkerState* state) {
   const EngineStats& stats = engine_->stats();
   state->set_running(stats.running);
   state->set_waiting(stats.waiting);
   state->set_kv_blocks_used(stats.kv_blocks_used);
   state->set_draining(draining_);
-  state->set_tokens_per_second(tokens_per_second_);
+  meter_.Fill(state);
   state->set_bytes_between_workers(traffic_->bytes());
   state->set_adapters_resident(engine_->adapter_stats().resident);
   state->set_preemptions(stats.preemptions);
   session->report.Fill(tracker_, with_prefixes, state);
-}
-
-// Answer tokens per second of step time: what the device gives while it works, whether or not it is idle now.
-void WorkerServiceImpl::MeasureSpeed() {
-  const double seconds = engine_->stats().step_seconds.sum();
-  if (seconds - measured_seconds_ < 0.5) return;
-  const uint64_t tokens = engine_->stats().generated_tokens;
-  const double speed = static_cast<double>(tokens - measured_tokens_) / (seconds - measured_seconds_);
-  {
-    MutexLock lock(&mutex_);
-    tokens_per_second_ = speed;
-  }
-  measured_seconds_ = seconds;
-  measured_tokens_ = tokens;
 }
 
 // --- Ending ---

@@ -18,6 +18,7 @@
 #include "worker/engine/peer_traffic.h"
 #include "worker/service/attach_stream.h"
 #include "worker/service/gateway_session.h"
+#include "worker/service/speed_meter.h"
 #include "worker/service/state_tracker.h"
 #include "worker/service/worker_metrics.h"
 
@@ -88,9 +89,10 @@ class WorkerServiceImpl : public v1::WorkerService::Service, private StreamOwner
   void File(OutputBatch& batch, MonotonicTime now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   MonotonicTime RunTimers(MonotonicTime now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Send(GatewaySession* session, MonotonicTime now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Between two tellings of cached prefixes.
+  absl::Duration PrefixInterval(const GatewaySession& session) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void FillState(GatewaySession* session, bool with_prefixes, v1::WorkerState* state)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  void MeasureSpeed();
 
   const WorkerServiceOptions options_;
   Engine* const engine_;
@@ -105,16 +107,11 @@ class WorkerServiceImpl : public v1::WorkerService::Service, private StreamOwner
   absl::flat_hash_map<uint64_t, Owner> owners_ ABSL_GUARDED_BY(mutex_);  // by engine id
   absl::flat_hash_set<AttachStream*> streams_ ABSL_GUARDED_BY(mutex_);
   StateTracker tracker_ ABSL_GUARDED_BY(mutex_);
+  SpeedMeter meter_ ABSL_GUARDED_BY(mutex_);
   uint64_t next_engine_id_ ABSL_GUARDED_BY(mutex_) = 1;
   bool draining_ ABSL_GUARDED_BY(mutex_) = false;
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
   bool timers_changed_ ABSL_GUARDED_BY(mutex_) = true;
-
-  double tokens_per_second_ ABSL_GUARDED_BY(mutex_) = 0;
-
-  // The dispatcher's thread only.
-  double measured_seconds_ = 0;
-  uint64_t measured_tokens_ = 0;
 
   std::thread dispatcher_;
 };

@@ -112,6 +112,49 @@ TEST_F(WorkerStateFoldTest, ALongListIsFollowedWhole) {
   EXPECT_EQ(count(), 0u);
 }
 
+TEST_F(WorkerStateFoldTest, AfterMoreChangesThanTheWorkerKeepsPrefixesBeginAnew) {
+  const auto fold = Join(IdentityOf("w"));
+  WorkerStateUpdate update;
+  update.prefixes_added = {1, 2, 3};
+  update.resident_added = {Sha256("x")};
+  fold->Apply(update);
+  update = {};
+  update.prefixes_reset = true;
+  update.prefixes_added = {2};
+  fold->Apply(update);
+  PlacementRequest request = AsksFor("x");
+  std::vector<uint64_t> keys = {2, 1};
+  request.prefix_keys = keys;
+  EXPECT_THAT(Reason(request),
+              AllOf(HasSubstr("16 of 50 prompt tokens warm"), HasSubstr("adapter resident")));
+}
+
+TEST_F(WorkerStateFoldTest, PlacementReckonsWithWhatAWorkerMeasuresWithinReason) {
+  const auto fold = Join(IdentityOf("w"));
+  const auto seconds = [&](const std::string& expert) { return TryPlace(AsksFor(expert))->cost_seconds; };
+  // As assumed: 50 tokens at 1,000 a second; 1 MB at 200 MB a second and 5 ms.
+  EXPECT_DOUBLE_EQ(seconds("cold"), 0.050 + 0.005 + 0.005);
+  WorkerStateUpdate update;
+  const double nonsense[] = {0, -5, NAN, INFINITY};
+  for (const double value : nonsense) {
+    update.prefill_tokens_per_second = update.load_bytes_per_second = update.answer_tokens = value;
+    fold->Apply(update);
+    EXPECT_DOUBLE_EQ(seconds("cold"), 0.060) << value;
+  }
+  update.prefill_tokens_per_second = 10'000;
+  update.load_bytes_per_second = 2e9;
+  update.answer_tokens = 16;
+  for (int i = 0; i < 200; ++i) fold->Apply(update);
+  EXPECT_NEAR(seconds("cold"), 0.005 + 0.005 + 0.0005, 1e-4);
+  // Two sequences wait: 16 tokens each at 50 a second.
+  update.waiting = 2;
+  for (int i = 0; i < 200; ++i) fold->Apply(update);
+  EXPECT_NEAR(seconds("cold"), 2 * 16 / 50.0 + 0.0105, 1e-3);
+  // A worker that comes anew is reckoned with as one that nobody knows.
+  fold->Reset();
+  EXPECT_DOUBLE_EQ(seconds("cold"), 0.060);
+}
+
 TEST_F(WorkerStateFoldTest, CountsWhatWasSubmittedSinceTheLastState) {
   const auto fold = Join(IdentityOf("w"));
   WorkerStateUpdate update;

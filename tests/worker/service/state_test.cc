@@ -114,26 +114,6 @@ TEST(StateTest, WarmPrefixesAreToldByTheKeysTheGatewayComputes) {
   });
 }
 
-TEST(StateTest, OnlyTheNewestPrefixesAreKept) {
-  StateTracker tracker;
-  std::vector<PrefixEvent> events;
-  for (uint64_t key = 0; key < 10000; ++key) events.push_back({key, true});
-  for (uint64_t key = 9000; key < 9500; ++key) events.push_back({key, false});
-  tracker.Apply({}, events);
-  EXPECT_LE(tracker.prefixes().size(), StateTracker::kMaxPrefixes);
-  EXPECT_FALSE(tracker.HasPrefix(0));
-  EXPECT_FALSE(tracker.HasPrefix(9200));
-  EXPECT_TRUE(tracker.HasPrefix(9999));
-  StateReport report;
-  v1::WorkerState first, second;
-  report.Fill(tracker, true, &first);
-  EXPECT_EQ(first.prefixes_added_size(), static_cast<int>(tracker.prefixes().size()));
-  tracker.Apply({}, std::vector<PrefixEvent>{{9999, false}, {5, true}});
-  report.Fill(tracker, true, &second);
-  EXPECT_EQ(second.prefixes_added_size(), 1);
-  EXPECT_EQ(second.prefixes_removed_size(), 1);
-}
-
 TEST(StateTest, ScoresComeOverTheWire) {
   TestWorker worker;
   TestGateway gateway(worker.address());

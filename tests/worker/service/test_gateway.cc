@@ -103,6 +103,8 @@ void TestGateway::ReadLoop() {
       state_ = state;
       for (const std::string& raw : state.resident_added()) EXPECT_TRUE(residents_.insert(raw).second);
       for (const std::string& raw : state.resident_removed()) EXPECT_EQ(residents_.erase(raw), 1u);
+      if (state.prefixes_reset()) prefixes_.clear();
+      EXPECT_LE(state.prefixes_added_size() + state.prefixes_removed_size(), 4096);
       for (uint64_t key : state.prefixes_added()) EXPECT_TRUE(prefixes_.insert(key).second);
       for (uint64_t key : state.prefixes_removed()) EXPECT_EQ(prefixes_.erase(key), 1u);
     };
