@@ -20,7 +20,7 @@ inline constexpr uint32_t kMaxLogprobs = 20;
 inline constexpr float kMaxTemperature = 100.0f;
 
 // How tokens are drawn, with the defaults of proto/coterie/v1/sampling.proto, which says what each field
-// means. The order of application is written in worker/engine/sampler.h.
+// means. The order of application is written in kernels/sampling.h.
 struct SamplingParams {
   uint32_t max_tokens = 256;
   float temperature = 0.0f;  // 0: greedy

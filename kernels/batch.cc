@@ -11,7 +11,7 @@ void Batch::Reserve(int max_tokens, int max_seqs, int max_blocks, int max_uses, 
   reserve(max_seqs + 1, &cu_seqlens, &block_offsets, &adapter_offsets);
   reserve(max_blocks, &block_ids);
   reserve(max_uses, &adapter_slots, &adapter_weights, &adapters);
-  reserve(max_logit_rows, &logit_rows, &logit_top_k);
+  reserve(max_logit_rows, &logit_rows, &sampling, &counts_resets);
 }
 
 void Batch::Clear() {
@@ -25,7 +25,11 @@ void Batch::Clear() {
   adapter_weights.clear();
   adapters.clear();
   logit_rows.clear();
-  logit_top_k.clear();
+  sampling.clear();
+  biases.clear();
+  mask_words.clear();
+  counts_resets.clear();
+  counts_tokens.clear();
 }
 
 void Batch::KeepLogitRows(const Batch& step) {

@@ -4,26 +4,26 @@
 #include <cstdint>
 #include <vector>
 
+#include "kernels/sampling.h"
+
 namespace coterie {
 
 class PackedAdapter;
 
-// One of the largest logits of a row.
-struct TopLogit {
-  float value = 0;
-  int32_t id = 0;
-};
-// The order they stand in: the larger value first, of equal ones the lower id.
-inline bool Before(const TopLogit& a, const TopLogit& b) {
-  return a.value != b.value ? a.value > b.value : a.id < b.id;
-}
-constexpr int kMaxTopLogits = 64;  // of one row
+// In place of a token id: what row `row` of the step launched just before has sampled. Where that row is not
+// finite, any token: what comes of it is not used.
+constexpr int32_t FromRow(int row) { return -1 - row; }
+constexpr int RowOf(int32_t token_id) { return -1 - token_id; }  // of a negative one
+
+constexpr int MaskWords(int vocab_size) { return (vocab_size + 31) / 32; }
 
 // One engine step: the tokens of `n_seqs` sequences, prompts in chunks and decodes side by side, each
 // sequence under its own (weighted) adapters. Host memory, plain arrays in CSR form; the engine refills one
 // Batch for every step so that nothing is allocated in the loop.
 struct Batch {
-  std::vector<int32_t> token_ids;   // [n_tokens], the sequences one after the other
+  // [n_tokens], the sequences one after the other. An id or FromRow(r): what row r of the step before
+  // sampled.
+  std::vector<int32_t> token_ids;
   std::vector<int32_t> positions;   // [n_tokens], position of each token in its sequence, from 0
   std::vector<int32_t> cu_seqlens;  // [n_seqs + 1], tokens of sequence s: [cu_seqlens[s], cu_seqlens[s + 1])
 
@@ -39,19 +39,23 @@ struct Batch {
   std::vector<float> adapter_weights;          // [n_uses]
   std::vector<const PackedAdapter*> adapters;  // [n_distinct], borrowed; pinned by the engine for the step
 
-  // Tokens whose logits are wanted, ascending indices into token_ids.
-  std::vector<int32_t> logit_rows;  // [n_logit_rows]
-  // How many of each such row's logits are wanted, the largest: 1 to kMaxTopLogits, or 0 for the whole row.
-  // Empty: whole rows.
-  std::vector<int32_t> logit_top_k;  // [n_logit_rows]
+  // Tokens whose logits are computed, ascending indices into token_ids, and what becomes of each row.
+  std::vector<int32_t> logit_rows;         // [n_logit_rows]
+  std::vector<RowSampling> sampling;       // [n_logit_rows]
+  std::vector<LogitBias> biases;           // the rows' one after the other; a row names each token once
+  std::vector<uint32_t> mask_words;        // [n_masks, MaskWords(vocab_size)]
+  std::vector<CountsReset> counts_resets;  // before the step's rows
+  std::vector<int32_t> counts_tokens;
 
   int n_tokens() const { return static_cast<int>(token_ids.size()); }
   int n_seqs() const { return cu_seqlens.empty() ? 0 : static_cast<int>(cu_seqlens.size()) - 1; }
   void Clear();
   // Memory for steps of up to so many of each, so that nothing is allocated when they come.
   void Reserve(int max_tokens, int max_seqs, int max_blocks, int max_uses, int max_logit_rows);
+
+  // --- Parts of a step: tokens, blocks and adapters, without what becomes of the rows. ---
   // Becomes `step` with only its logit rows for tokens, all of them wanted; sequences without any are left
-  // out. For what of the last layer nothing but logits comes from.
+  // out. The end of the last layer is computed for these alone.
   void KeepLogitRows(const Batch& step);
   // Becomes tokens [begin, end) of `step`, whose logit rows are those that are among them; sequences without
   // any are left out. What stands in the KV cache of earlier tokens counts as before.

@@ -4,7 +4,7 @@
 #include <utility>
 
 #include "common/memory.h"
-#include "kernels/backend.h"
+#include "kernels/create.h"
 #include "model/decoder/decoder.h"
 #include "model/decoder/memory_plan.h"
 #include "model/format/model_files.h"
@@ -29,7 +29,7 @@ FakeModelOptions FakeOptions(const WorkerOptions& options) {
 
 // Says where memory will go, and refuses to begin what the system would end in the middle.
 Status CheckMemory(const WorkerOptions& options, const ModelFiles& files, const DecoderOptions& decoder,
-                   const Backend& backend) {
+                   const DecoderOps& backend) {
   ASSIGN_OR_RETURN(MemoryPlan plan, PlanMemory(files, decoder, backend));
   plan.demands.push_back({"packed experts", options.adapter_bytes, false, "--adapter-bytes"});
   const MemoryRoom room = AvailableMemory();
@@ -51,7 +51,7 @@ StatusOr<std::unique_ptr<LanguageModel>> MakeDecoder(const WorkerOptions& option
   backend_options.mode = options.mode == "exact" ? NumericsMode::kExact : NumericsMode::kFast;
   backend_options.n_threads = options.threads;
   if (options.isa != "auto") backend_options.isa = options.isa;
-  ASSIGN_OR_RETURN(std::unique_ptr<Backend> backend, CreateCpuBackend(backend_options));
+  ASSIGN_OR_RETURN(std::unique_ptr<DecoderOps> backend, CreateCpuDecoderOps(backend_options));
   DecoderOptions decoder_options;
   if (options.kv_bytes > 0) {
     decoder_options.kv_bytes = options.kv_bytes;

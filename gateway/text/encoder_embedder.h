@@ -5,7 +5,7 @@
 #include <memory>
 
 #include "gateway/text/text_embedder.h"
-#include "kernels/backend.h"
+#include "kernels/device.h"
 
 namespace coterie::gateway {
 

@@ -11,7 +11,11 @@
 
 namespace coterie {
 
-StatusOr<std::unique_ptr<Backend>> CreateCpuBackend(const CpuBackendOptions& options) {
+StatusOr<std::unique_ptr<DecoderOps>> CreateCpuDecoderOps(const CpuBackendOptions& options) {
+  return cpu::CpuBackend::Create(options);
+}
+
+StatusOr<std::unique_ptr<EncoderOps>> CreateCpuEncoderOps(const CpuBackendOptions& options) {
   return cpu::CpuBackend::Create(options);
 }
 
@@ -46,7 +50,7 @@ CpuBackend::CpuBackend(const CpuBackendOptions& options, const KernelTable* kern
   transposed_.resize(static_cast<size_t>(n_threads));
 }
 
-StatusOr<std::unique_ptr<Backend>> CpuBackend::Create(const CpuBackendOptions& options) {
+StatusOr<std::unique_ptr<CpuBackend>> CpuBackend::Create(const CpuBackendOptions& options) {
   ASSIGN_OR_RETURN(const KernelTable* kernels, SelectKernels(options.isa));
   if (options.n_threads < 0 || options.n_threads > kMaxThreads) {
     return absl::InvalidArgumentError(
@@ -70,7 +74,7 @@ StatusOr<std::unique_ptr<Backend>> CpuBackend::Create(const CpuBackendOptions& o
     }
   }
   const int n_threads = options.n_threads > 0 ? options.n_threads : std::min(AvailableCores(), kMaxThreads);
-  return std::unique_ptr<Backend>(new CpuBackend(options, kernels, kv_type, n_threads));
+  return std::unique_ptr<CpuBackend>(new CpuBackend(options, kernels, kv_type, n_threads));
 }
 
 // The instruction set and the thread count are not in it: they change no bit.
@@ -131,13 +135,19 @@ size_t CpuBackend::KvBlockBytes(const KvCacheShape& shape) const {
 
 StatusOr<std::unique_ptr<StepContext>> CpuBackend::MakeStepContext(const StepLimits& limits) {
   ReserveScratch(limits);
-  return std::make_unique<CpuStep>(limits);
+  auto step = std::make_unique<CpuStep>(limits);
+  if (limits.vocab_size > 0 && step->logits.data() == nullptr) {
+    return absl::ResourceExhaustedError(
+        absl::StrCat("no addresses for ", limits.max_logit_rows, " rows of ", limits.vocab_size, " logits"));
+  }
+  return step;
 }
 
 // What LinearInput, LinearTop and Lora lay out beside their operands in the largest step. Pages come when
 // they are used: most steps are small.
 void CpuBackend::ReserveScratch(const StepLimits& limits) {
-  const auto tokens = static_cast<size_t>(std::max(limits.max_tokens, limits.max_logit_rows));
+  const auto tokens =
+      static_cast<size_t>(std::max(std::min(limits.max_tokens, kTokensAtOnce), limits.max_logit_rows));
   const auto n_in = static_cast<size_t>(limits.max_input);
   quantised_.Reserve(tokens * (n_in / kPanelBlock) * sizeof(QuantisedBlock), AlignedBuffer::Pages::kLater);
   for (AlignedBuffer& made : made_) {
@@ -153,9 +163,8 @@ void CpuBackend::ReserveScratch(const StepLimits& limits) {
       AlignedBuffer::Pages::kLater);
 }
 
-Status CpuBackend::Download(const float* from_dev, std::span<float> to) {
-  std::copy(from_dev, from_dev + to.size(), to.begin());
-  return absl::OkStatus();
+StatusOr<std::unique_ptr<Seats>> CpuBackend::MakeSeats(int n_seats, int vocab_size) {
+  return std::make_unique<CpuSeats>(n_seats, vocab_size);
 }
 
 }  // namespace cpu

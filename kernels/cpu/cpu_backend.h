@@ -6,12 +6,13 @@
 #include <string>
 #include <vector>
 
-#include "kernels/backend.h"
 #include "kernels/cpu/aligned_buffer.h"
 #include "kernels/cpu/kernel_table.h"
 #include "kernels/cpu/kv_cache.h"
 #include "kernels/cpu/panels.h"
+#include "kernels/cpu/step_sampler.h"
 #include "kernels/cpu/thread_pool.h"
+#include "kernels/create.h"
 
 namespace coterie::cpu {
 
@@ -29,21 +30,37 @@ struct KvRun {
   int32_t block;
 };
 
-// What the ops read of the current step, worked out once in BeginStep.
+class CpuSeats final : public Seats {
+ public:
+  CpuSeats(int n_seats, int vocab_size) : sampler(vocab_size, n_seats) {}
+
+  StepSampler sampler;
+  std::vector<int32_t> sampled;  // [rows of the last step]
+};
+
+// What the ops read of the current step, worked out once in BeginStep, and what it left.
 class CpuStep final : public StepContext {
  public:
   explicit CpuStep(const StepLimits& limits);
-  void Begin(const Batch& batch);
+  void Begin(const Batch& batch, std::span<const int32_t> sampled);
 
   const Batch& batch() const { return *batch_; }
+  std::span<const int32_t> token_ids() const { return token_ids_; }  // [n_tokens], without FromRow
   int n_tokens() const { return batch_->n_tokens(); }
   const std::vector<KvRun>& kv_runs() const { return kv_runs_; }  // every token is in one
   std::span<const LoraGroup> lora_groups() const { return lora_groups_; }
+
+  // Of HeadAndSample.
+  std::vector<int32_t> keep;  // [n_logit_rows], see LinearTop
+  std::vector<TopLogit> top;  // [sum of keep]
+  AlignedBuffer logits;       // [rows that are wanted whole, vocab_size]
+  StepOutput output;
 
  private:
   void GroupAdapters();
 
   const Batch* batch_ = nullptr;
+  std::vector<int32_t> token_ids_;
   std::vector<KvRun> kv_runs_;
   std::vector<LoraGroup> lora_groups_;
   std::vector<int32_t> lora_rows_;       // of the groups, one after the other
@@ -69,14 +86,14 @@ struct PanelRange {
 
 // The CPU backend: each op cuts its outputs among the pool's threads and calls the kernels of one instruction
 // set. One op at a time (backend.h); packing may run beside it, on the packer's own thread.
-class CpuBackend final : public Backend {
+class CpuBackend final : public DecoderOps, public EncoderOps {
  public:
-  static StatusOr<std::unique_ptr<Backend>> Create(const CpuBackendOptions& options);
+  static StatusOr<std::unique_ptr<CpuBackend>> Create(const CpuBackendOptions& options);
 
   NumericsMode mode() const override { return mode_; }
   std::string numerics_class() const override;
   std::string device_name() const override;
-  bool memory_is_host() const override { return true; }
+  int steps_in_flight() const override { return 1; }
   int tokens_at_once() const override { return kTokensAtOnce; }
 
   StatusOr<std::unique_ptr<DeviceBuffer>> Allocate(size_t n_floats, Pages pages) override;
@@ -87,34 +104,44 @@ class CpuBackend final : public Backend {
   StatusOr<std::unique_ptr<KvCache>> MakeKvCache(const KvCacheShape& shape) override;
   size_t KvBlockBytes(const KvCacheShape& shape) const override;
   StatusOr<std::unique_ptr<StepContext>> MakeStepContext(const StepLimits& limits) override;
-  Status Download(const float* from_dev, std::span<float> to) override;
+  StatusOr<std::unique_ptr<Seats>> MakeSeats(int n_seats, int vocab_size) override;
 
-  void BeginStep(StepContext* step, const Batch& batch) override;
+  void BeginStep(StepContext* step, const Batch& batch, const Seats& seats) override;
+  void EndStep(StepContext*) override {}
+  StatusOr<StepResult> Wait(StepContext* step) override { return static_cast<CpuStep*>(step)->output.View(); }
   void Embed(const StepContext& step, const PackedMatrix& table, float* x_dev) override;
-  void RmsNorm(const float* x_dev, const DeviceBuffer& weight, float eps, int rows, int d,
-               float* y_dev) override;
   void Linear(const LinearInput& x, int rows, const PackedMatrix& w, const DeviceBuffer* bias,
               bool accumulate, float* y_dev) override;
-  void LinearTop(const LinearInput& x, int rows, const PackedMatrix& w, std::span<const int32_t> keep,
-                 float* y_dev, TopLogit* top) override;
+  void HeadAndSample(StepContext* step, const LinearInput& x, const PackedMatrix& head,
+                     Seats* seats) override;
   void LinearLora(const LoraCall& lora, const LinearInput& x, int rows, const PackedMatrix& w,
                   const DeviceBuffer* bias, bool accumulate, float* y_dev) override;
-  void Lora(const StepContext& step, int layer, std::span<const LoraTarget> targets, const float* x_dev,
-            int n_in, float* y_dev, int y_stride) override;
   void RopeAndKvWrite(const StepContext& step, int layer, int n_heads, const DeviceBuffer* q_norm,
                       const DeviceBuffer* k_norm, float eps, const RopeTable& rope, float* qkv_dev,
                       KvCache* kv) override;
   void PagedAttention(const StepContext& step, int layer, int n_heads, float scale, int window,
                       const float* qkv_dev, const KvCache& kv, float* out_dev) override;
-  void SwiGlu(const float* gate_up_dev, int rows, int f, float* h_dev) override;
   void GatherLogitRows(const StepContext& step, const float* x_dev, int d, float* y_dev) override;
   void LayerNorm(const float* x_dev, const float* residual_dev, const DeviceBuffer& weight,
                  const DeviceBuffer& bias, float eps, int rows, int d, float* y_dev) override;
-  void Gelu(float* x_dev, int rows, int d) override;
   void FullAttention(const float* qkv_dev, std::span<const int32_t> cu_seqlens, int n_heads, int head_dim,
                      float* out_dev) override;
   void MeanPoolNormalize(const float* x_dev, std::span<const int32_t> cu_seqlens, int d,
                          float* y_dev) override;
+
+  // The product y = x [rows, n_in] · wᵀ of which only so much is stored as is wanted. Of row r, where
+  // keep[r] > 0 (at most kMaxTopLogits and w's outputs): its keep[r] largest values in the order of Before(),
+  // in `top` [sum of keep], row after row; when one of the row's values is not finite, NaN and -1 in all of
+  // its places. Where keep[r] is 0, the whole row: such rows follow each other in y [.., n_out].
+  void LinearTop(const LinearInput& x, int rows, const PackedMatrix& w, std::span<const int32_t> keep,
+                 float* y, TopLogit* top);
+  // What LinearInput makes on the way, as ops of their own: for tests.
+  // y [rows, d] = x / sqrt(mean(x²) + eps) * weight [d].  y may be x.
+  void RmsNorm(const float* x_dev, const DeviceBuffer& weight, float eps, int rows, int d, float* y_dev);
+  // h [rows, f] = silu(gate) · up for gate_up [rows, 2 f], gate first.
+  void SwiGlu(const float* gate_up_dev, int rows, int f, float* h_dev);
+  // x = x/2 (1 + erf(x/√2)), in place.
+  void Gelu(float* x_dev, int rows, int d);
 
  private:
   CpuBackend(const CpuBackendOptions& options, const KernelTable* kernels, KvType kv_type, int n_threads);

@@ -1,9 +1,9 @@
 #ifndef COTERIE_KERNELS_CPU_KV_CACHE_H_
 #define COTERIE_KERNELS_CPU_KV_CACHE_H_
 
-#include "kernels/backend.h"
 #include "kernels/cpu/aligned_buffer.h"
 #include "kernels/cpu/kernel_table.h"
+#include "kernels/decoder_ops.h"
 
 namespace coterie::cpu {
 

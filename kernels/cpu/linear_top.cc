@@ -16,7 +16,7 @@ constexpr int64_t kBufferFloats = 3072;  // 12 KiB
 constexpr int64_t kBufferRows = 64;      // of the buffer at most: so that three panels fit
 constexpr int64_t kMaxPanels = 32;       // at a time
 
-constexpr int32_t kNotFinite = -1;  // in the place of a count: one of the row's values is not
+constexpr int32_t kSpoilt = -1;  // in place of a count: one of the row's values is not finite
 
 // Takes `value` in among the best k, best first, of which *n are there.
 void Insert(TopLogit value, int32_t k, TopLogit* best, int32_t* n) {
@@ -36,7 +36,7 @@ size_t RoundUp(size_t n_bytes) { return (n_bytes + 63) / 64 * 64; }
 // The best that one thread has seen, row after row.
 struct CpuBackend::ThreadTop {
   TopLogit* best;   // [sum of keep]
-  int32_t* counts;  // [rows] or kNotFinite
+  int32_t* counts;  // [rows] or kSpoilt
 };
 
 // `found` has seen no panels behind the range's.
@@ -75,12 +75,12 @@ void CpuBackend::RunTopPanels(const LinearCall& call, const PanelRange& range, s
             continue;
           }
           int32_t* n = found.counts + row + r;
-          if (*n != kNotFinite) {
+          if (*n != kSpoilt) {
             for (int64_t i = 0;; ++i) {
               i += kernels_->skip_at_most(y + i, n_columns - i, Bar(k, best, *n));
               if (i == n_columns) break;
               if (!std::isfinite(y[i])) {
-                *n = kNotFinite;
+                *n = kSpoilt;
                 break;
               }
               Insert({y[i], static_cast<int32_t>(segment.out_begin + column + i)}, k, best, n);
@@ -95,7 +95,7 @@ void CpuBackend::RunTopPanels(const LinearCall& call, const PanelRange& range, s
 }
 
 void CpuBackend::LinearTop(const LinearInput& x, int rows, const PackedMatrix& w,
-                           std::span<const int32_t> keep, float* y_dev, TopLogit* top) {
+                           std::span<const int32_t> keep, float* y, TopLogit* top) {
   if (rows == 0) return;
   const CpuMatrix& matrix = static_cast<const CpuMatrix&>(w);
   COTERIE_CHECK_EQ(keep.size(), static_cast<size_t>(rows)) << "rows to keep";
@@ -104,7 +104,7 @@ void CpuBackend::LinearTop(const LinearInput& x, int rows, const PackedMatrix& w
     COTERIE_CHECK(k >= 0 && k <= kMaxTopLogits && k <= matrix.n_out()) << "values to keep: " << k;
     n_kept += static_cast<size_t>(k);
   }
-  LinearCall call = DescribeLinear(rows, matrix, nullptr, /*accumulate=*/false, y_dev);
+  LinearCall call = DescribeLinear(rows, matrix, nullptr, /*accumulate=*/false, y);
   PlanInput(x, call.fast, !call.fast || matrix.any_float(), &call);
   MakeAllRows(call);
 
@@ -125,7 +125,7 @@ void CpuBackend::LinearTop(const LinearInput& x, int rows, const PackedMatrix& w
     const int32_t k = keep[static_cast<size_t>(row)];
     TopLogit* best = top + at;
     int32_t n = 0;
-    for (int thread = 0; thread < n_threads && n != kNotFinite; ++thread) {
+    for (int thread = 0; thread < n_threads && n != kSpoilt; ++thread) {
       const ThreadTop there = top_of(thread);
       const std::span<const TopLogit> found(there.best + at,
                                             static_cast<size_t>(std::max(there.counts[row], 0)));
@@ -133,9 +133,9 @@ void CpuBackend::LinearTop(const LinearInput& x, int rows, const PackedMatrix& w
         if (n == k && !Before(value, best[k - 1])) break;  // nor are those behind it
         Insert(value, k, best, &n);
       }
-      if (there.counts[row] == kNotFinite) n = kNotFinite;
+      if (there.counts[row] == kSpoilt) n = kSpoilt;
     }
-    if (n == kNotFinite) std::fill_n(best, k, TopLogit{NAN, -1});
+    if (n == kSpoilt) std::fill_n(best, k, TopLogit{NAN, -1});
     at += static_cast<size_t>(k);
   }
 }

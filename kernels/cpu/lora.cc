@@ -130,7 +130,7 @@ void CpuBackend::ShrinkAll(std::span<const LoraUse> uses, std::span<const LoraTa
                            const LinearInput& input, LinearCall* call) {
   const int rows = call->args.rows;
   bool quantise = call->fast;
-  bool floats = call->matrix != nullptr && (!call->fast || call->matrix->any_float());
+  bool floats = !call->fast || call->matrix->any_float();
   for (const LoraUse& use : uses) (use.input->eight_bit() ? quantise : floats) = true;
   PlanInput(input, quantise, floats, call);
   const int n_threads = pool_.n_threads();
@@ -222,18 +222,6 @@ void CpuBackend::ExpandAll(std::span<const LoraUse> uses, std::span<const LoraTa
   pool_.RunRanges(CeilDiv(y_stride, kPanelOutputs), 1, [&](int64_t begin, int64_t end, int) {
     Expand(uses, targets, 0, rows, begin * kPanelOutputs, end * kPanelOutputs, y, y_stride);
   });
-}
-
-void CpuBackend::Lora(const StepContext& step, int layer, std::span<const LoraTarget> targets,
-                      const float* x_dev, int n_in, float* y_dev, int y_stride) {
-  const std::span<const LoraUse> uses = PlanLora({&step, layer, targets}, n_in);
-  if (uses.empty()) return;
-  LinearCall call;
-  call.args.n_in = n_in;
-  call.args.rows = static_cast<const CpuStep&>(step).n_tokens();
-  call.args.x_stride = n_in;
-  ShrinkAll(uses, targets, x_dev, &call);
-  ExpandAll(uses, targets, call.args.rows, y_dev, y_stride);
 }
 
 void CpuBackend::LinearLora(const LoraCall& lora, const LinearInput& x, int rows, const PackedMatrix& w,

@@ -6,10 +6,10 @@
 #include <span>
 #include <vector>
 
-#include "kernels/backend.h"
 #include "kernels/cpu/aligned_buffer.h"
 #include "kernels/cpu/kernel_table.h"
 #include "kernels/cpu/panels.h"
+#include "kernels/lora.h"
 
 namespace coterie::cpu {
 

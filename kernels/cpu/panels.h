@@ -3,9 +3,9 @@
 
 #include <vector>
 
-#include "kernels/backend.h"
 #include "kernels/cpu/aligned_buffer.h"
 #include "kernels/cpu/kernel_table.h"
+#include "kernels/device.h"
 
 namespace coterie::cpu {
 

@@ -8,11 +8,11 @@ namespace coterie::cpu {
 
 void CpuBackend::Embed(const StepContext& step, const PackedMatrix& table, float* x_dev) {
   const CpuMatrix& matrix = static_cast<const CpuMatrix&>(table);
-  const Batch& batch = static_cast<const CpuStep&>(step).batch();
+  const std::span<const int32_t> ids = static_cast<const CpuStep&>(step).token_ids();
   const int64_t d = matrix.n_in();
-  ForRows(batch.n_tokens(), 4 * d, [&](int begin, int end, int) {
+  ForRows(static_cast<int>(ids.size()), 4 * d, [&](int begin, int end, int) {
     for (int t = begin; t < end; ++t) {
-      const int32_t id = batch.token_ids[t];
+      const int32_t id = ids[static_cast<size_t>(t)];
       COTERIE_CHECK(id >= 0 && id < matrix.n_out()) << "token id " << id << " of " << matrix.n_out();
       matrix.DequantiseRow(id, x_dev + t * d);
     }

@@ -6,6 +6,7 @@
 namespace coterie::cpu {
 
 CpuStep::CpuStep(const StepLimits& limits) {
+  token_ids_.reserve(static_cast<size_t>(limits.max_tokens));
   kv_runs_.reserve(static_cast<size_t>(limits.max_tokens));
   const auto max_seqs = static_cast<size_t>(std::min(limits.max_seqs, limits.max_tokens));
   const auto max_adapters = static_cast<size_t>(limits.max_adapters);
@@ -13,10 +14,26 @@ CpuStep::CpuStep(const StepLimits& limits) {
   lora_row_counts_.reserve(max_seqs * max_adapters);
   lora_rows_.reserve(static_cast<size_t>(limits.max_tokens) * max_adapters);
   group_of_seq_.reserve(max_seqs);
+  if (limits.vocab_size == 0) return;
+  const auto rows = static_cast<size_t>(limits.max_logit_rows);
+  keep.reserve(rows);
+  top.reserve(rows * static_cast<size_t>(std::min(kMaxTopLogits, limits.vocab_size)));
+  output.Reserve(limits.max_logit_rows);
+  // Most steps have few rows, or need none of them whole.
+  logits = AlignedBuffer(rows * static_cast<size_t>(limits.vocab_size) * sizeof(float),
+                         AlignedBuffer::Pages::kLater);
 }
 
-void CpuStep::Begin(const Batch& batch) {
+void CpuStep::Begin(const Batch& batch, std::span<const int32_t> sampled) {
   batch_ = &batch;
+  token_ids_ = batch.token_ids;
+  for (int32_t& id : token_ids_) {
+    if (id >= 0) continue;
+    const auto row = static_cast<size_t>(RowOf(id));
+    COTERIE_CHECK_LT(row, sampled.size()) << "row of the step before";
+    id = std::max(sampled[row], 0);  // kNotFinite: nobody uses what comes of it
+  }
+  output.Clear();
   const int n_seqs = batch.n_seqs();
   COTERIE_CHECK_EQ(batch.positions.size(), batch.token_ids.size()) << "positions of the batch";
   COTERIE_CHECK_EQ(batch.block_offsets.size(), batch.cu_seqlens.size()) << "block_offsets of the batch";
@@ -92,8 +109,8 @@ void CpuStep::GroupAdapters() {
   }
 }
 
-void CpuBackend::BeginStep(StepContext* step, const Batch& batch) {
-  static_cast<CpuStep*>(step)->Begin(batch);
+void CpuBackend::BeginStep(StepContext* step, const Batch& batch, const Seats& seats) {
+  static_cast<CpuStep*>(step)->Begin(batch, static_cast<const CpuSeats&>(seats).sampled);
 }
 
 }  // namespace coterie::cpu

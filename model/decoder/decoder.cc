@@ -7,7 +7,8 @@
 
 namespace coterie {
 
-Decoder::Decoder(const ModelConfig& config, std::unique_ptr<Backend> backend, const DecoderOptions& options)
+Decoder::Decoder(const ModelConfig& config, std::unique_ptr<DecoderOps> backend,
+                 const DecoderOptions& options)
     : config_(config), backend_(std::move(backend)), options_(options) {}
 
 Status Decoder::CheckBatch(const Batch& batch) const {
@@ -19,8 +20,10 @@ Status Decoder::CheckBatch(const Batch& batch) const {
   RETURN_IF_ERROR(limit("tokens", batch.token_ids.size(), options_.max_batch_tokens));
   RETURN_IF_ERROR(limit("sequences", static_cast<size_t>(batch.n_seqs()), options_.max_seqs));
   RETURN_IF_ERROR(limit("logit rows", batch.logit_rows.size(), options_.max_logit_rows));
+  RETURN_IF_ERROR(limit("rows with sampling parameters", batch.sampling.size(),
+                        static_cast<int>(batch.logit_rows.size())));
   for (const int32_t id : batch.token_ids) {
-    if (id < 0 || id >= config_.vocab_size) {
+    if (id >= config_.vocab_size || (id < 0 && RowOf(id) >= options_.max_logit_rows)) {
       return absl::InvalidArgumentError(
           absl::StrCat("token id ", id, ", the vocabulary has ", config_.vocab_size));
     }
@@ -34,11 +37,30 @@ Status Decoder::CheckBatch(const Batch& batch) const {
   return absl::OkStatus();
 }
 
-LinearInput Decoder::RunLayers(const Batch& batch) {
+StatusOr<StepTicket> Decoder::Launch(const Batch& batch) {
+  RETURN_IF_ERROR(CheckBatch(batch));
+  COTERIE_CHECK_LT(launched_ - collected_, steps_.size()) << "steps in flight";
+  const StepTicket ticket = ++launched_;
+  StepContext* const step = StepOf(ticket);
+  backend_->BeginStep(step, batch, *seats_);
+  const LinearInput normed = RunLayers(step, batch);
+  if (!batch.logit_rows.empty()) backend_->HeadAndSample(step, normed, head(), seats_.get());
+  backend_->EndStep(step);
+  return ticket;
+}
+
+StatusOr<StepResult> Decoder::Collect(StepTicket ticket) {
+  COTERIE_CHECK(ticket == collected_ + 1 && ticket <= launched_)
+      << "step " << ticket << " collected; launched are " << launched_ << ", collected " << collected_;
+  collected_ = ticket;
+  return backend_->Wait(StepOf(ticket));
+}
+
+LinearInput Decoder::RunLayers(StepContext* step, const Batch& batch) {
   const int n_tokens = batch.n_tokens();
   const float* rows = last_->data();
   if (n_tokens <= tokens_per_part_) {
-    rows = RunPart(batch, 0, /*whole_step=*/true);
+    rows = RunPart(step, batch, 0, /*whole_step=*/true);
   } else {
     // Parts of like size in whole KV blocks; a token reads the K and V of those before it from the cache.
     const int n_parts = (n_tokens + tokens_per_part_ - 1) / tokens_per_part_;
@@ -48,17 +70,17 @@ LinearInput Decoder::RunLayers(const Batch& batch) {
     int n_done = 0;  // logit rows
     for (int begin = 0; begin < n_tokens; begin += size) {
       part_.KeepTokens(batch, begin, std::min(n_tokens, begin + size));
-      RunPart(part_, n_done, /*whole_step=*/false);
+      backend_->BeginStep(part_step_.get(), part_, *seats_);
+      RunPart(part_step_.get(), part_, n_done, /*whole_step=*/false);
       n_done += static_cast<int>(part_.logit_rows.size());
     }
   }
   return LinearInput::RmsNorm(rows, *final_norm_, config_.rms_eps, last_->data());
 }
 
-const float* Decoder::RunPart(const Batch& part, int first_logit_row, bool whole_step) {
-  backend_->BeginStep(step_.get(), part);
-  backend_->Embed(*step_, *embedding_, x_->data());
-  const Rows all{step_.get(), part.n_tokens(), x_->data(), qkv_->data()};
+const float* Decoder::RunPart(StepContext* step, const Batch& part, int first_logit_row, bool whole_step) {
+  backend_->Embed(*step, *embedding_, x_->data());
+  const Rows all{step, part.n_tokens(), x_->data(), qkv_->data()};
   const int last_layer = config_.n_layers - 1;
   for (int layer = 0; layer < last_layer; ++layer) {
     WriteKv(layer, all);
@@ -73,56 +95,10 @@ const float* Decoder::RunPart(const Batch& part, int first_logit_row, bool whole
   return wanted.x;
 }
 
-Status Decoder::TakeWhole(size_t n_rows, std::span<const float>* logits) {
-  const size_t n_logits = n_rows * static_cast<size_t>(config_.vocab_size);
-  if (backend_->memory_is_host()) {
-    *logits = {logits_->data(), n_logits};
-    return absl::OkStatus();
-  }
-  *logits = {host_logits_.data(), n_logits};
-  return backend_->Download(logits_->data(), {host_logits_.data(), n_logits});
-}
-
-Status Decoder::Forward(const Batch& batch, std::span<const float>* logits) {
-  RETURN_IF_ERROR(CheckBatch(batch));
-  const LinearInput normed = RunLayers(batch);
-  *logits = {};
-  const size_t n_rows = batch.logit_rows.size();
-  if (n_rows == 0) return absl::OkStatus();
-  backend_->Linear(normed, static_cast<int>(n_rows), head(), nullptr, /*accumulate=*/false, logits_->data());
-  return TakeWhole(n_rows, logits);
-}
-
-Status Decoder::ForwardTop(const Batch& batch, StepLogits* logits) {
-  RETURN_IF_ERROR(CheckBatch(batch));
-  const std::vector<int32_t>& keep = batch.logit_top_k;
-  if (keep.size() != batch.logit_rows.size()) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("logit_top_k has ", keep.size(), " rows, logit_rows ", batch.logit_rows.size()));
-  }
-  size_t n_kept = 0;
-  size_t n_whole = 0;
-  for (const int32_t k : keep) {
-    if (k < 0 || k > info_.max_top_logits) {
-      return absl::InvalidArgumentError(absl::StrCat("logit_top_k is ", k, ": 0 to ", info_.max_top_logits));
-    }
-    n_kept += static_cast<size_t>(k);
-    n_whole += k == 0 ? 1 : 0;
-  }
-  const LinearInput normed = RunLayers(batch);
-  *logits = {};
-  if (keep.empty()) return absl::OkStatus();
-  top_logits_.resize(n_kept);
-  backend_->LinearTop(normed, static_cast<int>(keep.size()), head(), keep, logits_->data(),
-                      top_logits_.data());
-  logits->top = top_logits_;
-  return n_whole == 0 ? absl::OkStatus() : TakeWhole(n_whole, &logits->whole);
-}
-
 // A step of its own, so that attention and adapters know whose rows they are.
 Decoder::Rows Decoder::LogitRowsOf(const Batch& part, const Rows& all, int first_logit_row) {
   logit_batch_.KeepLogitRows(part);
-  backend_->BeginStep(logit_step_.get(), logit_batch_);
+  backend_->BeginStep(logit_step_.get(), logit_batch_, *seats_);
   const Rows rows{logit_step_.get(), logit_batch_.n_tokens(),
                   last_->data() + static_cast<ptrdiff_t>(first_logit_row) * config_.hidden_size,
                   last_qkv_->data()};
@@ -150,7 +126,7 @@ void Decoder::WriteKv(int index, const Rows& rows) {
 
 void Decoder::FinishLayer(int index, const Rows& rows) {
   const Layer& layer = layers_[static_cast<size_t>(index)];
-  Backend& backend = *backend_;
+  DecoderOps& backend = *backend_;
   const int ffn = config_.ffn_size;
   const LoraTarget kO[] = {{LoraModule::kO, 0}};
   const LoraTarget kGateUp[] = {{LoraModule::kGate, 0}, {LoraModule::kUp, ffn}};

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "common/status.h"
-#include "kernels/backend.h"
+#include "kernels/decoder_ops.h"
 #include "model/decoder/language_model.h"
 #include "model/format/model_files.h"
 
@@ -22,6 +22,7 @@ struct DecoderOptions {
   int max_logit_rows =
       0;                // rows of logits of one step; 0: max_seqs. Each takes 4 · vocab_size bytes once used
   int max_context = 0;  // most positions of a sequence; 0: all the model has
+  int n_seats = 0;      // 0: max_seqs for each step that may be in flight
   int max_adapters_per_seq = 16;
   std::vector<int32_t> eos_token_ids;  // that end an answer (text/end_tokens.h); told in info()
 };
@@ -34,16 +35,17 @@ class Decoder final : public LanguageModel {
   // Packs all weights, letting the mapped pages go layer by layer, so that weights are never in memory twice.
   // InvalidArgument names the option that is out of range, or what of the model this backend cannot do,
   // before anything is packed; ResourceExhausted when memory is short (ask PlanMemory first: memory_plan.h).
-  static StatusOr<std::unique_ptr<Decoder>> Create(const ModelFiles& files, std::unique_ptr<Backend> backend,
+  static StatusOr<std::unique_ptr<Decoder>> Create(const ModelFiles& files,
+                                                   std::unique_ptr<DecoderOps> backend,
                                                    const DecoderOptions& options);
 
   const LanguageModelInfo& info() const override { return info_; }
   const ModelConfig& config() const { return config_; }
-  Backend& backend() { return *backend_; }
+  DecoderOps& backend() { return *backend_; }
 
   StatusOr<std::unique_ptr<LoadedAdapter>> LoadAdapter(const std::filesystem::path& folder) override;
-  Status Forward(const Batch& batch, std::span<const float>* logits) override;
-  Status ForwardTop(const Batch& batch, StepLogits* logits) override;
+  StatusOr<StepTicket> Launch(const Batch& batch) override;
+  StatusOr<StepResult> Collect(StepTicket ticket) override;
 
  private:
   struct Layer {
@@ -59,18 +61,18 @@ class Decoder final : public LanguageModel {
     std::unique_ptr<PackedMatrix> down;      // [d, ffn]
   };
 
-  Decoder(const ModelConfig& config, std::unique_ptr<Backend> backend, const DecoderOptions& options);
+  Decoder(const ModelConfig& config, std::unique_ptr<DecoderOps> backend, const DecoderOptions& options);
   Status LoadWeights(const ModelFiles& files);
   StatusOr<Layer> LoadLayer(const ModelFiles& files, int index);
   Status AllocateBuffers();
   Status CheckBatch(const Batch& batch) const;
-  // All layers. The rows that the head reads; not made where there are none.
-  LinearInput RunLayers(const Batch& batch);
-  // All layers for a part of a step. Where the rows stand whose logits are wanted: in x_ when that is all
-  // of a whole step, else in last_ from row `first_logit_row` on.
-  const float* RunPart(const Batch& part, int first_logit_row, bool whole_step);
+  // All layers of a step that has begun. The rows that the head reads; not made where there are none.
+  LinearInput RunLayers(StepContext* step, const Batch& batch);
+  // All layers for a part of a step, begun as `step`. Where the rows stand whose logits are wanted: in x_
+  // when that is all of a whole step, else in last_ from row `first_logit_row` on.
+  const float* RunPart(StepContext* step, const Batch& part, int first_logit_row, bool whole_step);
   const PackedMatrix& head() const { return head_ != nullptr ? *head_ : *embedding_; }
-  Status TakeWhole(size_t n_rows, std::span<const float>* logits);
+  StepContext* StepOf(StepTicket ticket) const { return steps_[ticket % steps_.size()].get(); }
   // Rows of one step as they go through the layers.
   struct Rows {
     StepContext* step;
@@ -85,7 +87,7 @@ class Decoder final : public LanguageModel {
   const PackedMatrix& ProductOf(int layer, LoraModule module) const;
 
   const ModelConfig config_;
-  const std::unique_ptr<Backend> backend_;
+  const std::unique_ptr<DecoderOps> backend_;
   DecoderOptions options_;
   LanguageModelInfo info_;
   int max_positions_ = 0;  // of a sequence: the context, or what the KV blocks hold if that is less
@@ -97,9 +99,13 @@ class Decoder final : public LanguageModel {
   RopeTable rope_;
 
   std::unique_ptr<KvCache> kv_;
+  std::unique_ptr<Seats> seats_;
+  std::vector<std::unique_ptr<StepContext>> steps_;  // [steps in flight], by ticket
+  StepTicket launched_ = 0;
+  StepTicket collected_ = 0;
   Batch part_;  // of a long step, at most tokens_per_part_ tokens
   int tokens_per_part_ = 0;
-  std::unique_ptr<StepContext> step_;
+  std::unique_ptr<StepContext> part_step_;
   std::unique_ptr<DeviceBuffer> x_;        // [tokens_per_part, d], the residual stream
   std::unique_ptr<DeviceBuffer> normed_;   // [tokens_per_part, d]
   std::unique_ptr<DeviceBuffer> qkv_;      // [tokens_per_part, (n_heads + 2 n_kv_heads) · head_dim]
@@ -110,9 +116,6 @@ class Decoder final : public LanguageModel {
   std::unique_ptr<StepContext> logit_step_;
   std::unique_ptr<DeviceBuffer> last_;      // [n_logit_rows, d]
   std::unique_ptr<DeviceBuffer> last_qkv_;  // [their share of a part, (n_heads + 2 n_kv_heads) · head_dim]
-  std::unique_ptr<DeviceBuffer> logits_;    // [n_logit_rows, vocab]
-  std::vector<TopLogit> top_logits_;        // of the rows that are not wanted whole
-  std::vector<float> host_logits_;          // where device memory is not host memory
 };
 
 }  // namespace coterie

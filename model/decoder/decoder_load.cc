@@ -37,7 +37,7 @@ Status AppendVector(const Weight& weight, std::vector<float>* to) {
 
 // Angles as transformers computes them: frequency and product rounded to float32, so that positions far out
 // turn by the angles the model was trained with; cosine and sine of that angle in float64, rounded once.
-StatusOr<RopeTable> MakeRopeTable(const ModelConfig& config, int n_positions, Backend& backend) {
+StatusOr<RopeTable> MakeRopeTable(const ModelConfig& config, int n_positions, DecoderOps& backend) {
   const std::vector<float> frequencies = RopeInverseFrequencies(config);
   const double factor = config.rope_scaling.attention_factor;
   std::vector<float> cosines, sines;
@@ -72,13 +72,15 @@ Status CheckOptions(const DecoderOptions& o) {
   if (o.max_logit_rows < 0 || o.max_logit_rows > 1 << 20) {
     return refuse("max_logit_rows", o.max_logit_rows, "0 to 1,048,576");
   }
+  if (o.n_seats < 0 || o.n_seats > 1 << 18) return refuse("n_seats", o.n_seats, "0 to 262,144");
   if (o.max_context < 0) return refuse("max_context", o.max_context, "at least 0");
   return absl::OkStatus();
 }
 
 }  // namespace
 
-StatusOr<std::unique_ptr<Decoder>> Decoder::Create(const ModelFiles& files, std::unique_ptr<Backend> backend,
+StatusOr<std::unique_ptr<Decoder>> Decoder::Create(const ModelFiles& files,
+                                                   std::unique_ptr<DecoderOps> backend,
                                                    const DecoderOptions& options) {
   RETURN_IF_ERROR(CheckOptions(options));
   auto decoder = std::unique_ptr<Decoder>(new Decoder(files.config(), std::move(backend), options));
@@ -152,7 +154,8 @@ Status Decoder::AllocateBuffers() {
   info_.vocab_size = config_.vocab_size;
   info_.context_length = options_.max_context > 0 ? std::min(options_.max_context, config_.context_length)
                                                   : config_.context_length;
-  info_.max_top_logits = std::min(kMaxTopLogits, config_.vocab_size);
+  info_.steps_in_flight = backend_->steps_in_flight();
+  info_.n_seats = SeatsOf(options_, *backend_);
   info_.numerics_class = backend_->numerics_class();
   ASSIGN_OR_RETURN(const KvCacheShape shape, KvShapeOf(config_, options_, *backend_));
   ASSIGN_OR_RETURN(kv_, backend_->MakeKvCache(shape));
@@ -167,7 +170,15 @@ Status Decoder::AllocateBuffers() {
     const int seqs = std::min(limits.max_seqs, limits.max_tokens);
     batch->Reserve(limits.max_tokens, seqs, limits.max_blocks, seqs * limits.max_adapters, limits.max_tokens);
   }
-  ASSIGN_OR_RETURN(step_, backend_->MakeStepContext(limits));
+  ASSIGN_OR_RETURN(part_step_, backend_->MakeStepContext(limits));
+  ASSIGN_OR_RETURN(seats_, backend_->MakeSeats(info_.n_seats, config_.vocab_size));
+  StepLimits whole = limits;
+  whole.max_tokens = options_.max_batch_tokens;
+  whole.vocab_size = config_.vocab_size;
+  for (int i = 0; i < info_.steps_in_flight; ++i) {
+    ASSIGN_OR_RETURN(std::unique_ptr<StepContext> step, backend_->MakeStepContext(whole));
+    steps_.push_back(std::move(step));
+  }
   limits.max_tokens = std::min(tokens_per_part_, options_.max_logit_rows);
   ASSIGN_OR_RETURN(logit_step_, backend_->MakeStepContext(limits));
 
@@ -185,14 +196,6 @@ Status Decoder::AllocateBuffers() {
   RETURN_IF_ERROR(allocate(tokens, config_.ffn_size, &hidden_));
   RETURN_IF_ERROR(allocate(rows, config_.hidden_size, &last_));
   RETURN_IF_ERROR(allocate(limits.max_tokens, config_.q_size() + 2 * config_.kv_size(), &last_qkv_));
-  // Most steps want few rows, or none of them whole.
-  ASSIGN_OR_RETURN(logits_,
-                   backend_->Allocate(static_cast<size_t>(rows) * static_cast<size_t>(config_.vocab_size),
-                                      Backend::Pages::kWhenUsed));
-  top_logits_.reserve(static_cast<size_t>(rows) * static_cast<size_t>(info_.max_top_logits));
-  if (!backend_->memory_is_host()) {
-    host_logits_.resize(static_cast<size_t>(rows) * static_cast<size_t>(config_.vocab_size));
-  }
   return absl::OkStatus();
 }
 

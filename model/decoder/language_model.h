@@ -10,7 +10,7 @@
 
 #include "common/digest.h"
 #include "common/status.h"
-#include "kernels/backend.h"
+#include "kernels/decoder_ops.h"
 
 namespace coterie {
 
@@ -21,7 +21,8 @@ struct LanguageModelInfo {
   size_t weight_bytes = 0;
   size_t kv_bytes = 0;
   std::vector<int32_t> eos_token_ids;
-  int max_top_logits = 0;      // of one row, what ForwardTop keeps at most; 0: it is not there
+  int steps_in_flight = 1;     // 1 or 2: how many may be launched and not collected
+  int n_seats = 0;             // RowSampling::seat of each running sequence is below
   Digest base_digest;          // configuration and weights of the frozen base
   std::string numerics_class;  // equal classes give equal bits
 };
@@ -34,15 +35,12 @@ struct LoadedAdapter {
   size_t bytes = 0;
 };
 
-// What a step's logit rows left behind; owned by the model and valid until its next step.
-struct StepLogits {
-  std::span<const float> whole;   // [rows wanted whole, vocab_size]
-  std::span<const TopLogit> top;  // of the others batch.logit_top_k[row] each, in the order of Before()
-};
+// A launched step. Steps are numbered from 1 in the order of their launch.
+using StepTicket = uint64_t;
 
-// What the engine runs: tokens in, logits out. The decoder over a Backend is one; a fake one (the next token
-// is a hash of adapter, position and token) lets the whole cluster be tested without arithmetic. Forward is
-// called by one thread; LoadAdapter by others at the same time.
+// What the engine runs: tokens in, tokens out. The decoder over a backend is one; a fake one (the next token
+// is a hash of adapter, position and token) lets the whole cluster be tested without arithmetic. Launch and
+// Collect are called by one thread; LoadAdapter by others at the same time.
 class LanguageModel {
  public:
   virtual ~LanguageModel() = default;
@@ -52,15 +50,16 @@ class LanguageModel {
   // FailedPrecondition naming the field when it does not fit this base.
   virtual StatusOr<std::unique_ptr<LoadedAdapter>> LoadAdapter(const std::filesystem::path& folder) = 0;
 
-  // Runs one step and writes the KV of its tokens. `logits` [batch.logit_rows.size(), vocab_size], row-major,
-  // owned by the model and valid until its next step. batch.logit_top_k is not read.
-  virtual Status Forward(const Batch& batch, std::span<const float>* logits) = 0;
-  // The same step, of whose logits batch.logit_top_k says what is kept: the same values as from Forward. A
-  // row with a value that is not finite has NaN and id -1 in all places. Only where info().max_top_logits >
-  // 0.
-  virtual Status ForwardTop(const Batch&, StepLogits*) {
-    return absl::UnimplementedError("this model gives whole rows of logits only");
-  }
+  // Starts a step, which writes the KV of its tokens and chooses the tokens of its logit rows. Returns before
+  // it is computed, where the device works by itself. Reads the batch before it returns; adapters in it stay
+  // until the step was collected. Steps are computed in the order of their launch; at most
+  // info().steps_in_flight of them may be launched and not collected.
+  // InvalidArgument, and nothing launched, where the batch exceeds what the model was made for.
+  virtual StatusOr<StepTicket> Launch(const Batch& batch) = 0;
+  // Waits for the oldest step that was not collected yet, whose ticket this is. The result is the model's,
+  // and valid until the next Launch. An error (Unavailable: the device was lost) says that nothing came of
+  // it.
+  virtual StatusOr<StepResult> Collect(StepTicket ticket) = 0;
 };
 
 }  // namespace coterie

@@ -19,7 +19,7 @@ int LogitRows(const DecoderOptions& options) {
 }
 
 // Parts of one matrix that have one type share its panels; counted apart they come to a little more.
-uint64_t WeightBytes(const ModelFiles& files, const Backend& backend) {
+uint64_t WeightBytes(const ModelFiles& files, const DecoderOps& backend) {
   const ModelConfig& config = files.config();
   uint64_t bytes = 0;
   const auto add = [&](const Weight& weight) {
@@ -39,7 +39,7 @@ uint64_t WeightBytes(const ModelFiles& files, const Backend& backend) {
 }  // namespace
 
 StatusOr<KvCacheShape> KvShapeOf(const ModelConfig& config, const DecoderOptions& options,
-                                 const Backend& backend) {
+                                 const DecoderOps& backend) {
   KvCacheShape shape{config.n_layers, options.n_kv_blocks, config.n_kv_heads, config.head_dim};
   if (shape.n_blocks > 0) return shape;
   const size_t block_bytes = backend.KvBlockBytes(shape);
@@ -51,13 +51,17 @@ StatusOr<KvCacheShape> KvShapeOf(const ModelConfig& config, const DecoderOptions
   return shape;
 }
 
+int SeatsOf(const DecoderOptions& options, const DecoderOps& backend) {
+  return options.n_seats > 0 ? options.n_seats : options.max_seqs * backend.steps_in_flight();
+}
+
 int MaxPositions(const ModelConfig& config, const DecoderOptions& options, const KvCacheShape& shape) {
   return static_cast<int>(
       std::min<int64_t>(ContextOf(config, options), int64_t{shape.n_blocks} * kKvBlockTokens));
 }
 
 StepLimits LargestPart(const ModelConfig& config, const DecoderOptions& options, const KvCacheShape& shape,
-                       const Backend& backend) {
+                       const DecoderOps& backend) {
   StepLimits limits;
   limits.max_tokens = std::min(options.max_batch_tokens, std::max(kKvBlockTokens, backend.tokens_at_once()));
   limits.max_seqs = options.max_seqs;
@@ -74,7 +78,7 @@ StepLimits LargestPart(const ModelConfig& config, const DecoderOptions& options,
 }
 
 StatusOr<MemoryPlan> PlanMemory(const ModelFiles& files, const DecoderOptions& options,
-                                const Backend& backend) {
+                                const DecoderOps& backend) {
   const ModelConfig& config = files.config();
   ASSIGN_OR_RETURN(const KvCacheShape shape, KvShapeOf(config, options, backend));
   const StepLimits part = LargestPart(config, options, shape, backend);
@@ -85,6 +89,7 @@ StatusOr<MemoryPlan> PlanMemory(const ModelFiles& files, const DecoderOptions& o
   const auto row_floats =
       2 * d + qkv + static_cast<uint64_t>(config.q_size()) + 3 * static_cast<uint64_t>(config.ffn_size);
   const uint64_t last_rows = std::min<uint64_t>(tokens, rows);
+  const auto seats = static_cast<uint64_t>(SeatsOf(options, backend));
   const auto positions = static_cast<uint64_t>(MaxPositions(config, options, shape));
   MemoryPlan plan;
   plan.demands = {
@@ -94,6 +99,8 @@ StatusOr<MemoryPlan> PlanMemory(const ModelFiles& files, const DecoderOptions& o
       {"activations", 4 * (tokens * row_floats + rows * d + last_rows * qkv), true, "--max-batch-tokens"},
       {"rotary tables", 4 * positions * static_cast<uint64_t>(config.head_dim), true, "--max-context"},
       {"logits", 4 * rows * static_cast<uint64_t>(config.vocab_size), false, "--max-logit-rows"},
+      {"token counts of penalties", 4 * seats * static_cast<uint64_t>(config.vocab_size), false,
+       "--max-seqs"},
   };
   return plan;
 }

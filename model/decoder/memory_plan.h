@@ -7,7 +7,7 @@
 
 #include "common/memory.h"
 #include "common/status.h"
-#include "kernels/backend.h"
+#include "kernels/decoder_ops.h"
 #include "model/decoder/decoder.h"
 #include "model/format/model_files.h"
 
@@ -34,15 +34,16 @@ struct MemoryPlan {
 
 // What a Decoder of these options will take; errors are Decoder::Create's about options and shapes.
 StatusOr<MemoryPlan> PlanMemory(const ModelFiles& files, const DecoderOptions& options,
-                                const Backend& backend);
+                                const DecoderOps& backend);
 
 // Sizes that the plan and the decoder share.
 StatusOr<KvCacheShape> KvShapeOf(const ModelConfig& config, const DecoderOptions& options,
-                                 const Backend& backend);
+                                 const DecoderOps& backend);
+int SeatsOf(const DecoderOptions& options, const DecoderOps& backend);
 int MaxPositions(const ModelConfig& config, const DecoderOptions& options, const KvCacheShape& shape);
 // The largest part of a step that goes through the layers at once.
 StepLimits LargestPart(const ModelConfig& config, const DecoderOptions& options, const KvCacheShape& shape,
-                       const Backend& backend);
+                       const DecoderOps& backend);
 
 }  // namespace coterie
 

@@ -89,7 +89,7 @@ void Encoder::SumEmbeddings(std::span<const std::vector<int32_t>> texts) {
 // x = norm(x + O · attention(QKV · x));  x = norm(x + down · gelu(up · x)): the norms come after the sums. Of
 // each, the last is left to the product that follows: `before` is the norm that x still wants.
 void Encoder::RunLayer(const Norm& before, const Layer& layer, int n_tokens) {
-  Backend& backend = *backend_;
+  EncoderOps& backend = *backend_;
   float* x = x_->data();
   const auto normed = [&](const Norm& norm) {
     return LinearInput::LayerNorm(x, *norm.weight, *norm.bias, config_.layer_norm_eps);

@@ -14,7 +14,7 @@
 #include "common/digest.h"
 #include "common/mutex.h"
 #include "common/status.h"
-#include "kernels/backend.h"
+#include "kernels/encoder_ops.h"
 #include "model/encoder/bert_config.h"
 #include "model/format/safetensors.h"
 #include "model/text/tokenizer.h"
@@ -105,7 +105,7 @@ class Encoder {
   std::vector<Layer> layers_;
 
   Mutex mutex_;  // guards the backend, which one thread at a time may use, and the buffers
-  std::unique_ptr<Backend> backend_;
+  std::unique_ptr<EncoderOps> backend_;
   std::unique_ptr<DeviceBuffer> x_;         // [max_batch_tokens, hidden]
   std::unique_ptr<DeviceBuffer> qkv_;       // [max_batch_tokens, 3 hidden]
   std::unique_ptr<DeviceBuffer> attended_;  // [max_batch_tokens, hidden]

@@ -4,6 +4,7 @@
 
 #include "absl/strings/match.h"
 #include "common/quoted.h"
+#include "kernels/create.h"
 #include "kernels/quantize.h"
 #include "model/encoder/encoder.h"
 #include "model/format/dequantize.h"
@@ -184,7 +185,7 @@ StatusOr<std::unique_ptr<Encoder>> Encoder::Load(const std::filesystem::path& fo
   CpuBackendOptions backend;
   backend.mode = options.mode;
   backend.n_threads = options.n_threads;
-  ASSIGN_OR_RETURN(out->backend_, CreateCpuBackend(backend));
+  ASSIGN_OR_RETURN(out->backend_, CreateCpuEncoderOps(backend));
   ASSIGN_OR_RETURN(const SafetensorsFile file, SafetensorsFile::OpenFolder(folder));
   RETURN_IF_ERROR(Loader(file, out.get()).Load());
 

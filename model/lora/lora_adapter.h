@@ -11,7 +11,7 @@
 
 #include "common/digest.h"
 #include "common/status.h"
-#include "kernels/backend.h"
+#include "kernels/lora.h"
 #include "model/format/model_config.h"
 #include "model/lora/peft_config.h"
 

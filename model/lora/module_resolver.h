@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "common/status.h"
-#include "kernels/backend.h"
+#include "kernels/lora.h"
 #include "model/format/model_config.h"
 #include "model/lora/peft_config.h"
 

@@ -14,7 +14,6 @@
 #include "model/decoder/decoder.h"
 #include "tests/bench/harness.h"
 #include "tests/model/decoder/sequences.h"
-#include "worker/engine/sampler.h"
 
 namespace coterie::bench {
 namespace {
@@ -27,7 +26,6 @@ constexpr int kMaxSequences = 16;
 constexpr int kContext = 1024;
 constexpr int kDecodeSteps = 16;
 constexpr int kUnusedRounds = 3;
-constexpr int kGreedyRounds = 3;
 
 // Random low-rank pairs for every linear layer, bfloat16.
 class RandomAdapter {
@@ -74,8 +72,6 @@ class RandomAdapter {
 struct Bench {
   Decoder* decoder;
   std::mt19937 random{5};
-  Sampler sampler{decoder->info().vocab_size};
-  int64_t picked = 0;  // a sum, so that picking is not left out
 
   TestSequence Sequence(int index, int n_tokens, const PackedAdapter* adapter) {
     TestSequence s;
@@ -90,38 +86,22 @@ struct Bench {
 
   uint32_t n_tokens_drawn() const { return static_cast<uint32_t>(decoder->info().vocab_size); }
 
-  // What each step does with its logits.
-  enum class Logits {
-    kLeave,
-    kPick,
-    kTop
-  };  // nothing; greedy from whole rows; greedy from the largest alone
-  Logits logits_for = Logits::kLeave;
+  RowSampling sampling;  // of every row
 
   double Step(std::vector<TestSequence>* sequences, int n) {
     Batch batch;
     batch.Clear();
     for (TestSequence& s : *sequences) AddToBatch(&s, n, LogitRows::kLast, &batch);
-    if (logits_for == Logits::kTop) batch.logit_top_k.assign(batch.logit_rows.size(), 1);
-    StepLogits logits;
+    batch.sampling.assign(batch.logit_rows.size(), sampling);
     const Clock::time_point start = Clock::now();
-    const Status status = logits_for == Logits::kTop ? decoder->ForwardTop(batch, &logits)
-                                                     : decoder->Forward(batch, &logits.whole);
-    if (logits_for == Logits::kPick) Pick(logits.whole);
+    StatusOr<StepTicket> ticket = decoder->Launch(batch);
+    const Status status = ticket.ok() ? decoder->Collect(*ticket).status() : ticket.status();
     const double seconds = Seconds(start);
     if (!status.ok()) {
       std::fprintf(stderr, "%s\n", status.ToString().c_str());
       std::exit(1);
     }
     return seconds;
-  }
-
-  // As the engine does it, one row after the other.
-  void Pick(std::span<const float> logits) {
-    const size_t vocab = n_tokens_drawn();
-    for (size_t at = 0; at < logits.size(); at += vocab) {
-      picked += sampler.Sample({}, 0, 0, logits.subspan(at, vocab), {}, {});
-    }
   }
 
   // Tokens per second of one prompt step of n_seqs x n_tokens, after another of that shape: as peers are
@@ -162,7 +142,7 @@ Status Run(const Flags& flags) {
   std::unique_ptr<Decoder> decoder;
   {
     ASSIGN_OR_RETURN(std::unique_ptr<ModelFiles> files, ModelFiles::Open(flags.model));
-    ASSIGN_OR_RETURN(std::unique_ptr<Backend> backend, CreateCpuBackend(flags.backend.Options()));
+    ASSIGN_OR_RETURN(std::unique_ptr<DecoderOps> backend, CreateCpuDecoderOps(flags.backend.Options()));
     DecoderOptions decoder_options;
     decoder_options.n_kv_blocks = kMaxSequences * (kContext / kKvBlockTokens);
     decoder_options.max_batch_tokens = 2048;
@@ -196,19 +176,11 @@ Status Run(const Flags& flags) {
     add("prefill_512", bench.Prefill(1, 512));
     add("prefill_16x128", bench.Prefill(16, 128));
     for (const int b : {1, 4, 8, 16}) add("decode_b" + std::to_string(b), bench.Decode(b, {}));
-    // Each kind in turn, so that what disturbs one disturbs the other.
-    for (const int b : {1, 16}) {
-      std::map<Bench::Logits, std::vector<double>> rates;
-      for (int i = 0; i < kGreedyRounds; ++i) {
-        for (const Bench::Logits kind : {Bench::Logits::kPick, Bench::Logits::kTop}) {
-          bench.logits_for = kind;
-          rates[kind].push_back(bench.Decode(b, {}));
-        }
-      }
-      bench.logits_for = Bench::Logits::kLeave;
-      add("decode_b" + std::to_string(b) + "_greedy_whole_rows", Median(rates[Bench::Logits::kPick]));
-      add("decode_b" + std::to_string(b) + "_greedy", Median(rates[Bench::Logits::kTop]));
-    }
+    // Drawn from whole rows.
+    bench.sampling.temperature = 0.8f;
+    bench.sampling.top_p = 0.95f;
+    for (const int b : {1, 16}) add("decode_b" + std::to_string(b) + "_sampled", bench.Decode(b, {}));
+    bench.sampling = {};
     for (const auto& [rank, adapters] : stored) {
       const std::string suffix = "_r" + std::to_string(rank);
       std::vector<std::unique_ptr<PackedAdapter>> packed;

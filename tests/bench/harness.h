@@ -10,8 +10,8 @@
 
 #include "common/flags.h"
 #include "common/status.h"
-#include "kernels/backend.h"
 #include "kernels/cpu/aligned_buffer.h"
+#include "kernels/create.h"
 
 // What the programs of this folder share: their command line, their clock, and the figures that stand beside
 // every measurement.

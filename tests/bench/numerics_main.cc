@@ -44,8 +44,7 @@ StatusOr<std::vector<float>> Logits(const Served& served, const std::vector<int3
   Batch batch;
   batch.Clear();
   testing::AddToBatch(&sequence, static_cast<int>(tokens.size()), testing::LogitRows::kAll, &batch);
-  std::span<const float> logits;
-  RETURN_IF_ERROR(served.decoder->Forward(batch, &logits));
+  ASSIGN_OR_RETURN(const std::span<const float> logits, testing::RunForLogits(served.decoder.get(), &batch));
   return std::vector<float>(logits.begin(), logits.end());
 }
 
@@ -88,7 +87,7 @@ struct Divergence {
 
 StatusOr<Served> Serve(const ModelFiles& files, const CpuBackendOptions& options, int window,
                        const std::string& adapter) {
-  ASSIGN_OR_RETURN(std::unique_ptr<Backend> backend, CreateCpuBackend(options));
+  ASSIGN_OR_RETURN(std::unique_ptr<DecoderOps> backend, CreateCpuDecoderOps(options));
   DecoderOptions decoder_options;
   decoder_options.n_kv_blocks = (window + kKvBlockTokens - 1) / kKvBlockTokens;
   decoder_options.max_batch_tokens = window;

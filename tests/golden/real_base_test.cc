@@ -5,6 +5,7 @@
 
 #include "common/file.h"
 #include "gtest/gtest.h"
+#include "kernels/create.h"
 #include "model/decoder/decoder.h"
 #include "nlohmann/json.hpp"
 #include "tests/golden/golden_arrays.h"
@@ -45,7 +46,7 @@ class RealBaseTest : public ::testing::TestWithParam<NumericsMode> {
   std::unique_ptr<Decoder> Open() {
     auto files = ModelFiles::Open(BasePath());
     EXPECT_TRUE(files.ok()) << files.status();
-    auto backend = CreateCpuBackend({.mode = GetParam()});
+    auto backend = CreateCpuDecoderOps({.mode = GetParam()});
     EXPECT_TRUE(backend.ok()) << backend.status();
     DecoderOptions options;
     options.n_kv_blocks = kMaxTokens / kKvBlockTokens;
@@ -75,9 +76,9 @@ class RealBaseTest : public ::testing::TestWithParam<NumericsMode> {
     Batch batch;
     batch.Clear();
     AddToBatch(&sequence, static_cast<int>(ids.size()), testing::LogitRows::kAll, &batch);
-    std::span<const float> logits;
-    const Status status = decoder->Forward(batch, &logits);
-    EXPECT_TRUE(status.ok()) << status;
+    const StatusOr<std::span<const float>> run = testing::RunForLogits(decoder, &batch);
+    EXPECT_TRUE(run.ok()) << run.status();
+    const std::span<const float> logits = *run;
     return logits;
   }
 

@@ -120,7 +120,7 @@ class Attention {
       batch.block_offsets.push_back(static_cast<int32_t>(batch.block_ids.size()));
       batch.adapter_offsets.push_back(0);
     }
-    backend.BeginStep(device.step.get(), batch);
+    backend.BeginStep(device.step.get(), batch, NoSeats());
     const int layer = 1;
     backend.RopeAndKvWrite(*device.step, layer, heads_.n_heads, device.q_norm.get(), device.k_norm.get(),
                            1e-6f, device.rope, qkv.data(), device.kv.get());
@@ -234,7 +234,7 @@ TEST(PagedAttention, IsNearFloat64) {
   for (int t = 0; t < n; ++t) {
     for (int d = 0; d < 3 * heads.head_dim; ++d) flat.qkv[static_cast<size_t>(t * heads.width() + d)] = 0;
   }
-  std::unique_ptr<Backend> backend = std::move(CreateCpuBackend({.mode = NumericsMode::kExact})).value();
+  std::unique_ptr<Backend> backend = std::move(Backend::Create({.mode = NumericsMode::kExact})).value();
   const Attention::Device device = attention.Prepare(*backend, next_block);
   std::vector<std::vector<float>> out;
   attention.Step(*backend, device, {&flat}, {{0, n}}, &out);

@@ -95,7 +95,7 @@ TEST_P(LinearOfEveryType, EmbedGivesTheDequantisedRows) {
   ForEveryBackend(NumericsMode::kFast, [&](Backend& backend) {
     const std::unique_ptr<PackedMatrix> packed = Pack(backend, {&matrix.host, 1});
     std::unique_ptr<StepContext> step = std::move(backend.MakeStepContext({5, 1, 1, 5})).value();
-    backend.BeginStep(step.get(), batch);
+    backend.BeginStep(step.get(), batch, NoSeats());
     std::vector<float> x(static_cast<size_t>(5 * n_in));
     backend.Embed(*step, *packed, x.data());
     for (size_t t = 0; t < 5; ++t) {
@@ -115,7 +115,7 @@ TEST_P(LinearOfEveryType, StaysWithinRoundingOfFloat64) {
   RandomMatrix matrix(GetParam(), n_out, n_in, &random);
   const std::vector<float> x = random.Normals(static_cast<size_t>(n_in));
   for (NumericsMode mode : {NumericsMode::kExact, NumericsMode::kFast}) {
-    std::unique_ptr<Backend> backend = std::move(CreateCpuBackend({.mode = mode})).value();
+    std::unique_ptr<Backend> backend = std::move(Backend::Create({.mode = mode})).value();
     const std::unique_ptr<PackedMatrix> packed = Pack(*backend, {&matrix.host, 1});
     std::vector<float> y(static_cast<size_t>(n_out));
     backend->Linear(x.data(), 1, *packed, nullptr, false, y.data());
@@ -239,7 +239,7 @@ TEST(PackMatrix, RefusesPartsThatDoNotFit) {
   Random random;
   RandomMatrix a(DType::kQ4_1, 16, 64, &random);
   RandomMatrix b(DType::kQ4_1, 16, 96, &random);
-  std::unique_ptr<Backend> backend = std::move(CreateCpuBackend({})).value();
+  std::unique_ptr<Backend> backend = std::move(Backend::Create({})).value();
   const HostMatrix different[] = {a.host, b.host};
   EXPECT_EQ(backend->PackMatrix(different).status().code(), absl::StatusCode::kInvalidArgument);
   HostMatrix ragged = a.host;
@@ -251,8 +251,8 @@ TEST(PackMatrix, RefusesPartsThatDoNotFit) {
   EXPECT_EQ(backend->PackMatrix({}).status().code(), absl::StatusCode::kInvalidArgument);
 }
 
-TEST(CreateCpuBackend, RefusesAnInstructionSetItDoesNotKnowNamingThoseThatAre) {
-  const absl::Status status = CreateCpuBackend({.isa = "neon9"}).status();
+TEST(CpuBackend, RefusesAnInstructionSetItDoesNotKnowNamingThoseThatAre) {
+  const absl::Status status = Backend::Create({.isa = "neon9"}).status();
   EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
   EXPECT_NE(status.message().find("portable"), absl::string_view::npos) << status;
 }

@@ -10,7 +10,7 @@ namespace coterie::testing {
 namespace {
 
 struct Kept {
-  std::vector<TopLogit> top;
+  std::vector<cpu::TopLogit> top;
   std::vector<float> whole;
 };
 
@@ -25,9 +25,9 @@ Kept Expected(std::span<const float> y, size_t n_out, std::span<const int32_t> k
     } else if (std::any_of(values.begin(), values.end(), [](float v) { return !std::isfinite(v); })) {
       expected.top.insert(expected.top.end(), k, {NAN, -1});
     } else {
-      std::vector<TopLogit> all;
+      std::vector<cpu::TopLogit> all;
       for (size_t i = 0; i < n_out; ++i) all.push_back({values[i], static_cast<int32_t>(i)});
-      std::sort(all.begin(), all.end(), Before);
+      std::sort(all.begin(), all.end(), cpu::Before);
       expected.top.insert(expected.top.end(), all.begin(), all.begin() + static_cast<int64_t>(k));
     }
   }
@@ -53,7 +53,7 @@ void ExpectKept(Backend& backend, const PackedMatrix& matrix, std::span<const fl
 }
 
 std::vector<int32_t> RandomKeep(int rows, int64_t n_out, Random* random) {
-  const int most = static_cast<int>(std::min<int64_t>(n_out, kMaxTopLogits));
+  const int most = static_cast<int>(std::min<int64_t>(n_out, cpu::kMaxTopLogits));
   std::vector<int32_t> keep;
   for (int row = 0; row < rows; ++row) {
     const int kind = random->Int(0, 3);
@@ -118,7 +118,7 @@ TEST_P(LinearTop, TakesEqualOnesFromTheFirstPanels) {
   const int32_t keep = 50;
   ForEveryBackend(GetParam(), [&](Backend& backend) {
     const std::unique_ptr<PackedMatrix> packed = Pack(backend, {&host, 1});
-    std::vector<TopLogit> top(50);
+    std::vector<cpu::TopLogit> top(50);
     backend.LinearTop(x.data(), 1, *packed, {&keep, 1}, nullptr, top.data());
     for (int32_t i = 0; i < 50; ++i) ASSERT_EQ(top[static_cast<size_t>(i)].id, i);
   });
@@ -140,7 +140,7 @@ TEST_P(LinearTop, AValueThatIsNotFiniteSpoilsItsRowWhereverItStands) {
       ForEveryBackend(GetParam(), [&](Backend& backend) {
         std::unique_ptr<PackedMatrix> packed = Pack(backend, {&matrix, 1});
         ASSERT_NO_FATAL_FAILURE(ExpectKept(backend, *packed, input, kept)) << bad << " at " << place;
-        TopLogit top;
+        cpu::TopLogit top;
         backend.LinearTop(input.data(), 1, *packed, {kept.data(), 1}, nullptr, &top);
         ASSERT_TRUE(std::isnan(top.value)) << bad << " at " << place;
         ASSERT_EQ(top.id, -1);
@@ -165,7 +165,7 @@ TEST_P(LinearTop, NotANumberSpoilsItsRowAlone) {
   weights[200] = NAN;  // one output of every row
   ForEveryBackend(GetParam(), [&](Backend& backend) {
     std::unique_ptr<PackedMatrix> packed = Pack(backend, {&host, 1});
-    TopLogit top;
+    cpu::TopLogit top;
     const int32_t one = 1;
     backend.LinearTop(x.data(), 1, *packed, {&one, 1}, nullptr, &top);
     EXPECT_TRUE(std::isnan(top.value));

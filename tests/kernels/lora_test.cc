@@ -84,6 +84,19 @@ Batch MixedBatch(Random* random) {
   return batch;
 }
 
+// Only the adapters' part of a product: the base's matrix is zero.
+void AddLora(Backend& backend, const StepContext& step, int layer, std::span<const LoraTarget> targets,
+             const float* x, int n_in, float* y, int y_stride) {
+  const std::vector<float> zeros(static_cast<size_t>(n_in) * static_cast<size_t>(y_stride));
+  HostMatrix zero;
+  zero.n_out = y_stride;
+  zero.n_in = n_in;
+  zero.data = reinterpret_cast<const uint8_t*>(zeros.data());
+  const std::unique_ptr<PackedMatrix> w = Pack(backend, {&zero, 1});
+  const int rows = static_cast<const cpu::CpuStep&>(step).n_tokens();
+  backend.LinearLora({&step, layer, targets}, x, rows, *w, nullptr, /*accumulate=*/true, y);
+}
+
 struct LoraCase {
   NumericsMode mode;
   LoraShape shape;
@@ -128,21 +141,21 @@ void CheckMixedBatch(const LoraCase& c) {
       EXPECT_GT(packed.back()->bytes(), 0u);
     }
     std::unique_ptr<StepContext> step = std::move(backend.MakeStepContext({256, 16, 32, 16})).value();
-    backend.BeginStep(step.get(), batch);
+    backend.BeginStep(step.get(), batch, NoSeats());
     std::vector<float> y = before;
-    backend.Lora(*step, 1, qkv, x.data(), shape.n_in, y.data(), stride);
+    AddLora(backend, *step, 1, qkv, x.data(), shape.n_in, y.data(), stride);
     ASSERT_TRUE(SameBits(y, expected));
     // A layer and a module that no adapter changes.
-    backend.Lora(*step, 0, qkv, x.data(), shape.n_in, y.data(), stride);
+    AddLora(backend, *step, 0, qkv, x.data(), shape.n_in, y.data(), stride);
     const LoraTarget down[] = {{LoraModule::kDown, 0}};
-    backend.Lora(*step, 1, down, x.data(), shape.n_in, y.data(), stride);
+    AddLora(backend, *step, 1, down, x.data(), shape.n_in, y.data(), stride);
     ASSERT_TRUE(SameBits(y, expected));
     // Together with the base's product, and alone after it.
     for (const bool accumulate : {false, true}) {
       const std::unique_ptr<PackedMatrix> w = std::move(backend.PackMatrix({&base.host, 1})).value();
       std::vector<float> apart = before;
       backend.Linear(x.data(), static_cast<int>(n_tokens), *w, nullptr, accumulate, apart.data());
-      backend.Lora(*step, 1, qkv, x.data(), shape.n_in, apart.data(), stride);
+      AddLora(backend, *step, 1, qkv, x.data(), shape.n_in, apart.data(), stride);
       std::vector<float> together = before;
       backend.LinearLora({step.get(), 1, qkv}, x.data(), static_cast<int>(n_tokens), *w, nullptr, accumulate,
                          together.data());
@@ -154,7 +167,7 @@ void CheckMixedBatch(const LoraCase& c) {
       backend.RmsNorm(x.data(), *norm, 1e-5f, rows, shape.n_in, normed.data());
       apart = before;
       backend.Linear(normed.data(), rows, *w, nullptr, accumulate, apart.data());
-      backend.Lora(*step, 1, qkv, normed.data(), shape.n_in, apart.data(), stride);
+      AddLora(backend, *step, 1, qkv, normed.data(), shape.n_in, apart.data(), stride);
       normed.assign(x.size(), NAN);
       together = before;
       backend.LinearLora({step.get(), 1, qkv}, LinearInput::RmsNorm(x.data(), *norm, 1e-5f, normed.data()),
@@ -177,9 +190,9 @@ void CheckMixedBatch(const LoraCase& c) {
         alone.adapter_weights.push_back(batch.adapter_weights[use]);
       }
       alone.adapter_offsets = {0, static_cast<int32_t>(alone.adapter_slots.size())};
-      backend.BeginStep(step.get(), alone);
+      backend.BeginStep(step.get(), alone, NoSeats());
       std::vector<float> row(before.begin() + t * stride, before.begin() + (t + 1) * stride);
-      backend.Lora(*step, 1, qkv, x.data() + t * shape.n_in, shape.n_in, row.data(), stride);
+      AddLora(backend, *step, 1, qkv, x.data() + t * shape.n_in, shape.n_in, row.data(), stride);
       ASSERT_TRUE(SameBits(
           row, std::span(expected).subspan(static_cast<size_t>(t * stride), static_cast<size_t>(stride))));
     }
@@ -210,7 +223,7 @@ TEST(Lora, FastModeKeepsAPairAsStoredWhereTheBaseRoundsNoActivations) {
 
 TEST(Lora, EightBitsPadNothingAtCommonRanks) {
   Random random;
-  std::unique_ptr<Backend> backend = std::move(CreateCpuBackend({})).value();
+  std::unique_ptr<Backend> backend = std::move(Backend::Create({})).value();
   for (const int rank : {8, 16, 24, 32, 64}) {
     const RandomMatrix a(DType::kBF16, rank, 576, &random);
     const RandomMatrix b(DType::kBF16, 192, rank, &random);
@@ -256,10 +269,10 @@ TEST(Lora, EightBitsTakeWeightsOfEverySize) {
       const std::unique_ptr<PackedAdapter> packed = std::move(backend.PackAdapter(pair)).value();
       batch.adapters = {packed.get()};
       std::unique_ptr<StepContext> step = std::move(backend.MakeStepContext({1, 1, 1, 1})).value();
-      backend.BeginStep(step.get(), batch);
+      backend.BeginStep(step.get(), batch, NoSeats());
       std::vector<float> y(16, 0.0f);
       const LoraTarget o[] = {{LoraModule::kO, 0}};
-      backend.Lora(*step, 0, o, x.data(), 64, y.data(), 16);
+      AddLora(backend, *step, 0, o, x.data(), 64, y.data(), 16);
       std::vector<float> expected;
       for (const float v : u) expected.push_back(std::fma(1.0f, v, 0.0f));
       ASSERT_TRUE(SameBits(y, expected));
@@ -269,7 +282,7 @@ TEST(Lora, EightBitsTakeWeightsOfEverySize) {
 
 TEST(Lora, RefusesPairsThatDoNotFitTogether) {
   Random random;
-  std::unique_ptr<Backend> backend = std::move(CreateCpuBackend({})).value();
+  std::unique_ptr<Backend> backend = std::move(Backend::Create({})).value();
   const Adapter adapter(kAligned, 4, 4, &random);
   std::vector<HostLora> twice = adapter.Pairs();
   twice.push_back(twice.front());

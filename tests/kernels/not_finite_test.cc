@@ -112,7 +112,7 @@ TEST_P(NotFinite, ProductsOfASpoiltRowAreNoNumbersInAnyType) {
         ASSERT_TRUE(SameBits(RowOf(y, 0, 70), RowOf(sound, 0, 70)));
         ASSERT_TRUE(SameBits({y.data() + 140, y.size() - 140}, {sound.data() + 140, sound.size() - 140}));
         const std::vector<int32_t> keep(static_cast<size_t>(rows), 3);
-        std::vector<TopLogit> top(keep.size() * 3);
+        std::vector<cpu::TopLogit> top(keep.size() * 3);
         backend.LinearTop(spoilt.data(), rows, *packed, keep, nullptr, top.data());
         for (int i = 0; i < 3; ++i) ASSERT_EQ(top[static_cast<size_t>(3 + i)].id, -1);
         ASSERT_GE(top[0].id, 0);
@@ -162,7 +162,7 @@ TEST_P(NotFinite, AnAdapterThatOverflowsInBetweenIsSeenInItsOutputs) {
         batch.adapter_weights = {1.0f};
         batch.adapters = {adapter.get()};
         const std::unique_ptr<StepContext> step = std::move(backend.MakeStepContext({2, 2, 2, 2})).value();
-        backend.BeginStep(step.get(), batch);
+        backend.BeginStep(step.get(), batch, NoSeats());
         const LoraTarget target = {LoraModule::kO, 0};
         std::vector<float> y(2 * kOutputs), base_only(2 * kOutputs);
         backend.LinearLora({step.get(), 0, {&target, 1}}, x.data(), 2, *packed, nullptr, false, y.data());
@@ -208,7 +208,7 @@ TEST_P(NotFinite, ABadTokenIsSeenByEveryLaterOneOfItsSequence) {
           batch.block_offsets = {0, 1, 2};
           batch.block_ids = {0, 1};
           batch.adapter_offsets = {0, 0, 0};
-          backend.BeginStep(step.get(), batch);
+          backend.BeginStep(step.get(), batch, NoSeats());
           backend.RopeAndKvWrite(*step, 0, kHeads, nullptr, nullptr, 0, table, rows.data(), kv.get());
           std::vector<float> out(static_cast<size_t>(2 * kTokens * out_width));
           backend.PagedAttention(*step, 0, kHeads, 0.25f, 0, rows.data(), *kv, out.data());
@@ -234,7 +234,7 @@ TEST_P(NotFinite, ABadTokenIsSeenByEveryLaterOneOfItsSequence) {
         later.block_offsets = {0, 1};
         later.block_ids = {0};
         later.adapter_offsets = {0, 0};
-        backend.BeginStep(step.get(), later);
+        backend.BeginStep(step.get(), later, NoSeats());
         std::vector<float> row(qkv.begin(), qkv.begin() + width);
         backend.RopeAndKvWrite(*step, 0, kHeads, nullptr, nullptr, 0, table, row.data(), kv.get());
         std::vector<float> next(static_cast<size_t>(out_width));

@@ -66,7 +66,7 @@ void ForEveryBackend(NumericsMode mode, const std::function<void(Backend&)>& tes
       options.n_threads = n_threads;
       options.isa = table->name;
       options.kv_dtype = kv_dtype;
-      StatusOr<std::unique_ptr<Backend>> backend = CreateCpuBackend(options);
+      StatusOr<std::unique_ptr<Backend>> backend = Backend::Create(options);
       ASSERT_TRUE(backend.ok()) << backend.status();
       SCOPED_TRACE((*backend)->device_name());
       test(**backend);

@@ -10,9 +10,11 @@
 #include <string>
 #include <vector>
 
-#include "kernels/backend.h"
+#include "kernels/cpu/cpu_backend.h"
 
 namespace coterie::testing {
+
+using Backend = cpu::CpuBackend;
 
 // Seeded per test from its name and the run's --gtest_random_seed, so that runs differ and failures repeat.
 class Random {
@@ -46,6 +48,12 @@ void ForEveryBackend(NumericsMode mode, const std::function<void(Backend&)>& tes
 
 std::unique_ptr<DeviceBuffer> Upload(Backend& backend, std::span<const float> values);
 std::unique_ptr<PackedMatrix> Pack(Backend& backend, std::span<const HostMatrix> parts);
+
+// For steps in which nothing is sampled.
+inline const Seats& NoSeats() {
+  static const cpu::CpuSeats seats(0, 0);
+  return seats;
+}
 
 // Fails naming the first place where the bits differ.
 ::testing::AssertionResult SameBits(std::span<const float> actual, std::span<const float> expected);

@@ -5,7 +5,7 @@
 #include <span>
 #include <vector>
 
-#include "kernels/backend.h"
+#include "kernels/lora.h"
 
 // docs/numerics.md as plain scalar code: one value at a time, in the order written there. It shares nothing
 // with the kernels but the coefficients of the elementary functions. Every kernel of every instruction set,

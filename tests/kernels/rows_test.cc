@@ -40,7 +40,7 @@ TEST(RmsNorm, IsWithinThreeUlpsOfFloat64) {
   const int d = 576;
   const std::vector<float> x = random.Normals(d);
   const std::vector<float> weight(d, 1.0f);
-  std::unique_ptr<Backend> backend = std::move(CreateCpuBackend({})).value();
+  std::unique_ptr<Backend> backend = std::move(Backend::Create({})).value();
   std::vector<float> y(d);
   backend->RmsNorm(x.data(), *Upload(*backend, weight), 1e-5f, 1, d, y.data());
   double squares = 0;

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "kernels/batch.h"
+
 namespace coterie {
 
 Status CheckRequest(const GenerateRequest& r, const RequestLimits& limits) {
@@ -24,6 +26,19 @@ Status CheckRequest(const GenerateRequest& r, const RequestLimits& limits) {
             absl::StrCat("token id ", id, " in the prompt; the vocabulary has ", vocab_size, " tokens"));
       }
     }
+  }
+  if (!r.allowed_tokens.empty()) {
+    const auto words = static_cast<size_t>(MaskWords(vocab_size));
+    if (r.allowed_tokens.size() != words) {
+      return absl::InvalidArgumentError(absl::StrCat("allowed_tokens has ", r.allowed_tokens.size(),
+                                                     " words; a vocabulary of ", vocab_size, " tokens has ",
+                                                     words));
+    }
+    bool any = false;
+    for (int token = 0; token < vocab_size && !any; ++token) {
+      any = (r.allowed_tokens[static_cast<size_t>(token / 32)] >> (token % 32) & 1) != 0;
+    }
+    if (!any) return absl::InvalidArgumentError("allowed_tokens lets no token be chosen");
   }
   if (r.priority < -kMaxPriority || r.priority > kMaxPriority) {
     return absl::InvalidArgumentError(absl::StrCat("priority is ", r.priority, "; it must be in [-",

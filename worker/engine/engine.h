@@ -4,6 +4,7 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
 #include <thread>
 #include <utility>
@@ -12,14 +13,14 @@
 #include "absl/container/flat_hash_map.h"
 #include "absl/time/time.h"
 #include "common/clock.h"
-#include "common/mutex.h"
 #include "common/status.h"
 #include "model/decoder/language_model.h"
 #include "worker/engine/adapter_store.h"
 #include "worker/engine/histogram.h"
+#include "worker/engine/inbox.h"
 #include "worker/engine/kv_manager.h"
+#include "worker/engine/outbox.h"
 #include "worker/engine/request.h"
-#include "worker/engine/sampler.h"
 #include "worker/engine/scheduler.h"
 #include "worker/engine/step_batch.h"
 
@@ -60,7 +61,11 @@ struct EngineStats {
 // Runs a LanguageModel for many sequences at once: one thread steps; Submit, Cancel and the others only leave
 // a note in its inbox. Inside the step loop there is no file I/O, no allocation of size, no wait for a lock
 // (the inbox, the outputs and the adapter loaders' queue are taken by TryLock, or left for the next step) and
-// no logging. The loop waits only when there is nothing to compute.
+// no logging. The loop waits only for a step to be computed, or when there is nothing to compute.
+//
+// Where the model works by itself (LanguageModelInfo::steps_in_flight is 2), the next step is planned and
+// launched before the results of the last are known, so that the device never waits for the host. That a
+// sequence has ended is then known one step late: the row that was launched for it meanwhile is dropped.
 //
 // What comes out is collected for one consumer (WaitOutputs). A sequence's tokens are bounded by its credit,
 // so what a slow consumer lets pile up is bounded too.
@@ -102,44 +107,41 @@ class Engine {
   const AdapterStoreStats& adapter_stats() const { return adapters_->stats(); }
 
  private:
-  struct CreditGrant {
-    uint64_t id = 0;
-    uint32_t tokens = 0;  // or a position in the answer
-    bool absolute = false;
-  };
-  struct Inbox {
-    std::vector<std::unique_ptr<Sequence>> submits;
-    std::vector<CreditGrant> credits;
-    std::vector<uint64_t> cancels;
-    std::vector<Digest> prefetches;
-    Status end_all;
-    bool empty() const {
-      return submits.empty() && credits.empty() && cancels.empty() && prefetches.empty() && end_all.ok();
-    }
-  };
   using SequenceMap = absl::flat_hash_map<uint64_t, std::unique_ptr<Sequence>>;
+  // A step that was launched and not collected.
+  struct LaunchedStep {
+    StepTicket ticket = 0;
+    MonotonicTime launched;
+    std::vector<StepEntry> plan;
+    std::vector<StepRow> rows;
+  };
 
   Engine(const EngineOptions& options, LanguageModel* model);
   Status Start(AdapterStore::Resolver resolver);
   Status QueueFull() const;
   std::unique_ptr<Sequence> MakeSequence(GenerateRequest request) const;
 
-  // The step loop and its parts, in order.
+  // The step loop and its parts, in order (engine.cc).
   void Loop();
-  void TakeInbox(bool may_wait);
   void ApplyInbox();
   void EndExpired(MonotonicTime now);
-  bool Step(MonotonicTime now);
-  void TakeResults(const Batch& batch, const StepLogits& logits);        // the rows of one step
-  bool Score(Sequence* s, int position, std::span<const float> logits);  // false: they are not finite
-  void Choose(Sequence* s, const StepLogits& logits);                    // of its row
-  void EndNotFinite(Sequence* s, const std::string& place);
-  void Finish(Sequence* s, FinishReason reason, int32_t stop_token, Status status);
-  OutputEvent* Emit(Sequence* s, OutputEvent::Kind kind);
-  void NoteStepTime(absl::Duration time, bool has_prompts, size_t n_tokens);
   void PublishStats();
   void Flush(bool may_wait);
   void WaitForWork();
+
+  // Steps and what comes of them (engine_steps.cc).
+  bool LaunchStep(MonotonicTime now);  // false: there is nothing to compute
+  void CollectStep();                  // the oldest one in flight
+  void NoteStepTime(const LaunchedStep& step, bool has_prompts);
+  bool TakeResults(const LaunchedStep& step, const StepResult& result);  // true: it computed prompts
+  void TakeRow(const StepRow& row, int32_t token, std::span<const ScoredToken> logprobs);
+  void Score(const StepRow& row, std::span<const ScoredToken> logprobs);
+  void Choose(Sequence* s, int32_t token, std::span<const ScoredToken> logprobs);
+  void EndNotFinite(Sequence* s, const std::string& place);
+  void Finish(Sequence* s, FinishReason reason, int32_t stop_token, Status status);
+  void RetireThoseThatLeft();
+  void Report(OutputEvent* event, std::span<const ScoredToken> logprobs);
+  OutputEvent* Emit(Sequence* s, OutputEvent::Kind kind);
 
   const EngineOptions options_;
   const SchedulerOptions scheduler_options_;
@@ -147,31 +149,24 @@ class Engine {
   const int max_sequence_tokens_;
   EngineStats stats_;
   std::atomic<int> n_live_{0};  // submitted and not finished
+  Inbox inbox_;
+  Outbox outbox_;
 
   // Engine's thread only.
   KvManager kv_;
   std::unique_ptr<AdapterStore> adapters_;
   std::unique_ptr<Scheduler> scheduler_;
   StepBatchBuilder batch_builder_;
-  Sampler sampler_;
   SequenceMap sequences_;
-  Inbox taken_;
+  std::vector<std::unique_ptr<Sequence>> leaving_;  // finished, and part of a step in flight
+  InboxNotes notes_;
   OutputBatch pending_;
-  std::vector<StepEntry> plan_;
+  std::vector<LaunchedStep> steps_;  // [steps in flight at most], by ticket
+  StepTicket n_launched_ = 0;
+  StepTicket n_collected_ = 0;
+  MonotonicTime last_collected_;
   std::vector<FailedSequence> failed_;
   MonotonicTime next_deadline_ = MonotonicTime::InfiniteFuture();
-
-  Mutex inbox_mutex_;
-  CondVar inbox_changed_;
-  Inbox inbox_ ABSL_GUARDED_BY(inbox_mutex_);
-  bool woken_ ABSL_GUARDED_BY(inbox_mutex_) = false;
-  bool stopping_ ABSL_GUARDED_BY(inbox_mutex_) = false;
-  std::atomic<bool> stop_{false};
-
-  Mutex output_mutex_;
-  CondVar output_ready_;
-  OutputBatch outputs_ ABSL_GUARDED_BY(output_mutex_);
-  bool interrupted_ ABSL_GUARDED_BY(output_mutex_) = false;
 
   std::thread thread_;
 };

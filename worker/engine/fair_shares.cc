@@ -111,8 +111,8 @@ void FairShares::Leave(Sequence* s) {
 }
 
 void FairShares::Charge(Sequence* s, int n, bool writes_token) {
-  s->n_charged = std::max(s->n_charged, s->n_computed);
-  const int fresh = s->n_computed + n - s->n_charged;
+  s->n_charged = std::max(s->n_charged, s->n_launched);
+  const int fresh = s->n_launched + n - s->n_charged;
   if (fresh <= 0) return;
   s->n_charged += fresh;
   const uint64_t cost = static_cast<uint64_t>(fresh) + (writes_token ? 1 : 0);

@@ -9,7 +9,7 @@
 #include "common/check.h"
 #include "common/file.h"
 #include "common/philox.h"
-#include "kernels/backend.h"
+#include "kernels/decoder_ops.h"
 
 namespace coterie {
 namespace {
@@ -41,15 +41,18 @@ uint64_t Mix(uint64_t state, uint64_t value) {
 
 }  // namespace
 
-FakeModel::FakeModel(FakeModelOptions options) : options_(std::move(options)) {
+FakeModel::FakeModel(FakeModelOptions options)
+    : options_(std::move(options)), sampler_(options_.vocab_size, options_.n_seats) {
   info_.vocab_size = options_.vocab_size;
   info_.context_length = options_.context_length;
   info_.n_kv_blocks = options_.n_kv_blocks;
+  info_.n_seats = options_.n_seats;
   info_.kv_bytes = sizeof(Cell) * kKvBlockTokens * options_.n_kv_blocks;
   info_.eos_token_ids = options_.eos_token_ids;
   info_.base_digest = options_.base_digest.empty() ? Sha256("fake") : options_.base_digest;
   info_.numerics_class = options_.numerics_class;
   kv_.resize(static_cast<size_t>(options_.n_kv_blocks) * kKvBlockTokens);
+  row_.resize(static_cast<size_t>(options_.vocab_size));
   noise_.resize(2 * static_cast<size_t>(options_.vocab_size));
   for (size_t i = 0; i < noise_.size(); ++i) {
     noise_[i] = static_cast<float>(2 * PhiloxUniform(options_.seed, i % options_.vocab_size));
@@ -85,11 +88,18 @@ uint64_t FakeModel::AdaptersHash(const Batch& batch, int seq) const {
   return hash;
 }
 
-Status FakeModel::Forward(const Batch& batch, std::span<const float>* logits) {
+StatusOr<StepTicket> FakeModel::Launch(const Batch& batch) {
   const absl::Duration time = options_.step_time + batch.n_tokens() * options_.token_time;
   if (time > absl::ZeroDuration()) absl::SleepFor(time);
-  const size_t vocab = static_cast<size_t>(options_.vocab_size);
-  logits_.resize(batch.logit_rows.size() * vocab);
+  ids_ = batch.token_ids;
+  for (int32_t& id : ids_) {
+    if (id >= 0) continue;
+    const auto from = static_cast<size_t>(RowOf(id));
+    COTERIE_CHECK_LT(from, sampled_.size()) << "row of the step before";
+    id = std::max(sampled_[from], 0);
+  }
+  sampler_.Begin(batch, &output_);
+  const size_t vocab = row_.size();
   size_t row = 0;
   for (int seq = 0; seq < batch.n_seqs(); ++seq) {
     const int32_t* blocks = batch.block_ids.data() + batch.block_offsets[seq];
@@ -102,28 +112,35 @@ Status FakeModel::Forward(const Batch& batch, std::span<const float>* logits) {
     };
     const uint64_t adapters = AdaptersHash(batch, seq);
     for (int t = batch.cu_seqlens[seq]; t < batch.cu_seqlens[seq + 1]; ++t) {
-      cell(batch.positions[t]) = {batch.token_ids[t], batch.positions[t], adapters};
+      cell(batch.positions[t]) = {ids_[t], batch.positions[t], adapters};
     }
     uint64_t hash = options_.seed;
     int next = 0;
     for (int t = batch.cu_seqlens[seq]; t < batch.cu_seqlens[seq + 1]; ++t) {
       if (row == batch.logit_rows.size() || batch.logit_rows[row] != t) continue;
+      ++row;
       for (; next <= batch.positions[t]; ++next) {
         const Cell& c = cell(next);
         hash = Mix(Mix(hash, static_cast<uint64_t>(c.position) << 32 | static_cast<uint32_t>(c.token)),
                    c.adapters);
       }
-      float* out = logits_.data() + row++ * vocab;
-      std::copy_n(noise_.data() + (hash >> 20) % vocab, vocab, out);
+      std::copy_n(noise_.data() + (hash >> 20) % vocab, vocab, row_.data());
       size_t top = hash % vocab;
       const std::vector<int32_t>& eos = options_.eos_token_ids;
       while (std::find(eos.begin(), eos.end(), static_cast<int32_t>(top)) != eos.end())
         top = (top + 1) % vocab;
-      out[top] = 12.0f;
+      row_[top] = 12.0f;
+      ChangeRow(batch, seq, row_);
+      sampler_.TakeRow(std::span<const float>(row_));
     }
   }
-  *logits = logits_;
-  return absl::OkStatus();
+  sampled_ = output_.tokens;
+  return ++launched_;
+}
+
+StatusOr<StepResult> FakeModel::Collect(StepTicket ticket) {
+  COTERIE_CHECK_EQ(ticket, launched_) << "the step collected";
+  return output_.View();
 }
 
 }  // namespace coterie

@@ -3,10 +3,12 @@
 
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
 #include "absl/time/time.h"
+#include "kernels/cpu/step_sampler.h"
 #include "model/decoder/language_model.h"
 
 namespace coterie {
@@ -15,6 +17,7 @@ struct FakeModelOptions {
   int vocab_size = 1000;
   int context_length = 4096;
   int n_kv_blocks = 512;
+  int n_seats = 256;
   std::vector<int32_t> eos_token_ids;  // never the most probable token
   Digest base_digest;                  // empty: one that says "fake"
   std::string numerics_class = "fake";
@@ -42,7 +45,12 @@ class FakeModel : public LanguageModel {
 
   const LanguageModelInfo& info() const override { return info_; }
   StatusOr<std::unique_ptr<LoadedAdapter>> LoadAdapter(const std::filesystem::path& folder) override;
-  Status Forward(const Batch& batch, std::span<const float>* logits) override;
+  StatusOr<StepTicket> Launch(const Batch& batch) override;
+  StatusOr<StepResult> Collect(StepTicket ticket) override;
+
+ protected:
+  // Sees a row's logits [vocab_size] of sequence `seq` before its token is chosen: for tests that spoil them.
+  virtual void ChangeRow(const Batch&, int /*seq*/, std::span<float>) {}
 
  private:
   struct Cell {
@@ -56,7 +64,12 @@ class FakeModel : public LanguageModel {
   LanguageModelInfo info_;
   std::vector<Cell> kv_;      // [n_kv_blocks * kKvBlockTokens]
   std::vector<float> noise_;  // [2 * vocab]: a row starts anywhere in the first half
-  std::vector<float> logits_;
+  std::vector<float> row_;    // [vocab]
+  std::vector<int32_t> ids_;  // of the step, without FromRow
+  cpu::StepSampler sampler_;
+  cpu::StepOutput output_;
+  std::vector<int32_t> sampled_;  // by the step before
+  StepTicket launched_ = 0;
 };
 
 }  // namespace coterie

@@ -4,7 +4,7 @@
 #include <span>
 
 #include "common/check.h"
-#include "kernels/backend.h"
+#include "kernels/decoder_ops.h"
 
 namespace coterie {
 
@@ -30,7 +30,7 @@ void KvManager::AttachPrefix(Sequence* s, int max_tokens) {
     s->blocks.push_back(block);
   }
   s->n_cached_blocks = static_cast<int>(s->blocks.size());
-  s->n_computed = s->n_cached_blocks * kKvBlockTokens;
+  s->n_computed = s->n_launched = s->n_cached_blocks * kKvBlockTokens;
 }
 
 int KvManager::MissingBlocks(const Sequence& s, int n_tokens) {
@@ -72,7 +72,7 @@ void KvManager::Release(Sequence* s) {
   // Deepest first: see PrefixCache on why this keeps eviction at the leaves.
   for (auto block = s->blocks.rbegin(); block != s->blocks.rend(); ++block) Drop(*block);
   s->blocks.clear();
-  s->n_computed = 0;
+  s->n_computed = s->n_launched = 0;
   s->n_cached_blocks = 0;
 }
 

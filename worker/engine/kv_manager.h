@@ -19,7 +19,7 @@ class KvManager {
  public:
   explicit KvManager(int n_blocks);
 
-  // Gives a sequence without blocks the longest cached chain of its tokens and sets n_computed. At most
+  // Gives a sequence without blocks the longest cached chain of its tokens, which count as computed. At most
   // `max_tokens` of them, so that at least one token is left whose logits the caller needs.
   void AttachPrefix(Sequence* sequence, int max_tokens);
   // Makes sure that blocks cover positions [0, n_tokens). False, and nothing changed, when too few can be
@@ -29,7 +29,7 @@ class KvManager {
   // already has a block of that content (two sequences computed it side by side), the sequence takes that one
   // and frees its own: their bits are equal (batch invariance).
   void Commit(Sequence* sequence, int n_computed);
-  // Lets go of every block; cached ones stay until they are evicted.
+  // Lets go of every block; cached ones stay until they are evicted. No step in flight uses them.
   void Release(Sequence* sequence);
 
   // Blocks that Reserve(sequence, n_tokens) would have to find.

@@ -10,6 +10,7 @@
 #include "common/clock.h"
 #include "common/digest.h"
 #include "common/sampling_params.h"
+#include "common/scored_token.h"
 #include "common/status.h"
 
 namespace coterie {
@@ -35,6 +36,8 @@ struct GenerateRequest {
   // Answer tokens generated elsewhere: the sequence goes on after them; max_tokens counts them.
   std::vector<int32_t> resume_ids;
   SamplingParams sampling;
+  // A bit per token of the vocabulary, in words of 32 from the lowest: only these may be chosen. Empty: all.
+  std::vector<uint32_t> allowed_tokens;
   std::vector<AdapterUse> adapters;  // in the order in which their products are added; none: the base
   std::string cache_salt;            // only equal salts share KV
   std::string tenant;                // whose share of the worker it uses
@@ -48,11 +51,6 @@ struct GenerateRequest {
 };
 
 enum class FinishReason : uint8_t { kNone, kStop, kLength, kCancelled, kDeadline, kError };
-
-struct ScoredToken {
-  int32_t token = 0;
-  float logprob = 0;  // natural, of the raw distribution
-};
 
 // What happened to one sequence in one step.
 struct OutputEvent {

@@ -45,6 +45,7 @@ Scheduler::Scheduler(const SchedulerOptions& options, KvManager* kv, AdapterStor
     : options_(options), kv_(kv), adapters_(adapters) {
   for (List* list : {&running_, &waiting_, &paused_}) list->reserve(options.max_live);
   turns_.reserve(options.max_live);
+  for (int seat = options.n_seats; seat-- > 0;) free_seats_.push_back(seat);
 }
 
 void Scheduler::Insert(List* list, Sequence* s) {
@@ -72,7 +73,6 @@ void Scheduler::Remove(Sequence* s) {
       break;
     case SequenceState::kRunning:
       Erase(&running_, s);
-      adapters_->Unpin(s->adapters);
       break;
     case SequenceState::kPaused:
       Erase(&paused_, s);
@@ -81,11 +81,26 @@ void Scheduler::Remove(Sequence* s) {
       return;
   }
   shares_.Leave(s);
+  s->state = SequenceState::kFinished;
+}
+
+void Scheduler::LetGo(Sequence* s) {
+  COTERIE_CHECK(s->state == SequenceState::kFinished && s->n_in_flight == 0)
+      << "sequence " << s->request.id << " is still at work";
   kv_->Release(s);
+  Unseat(s);
   adapters_->Release(s->adapters, &s->claim);
   for (AdapterEntry* entry : s->adapters) adapters_->Unref(entry);
   s->adapters.clear();
-  s->state = SequenceState::kFinished;
+}
+
+// Of a sequence that runs no more: its seat and the slots of its adapters.
+void Scheduler::Unseat(Sequence* s) {
+  if (s->seat < 0) return;
+  free_seats_.push_back(s->seat);
+  s->seat = -1;
+  s->counts_stale = true;
+  adapters_->Unpin(s->adapters);
 }
 
 void Scheduler::AddCredit(Sequence* s, uint32_t tokens) {
@@ -95,24 +110,26 @@ void Scheduler::AddCredit(Sequence* s, uint32_t tokens) {
   Add(s);
 }
 
-// Tokens that may be computed now. The last one yields an answer token and so wants credit; scoring alone
-// never needs it at all.
+// Tokens that may be computed now. The last one yields an answer token and so wants credit and room; scoring
+// alone never needs it at all.
 int Scheduler::Remaining(const Sequence& s) {
-  const bool without_last = s.request.score_only || s.credit == 0;
-  return s.n_tokens() - (without_last ? 1 : 0) - s.n_computed;
+  const bool without_last = s.request.score_only || s.credit <= static_cast<uint32_t>(s.n_choosing) ||
+                            s.n_positions() >= s.max_total;
+  return s.n_positions() - (without_last ? 1 : 0) - s.n_launched;
 }
 
 // Has a prompt, or what was put back of it, to compute; a decoding sequence has one token.
-bool Scheduler::Prompting(const Sequence& s) { return s.n_tokens() - s.n_computed != 1; }
+bool Scheduler::Prompting(const Sequence& s) { return s.n_positions() - s.n_launched != 1; }
 
 bool Scheduler::WantsLogits(const Sequence& s, int position) {
   if (position + 1 >= s.next_prompt_logprob && position + 1 < s.n_prompt) return true;
-  return position + 1 == s.n_tokens() && !s.request.score_only;
+  return position + 1 == s.n_positions() && !s.request.score_only;
 }
 
 void Scheduler::Plan(MonotonicTime now, std::vector<StepEntry>* plan, std::vector<FailedSequence>* failed) {
   plan->clear();
   plan_ = plan;
+  needs_quiet_ = false;
   token_budget_ = options_.max_batch_tokens;
   row_budget_ = options_.max_logit_rows;
   adapters_->BeginRound();
@@ -128,9 +145,9 @@ void Scheduler::Plan(MonotonicTime now, std::vector<StepEntry>* plan, std::vecto
 void Scheduler::PauseThoseWithoutCredit() {
   for (size_t i = running_.size(); i-- > 0;) {
     Sequence* s = running_[i];
-    if (s->request.score_only || Remaining(*s) > 0) continue;
+    if (s->request.score_only || s->n_in_flight > 0 || Remaining(*s) > 0) continue;
     running_.erase(running_.begin() + i);
-    adapters_->Unpin(s->adapters);
+    Unseat(s);
     s->state = SequenceState::kPaused;
     Insert(&paused_, s);
     shares_.Leave(s);
@@ -215,26 +232,31 @@ bool Scheduler::FarAhead(const Turn& begun, uint64_t least_tenant) const {
 // Plans as much of `s` as the budgets allow; nothing is no failure. False when `s` was put back for want of
 // blocks.
 bool Scheduler::PlanTokens(Sequence* s) {
+  const int first = s->n_launched;
   int n = std::min(Remaining(*s), token_budget_);
   if (s->next_prompt_logprob < s->n_prompt) {
-    const int first_row = std::max(s->n_computed, s->next_prompt_logprob - 1);
-    n = std::min(n, first_row - s->n_computed + row_budget_);
+    const int first_row = std::max(first, s->next_prompt_logprob - 1);
+    n = std::min(n, first_row - first + row_budget_);
   }
-  if (row_budget_ == 0 && s->n_computed + n == s->n_tokens()) --n;
+  if (row_budget_ == 0 && first + n == s->n_positions()) --n;
   if (n <= 0) return true;
-  while (!kv_->Reserve(s, s->n_computed + n)) {
+  while (!kv_->Reserve(s, first + n)) {
     Sequence* victim = IdleHolder(s);
     if (victim == nullptr)
       victim = running_.back();  // the worst rank of all; s itself when nobody is behind it
+    if (victim->n_in_flight > 0) {
+      needs_quiet_ = true;
+      return true;
+    }
     TakeBlocks(victim);
     if (victim == s) return false;
   }
-  for (int position = s->n_computed; position < s->n_computed + n; ++position) {
+  for (int position = first; position < first + n; ++position) {
     row_budget_ -= WantsLogits(*s, position) ? 1 : 0;
   }
   token_budget_ -= n;
-  shares_.Charge(s, n, s->n_computed + n == s->n_tokens() && !s->request.score_only);
-  plan_->push_back({s, n});
+  shares_.Charge(s, n, first + n == s->n_positions() && !s->request.score_only);
+  plan_->push_back({s, first, n});
   return true;
 }
 
@@ -258,7 +280,7 @@ void Scheduler::TakeBlocks(Sequence* victim) {
     entry.sequence = nullptr;
   }
   Erase(&running_, victim);
-  adapters_->Unpin(victim->adapters);
+  Unseat(victim);
   Add(victim);
 }
 
@@ -272,6 +294,10 @@ bool Scheduler::MakeRoom(Sequence* s) {
       if (last->request.priority < s->request.priority && s->before(*last)) victim = last;
     }
     if (victim == nullptr) return false;
+    if (victim->n_in_flight > 0) {
+      needs_quiet_ = true;
+      return false;
+    }
     TakeBlocks(victim);
   }
   return kv_->Reserve(s, wanted);
@@ -338,6 +364,9 @@ bool Scheduler::HasAdapters(Sequence* s, MonotonicTime now, bool has_seat, Admis
 
 void Scheduler::Start(Sequence* s, MonotonicTime now) {
   s->state = SequenceState::kRunning;
+  COTERIE_CHECK(!free_seats_.empty()) << "more sequences run than there are seats";
+  s->seat = free_seats_.back();
+  free_seats_.pop_back();
   s->blocked_since = MonotonicTime::InfiniteFuture();
   Insert(&running_, s);
   if (s->started) return;

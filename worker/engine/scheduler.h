@@ -19,6 +19,7 @@ struct SchedulerOptions {
   int max_seqs = 32;           // running at once
   int max_logit_rows = 64;     // of one step; at least max_seqs
   int max_live = 32 + 256;     // sequences ever known at once (memory is reserved for so many)
+  int n_seats = 32;            // max_seqs for each step that may be in flight
   // One level of priority is worth this much waiting: a sequence overtakes those of higher priority that
   // arrive later than that.
   absl::Duration aging_interval = absl::Seconds(10);
@@ -33,7 +34,8 @@ struct SchedulerOptions {
 // One sequence's share of a step.
 struct StepEntry {
   Sequence* sequence = nullptr;
-  int n_tokens = 0;  // from sequence->n_computed on
+  int first = 0;  // position
+  int n_tokens = 0;
 };
 
 struct FailedSequence {
@@ -52,6 +54,9 @@ struct FailedSequence {
 // back, so there is always progress. A newcomer starts only when its whole prompt has room; it waits in line
 // for that, and takes blocks from running sequences only of lower priority.
 //
+// A plan may be made while a step is in flight. Nothing is taken from a sequence that the step reads: where
+// that would be necessary, NeedsQuiet() asks for the next plan to be made with nothing in flight.
+//
 // Not thread-safe: the engine's thread owns it. Allocates nothing in steady state.
 class Scheduler {
  public:
@@ -60,15 +65,18 @@ class Scheduler {
   static Status Validate(const SchedulerOptions& options);
   static int64_t Rank(const SchedulerOptions& options, MonotonicTime arrival, int priority);
 
-  // Borrows the sequence until Remove.
+  // Borrows the sequence until LetGo.
   void Add(Sequence* sequence);
-  // Ends it: blocks, pins and references are let go at once.
+  // Ends it: no plan will have it. What it holds is let go by LetGo, once no step in flight uses it.
   void Remove(Sequence* sequence);
+  void LetGo(Sequence* sequence);  // blocks, pins, references and seat
   void AddCredit(Sequence* sequence, uint32_t tokens);
 
   // The next step; empty when nothing can run now. `failed` gets sequences whose adapter cannot be had; the
   // caller Removes them.
   void Plan(MonotonicTime now, std::vector<StepEntry>* plan, std::vector<FailedSequence>* failed);
+  // The last plan would have put back a sequence that is in flight.
+  bool NeedsQuiet() const { return needs_quiet_; }
 
   // Whether a step computes logits for the token at `position`: the last one, or one before a scored token.
   static bool WantsLogits(const Sequence& sequence, int position);
@@ -112,6 +120,7 @@ class Scheduler {
                    std::vector<FailedSequence>* failed);
   bool MakeRoom(Sequence* sequence);
   void Start(Sequence* sequence, MonotonicTime now);
+  void Unseat(Sequence* sequence);
   bool PlanTokens(Sequence* sequence);
   Sequence* IdleHolder(const Sequence* besides) const;
   void TakeBlocks(Sequence* victim);
@@ -122,6 +131,8 @@ class Scheduler {
   List running_, waiting_, paused_;
   FairShares shares_;
   std::vector<Turn> turns_;
+  std::vector<int> free_seats_;  // the lowest last
+  bool needs_quiet_ = false;
 
   std::vector<StepEntry>* plan_ = nullptr;  // of the Plan call under way
   int token_budget_ = 0;

@@ -15,10 +15,10 @@ namespace coterie {
 struct Share;
 
 enum class SequenceState : uint8_t {
-  kWaiting,  // for a seat, blocks or its adapters; may still hold blocks after a pause
-  kRunning,  // in steps; adapters pinned, blocks held
-  kPaused,   // without credit; keeps its blocks until somebody needs them
-  kFinished,
+  kWaiting,   // for a seat, blocks or its adapters; may still hold blocks after a pause
+  kRunning,   // in steps; adapters pinned, blocks held
+  kPaused,    // without credit; keeps its blocks until somebody needs them
+  kFinished,  // told to have ended; what it holds is let go with its last step in flight
 };
 
 // One sequence's whole state. Made (and all its memory reserved) on the submitter's thread, then owned by the
@@ -31,7 +31,16 @@ struct Sequence {
   int n_prompt = 0;
   int max_total = 0;  // tokens.size() at which it ends by length
 
-  int n_computed = 0;           // leading tokens whose KV stands in `blocks`
+  // A step in flight was launched and not collected. What it chooses is known when it is collected, but the
+  // next step may be planned before: then a token's position is known and its id is not.
+  int n_computed = 0;         // leading tokens whose KV stands in `blocks`: of collected steps
+  int n_launched = 0;         // with those of steps in flight; never fewer
+  int n_choosing = 0;         // tokens behind `tokens` that steps in flight choose
+  int n_in_flight = 0;        // steps in flight that it is part of
+  int32_t row_in_flight = 0;  // of the step launched last: the row that chooses for it
+  int seat = -1;              // while it runs, and until its last step was collected
+  bool counts_stale = true;   // its seat's token counts are not its own yet
+
   std::vector<int32_t> blocks;  // in order of position
   PrefixHash root;
   std::vector<PrefixHash> keys;  // of the leading whole blocks of `tokens`, as far as computed
@@ -54,9 +63,10 @@ struct Sequence {
   bool waited_for_adapter = false;
   uint32_t cached_prompt_tokens = 0;
   uint32_t queued_ms = 0;
-  int next_prompt_logprob = 0;  // next prompt position to score; n_prompt when done or not asked for
+  int next_prompt_logprob = 0;  // next prompt position to launch for scoring; n_prompt when there is none
 
-  int n_tokens() const { return static_cast<int>(tokens.size()); }
+  int n_tokens() const { return static_cast<int>(tokens.size()); }                  // whose ids are known
+  int n_positions() const { return static_cast<int>(tokens.size()) + n_choosing; }  // that are taken
   uint32_t answer_position() const { return static_cast<uint32_t>(n_tokens() - n_prompt); }
   std::span<const int32_t> prompt() const { return std::span(tokens).first(n_prompt); }
   std::span<const int32_t> answer() const { return std::span(tokens).subspan(n_prompt); }

@@ -3,73 +3,118 @@
 #include <algorithm>
 
 #include "common/check.h"
-#include "kernels/backend.h"
-#include "worker/engine/sampler.h"
+#include "kernels/decoder_ops.h"
 
 namespace coterie {
+namespace {
+
+RowSampling ToRow(const SamplingParams& params) {
+  RowSampling row;
+  row.temperature = params.temperature;
+  row.top_k = params.top_k;
+  row.top_p = params.top_p;
+  row.min_p = params.min_p;
+  row.repetition_penalty = params.repetition_penalty;
+  row.presence_penalty = params.presence_penalty;
+  row.frequency_penalty = params.frequency_penalty;
+  row.seed = params.seed.value_or(0);
+  if (params.logprobs.has_value()) row.n_logprobs = static_cast<int32_t>(*params.logprobs);
+  return row;
+}
+
+}  // namespace
 
 StepBatchBuilder::StepBatchBuilder(int max_tokens, int max_seqs, int max_blocks, int max_logit_rows,
-                                   int n_slots, const LanguageModelInfo& info)
-    : vocab_size_(info.vocab_size), max_top_logits_(info.max_top_logits), index_of_slot_(n_slots, -1) {
+                                   int n_slots)
+    : index_of_slot_(n_slots, -1) {
   batch_.Reserve(max_tokens, max_seqs, max_blocks, max_seqs * static_cast<int>(kMaxAdaptersPerSequence),
                  max_logit_rows);
 }
 
-// Of the row at this position. Rows that score the prompt need the whole distribution.
-int StepBatchBuilder::TopNeeded(const Sequence& s, int position) const {
-  return position + 1 < s.n_prompt ? 0 : Sampler::TopNeeded(s.request.sampling, vocab_size_, max_top_logits_);
-}
-
-const Batch& StepBatchBuilder::Build(std::span<const StepEntry> plan) {
+const Batch& StepBatchBuilder::Build(std::span<const StepEntry> plan, std::vector<StepRow>* rows) {
   batch_.Clear();
+  rows->clear();
   std::fill(index_of_slot_.begin(), index_of_slot_.end(), -1);
   for (const StepEntry& entry : plan) {
-    const Sequence& s = *entry.sequence;
-    for (int position = s.n_computed; position < s.n_computed + entry.n_tokens; ++position) {
-      if (Scheduler::WantsLogits(s, position)) {
-        batch_.logit_rows.push_back(batch_.n_tokens());
-        batch_.logit_top_k.push_back(TopNeeded(s, position));
-      }
-      batch_.token_ids.push_back(s.tokens[position]);
-      batch_.positions.push_back(position);
-    }
-    batch_.cu_seqlens.push_back(batch_.n_tokens());
-    const int n_blocks = (s.n_computed + entry.n_tokens + kKvBlockTokens - 1) / kKvBlockTokens;
-    batch_.block_ids.insert(batch_.block_ids.end(), s.blocks.begin(), s.blocks.begin() + n_blocks);
-    batch_.block_offsets.push_back(static_cast<int32_t>(batch_.block_ids.size()));
-    for (size_t i = 0; i < s.adapters.size(); ++i) {
-      int32_t& index = index_of_slot_[s.adapters[i]->slot];
-      if (index < 0) {
-        index = static_cast<int32_t>(batch_.adapters.size());
-        batch_.adapters.push_back(s.adapters[i]->loaded->packed.get());
-      }
-      batch_.adapter_slots.push_back(index);
-      batch_.adapter_weights.push_back(s.request.adapters[i].weight);
-    }
-    batch_.adapter_offsets.push_back(static_cast<int32_t>(batch_.adapter_slots.size()));
+    AddTokens(entry, rows);
+    AddBlocks(entry);
+    AddAdapters(*entry.sequence);
   }
-  const bool all_whole =
-      std::all_of(batch_.logit_top_k.begin(), batch_.logit_top_k.end(), [](int32_t k) { return k == 0; });
-  if (all_whole) batch_.logit_top_k.clear();
   return batch_;
 }
 
-StepLogits LogitRowReader::Next() {
-  const auto take = [](size_t n, auto* from) {
-    COTERIE_CHECK(n <= from->size()) << "the model returned too few logits: " << from->size() << " of " << n;
-    const auto taken = from->first(n);
-    *from = from->subspan(n);
-    return taken;
-  };
-  const int32_t top_k = batch_.logit_top_k.empty() ? 0 : batch_.logit_top_k[row_];
-  ++row_;
-  StepLogits row;
-  if (top_k > 0) {
-    row.top = take(static_cast<size_t>(top_k), &rest_.top);
-  } else {
-    row.whole = take(vocab_size_, &rest_.whole);
+void StepBatchBuilder::AddTokens(const StepEntry& entry, std::vector<StepRow>* rows) {
+  Sequence* s = entry.sequence;
+  for (int position = entry.first; position < entry.first + entry.n_tokens; ++position) {
+    // Of a token that the step in flight is still choosing, its row.
+    const int32_t id = position < s->n_tokens() ? s->tokens[position] : FromRow(s->row_in_flight);
+    if (Scheduler::WantsLogits(*s, position)) {
+      batch_.logit_rows.push_back(batch_.n_tokens());
+      AddRow(s, position, rows);
+    }
+    batch_.token_ids.push_back(id);
+    batch_.positions.push_back(position);
   }
-  return row;
+  batch_.cu_seqlens.push_back(batch_.n_tokens());
+}
+
+void StepBatchBuilder::AddRow(Sequence* s, int position, std::vector<StepRow>* rows) {
+  const SamplingParams& params = s->request.sampling;
+  const bool scores = position + 1 < s->n_prompt;
+  RowSampling row;
+  if (scores) {
+    row.score_token = s->tokens[position + 1];
+    row.n_logprobs = static_cast<int32_t>(params.logprobs.value_or(0));
+  } else {
+    row = ToRow(params);
+    row.position = static_cast<uint64_t>(position + 1 - s->n_prompt);
+    row.bias_begin = static_cast<int32_t>(batch_.biases.size());
+    for (const auto& [token, bias] : params.logit_bias) {
+      batch_.biases.push_back({static_cast<int32_t>(token), bias});
+    }
+    row.bias_end = static_cast<int32_t>(batch_.biases.size());
+    const std::vector<uint32_t>& mask = s->request.allowed_tokens;
+    if (!mask.empty()) {
+      row.mask = static_cast<int32_t>(batch_.mask_words.size() / mask.size());
+      batch_.mask_words.insert(batch_.mask_words.end(), mask.begin(), mask.end());
+    }
+    if (params.has_penalties()) {
+      row.seat = s->seat;
+      if (s->counts_stale) ResetCounts(s);
+    }
+    s->row_in_flight = static_cast<int32_t>(rows->size());
+  }
+  batch_.sampling.push_back(row);
+  rows->push_back({s, position, scores});
+}
+
+void StepBatchBuilder::ResetCounts(Sequence* s) {
+  COTERIE_CHECK_EQ(s->n_choosing, 0) << "tokens of sequence " << s->request.id << " that nobody knows yet";
+  const auto begin = static_cast<int32_t>(batch_.counts_tokens.size());
+  batch_.counts_tokens.insert(batch_.counts_tokens.end(), s->tokens.begin(), s->tokens.end());
+  batch_.counts_resets.push_back(
+      {s->seat, begin, begin + s->n_prompt, static_cast<int32_t>(batch_.counts_tokens.size())});
+  s->counts_stale = false;
+}
+
+void StepBatchBuilder::AddBlocks(const StepEntry& entry) {
+  const Sequence& s = *entry.sequence;
+  const int n_blocks = (entry.first + entry.n_tokens + kKvBlockTokens - 1) / kKvBlockTokens;
+  batch_.block_ids.insert(batch_.block_ids.end(), s.blocks.begin(), s.blocks.begin() + n_blocks);
+  batch_.block_offsets.push_back(static_cast<int32_t>(batch_.block_ids.size()));
+}
+
+void StepBatchBuilder::AddAdapters(const Sequence& s) {
+  for (size_t i = 0; i < s.adapters.size(); ++i) {
+    int32_t& index = index_of_slot_[s.adapters[i]->slot];
+    if (index < 0) {
+      index = static_cast<int32_t>(batch_.adapters.size());
+      batch_.adapters.push_back(s.adapters[i]->loaded->packed.get());
+    }
+    batch_.adapter_slots.push_back(index);
+    batch_.adapter_weights.push_back(s.request.adapters[i].weight);
+  }
+  batch_.adapter_offsets.push_back(static_cast<int32_t>(batch_.adapter_slots.size()));
 }
 
 }  // namespace coterie

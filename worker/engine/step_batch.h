@@ -10,40 +10,32 @@
 
 namespace coterie {
 
+// What one of a step's logit rows is for.
+struct StepRow {
+  Sequence* sequence = nullptr;
+  int position = 0;     // of the token whose logits it holds
+  bool scores = false;  // the prompt's token at position + 1; else it chooses the answer's next token
+};
+
 // Turns a plan into the Batch the model reads. Reused from step to step, so that nothing is allocated.
 class StepBatchBuilder {
  public:
-  // Reserves for the largest step of a model with such `info`.
-  StepBatchBuilder(int max_tokens, int max_seqs, int max_blocks, int max_logit_rows, int n_slots,
-                   const LanguageModelInfo& info);
+  // Reserves for the largest step.
+  StepBatchBuilder(int max_tokens, int max_seqs, int max_blocks, int max_logit_rows, int n_slots);
 
-  // The batch is valid until the next Build. Its logit_top_k is empty unless there is a row of which the
-  // model may keep less than the whole.
-  const Batch& Build(std::span<const StepEntry> plan);
+  // The batch is valid until the next Build. `rows` gets the batch's logit rows, in its order. Sequences note
+  // which row chooses for them, and that their token counts are on their way.
+  const Batch& Build(std::span<const StepEntry> plan, std::vector<StepRow>* rows);
 
  private:
-  int TopNeeded(const Sequence& sequence, int position) const;
+  void AddTokens(const StepEntry& entry, std::vector<StepRow>* rows);
+  void AddRow(Sequence* sequence, int position, std::vector<StepRow>* rows);
+  void AddBlocks(const StepEntry& entry);
+  void AddAdapters(const Sequence& sequence);
+  void ResetCounts(Sequence* sequence);
 
-  const int vocab_size_;
-  const int max_top_logits_;
   Batch batch_;
   std::vector<int32_t> index_of_slot_;  // [n_slots], position in batch_.adapters, -1 outside
-};
-
-// Gives out what a step left of the batch's logit rows, one after the other: one of the two spans of each.
-// Borrows both arguments.
-class LogitRowReader {
- public:
-  LogitRowReader(const Batch& batch, const StepLogits& logits, int vocab_size)
-      : batch_(batch), rest_(logits), vocab_size_(static_cast<size_t>(vocab_size)) {}
-  // CHECKs that the model gave what the batch asked for.
-  StepLogits Next();
-
- private:
-  const Batch& batch_;
-  StepLogits rest_;  // of the rows not given out yet
-  const size_t vocab_size_;
-  size_t row_ = 0;
 };
 
 }  // namespace coterie

@@ -8,7 +8,7 @@
 #include "absl/strings/str_format.h"
 #include "common/check.h"
 #include "common/clock.h"
-#include "kernels/backend.h"
+#include "kernels/decoder_ops.h"
 #include "spdlog/spdlog.h"
 #include "worker/engine/sequence.h"
 #include "worker/service/convert.h"

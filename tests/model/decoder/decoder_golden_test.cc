@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstdlib>
 
+#include "kernels/create.h"
 #include "model/decoder/decoder.h"
 #include "model/text/gguf_tokenizer.h"
 #include "tests/golden/golden_arrays.h"
@@ -23,7 +24,7 @@ std::unique_ptr<Decoder> OpenDecoder(const std::filesystem::path& path, Numerics
   absl::StatusOr<std::unique_ptr<ModelFiles>> files = ModelFiles::Open(path);
   EXPECT_TRUE(files.ok()) << files.status();
   if (!files.ok()) return nullptr;
-  absl::StatusOr<std::unique_ptr<Backend>> backend = CreateCpuBackend({.mode = mode});
+  absl::StatusOr<std::unique_ptr<DecoderOps>> backend = CreateCpuDecoderOps({.mode = mode});
   EXPECT_TRUE(backend.ok()) << backend.status();
   DecoderOptions options;
   options.n_kv_blocks = 32;
@@ -40,9 +41,9 @@ std::vector<float> AllLogits(Decoder* decoder, TestSequence sequence) {
   Batch batch;
   batch.Clear();
   AddToBatch(&sequence, static_cast<int>(sequence.tokens.size()), LogitRows::kAll, &batch);
-  std::span<const float> logits;
-  const absl::Status status = decoder->Forward(batch, &logits);
-  EXPECT_TRUE(status.ok()) << status;
+  const StatusOr<std::span<const float>> run = testing::RunForLogits(decoder, &batch);
+  EXPECT_TRUE(run.ok()) << run.status();
+  const std::span<const float> logits = *run;
   return {logits.begin(), logits.end()};
 }
 

@@ -3,6 +3,7 @@
 #include <bit>
 #include <random>
 
+#include "kernels/create.h"
 #include "model/decoder/decoder.h"
 #include "tests/model/decoder/sequences.h"
 
@@ -30,7 +31,7 @@ struct Model {
         const CpuBackendOptions& options) {
     absl::StatusOr<std::unique_ptr<ModelFiles>> files = ModelFiles::Open(path);
     EXPECT_TRUE(files.ok()) << files.status();
-    absl::StatusOr<std::unique_ptr<Backend>> backend = CreateCpuBackend(options);
+    absl::StatusOr<std::unique_ptr<DecoderOps>> backend = CreateCpuDecoderOps(options);
     EXPECT_TRUE(backend.ok()) << backend.status();
     DecoderOptions decoder_options;
     decoder_options.n_kv_blocks = kSequences * kBlocksPerSequence;
@@ -53,9 +54,9 @@ struct Model {
     batch.Clear();
     for (size_t i = 0; i < sequences.size(); ++i)
       AddToBatch(sequences[i], counts[i], LogitRows::kAll, &batch);
-    std::span<const float> logits;
-    const absl::Status status = decoder->Forward(batch, &logits);
-    ASSERT_TRUE(status.ok()) << status;
+    const StatusOr<std::span<const float>> run = testing::RunForLogits(decoder.get(), &batch);
+    ASSERT_TRUE(run.ok()) << run.status();
+    const std::span<const float> logits = *run;
     size_t at = 0;
     const size_t vocab = static_cast<size_t>(decoder->info().vocab_size);
     for (size_t i = 0; i < sequences.size(); ++i) {
@@ -146,9 +147,9 @@ TEST_P(BatchInvariance, LogitsDoNotDependOnWhichOthersAreWanted) {
         }
         done = done && n == left;
       }
-      std::span<const float> logits;
-      const absl::Status status = model.decoder->Forward(batch, &logits);
-      ASSERT_TRUE(status.ok()) << status;
+      const StatusOr<std::span<const float>> run = testing::RunForLogits(model.decoder.get(), &batch);
+      ASSERT_TRUE(run.ok()) << run.status();
+      const std::span<const float> logits = *run;
       ASSERT_EQ(logits.size(), wanted.size() * vocab);
       for (size_t i = 0; i < logits.size(); ++i) {
         const auto [s, position] = wanted[i / vocab];
@@ -205,7 +206,7 @@ TEST_P(BatchInvariance, LogitsKeepTheirBitsOnEveryInstructionSetAndThreadCount) 
   for (const char* isa : {"avx512_bf16", "avx512", "avx2", "neon_dot", "highway", "portable"}) {
     for (const int n_threads : {1, 2, 3}) {
       CpuBackendOptions options = {.mode = GetParam().mode, .n_threads = n_threads, .isa = isa};
-      if (!CreateCpuBackend(options).ok()) continue;  // not on this machine
+      if (!CreateCpuDecoderOps(options).ok()) continue;  // not on this machine
       Model model(kData / GetParam().model, GetParam().adapters, options);
       EXPECT_EQ(model.decoder->info().numerics_class, reference.decoder->info().numerics_class);
       for (size_t i = 0; i < some.size(); ++i) {
@@ -258,13 +259,12 @@ TEST(Decoder, RefusesBatchesBeyondItsLimitsNamingThem) {
   Batch batch;
   batch.Clear();
   AddToBatch(&sequence, 3, LogitRows::kLast, &batch);
-  std::span<const float> logits;
-  absl::Status status = model.decoder->Forward(batch, &logits);
+  absl::Status status = testing::RunForLogits(model.decoder.get(), &batch).status();
   EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
   EXPECT_NE(status.message().find("384"), absl::string_view::npos) << status;
   batch.token_ids[2] = 3;
   batch.positions[2] = model.decoder->info().context_length;
-  status = model.decoder->Forward(batch, &logits);
+  status = testing::RunForLogits(model.decoder.get(), &batch).status();
   EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << status;
 }
 
@@ -272,7 +272,7 @@ TEST(Decoder, RefusesOptionsOutOfRangeNamingTheField) {
   absl::StatusOr<std::unique_ptr<ModelFiles>> files = ModelFiles::Open(kData / "tiny-llama");
   ASSERT_TRUE(files.ok());
   const auto create = [&](const DecoderOptions& options) {
-    return Decoder::Create(**files, std::move(CreateCpuBackend({})).value(), options).status();
+    return Decoder::Create(**files, std::move(CreateCpuDecoderOps({})).value(), options).status();
   };
   EXPECT_EQ(create({}).code(), absl::StatusCode::kInvalidArgument);  // no room for KV
   EXPECT_NE(create({.kv_bytes = 1}).message().find("kv_bytes"), absl::string_view::npos);

@@ -7,6 +7,7 @@
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "kernels/create.h"
 #include "model/decoder/decoder.h"
 #include "tests/model/format/expect_refused.h"
 
@@ -22,8 +23,8 @@ std::unique_ptr<ModelFiles> Open(const std::string& name) {
       .value();
 }
 
-std::unique_ptr<Backend> MakeBackend(NumericsMode mode = NumericsMode::kFast) {
-  return std::move(CreateCpuBackend({.mode = mode, .n_threads = 1})).value();
+std::unique_ptr<DecoderOps> MakeBackend(NumericsMode mode = NumericsMode::kFast) {
+  return std::move(CreateCpuDecoderOps({.mode = mode, .n_threads = 1})).value();
 }
 
 uint64_t ResidentBytes() {

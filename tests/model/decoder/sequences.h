@@ -5,8 +5,9 @@
 #include <span>
 #include <vector>
 
-#include "kernels/backend.h"
 #include "kernels/batch.h"
+#include "kernels/decoder_ops.h"
+#include "model/decoder/language_model.h"
 
 namespace coterie::testing {
 
@@ -49,6 +50,15 @@ inline void AddToBatch(TestSequence* s, int n, LogitRows rows, Batch* batch) {
     batch->adapter_weights.push_back(s->weights[i]);
   }
   batch->adapter_offsets.push_back(static_cast<int32_t>(batch->adapter_slots.size()));
+}
+
+// Runs the step and waits for it: every row's logits [n_logit_rows, vocab], valid until the next step.
+inline StatusOr<std::span<const float>> RunForLogits(LanguageModel* model, Batch* batch) {
+  batch->sampling.assign(batch->logit_rows.size(), {});
+  for (RowSampling& row : batch->sampling) row.keep_logits = true;
+  ASSIGN_OR_RETURN(const StepTicket ticket, model->Launch(*batch));
+  ASSIGN_OR_RETURN(const StepResult result, model->Collect(ticket));
+  return result.logits;
 }
 
 }  // namespace coterie::testing

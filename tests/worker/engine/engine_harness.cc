@@ -3,10 +3,12 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <cstdlib>
 
 #include "common/clock.h"
 #include "common/file.h"
 #include "gtest/gtest.h"
+#include "tests/worker/engine/late_model.h"
 
 namespace coterie {
 
@@ -36,10 +38,14 @@ StatusOr<std::filesystem::path> AdapterFolder::Find(const Digest& digest) const 
 EngineHarness::EngineHarness(EngineOptions options, FakeModelOptions model,
                              std::function<std::unique_ptr<LanguageModel>(FakeModelOptions)> make_model)
     : model_(make_model ? make_model(model) : std::make_unique<FakeModel>(model)) {
+  if (RunsLate() && model_->info().steps_in_flight == 1)
+    model_ = std::make_unique<LateModel>(std::move(model_));
   auto engine = Engine::Create(options, model_.get(), [this](const Digest& d) { return adapters_.Find(d); });
   EXPECT_TRUE(engine.ok()) << engine.status();
   engine_ = std::move(engine).value();
 }
+
+bool EngineHarness::RunsLate() { return std::getenv("COTERIE_TEST_LATE_MODEL") != nullptr; }
 
 EngineHarness::~EngineHarness() { engine_.reset(); }
 

@@ -43,9 +43,11 @@ class AdapterFolder {
   std::map<Digest, std::filesystem::path> elsewhere_;
 };
 
-// An engine over a fake model, with every event checked for order as it comes.
+// An engine over a fake model, with every event checked for order as it comes. With COTERIE_TEST_LATE_MODEL
+// in the environment the model runs behind a LateModel: so all tests see both kinds of device.
 class EngineHarness {
  public:
+  static bool RunsLate();
   explicit EngineHarness(
       EngineOptions options = {}, FakeModelOptions model = {},
       std::function<std::unique_ptr<LanguageModel>(FakeModelOptions)> make_model = nullptr);

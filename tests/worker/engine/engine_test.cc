@@ -13,6 +13,7 @@ namespace coterie {
 namespace {
 
 using ::testing::HasSubstr;
+using ::testing::SizeIs;
 
 TEST(EngineTest, EndsAtMaxTokensAtTheContextsEndAndAtStopTokens) {
   FakeModelOptions model;
@@ -55,6 +56,23 @@ TEST(EngineTest, LogprobsComeWithEveryToken) {
     EXPECT_EQ(answer.logprobs[i][0].token, answer.tokens[i]);
     EXPECT_EQ(answer.logprobs[i][1].token, answer.tokens[i]) << "greedy: the most probable one";
     EXPECT_GE(answer.logprobs[i][2].logprob, answer.logprobs[i][3].logprob);
+  }
+}
+
+TEST(EngineTest, OnlyAllowedTokensAreChosen) {
+  EngineHarness harness;
+  GenerateRequest request = TestRequest(TestPrompt(10, 1), 50);
+  request.allowed_tokens.assign(static_cast<size_t>(MaskWords(1000)), 0);
+  for (const int token : {5, 64, 999}) request.allowed_tokens[token / 32] |= 1u << (token % 32);
+  for (const float temperature : {0.0f, 1.0f}) {
+    request.sampling.temperature = temperature;
+    const uint64_t free = harness.Submit(TestRequest(TestPrompt(10, 1), 50));  // beside it
+    const Answer& answer = harness.Run(request);
+    EXPECT_THAT(answer.tokens, SizeIs(50));
+    EXPECT_THAT(answer.tokens, ::testing::Each(::testing::AnyOf(5, 64, 999)));
+    harness.WaitFinished(free);
+    EXPECT_THAT(harness.answer(free).tokens,
+                ::testing::Contains(::testing::Not(::testing::AnyOf(5, 64, 999))));
   }
 }
 
@@ -158,6 +176,9 @@ TEST(EngineTest, RefusesWhatIsOutOfBoundsNamingIt) {
          "token id 1000 in the prompt; the vocabulary has 1000 tokens");
   expect([](auto& r) { r.prompt_ids[3] = -1; }, "token id -1");
   expect([](auto& r) { r.resume_ids = {5000}; }, "token id 5000");
+  expect([](auto& r) { r.allowed_tokens = {1}; },
+         "allowed_tokens has 1 words; a vocabulary of 1000 tokens has 32");
+  expect([](auto& r) { r.allowed_tokens.assign(32, 0); }, "allowed_tokens lets no token be chosen");
   expect([](auto& r) { r.priority = 101; }, "priority is 101; it must be in [-100, 100]");
   expect([](auto& r) { r.priority = std::numeric_limits<int>::min(); }, "priority is -2147483648");
   expect([](auto& r) { r.cache_salt.assign(257, 'x'); }, "cache_salt has 257 bytes");
@@ -283,20 +304,17 @@ TEST(EngineTest, EndAllHandsEverySequenceOverWithTheReason) {
 class BrokenModel : public FakeModel {
  public:
   using FakeModel::FakeModel;
-  Status Forward(const Batch& batch, std::span<const float>* logits) override {
+  StatusOr<StepTicket> Launch(const Batch& batch) override {
     for (int32_t token : batch.token_ids) {
       if (token == 666) return absl::InternalError("the device is gone");
     }
-    RETURN_IF_ERROR(FakeModel::Forward(batch, logits));
-    if (batch.token_ids.back() == 667) {
-      nan_.assign(logits->size(), NAN);
-      *logits = nan_;
-    }
-    return absl::OkStatus();
+    return FakeModel::Launch(batch);
   }
 
  private:
-  std::vector<float> nan_;
+  void ChangeRow(const Batch& batch, int, std::span<float> logits) override {
+    if (batch.token_ids.back() == 667) std::fill(logits.begin(), logits.end(), NAN);
+  }
 };
 
 TEST(EngineTest, AFailingStepEndsItsSequencesAndNotTheEngine) {

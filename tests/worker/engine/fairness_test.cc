@@ -29,11 +29,11 @@ struct Gate {
 class GatedModel final : public FakeModel {
  public:
   GatedModel(FakeModelOptions options, Gate* gate) : FakeModel(std::move(options)), gate_(gate) {}
-  Status Forward(const Batch& batch, std::span<const float>* logits) override {
+  StatusOr<StepTicket> Launch(const Batch& batch) override {
     ++gate_->arrived;
     while (gate_->held && gate_->allowed == 0) absl::SleepFor(absl::Microseconds(20));
     if (gate_->held) --gate_->allowed;
-    return FakeModel::Forward(batch, logits);
+    return FakeModel::Launch(batch);
   }
 
  private:
@@ -200,10 +200,10 @@ TEST(FairSharesTest, ReadingCostsOneWritingTwoAndComputingAgainNothing) {
   shares.Enter(&s);
   shares.Charge(&s, 10, true);  // ten read, one written
   EXPECT_EQ(FairShares::TenantServed(s), 11u);
-  s.n_computed = 10;
+  s.n_launched = 10;
   shares.Charge(&s, 1, true);
   EXPECT_EQ(FairShares::ExpertServed(s), 13u);
-  s.n_computed = 0;  // put back
+  s.n_launched = 0;  // put back
   shares.Charge(&s, 11, true);
   EXPECT_EQ(FairShares::ExpertServed(s), 13u);
 }

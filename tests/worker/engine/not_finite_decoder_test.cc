@@ -5,6 +5,7 @@
 #include "common/file.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "kernels/create.h"
 #include "model/decoder/decoder.h"
 #include "model/format/model_files.h"
 #include "model/lora/lora_adapter.h"
@@ -66,8 +67,9 @@ class NotFiniteDecoderTest : public ::testing::TestWithParam<Case> {
       options.n_kv_blocks = 200;
       options.max_batch_tokens = engine.max_batch_tokens;
       options.max_seqs = engine.max_seqs;
+      options.n_seats = 2 * engine.max_seqs;  // a late model has two steps in flight
       options.max_logit_rows = engine.max_logit_rows;
-      auto backend = CreateCpuBackend({.mode = GetParam().mode, .n_threads = 2});
+      auto backend = CreateCpuDecoderOps({.mode = GetParam().mode, .n_threads = 2});
       auto decoder = Decoder::Create(*files_, *std::move(backend), options);
       EXPECT_TRUE(decoder.ok()) << decoder.status();
       return std::unique_ptr<LanguageModel>(std::move(decoder).value());

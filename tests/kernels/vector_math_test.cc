@@ -1,11 +1,11 @@
-#include "worker/engine/vector_math.h"
+#include "kernels/cpu/vector_math.h"
 
 #include <cmath>
 #include <vector>
 
 #include "gtest/gtest.h"
 
-namespace coterie {
+namespace coterie::cpu {
 namespace {
 
 TEST(VectorMathTest, ExpIsWithinItsBoundEverywhere) {
@@ -48,4 +48,4 @@ TEST(VectorMathTest, EveryLengthIsCoveredToItsEnd) {
 }
 
 }  // namespace
-}  // namespace coterie
+}  // namespace coterie::cpu

@@ -1,10 +1,10 @@
-#ifndef COTERIE_WORKER_ENGINE_VECTOR_MATH_H_
-#define COTERIE_WORKER_ENGINE_VECTOR_MATH_H_
+#ifndef COTERIE_KERNELS_CPU_VECTOR_MATH_H_
+#define COTERIE_KERNELS_CPU_VECTOR_MATH_H_
 
 #include <cstdint>
 #include <span>
 
-namespace coterie {
+namespace coterie::cpu {
 
 // The sampler's loops over a whole vocabulary, four lanes at a time in the instructions every x86-64 and
 // ARM64 has. Only additions, multiplications, divisions and comparisons in a fixed order, never a fused one:
@@ -22,6 +22,6 @@ void ExpOfNegative(std::span<const float> distances, std::span<float> weights);
 // In eight interleaved float64 sums, added up in a fixed order.
 double SumOf(std::span<const float> values);
 
-}  // namespace coterie
+}  // namespace coterie::cpu
 
-#endif  // COTERIE_WORKER_ENGINE_VECTOR_MATH_H_
+#endif  // COTERIE_KERNELS_CPU_VECTOR_MATH_H_

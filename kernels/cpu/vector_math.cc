@@ -1,12 +1,12 @@
-#include "worker/engine/vector_math.h"
+#include "kernels/cpu/vector_math.h"
 
 #include <cmath>
 #include <cstring>
 
-namespace coterie {
+namespace coterie::cpu {
 namespace {
 
-constexpr size_t kLanes = 4;
+constexpr size_t kFloatLanes = 4;
 typedef float Float4 __attribute__((vector_size(16)));
 typedef int32_t Int4 __attribute__((vector_size(16)));
 
@@ -53,17 +53,17 @@ Float4 ExpOfNegative4(Float4 distance) {
 }  // namespace
 
 float MaxIfFinite(std::span<const float> values) {
-  const size_t whole = values.size() / kLanes * kLanes;
+  const size_t whole = values.size() / kFloatLanes * kFloatLanes;
   Float4 best = All(-INFINITY);
   Int4 bad = {0, 0, 0, 0};
-  for (size_t i = 0; i < whole; i += kLanes) {
+  for (size_t i = 0; i < whole; i += kFloatLanes) {
     const Float4 v = Load(values.data() + i);
     best = v > best ? v : best;
     bad |= (v - v != All(0.0f));  // NaN of an infinity, too
   }
   float top = -INFINITY;
   bool any_bad = false;
-  for (size_t lane = 0; lane < kLanes; ++lane) {
+  for (size_t lane = 0; lane < kFloatLanes; ++lane) {
     top = best[lane] > top ? best[lane] : top;
     any_bad |= bad[lane] != 0;
   }
@@ -75,16 +75,16 @@ float MaxIfFinite(std::span<const float> values) {
 }
 
 void DistancesBelow(float top, std::span<const float> logits, float temperature, std::span<float> distances) {
-  const size_t whole = logits.size() / kLanes * kLanes;
-  for (size_t i = 0; i < whole; i += kLanes) {
+  const size_t whole = logits.size() / kFloatLanes * kFloatLanes;
+  for (size_t i = 0; i < whole; i += kFloatLanes) {
     Store((top - Load(logits.data() + i)) / temperature, distances.data() + i);
   }
   for (size_t i = whole; i < logits.size(); ++i) distances[i] = (top - logits[i]) / temperature;
 }
 
 void ExpOfNegative(std::span<const float> distances, std::span<float> weights) {
-  const size_t whole = distances.size() / kLanes * kLanes;
-  for (size_t i = 0; i < whole; i += kLanes) {
+  const size_t whole = distances.size() / kFloatLanes * kFloatLanes;
+  for (size_t i = 0; i < whole; i += kFloatLanes) {
     Store(ExpOfNegative4(Load(distances.data() + i)), weights.data() + i);
   }
   for (size_t i = whole; i < distances.size(); ++i) weights[i] = ExpOfNegative4(All(distances[i]))[0];
@@ -101,4 +101,4 @@ double SumOf(std::span<const float> values) {
   return ((sums[0] + sums[1]) + (sums[2] + sums[3])) + ((sums[4] + sums[5]) + (sums[6] + sums[7]));
 }
 
-}  // namespace coterie
+}  // namespace coterie::cpu

@@ -1,0 +1,52 @@
+#ifndef COTERIE_KERNELS_CPU_STEP_SAMPLER_H_
+#define COTERIE_KERNELS_CPU_STEP_SAMPLER_H_
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "kernels/batch.h"
+#include "kernels/cpu/sampler.h"
+#include "kernels/cpu/token_counts.h"
+
+namespace coterie::cpu {
+
+// What a step's rows have left so far.
+struct StepOutput {
+  std::vector<int32_t> tokens;        // [n_logit_rows]
+  std::vector<ScoredToken> logprobs;  // see StepResult
+  std::vector<float> logits;
+
+  void Reserve(int max_rows);
+  void Clear();
+  StepResult View() const { return {tokens, logprobs, logits}; }
+};
+
+// Takes the rows of steps, one after the other, and keeps the token counts between steps. Begin, then each
+// row once and in order. Not thread-safe.
+class StepSampler {
+ public:
+  // `n_seats` with token counts.
+  StepSampler(int vocab_size, int n_seats)
+      : vocab_size_(vocab_size), sampler_(vocab_size), counts_(n_seats, vocab_size) {}
+
+  // Both are borrowed until the next Begin. Empties `output`.
+  void Begin(const Batch& batch, StepOutput* output);
+  // Of which of its logits the next row needs: so many of the largest, at most `most`; 0: all.
+  int TopNeeded(int row, int most) const;
+  void TakeRow(std::span<const float> logits);  // [vocab_size]
+  void TakeRow(std::span<const TopLogit> top);  // TopNeeded of them, in the order of Before()
+
+ private:
+  void Choose(const RowSampling& row, int32_t token);
+
+  const int vocab_size_;
+  Sampler sampler_;
+  TokenCounts counts_;
+  const Batch* batch_ = nullptr;
+  StepOutput* output_ = nullptr;
+};
+
+}  // namespace coterie::cpu
+
+#endif  // COTERIE_KERNELS_CPU_STEP_SAMPLER_H_

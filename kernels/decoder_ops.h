@@ -1,0 +1,138 @@
+#ifndef COTERIE_KERNELS_DECODER_OPS_H_
+#define COTERIE_KERNELS_DECODER_OPS_H_
+
+#include <cstdint>
+#include <memory>
+#include <span>
+
+#include "common/status.h"
+#include "kernels/batch.h"
+#include "kernels/device.h"
+#include "kernels/linear_input.h"
+#include "kernels/lora.h"
+
+namespace coterie {
+
+struct KvCacheShape {
+  int n_layers = 0;
+  int n_blocks = 0;
+  int n_kv_heads = 0;
+  int head_dim = 0;
+};
+
+constexpr int kKvBlockTokens = 16;  // tokens per KV block, the unit of paging and of prefix reuse
+
+// Keys and values of every layer in blocks of kKvBlockTokens tokens, rounded to the mode's KV type. Layout is
+// the backend's own. Block ids are handed out by the engine's BlockAllocator.
+class KvCache {
+ public:
+  virtual ~KvCache() = default;
+  virtual const KvCacheShape& shape() const = 0;
+  virtual size_t bytes() const = 0;
+};
+
+// cos and sin of every rotation [n_positions, head_dim / 2], computed once in float64 from the model's
+// frequencies and rounded to float32.
+struct RopeTable {
+  std::unique_ptr<DeviceBuffer> cos;
+  std::unique_ptr<DeviceBuffer> sin;
+  int rotary_dim = 0;  // leading dimensions of a head that rotate (all of them, for the models we run)
+};
+
+// One step's metadata where the device can read it, and its results. Made once per step that may be in
+// flight, for the largest step.
+class StepContext {
+ public:
+  virtual ~StepContext() = default;
+};
+
+// What stays on the device from step to step beside the KV cache: the tokens that the last step sampled, and
+// for each seat the counts that penalties read (RowSampling::seat).
+class Seats {
+ public:
+  virtual ~Seats() = default;
+};
+
+// The adapters of one step at one place of the graph.
+struct LoraCall {
+  const StepContext* step = nullptr;
+  int layer = 0;
+  std::span<const LoraTarget> targets;
+};
+
+// The largest step there will be. A backend reserves for it what its ops need beside their operands, so that
+// nothing is allocated in a step.
+struct StepLimits {
+  int max_tokens = 0;
+  int max_seqs = 0;
+  int max_blocks = 0;  // entries of block_ids: a block that sequences share counts for each of them
+  int max_logit_rows = 0;
+  int vocab_size = 0;    // of rows that are sampled; 0: none are
+  int max_input = 0;     // values of a product's input
+  int max_adapters = 0;  // of one sequence
+  int max_rank = 0;      // of an adapter at one input, its modules' together
+};
+
+// What a decoder's graph asks of a device, one op a method. On the CPU, kernels/cpu/<group>.cc cuts an op
+// into ranges and kernels/cpu/isa/<group>.h computes one range. The contract of all ops: device.h.
+class DecoderOps : public virtual Device {
+ public:
+  // A longer step is best taken through the layers in parts of about so many tokens: what one op writes is
+  // then still in a near cache when the next reads it. Changes no bit.
+  virtual int tokens_at_once() const = 0;
+  // How many steps it pays to have enqueued at a time: 1 where ops have finished when they return, else 2.
+  virtual int steps_in_flight() const = 0;
+
+  virtual StatusOr<std::unique_ptr<PackedAdapter>> PackAdapter(std::span<const HostLora> pairs) = 0;
+  // Not beside a step: the threads of steps fetch its pages.
+  virtual StatusOr<std::unique_ptr<KvCache>> MakeKvCache(const KvCacheShape& shape) = 0;
+  // Bytes of one block over all layers of `shape` (its n_blocks is not read).
+  virtual size_t KvBlockBytes(const KvCacheShape& shape) const = 0;
+  virtual StatusOr<std::unique_ptr<StepContext>> MakeStepContext(const StepLimits& limits) = 0;
+  virtual StatusOr<std::unique_ptr<Seats>> MakeSeats(int n_seats, int vocab_size) = 0;
+
+  // --- A step: one thread. BeginStep, the ops in their order, EndStep; later Wait. ---
+  // Makes `batch` the step that ops given this context speak of. Borrowed until EndStep.
+  virtual void BeginStep(StepContext* step, const Batch& batch, const Seats& seats) = 0;
+  virtual void EndStep(StepContext* step) = 0;
+  // The only call that waits: until the step is computed. Its results, valid until the next BeginStep of this
+  // context. Unavailable when the device was lost.
+  virtual StatusOr<StepResult> Wait(StepContext* step) = 0;
+
+  // x [n_tokens, d] = rows token_ids of table [vocab, d], dequantised. FromRow() ids are looked up in the
+  // seats.
+  virtual void Embed(const StepContext& step, const PackedMatrix& table, float* x_dev) = 0;
+
+  // y [rows, n_out] = x [rows, n_in] · wᵀ (+ bias [n_out]); with `accumulate`, y += that product. Then the
+  // step's adapters: for each target, each sequence s and each of its adapters in order, the rows of s in
+  // y[:, y_column ...] += weight · scale · B (A x); rows of sequences without adapters get nothing added. Q,
+  // K and V are one call, as are gate and up. A backend may overlap the two.
+  virtual void LinearLora(const LoraCall& lora, const LinearInput& x, int rows, const PackedMatrix& w,
+                          const DeviceBuffer* bias, bool accumulate, float* y_dev) = 0;
+
+  // The step's logit rows, x [n_logit_rows, d] · headᵀ [vocab, d], and what Batch::sampling says of each: its
+  // token, log-probabilities, the row itself. Only what is needed of them is stored. Takes the batch's
+  // counts_resets first; the tokens go into the seats.
+  virtual void HeadAndSample(StepContext* step, const LinearInput& x, const PackedMatrix& head,
+                             Seats* seats) = 0;
+
+  // qkv [n_tokens, (n_heads + 2 n_kv_heads) · head_dim], heads of Q, then K, then V. Normalises each head of
+  // Q and K (RMS, where the model has such weights [head_dim]), rotates Q and K by their positions
+  // (half-split pairs i, i + rotary_dim/2), leaves Q in place, and writes K and V, rounded, into the blocks
+  // of `layer`.
+  virtual void RopeAndKvWrite(const StepContext& step, int layer, int n_heads, const DeviceBuffer* q_norm,
+                              const DeviceBuffer* k_norm, float eps, const RopeTable& rope, float* qkv_dev,
+                              KvCache* kv) = 0;
+
+  // out [n_tokens, n_heads · head_dim]: causal attention of each token over its own sequence's blocks, scale
+  // 1/sqrt(head_dim) unless given, heads of Q in groups sharing a KV head. `window` > 0 limits how far back.
+  virtual void PagedAttention(const StepContext& step, int layer, int n_heads, float scale, int window,
+                              const float* qkv_dev, const KvCache& kv, float* out_dev) = 0;
+
+  // y [n_logit_rows, d] = the rows of x [n_tokens, d] whose logits are wanted.
+  virtual void GatherLogitRows(const StepContext& step, const float* x_dev, int d, float* y_dev) = 0;
+};
+
+}  // namespace coterie
+
+#endif  // COTERIE_KERNELS_DECODER_OPS_H_

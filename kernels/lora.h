@@ -1,0 +1,42 @@
+#ifndef COTERIE_KERNELS_LORA_H_
+#define COTERIE_KERNELS_LORA_H_
+
+#include <cstdint>
+
+#include "kernels/device.h"
+
+namespace coterie {
+
+// The linear layers an adapter may change, in the order of the forward pass. Q, K and V read the same input,
+// as do gate and up; the fused products of those groups are laid side by side in their output rows.
+enum class LoraModule : uint8_t { kQ, kK, kV, kO, kGate, kUp, kDown };
+constexpr int kLoraModuleCount = 7;
+
+// Where a module's product is added: its first column in the rows of a fused output.
+struct LoraTarget {
+  LoraModule module = LoraModule::kQ;
+  int y_column = 0;
+};
+
+// One low-rank pair: y += weight * scale * B (A x). The fast mode holds A and B in 8 bits beside a quantised
+// base; where the base's product is one of floats (`quantise` is false), the pair stays as stored, too.
+struct HostLora {
+  HostMatrix a;  // [rank, n_in]
+  HostMatrix b;  // [n_out, rank]
+  float scale = 0;
+  int layer = 0;
+  LoraModule module = LoraModule::kQ;
+  bool quantise = true;
+};
+
+// All pairs of one adapter packed on the device, immutable. Read by steps on the engine's thread while other
+// threads pack further adapters.
+class PackedAdapter {
+ public:
+  virtual ~PackedAdapter() = default;
+  virtual size_t bytes() const = 0;
+};
+
+}  // namespace coterie
+
+#endif  // COTERIE_KERNELS_LORA_H_

@@ -1,0 +1,80 @@
+#ifndef COTERIE_KERNELS_SAMPLING_H_
+#define COTERIE_KERNELS_SAMPLING_H_
+
+#include <cstdint>
+#include <span>
+
+#include "common/scored_token.h"
+
+namespace coterie {
+
+// How the token of one row of logits is chosen, and what is reported of the row. The token is a function of
+// (parameters, seed, position, logits, token counts) alone, the same bits on every machine.
+//
+// In this order: repetition penalty (Keskar et al. 2019, CTRL: divide positive, multiply negative logits of
+// tokens seen in prompt or answer); frequency and presence penalties (answer only); logit bias; mask;
+// temperature 0: the largest logit, of equal ones the lowest id. Else: divide by temperature; top-k; top-p
+// (Holtzman et al. 2020) within what top-k left; min-p against the most probable token; one draw by inverse
+// distribution over what is left, renormalised, with Philox's draw number `position` of stream `seed`.
+struct RowSampling {
+  float temperature = 0;  // 0: greedy
+  uint32_t top_k = 0;     // 0: all
+  float top_p = 1;
+  float min_p = 0;
+  float repetition_penalty = 1;
+  float presence_penalty = 0;
+  float frequency_penalty = 0;
+  uint64_t seed = 0;
+  uint64_t position = 0;
+
+  // The row of token counts that penalties read, and to which the chosen token is added; -1: none. See
+  // Batch::counts_resets.
+  int32_t seat = -1;
+  int32_t bias_begin = 0;  // of Batch::biases
+  int32_t bias_end = 0;
+  int32_t mask = -1;  // row of Batch::mask_words: only tokens whose bit is set may be chosen; -1: all
+
+  int32_t score_token = -1;  // >= 0: nothing is chosen; what is reported is about this token
+  // -1: report no log-probabilities. Else the token's own and those of so many most probable tokens, in the
+  // distribution of the raw logits.
+  int32_t n_logprobs = -1;
+  bool keep_logits = false;  // report the row itself
+
+  bool greedy() const { return temperature == 0; }
+  bool has_penalties() const {
+    return repetition_penalty != 1 || presence_penalty != 0 || frequency_penalty != 0;
+  }
+};
+
+struct LogitBias {
+  int32_t token = 0;
+  float bias = 0;
+};
+
+// A seat's token counts start anew: with tokens [begin, answer) of Batch::counts_tokens as seen in the prompt
+// and [answer, end) as the answer.
+struct CountsReset {
+  int32_t seat = 0;
+  int32_t begin = 0;
+  int32_t answer = 0;
+  int32_t end = 0;
+};
+
+constexpr int32_t kNotFinite = -1;  // in place of a token: one of its row's logits is NaN or infinite
+
+// What the rows of a step left, in the batch's order. Owned by the backend.
+struct StepResult {
+  std::span<const int32_t> tokens;  // [n_logit_rows]: the chosen or scored token, or kNotFinite
+  // Of each row that reports them NumLogprobs() entries: the token's own, then the most probable ones, best
+  // first. Of a row that is not finite: tokens kNotFinite, values NaN.
+  std::span<const ScoredToken> logprobs;
+  std::span<const float> logits;  // [rows with keep_logits, vocab_size]
+};
+
+inline int NumLogprobs(const RowSampling& row, int vocab_size) {
+  return row.n_logprobs < 0 ? 0 : 1 + (row.n_logprobs < vocab_size ? row.n_logprobs : vocab_size);
+}
+
+}  // namespace coterie
+
+#endif  // COTERIE_KERNELS_SAMPLING_H_

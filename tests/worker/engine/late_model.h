@@ -1,0 +1,55 @@
+#ifndef COTERIE_TESTS_WORKER_ENGINE_LATE_MODEL_H_
+#define COTERIE_TESTS_WORKER_ENGINE_LATE_MODEL_H_
+
+#include <deque>
+#include <memory>
+
+#include "common/check.h"
+#include "model/decoder/language_model.h"
+
+namespace coterie {
+
+// A device that works by itself, as late as it may: a launched step is computed when it is collected, after
+// the next one was launched. Whatever the engine changes or frees meanwhile, which the step still needs, is
+// seen: the batch was copied at its launch, but blocks and adapters are read when the step is computed.
+class LateModel final : public LanguageModel {
+ public:
+  explicit LateModel(std::unique_ptr<LanguageModel> model) : model_(std::move(model)), info_(model_->info()) {
+    info_.steps_in_flight = 2;
+  }
+
+  const LanguageModelInfo& info() const override { return info_; }
+  StatusOr<std::unique_ptr<LoadedAdapter>> LoadAdapter(const std::filesystem::path& folder) override {
+    return model_->LoadAdapter(folder);
+  }
+
+  StatusOr<StepTicket> Launch(const Batch& batch) override {
+    COTERIE_CHECK_LT(waiting_.size(), 2u) << "steps in flight";
+    waiting_.push_back(batch);
+    return ++launched_;
+  }
+
+  StatusOr<StepResult> Collect(StepTicket ticket) override {
+    COTERIE_CHECK_EQ(ticket, ++collected_) << "the oldest step";
+    COTERIE_CHECK(!waiting_.empty()) << "step " << ticket << " was not launched";
+    const Batch batch = std::move(waiting_.front());
+    waiting_.pop_front();
+    if (ticket <= last_spoilt_) return absl::UnavailableError("the step before has failed");
+    const StatusOr<StepTicket> inner = model_->Launch(batch);
+    if (inner.ok()) return model_->Collect(*inner);
+    last_spoilt_ = launched_;  // what was launched behind it may read what it would have chosen
+    return inner.status();
+  }
+
+ private:
+  const std::unique_ptr<LanguageModel> model_;
+  LanguageModelInfo info_;
+  std::deque<Batch> waiting_;
+  StepTicket launched_ = 0;
+  StepTicket collected_ = 0;
+  StepTicket last_spoilt_ = 0;
+};
+
+}  // namespace coterie
+
+#endif  // COTERIE_TESTS_WORKER_ENGINE_LATE_MODEL_H_

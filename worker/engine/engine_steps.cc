@@ -1,0 +1,195 @@
+// The engine's steps: planned and launched, collected, and what each row of logits means for its sequence.
+#include <algorithm>
+
+#include "common/check.h"
+#include "worker/engine/engine.h"
+#include "worker/engine/not_finite.h"
+#include "worker/engine/sequence.h"
+
+namespace coterie {
+
+bool Engine::LaunchStep(MonotonicTime now) {
+  LaunchedStep& step = steps_[(n_launched_ + 1) % steps_.size()];
+  failed_.clear();
+  scheduler_->Plan(now, &step.plan, &failed_);
+  for (FailedSequence& failure : failed_) {
+    Finish(failure.sequence, FinishReason::kError, -1, std::move(failure.status));
+  }
+  if (step.plan.empty()) return !failed_.empty();
+
+  const StatusOr<StepTicket> ticket = model_->Launch(batch_builder_.Build(step.plan, &step.rows));
+  if (!ticket.ok()) {
+    for (const StepEntry& entry : step.plan) {
+      Finish(entry.sequence, FinishReason::kError, -1, ticket.status());
+    }
+    return true;
+  }
+  step.ticket = *ticket;
+  step.launched = now;
+  ++n_launched_;
+  for (const StepEntry& entry : step.plan) {
+    entry.sequence->n_launched = entry.first + entry.n_tokens;
+    ++entry.sequence->n_in_flight;
+  }
+  for (const StepRow& row : step.rows) {
+    if (row.scores) {
+      row.sequence->next_prompt_logprob = row.position + 2;
+    } else {
+      ++row.sequence->n_choosing;
+    }
+  }
+  return true;
+}
+
+void Engine::CollectStep() {
+  const LaunchedStep& step = steps_[++n_collected_ % steps_.size()];
+  const StatusOr<StepResult> result = model_->Collect(step.ticket);
+  for (const StepEntry& entry : step.plan) --entry.sequence->n_in_flight;
+  for (const StepRow& row : step.rows) row.sequence->n_choosing -= row.scores ? 0 : 1;
+  bool has_prompts = false;
+  if (result.ok()) {
+    has_prompts = TakeResults(step, *result);
+  } else {
+    for (const StepEntry& entry : step.plan) {
+      if (entry.sequence->state != SequenceState::kFinished) {
+        Finish(entry.sequence, FinishReason::kError, -1, result.status());
+      }
+    }
+  }
+  RetireThoseThatLeft();
+
+  NoteStepTime(step, has_prompts);
+  ++pending_.steps;
+  stats_.steps.fetch_add(1, std::memory_order_relaxed);
+  PublishStats();
+}
+
+void Engine::NoteStepTime(const LaunchedStep& step, bool has_prompts) {
+  const MonotonicTime now = MonotonicNow();
+  // Where steps overlap, a step's own time begins with the end of the one before.
+  const absl::Duration time = now - std::max(step.launched, last_collected_);
+  last_collected_ = now;
+  stats_.step_seconds.Observe(absl::ToDoubleSeconds(time));
+  if (!has_prompts) return;
+  uint64_t n_tokens = 0;
+  for (const StepEntry& entry : step.plan) n_tokens += static_cast<uint64_t>(entry.n_tokens);
+  stats_.prompt_step_tokens.fetch_add(n_tokens, std::memory_order_relaxed);
+  stats_.prompt_step_nanos.fetch_add(static_cast<uint64_t>(absl::ToInt64Nanoseconds(time)),
+                                     std::memory_order_relaxed);
+}
+
+bool Engine::TakeResults(const LaunchedStep& step, const StepResult& result) {
+  COTERIE_CHECK_EQ(result.tokens.size(), step.rows.size()) << "rows that the model gave";
+  const int vocab_size = model_->info().vocab_size;
+  uint64_t n_prompt_tokens = 0;
+  std::span<const ScoredToken> logprobs = result.logprobs;
+  size_t next_row = 0;
+  for (const StepEntry& entry : step.plan) {
+    Sequence* s = entry.sequence;
+    const int end = entry.first + entry.n_tokens;
+    if (s->state != SequenceState::kFinished) {
+      if (entry.n_tokens > 1 || end < s->n_tokens()) n_prompt_tokens += entry.n_tokens;
+      kv_.Commit(s, end);
+    }
+    for (; next_row < step.rows.size() && step.rows[next_row].sequence == s; ++next_row) {
+      const StepRow& row = step.rows[next_row];
+      const std::optional<uint32_t>& asked = s->request.sampling.logprobs;
+      RowSampling reported;
+      if (row.scores || asked.has_value()) reported.n_logprobs = static_cast<int32_t>(asked.value_or(0));
+      const auto n = static_cast<size_t>(NumLogprobs(reported, vocab_size));
+      // The sequence may have ended with a row before, or while the step was in flight.
+      if (s->state != SequenceState::kFinished) TakeRow(row, result.tokens[next_row], logprobs.first(n));
+      logprobs = logprobs.subspan(n);
+    }
+  }
+  COTERIE_CHECK(next_row == step.rows.size() && logprobs.empty()) << "rows that nobody asked for";
+  stats_.prompt_tokens.fetch_add(n_prompt_tokens, std::memory_order_relaxed);
+  return n_prompt_tokens > 0;
+}
+
+void Engine::TakeRow(const StepRow& row, int32_t token, std::span<const ScoredToken> logprobs) {
+  Sequence* s = row.sequence;
+  if (!row.scores) {
+    if (token == kNotFinite) return EndNotFinite(s, absl::StrCat("answer position ", s->answer_position()));
+    return Choose(s, token, logprobs);
+  }
+  if (token == kNotFinite) return EndNotFinite(s, absl::StrCat("prompt position ", row.position + 1));
+  Score(row, logprobs);
+  if (s->request.score_only && row.position + 2 == s->n_prompt) {
+    Finish(s, FinishReason::kStop, -1, absl::OkStatus());
+  }
+}
+
+void Engine::EndNotFinite(Sequence* s, const std::string& place) {
+  stats_.not_finite.fetch_add(1, std::memory_order_relaxed);
+  Finish(s, FinishReason::kError, -1, NotFinite(s->request, place));
+}
+
+void Engine::Score(const StepRow& row, std::span<const ScoredToken> logprobs) {
+  OutputEvent* event = Emit(row.sequence, OutputEvent::Kind::kPromptLogprob);
+  event->position = static_cast<uint32_t>(row.position + 1);
+  event->token = row.sequence->tokens[row.position + 1];
+  Report(event, logprobs);
+}
+
+void Engine::Choose(Sequence* s, int32_t token, std::span<const ScoredToken> logprobs) {
+  const SamplingParams& params = s->request.sampling;
+  const std::vector<int32_t>& eos = model_->info().eos_token_ids;
+  const bool ends = (!params.ignore_eos && std::find(eos.begin(), eos.end(), token) != eos.end()) ||
+                    std::find(params.stop_token_ids.begin(), params.stop_token_ids.end(),
+                              static_cast<uint32_t>(token)) != params.stop_token_ids.end();
+  if (ends) return Finish(s, FinishReason::kStop, token, absl::OkStatus());
+  OutputEvent* event = Emit(s, OutputEvent::Kind::kToken);
+  event->position = s->answer_position();
+  event->token = token;
+  Report(event, logprobs);
+  s->tokens.push_back(token);
+  --s->credit;
+  stats_.generated_tokens.fetch_add(1, std::memory_order_relaxed);
+  if (s->n_tokens() >= s->max_total) Finish(s, FinishReason::kLength, -1, absl::OkStatus());
+}
+
+void Engine::Finish(Sequence* s, FinishReason reason, int32_t stop_token, Status status) {
+  OutputEvent* event = Emit(s, OutputEvent::Kind::kFinish);
+  event->finish = reason;
+  event->position = s->answer_position();
+  event->token = stop_token;
+  event->status = std::move(status);
+  scheduler_->Remove(s);
+  auto found = sequences_.find(s->request.id);
+  leaving_.push_back(std::move(found->second));
+  sequences_.erase(found);
+  n_live_.fetch_sub(1);
+  RetireThoseThatLeft();
+}
+
+// A step in flight reads the blocks and adapters of its sequences, ended or not.
+void Engine::RetireThoseThatLeft() {
+  std::erase_if(leaving_, [this](std::unique_ptr<Sequence>& s) {
+    if (s->n_in_flight > 0) return false;
+    scheduler_->LetGo(s.get());
+    pending_.retired.push_back(std::move(s));
+    return true;
+  });
+}
+
+void Engine::Report(OutputEvent* event, std::span<const ScoredToken> logprobs) {
+  event->logprobs_begin = static_cast<uint32_t>(pending_.logprobs.size());
+  event->logprobs_count = static_cast<uint32_t>(logprobs.size());
+  pending_.logprobs.insert(pending_.logprobs.end(), logprobs.begin(), logprobs.end());
+}
+
+OutputEvent* Engine::Emit(Sequence* s, OutputEvent::Kind kind) {
+  OutputEvent& event = pending_.events.emplace_back();
+  event.kind = kind;
+  event.id = s->request.id;
+  if (!s->reported) {
+    s->reported = true;
+    event.first = true;
+    event.cached_prompt_tokens = s->cached_prompt_tokens;
+    event.queued_ms = s->queued_ms;
+  }
+  return &event;
+}
+
+}  // namespace coterie
