@@ -47,7 +47,7 @@ class NotFiniteTest : public ::testing::TestWithParam<float> {
     EXPECT_EQ(answer.finish, FinishReason::kError);
     EXPECT_EQ(answer.status.code(), absl::StatusCode::kFailedPrecondition);
     for (const std::string& part :
-         {place, std::string("'diverged'"), bad_.Short(), std::string("weight 1.5")}) {
+         {place, std::string("\"diverged\""), bad_.Short(), std::string("weight 1.5")}) {
       EXPECT_THAT(std::string(answer.status.message()), HasSubstr(part));
     }
   }
