@@ -16,6 +16,8 @@ namespace coterie {
 struct Share {
   uint64_t served = 0;
   int n_active = 0;  // sequences of the party that wait or run
+  // Of a tenant, while a step is planned: what its least served expert that competes was served.
+  uint64_t least_expert = 0;
 };
 
 // Who was served how much: tenants, and within each tenant the experts it asks for (the first adapter of a

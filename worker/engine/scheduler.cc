@@ -1,7 +1,6 @@
 #include "worker/engine/scheduler.h"
 
 #include <algorithm>
-#include <limits>
 
 #include "common/check.h"
 #include "common/clock.h"
@@ -14,6 +13,11 @@ namespace {
 // intervals.
 constexpr uint64_t kOverdueEvery = 4;
 constexpr int kOverdueIntervals = 6;
+// Of those that wait, so many are looked at in one step while there is a seat to give, and so many otherwise:
+// tens of thousands of them cost a step no more than its first ones do. Whoever stands further behind has its
+// adapter asked for later.
+constexpr int kLookAhead = 1024;
+constexpr int kLookAheadWithoutSeat = 512;
 
 }  // namespace
 
@@ -42,9 +46,13 @@ int64_t Scheduler::Rank(const SchedulerOptions& options, MonotonicTime arrival, 
 }
 
 Scheduler::Scheduler(const SchedulerOptions& options, KvManager* kv, AdapterStore* adapters)
-    : options_(options), kv_(kv), adapters_(adapters) {
-  for (List* list : {&running_, &waiting_, &paused_}) list->reserve(options.max_live);
-  turns_.reserve(options.max_live);
+    : options_(options),
+      kv_(kv),
+      adapters_(adapters),
+      turns_({.overdue = kOverdueIntervals * options.aging_interval,
+              .turn = options.turn,
+              .max_live = options.max_live}) {
+  for (List* list : {&running_, &paused_, &begun_}) list->reserve(options.max_live);
   for (int seat = options.n_seats; seat-- > 0;) free_seats_.push_back(seat);
 }
 
@@ -62,14 +70,14 @@ void Scheduler::Erase(List* list, Sequence* s) {
 
 void Scheduler::Add(Sequence* s) {
   s->state = SequenceState::kWaiting;
-  Insert(&waiting_, s);
   shares_.Enter(s);
+  turns_.Add(s);
 }
 
 void Scheduler::Remove(Sequence* s) {
   switch (s->state) {
     case SequenceState::kWaiting:
-      Erase(&waiting_, s);
+      turns_.Remove(s);
       break;
     case SequenceState::kRunning:
       Erase(&running_, s);
@@ -163,70 +171,24 @@ void Scheduler::PlanDecodes() {
   }
 }
 
+bool Scheduler::HasSeat(const Admission& admission) const {
+  return !admission.blocks_short && n_running() < options_.max_seqs && token_budget_ > 0;
+}
+
 void Scheduler::PlanPrompts(MonotonicTime now, std::vector<FailedSequence>* failed) {
-  turns_.clear();
+  begun_.clear();
   for (Sequence* s : running_) {
-    if (Prompting(*s)) turns_.push_back({.sequence = s});
+    if (Prompting(*s)) begun_.push_back(s);
   }
-  // A full house needs no order among those who wait.
-  const bool open = token_budget_ > 0 && (!turns_.empty() || n_running() < options_.max_seqs);
-  for (Sequence* s : waiting_) turns_.push_back({.sequence = s});
-  if (open) OrderTurns(now);
+  turns_.Begin(begun_, now, /*overdue_due=*/n_admitted_ % kOverdueEvery == 0);
   Admission admission;
-  for (const Turn& turn : turns_) {
-    Sequence* s = turn.sequence;  // may have been put back by a turn before
-    if (s->state == SequenceState::kWaiting) {
+  while (Sequence* s = turns_.Next(HasSeat(admission) ? kLookAhead : kLookAheadWithoutSeat)) {
+    if (s->state == SequenceState::kWaiting) {  // also one that has begun and was put back by a turn before
       Admit(s, now, &admission, failed);
     } else if (token_budget_ > 0) {
       PlanTokens(s);
     }
   }
-}
-
-// Places, lowest first: the overdue one whose turn it is; those whose rank is better than that of everything
-// of higher priority; then by priority. In each, prompts that have begun and are not too far ahead go first.
-void Scheduler::OrderTurns(MonotonicTime now) {
-  std::sort(turns_.begin(), turns_.end(),
-            [](const Turn& a, const Turn& b) { return a.sequence->before(*b.sequence); });
-  int highest = -kMaxPriority;
-  uint64_t least_tenant = std::numeric_limits<uint64_t>::max();
-  for (Turn& turn : turns_) {
-    turn.tenant_served = FairShares::TenantServed(*turn.sequence);
-    turn.expert_served = FairShares::ExpertServed(*turn.sequence);
-    highest = std::max(highest, turn.sequence->request.priority);
-    least_tenant = std::min(least_tenant, turn.tenant_served);
-  }
-  bool overdue_due = n_admitted_ % kOverdueEvery == 0;
-  int highest_before = -kMaxPriority;  // among those of better rank
-  for (Turn& turn : turns_) {
-    const Sequence& s = *turn.sequence;
-    const int priority = s.request.priority;
-    const bool aged = priority < highest && priority >= highest_before;
-    highest_before = std::max(highest_before, priority);
-    turn.place = aged ? 2 : 4 + 2 * (kMaxPriority - priority);
-    if (s.state == SequenceState::kRunning && !FarAhead(turn, least_tenant)) --turn.place;
-    if (overdue_due && s.state == SequenceState::kWaiting &&
-        now - s.arrival > kOverdueIntervals * options_.aging_interval) {
-      turn.place = 0;
-      overdue_due = false;
-    }
-  }
-  std::sort(turns_.begin(), turns_.end(), [](const Turn& a, const Turn& b) {
-    if (a.place != b.place) return a.place < b.place;
-    if (a.tenant_served != b.tenant_served) return a.tenant_served < b.tenant_served;
-    if (a.expert_served != b.expert_served) return a.expert_served < b.expert_served;
-    return a.sequence->before(*b.sequence);
-  });
-}
-
-// Whether a begun prompt must let others begin: its tenant is a turn ahead of the least served one here, or
-// its expert of its tenant's least served one.
-bool Scheduler::FarAhead(const Turn& begun, uint64_t least_tenant) const {
-  if (begun.tenant_served - least_tenant > options_.turn) return true;
-  return std::any_of(turns_.begin(), turns_.end(), [&](const Turn& other) {
-    return other.sequence->tenant_share == begun.sequence->tenant_share &&
-           other.expert_served + options_.turn < begun.expert_served;
-  });
 }
 
 // Plans as much of `s` as the budgets allow; nothing is no failure. False when `s` was put back for want of
@@ -262,12 +224,10 @@ bool Scheduler::PlanTokens(Sequence* s) {
 
 // The worst-ranked sequence that holds blocks without running.
 Sequence* Scheduler::IdleHolder(const Sequence* besides) const {
-  for (const List* list : {&paused_, &waiting_}) {
-    for (auto s = list->rbegin(); s != list->rend(); ++s) {
-      if (!(*s)->blocks.empty() && *s != besides) return *s;
-    }
+  for (auto s = paused_.rbegin(); s != paused_.rend(); ++s) {
+    if (!(*s)->blocks.empty() && *s != besides) return *s;
   }
-  return nullptr;
+  return turns_.LastWithBlocks(besides);
 }
 
 void Scheduler::TakeBlocks(Sequence* victim) {
@@ -305,7 +265,7 @@ bool Scheduler::MakeRoom(Sequence* s) {
 
 void Scheduler::Admit(Sequence* s, MonotonicTime now, Admission* admission,
                       std::vector<FailedSequence>* failed) {
-  const bool has_seat = !admission->blocks_short && n_running() < options_.max_seqs && token_budget_ > 0;
+  const bool has_seat = HasSeat(*admission);
   if (!s->adapters.empty() && !HasAdapters(s, now, has_seat, admission, failed)) return;
   if (!has_seat) return;
   const bool fresh = s->blocks.empty();
@@ -320,7 +280,7 @@ void Scheduler::Admit(Sequence* s, MonotonicTime now, Admission* admission,
     return;
   }
   if (!s->adapters.empty()) adapters_->Pin(s->adapters, &s->claim);
-  Erase(&waiting_, s);
+  turns_.Remove(s);
   ++n_admitted_;
   if (fresh) {
     prefix_queried_tokens_ += s->n_tokens();

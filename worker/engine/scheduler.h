@@ -11,6 +11,7 @@
 #include "worker/engine/fair_shares.h"
 #include "worker/engine/kv_manager.h"
 #include "worker/engine/sequence.h"
+#include "worker/engine/turn_queue.h"
 
 namespace coterie {
 
@@ -47,7 +48,7 @@ struct FailedSequence {
 // preemption by recomputation as in vLLM, Kwon et al. 2023). Each step, within max_batch_tokens: first one
 // token for every decoding sequence, then prompts, begun and new ones, in turn: by priority, except that
 // what has aged beyond everything of higher priority goes first; within that the tenant that was served
-// least, then that tenant's expert that was served least (fair_shares.h), then by rank.
+// least, then that tenant's expert that was served least (turn_queue.h), then by rank.
 //
 // Blocks run out: sequences without credit give theirs first, then the running sequence of the worst rank
 // (lowest priority, latest arrival) is put back and later recomputed. The one of the best rank is never put
@@ -82,7 +83,7 @@ class Scheduler {
   static bool WantsLogits(const Sequence& sequence, int position);
 
   int n_running() const { return static_cast<int>(running_.size()); }
-  int n_waiting() const { return static_cast<int>(waiting_.size()); }
+  int n_waiting() const { return turns_.size(); }
   int n_paused() const { return static_cast<int>(paused_.size()); }  // without credit
   uint64_t n_preemptions() const { return n_preemptions_; }
   uint64_t prefix_queried_tokens() const { return prefix_queried_tokens_; }
@@ -95,13 +96,6 @@ class Scheduler {
   static int Remaining(const Sequence& sequence);
   static bool Prompting(const Sequence& sequence);
 
-  // One prompt's place among those that compete for a step.
-  struct Turn {
-    int place = 0;  // see OrderTurns
-    uint64_t tenant_served = 0;
-    uint64_t expert_served = 0;
-    Sequence* sequence = nullptr;
-  };
   // What the prompts before have left to a step's further newcomers.
   struct Admission {
     bool slots_kept = false;   // for a sequence that was passed over for too long
@@ -112,8 +106,7 @@ class Scheduler {
   void PauseThoseWithoutCredit();
   void PlanDecodes();
   void PlanPrompts(MonotonicTime now, std::vector<FailedSequence>* failed);
-  void OrderTurns(MonotonicTime now);
-  bool FarAhead(const Turn& begun, uint64_t least_tenant) const;
+  bool HasSeat(const Admission& admission) const;
   void Admit(Sequence* sequence, MonotonicTime now, Admission* admission,
              std::vector<FailedSequence>* failed);
   bool HasAdapters(Sequence* sequence, MonotonicTime now, bool has_seat, Admission* admission,
@@ -128,9 +121,10 @@ class Scheduler {
   const SchedulerOptions options_;
   KvManager* const kv_;
   AdapterStore* const adapters_;
-  List running_, waiting_, paused_;
+  List running_, paused_;
   FairShares shares_;
-  std::vector<Turn> turns_;
+  TurnQueue turns_;              // those that wait
+  List begun_;                   // running, with a prompt to compute; of the Plan call under way
   std::vector<int> free_seats_;  // the lowest last
   bool needs_quiet_ = false;
 

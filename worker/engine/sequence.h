@@ -13,6 +13,7 @@
 namespace coterie {
 
 struct Share;
+struct TurnGroup;
 
 enum class SequenceState : uint8_t {
   kWaiting,   // for a seat, blocks or its adapters; may still hold blocks after a pause
@@ -57,9 +58,14 @@ struct Sequence {
   MonotonicTime blocked_since = MonotonicTime::InfiniteFuture();
   Share* tenant_share = nullptr;  // while it waits or runs; see FairShares
   Share* expert_share = nullptr;
-  int n_charged = 0;      // leading tokens whose computation was charged to its shares
-  bool started = false;   // its prompt has begun, or it ended before: the first event was or is being sent
-  bool reported = false;  // the first event was sent
+  // Its place among those that wait; TurnQueue's.
+  TurnGroup* turn_group = nullptr;
+  Sequence* previous_turn = nullptr;
+  Sequence* next_turn = nullptr;
+  uint64_t turn_from = 0;  // the first step that may start it
+  int n_charged = 0;       // leading tokens whose computation was charged to its shares
+  bool started = false;    // its prompt has begun, or it ended before: the first event was or is being sent
+  bool reported = false;   // the first event was sent
   bool waited_for_adapter = false;
   uint32_t cached_prompt_tokens = 0;
   uint32_t queued_ms = 0;
