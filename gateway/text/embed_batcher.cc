@@ -1,5 +1,7 @@
 #include "gateway/text/embed_batcher.h"
 
+#include <algorithm>
+
 namespace coterie::gateway {
 namespace {
 
@@ -8,7 +10,11 @@ Status Stopped() { return absl::UnavailableError("the gateway is shutting down")
 }  // namespace
 
 EmbedBatcher::EmbedBatcher(const Options& options, Pass pass)
-    : options_(options), pass_(std::move(pass)), thread_([this] { Run(); }) {}
+    : options_(options),
+      pass_(std::move(pass)),
+      most_bulk_passes_(std::max<size_t>(1, options.max_passes - 1)) {
+  for (size_t i = 0; i < options_.max_passes; ++i) threads_.emplace_back([this] { Run(); });
+}
 
 void EmbedBatcher::Stop() {
   {
@@ -16,12 +22,14 @@ void EmbedBatcher::Stop() {
     stopping_ = true;
     changed_.SignalAll();
   }
-  if (thread_.joinable()) thread_.join();
+  for (std::thread& thread : threads_) {
+    if (thread.joinable()) thread.join();
+  }
   // Submit adds nothing any more.
   std::vector<Waiting> left;
   {
     MutexLock lock(&mutex_);
-    while (busy_) changed_.Wait(&mutex_);
+    while (n_running_ > 0) changed_.Wait(&mutex_);
     for (std::deque<Waiting>* queue : {&urgent_, &bulk_}) {
       for (Waiting& waiting : *queue) left.push_back(std::move(waiting));
       queue->clear();
@@ -38,8 +46,8 @@ void EmbedBatcher::Submit(Tokens text, TextEmbedder::Urgency urgency, TextEmbedd
     std::deque<Waiting>& queue = is_question ? urgent_ : bulk_;
     if (stopping_) {
       refused = Stopped();
-    } else if (is_question && Idle()) {
-      busy_ = true;
+    } else if (is_question && n_running_ < options_.max_passes && !MayStart()) {
+      ++n_running_;
     } else if (queue.size() >= options_.max_queued) {
       refused = absl::ResourceExhaustedError(
           absl::StrCat("the gateway's embedding queue is full (", options_.max_queued, " texts)"));
@@ -52,7 +60,7 @@ void EmbedBatcher::Submit(Tokens text, TextEmbedder::Urgency urgency, TextEmbedd
   if (!refused.ok()) return done(refused);
   std::vector<Waiting> alone;
   alone.push_back({std::move(text), std::move(done)});
-  RunPass(std::move(alone));
+  RunPass(std::move(alone), /*only_bulk=*/false);
 }
 
 std::vector<EmbedBatcher::Waiting> EmbedBatcher::TakeBatch() {
@@ -73,7 +81,7 @@ std::vector<EmbedBatcher::Waiting> EmbedBatcher::TakeBatch() {
   return batch;
 }
 
-void EmbedBatcher::RunPass(std::vector<Waiting> batch) {
+void EmbedBatcher::RunPass(std::vector<Waiting> batch, bool only_bulk) {
   std::vector<Tokens> texts;
   texts.reserve(batch.size());
   for (Waiting& waiting : batch) texts.push_back(std::move(waiting.text));
@@ -82,8 +90,9 @@ void EmbedBatcher::RunPass(std::vector<Waiting> batch) {
   n_texts_.fetch_add(batch.size(), std::memory_order_relaxed);
   {
     MutexLock lock(&mutex_);
-    busy_ = false;
-    if (!Idle() || stopping_) changed_.SignalAll();
+    --n_running_;
+    n_bulk_running_ -= only_bulk ? 1 : 0;
+    if (!NobodyWaits() || stopping_) changed_.SignalAll();
   }
   for (size_t i = 0; i < batch.size(); ++i) {
     if (embeddings.ok()) {
@@ -97,14 +106,17 @@ void EmbedBatcher::RunPass(std::vector<Waiting> batch) {
 void EmbedBatcher::Run() {
   while (true) {
     std::vector<Waiting> batch;
+    bool only_bulk = false;
     {
       MutexLock lock(&mutex_);
-      while ((busy_ || Idle()) && !stopping_) changed_.Wait(&mutex_);
+      while (!MayStart() && !stopping_) changed_.Wait(&mutex_);
       if (stopping_) return;
+      only_bulk = urgent_.empty();
       batch = TakeBatch();
-      busy_ = true;
+      ++n_running_;
+      n_bulk_running_ += only_bulk ? 1 : 0;
     }
-    RunPass(std::move(batch));
+    RunPass(std::move(batch), only_bulk);
   }
 }
 

@@ -18,15 +18,18 @@
 
 namespace coterie::gateway {
 
-// Puts texts that arrive at about the same time into one pass of the encoder. A text that finds the encoder
-// idle starts at once, a request's question on the very thread that brings it (while answers are being
-// written every hand-over between threads waits for a core); what comes while a pass runs waits for its end
-// and goes together, so nothing ever waits for company. Passes are short (max_batch_tokens), and a request's
+// Puts texts that arrive at about the same time into one pass of the encoder. A text that finds a pass free
+// starts at once, a request's question on the very thread that brings it (while answers are being written
+// every hand-over between threads waits for a core); what comes while all passes run waits for the first to
+// end and goes together, so nothing ever waits for company. Texts that nobody generates for leave one of
+// several passes to questions. Passes are short (max_batch_tokens), and a request's
 // question goes before texts that nobody generates for, of which every pass still takes one beside its
 // questions, however long it is. Thread-safe.
 class EmbedBatcher {
  public:
   struct Options {
+    // At once, 1 to 64: as many as the encoder takes.
+    size_t max_passes = 1;
     // Tokens of what a pass takes beside its one text of kBulk, and so, with that text, how long a question
     // may have to wait for the pass under way: 512 tokens take about 40 ms on one core. A single longer
     // question goes all the same.
@@ -36,8 +39,8 @@ class EmbedBatcher {
     size_t max_queued = 4096;
   };
   using Tokens = std::vector<int32_t>;
-  // One embedding per text, in order. Called on the batcher's thread or on one that submits, never on two at
-  // once.
+  // One embedding per text, in order. Called on the batcher's threads and on those that submit, on at most
+  // max_passes at once.
   using Pass = std::function<StatusOr<std::vector<std::vector<float>>>(std::span<const Tokens> texts)>;
 
   EmbedBatcher(const Options& options, Pass pass);
@@ -45,13 +48,13 @@ class EmbedBatcher {
   EmbedBatcher(const EmbedBatcher&) = delete;
   EmbedBatcher& operator=(const EmbedBatcher&) = delete;
 
-  // `done` is called once: on the batcher's thread, which it must not hold, or from here, for a text that is
-  // refused (ResourceExhausted naming the limit; Unavailable once stopped) and for a question that found the
-  // encoder idle, which by then is free for others.
+  // `done` is called once: on a thread of the batcher, which it must not hold, or from here, for a text that
+  // is refused (ResourceExhausted naming the limit; Unavailable once stopped) and for a question that found a
+  // pass free, which by then is free for others.
   void Submit(Tokens text, TextEmbedder::Urgency urgency, TextEmbedder::Done done);
 
   // Refuses what waits and whatever comes, and returns when no pass runs any more, and no callback on the
-  // batcher's thread.
+  // batcher's threads.
   void Stop();
 
   uint64_t passes() const { return n_passes_.load(std::memory_order_relaxed); }
@@ -64,25 +67,30 @@ class EmbedBatcher {
   };
 
   void Run();
-  bool Idle() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
-    return !busy_ && urgent_.empty() && bulk_.empty();
+  bool NobodyWaits() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return urgent_.empty() && bulk_.empty(); }
+  // Whether a pass may start on what waits.
+  bool MayStart() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    if (n_running_ >= options_.max_passes) return false;
+    return !urgent_.empty() || (!bulk_.empty() && n_bulk_running_ < most_bulk_passes_);
   }
   // The texts of the next pass: urgent ones first, one of the others wherever there is one, and what fits.
   std::vector<Waiting> TakeBatch() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  // Called with busy_ set by the caller; clears it before the callbacks.
-  void RunPass(std::vector<Waiting> batch) ABSL_LOCKS_EXCLUDED(mutex_);
+  // Called with the pass counted by the caller; counts it off before the callbacks.
+  void RunPass(std::vector<Waiting> batch, bool only_bulk) ABSL_LOCKS_EXCLUDED(mutex_);
 
   const Options options_;
   const Pass pass_;
+  const size_t most_bulk_passes_;  // of texts that nobody generates for alone
   std::atomic<uint64_t> n_passes_ = 0, n_texts_ = 0;
 
   Mutex mutex_;
   CondVar changed_;
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
-  bool busy_ ABSL_GUARDED_BY(mutex_) = false;  // a pass runs
+  size_t n_running_ ABSL_GUARDED_BY(mutex_) = 0;  // passes
+  size_t n_bulk_running_ ABSL_GUARDED_BY(mutex_) = 0;
   std::deque<Waiting> urgent_ ABSL_GUARDED_BY(mutex_);
   std::deque<Waiting> bulk_ ABSL_GUARDED_BY(mutex_);
-  std::thread thread_;
+  std::vector<std::thread> threads_;  // one for each pass
 };
 
 }  // namespace coterie::gateway

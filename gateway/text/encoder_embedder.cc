@@ -15,9 +15,10 @@ class EncoderEmbedder final : public TextEmbedder {
   EncoderEmbedder(std::unique_ptr<Encoder> encoder, int max_question_tokens)
       : encoder_(std::move(encoder)),
         max_question_tokens_(max_question_tokens),
-        batcher_({}, [this](std::span<const EmbedBatcher::Tokens> texts) -> StatusOr<std::vector<Embedding>> {
-          return encoder_->EmbedTokens(texts);
-        }) {}
+        batcher_({.max_passes = static_cast<size_t>(encoder_->n_passes())},
+                 [this](std::span<const EmbedBatcher::Tokens> texts) -> StatusOr<std::vector<Embedding>> {
+                   return encoder_->EmbedTokens(texts);
+                 }) {}
 
   void Embed(std::string_view text, Urgency urgency, Done done) override {
     StatusOr<std::vector<int32_t>> tokens = urgency == Urgency::kRequest
@@ -45,7 +46,9 @@ class EncoderEmbedder final : public TextEmbedder {
 StatusOr<std::unique_ptr<TextEmbedder>> LoadEmbedder(const std::filesystem::path& folder,
                                                      const EmbedderOptions& options) {
   ASSIGN_OR_RETURN(std::unique_ptr<Encoder> encoder,
-                   Encoder::Load(folder, {.mode = options.mode, .n_threads = options.n_threads}));
+                   Encoder::Load(folder, {.mode = options.mode,
+                                          .n_threads = options.n_threads,
+                                          .n_passes = std::max(1, options.n_threads)}));
   return std::make_unique<EncoderEmbedder>(std::move(encoder), options.max_question_tokens);
 }
 

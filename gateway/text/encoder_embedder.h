@@ -11,7 +11,7 @@ namespace coterie::gateway {
 
 struct EmbedderOptions {
   NumericsMode mode = NumericsMode::kFast;
-  int n_threads = 1;  // cores; 0: all
+  int n_threads = 1;  // cores, and passes at once; 0: all cores, and one pass
   // Of a longer question (Urgency::kRequest) so many tokens are read, half of them its first and half its
   // last: people ask before or after what they quote, and every token costs. Other texts are read to the
   // encoder's own limit.

@@ -51,19 +51,47 @@ StatusOr<std::vector<int32_t>> Encoder::TokenizeEnds(std::string_view text, int 
   return ids;
 }
 
+class Encoder::Lease {
+ public:
+  explicit Lease(Encoder* encoder) : encoder_(encoder) {
+    MutexLock lock(&encoder->mutex_);
+    while (encoder->n_in_use_ == encoder->options_.n_passes) encoder->context_free_.Wait(&encoder->mutex_);
+    // Beside others never the one of all cores: its threads would wait for each other's turns on them.
+    const auto first = encoder->contexts_.begin() + (encoder->n_in_use_ == 0 ? 0 : 1);
+    const auto free = std::find_if(first, encoder->contexts_.end(), [](const auto& c) { return !c->in_use; });
+    COTERIE_CHECK(free != encoder->contexts_.end()) << encoder->n_in_use_ << " passes run";
+    context_ = free->get();
+    context_->in_use = true;
+    ++encoder->n_in_use_;
+  }
+  ~Lease() {
+    MutexLock lock(&encoder_->mutex_);
+    context_->in_use = false;
+    --encoder_->n_in_use_;
+    encoder_->context_free_.Signal();
+  }
+  Lease(const Lease&) = delete;
+  Lease& operator=(const Lease&) = delete;
+  PassContext* operator->() const { return context_; }
+  PassContext* get() const { return context_; }
+
+ private:
+  Encoder* const encoder_;
+  PassContext* context_;
+};
+
 StatusOr<std::vector<Embedding>> Encoder::EmbedTokens(std::span<const std::vector<int32_t>> texts) {
   std::vector<Embedding> out;
   out.reserve(texts.size());
   size_t begin = 0;
   while (begin < texts.size()) {
+    const Lease context(this);  // for one pass, so that a long list does not keep others waiting to its end
     size_t end = begin;
     size_t n_tokens = 0;
-    const auto room = static_cast<size_t>(options_.max_batch_tokens);
+    const auto room = static_cast<size_t>(context->max_tokens);
     while (end < texts.size() && n_tokens + texts[end].size() <= room) n_tokens += texts[end++].size();
     COTERIE_CHECK(end > begin) << "a text of " << texts[begin].size() << " tokens";
-    MutexLock lock(
-        &mutex_);  // one pass at a time, so that a long list does not keep others waiting to its end
-    RunPass(texts.subspan(begin, end - begin), &out);
+    RunPass(context.get(), texts.subspan(begin, end - begin), &out);
     // The embeddings stay in their file for as long as this serves.
     if (word_embeddings_.file != nullptr) RETURN_IF_ERROR(word_embeddings_.file->CheckWhole());
     begin = end;
@@ -71,10 +99,9 @@ StatusOr<std::vector<Embedding>> Encoder::EmbedTokens(std::span<const std::vecto
   return out;
 }
 
-void Encoder::SumEmbeddings(std::span<const std::vector<int32_t>> texts) {
+void Encoder::SumEmbeddings(std::span<const std::vector<int32_t>> texts, float* x) const {
   const auto d = static_cast<size_t>(config_.hidden_size);
   const auto row_bytes = static_cast<size_t>(RowBytes(word_embeddings_.dtype, config_.hidden_size));
-  float* x = x_->data();
   for (const std::vector<int32_t>& ids : texts) {
     for (size_t position = 0; position < ids.size(); ++position, x += d) {
       const auto row = static_cast<size_t>(ids[position]);
@@ -88,42 +115,45 @@ void Encoder::SumEmbeddings(std::span<const std::vector<int32_t>> texts) {
 
 // x = norm(x + O · attention(QKV · x));  x = norm(x + down · gelu(up · x)): the norms come after the sums. Of
 // each, the last is left to the product that follows: `before` is the norm that x still wants.
-void Encoder::RunLayer(const Norm& before, const Layer& layer, int n_tokens) {
-  EncoderOps& backend = *backend_;
-  float* x = x_->data();
+void Encoder::RunLayer(PassContext* context, const Norm& before, const Layer& layer, int n_tokens) const {
+  EncoderOps& backend = *context->backend;
+  float* x = context->x->data();
   const auto normed = [&](const Norm& norm) {
     return LinearInput::LayerNorm(x, *norm.weight, *norm.bias, config_.layer_norm_eps);
   };
   backend.Linear(normed(before), n_tokens, *layer.qkv.weight, layer.qkv.bias.get(), /*accumulate=*/false,
-                 qkv_->data());
-  backend.FullAttention(qkv_->data(), cu_seqlens_, config_.n_heads, config_.head_dim, attended_->data());
-  backend.Linear(attended_->data(), n_tokens, *layer.attention_output.weight,
+                 context->qkv->data());
+  backend.FullAttention(context->qkv->data(), context->cu_seqlens, config_.n_heads, config_.head_dim,
+                        context->attended->data());
+  backend.Linear(context->attended->data(), n_tokens, *layer.attention_output.weight,
                  layer.attention_output.bias.get(),
                  /*accumulate=*/true, x);
   backend.Linear(normed(layer.attention_norm), n_tokens, *layer.up.weight, layer.up.bias.get(),
-                 /*accumulate=*/false, hidden_->data());
-  backend.Linear(LinearInput::Gelu(hidden_->data()), n_tokens, *layer.down.weight, layer.down.bias.get(),
+                 /*accumulate=*/false, context->ffn->data());
+  backend.Linear(LinearInput::Gelu(context->ffn->data()), n_tokens, *layer.down.weight, layer.down.bias.get(),
                  /*accumulate=*/true, x);
 }
 
-void Encoder::RunPass(std::span<const std::vector<int32_t>> texts, std::vector<Embedding>* out) {
-  cu_seqlens_.assign(1, 0);
+void Encoder::RunPass(PassContext* context, std::span<const std::vector<int32_t>> texts,
+                      std::vector<Embedding>* out) const {
+  std::vector<int32_t>& cu_seqlens = context->cu_seqlens;
+  float* x = context->x->data();
+  cu_seqlens.assign(1, 0);
   for (const std::vector<int32_t>& ids : texts) {
-    cu_seqlens_.push_back(cu_seqlens_.back() + static_cast<int32_t>(ids.size()));
+    cu_seqlens.push_back(cu_seqlens.back() + static_cast<int32_t>(ids.size()));
   }
-  const int n_tokens = cu_seqlens_.back();
+  const int n_tokens = cu_seqlens.back();
   const int d = config_.hidden_size;
-  SumEmbeddings(texts);
+  SumEmbeddings(texts, x);
   const Norm* norm = &embedding_norm_;
   for (const Layer& layer : layers_) {
-    RunLayer(*norm, layer, n_tokens);
+    RunLayer(context, *norm, layer, n_tokens);
     norm = &layer.output_norm;
   }
-  backend_->LayerNorm(x_->data(), nullptr, *norm->weight, *norm->bias, config_.layer_norm_eps, n_tokens, d,
-                      x_->data());
-  backend_->MeanPoolNormalize(x_->data(), cu_seqlens_, d, pooled_->data());
+  context->backend->LayerNorm(x, nullptr, *norm->weight, *norm->bias, config_.layer_norm_eps, n_tokens, d, x);
+  context->backend->MeanPoolNormalize(x, cu_seqlens, d, context->pooled->data());
   for (size_t i = 0; i < texts.size(); ++i) {
-    const float* row = pooled_->data() + i * static_cast<size_t>(d);
+    const float* row = context->pooled->data() + i * static_cast<size_t>(d);
     double squares = 0;
     for (int k = 0; k < d; ++k) squares += static_cast<double>(row[k]) * static_cast<double>(row[k]);
     if (std::fabs(squares - 1) < 0.01) {  // NaN is not

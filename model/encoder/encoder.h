@@ -27,15 +27,18 @@ using Embedding = std::vector<float>;
 struct EncoderOptions {
   // kFast: weights rounded to 8 bits at load, int8 products; kExact: float32.
   NumericsMode mode = NumericsMode::kExact;
-  int n_threads = 0;                // cores to compute on; 0: all this process may use
+  int n_threads = 0;  // cores to compute on; 0: all this process may use
+  // Passes that may run at once, 1 to 64. A pass that finds no other computes on all cores, one beside others
+  // on one, so more than there are cores gain nothing.
+  int n_passes = 1;
   int max_batch_tokens = 2048;      // tokens in one pass; more texts take more passes
   size_t max_text_bytes = 1 << 20;  // a longer text is refused
 };
 
 // A BERT sentence encoder on the CPU kernels: WordPiece, BERT, mean pooling, unit norm, as
 // sentence-transformers computes them; in mode fast nearly so (docs/numerics.md). An embedding does not
-// depend on the texts embedded beside it. Thread-safe: one pass runs at a time and the others wait;
-// tokenising does not.
+// depend on the texts embedded beside it, nor on the cores it is computed on. Thread-safe: as many
+// passes as n_passes run at once and further ones wait; tokenising does not.
 class Encoder {
  public:
   // From a sentence-transformers folder (bert_config.h says which). Errors name file, tensor or field, and
@@ -62,6 +65,7 @@ class Encoder {
 
   int dim() const { return config_.hidden_size; }
   int max_tokens() const { return config_.max_tokens; }
+  int n_passes() const { return options_.n_passes; }  // that may run at once
   // SHA-256 over configuration, tokenizer and weights: which embedder made a vector. The same in both modes.
   const Digest& digest() const { return digest_; }
   const Tokenizer& tokenizer() const { return *tokenizer_; }
@@ -85,12 +89,28 @@ class Encoder {
   };
   class Loader;
 
+  // Threads and memory of one pass at a time. The weights are shared: passes only read them.
+  struct PassContext {
+    std::unique_ptr<EncoderOps> backend;
+    int max_tokens = 0;
+    std::unique_ptr<DeviceBuffer> x;         // [max_tokens, hidden]
+    std::unique_ptr<DeviceBuffer> qkv;       // [max_tokens, 3 hidden]
+    std::unique_ptr<DeviceBuffer> attended;  // [max_tokens, hidden]
+    std::unique_ptr<DeviceBuffer> ffn;       // [max_tokens, ffn]
+    std::unique_ptr<DeviceBuffer> pooled;    // [max_tokens, hidden]: at most one text per token
+    std::vector<int32_t> cu_seqlens;
+    bool in_use = false;  // guarded by mutex_
+  };
+  // A context for as long as this lives; waits for one.
+  class Lease;
+
   Encoder() = default;
+  StatusOr<std::unique_ptr<PassContext>> MakeContext(int n_threads, int max_tokens) const;
   // Runs texts whose tokens fit one pass; appends their embeddings.
-  void RunPass(std::span<const std::vector<int32_t>> texts, std::vector<Embedding>* out)
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  void SumEmbeddings(std::span<const std::vector<int32_t>> texts) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  void RunLayer(const Norm& before, const Layer& layer, int n_tokens) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void RunPass(PassContext* context, std::span<const std::vector<int32_t>> texts,
+               std::vector<Embedding>* out) const;
+  void SumEmbeddings(std::span<const std::vector<int32_t>> texts, float* x) const;
+  void RunLayer(PassContext* context, const Norm& before, const Layer& layer, int n_tokens) const;
 
   EncoderOptions options_;
   BertConfig config_;
@@ -104,14 +124,11 @@ class Encoder {
   Norm embedding_norm_;
   std::vector<Layer> layers_;
 
-  Mutex mutex_;  // guards the backend, which one thread at a time may use, and the buffers
-  std::unique_ptr<EncoderOps> backend_;
-  std::unique_ptr<DeviceBuffer> x_;         // [max_batch_tokens, hidden]
-  std::unique_ptr<DeviceBuffer> qkv_;       // [max_batch_tokens, 3 hidden]
-  std::unique_ptr<DeviceBuffer> attended_;  // [max_batch_tokens, hidden]
-  std::unique_ptr<DeviceBuffer> hidden_;    // [max_batch_tokens, ffn]
-  std::unique_ptr<DeviceBuffer> pooled_;    // [max_batch_tokens, hidden]: at most one text per token
-  std::vector<int32_t> cu_seqlens_ ABSL_GUARDED_BY(mutex_);
+  // The first computes on all cores, for a pass that runs alone; the others on one each.
+  std::vector<std::unique_ptr<PassContext>> contexts_;
+  Mutex mutex_;
+  CondVar context_free_;
+  int n_in_use_ ABSL_GUARDED_BY(mutex_) = 0;
 };
 
 }  // namespace coterie

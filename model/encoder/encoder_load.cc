@@ -13,7 +13,14 @@
 namespace coterie {
 namespace {
 
+// Of a pass beside others: each has its buffers, about 9 KB a token with 384 wide vectors.
+constexpr int kSmallPassTokens = 1024;
+
 Status CheckOptions(const EncoderOptions& options, const BertConfig& config) {
+  if (options.n_passes < 1 || options.n_passes > 64) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("EncoderOptions.n_passes is ", options.n_passes, ": expected 1 to 64"));
+  }
   if (options.max_batch_tokens < config.max_tokens || options.max_batch_tokens > 1 << 20) {
     return absl::InvalidArgumentError(absl::StrCat("EncoderOptions.max_batch_tokens is ",
                                                    options.max_batch_tokens, ": expected ", config.max_tokens,
@@ -81,9 +88,9 @@ class Encoder::Loader {
     const int64_t d = encoder_->config_.hidden_size;
     Norm out;
     ASSIGN_OR_RETURN(const std::vector<float> weight, Values(name + ".weight", {d}));
-    ASSIGN_OR_RETURN(out.weight, encoder_->backend_->Upload(weight));
+    ASSIGN_OR_RETURN(out.weight, encoder_->contexts_[0]->backend->Upload(weight));
     ASSIGN_OR_RETURN(const std::vector<float> bias, Values(name + ".bias", {d}));
-    ASSIGN_OR_RETURN(out.bias, encoder_->backend_->Upload(bias));
+    ASSIGN_OR_RETURN(out.bias, encoder_->contexts_[0]->backend->Upload(bias));
     return out;
   }
   // The named layers, each [n_out, n_in], one under the other.
@@ -110,8 +117,8 @@ class Encoder::Loader {
       biases.insert(biases.end(), bias.begin(), bias.end());
     }
     Linear out;
-    ASSIGN_OR_RETURN(out.weight, encoder_->backend_->PackMatrix(parts));
-    ASSIGN_OR_RETURN(out.bias, encoder_->backend_->Upload(biases));
+    ASSIGN_OR_RETURN(out.weight, encoder_->contexts_[0]->backend->PackMatrix(parts));
+    ASSIGN_OR_RETURN(out.bias, encoder_->contexts_[0]->backend->Upload(biases));
     encoder_->weight_bytes_ += out.weight->bytes();
     return out;
   }
@@ -162,6 +169,26 @@ class Encoder::Loader {
   std::set<std::string, std::less<>> used_;
 };
 
+StatusOr<std::unique_ptr<Encoder::PassContext>> Encoder::MakeContext(int n_threads, int max_tokens) const {
+  auto context = std::make_unique<PassContext>();
+  CpuBackendOptions backend;
+  backend.mode = options_.mode;
+  backend.n_threads = n_threads;
+  ASSIGN_OR_RETURN(context->backend, CreateCpuEncoderOps(backend));
+  context->max_tokens = max_tokens;
+  const auto allocate = [&](int columns, std::unique_ptr<DeviceBuffer>* to) -> Status {
+    ASSIGN_OR_RETURN(
+        *to, context->backend->Allocate(static_cast<size_t>(max_tokens) * static_cast<size_t>(columns)));
+    return absl::OkStatus();
+  };
+  RETURN_IF_ERROR(allocate(config_.hidden_size, &context->x));
+  RETURN_IF_ERROR(allocate(3 * config_.hidden_size, &context->qkv));
+  RETURN_IF_ERROR(allocate(config_.hidden_size, &context->attended));
+  RETURN_IF_ERROR(allocate(config_.ffn_size, &context->ffn));
+  RETURN_IF_ERROR(allocate(config_.hidden_size, &context->pooled));
+  return context;
+}
+
 StatusOr<std::unique_ptr<Encoder>> Encoder::Load(const std::filesystem::path& folder,
                                                  const EncoderOptions& options) {
   auto out = std::unique_ptr<Encoder>(new Encoder());
@@ -182,23 +209,14 @@ StatusOr<std::unique_ptr<Encoder>> Encoder::Load(const std::filesystem::path& fo
     return absl::InvalidArgumentError(absl::StrCat(
         folder.string(), ": the tokenizer adds no [CLS] and [SEP]: an empty text would have no tokens"));
   }
-  CpuBackendOptions backend;
-  backend.mode = options.mode;
-  backend.n_threads = options.n_threads;
-  ASSIGN_OR_RETURN(out->backend_, CreateCpuEncoderOps(backend));
+  for (int i = 0; i < (options.n_passes == 1 ? 1 : options.n_passes + 1); ++i) {
+    ASSIGN_OR_RETURN(
+        out->contexts_.emplace_back(),
+        i == 0 ? out->MakeContext(options.n_threads, options.max_batch_tokens)
+               : out->MakeContext(1, std::clamp(kSmallPassTokens, c.max_tokens, options.max_batch_tokens)));
+  }
   ASSIGN_OR_RETURN(const SafetensorsFile file, SafetensorsFile::OpenFolder(folder));
   RETURN_IF_ERROR(Loader(file, out.get()).Load());
-
-  const auto allocate = [&](int rows, int columns, std::unique_ptr<DeviceBuffer>* to) -> Status {
-    ASSIGN_OR_RETURN(*to, out->backend_->Allocate(static_cast<size_t>(rows) * static_cast<size_t>(columns)));
-    return absl::OkStatus();
-  };
-  const int tokens = options.max_batch_tokens;
-  RETURN_IF_ERROR(allocate(tokens, c.hidden_size, &out->x_));
-  RETURN_IF_ERROR(allocate(tokens, 3 * c.hidden_size, &out->qkv_));
-  RETURN_IF_ERROR(allocate(tokens, c.hidden_size, &out->attended_));
-  RETURN_IF_ERROR(allocate(tokens, c.ffn_size, &out->hidden_));
-  RETURN_IF_ERROR(allocate(tokens, c.hidden_size, &out->pooled_));
 
   Hasher hasher;
   hasher.UpdateField("coterie encoder 1").UpdateField(out->tokenizer_->digest().ToBytes());

@@ -235,6 +235,39 @@ TEST(EmbedBatcherTest, StoppingRefusesWhatWaits) {
   stop.join();
 }
 
+TEST(EmbedBatcherTest, AsManyPassesRunAtOnceAsTheEncoderTakes) {
+  HeldPass pass;
+  EmbedBatcher batcher({.max_passes = 3}, pass.AsPass());
+  std::vector<Embedded> own(2);
+  Embedded bulk = SubmitFirst(&batcher, &pass, {1});
+  std::vector<std::thread> callers;
+  for (int32_t i = 0; i < 2; ++i) {
+    callers.emplace_back([&, i] { own[static_cast<size_t>(i)] = Submit(&batcher, {2}); });
+    pass.WaitForPass(static_cast<size_t>(2 + i));  // while those before are held
+  }
+  // No pass is free: these wait, and go together.
+  Embedded waiting = Submit(&batcher, {4}), too = Submit(&batcher, {5});
+  pass.Allow(100);
+  EXPECT_TRUE(waiting.get().ok() && too.get().ok() && bulk.get().ok());
+  for (std::thread& caller : callers) caller.join();
+  for (Embedded& one : own) EXPECT_TRUE(one.get().ok());
+  EXPECT_THAT(pass.passes(), ElementsAre(ElementsAre(1), ElementsAre(2), ElementsAre(2), ElementsAre(4, 5)));
+}
+
+TEST(EmbedBatcherTest, TextsThatNobodyGeneratesForLeaveAPassToQuestions) {
+  HeldPass pass;
+  EmbedBatcher batcher({.max_passes = 2}, pass.AsPass());
+  std::vector<Embedded> results;
+  results.push_back(SubmitFirst(&batcher, &pass, {1}));
+  for (int32_t i : {101, 102}) results.push_back(Submit(&batcher, {i}, Urgency::kBulk));
+  std::thread caller([&] { EXPECT_TRUE(Submit(&batcher, {2}).get().ok()); });
+  pass.WaitForPass(2);  // the question, at once, though other texts have waited for longer
+  pass.Allow(100);
+  caller.join();
+  for (Embedded& result : results) EXPECT_TRUE(result.get().ok());
+  EXPECT_THAT(pass.passes(), ElementsAre(ElementsAre(1), ElementsAre(2), ElementsAre(101, 102)));
+}
+
 const std::filesystem::path kTinyBert = std::filesystem::path(COTERIE_SOURCE_DIR) / "tests/data/tiny-bert";
 
 class EncoderEmbedderModeTest : public ::testing::TestWithParam<NumericsMode> {};

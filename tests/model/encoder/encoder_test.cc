@@ -55,24 +55,28 @@ TEST(EncoderTest, AnEmbeddingDoesNotDependOnItsNeighboursNorOnThreads) {
   }
 }
 
+// However many passes run at once, and on however many cores each.
 TEST(EncoderTest, CallsFromManyThreadsGiveTheSame) {
-  const auto encoder = LoadTiny();
-  ASSERT_TRUE(encoder);
   const std::vector<std::string> texts = SomeTexts();
-  const auto expected = encoder->Embed(texts);
+  const auto expected = LoadTiny({.n_threads = 1})->Embed(texts);
   ASSERT_TRUE(expected.ok());
-  std::vector<std::thread> threads;
-  std::vector<int> n_equal(4);
-  for (int t = 0; t < 4; ++t) {
-    threads.emplace_back([&, t] {
-      for (int round = 0; round < 5; ++round) {
-        const auto got = encoder->Embed(texts);
-        n_equal[static_cast<size_t>(t)] += got.ok() && *got == *expected ? 1 : 0;
-      }
-    });
+  for (const int n_passes : {1, 2, 3, 8}) {
+    const auto encoder = LoadTiny({.n_threads = 2, .n_passes = n_passes});
+    ASSERT_TRUE(encoder);
+    EXPECT_EQ(encoder->n_passes(), n_passes);
+    std::vector<std::thread> threads;
+    std::vector<int> n_equal(4);
+    for (int t = 0; t < 4; ++t) {
+      threads.emplace_back([&, t] {
+        for (int round = 0; round < 5; ++round) {
+          const auto got = encoder->Embed(texts);
+          n_equal[static_cast<size_t>(t)] += got.ok() && *got == *expected ? 1 : 0;
+        }
+      });
+    }
+    for (std::thread& thread : threads) thread.join();
+    EXPECT_THAT(n_equal, ::testing::Each(5));
   }
-  for (std::thread& thread : threads) thread.join();
-  EXPECT_THAT(n_equal, ::testing::Each(5));
 }
 
 TEST(EncoderTest, CutsLongTextsAndTakesNoTexts) {
@@ -96,6 +100,10 @@ TEST(EncoderTest, RefusesTextsAndOptionsBeyondTheirLimits) {
   EXPECT_REFUSED(encoder->Embed(texts).status(), kInvalid, "text 1: ");
   EXPECT_REFUSED(Encoder::Load(kTinyBert, {.max_batch_tokens = 47}).status(), kInvalid,
                  "EncoderOptions.max_batch_tokens is 47: expected 48 (one text)");
+  for (const int n_passes : {0, 65}) {
+    EXPECT_REFUSED(Encoder::Load(kTinyBert, {.n_passes = n_passes}).status(), kInvalid,
+                   "EncoderOptions.n_passes is ");
+  }
 }
 
 // A copy of tiny-bert in which one file is changed.
