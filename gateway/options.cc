@@ -51,7 +51,8 @@ void CommandLine::Declare(FlagSet* flags) {
              "of a long question, read for routing: half its first, half its last");
   flags->Choice("embedder-mode", &embedder_mode, {"fast", "exact"},
                 "fast: weights and products in 8 bits; exact: float32");
-  flags->Int("embedder-threads", &embedder_threads, 1, 64, "N", "cores that embed questions");
+  flags->Int("embedder-threads", &embedder_threads, 1, 64, "N",
+             "cores that embed questions, and questions (or batches) at once");
   flags->Duration("catalogue-poll", &gateway.catalogue_poll, absl::Milliseconds(10), absl::Hours(1),
                   "how often the store is looked at");
 

@@ -28,6 +28,7 @@ class MeasuredRate {
   }
   // 0 while nothing was measured: the assumption counts.
   double value() const { return known_ ? value_ : 0; }
+  double value_or_start() const { return value_; }
 
  private:
   double start_, least_, most_;

@@ -43,7 +43,7 @@ void WorkerStateFold::Identify(const WorkerIdentity& identity) {
 
 void WorkerStateFold::Reset() {
   levels_ = WorkerStateUpdate();
-  decode_rate_ = 0;
+  decode_rate_.Reset();
   prefill_rate_.Reset();
   load_rate_.Reset();
   answer_tokens_.Reset();
@@ -59,7 +59,7 @@ void WorkerStateFold::Apply(WorkerStateUpdate update) {
   const std::vector<uint64_t> prefixes_added = std::exchange(update.prefixes_added, {});
   const std::vector<uint64_t> prefixes_removed = std::exchange(update.prefixes_removed, {});
   levels_ = std::move(update);
-  if (levels_.running > 0 && levels_.tokens_per_second > 0) decode_rate_ = levels_.tokens_per_second;
+  if (levels_.running > 0) decode_rate_.Note(levels_.tokens_per_second);
   prefill_rate_.Note(levels_.prefill_tokens_per_second);
   load_rate_.Note(levels_.load_bytes_per_second);
   answer_tokens_.Note(levels_.answer_tokens);
@@ -84,13 +84,8 @@ void WorkerStateFold::WriteLevels() {
     row.waiting = levels_.waiting;
     row.kv_blocks_free = kv_blocks_ - std::min(kv_blocks_, levels_.kv_blocks_used);
     row.adapters_resident = levels_.adapters_resident;
-    if (decode_rate_ > 0) {
-      row.decode_tokens_per_second = decode_rate_;
-    } else {
-      row.decode_tokens_per_second = WorkerRow().decode_tokens_per_second;
-    }
-    const double prefill = prefill_rate_.value();
-    row.prefill_tokens_per_second = prefill > 0 ? prefill : WorkerRow().prefill_tokens_per_second;
+    row.decode_tokens_per_second = decode_rate_.value_or_start();
+    row.prefill_tokens_per_second = prefill_rate_.value_or_start();
     row.load_bytes_per_second = load_rate_.value();
     row.answer_tokens = answer_tokens_.value();
   });

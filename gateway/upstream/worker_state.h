@@ -56,9 +56,9 @@ class WorkerStateFold {
   const std::string id_;
   const WorkerBoard::Row row_;
   bool left_ = false;
-  uint32_t kv_blocks_ = 0;    // of the identity
-  WorkerStateUpdate levels_;  // change lists empty
-  double decode_rate_ = 0;    // the last one measured under load
+  uint32_t kv_blocks_ = 0;                                                     // of the identity
+  WorkerStateUpdate levels_;                                                   // change lists empty
+  MeasuredRate decode_rate_{WorkerRow().decode_tokens_per_second, 0.01, 1e7};  // measured under load
   MeasuredRate prefill_rate_{WorkerRow().prefill_tokens_per_second, 1, 1e7};
   MeasuredRate load_rate_{PlacementOptions().load_bytes_per_second, 1e5, 1e12};
   MeasuredRate answer_tokens_{PlacementOptions().mean_answer_tokens, 1, 1e6};

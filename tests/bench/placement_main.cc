@@ -17,6 +17,7 @@
 #include "router/worker_table.h"
 #include "tests/bench/harness.h"
 #include "tests/router/placement_reference.h"
+#include "tests/router/worker_views.h"
 
 namespace coterie::bench {
 namespace {
@@ -95,14 +96,7 @@ class Fleet {
 
   void AddToTable(const Worker& worker) {
     const WorkerTable::Row row = table_.Add(worker.view.id);
-    WorkerTraits traits;
-    traits.id = worker.view.id;
-    traits.base = worker.view.base;
-    traits.numerics_class = worker.view.numerics_class;
-    traits.max_running = worker.view.max_running;
-    traits.kv_blocks = worker.view.kv_blocks_total;
-    traits.adapter_slots = worker.view.adapter_slots_total;
-    table_.SetTraits(row, traits);
+    table_.SetTraits(row, TraitsOf(worker.view));
     WorkerRow& numbers = table_.at(row);
     numbers.alive_until = MonotonicTime::InfiniteFuture();
     numbers.running = worker.view.running;

@@ -10,6 +10,7 @@
 #include "gtest/gtest.h"
 #include "router/placement.h"
 #include "tests/router/placement_reference.h"
+#include "tests/router/worker_views.h"
 
 namespace coterie {
 namespace {
@@ -199,15 +200,7 @@ class Fleet {
     view.adapter_slots_total = Below(6);
     worker->serves.clear();
     if (Below(3) == 0) worker->serves = {"e[0-3]", Below(2) == 0 ? "e5" : "e6"};
-    WorkerTraits traits;
-    traits.id = view.id;
-    traits.base = view.base;
-    traits.numerics_class = view.numerics_class;
-    traits.max_running = view.max_running;
-    traits.max_sequence_tokens = view.max_sequence_tokens;
-    traits.kv_block_tokens = view.kv_block_tokens;
-    traits.kv_blocks = view.kv_blocks_total;
-    traits.adapter_slots = view.adapter_slots_total;
+    WorkerTraits traits = TraitsOf(view);
     traits.serves = worker->serves;
     table_.SetTraits(row, traits);
     SayNumbers(row, worker);

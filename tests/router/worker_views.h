@@ -10,21 +10,27 @@ namespace coterie {
 
 inline const MonotonicTime kPlacingTime = MonotonicTime::Epoch() + absl::Seconds(1'000'000);
 
+// But for the experts that the worker is for.
+inline WorkerTraits TraitsOf(const reference::WorkerView& view) {
+  WorkerTraits traits;
+  traits.id = view.id;
+  traits.base = view.base;
+  traits.numerics_class = view.numerics_class;
+  traits.max_running = view.max_running;
+  traits.max_sequence_tokens = view.max_sequence_tokens;
+  traits.kv_block_tokens = view.kv_block_tokens;
+  traits.kv_blocks = view.kv_blocks_total;
+  traits.adapter_slots = view.adapter_slots_total;
+  return traits;
+}
+
 // A table of which a request with these prefix keys sees `views`, in their order, at kPlacingTime. The keys
 // must differ from each other, and be at least as many as any view's warm blocks.
 inline WorkerTable TableOf(std::span<const reference::WorkerView> views, std::span<const PrefixKey> keys) {
   WorkerTable table;
   for (const reference::WorkerView& view : views) {
     const WorkerTable::Row row = table.Add("not yet known");
-    WorkerTraits traits;
-    traits.id = view.id;
-    traits.base = view.base;
-    traits.numerics_class = view.numerics_class;
-    traits.max_running = view.max_running;
-    traits.max_sequence_tokens = view.max_sequence_tokens;
-    traits.kv_block_tokens = view.kv_block_tokens;
-    traits.kv_blocks = view.kv_blocks_total;
-    traits.adapter_slots = view.adapter_slots_total;
+    WorkerTraits traits = TraitsOf(view);
     traits.serves.assign(view.serves.begin(), view.serves.end());
     table.SetTraits(row, traits);
     WorkerRow& numbers = table.at(row);
