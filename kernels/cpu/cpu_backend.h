@@ -16,11 +16,11 @@
 
 namespace coterie::cpu {
 
-// The rows of one step that get one adapter at one weight, at one place of their sequences' adapter lists.
+// The rows of one step that get one adapter, at one place of their sequences' adapter lists.
 struct LoraGroup {
   const PackedAdapter* adapter = nullptr;
-  float weight = 0;
   std::span<const int32_t> rows;  // ascending
+  std::span<const float> weights;  // [rows]
 };
 
 // Consecutive tokens of one sequence whose keys stand side by side in one KV block.
@@ -64,6 +64,7 @@ class CpuStep final : public StepContext {
   std::vector<KvRun> kv_runs_;
   std::vector<LoraGroup> lora_groups_;
   std::vector<int32_t> lora_rows_;       // of the groups, one after the other
+  std::vector<float> lora_weights_;      // of those rows
   std::vector<size_t> lora_row_counts_;  // [groups]
   std::vector<size_t> group_of_seq_;     // [n_seqs], at the level being grouped
 };

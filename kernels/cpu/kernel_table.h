@@ -73,7 +73,8 @@ struct LinearArgs {
   const float* bias;        // [n_out] or null
   float* y;                 // [rows, y_stride], column 0 is this segment's first output
   int64_t y_stride;
-  bool accumulate;  // y = fma(alpha, product, y) instead of y = product
+  bool accumulate;          // y = fma(alpha, product, y) instead of y = product
+  const float* row_alphas;  // alpha of row r is row_alphas[r] · alpha; null: alpha
   float alpha;
   // Where row r stands in x (float weights only) and in y; null: at r. Lets an adapter's rows be spread over
   // a batch.
@@ -129,7 +130,8 @@ struct LoraExpandArgs {
   int64_t block_stride;
   float* y;  // [.., y_stride], column 0 is the module's first output
   int64_t y_stride;
-  const int32_t* y_rows;  // where row r stands in y; null: at r
+  const int32_t* y_rows;    // where row r stands in y; null: at r
+  const float* row_alphas;  // [rows]: alpha of row r is row_alphas[r] · alpha
   float alpha;
 };
 

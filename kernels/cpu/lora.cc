@@ -183,7 +183,6 @@ void CpuBackend::Expand(std::span<const LoraUse> uses, std::span<const LoraTarge
       const int64_t end =
           CeilDiv(std::clamp<int64_t>(column_end - target.y_column, 0, b.n_out), kPanelOutputs);
       if (begin >= end) continue;
-      const float alpha = use.group->weight * b.scale;
       if (input.eight_bit()) {
         LoraExpandArgs args = {};
         args.panels = b.panels;
@@ -197,7 +196,8 @@ void CpuBackend::Expand(std::span<const LoraUse> uses, std::span<const LoraTarge
         args.y = y + target.y_column;
         args.y_stride = y_stride;
         args.y_rows = y_rows;
-        args.alpha = alpha;
+        args.row_alphas = use.group->weights.data() + first;
+        args.alpha = b.scale;
         kernels_->expand_lora(args, begin, end);
       } else {
         LinearCall product;
@@ -210,7 +210,8 @@ void CpuBackend::Expand(std::span<const LoraUse> uses, std::span<const LoraTarge
         product.args.y_stride = y_stride;
         product.args.y_rows = y_rows;
         product.args.accumulate = true;
-        product.args.alpha = alpha;
+        product.args.row_alphas = use.group->weights.data() + first;
+        product.args.alpha = b.scale;
         RunPanels(product, {begin, end, end});
       }
     }

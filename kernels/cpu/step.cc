@@ -13,6 +13,7 @@ CpuStep::CpuStep(const StepLimits& limits) {
   lora_groups_.reserve(max_seqs * max_adapters);
   lora_row_counts_.reserve(max_seqs * max_adapters);
   lora_rows_.reserve(static_cast<size_t>(limits.max_tokens) * max_adapters);
+  lora_weights_.reserve(static_cast<size_t>(limits.max_tokens) * max_adapters);
   group_of_seq_.reserve(max_seqs);
   if (limits.vocab_size == 0) return;
   const auto rows = static_cast<size_t>(limits.max_logit_rows);
@@ -63,6 +64,7 @@ void CpuStep::GroupAdapters() {
   lora_groups_.clear();
   lora_row_counts_.clear();
   lora_rows_.clear();
+  lora_weights_.clear();
   group_of_seq_.resize(n_seqs);
   const auto use_at = [&b](size_t s, int level) -> int32_t {  // -1: the sequence has no such adapter
     const int32_t use = b.adapter_offsets[s] + level;
@@ -74,13 +76,10 @@ void CpuStep::GroupAdapters() {
       const int32_t use = use_at(s, level);
       if (use < 0) continue;
       const PackedAdapter* adapter = b.adapters[b.adapter_slots[use]];
-      const float weight = b.adapter_weights[use];
       size_t g = level_begin;
-      while (g < lora_groups_.size() &&
-             (lora_groups_[g].adapter != adapter || lora_groups_[g].weight != weight))
-        ++g;
+      while (g < lora_groups_.size() && lora_groups_[g].adapter != adapter) ++g;
       if (g == lora_groups_.size()) {
-        lora_groups_.push_back({adapter, weight, {}});
+        lora_groups_.push_back({adapter, {}, {}});
         lora_row_counts_.push_back(0);
       }
       group_of_seq_[s] = g;
@@ -95,16 +94,23 @@ void CpuStep::GroupAdapters() {
       end += n_rows;
     }
     lora_rows_.resize(end);
+    lora_weights_.resize(end);
     for (size_t s = 0; s < n_seqs; ++s) {
-      if (use_at(s, level) < 0) continue;
+      const int32_t use = use_at(s, level);
+      if (use < 0) continue;
       size_t& at = lora_row_counts_[group_of_seq_[s]];
-      for (int32_t t = b.cu_seqlens[s]; t < b.cu_seqlens[s + 1]; ++t) lora_rows_[at++] = t;
+      for (int32_t t = b.cu_seqlens[s]; t < b.cu_seqlens[s + 1]; ++t, ++at) {
+        lora_rows_[at] = t;
+        lora_weights_[at] = b.adapter_weights[use];
+      }
     }
   }
   // Each count is now where its group ends.
   size_t begin = 0;
   for (size_t g = 0; g < lora_groups_.size(); ++g) {
-    lora_groups_[g].rows = std::span(lora_rows_).subspan(begin, lora_row_counts_[g] - begin);
+    const size_t n_rows = lora_row_counts_[g] - begin;
+    lora_groups_[g].rows = std::span(lora_rows_).subspan(begin, n_rows);
+    lora_groups_[g].weights = std::span(lora_weights_).subspan(begin, n_rows);
     begin = lora_row_counts_[g];
   }
 }

@@ -46,17 +46,18 @@ inline void WithCount(int64_t n, const Body& body) {
 
 // ---- What happens to a finished sum. ----
 inline void StoreResult(const LinearArgs& a, int64_t row, int64_t output, F product) {
+  const float alpha = a.row_alphas == nullptr ? a.alpha : a.row_alphas[row] * a.alpha;
   if (a.y_rows != nullptr) row = a.y_rows[row];
   float* y = a.y + row * a.y_stride + output;
   const int64_t left = a.n_out - output;
   if (left >= kPanelOutputs) {
     if (a.bias != nullptr) product = Add(product, Load(a.bias + output));
-    if (a.accumulate) product = Fma(Set1(a.alpha), product, Load(y));
+    if (a.accumulate) product = Fma(Set1(alpha), product, Load(y));
     Store(y, product);
   } else {
     const int n = static_cast<int>(left);
     if (a.bias != nullptr) product = Add(product, LoadN(a.bias + output, n));
-    if (a.accumulate) product = Fma(Set1(a.alpha), product, LoadN(y, n));
+    if (a.accumulate) product = Fma(Set1(alpha), product, LoadN(y, n));
     StoreN(y, product, n);
   }
 }

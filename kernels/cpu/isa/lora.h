@@ -111,10 +111,11 @@ inline void QuantiseLora(const float* t, int rank, int8_t* q, LoraBlock* blocks)
 
 // ---- y += alpha · B t. ----
 inline void AddScaled(const LoraExpandArgs& a, int64_t row, int64_t output, F sum) {
+  const F alpha = Set1(a.row_alphas[row] * a.alpha);
   if (a.y_rows != nullptr) row = a.y_rows[row];
   float* y = a.y + row * a.y_stride + output;
   const int n = a.n_out - output < kPanelOutputs ? static_cast<int>(a.n_out - output) : kPanelOutputs;
-  StoreUpTo(y, Fma(Set1(a.alpha), sum, LoadUpTo(y, n)), n);
+  StoreUpTo(y, Fma(alpha, sum, LoadUpTo(y, n)), n);
 }
 
 // Ranks of one block, kVectors quadruples of it: the panel stays in registers while the rows pass by.
