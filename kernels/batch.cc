@@ -10,7 +10,7 @@ void Batch::Reserve(int max_tokens, int max_seqs, int max_blocks, int max_uses, 
   reserve(max_tokens, &token_ids, &positions);
   reserve(max_seqs + 1, &cu_seqlens, &block_offsets, &adapter_offsets);
   reserve(max_blocks, &block_ids);
-  reserve(max_uses, &adapter_slots, &adapter_weights, &adapters);
+  reserve(max_uses, &adapter_slots, &adapter_weights);
   reserve(max_logit_rows, &logit_rows, &sampling, &counts_resets);
 }
 
@@ -23,7 +23,6 @@ void Batch::Clear() {
   adapter_offsets.assign(1, 0);
   adapter_slots.clear();
   adapter_weights.clear();
-  adapters.clear();
   logit_rows.clear();
   sampling.clear();
   biases.clear();
@@ -34,7 +33,6 @@ void Batch::Clear() {
 
 void Batch::KeepLogitRows(const Batch& step) {
   Clear();
-  adapters = step.adapters;
   size_t row = 0;
   for (int s = 0; s < step.n_seqs(); ++s) {
     const int first = n_tokens();
@@ -49,7 +47,6 @@ void Batch::KeepLogitRows(const Batch& step) {
 
 void Batch::KeepTokens(const Batch& step, int begin, int end) {
   Clear();
-  adapters = step.adapters;
   for (int s = 0; s < step.n_seqs(); ++s) {
     const int from = std::max(begin, step.cu_seqlens[s]);
     const int to = std::min(end, step.cu_seqlens[s + 1]);

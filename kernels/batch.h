@@ -8,8 +8,6 @@
 
 namespace coterie {
 
-class PackedAdapter;
-
 // In place of a token id: what row `row` of the step launched just before has sampled. Where that row is not
 // finite, any token: what comes of it is not used.
 constexpr int32_t FromRow(int row) { return -1 - row; }
@@ -34,10 +32,9 @@ struct Batch {
 
   // Adapters of sequence s: slots adapter_slots[adapter_offsets[s] .. adapter_offsets[s + 1]); none = the
   // base. The products are added in this order, each times its weight.
-  std::vector<int32_t> adapter_offsets;        // [n_seqs + 1]
-  std::vector<int32_t> adapter_slots;          // [n_uses], index into `adapters`
-  std::vector<float> adapter_weights;          // [n_uses]
-  std::vector<const PackedAdapter*> adapters;  // [n_distinct], borrowed; pinned by the engine for the step
+  std::vector<int32_t> adapter_offsets;  // [n_seqs + 1]
+  std::vector<int32_t> adapter_slots;    // [n_uses], of the model's AdapterSlots
+  std::vector<float> adapter_weights;    // [n_uses]
 
   // Tokens whose logits are computed, ascending indices into token_ids, and what becomes of each row.
   std::vector<int32_t> logit_rows;         // [n_logit_rows]

@@ -89,11 +89,13 @@ class DecoderOps : public virtual Device {
   // Bytes of one block over all layers of `shape` (its n_blocks is not read).
   virtual size_t KvBlockBytes(const KvCacheShape& shape) const = 0;
   virtual StatusOr<std::unique_ptr<StepContext>> MakeStepContext(const StepLimits& limits) = 0;
+  virtual StatusOr<std::unique_ptr<AdapterSlots>> MakeAdapterSlots(int n_slots) = 0;
   virtual StatusOr<std::unique_ptr<Seats>> MakeSeats(int n_seats, int vocab_size) = 0;
 
   // --- A step: one thread. BeginStep, the ops in their order, EndStep; later Wait. ---
   // Makes `batch` the step that ops given this context speak of. Borrowed until EndStep.
-  virtual void BeginStep(StepContext* step, const Batch& batch, const Seats& seats) = 0;
+  virtual void BeginStep(StepContext* step, const Batch& batch, const Seats& seats,
+                         const AdapterSlots& slots) = 0;
   virtual void EndStep(StepContext* step) = 0;
   // The only call that waits: until the step is computed. Its results, valid until the next BeginStep of this
   // context. Unavailable when the device was lost.

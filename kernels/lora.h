@@ -1,7 +1,9 @@
 #ifndef COTERIE_KERNELS_LORA_H_
 #define COTERIE_KERNELS_LORA_H_
 
+#include <cstddef>
 #include <cstdint>
+#include <memory>
 
 #include "kernels/device.h"
 
@@ -29,12 +31,25 @@ struct HostLora {
   bool quantise = true;
 };
 
-// All pairs of one adapter packed on the device, immutable. Read by steps on the engine's thread while other
-// threads pack further adapters.
+// All pairs of one adapter, packed in host memory as its device wants them. Immutable: steps may read it
+// while other threads pack further adapters.
 class PackedAdapter {
  public:
   virtual ~PackedAdapter() = default;
   virtual size_t bytes() const = 0;
+};
+
+// Adapters where steps read them, by slot. Used by the thread of the steps alone.
+class AdapterSlots {
+ public:
+  virtual ~AdapterSlots() = default;
+  virtual int n_slots() const = 0;
+  // Asks for an adapter to be brought to an empty slot, and returns at once. It is kept until Clear.
+  virtual void Fill(int slot, std::shared_ptr<const PackedAdapter> adapter) = 0;
+  // Whether steps may use the slot by now; never waits.
+  virtual bool Ready(int slot) const = 0;
+  // Empties it. No step that was launched and not collected uses it.
+  virtual void Clear(int slot) = 0;
 };
 
 }  // namespace coterie

@@ -18,6 +18,8 @@ namespace {
 
 FakeModelOptions FakeOptions(const WorkerOptions& options) {
   FakeModelOptions fake;
+  fake.n_seats = options.max_seqs;
+  fake.n_adapter_slots = options.adapter_slots;
   fake.vocab_size = options.fake_vocab;
   fake.n_kv_blocks = options.kv_tokens / kKvBlockTokens;
   fake.step_time = options.fake_step_time;
@@ -63,6 +65,7 @@ StatusOr<std::unique_ptr<LanguageModel>> MakeDecoder(const WorkerOptions& option
   decoder_options.max_logit_rows = options.max_logit_rows;
   decoder_options.max_context = options.max_context;
   decoder_options.eos_token_ids = std::move(eos_token_ids);
+  decoder_options.n_adapter_slots = options.adapter_slots;
   decoder_options.max_adapters_per_seq =
       std::min(static_cast<int>(kMaxAdaptersPerSequence), options.adapter_slots);
   RETURN_IF_ERROR(CheckMemory(options, files, decoder_options, *backend));

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "kernels/cpu/adapter_slots.h"
 #include "kernels/cpu/aligned_buffer.h"
 #include "kernels/cpu/kernel_table.h"
 #include "kernels/cpu/kv_cache.h"
@@ -19,7 +20,7 @@ namespace coterie::cpu {
 // The rows of one step that get one adapter, at one place of their sequences' adapter lists.
 struct LoraGroup {
   const PackedAdapter* adapter = nullptr;
-  std::span<const int32_t> rows;  // ascending
+  std::span<const int32_t> rows;   // ascending
   std::span<const float> weights;  // [rows]
 };
 
@@ -42,7 +43,7 @@ class CpuSeats final : public Seats {
 class CpuStep final : public StepContext {
  public:
   explicit CpuStep(const StepLimits& limits);
-  void Begin(const Batch& batch, std::span<const int32_t> sampled);
+  void Begin(const Batch& batch, std::span<const int32_t> sampled, const CpuAdapterSlots& slots);
 
   const Batch& batch() const { return *batch_; }
   std::span<const int32_t> token_ids() const { return token_ids_; }  // [n_tokens], without FromRow
@@ -57,7 +58,7 @@ class CpuStep final : public StepContext {
   StepOutput output;
 
  private:
-  void GroupAdapters();
+  void GroupAdapters(const CpuAdapterSlots& slots);
 
   const Batch* batch_ = nullptr;
   std::vector<int32_t> token_ids_;
@@ -105,9 +106,11 @@ class CpuBackend final : public DecoderOps, public EncoderOps {
   StatusOr<std::unique_ptr<KvCache>> MakeKvCache(const KvCacheShape& shape) override;
   size_t KvBlockBytes(const KvCacheShape& shape) const override;
   StatusOr<std::unique_ptr<StepContext>> MakeStepContext(const StepLimits& limits) override;
+  StatusOr<std::unique_ptr<AdapterSlots>> MakeAdapterSlots(int n_slots) override;
   StatusOr<std::unique_ptr<Seats>> MakeSeats(int n_seats, int vocab_size) override;
 
-  void BeginStep(StepContext* step, const Batch& batch, const Seats& seats) override;
+  void BeginStep(StepContext* step, const Batch& batch, const Seats& seats,
+                 const AdapterSlots& slots) override;
   void EndStep(StepContext*) override {}
   StatusOr<StepResult> Wait(StepContext* step) override { return static_cast<CpuStep*>(step)->output.View(); }
   void Embed(const StepContext& step, const PackedMatrix& table, float* x_dev) override;

@@ -25,7 +25,7 @@ CpuStep::CpuStep(const StepLimits& limits) {
                          AlignedBuffer::Pages::kLater);
 }
 
-void CpuStep::Begin(const Batch& batch, std::span<const int32_t> sampled) {
+void CpuStep::Begin(const Batch& batch, std::span<const int32_t> sampled, const CpuAdapterSlots& slots) {
   batch_ = &batch;
   token_ids_ = batch.token_ids;
   for (int32_t& id : token_ids_) {
@@ -54,11 +54,11 @@ void CpuStep::Begin(const Batch& batch, std::span<const int32_t> sampled) {
       }
     }
   }
-  GroupAdapters();
+  GroupAdapters(slots);
 }
 
 // Levels ascending; within a level, groups in order of first use. Which rows share a group changes no result.
-void CpuStep::GroupAdapters() {
+void CpuStep::GroupAdapters(const CpuAdapterSlots& slots) {
   const Batch& b = *batch_;
   const auto n_seqs = static_cast<size_t>(b.n_seqs());
   lora_groups_.clear();
@@ -75,7 +75,8 @@ void CpuStep::GroupAdapters() {
     for (size_t s = 0; s < n_seqs; ++s) {
       const int32_t use = use_at(s, level);
       if (use < 0) continue;
-      const PackedAdapter* adapter = b.adapters[b.adapter_slots[use]];
+      const PackedAdapter* adapter = slots.At(b.adapter_slots[use]);
+      COTERIE_CHECK(adapter != nullptr) << "adapter slot " << b.adapter_slots[use] << " is empty";
       size_t g = level_begin;
       while (g < lora_groups_.size() && lora_groups_[g].adapter != adapter) ++g;
       if (g == lora_groups_.size()) {
@@ -115,8 +116,10 @@ void CpuStep::GroupAdapters() {
   }
 }
 
-void CpuBackend::BeginStep(StepContext* step, const Batch& batch, const Seats& seats) {
-  static_cast<CpuStep*>(step)->Begin(batch, static_cast<const CpuSeats&>(seats).sampled);
+void CpuBackend::BeginStep(StepContext* step, const Batch& batch, const Seats& seats,
+                           const AdapterSlots& slots) {
+  static_cast<CpuStep*>(step)->Begin(batch, static_cast<const CpuSeats&>(seats).sampled,
+                                     static_cast<const CpuAdapterSlots&>(slots));
 }
 
 }  // namespace coterie::cpu

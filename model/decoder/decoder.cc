@@ -28,6 +28,12 @@ Status Decoder::CheckBatch(const Batch& batch) const {
           absl::StrCat("token id ", id, ", the vocabulary has ", config_.vocab_size));
     }
   }
+  for (const int32_t slot : batch.adapter_slots) {
+    if (slot < 0 || slot >= slots_->n_slots()) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("adapter slot ", slot, ", there are ", slots_->n_slots()));
+    }
+  }
   for (const int32_t position : batch.positions) {
     if (position < 0 || position >= max_positions_) {
       return absl::InvalidArgumentError(
@@ -42,7 +48,7 @@ StatusOr<StepTicket> Decoder::Launch(const Batch& batch) {
   COTERIE_CHECK_LT(launched_ - collected_, steps_.size()) << "steps in flight";
   const StepTicket ticket = ++launched_;
   StepContext* const step = StepOf(ticket);
-  backend_->BeginStep(step, batch, *seats_);
+  backend_->BeginStep(step, batch, *seats_, *slots_);
   const LinearInput normed = RunLayers(step, batch);
   if (!batch.logit_rows.empty()) backend_->HeadAndSample(step, normed, head(), seats_.get());
   backend_->EndStep(step);
@@ -70,7 +76,7 @@ LinearInput Decoder::RunLayers(StepContext* step, const Batch& batch) {
     int n_done = 0;  // logit rows
     for (int begin = 0; begin < n_tokens; begin += size) {
       part_.KeepTokens(batch, begin, std::min(n_tokens, begin + size));
-      backend_->BeginStep(part_step_.get(), part_, *seats_);
+      backend_->BeginStep(part_step_.get(), part_, *seats_, *slots_);
       RunPart(part_step_.get(), part_, n_done, /*whole_step=*/false);
       n_done += static_cast<int>(part_.logit_rows.size());
     }
@@ -98,7 +104,7 @@ const float* Decoder::RunPart(StepContext* step, const Batch& part, int first_lo
 // A step of its own, so that attention and adapters know whose rows they are.
 Decoder::Rows Decoder::LogitRowsOf(const Batch& part, const Rows& all, int first_logit_row) {
   logit_batch_.KeepLogitRows(part);
-  backend_->BeginStep(logit_step_.get(), logit_batch_, *seats_);
+  backend_->BeginStep(logit_step_.get(), logit_batch_, *seats_, *slots_);
   const Rows rows{logit_step_.get(), logit_batch_.n_tokens(),
                   last_->data() + static_cast<ptrdiff_t>(first_logit_row) * config_.hidden_size,
                   last_qkv_->data()};

@@ -23,6 +23,7 @@ struct DecoderOptions {
       0;                // rows of logits of one step; 0: max_seqs. Each takes 4 · vocab_size bytes once used
   int max_context = 0;  // most positions of a sequence; 0: all the model has
   int n_seats = 0;      // 0: max_seqs for each step that may be in flight
+  int n_adapter_slots = 16;  // at least 1
   int max_adapters_per_seq = 16;
   std::vector<int32_t> eos_token_ids;  // that end an answer (text/end_tokens.h); told in info()
 };
@@ -44,6 +45,7 @@ class Decoder final : public LanguageModel {
   DecoderOps& backend() { return *backend_; }
 
   StatusOr<std::unique_ptr<LoadedAdapter>> LoadAdapter(const std::filesystem::path& folder) override;
+  AdapterSlots& adapter_slots() override { return *slots_; }
   StatusOr<StepTicket> Launch(const Batch& batch) override;
   StatusOr<StepResult> Collect(StepTicket ticket) override;
 
@@ -100,6 +102,7 @@ class Decoder final : public LanguageModel {
 
   std::unique_ptr<KvCache> kv_;
   std::unique_ptr<Seats> seats_;
+  std::unique_ptr<AdapterSlots> slots_;
   std::vector<std::unique_ptr<StepContext>> steps_;  // [steps in flight], by ticket
   StepTicket launched_ = 0;
   StepTicket collected_ = 0;

@@ -72,6 +72,9 @@ Status CheckOptions(const DecoderOptions& o) {
   if (o.max_logit_rows < 0 || o.max_logit_rows > 1 << 20) {
     return refuse("max_logit_rows", o.max_logit_rows, "0 to 1,048,576");
   }
+  if (o.n_adapter_slots < 1 || o.n_adapter_slots > 1 << 16) {
+    return refuse("n_adapter_slots", o.n_adapter_slots, "1 to 65,536");
+  }
   if (o.n_seats < 0 || o.n_seats > 1 << 18) return refuse("n_seats", o.n_seats, "0 to 262,144");
   if (o.max_context < 0) return refuse("max_context", o.max_context, "at least 0");
   return absl::OkStatus();
@@ -171,6 +174,7 @@ Status Decoder::AllocateBuffers() {
     batch->Reserve(limits.max_tokens, seqs, limits.max_blocks, seqs * limits.max_adapters, limits.max_tokens);
   }
   ASSIGN_OR_RETURN(part_step_, backend_->MakeStepContext(limits));
+  ASSIGN_OR_RETURN(slots_, backend_->MakeAdapterSlots(options_.n_adapter_slots));
   ASSIGN_OR_RETURN(seats_, backend_->MakeSeats(info_.n_seats, config_.vocab_size));
   StepLimits whole = limits;
   whole.max_tokens = options_.max_batch_tokens;

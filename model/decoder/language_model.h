@@ -30,7 +30,7 @@ struct LanguageModelInfo {
 // An adapter ready for use in steps, with what keeps its memory alive. Immutable.
 struct LoadedAdapter {
   Digest digest;
-  std::unique_ptr<PackedAdapter> packed;
+  std::shared_ptr<const PackedAdapter> packed;
   int first_layer = 0;  // lowest layer it changes: KV below it is the base's
   size_t bytes = 0;
 };
@@ -50,9 +50,12 @@ class LanguageModel {
   // FailedPrecondition naming the field when it does not fit this base.
   virtual StatusOr<std::unique_ptr<LoadedAdapter>> LoadAdapter(const std::filesystem::path& folder) = 0;
 
+  // Where the adapters of steps stand.
+  virtual AdapterSlots& adapter_slots() = 0;
+
   // Starts a step, which writes the KV of its tokens and chooses the tokens of its logit rows. Returns before
-  // it is computed, where the device works by itself. Reads the batch before it returns; adapters in it stay
-  // until the step was collected. Steps are computed in the order of their launch; at most
+  // it is computed, where the device works by itself. Reads the batch before it returns; the slots it names
+  // stay as they are until the step was collected. Steps are computed in the order of their launch; at most
   // info().steps_in_flight of them may be launched and not collected.
   // InvalidArgument, and nothing launched, where the batch exceeds what the model was made for.
   virtual StatusOr<StepTicket> Launch(const Batch& batch) = 0;

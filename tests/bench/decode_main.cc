@@ -73,12 +73,13 @@ struct Bench {
   Decoder* decoder;
   std::mt19937 random{5};
 
-  TestSequence Sequence(int index, int n_tokens, const PackedAdapter* adapter) {
+  // `slot` of the decoder's adapters; -1: the base alone.
+  TestSequence Sequence(int index, int n_tokens, int slot) {
     TestSequence s;
     for (int i = 0; i < n_tokens; ++i) s.tokens.push_back(static_cast<int32_t>(random() % n_tokens_drawn()));
     s.UseBlocks(index * (kContext / kKvBlockTokens), kContext);
-    if (adapter != nullptr) {
-      s.adapters = {adapter};
+    if (slot >= 0) {
+      s.adapter_slots = {slot};
       s.weights = {1.0f};
     }
     return s;
@@ -110,19 +111,17 @@ struct Bench {
     double seconds = 0;
     for (int run = 0; run < 2; ++run) {
       std::vector<TestSequence> sequences;
-      for (int i = 0; i < n_seqs; ++i) sequences.push_back(Sequence(i, n_tokens, nullptr));
+      for (int i = 0; i < n_seqs; ++i) sequences.push_back(Sequence(i, n_tokens, -1));
       seconds = Step(&sequences, n_tokens);
     }
     return n_seqs * n_tokens / seconds;
   }
 
-  // Tokens per second of decoding after 64 tokens of context; adapter i % n for sequence i of the n given.
-  double Decode(int n_seqs, std::span<const std::unique_ptr<PackedAdapter>> adapters) {
+  // Tokens per second of decoding after 64 tokens of context; sequence i uses slot i % n_adapters, if any.
+  double Decode(int n_seqs, int n_adapters) {
     std::vector<TestSequence> sequences;
     for (int i = 0; i < n_seqs; ++i) {
-      const PackedAdapter* adapter =
-          adapters.empty() ? nullptr : adapters[static_cast<size_t>(i) % adapters.size()].get();
-      sequences.push_back(Sequence(i, 64 + kDecodeSteps, adapter));
+      sequences.push_back(Sequence(i, 64 + kDecodeSteps, n_adapters == 0 ? -1 : i % n_adapters));
     }
     Step(&sequences, 64);
     double seconds = 0;
@@ -130,6 +129,23 @@ struct Bench {
     return n_seqs * kDecodeSteps / seconds;
   }
 };
+
+void ClearSlots(Decoder* decoder) {
+  for (int slot = 0; slot < decoder->adapter_slots().n_slots(); ++slot) decoder->adapter_slots().Clear(slot);
+}
+
+// Packs adapter i into slot i; the bytes of one.
+StatusOr<size_t> FillSlots(Decoder* decoder, std::span<const RandomAdapter> adapters) {
+  ClearSlots(decoder);
+  size_t bytes = 0;
+  int slot = 0;
+  for (const RandomAdapter& adapter : adapters) {
+    ASSIGN_OR_RETURN(std::unique_ptr<PackedAdapter> packed, decoder->backend().PackAdapter(adapter.pairs()));
+    bytes = packed->bytes();
+    decoder->adapter_slots().Fill(slot++, std::move(packed));
+  }
+  return bytes;
+}
 
 struct Flags {
   std::string model;
@@ -167,7 +183,7 @@ Status Run(const Flags& flags) {
   std::map<std::string, std::vector<double>> results;
   std::map<int, size_t> adapter_bytes;  // by rank
   bench.Prefill(16, 128);               // untimed: caches and branch predictors
-  bench.Decode(16, {});
+  bench.Decode(16, 0);
   for (int round = 0; round < flags.rounds; ++round) {
     results["bandwidth_probe_gb_per_second"].push_back(probe.MeasureGbPerSecond());
     const auto add = [&](const std::string& name, double rate) {
@@ -175,36 +191,27 @@ Status Run(const Flags& flags) {
     };
     add("prefill_512", bench.Prefill(1, 512));
     add("prefill_16x128", bench.Prefill(16, 128));
-    for (const int b : {1, 4, 8, 16}) add("decode_b" + std::to_string(b), bench.Decode(b, {}));
+    for (const int b : {1, 4, 8, 16}) add("decode_b" + std::to_string(b), bench.Decode(b, 0));
     // Drawn from whole rows.
     bench.sampling.temperature = 0.8f;
     bench.sampling.top_p = 0.95f;
-    for (const int b : {1, 16}) add("decode_b" + std::to_string(b) + "_sampled", bench.Decode(b, {}));
+    for (const int b : {1, 16}) add("decode_b" + std::to_string(b) + "_sampled", bench.Decode(b, 0));
     bench.sampling = {};
     for (const auto& [rank, adapters] : stored) {
       const std::string suffix = "_r" + std::to_string(rank);
-      std::vector<std::unique_ptr<PackedAdapter>> packed;
       const Clock::time_point packing = Clock::now();
-      for (const RandomAdapter& adapter : adapters) {
-        ASSIGN_OR_RETURN(std::unique_ptr<PackedAdapter> one, decoder->backend().PackAdapter(adapter.pairs()));
-        packed.push_back(std::move(one));
-      }
+      ASSIGN_OR_RETURN(adapter_bytes[rank], FillSlots(decoder.get(), adapters));
       results["pack_adapter" + suffix + "_ms"].push_back(1e3 * Seconds(packing) / kMaxSequences);
-      adapter_bytes[rank] = packed.front()->bytes();
-      add("decode_b16_one_adapter" + suffix, bench.Decode(16, std::span(packed).first(1)));
-      add("decode_b16_16_adapters" + suffix, bench.Decode(16, packed));
+      add("decode_b16_one_adapter" + suffix, bench.Decode(16, 1));
+      add("decode_b16_16_adapters" + suffix, bench.Decode(16, kMaxSequences));
       if (rank != 16) continue;
       // In turn, so that what disturbs one disturbs the other.
       std::vector<double> with, without;
       for (int i = 0; i < kUnusedRounds; ++i) {
-        with.push_back(bench.Decode(16, {}));
-        packed.clear();
-        without.push_back(bench.Decode(16, {}));
-        for (const RandomAdapter& adapter : adapters) {
-          ASSIGN_OR_RETURN(std::unique_ptr<PackedAdapter> one,
-                           decoder->backend().PackAdapter(adapter.pairs()));
-          packed.push_back(std::move(one));
-        }
+        with.push_back(bench.Decode(16, 0));
+        ClearSlots(decoder.get());
+        without.push_back(bench.Decode(16, 0));
+        RETURN_IF_ERROR(FillSlots(decoder.get(), adapters).status());
       }
       add("decode_b16_unused_adapters", Median(with));
       add("decode_b16_no_adapters", Median(without));

@@ -36,7 +36,8 @@ struct Served {
 StatusOr<std::vector<float>> Logits(const Served& served, const std::vector<int32_t>& tokens) {
   testing::TestSequence sequence;
   if (served.adapter != nullptr) {
-    sequence.adapters = {served.adapter->packed.get()};
+    served.decoder->adapter_slots().Fill(0, served.adapter->packed);
+    sequence.adapter_slots = {0};
     sequence.weights = {1.0f};
   }
   sequence.tokens = tokens;

@@ -69,7 +69,8 @@ class RealBaseTest : public ::testing::TestWithParam<NumericsMode> {
     TestSequence sequence;
     sequence.tokens = ids;
     if (adapter != nullptr) {
-      sequence.adapters = {adapter->packed.get()};
+      decoder->adapter_slots().Fill(0, adapter->packed);
+      sequence.adapter_slots = {0};
       sequence.weights = {1.0f};
     }
     sequence.UseBlocks(0, static_cast<int>(ids.size()));

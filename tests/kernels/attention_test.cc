@@ -120,7 +120,7 @@ class Attention {
       batch.block_offsets.push_back(static_cast<int32_t>(batch.block_ids.size()));
       batch.adapter_offsets.push_back(0);
     }
-    backend.BeginStep(device.step.get(), batch, NoSeats());
+    backend.BeginStep(device.step.get(), batch, NoSeats(), NoSlots());
     const int layer = 1;
     backend.RopeAndKvWrite(*device.step, layer, heads_.n_heads, device.q_norm.get(), device.k_norm.get(),
                            1e-6f, device.rope, qkv.data(), device.kv.get());

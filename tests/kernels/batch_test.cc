@@ -16,7 +16,6 @@ Batch Step() {
   step.adapter_slots = {1, 0, 1};
   step.adapter_weights = {1.0f, 0.25f, 0.75f};
   step.adapter_offsets = {0, 1, 1, 3};
-  step.adapters = {nullptr, nullptr};
   step.logit_rows = {2, 3, 5, 7};
   return step;
 }

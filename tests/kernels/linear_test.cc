@@ -95,7 +95,7 @@ TEST_P(LinearOfEveryType, EmbedGivesTheDequantisedRows) {
   ForEveryBackend(NumericsMode::kFast, [&](Backend& backend) {
     const std::unique_ptr<PackedMatrix> packed = Pack(backend, {&matrix.host, 1});
     std::unique_ptr<StepContext> step = std::move(backend.MakeStepContext({5, 1, 1, 5})).value();
-    backend.BeginStep(step.get(), batch, NoSeats());
+    backend.BeginStep(step.get(), batch, NoSeats(), NoSlots());
     std::vector<float> x(static_cast<size_t>(5 * n_in));
     backend.Embed(*step, *packed, x.data());
     for (size_t t = 0; t < 5; ++t) {

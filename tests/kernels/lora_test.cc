@@ -133,15 +133,14 @@ void CheckMixedBatch(const LoraCase& c) {
   }
   const RandomMatrix base(c.base, stride, shape.n_in, &random);
   ForEveryBackend(c.mode, [&](Backend& backend) {
-    std::vector<std::unique_ptr<PackedAdapter>> packed;
-    batch.adapters.clear();
-    for (const Adapter& adapter : adapters) {
-      packed.push_back(std::move(backend.PackAdapter(adapter.Pairs(c.quantise))).value());
-      batch.adapters.push_back(packed.back().get());
-      EXPECT_GT(packed.back()->bytes(), 0u);
+    cpu::CpuAdapterSlots slots(static_cast<int>(std::size(adapters)));
+    for (int i = 0; i < slots.n_slots(); ++i) {
+      auto packed = std::move(backend.PackAdapter(adapters[i].Pairs(c.quantise))).value();
+      EXPECT_GT(packed->bytes(), 0u);
+      slots.Fill(i, std::move(packed));
     }
     std::unique_ptr<StepContext> step = std::move(backend.MakeStepContext({256, 16, 32, 16})).value();
-    backend.BeginStep(step.get(), batch, NoSeats());
+    backend.BeginStep(step.get(), batch, NoSeats(), slots);
     std::vector<float> y = before;
     AddLora(backend, *step, 1, qkv, x.data(), shape.n_in, y.data(), stride);
     ASSERT_TRUE(SameBits(y, expected));
@@ -184,13 +183,12 @@ void CheckMixedBatch(const LoraCase& c) {
       alone.cu_seqlens = {0, 1};
       alone.block_ids = {0};
       alone.block_offsets = {0, 1};
-      alone.adapters = batch.adapters;
       for (int32_t use = batch.adapter_offsets[s]; use < batch.adapter_offsets[s + 1]; ++use) {
         alone.adapter_slots.push_back(batch.adapter_slots[use]);
         alone.adapter_weights.push_back(batch.adapter_weights[use]);
       }
       alone.adapter_offsets = {0, static_cast<int32_t>(alone.adapter_slots.size())};
-      backend.BeginStep(step.get(), alone, NoSeats());
+      backend.BeginStep(step.get(), alone, NoSeats(), slots);
       std::vector<float> row(before.begin() + t * stride, before.begin() + (t + 1) * stride);
       AddLora(backend, *step, 1, qkv, x.data() + t * shape.n_in, shape.n_in, row.data(), stride);
       ASSERT_TRUE(SameBits(
@@ -266,10 +264,10 @@ TEST(Lora, EightBitsTakeWeightsOfEverySize) {
     batch.adapter_slots = {0};
     batch.adapter_weights = {1.0f};
     ForEveryBackend(NumericsMode::kFast, [&](Backend& backend) {
-      const std::unique_ptr<PackedAdapter> packed = std::move(backend.PackAdapter(pair)).value();
-      batch.adapters = {packed.get()};
+      cpu::CpuAdapterSlots slots(1);
+      slots.Fill(0, std::move(backend.PackAdapter(pair)).value());
       std::unique_ptr<StepContext> step = std::move(backend.MakeStepContext({1, 1, 1, 1})).value();
-      backend.BeginStep(step.get(), batch, NoSeats());
+      backend.BeginStep(step.get(), batch, NoSeats(), slots);
       std::vector<float> y(16, 0.0f);
       const LoraTarget o[] = {{LoraModule::kO, 0}};
       AddLora(backend, *step, 0, o, x.data(), 64, y.data(), 16);

@@ -149,7 +149,8 @@ TEST_P(NotFinite, AnAdapterThatOverflowsInBetweenIsSeenInItsOutputs) {
       pair.module = LoraModule::kO;
       ForEveryBackend(GetParam(), [&](Backend& backend) {
         const std::unique_ptr<PackedMatrix> packed = Pack(backend, {&base.host, 1});
-        const std::unique_ptr<PackedAdapter> adapter = std::move(backend.PackAdapter({&pair, 1})).value();
+        cpu::CpuAdapterSlots slots(1);
+        slots.Fill(0, std::move(backend.PackAdapter({&pair, 1})).value());
         // Two sequences of one token, the second of the base alone.
         Batch batch;
         batch.token_ids = {0, 0};
@@ -160,9 +161,8 @@ TEST_P(NotFinite, AnAdapterThatOverflowsInBetweenIsSeenInItsOutputs) {
         batch.adapter_offsets = {0, 1, 1};
         batch.adapter_slots = {0};
         batch.adapter_weights = {1.0f};
-        batch.adapters = {adapter.get()};
         const std::unique_ptr<StepContext> step = std::move(backend.MakeStepContext({2, 2, 2, 2})).value();
-        backend.BeginStep(step.get(), batch, NoSeats());
+        backend.BeginStep(step.get(), batch, NoSeats(), slots);
         const LoraTarget target = {LoraModule::kO, 0};
         std::vector<float> y(2 * kOutputs), base_only(2 * kOutputs);
         backend.LinearLora({step.get(), 0, {&target, 1}}, x.data(), 2, *packed, nullptr, false, y.data());
@@ -208,7 +208,7 @@ TEST_P(NotFinite, ABadTokenIsSeenByEveryLaterOneOfItsSequence) {
           batch.block_offsets = {0, 1, 2};
           batch.block_ids = {0, 1};
           batch.adapter_offsets = {0, 0, 0};
-          backend.BeginStep(step.get(), batch, NoSeats());
+          backend.BeginStep(step.get(), batch, NoSeats(), NoSlots());
           backend.RopeAndKvWrite(*step, 0, kHeads, nullptr, nullptr, 0, table, rows.data(), kv.get());
           std::vector<float> out(static_cast<size_t>(2 * kTokens * out_width));
           backend.PagedAttention(*step, 0, kHeads, 0.25f, 0, rows.data(), *kv, out.data());
@@ -234,7 +234,7 @@ TEST_P(NotFinite, ABadTokenIsSeenByEveryLaterOneOfItsSequence) {
         later.block_offsets = {0, 1};
         later.block_ids = {0};
         later.adapter_offsets = {0, 0};
-        backend.BeginStep(step.get(), later, NoSeats());
+        backend.BeginStep(step.get(), later, NoSeats(), NoSlots());
         std::vector<float> row(qkv.begin(), qkv.begin() + width);
         backend.RopeAndKvWrite(*step, 0, kHeads, nullptr, nullptr, 0, table, row.data(), kv.get());
         std::vector<float> next(static_cast<size_t>(out_width));

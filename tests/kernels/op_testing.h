@@ -55,6 +55,12 @@ inline const Seats& NoSeats() {
   return seats;
 }
 
+// And for those under no adapter.
+inline const AdapterSlots& NoSlots() {
+  static const cpu::CpuAdapterSlots slots(0);
+  return slots;
+}
+
 // Fails naming the first place where the bits differ.
 ::testing::AssertionResult SameBits(std::span<const float> actual, std::span<const float> expected);
 

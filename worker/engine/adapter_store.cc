@@ -115,6 +115,12 @@ void AdapterStore::Pin(std::span<AdapterEntry* const> entries, AdapterClaim* cla
   }
 }
 
+bool AdapterStore::Uploaded(std::span<AdapterEntry* const> entries) const {
+  return std::all_of(entries.begin(), entries.end(), [this](const AdapterEntry* entry) {
+    return model_->adapter_slots().Ready(entry->slot);
+  });
+}
+
 void AdapterStore::Prefetch(const Digest& digest) {
   AdapterEntry* entry = Ref(digest);
   // A hint is dropped when following it would delay somebody who is here.
@@ -125,12 +131,15 @@ void AdapterStore::Prefetch(const Digest& digest) {
 void AdapterStore::TakeSlot(AdapterEntry* entry) {
   entry->slot = free_slots_.back();
   free_slots_.pop_back();
+  model_->adapter_slots().Fill(entry->slot, entry->loaded->packed);
   budget_.SlotTaken(entry);
   stats_.resident.fetch_add(1, std::memory_order_relaxed);
   events_.push_back({entry->digest, true});
 }
 
+// The entry still holds the adapter, so that its memory is not freed here.
 void AdapterStore::LeaveSlot(AdapterEntry* entry) {
+  model_->adapter_slots().Clear(entry->slot);
   free_slots_.push_back(entry->slot);
   entry->slot = -1;
   budget_.SlotLeft(entry);

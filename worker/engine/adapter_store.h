@@ -82,8 +82,9 @@ class AdapterStore {
   // With `may_claim` false, only what was promised before is looked after.
   State Prepare(std::span<AdapterEntry* const> entries, int priority, bool may_claim, AdapterClaim* claim,
                 Status* error);
-  // Into slots, after kReady; Unpin when done.
+  // Into slots, after kReady; Unpin when done. Steps may use them once they are Uploaded.
   void Pin(std::span<AdapterEntry* const> entries, AdapterClaim* claim);
+  bool Uploaded(std::span<AdapterEntry* const> entries) const;
   void Unpin(std::span<AdapterEntry* const> entries) { budget_.Unpin(entries); }
   void Release(std::span<AdapterEntry* const> entries, AdapterClaim* claim) {
     budget_.Release(entries, claim);

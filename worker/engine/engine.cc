@@ -43,6 +43,11 @@ StatusOr<std::unique_ptr<Engine>> Engine::Create(const EngineOptions& options, L
                                                    options.max_seqs, " sequences in each of ",
                                                    info.steps_in_flight, " steps want ", scheduler.n_seats));
   }
+  if (model->adapter_slots().n_slots() < options.adapters.n_slots) {
+    return absl::InvalidArgumentError(absl::StrCat("the model was made with ",
+                                                   model->adapter_slots().n_slots(), " adapter slots; ",
+                                                   options.adapters.n_slots, " are to be used"));
+  }
   std::unique_ptr<Engine> engine(new Engine(options, model));
   RETURN_IF_ERROR(engine->Start(std::move(resolver)));
   return engine;
@@ -57,7 +62,7 @@ Engine::Engine(const EngineOptions& options, LanguageModel* model)
       kv_(model->info().n_kv_blocks),
       batch_builder_(options.max_batch_tokens, options.max_seqs,
                      options.max_seqs * (max_sequence_tokens_ / kPrefixBlockTokens + 1),
-                     options.max_logit_rows, options.adapters.n_slots),
+                     options.max_logit_rows),
       steps_(static_cast<size_t>(model->info().steps_in_flight)) {
   COTERIE_CHECK(steps_.size() == 1 || steps_.size() == 2) << "steps in flight: " << steps_.size();
   sequences_.reserve(scheduler_options_.max_live);
@@ -256,7 +261,10 @@ void Engine::WaitForWork() {
   if (adapters_->Poll(/*may_wait=*/true) > 0) return;  // somebody may run now
   PublishStats();
   Flush(/*may_wait=*/true);
-  inbox_.WaitUntil(next_deadline_);
+  // An upload tells nobody that it has ended.
+  constexpr absl::Duration kUploadPoll = absl::Microseconds(100);
+  inbox_.WaitUntil(scheduler_->WaitsForUploads() ? std::min(next_deadline_, MonotonicNow() + kUploadPoll)
+                                                 : next_deadline_);
 }
 
 }  // namespace coterie

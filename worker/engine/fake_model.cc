@@ -42,7 +42,9 @@ uint64_t Mix(uint64_t state, uint64_t value) {
 }  // namespace
 
 FakeModel::FakeModel(FakeModelOptions options)
-    : options_(std::move(options)), sampler_(options_.vocab_size, options_.n_seats) {
+    : options_(std::move(options)),
+      slots_(options_.n_adapter_slots),
+      sampler_(options_.vocab_size, options_.n_seats) {
   info_.vocab_size = options_.vocab_size;
   info_.context_length = options_.context_length;
   info_.n_kv_blocks = options_.n_kv_blocks;
@@ -75,14 +77,15 @@ StatusOr<std::unique_ptr<LoadedAdapter>> FakeModel::LoadAdapter(const std::files
     loaded->digest = Sha256(weights);
   }
   loaded->bytes = options_.adapter_bytes;
-  loaded->packed = std::make_unique<FakePackedAdapter>(FirstBytes(loaded->digest), options_.adapter_bytes);
+  loaded->packed = std::make_shared<FakePackedAdapter>(FirstBytes(loaded->digest), options_.adapter_bytes);
   return loaded;
 }
 
 uint64_t FakeModel::AdaptersHash(const Batch& batch, int seq) const {
   uint64_t hash = 0;
   for (int i = batch.adapter_offsets[seq]; i < batch.adapter_offsets[seq + 1]; ++i) {
-    const auto* adapter = static_cast<const FakePackedAdapter*>(batch.adapters[batch.adapter_slots[i]]);
+    const auto* adapter = static_cast<const FakePackedAdapter*>(AdapterIn(batch.adapter_slots[i]));
+    COTERIE_CHECK(adapter != nullptr) << "adapter slot " << batch.adapter_slots[i] << " is empty";
     hash = Mix(Mix(hash, adapter->hash()), std::bit_cast<uint32_t>(batch.adapter_weights[i]));
   }
   return hash;

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "absl/time/time.h"
+#include "kernels/cpu/adapter_slots.h"
 #include "kernels/cpu/step_sampler.h"
 #include "model/decoder/language_model.h"
 
@@ -18,6 +19,7 @@ struct FakeModelOptions {
   int context_length = 4096;
   int n_kv_blocks = 512;
   int n_seats = 256;
+  int n_adapter_slots = 64;
   std::vector<int32_t> eos_token_ids;  // never the most probable token
   Digest base_digest;                  // empty: one that says "fake"
   std::string numerics_class = "fake";
@@ -45,12 +47,14 @@ class FakeModel : public LanguageModel {
 
   const LanguageModelInfo& info() const override { return info_; }
   StatusOr<std::unique_ptr<LoadedAdapter>> LoadAdapter(const std::filesystem::path& folder) override;
+  AdapterSlots& adapter_slots() override { return slots_; }
   StatusOr<StepTicket> Launch(const Batch& batch) override;
   StatusOr<StepResult> Collect(StepTicket ticket) override;
 
  protected:
   // Sees a row's logits [vocab_size] of sequence `seq` before its token is chosen: for tests that spoil them.
   virtual void ChangeRow(const Batch&, int /*seq*/, std::span<float>) {}
+  const PackedAdapter* AdapterIn(int32_t slot) const { return slots_.At(slot); }
 
  private:
   struct Cell {
@@ -66,6 +70,7 @@ class FakeModel : public LanguageModel {
   std::vector<float> noise_;  // [2 * vocab]: a row starts anywhere in the first half
   std::vector<float> row_;    // [vocab]
   std::vector<int32_t> ids_;  // of the step, without FromRow
+  cpu::CpuAdapterSlots slots_;
   cpu::StepSampler sampler_;
   cpu::StepOutput output_;
   std::vector<int32_t> sampled_;  // by the step before

@@ -108,6 +108,7 @@ void Scheduler::Unseat(Sequence* s) {
   free_seats_.push_back(s->seat);
   s->seat = -1;
   s->counts_stale = true;
+  s->uploaded = false;
   adapters_->Unpin(s->adapters);
 }
 
@@ -138,6 +139,7 @@ void Scheduler::Plan(MonotonicTime now, std::vector<StepEntry>* plan, std::vecto
   plan->clear();
   plan_ = plan;
   needs_quiet_ = false;
+  waits_for_uploads_ = false;
   token_budget_ = options_.max_batch_tokens;
   row_budget_ = options_.max_logit_rows;
   adapters_->BeginRound();
@@ -202,6 +204,11 @@ bool Scheduler::PlanTokens(Sequence* s) {
   }
   if (row_budget_ == 0 && first + n == s->n_positions()) --n;
   if (n <= 0) return true;
+  if (!s->uploaded && !adapters_->Uploaded(s->adapters)) {
+    waits_for_uploads_ = true;
+    return true;
+  }
+  s->uploaded = true;
   while (!kv_->Reserve(s, first + n)) {
     Sequence* victim = IdleHolder(s);
     if (victim == nullptr)

@@ -78,6 +78,8 @@ class Scheduler {
   void Plan(MonotonicTime now, std::vector<StepEntry>* plan, std::vector<FailedSequence>* failed);
   // The last plan would have put back a sequence that is in flight.
   bool NeedsQuiet() const { return needs_quiet_; }
+  // The last plan left out sequences whose adapters are on their way to their slots.
+  bool WaitsForUploads() const { return waits_for_uploads_; }
 
   // Whether a step computes logits for the token at `position`: the last one, or one before a scored token.
   static bool WantsLogits(const Sequence& sequence, int position);
@@ -127,6 +129,7 @@ class Scheduler {
   List begun_;                   // running, with a prompt to compute; of the Plan call under way
   std::vector<int> free_seats_;  // the lowest last
   bool needs_quiet_ = false;
+  bool waits_for_uploads_ = false;
 
   std::vector<StepEntry>* plan_ = nullptr;  // of the Plan call under way
   int token_budget_ = 0;

@@ -1,7 +1,5 @@
 #include "worker/engine/step_batch.h"
 
-#include <algorithm>
-
 #include "common/check.h"
 #include "kernels/decoder_ops.h"
 
@@ -24,9 +22,7 @@ RowSampling ToRow(const SamplingParams& params) {
 
 }  // namespace
 
-StepBatchBuilder::StepBatchBuilder(int max_tokens, int max_seqs, int max_blocks, int max_logit_rows,
-                                   int n_slots)
-    : index_of_slot_(n_slots, -1) {
+StepBatchBuilder::StepBatchBuilder(int max_tokens, int max_seqs, int max_blocks, int max_logit_rows) {
   batch_.Reserve(max_tokens, max_seqs, max_blocks, max_seqs * static_cast<int>(kMaxAdaptersPerSequence),
                  max_logit_rows);
 }
@@ -34,7 +30,6 @@ StepBatchBuilder::StepBatchBuilder(int max_tokens, int max_seqs, int max_blocks,
 const Batch& StepBatchBuilder::Build(std::span<const StepEntry> plan, std::vector<StepRow>* rows) {
   batch_.Clear();
   rows->clear();
-  std::fill(index_of_slot_.begin(), index_of_slot_.end(), -1);
   for (const StepEntry& entry : plan) {
     AddTokens(entry, rows);
     AddBlocks(entry);
@@ -106,12 +101,7 @@ void StepBatchBuilder::AddBlocks(const StepEntry& entry) {
 
 void StepBatchBuilder::AddAdapters(const Sequence& s) {
   for (size_t i = 0; i < s.adapters.size(); ++i) {
-    int32_t& index = index_of_slot_[s.adapters[i]->slot];
-    if (index < 0) {
-      index = static_cast<int32_t>(batch_.adapters.size());
-      batch_.adapters.push_back(s.adapters[i]->loaded->packed.get());
-    }
-    batch_.adapter_slots.push_back(index);
+    batch_.adapter_slots.push_back(s.adapters[i]->slot);
     batch_.adapter_weights.push_back(s.request.adapters[i].weight);
   }
   batch_.adapter_offsets.push_back(static_cast<int32_t>(batch_.adapter_slots.size()));

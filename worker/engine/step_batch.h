@@ -21,7 +21,7 @@ struct StepRow {
 class StepBatchBuilder {
  public:
   // Reserves for the largest step.
-  StepBatchBuilder(int max_tokens, int max_seqs, int max_blocks, int max_logit_rows, int n_slots);
+  StepBatchBuilder(int max_tokens, int max_seqs, int max_blocks, int max_logit_rows);
 
   // The batch is valid until the next Build. `rows` gets the batch's logit rows, in its order. Sequences note
   // which row chooses for them, and that their token counts are on their way.
@@ -35,7 +35,6 @@ class StepBatchBuilder {
   void ResetCounts(Sequence* sequence);
 
   Batch batch_;
-  std::vector<int32_t> index_of_slot_;  // [n_slots], position in batch_.adapters, -1 outside
 };
 
 }  // namespace coterie

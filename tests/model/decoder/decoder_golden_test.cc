@@ -94,7 +94,8 @@ class GoldenLogits : public ::testing::Test {
       absl::StatusOr<std::unique_ptr<LoadedAdapter>> result = decoder->LoadAdapter(adapter);
       ASSERT_TRUE(result.ok()) << result.status();
       loaded = std::move(*result);
-      sequence.adapters = {loaded->packed.get()};
+      decoder->adapter_slots().Fill(0, loaded->packed);
+      sequence.adapter_slots = {0};
       sequence.weights = {1.0f};
     }
     const size_t vocab = static_cast<size_t>(decoder->info().vocab_size);

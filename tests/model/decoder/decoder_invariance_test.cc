@@ -43,6 +43,7 @@ struct Model {
       absl::StatusOr<std::unique_ptr<LoadedAdapter>> adapter =
           decoder->LoadAdapter(kData / "tiny-adapters" / name);
       EXPECT_TRUE(adapter.ok()) << adapter.status();
+      decoder->adapter_slots().Fill(static_cast<int>(adapters.size()), (*adapter)->packed);
       adapters.push_back(std::move(*adapter));
     }
   }
@@ -93,13 +94,11 @@ class BatchInvariance : public ::testing::TestWithParam<Case> {
     sequence.tokens = prompts_[static_cast<size_t>(s)];
     sequence.UseBlocks(s * kBlocksPerSequence, static_cast<int>(sequence.tokens.size()));
     if (!model.adapters.empty() && s % 4 != 0) {
-      sequence.adapters.push_back(
-          model.adapters[static_cast<size_t>(s) % model.adapters.size()]->packed.get());
+      sequence.adapter_slots.push_back(s % static_cast<int>(model.adapters.size()));
       sequence.weights.push_back(s % 4 == 1 ? 1.0f : 0.625f);
     }
     if (!model.adapters.empty() && s % 4 == 3) {
-      sequence.adapters.push_back(
-          model.adapters[static_cast<size_t>(s + 1) % model.adapters.size()]->packed.get());
+      sequence.adapter_slots.push_back((s + 1) % static_cast<int>(model.adapters.size()));
       sequence.weights.push_back(0.375f);
     }
     return sequence;

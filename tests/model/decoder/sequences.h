@@ -16,7 +16,7 @@ struct TestSequence {
   std::vector<int32_t> tokens;
   int n_done = 0;
   std::vector<int32_t> blocks;
-  std::vector<const PackedAdapter*> adapters;
+  std::vector<int> adapter_slots;  // of the model's, filled by the test
   std::vector<float> weights;
 
   // Blocks first, first + 1, ... for `n_positions` positions.
@@ -43,10 +43,8 @@ inline void AddToBatch(TestSequence* s, int n, LogitRows rows, Batch* batch) {
   const int n_blocks = (s->n_done + kKvBlockTokens - 1) / kKvBlockTokens;
   batch->block_ids.insert(batch->block_ids.end(), s->blocks.begin(), s->blocks.begin() + n_blocks);
   batch->block_offsets.push_back(static_cast<int32_t>(batch->block_ids.size()));
-  for (size_t i = 0; i < s->adapters.size(); ++i) {
-    auto found = std::find(batch->adapters.begin(), batch->adapters.end(), s->adapters[i]);
-    batch->adapter_slots.push_back(static_cast<int32_t>(found - batch->adapters.begin()));
-    if (found == batch->adapters.end()) batch->adapters.push_back(s->adapters[i]);
+  for (size_t i = 0; i < s->adapter_slots.size(); ++i) {
+    batch->adapter_slots.push_back(s->adapter_slots[i]);
     batch->adapter_weights.push_back(s->weights[i]);
   }
   batch->adapter_offsets.push_back(static_cast<int32_t>(batch->adapter_slots.size()));

@@ -25,7 +25,7 @@ class SpoiltModel : public FakeModel {
  private:
   void ChangeRow(const Batch& batch, int seq, std::span<float> logits) override {
     for (int use = batch.adapter_offsets[seq]; use < batch.adapter_offsets[seq + 1]; ++use) {
-      if (batch.adapters[batch.adapter_slots[use]] == bad_) logits[17] = value_;
+      if (AdapterIn(batch.adapter_slots[use]) == bad_) logits[17] = value_;
     }
   }
 

@@ -184,6 +184,45 @@ TEST(PipelineTest, ADeviceThatFailsLateEndsTheSequencesOfItsStepsAlone) {
   harness.PumpUntil([&] { return harness.engine().stats().kv_blocks_used == 0; });
 }
 
+TEST(PipelineTest, ASequenceWhoseAdapterIsOnItsWayToItsSlotHoldsUpNobody) {
+  class HeldSlots final : public AdapterSlots {
+   public:
+    HeldSlots(AdapterSlots* slots, std::atomic<bool>* arrived) : slots_(*slots), arrived_(arrived) {}
+    int n_slots() const override { return slots_.n_slots(); }
+    void Fill(int slot, std::shared_ptr<const PackedAdapter> adapter) override {
+      slots_.Fill(slot, std::move(adapter));
+    }
+    bool Ready(int) const override { return *arrived_; }
+    void Clear(int slot) override { slots_.Clear(slot); }
+
+   private:
+    AdapterSlots& slots_;
+    std::atomic<bool>* const arrived_;
+  };
+  class HeldModel final : public FakeModel {
+   public:
+    HeldModel(FakeModelOptions options, std::atomic<bool>* arrived)
+        : FakeModel(std::move(options)), held_(&FakeModel::adapter_slots(), arrived) {}
+    AdapterSlots& adapter_slots() override { return held_; }
+
+   private:
+    HeldSlots held_;
+  };
+  std::atomic<bool> arrived{false};
+  EngineHarness harness({}, {}, [&](FakeModelOptions options) -> std::unique_ptr<LanguageModel> {
+    return std::make_unique<HeldModel>(options, &arrived);
+  });
+  GenerateRequest adapted = TestRequest(TestPrompt(20, 1), 5);
+  adapted.adapters = {{harness.MakeAdapter("a"), 1.0f, "a"}};
+  const uint64_t waiting = harness.Submit(adapted);
+  harness.PumpUntil([&] { return harness.engine().stats().running > 0; });
+  for (int i = 0; i < 20; ++i) EXPECT_EQ(harness.Run(TestRequest(TestPrompt(20, i), 5)).tokens.size(), 5u);
+  EXPECT_TRUE(harness.answer(waiting).tokens.empty());
+  arrived = true;  // nobody tells the engine
+  harness.WaitFinished(waiting);
+  EXPECT_EQ(harness.answer(waiting).tokens.size(), 5u);
+}
+
 TEST(PipelineTest, TheDeviceHasItsNextStepBeforeTheLastIsCollected) {
   // The model notes how many steps wait when one is collected.
   struct Watch {
@@ -199,6 +238,7 @@ TEST(PipelineTest, TheDeviceHasItsNextStepBeforeTheLastIsCollected) {
     StatusOr<std::unique_ptr<LoadedAdapter>> LoadAdapter(const std::filesystem::path& folder) override {
       return late_->LoadAdapter(folder);
     }
+    AdapterSlots& adapter_slots() override { return late_->adapter_slots(); }
     StatusOr<StepTicket> Launch(const Batch& batch) override {
       ++watch_->waiting;
       return late_->Launch(batch);

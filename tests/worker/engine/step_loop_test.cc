@@ -147,6 +147,7 @@ class WatchedDecoder : public LanguageModel {
     most_tokens_ = std::max(most_tokens_.load(), batch.n_tokens());
     return ticket;
   }
+  AdapterSlots& adapter_slots() override { return model_->adapter_slots(); }
   StatusOr<StepResult> Collect(StepTicket ticket) override { return model_->Collect(ticket); }
   std::atomic<uint64_t> largest_{0};
   std::atomic<int> most_tokens_{0};

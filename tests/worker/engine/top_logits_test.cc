@@ -24,6 +24,7 @@ class WholeRowsModel : public LanguageModel {
     for (RowSampling& row : whole.sampling) row.keep_logits = true;
     return model_->Launch(whole);
   }
+  AdapterSlots& adapter_slots() override { return model_->adapter_slots(); }
   StatusOr<StepResult> Collect(StepTicket ticket) override { return model_->Collect(ticket); }
 
  private:
