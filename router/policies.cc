@@ -51,18 +51,4 @@ RoutePlan NothingToRank(std::string policy, const ExpertIndex& index, const Rout
   return plan;
 }
 
-std::vector<float> CbtmWeights(std::span<const ExpertIndex::Hit> ranked, float temperature) {
-  std::vector<float> weights(ranked.size());
-  float best = -INFINITY;
-  for (const ExpertIndex::Hit& hit : ranked) best = std::max(best, hit.score);
-  double sum = 0;
-  for (size_t i = 0; i < ranked.size(); ++i) {
-    // The best score is taken out of every exponent: the ratio stays, nothing overflows.
-    weights[i] = std::exp(2.0f * (ranked[i].score - best) / temperature);
-    sum += weights[i];
-  }
-  for (float& weight : weights) weight = static_cast<float>(weight / sum);
-  return weights;
-}
-
 }  // namespace coterie::router_internal

@@ -38,9 +38,6 @@ std::string RankingInWords(const ExpertIndex& index, const RoutePlan& plan,
 // The plan when nothing could be weighed at all.
 RoutePlan NothingToRank(std::string policy, const ExpertIndex& index, const RouteQuery& query);
 
-// c-BTM weights: softmax_i(-|e - c_i|^2 / T) over `ranked`; for unit vectors |e - c|^2 = 2 - 2 score.
-std::vector<float> CbtmWeights(std::span<const ExpertIndex::Hit> ranked, float temperature);
-
 }  // namespace coterie::router_internal
 
 #endif  // COTERIE_ROUTER_POLICIES_H_

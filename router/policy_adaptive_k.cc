@@ -2,6 +2,7 @@
 #include <cmath>
 #include <numeric>
 
+#include "router/mixture_weights.h"
 #include "router/policies.h"
 
 namespace coterie::router_internal {
@@ -17,14 +18,10 @@ class RestOfTheMass {
                 float temperature)
       : index_(index), query_(query), experts_(std::move(experts)), best_(best), temperature_(temperature) {
     for (const Bounded& e : experts_) {
-      low_.push_back(Mass(e.lower, best, temperature));
-      high_.push_back(e.lower == e.upper ? low_.back() : Mass(e.upper, best, temperature));
+      low_.push_back(MixtureMass<double>(e.lower, best, temperature));
+      high_.push_back(e.lower == e.upper ? low_.back() : MixtureMass<double>(e.upper, best, temperature));
     }
     Sum();
-  }
-
-  static double Mass(float score, float best, float temperature) {
-    return std::exp(2.0 * (static_cast<double>(score) - best) / temperature);
   }
 
   double lower() const { return lower_; }
@@ -74,7 +71,7 @@ class RestOfTheMass {
     }
   }
 
-  void Know(size_t i, float score) { low_[i] = high_[i] = Mass(score, best_, temperature_); }
+  void Know(size_t i, float score) { low_[i] = high_[i] = MixtureMass<double>(score, best_, temperature_); }
 
   // In the order of names, so that the sum of known scores does not depend on how they came to be known.
   void Sum() {
@@ -116,7 +113,7 @@ class AdaptiveKPolicy : public RoutingPolicy {
     std::vector<double> masses;
     masses.reserve(ranked.size());
     for (const ExpertIndex::Hit& hit : ranked) {
-      masses.push_back(RestOfTheMass::Mass(hit.score, best, temperature_));
+      masses.push_back(MixtureMass<double>(hit.score, best, temperature_));
     }
     const double ranked_mass = std::accumulate(masses.begin(), masses.end(), 0.0);
     RestOfTheMass rest(&index, &query, std::move(others), best, temperature_);
@@ -125,9 +122,10 @@ class AdaptiveKPolicy : public RoutingPolicy {
       k = Choose(masses, ranked_mass + rest.lower());
     }
     const double mass = std::accumulate(masses.begin(), masses.begin() + static_cast<ptrdiff_t>(k), 0.0);
-    for (size_t i = 0; i < k; ++i) {
-      AddExpert(index, ranked[i], static_cast<float>(masses[i] / mass), &plan);
-    }
+    std::vector<float> weights;
+    for (size_t i = 0; i < k; ++i) weights.push_back(static_cast<float>(masses[i] / mass));
+    weights = RoundWeights(weights);
+    for (size_t i = 0; i < k; ++i) AddExpert(index, ranked[i], weights[i], &plan);
     // Their share of the whole, as exactly as the decision needed it.
     std::string share = TwoDecimals(static_cast<float>(mass / (ranked_mass + rest.upper())));
     const std::string at_most = TwoDecimals(static_cast<float>(mass / (ranked_mass + rest.lower())));

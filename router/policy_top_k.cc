@@ -1,5 +1,6 @@
 #include <algorithm>
 
+#include "router/mixture_weights.h"
 #include "router/policies.h"
 
 namespace coterie::router_internal {
@@ -17,7 +18,7 @@ class TopKPolicy : public RoutingPolicy {
     if (ranked.empty()) return NothingToRank("top_k", index, query);
     RoutePlan plan = StartPlan("top_k", index, ranked, query.max_candidates);
     const auto chosen = std::span(ranked).first(std::min(top_k_, ranked.size()));
-    const std::vector<float> weights = CbtmWeights(chosen, temperature_);
+    const std::vector<float> weights = RoundWeights(SoftmaxOfScores(chosen, temperature_));
     plan.reason = "top_k:";
     for (size_t i = 0; i < chosen.size(); ++i) {
       AddExpert(index, chosen[i], weights[i], &plan);

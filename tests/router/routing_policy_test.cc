@@ -6,6 +6,7 @@
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "router/mixture_weights.h"
 #include "tests/router/router_testing.h"
 
 namespace coterie {
@@ -152,13 +153,40 @@ TEST(RulesPolicyTest, AnExpertWithoutPrototypesCanBeFoundByRule) {
 
 TEST(TopKPolicyTest, WeightsAreTheSoftmaxOfSquaredDistances) {
   const RoutePlan plan =
-      RouteWith({.selection = Selection::kTopK, .top_k = 2, .temperature = 0.1f}, *ThreeExperts());
+      RouteWith({.selection = Selection::kTopK, .top_k = 2, .temperature = 0.2f}, *ThreeExperts());
   EXPECT_THAT(Names(plan), ElementsAre("postgres", "python"));
   // |e - c|^2 = 2 - 2 cos.
-  const double a = std::exp(-(2 - 2 * 0.62) / 0.1), b = std::exp(-(2 - 2 * 0.41) / 0.1);
-  EXPECT_NEAR(plan.experts[0].weight, a / (a + b), 1e-4);
-  EXPECT_NEAR(plan.experts[1].weight, b / (a + b), 1e-4);
-  EXPECT_EQ(plan.reason, "top_k: postgres 0.62 (weight 0.99), python 0.41 (weight 0.01), margin 0.21");
+  const double a = std::exp(-(2 - 2 * 0.62) / 0.2), b = std::exp(-(2 - 2 * 0.41) / 0.2);
+  EXPECT_NEAR(plan.experts[0].weight, a / (a + b), 1.0 / 64);
+  EXPECT_NEAR(plan.experts[1].weight, b / (a + b), 1.0 / 64);
+  EXPECT_EQ(plan.reason, "top_k: postgres 0.62 (weight 0.91), python 0.41 (weight 0.09), margin 0.21");
+}
+
+TEST(TopKPolicyTest, WeightsAreWholeThirtySecondsThatSumToOne) {
+  using router_internal::RoundWeights;
+  EXPECT_THAT(RoundWeights(std::vector<float>{1}), ElementsAre(1));
+  EXPECT_THAT(RoundWeights(std::vector<float>{0.5f, 0.5f}), ElementsAre(0.5f, 0.5f));
+  EXPECT_THAT(RoundWeights(std::vector<float>{0.99f, 0.01f}), ElementsAre(1, 0)) << "below 1/64";
+  EXPECT_THAT(RoundWeights(std::vector<float>{0.984f, 0.016f}), ElementsAre(31.0f / 32, 1.0f / 32));
+  std::mt19937 random(static_cast<uint32_t>(::testing::UnitTest::GetInstance()->random_seed()));
+  std::exponential_distribution<float> draw;
+  for (int i = 0; i < 2000; ++i) {
+    std::vector<float> weights(1 + random() % 16);
+    float sum = 0;
+    for (float& weight : weights) sum += weight = draw(random) * (random() % 4 == 0 ? 0.01f : 1.0f);
+    for (float& weight : weights) weight /= sum;
+    const std::vector<float> rounded = RoundWeights(weights);
+    ASSERT_EQ(rounded.size(), weights.size());
+    float total = 0;
+    for (size_t e = 0; e < weights.size(); ++e) {
+      ASSERT_EQ(rounded[e] * 32, std::floor(rounded[e] * 32));
+      ASSERT_EQ(rounded[e] == 0, weights[e] < 1.0f / 64) << weights[e];
+      // Half a part by rounding, one more where the sum wants it, and what the dropped ones weighed.
+      ASSERT_NEAR(rounded[e], weights[e], 1.5f / 32 + 16.0f / 64);
+      total += rounded[e];
+    }
+    ASSERT_EQ(total, 1.0f);
+  }
 }
 
 TEST(TopKPolicyTest, FewerExpertsThanKShareTheWholeWeight) {
@@ -193,7 +221,7 @@ TEST(AdaptiveKPolicyTest, OtherwiseTheSmallestSetThatHoldsTheMass) {
   const RoutePlan two = RouteWith(options, *index);
   // Shares 1 : e^-0.4 : e^-0.8 : nothing = 0.47, 0.32, 0.21.
   EXPECT_THAT(Names(two), ElementsAre("a", "b"));
-  EXPECT_NEAR(two.experts[0].weight, 1 / (1 + std::exp(-0.4)), 1e-4);
+  EXPECT_NEAR(two.experts[0].weight, 1 / (1 + std::exp(-0.4)), 1.0 / 64);
   EXPECT_THAT(two.reason, HasSubstr("2 experts hold 0.79 of the mass (want 0.70)"));
   options.adaptive_mass = 0.9f;
   EXPECT_THAT(Names(RouteWith(options, *index)), ElementsAre("a", "b", "c"));
@@ -250,12 +278,16 @@ TEST(AdaptiveKPolicyTest, ALargeIndexIsDecidedAsIfEveryScoreWereKnown) {
           size_t k = 0;
           while (k < 16 && reached < mass * whole * (1 - 1e-12)) reached += mass_of(hits[k++]);
           n_several += k > 1 && k < 16;
-          ASSERT_EQ(plan.experts.size(), k)
+          std::vector<float> weights;
+          for (size_t i = 0; i < k; ++i) weights.push_back(static_cast<float>(mass_of(hits[i]) / reached));
+          weights = router_internal::RoundWeights(weights);
+          const size_t n_planned = k - static_cast<size_t>(std::ranges::count(weights, 0.0f));
+          ASSERT_EQ(plan.experts.size(), n_planned)
               << spread << " " << temperature << " " << mass << " " << plan.reason;
-          for (size_t i = 0; i < k; ++i) {
+          for (size_t i = 0; i < n_planned; ++i) {  // the first ones weigh most
             EXPECT_EQ(plan.experts[i].name, index->expert(hits[i].expert).name);
             EXPECT_EQ(plan.experts[i].score, hits[i].score);
-            EXPECT_EQ(plan.experts[i].weight, static_cast<float>(mass_of(hits[i]) / reached));
+            EXPECT_EQ(plan.experts[i].weight, weights[i]);
           }
           EXPECT_THAT(plan.reason, HasSubstr(absl::StrCat(k, k == 1 ? " expert holds " : " experts hold ")));
         }
