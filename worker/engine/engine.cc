@@ -94,35 +94,6 @@ Engine::~Engine() {
 
 // --- Callers' threads ---
 
-std::unique_ptr<Sequence> Engine::MakeSequence(GenerateRequest request) const {
-  auto s = std::make_unique<Sequence>();
-  s->n_prompt = static_cast<int>(request.prompt_ids.size());
-  s->max_total = static_cast<int>(
-      std::min<int64_t>(max_sequence_tokens_, int64_t{s->n_prompt} + request.sampling.max_tokens));
-  s->tokens = std::exchange(request.prompt_ids, {});
-  s->tokens.reserve(std::max<size_t>(s->max_total, s->n_prompt + request.resume_ids.size()));
-  s->tokens.insert(s->tokens.end(), request.resume_ids.begin(), request.resume_ids.end());
-  request.resume_ids = {};
-
-  std::vector<PrefixAdapter> prefix_adapters;
-  for (const AdapterUse& use : request.adapters) prefix_adapters.push_back({use.digest, use.weight});
-  PrefixHasher hasher;
-  s->root = hasher.Root(model_->info().base_digest, prefix_adapters, request.cache_salt);
-  const size_t max_blocks = s->max_total / kPrefixBlockTokens + 1;
-  s->keys = hasher.Chain(s->root, s->tokens);
-  s->keys.reserve(max_blocks);
-  s->blocks.reserve(max_blocks);
-  s->adapters.reserve(request.adapters.size());
-
-  s->next_prompt_logprob = s->n_prompt;
-  if (request.prompt_logprobs_from) s->next_prompt_logprob = std::max<int>(1, *request.prompt_logprobs_from);
-  s->credit = std::min(request.initial_credit, kMaxCredit);
-  s->arrival = MonotonicNow();
-  s->rank = Scheduler::Rank(scheduler_options_, s->arrival, request.priority);
-  s->request = std::move(request);
-  return s;
-}
-
 Status Engine::QueueFull() const {
   return absl::ResourceExhaustedError(
       absl::StrCat("the worker's queue is full: it holds ", scheduler_options_.max_live, " sequences (",
@@ -133,7 +104,10 @@ StatusOr<std::unique_ptr<Sequence>> Engine::Prepare(GenerateRequest request) con
   RETURN_IF_ERROR(
       CheckRequest(request, {model_->info().vocab_size, max_sequence_tokens_, options_.adapters.n_slots}));
   if (n_live_.load() >= scheduler_options_.max_live) return QueueFull();
-  return MakeSequence(std::move(request));
+  std::unique_ptr<Sequence> sequence =
+      MakeSequence(std::move(request), model_->info().base_digest, max_sequence_tokens_);
+  sequence->rank = Scheduler::Rank(scheduler_options_, sequence->arrival, sequence->request.priority);
+  return sequence;
 }
 
 Status Engine::Submit(GenerateRequest request) {

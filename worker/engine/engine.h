@@ -119,7 +119,6 @@ class Engine {
   Engine(const EngineOptions& options, LanguageModel* model);
   Status Start(AdapterStore::Resolver resolver);
   Status QueueFull() const;
-  std::unique_ptr<Sequence> MakeSequence(GenerateRequest request) const;
 
   // The step loop and its parts, in order (engine.cc).
   void Loop();

@@ -22,8 +22,8 @@ uint64_t LeastActive(const Map& parties, ShareOf share_of) {
   return least;
 }
 
-// Forgets inactive parties: those whose level says nothing any more, being raised on their return anyway, and
-// while there are too many, the least served.
+// Drops idle parties. First those served no more than the least served active one: on return they would be
+// raised to that level anyway, so nothing is lost. If more than `most` are left, the least served idle ones.
 template <class Map, class ShareOf>
 void Forget(Map* parties, ShareOf share_of, size_t most) {
   const uint64_t least = LeastActive(*parties, share_of);

@@ -2,10 +2,12 @@
 #define COTERIE_WORKER_ENGINE_SEQUENCE_H_
 
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <vector>
 
 #include "common/clock.h"
+#include "common/digest.h"
 #include "common/prefix_key.h"
 #include "worker/engine/adapter_budget.h"
 #include "worker/engine/request.h"
@@ -81,6 +83,11 @@ struct Sequence {
     return rank != other.rank ? rank < other.rank : request.id < other.request.id;
   }
 };
+
+// A sequence that has just arrived and goes on after the request's resume_ids; its rank is the scheduler's to
+// give. Hashes the prompt, which takes time where it is long: on the submitter's thread, without a lock.
+// `base`: digest of the frozen base, part of every prefix key.
+std::unique_ptr<Sequence> MakeSequence(GenerateRequest request, const Digest& base, int max_sequence_tokens);
 
 }  // namespace coterie
 

@@ -13,7 +13,7 @@
 namespace coterie {
 namespace {
 
-std::unique_ptr<Sequence> MakeSequence(std::vector<int32_t> tokens) {
+std::unique_ptr<Sequence> SequenceOf(std::vector<int32_t> tokens) {
   auto s = std::make_unique<Sequence>();
   PrefixHasher hasher;
   s->tokens = std::move(tokens);
@@ -31,7 +31,7 @@ std::vector<int32_t> Range(int n, int first = 0) {
 
 // Computes a whole sequence and lets it go.
 void Visit(KvManager* kv, std::vector<int32_t> tokens) {
-  auto s = MakeSequence(std::move(tokens));
+  auto s = SequenceOf(std::move(tokens));
   kv->AttachPrefix(s.get(), s->n_tokens() - 1);
   ASSERT_TRUE(kv->Reserve(s.get(), s->n_tokens()));
   kv->Commit(s.get(), s->n_tokens());
@@ -39,7 +39,7 @@ void Visit(KvManager* kv, std::vector<int32_t> tokens) {
 }
 
 int Hit(KvManager* kv, std::vector<int32_t> tokens) {
-  auto s = MakeSequence(std::move(tokens));
+  auto s = SequenceOf(std::move(tokens));
   kv->AttachPrefix(s.get(), s->n_tokens() - 1);
   const int n = s->n_computed;
   kv->Release(s.get());
@@ -48,7 +48,7 @@ int Hit(KvManager* kv, std::vector<int32_t> tokens) {
 
 TEST(KvManagerTest, BlocksAreCountedAndComeBack) {
   KvManager kv(8);
-  auto s = MakeSequence(Range(40));
+  auto s = SequenceOf(Range(40));
   EXPECT_EQ(KvManager::MissingBlocks(*s, 40), 3);
   ASSERT_TRUE(kv.Reserve(s.get(), 40));
   EXPECT_EQ(kv.n_used(), 3);
@@ -63,7 +63,7 @@ TEST(KvManagerTest, BlocksAreCountedAndComeBack) {
 
 TEST(KvManagerTest, OnlyWholeComputedBlocksAreShared) {
   KvManager kv(16);
-  auto s = MakeSequence(Range(40));
+  auto s = SequenceOf(Range(40));
   ASSERT_TRUE(kv.Reserve(s.get(), 40));
   kv.Commit(s.get(), 31);
   EXPECT_EQ(kv.n_cached(), 1);
@@ -78,7 +78,7 @@ TEST(KvManagerTest, OnlyWholeComputedBlocksAreShared) {
 
 TEST(KvManagerTest, SequencesInFlightShareTheSameBlocks) {
   KvManager kv(16);
-  auto a = MakeSequence(Range(40)), b = MakeSequence(Range(40));
+  auto a = SequenceOf(Range(40)), b = SequenceOf(Range(40));
   ASSERT_TRUE(kv.Reserve(a.get(), 40));
   ASSERT_TRUE(kv.Reserve(b.get(), 40));
   EXPECT_EQ(kv.n_used(), 6);
@@ -99,7 +99,7 @@ TEST(KvManagerTest, EvictionTakesLeavesOfTheLeastRecentlyUsedFirst) {
   Visit(&kv, Range(48, 1000));  // B: 3 blocks
   EXPECT_EQ(kv.n_cached(), 6);
   Visit(&kv, Range(49));  // A again: now B is the older one. Its own 4th block is not whole
-  auto s = MakeSequence(Range(48, 2000));
+  auto s = SequenceOf(Range(48, 2000));
   ASSERT_TRUE(kv.Reserve(s.get(), 48));  // 2 free blocks and one evicted
   EXPECT_EQ(Hit(&kv, Range(49, 1000)), 32) << "B lost its deepest block";
   EXPECT_EQ(Hit(&kv, Range(49)), 48) << "A is whole";
@@ -109,11 +109,11 @@ TEST(KvManagerTest, EvictionTakesLeavesOfTheLeastRecentlyUsedFirst) {
 TEST(KvManagerTest, ABlockInUseIsNeverEvicted) {
   KvManager kv(6);
   Visit(&kv, Range(48));
-  auto holder = MakeSequence(Range(49));
+  auto holder = SequenceOf(Range(49));
   kv.AttachPrefix(holder.get(), 48);
   EXPECT_EQ(holder->n_computed, 48);
   EXPECT_EQ(kv.n_available(), 3);
-  auto s = MakeSequence(Range(96, 1000));
+  auto s = SequenceOf(Range(96, 1000));
   EXPECT_FALSE(kv.Reserve(s.get(), 64));
   EXPECT_TRUE(kv.Reserve(s.get(), 48));
   kv.Release(s.get());
@@ -153,7 +153,7 @@ TEST(KvManagerTest, RandomUseKeepsEveryInvariant) {
     if (choice == 0 && live.size() < 8) {
       std::vector<int32_t> tokens = Range(1 + random() % 100, 1000 * (random() % 3));
       if (random() % 2) tokens.back() = 5;
-      auto s = MakeSequence(std::move(tokens));
+      auto s = SequenceOf(std::move(tokens));
       kv.AttachPrefix(s.get(), s->n_tokens() - 1);
       live.push_back(std::move(s));
     } else if (choice == 1 && !live.empty()) {
