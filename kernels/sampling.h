@@ -34,9 +34,16 @@ struct RowSampling {
   int32_t bias_end = 0;
   int32_t mask = -1;  // row of Batch::mask_words: only tokens whose bit is set may be chosen; -1: all
 
+  // Rows whose distributions are mixed, p = Σ mix_weight · softmax(logits), stand one after the other. The
+  // first says how many they are, and its other fields hold for the mixture: it is what is cut, penalised,
+  // drawn from and reported. All of them get its token; only the first has log-probabilities. A row by
+  // itself: 1 and 0.
+  int32_t mix_rows = 1;
+  float mix_weight = 0;
+
   int32_t score_token = -1;  // >= 0: nothing is chosen; what is reported is about this token
   // -1: report no log-probabilities. Else the token's own and those of so many most probable tokens, in the
-  // distribution of the raw logits.
+  // distribution of the raw logits, or of the mixture.
   int32_t n_logprobs = -1;
   bool keep_logits = false;  // report the row itself
 

@@ -111,7 +111,7 @@ int32_t Sampler::Draw(const RowSampling& row, std::span<const float> logits, flo
 }
 
 int Sampler::TopNeeded(const RowSampling& row, int vocab_size, int most) {
-  if (row.keep_logits || row.n_logprobs >= 0 || row.has_penalties() || row.mask >= 0 ||
+  if (row.keep_logits || row.n_logprobs >= 0 || row.mix_weight > 0 || row.has_penalties() || row.mask >= 0 ||
       row.bias_begin < row.bias_end) {
     return 0;
   }
@@ -135,8 +135,8 @@ int32_t Sampler::SampleTop(const RowSampling& row, std::span<const TopLogit> top
                      [&](size_t i) { return weights[i]; });
 }
 
-// One of the candidates, which stand most probable first and weigh `total` together (or are the first of
-// those that do), by top-p and min-p.
+// Applies top-p and min-p to the candidates and draws one of what is left. They are sorted, most probable
+// first; `total` is the weight of the whole distribution, of which they may be only the front.
 template <typename WeightOf>
 int32_t Sampler::DrawInOrder(const RowSampling& row, double uniform, double total,
                              std::span<const TopLogit> candidates, const WeightOf& weight_of) {

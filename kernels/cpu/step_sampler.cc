@@ -22,6 +22,7 @@ void StepSampler::Begin(const Batch& batch, StepOutput* output) {
   COTERIE_CHECK_EQ(batch.sampling.size(), batch.logit_rows.size()) << "rows with sampling parameters";
   batch_ = &batch;
   output_ = output;
+  n_mixed_ = 0;
   output->Clear();
   const std::span<const int32_t> tokens = batch.counts_tokens;
   for (const CountsReset& reset : batch.counts_resets) {
@@ -37,7 +38,28 @@ int StepSampler::TopNeeded(int row, int most) const {
 }
 
 void StepSampler::TakeRow(std::span<const float> logits) {
-  const RowSampling& row = batch_->sampling[output_->tokens.size()];
+  const RowSampling& row = Current();
+  if (row.keep_logits) output_->logits.insert(output_->logits.end(), logits.begin(), logits.end());
+  if (row.mix_weight > 0) {
+    MixRow(logits);
+  } else {
+    SampleRow(row, logits);
+  }
+}
+
+void StepSampler::MixRow(std::span<const float> logits) {
+  const RowSampling& first = batch_->sampling[output_->tokens.size()];
+  if (n_mixed_ == 0) mixture_.Begin();
+  mixture_.Add(logits, Current().mix_weight);
+  const auto n_rows = static_cast<size_t>(first.mix_rows);
+  if (++n_mixed_ < n_rows) return;
+  n_mixed_ = 0;
+  SampleRow(first, mixture_.Logits());
+  const int32_t token = output_->tokens.back();
+  output_->tokens.insert(output_->tokens.end(), n_rows - 1, token);
+}
+
+void StepSampler::SampleRow(const RowSampling& row, std::span<const float> logits) {
   int32_t token = row.score_token;
   if (token < 0) {
     SamplerInputs inputs;
@@ -60,12 +82,11 @@ void StepSampler::TakeRow(std::span<const float> logits) {
     if (!finite || token < 0) std::fill(out.begin(), out.end(), ScoredToken{kNotFinite, NAN});
     if (!finite) token = kNotFinite;
   }
-  if (row.keep_logits) output_->logits.insert(output_->logits.end(), logits.begin(), logits.end());
   Choose(row, token);
 }
 
 void StepSampler::TakeRow(std::span<const TopLogit> top) {
-  const RowSampling& row = batch_->sampling[output_->tokens.size()];
+  const RowSampling& row = Current();
   Choose(row, sampler_.SampleTop(row, top));
 }
 

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "kernels/batch.h"
+#include "kernels/cpu/mixture.h"
 #include "kernels/cpu/sampler.h"
 #include "kernels/cpu/token_counts.h"
 
@@ -28,7 +29,7 @@ class StepSampler {
  public:
   // `n_seats` with token counts.
   StepSampler(int vocab_size, int n_seats)
-      : vocab_size_(vocab_size), sampler_(vocab_size), counts_(n_seats, vocab_size) {}
+      : vocab_size_(vocab_size), sampler_(vocab_size), mixture_(vocab_size), counts_(n_seats, vocab_size) {}
 
   // Both are borrowed until the next Begin. Empties `output`.
   void Begin(const Batch& batch, StepOutput* output);
@@ -38,13 +39,19 @@ class StepSampler {
   void TakeRow(std::span<const TopLogit> top);  // TopNeeded of them, in the order of Before()
 
  private:
+  // The row whose turn it is: one for each token.
+  const RowSampling& Current() const { return batch_->sampling[output_->tokens.size() + n_mixed_]; }
+  void MixRow(std::span<const float> logits);
+  void SampleRow(const RowSampling& row, std::span<const float> logits);
   void Choose(const RowSampling& row, int32_t token);
 
   const int vocab_size_;
   Sampler sampler_;
+  Mixture mixture_;
   TokenCounts counts_;
   const Batch* batch_ = nullptr;
   StepOutput* output_ = nullptr;
+  size_t n_mixed_ = 0;  // rows taken of the mixture under way
 };
 
 }  // namespace coterie::cpu
