@@ -52,7 +52,7 @@ struct Batch {
 
   // --- Parts of a step: tokens, blocks and adapters, without what becomes of the rows. ---
   // Becomes `step` with only its logit rows for tokens, all of them wanted; sequences without any are left
-  // out. The end of the last layer is computed for these alone.
+  // out. Used in the last layer, once K and V are written: from there on only these rows matter.
   void KeepLogitRows(const Batch& step);
   // Becomes tokens [begin, end) of `step`, whose logit rows are those that are among them; sequences without
   // any are left out. What stands in the KV cache of earlier tokens counts as before.

@@ -77,9 +77,9 @@ struct StepLimits {
 // into ranges and kernels/cpu/isa/<group>.h computes one range. The contract of all ops: device.h.
 class DecoderOps : public virtual Device {
  public:
-  // A longer step is best taken through the layers in parts of about so many tokens: what one op writes is
+  // A longer step is best taken through the layers in parts of at most so many tokens: what one op writes is
   // then still in a near cache when the next reads it. Changes no bit.
-  virtual int tokens_at_once() const = 0;
+  virtual int max_part_tokens() const = 0;
   // How many steps it pays to have enqueued at a time: 1 where ops have finished when they return, else 2.
   virtual int steps_in_flight() const = 0;
 

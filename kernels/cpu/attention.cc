@@ -16,7 +16,7 @@ void CpuBackend::RopeAndKvWrite(const StepContext& step, int layer, int n_heads,
   const int half = rope.rotary_dim / 2;
   COTERIE_CHECK_LE(rope.rotary_dim, shape.head_dim) << "rotary_dim";
   const Batch& batch = cpu_step.batch();
-  const std::vector<KvRun>& runs = cpu_step.kv_runs();
+  const std::span<const KvRun> runs = cpu_step.plan().kv_runs();
   // A run is one thread's: tokens that share a block may share words of it.
   const int64_t run_floats = width * batch.n_tokens() / std::max<int64_t>(1, std::ssize(runs));
   ForRows(static_cast<int>(runs.size()), run_floats, [&](int begin, int end, int) {
@@ -33,7 +33,7 @@ void CpuBackend::RopeAndKvWrite(const StepContext& step, int layer, int n_heads,
     args.k_head_bytes = cache.key_head_bytes();
     args.v_head_bytes = cache.value_head_bytes();
     for (int i = begin; i < end; ++i) {
-      const KvRun& run = runs[i];
+      const KvRun& run = runs[static_cast<size_t>(i)];
       const int64_t position = batch.positions[run.first_token];
       args.qkv = qkv_dev + run.first_token * width;
       args.cos = rope.cos->data() + position * half;
@@ -61,21 +61,12 @@ void CpuBackend::PagedAttention(const StepContext& step, int layer, int n_heads,
   COTERIE_CHECK_EQ(group * n_kv_heads, n_heads) << "query heads over KV heads";
   const int64_t width = static_cast<int64_t>(n_heads + 2 * n_kv_heads) * head_dim;
 
-  thread_local std::vector<int64_t> first_tile;  // [n_seqs + 1]
-  first_tile.assign(1, 0);
-  for (int s = 0; s < batch.n_seqs(); ++s) {
-    const int64_t vectors = static_cast<int64_t>(batch.cu_seqlens[s + 1] - batch.cu_seqlens[s]) * group;
-    first_tile.push_back(first_tile.back() + (vectors + kAttentionRows - 1) / kAttentionRows);
-  }
-  const std::vector<int64_t>& tiles = first_tile;
-  const int64_t n_tiles = tiles.back();
-
+  const std::span<const AttentionTile> tiles = cpu_step.plan().AttentionTiles(group, kAttentionRows);
+  const int64_t n_tiles = std::ssize(tiles);
   pool_.RunItems(n_tiles * n_kv_heads, [&](int64_t item, int) {
     const int head = static_cast<int>(item % n_kv_heads);
-    const int64_t tile = n_tiles - 1 - item / n_kv_heads;
-    const int s = static_cast<int>(std::upper_bound(tiles.begin(), tiles.end(), tile) - tiles.begin()) - 1;
-    const int64_t first = (tile - tiles[s]) * kAttentionRows;
-    const int64_t vectors = static_cast<int64_t>(batch.cu_seqlens[s + 1] - batch.cu_seqlens[s]) * group;
+    const AttentionTile& tile = tiles[static_cast<size_t>(n_tiles - 1 - item / n_kv_heads)];
+    const int s = tile.sequence;
     AttendArgs args;
     args.type = cache.type();
     args.k = cache.KeyBlock(layer, 0) + head * cache.key_head_bytes();
@@ -85,10 +76,11 @@ void CpuBackend::PagedAttention(const StepContext& step, int layer, int n_heads,
     args.head_dim = head_dim;
     args.v_stride = cache.v_stride();
     args.scale = scale;
-    args.n_rows = static_cast<int>(std::min<int64_t>(kAttentionRows, vectors - first));
+    args.n_rows = tile.n_vectors;
     for (int r = 0; r < args.n_rows; ++r) {
-      const int64_t token = batch.cu_seqlens[s] + (first + r) / group;
-      const int64_t q_head = head * group + (first + r) % group;
+      const int vector = tile.first_vector + r;
+      const int64_t token = batch.cu_seqlens[s] + vector / group;
+      const int64_t q_head = head * group + vector % group;
       const int32_t position = batch.positions[token];
       args.q[r] = qkv_dev + token * width + q_head * head_dim;
       args.out[r] = out_dev + (token * n_heads + q_head) * head_dim;

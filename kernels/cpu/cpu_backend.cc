@@ -147,7 +147,7 @@ StatusOr<std::unique_ptr<StepContext>> CpuBackend::MakeStepContext(const StepLim
 // they are used: most steps are small.
 void CpuBackend::ReserveScratch(const StepLimits& limits) {
   const auto tokens =
-      static_cast<size_t>(std::max(std::min(limits.max_tokens, kTokensAtOnce), limits.max_logit_rows));
+      static_cast<size_t>(std::max(std::min(limits.max_tokens, kMaxPartTokens), limits.max_logit_rows));
   const auto n_in = static_cast<size_t>(limits.max_input);
   quantised_.Reserve(tokens * (n_in / kPanelBlock) * sizeof(QuantisedBlock), AlignedBuffer::Pages::kLater);
   for (AlignedBuffer& made : made_) {

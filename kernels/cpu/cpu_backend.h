@@ -14,22 +14,9 @@
 #include "kernels/cpu/step_sampler.h"
 #include "kernels/cpu/thread_pool.h"
 #include "kernels/create.h"
+#include "kernels/step_plan.h"
 
 namespace coterie::cpu {
-
-// The rows of one step that get one adapter, at one place of their sequences' adapter lists.
-struct LoraGroup {
-  const PackedAdapter* adapter = nullptr;
-  std::span<const int32_t> rows;   // ascending
-  std::span<const float> weights;  // [rows]
-};
-
-// Consecutive tokens of one sequence whose keys stand side by side in one KV block.
-struct KvRun {
-  int32_t first_token;
-  int32_t n_tokens;
-  int32_t block;
-};
 
 class CpuSeats final : public Seats {
  public:
@@ -39,17 +26,18 @@ class CpuSeats final : public Seats {
   std::vector<int32_t> sampled;  // [rows of the last step]
 };
 
+class CpuAdapter;
+
 // What the ops read of the current step, worked out once in BeginStep, and what it left.
 class CpuStep final : public StepContext {
  public:
   explicit CpuStep(const StepLimits& limits);
   void Begin(const Batch& batch, std::span<const int32_t> sampled, const CpuAdapterSlots& slots);
 
-  const Batch& batch() const { return *batch_; }
-  std::span<const int32_t> token_ids() const { return token_ids_; }  // [n_tokens], without FromRow
-  int n_tokens() const { return batch_->n_tokens(); }
-  const std::vector<KvRun>& kv_runs() const { return kv_runs_; }  // every token is in one
-  std::span<const LoraGroup> lora_groups() const { return lora_groups_; }
+  const Batch& batch() const { return plan_.batch(); }
+  int n_tokens() const { return batch().n_tokens(); }
+  const StepPlan& plan() const { return plan_; }
+  const CpuAdapter& AdapterOf(const LoraGroup& group) const;
 
   // Of HeadAndSample.
   std::vector<int32_t> keep;  // [n_logit_rows], see LinearTop
@@ -58,22 +46,14 @@ class CpuStep final : public StepContext {
   StepOutput output;
 
  private:
-  void GroupAdapters(const CpuAdapterSlots& slots);
-
-  const Batch* batch_ = nullptr;
-  std::vector<int32_t> token_ids_;
-  std::vector<KvRun> kv_runs_;
-  std::vector<LoraGroup> lora_groups_;
-  std::vector<int32_t> lora_rows_;       // of the groups, one after the other
-  std::vector<float> lora_weights_;      // of those rows
-  std::vector<size_t> lora_row_counts_;  // [groups]
-  std::vector<size_t> group_of_seq_;     // [n_seqs], at the level being grouped
+  StepPlan plan_;
+  const CpuAdapterSlots* slots_ = nullptr;
 };
 
 // Prompts of 512 and of 16 x 128 tokens were 7 and 16 % slower in one pass: what one product writes and the
 // next reads (12 KiB a token over the demo's base) went to the third cache and back. With half as many the
 // weights are read too often.
-constexpr int kTokensAtOnce = 256;
+constexpr int kMaxPartTokens = 256;
 
 // Ranges of panels per thread in a product.
 constexpr int kLinearPieces = 4;
@@ -96,7 +76,7 @@ class CpuBackend final : public DecoderOps, public EncoderOps {
   std::string numerics_class() const override;
   std::string device_name() const override;
   int steps_in_flight() const override { return 1; }
-  int tokens_at_once() const override { return kTokensAtOnce; }
+  int max_part_tokens() const override { return kMaxPartTokens; }
 
   StatusOr<std::unique_ptr<DeviceBuffer>> Allocate(size_t n_floats, Pages pages) override;
   StatusOr<std::unique_ptr<DeviceBuffer>> Upload(std::span<const float> values) override;

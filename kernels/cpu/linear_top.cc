@@ -25,8 +25,8 @@ void Insert(TopLogit value, int32_t k, TopLogit* best, int32_t* n) {
   best[at] = value;
 }
 
-// What a value must exceed to be among the best, all of which have lower ids. While there is room: NaN, which
-// nothing is at most.
+// The threshold for the next value, which is kept if it is larger. (Of equal ones the earlier stays: its id
+// is lower.) While fewer than k are kept it is NaN, so that the test `value <= threshold` rejects nothing.
 float Bar(int32_t k, const TopLogit* best, int32_t n) { return n < k ? NAN : best[k - 1].value; }
 
 size_t RoundUp(size_t n_bytes) { return (n_bytes + 63) / 64 * 64; }
@@ -39,7 +39,7 @@ struct CpuBackend::ThreadTop {
   int32_t* counts;  // [rows] or kSpoilt
 };
 
-// `found` has seen no panels behind the range's.
+// Ranges come to a thread in ascending order: `found` holds values of earlier panels only.
 void CpuBackend::RunTopPanels(const LinearCall& call, const PanelRange& range, std::span<const int32_t> keep,
                               const ThreadTop& found) const {
   alignas(64) float buffer[kBufferFloats];  // [rows, columns]

@@ -39,7 +39,8 @@ struct CpuBackend::LoraUse {
 
 // What a call has to do, in the order of the groups; valid until the next call.
 std::span<const CpuBackend::LoraUse> CpuBackend::PlanLora(const LoraCall& call, int64_t n_in) {
-  const std::span<const LoraGroup> groups = static_cast<const CpuStep&>(*call.step).lora_groups();
+  const CpuStep& step = static_cast<const CpuStep&>(*call.step);
+  const std::span<const LoraGroup> groups = step.plan().lora_groups();
   if (groups.empty() || call.targets.empty()) return {};
   const size_t at = static_cast<size_t>(LoraInputOf(call.targets.front().module));
   // Bounded by the rows of a step; its memory is used again.
@@ -49,8 +50,7 @@ std::span<const CpuBackend::LoraUse> CpuBackend::PlanLora(const LoraCall& call, 
   size_t n_blocks = 0;
   size_t n_codes = 0;
   for (const LoraGroup& group : groups) {
-    const LayerLora* layer =
-        static_cast<const CpuAdapter&>(*group.adapter).layer(static_cast<size_t>(call.layer));
+    const LayerLora* layer = step.AdapterOf(group).layer(static_cast<size_t>(call.layer));
     if (layer == nullptr) continue;
     const LoraInput& input = layer->inputs[at];
     if (input.rank == 0) continue;

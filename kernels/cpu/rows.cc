@@ -8,7 +8,7 @@ namespace coterie::cpu {
 
 void CpuBackend::Embed(const StepContext& step, const PackedMatrix& table, float* x_dev) {
   const CpuMatrix& matrix = static_cast<const CpuMatrix&>(table);
-  const std::span<const int32_t> ids = static_cast<const CpuStep&>(step).token_ids();
+  const std::span<const int32_t> ids = static_cast<const CpuStep&>(step).plan().token_ids();
   const int64_t d = matrix.n_in();
   ForRows(static_cast<int>(ids.size()), 4 * d, [&](int begin, int end, int) {
     for (int t = begin; t < end; ++t) {

@@ -49,7 +49,7 @@ StatusOr<StepTicket> Decoder::Launch(const Batch& batch) {
   const StepTicket ticket = ++launched_;
   StepContext* const step = StepOf(ticket);
   backend_->BeginStep(step, batch, *seats_, *slots_);
-  const LinearInput normed = RunLayers(step, batch);
+  const LinearInput normed = RunInParts(step, batch);
   if (!batch.logit_rows.empty()) backend_->HeadAndSample(step, normed, head(), seats_.get());
   backend_->EndStep(step);
   return ticket;
@@ -62,17 +62,17 @@ StatusOr<StepResult> Decoder::Collect(StepTicket ticket) {
   return backend_->Wait(StepOf(ticket));
 }
 
-LinearInput Decoder::RunLayers(StepContext* step, const Batch& batch) {
+LinearInput Decoder::RunInParts(StepContext* step, const Batch& batch) {
   const int n_tokens = batch.n_tokens();
   const float* rows = last_->data();
-  if (n_tokens <= tokens_per_part_) {
+  if (n_tokens <= max_part_tokens_) {
     rows = RunPart(step, batch, 0, /*whole_step=*/true);
   } else {
     // Parts of like size in whole KV blocks; a token reads the K and V of those before it from the cache.
-    const int n_parts = (n_tokens + tokens_per_part_ - 1) / tokens_per_part_;
+    const int n_parts = (n_tokens + max_part_tokens_ - 1) / max_part_tokens_;
     const int even = (n_tokens + n_parts - 1) / n_parts;
     const int size =
-        std::min(tokens_per_part_, (even + kKvBlockTokens - 1) / kKvBlockTokens * kKvBlockTokens);
+        std::min(max_part_tokens_, (even + kKvBlockTokens - 1) / kKvBlockTokens * kKvBlockTokens);
     int n_done = 0;  // logit rows
     for (int begin = 0; begin < n_tokens; begin += size) {
       part_.KeepTokens(batch, begin, std::min(n_tokens, begin + size));

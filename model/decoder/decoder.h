@@ -68,10 +68,11 @@ class Decoder final : public LanguageModel {
   StatusOr<Layer> LoadLayer(const ModelFiles& files, int index);
   Status AllocateBuffers();
   Status CheckBatch(const Batch& batch) const;
-  // All layers of a step that has begun. The rows that the head reads; not made where there are none.
-  LinearInput RunLayers(StepContext* step, const Batch& batch);
-  // All layers for a part of a step, begun as `step`. Where the rows stand whose logits are wanted: in x_
-  // when that is all of a whole step, else in last_ from row `first_logit_row` on.
+  // Runs all layers on a step that has begun, in parts if it is long. Returns the input of the head: the
+  // final norm over the rows whose logits are wanted.
+  LinearInput RunInParts(StepContext* step, const Batch& batch);
+  // Runs all layers on one part, begun as `step`. Returns where the rows with wanted logits are: x_ if every
+  // row of an undivided step is wanted, else last_ from row `first_logit_row` on; null if none is wanted.
   const float* RunPart(StepContext* step, const Batch& part, int first_logit_row, bool whole_step);
   const PackedMatrix& head() const { return head_ != nullptr ? *head_ : *embedding_; }
   StepContext* StepOf(StepTicket ticket) const { return steps_[ticket % steps_.size()].get(); }
@@ -106,15 +107,15 @@ class Decoder final : public LanguageModel {
   std::vector<std::unique_ptr<StepContext>> steps_;  // [steps in flight], by ticket
   StepTicket launched_ = 0;
   StepTicket collected_ = 0;
-  Batch part_;  // of a long step, at most tokens_per_part_ tokens
-  int tokens_per_part_ = 0;
+  Batch part_;  // of a long step, at most max_part_tokens_ tokens
+  int max_part_tokens_ = 0;
   std::unique_ptr<StepContext> part_step_;
-  std::unique_ptr<DeviceBuffer> x_;        // [tokens_per_part, d], the residual stream
-  std::unique_ptr<DeviceBuffer> normed_;   // [tokens_per_part, d]
-  std::unique_ptr<DeviceBuffer> qkv_;      // [tokens_per_part, (n_heads + 2 n_kv_heads) · head_dim]
-  std::unique_ptr<DeviceBuffer> attn_;     // [tokens_per_part, n_heads · head_dim]
-  std::unique_ptr<DeviceBuffer> gate_up_;  // [tokens_per_part, 2 ffn]
-  std::unique_ptr<DeviceBuffer> hidden_;   // [tokens_per_part, ffn]
+  std::unique_ptr<DeviceBuffer> x_;        // [max_part_tokens, d], the residual stream
+  std::unique_ptr<DeviceBuffer> normed_;   // [max_part_tokens, d]
+  std::unique_ptr<DeviceBuffer> qkv_;      // [max_part_tokens, (n_heads + 2 n_kv_heads) · head_dim]
+  std::unique_ptr<DeviceBuffer> attn_;     // [max_part_tokens, n_heads · head_dim]
+  std::unique_ptr<DeviceBuffer> gate_up_;  // [max_part_tokens, 2 ffn]
+  std::unique_ptr<DeviceBuffer> hidden_;   // [max_part_tokens, ffn]
   Batch logit_batch_;                      // the part's logit rows alone, for the end of the last layer
   std::unique_ptr<StepContext> logit_step_;
   std::unique_ptr<DeviceBuffer> last_;      // [n_logit_rows, d]

@@ -168,7 +168,7 @@ Status Decoder::AllocateBuffers() {
   ASSIGN_OR_RETURN(rope_, MakeRopeTable(config_, max_positions_, *backend_));
 
   StepLimits limits = LargestPart(config_, options_, shape, *backend_);
-  tokens_per_part_ = limits.max_tokens;
+  max_part_tokens_ = limits.max_tokens;
   for (Batch* batch : {&part_, &logit_batch_}) {
     const int seqs = std::min(limits.max_seqs, limits.max_tokens);
     batch->Reserve(limits.max_tokens, seqs, limits.max_blocks, seqs * limits.max_adapters, limits.max_tokens);
@@ -183,14 +183,14 @@ Status Decoder::AllocateBuffers() {
     ASSIGN_OR_RETURN(std::unique_ptr<StepContext> step, backend_->MakeStepContext(whole));
     steps_.push_back(std::move(step));
   }
-  limits.max_tokens = std::min(tokens_per_part_, options_.max_logit_rows);
+  limits.max_tokens = std::min(max_part_tokens_, options_.max_logit_rows);
   ASSIGN_OR_RETURN(logit_step_, backend_->MakeStepContext(limits));
 
   const auto allocate = [&](int rows, int columns, std::unique_ptr<DeviceBuffer>* to) -> Status {
     ASSIGN_OR_RETURN(*to, backend_->Allocate(static_cast<size_t>(rows) * static_cast<size_t>(columns)));
     return absl::OkStatus();
   };
-  const int tokens = tokens_per_part_;
+  const int tokens = max_part_tokens_;
   const int rows = options_.max_logit_rows;
   RETURN_IF_ERROR(allocate(tokens, config_.hidden_size, &x_));
   RETURN_IF_ERROR(allocate(tokens, config_.hidden_size, &normed_));

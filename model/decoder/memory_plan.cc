@@ -63,7 +63,7 @@ int MaxPositions(const ModelConfig& config, const DecoderOptions& options, const
 StepLimits LargestPart(const ModelConfig& config, const DecoderOptions& options, const KvCacheShape& shape,
                        const DecoderOps& backend) {
   StepLimits limits;
-  limits.max_tokens = std::min(options.max_batch_tokens, std::max(kKvBlockTokens, backend.tokens_at_once()));
+  limits.max_tokens = std::min(options.max_batch_tokens, std::max(kKvBlockTokens, backend.max_part_tokens()));
   limits.max_seqs = options.max_seqs;
   // Sequences that share a prefix list its blocks each: there may be more entries than blocks.
   const int64_t blocks_of_one =

@@ -68,7 +68,9 @@ class LateModel final : public LanguageModel {
       CheckUnused(slot);
       model_.model_->adapter_slots().Clear(slot);
     }
-    bool IsReady(int slot) const { return asked_[static_cast<size_t>(slot)] >= 3; }
+    bool IsReady(int slot) const {
+      return asked_[static_cast<size_t>(slot)] >= 3 && model_.model_->adapter_slots().Ready(slot);
+    }
 
    private:
     void CheckUnused(int slot) const {

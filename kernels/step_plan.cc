@@ -1,64 +1,80 @@
+#include "kernels/step_plan.h"
+
 #include <algorithm>
 
 #include "common/check.h"
-#include "kernels/cpu/cpu_backend.h"
 
-namespace coterie::cpu {
+namespace coterie {
 
-CpuStep::CpuStep(const StepLimits& limits) {
-  token_ids_.reserve(static_cast<size_t>(limits.max_tokens));
-  kv_runs_.reserve(static_cast<size_t>(limits.max_tokens));
+StepPlan::StepPlan(const StepLimits& limits) {
+  const auto max_tokens = static_cast<size_t>(limits.max_tokens);
+  token_ids_.reserve(max_tokens);
+  kv_runs_.reserve(max_tokens);
   const auto max_seqs = static_cast<size_t>(std::min(limits.max_seqs, limits.max_tokens));
   const auto max_adapters = static_cast<size_t>(limits.max_adapters);
   lora_groups_.reserve(max_seqs * max_adapters);
   lora_row_counts_.reserve(max_seqs * max_adapters);
-  lora_rows_.reserve(static_cast<size_t>(limits.max_tokens) * max_adapters);
-  lora_weights_.reserve(static_cast<size_t>(limits.max_tokens) * max_adapters);
+  lora_rows_.reserve(max_tokens * max_adapters);
+  lora_weights_.reserve(max_tokens * max_adapters);
   group_of_seq_.reserve(max_seqs);
-  if (limits.vocab_size == 0) return;
-  const auto rows = static_cast<size_t>(limits.max_logit_rows);
-  keep.reserve(rows);
-  top.reserve(rows * static_cast<size_t>(std::min(kMaxTopLogits, limits.vocab_size)));
-  output.Reserve(limits.max_logit_rows);
-  // Most steps have few rows, or need none of them whole.
-  logits = AlignedBuffer(rows * static_cast<size_t>(limits.vocab_size) * sizeof(float),
-                         AlignedBuffer::Pages::kLater);
+  tiles_.reserve(max_tokens);
 }
 
-void CpuStep::Begin(const Batch& batch, std::span<const int32_t> sampled, const CpuAdapterSlots& slots) {
+void StepPlan::Begin(const Batch& batch, std::span<const int32_t> sampled) {
+  COTERIE_CHECK_EQ(batch.positions.size(), batch.token_ids.size()) << "positions of the batch";
+  COTERIE_CHECK_EQ(batch.block_offsets.size(), batch.cu_seqlens.size()) << "block_offsets of the batch";
+  COTERIE_CHECK_EQ(batch.adapter_offsets.size(), batch.cu_seqlens.size()) << "adapter_offsets of the batch";
   batch_ = &batch;
-  token_ids_ = batch.token_ids;
+  tiles_group_ = 0;
+  ResolveTokens(sampled);
+  FindKvRuns();
+  GroupAdapters();
+}
+
+void StepPlan::ResolveTokens(std::span<const int32_t> sampled) {
+  token_ids_ = batch_->token_ids;
   for (int32_t& id : token_ids_) {
     if (id >= 0) continue;
     const auto row = static_cast<size_t>(RowOf(id));
     COTERIE_CHECK_LT(row, sampled.size()) << "row of the step before";
     id = std::max(sampled[row], 0);  // kNotFinite: nobody uses what comes of it
   }
-  output.Clear();
-  const int n_seqs = batch.n_seqs();
-  COTERIE_CHECK_EQ(batch.positions.size(), batch.token_ids.size()) << "positions of the batch";
-  COTERIE_CHECK_EQ(batch.block_offsets.size(), batch.cu_seqlens.size()) << "block_offsets of the batch";
-  COTERIE_CHECK_EQ(batch.adapter_offsets.size(), batch.cu_seqlens.size()) << "adapter_offsets of the batch";
+}
+
+void StepPlan::FindKvRuns() {
+  const Batch& b = *batch_;
   kv_runs_.clear();
-  for (int s = 0; s < n_seqs; ++s) {
-    const int32_t n_blocks = batch.block_offsets[s + 1] - batch.block_offsets[s];
-    for (int32_t t = batch.cu_seqlens[s]; t < batch.cu_seqlens[s + 1]; ++t) {
-      const int32_t position = batch.positions[t];
+  for (int s = 0; s < b.n_seqs(); ++s) {
+    const int32_t n_blocks = b.block_offsets[s + 1] - b.block_offsets[s];
+    for (int32_t t = b.cu_seqlens[s]; t < b.cu_seqlens[s + 1]; ++t) {
+      const int32_t position = b.positions[t];
       const int32_t place = position / kKvBlockTokens;
       COTERIE_CHECK_LT(place, n_blocks) << "block of position " << position << " of sequence " << s;
-      const bool follows = t > batch.cu_seqlens[s] && position == batch.positions[t - 1] + 1;
+      const bool follows = t > b.cu_seqlens[s] && position == b.positions[t - 1] + 1;
       if (follows && position % kKvBlockTokens != 0) {
         kv_runs_.back().n_tokens += 1;
       } else {
-        kv_runs_.push_back({t, 1, batch.block_ids[batch.block_offsets[s] + place]});
+        kv_runs_.push_back({t, 1, b.block_ids[b.block_offsets[s] + place]});
       }
     }
   }
-  GroupAdapters(slots);
 }
 
-// Levels ascending; within a level, groups in order of first use. Which rows share a group changes no result.
-void CpuStep::GroupAdapters(const CpuAdapterSlots& slots) {
+std::span<const AttentionTile> StepPlan::AttentionTiles(int group, int max_vectors) const {
+  if (tiles_group_ == group && tiles_max_ == max_vectors) return tiles_;
+  tiles_group_ = group;
+  tiles_max_ = max_vectors;
+  tiles_.clear();
+  for (int32_t s = 0; s < batch_->n_seqs(); ++s) {
+    const int32_t n_vectors = (batch_->cu_seqlens[s + 1] - batch_->cu_seqlens[s]) * group;
+    for (int32_t first = 0; first < n_vectors; first += max_vectors) {
+      tiles_.push_back({s, first, std::min(max_vectors, n_vectors - first)});
+    }
+  }
+  return tiles_;
+}
+
+void StepPlan::GroupAdapters() {
   const Batch& b = *batch_;
   const auto n_seqs = static_cast<size_t>(b.n_seqs());
   lora_groups_.clear();
@@ -75,12 +91,11 @@ void CpuStep::GroupAdapters(const CpuAdapterSlots& slots) {
     for (size_t s = 0; s < n_seqs; ++s) {
       const int32_t use = use_at(s, level);
       if (use < 0) continue;
-      const PackedAdapter* adapter = slots.At(b.adapter_slots[use]);
-      COTERIE_CHECK(adapter != nullptr) << "adapter slot " << b.adapter_slots[use] << " is empty";
+      const int32_t slot = b.adapter_slots[use];
       size_t g = level_begin;
-      while (g < lora_groups_.size() && lora_groups_[g].adapter != adapter) ++g;
+      while (g < lora_groups_.size() && lora_groups_[g].slot != slot) ++g;
       if (g == lora_groups_.size()) {
-        lora_groups_.push_back({adapter, {}, {}});
+        lora_groups_.push_back({slot, {}, {}});
         lora_row_counts_.push_back(0);
       }
       group_of_seq_[s] = g;
@@ -116,10 +131,4 @@ void CpuStep::GroupAdapters(const CpuAdapterSlots& slots) {
   }
 }
 
-void CpuBackend::BeginStep(StepContext* step, const Batch& batch, const Seats& seats,
-                           const AdapterSlots& slots) {
-  static_cast<CpuStep*>(step)->Begin(batch, static_cast<const CpuSeats&>(seats).sampled,
-                                     static_cast<const CpuAdapterSlots&>(slots));
-}
-
-}  // namespace coterie::cpu
+}  // namespace coterie

@@ -1,0 +1,75 @@
+#ifndef COTERIE_KERNELS_STEP_PLAN_H_
+#define COTERIE_KERNELS_STEP_PLAN_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "kernels/batch.h"
+#include "kernels/decoder_ops.h"
+
+namespace coterie {
+
+// Consecutive tokens of one sequence whose keys stand side by side in one KV block.
+struct KvRun {
+  int32_t first_token;
+  int32_t n_tokens;
+  int32_t block;
+};
+
+// The rows of a step that get one adapter, at one place of their sequences' adapter lists.
+struct LoraGroup {
+  int32_t slot = -1;
+  std::span<const int32_t> rows;   // ascending
+  std::span<const float> weights;  // [rows]
+};
+
+// Neighbouring query vectors of one sequence that attend together. A token has as many vectors for a KV head
+// as query heads share it: vector v is query head v % group of token v / group of the sequence in the step.
+struct AttentionTile {
+  int32_t sequence;
+  int32_t first_vector;
+  int32_t n_vectors;
+};
+
+// What every backend works out on the host about a step before it computes it: which tokens write which KV
+// block, which rows use which adapter, how attention is cut. Which rows share a run, a group or a tile
+// changes no result. Refilled for each step; allocates nothing once it has seen the largest.
+class StepPlan {
+ public:
+  explicit StepPlan(const StepLimits& limits);
+
+  // `batch` is borrowed. `sampled`: the tokens of the rows of the step before, for FromRow() ids.
+  void Begin(const Batch& batch, std::span<const int32_t> sampled);
+
+  const Batch& batch() const { return *batch_; }
+  std::span<const int32_t> token_ids() const { return token_ids_; }  // [n_tokens], without FromRow
+  std::span<const KvRun> kv_runs() const { return kv_runs_; }        // every token is in one
+  // Levels ascending (all first adapters, then all second ones); within a level in order of first use.
+  std::span<const LoraGroup> lora_groups() const { return lora_groups_; }
+  // Tiles of at most `max_vectors`, sequence by sequence, for `group` query heads to a KV head.
+  std::span<const AttentionTile> AttentionTiles(int group, int max_vectors) const;
+
+ private:
+  void ResolveTokens(std::span<const int32_t> sampled);
+  void FindKvRuns();
+  void GroupAdapters();
+
+  const Batch* batch_ = nullptr;
+  std::vector<int32_t> token_ids_;
+  std::vector<KvRun> kv_runs_;
+  std::vector<LoraGroup> lora_groups_;
+  std::vector<int32_t> lora_rows_;       // of the groups, one after the other
+  std::vector<float> lora_weights_;      // of those rows
+  std::vector<size_t> lora_row_counts_;  // [groups]
+  std::vector<size_t> group_of_seq_;     // [n_seqs], at the level being grouped
+  // Made when they are first asked for: every layer has the same.
+  mutable std::vector<AttentionTile> tiles_;
+  mutable int tiles_group_ = 0;  // 0: not made for this step yet
+  mutable int tiles_max_ = 0;
+};
+
+}  // namespace coterie
+
+#endif  // COTERIE_KERNELS_STEP_PLAN_H_
