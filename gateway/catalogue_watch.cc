@@ -145,7 +145,7 @@ StatusOr<std::shared_ptr<const ExpertIndex>> CatalogueWatch::Changed(const Route
   };
   // A few of those with problems are tried again each time, in turn.
   size_t n_again = kProblemsTriedAgain;
-  const auto try_again = [&](const std::string& name) {
+  const auto try_again = [&](const std::string& name) ABSL_EXCLUSIVE_LOCKS_REQUIRED(build_mutex_) {
     if (n_again == 0 || name <= tried_last_) return false;
     --n_again;
     tried_last_ = name;

@@ -262,6 +262,9 @@ v1::WorkerStatus ToProto(const WorkerReport& report, const TextModel& text) {
   proto.set_adapters_resident(report.state.adapters_resident);
   proto.set_adapter_slots(report.identity.adapter_slots);
   proto.set_tokens_per_second(report.state.tokens_per_second);
+  proto.set_prefill_tokens_per_second(report.state.prefill_tokens_per_second);
+  proto.set_adapter_load_bytes_per_second(report.state.load_bytes_per_second);
+  proto.set_answer_tokens(report.state.answer_tokens);
   proto.set_bytes_between_workers(report.state.bytes_between_workers);
   proto.set_ejected_seconds(absl::ToDoubleSeconds(report.ejected_for));
   proto.set_ejections(report.ejections);

@@ -105,7 +105,8 @@ class Encoder {
   class Lease;
 
   Encoder() = default;
-  StatusOr<std::unique_ptr<PassContext>> MakeContext(int n_threads, int max_tokens) const;
+  StatusOr<std::unique_ptr<PassContext>> MakeContext(int n_threads, int max_tokens,
+                                                     Device::Pages pages) const;
   // Runs texts whose tokens fit one pass; appends their embeddings.
   void RunPass(PassContext* context, std::span<const std::vector<int32_t>> texts,
                std::vector<Embedding>* out) const;

@@ -13,7 +13,8 @@
 namespace coterie {
 namespace {
 
-// Of a pass beside others: each has its buffers, about 9 KB a token with 384 wide vectors.
+// Of a pass beside others: each has its own buffers, 15 KB a token with vectors of 384, taken as
+// they are used.
 constexpr int kSmallPassTokens = 1024;
 
 Status CheckOptions(const EncoderOptions& options, const BertConfig& config) {
@@ -169,7 +170,8 @@ class Encoder::Loader {
   std::set<std::string, std::less<>> used_;
 };
 
-StatusOr<std::unique_ptr<Encoder::PassContext>> Encoder::MakeContext(int n_threads, int max_tokens) const {
+StatusOr<std::unique_ptr<Encoder::PassContext>> Encoder::MakeContext(int n_threads, int max_tokens,
+                                                                     Device::Pages pages) const {
   auto context = std::make_unique<PassContext>();
   CpuBackendOptions backend;
   backend.mode = options_.mode;
@@ -177,8 +179,8 @@ StatusOr<std::unique_ptr<Encoder::PassContext>> Encoder::MakeContext(int n_threa
   ASSIGN_OR_RETURN(context->backend, CreateCpuEncoderOps(backend));
   context->max_tokens = max_tokens;
   const auto allocate = [&](int columns, std::unique_ptr<DeviceBuffer>* to) -> Status {
-    ASSIGN_OR_RETURN(
-        *to, context->backend->Allocate(static_cast<size_t>(max_tokens) * static_cast<size_t>(columns)));
+    ASSIGN_OR_RETURN(*to, context->backend->Allocate(
+                              static_cast<size_t>(max_tokens) * static_cast<size_t>(columns), pages));
     return absl::OkStatus();
   };
   RETURN_IF_ERROR(allocate(config_.hidden_size, &context->x));
@@ -212,8 +214,9 @@ StatusOr<std::unique_ptr<Encoder>> Encoder::Load(const std::filesystem::path& fo
   for (int i = 0; i < (options.n_passes == 1 ? 1 : options.n_passes + 1); ++i) {
     ASSIGN_OR_RETURN(
         out->contexts_.emplace_back(),
-        i == 0 ? out->MakeContext(options.n_threads, options.max_batch_tokens)
-               : out->MakeContext(1, std::clamp(kSmallPassTokens, c.max_tokens, options.max_batch_tokens)));
+        i == 0 ? out->MakeContext(options.n_threads, options.max_batch_tokens, Device::Pages::kNow)
+               : out->MakeContext(1, std::clamp(kSmallPassTokens, c.max_tokens, options.max_batch_tokens),
+                                  Device::Pages::kWhenUsed));
   }
   ASSIGN_OR_RETURN(const SafetensorsFile file, SafetensorsFile::OpenFolder(folder));
   RETURN_IF_ERROR(Loader(file, out.get()).Load());

@@ -120,18 +120,29 @@ Status BenchPlacement(const Case& what, size_t n_workers, Fleet* fleet) {
   if (placement.reason != expected.reason) {
     return absl::InternalError(absl::StrCat("placed at ", placement.reason, "; views say ", expected.reason));
   }
+  // The clock of the thread's CPU time is too coarse for one placement among few workers.
+  const size_t n_at_once = std::max<size_t>(1, 4000 / n_workers);
+  const auto n = static_cast<double>(n_at_once);
+  const Times times = Measure(
+      [&] {
+        for (size_t i = 0; i < n_at_once; ++i) {
+          (void)placer.Place(request, *fleet->table(), MonotonicNow()).value();
+        }
+      },
+      200);
   double views_best_cpu = 1e18;
-  const Times times =
-      Measure([&] { (void)placer.Place(request, *fleet->table(), MonotonicNow()).value(); }, 200);
   for (int run = 0; run < 20; ++run) {
     const double cpu = ThreadCpuMicroseconds();
-    (void)reference::Place(options, request, fleet->Views(request)).value();
+    for (size_t i = 0; i < n_at_once; ++i) {
+      (void)reference::Place(options, request, fleet->Views(request)).value();
+    }
     views_best_cpu = std::min(views_best_cpu, ThreadCpuMicroseconds() - cpu);
   }
   std::printf(
       "{\"bench\":\"placement\",\"case\":\"%s\",\"workers\":%zu,\"best_cpu_us\":%.2f,\"best_us\":%.2f,"
       "\"median_us\":%.2f,\"p90_us\":%.2f,\"views_best_cpu_us\":%.1f}\n",
-      what.name, n_workers, times.best_cpu, times.best, times.median, times.p90, views_best_cpu);
+      what.name, n_workers, times.best_cpu / n, times.best / n, times.median / n, times.p90 / n,
+      views_best_cpu / n);
   return absl::OkStatus();
 }
 
@@ -141,6 +152,7 @@ void BenchMessages(size_t n_workers, Fleet* fleet) {
   std::mt19937_64 random(3);
   uint64_t n = 0;
   std::vector<PrefixKey> keys(16);
+  const Digest adapter = Sha256("coming and going");
   const auto row = static_cast<WorkerTable::Row>(n_workers / 2);
   const Times numbers = Measure(
       [&] {
@@ -154,10 +166,12 @@ void BenchMessages(size_t n_workers, Fleet* fleet) {
       200);
   const Times changes = Measure(
       [&] {
-        table->RemoveResident(row, Sha256("coming and going"));
-        table->AddResident(row, Sha256("coming and going"));
-        for (const PrefixKey key : keys) table->RemovePrefix(row, key);
-        for (PrefixKey& key : keys) table->AddPrefix(row, key = random());
+        for (int i = 0; i < 20; ++i) {
+          table->RemoveResident(row, adapter);
+          table->AddResident(row, adapter);
+          for (const PrefixKey key : keys) table->RemovePrefix(row, key);
+          for (PrefixKey& key : keys) table->AddPrefix(row, key = random());
+        }
       },
       200);
   std::printf(
@@ -167,7 +181,7 @@ void BenchMessages(size_t n_workers, Fleet* fleet) {
   std::printf(
       "{\"bench\":\"placement\",\"case\":\"message_with_changes\",\"workers\":%zu,\"best_cpu_us\":%.2f,"
       "\"best_us\":%.2f,\"median_us\":%.2f,\"p90_us\":%.2f}\n",
-      n_workers, changes.best_cpu, changes.best, changes.median, changes.p90);
+      n_workers, changes.best_cpu / 20, changes.best / 20, changes.median / 20, changes.p90 / 20);
 }
 
 Status Bench(size_t n_workers) {

@@ -184,6 +184,11 @@ TEST(ExpertIndexTest, TheBoundsOfTheFirstPassHold) {
   }
 }
 
+bool SameHits(const std::vector<ExpertIndex::Hit>& a, const std::vector<ExpertIndex::Hit>& b) {
+  return std::equal(a.begin(), a.end(), b.begin(), b.end(),
+                    [](const auto& x, const auto& y) { return x.expert == y.expert && x.score == y.score; });
+}
+
 // Whatever way an index came about, it answers as one that was made at once.
 TEST(ExpertIndexTest, ChangedStepByStepItIsTheIndexMadeAtOnce) {
   std::mt19937 random(6);
@@ -213,12 +218,17 @@ TEST(ExpertIndexTest, ChangedStepByStepItIsTheIndexMadeAtOnce) {
         prototypes.insert(prototypes.end(), row.begin(), row.end());
       }
       now[name] = MakeExpert(name, prototypes, {"d" + std::to_string(random() % 5), "all"});
+      now[name].adapter = Sha256(std::to_string(random()));
+      if (random() % 2 == 0) now[name].min_score = static_cast<float>(random() % 100) / 100;
       change.put.push_back(now[name]);
     }
+    // Who searches meanwhile keeps the index from before, as it was.
     const auto before = index;
-    const size_t size_before = before->size();
+    const auto query_before = RandomUnit(dim, &random);
+    const auto scores_before = before->ScoreAll(query_before, nullptr).value();
     index = index->With(std::move(change)).value();
-    EXPECT_EQ(before->size(), size_before);
+    const auto scores_after = before->ScoreAll(query_before, nullptr).value();
+    ASSERT_TRUE(SameHits(scores_before, scores_after));
     std::vector<IndexedExpert> all;
     for (const auto& [name, expert] : now) all.push_back(expert);
     const auto fresh = ExpertIndex::Create(options, std::move(all)).value();
@@ -227,6 +237,8 @@ TEST(ExpertIndexTest, ChangedStepByStepItIsTheIndexMadeAtOnce) {
     EXPECT_EQ(index->generation(), static_cast<uint64_t>(round));
     for (size_t i = 0; i < index->size(); ++i) {
       ASSERT_EQ(index->expert(i).name, fresh->expert(i).name);
+      ASSERT_EQ(index->expert(i).adapter, fresh->expert(i).adapter);
+      ASSERT_EQ(index->expert(i).min_score, fresh->expert(i).min_score);
       ASSERT_EQ(index->Find(index->expert(i).name), i);
     }
     EXPECT_EQ(index->Find("nobody"), std::nullopt);
@@ -246,7 +258,7 @@ TEST(ExpertIndexTest, ChangedStepByStepItIsTheIndexMadeAtOnce) {
       EXPECT_EQ(hits[i].score, expected[i].score);
       EXPECT_EQ(index->Score(query, hits[i].expert), hits[i].score);
     }
-    EXPECT_EQ(index->ScoreAll(query, nullptr).value().size(), fresh->ScoreAll(query, nullptr).value().size());
+    EXPECT_TRUE(SameHits(index->ScoreAll(query, nullptr).value(), fresh->ScoreAll(query, nullptr).value()));
   }
 }
 

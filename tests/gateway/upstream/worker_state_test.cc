@@ -1,6 +1,7 @@
 #include "gateway/upstream/worker_state.h"
 
 #include "common/clock.h"
+#include "gateway/convert_worker.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
@@ -153,6 +154,26 @@ TEST_F(WorkerStateFoldTest, PlacementReckonsWithWhatAWorkerMeasuresWithinReason)
   // A worker that comes anew is reckoned with as one that nobody knows.
   fold->Reset();
   EXPECT_DOUBLE_EQ(seconds("cold"), 0.060);
+}
+
+TEST_F(WorkerStateFoldTest, WhatAWorkerOfEitherAgeSaysIsRead) {
+  v1::WorkerState state;
+  state.add_prefixes_added(7);
+  WorkerStateUpdate update = StateFromProto(state).value();  // of one that measures nothing
+  EXPECT_EQ(update.prefill_tokens_per_second, 0);
+  EXPECT_EQ(update.load_bytes_per_second, 0);
+  EXPECT_EQ(update.answer_tokens, 0);
+  EXPECT_FALSE(update.prefixes_reset);
+  state.set_prefixes_reset(true);
+  state.set_prefill_tokens_per_second(1);
+  state.set_adapter_load_bytes_per_second(2);
+  state.set_answer_tokens(3);
+  update = StateFromProto(state).value();
+  EXPECT_TRUE(update.prefixes_reset);
+  EXPECT_EQ(update.prefixes_added, std::vector<uint64_t>{7});
+  EXPECT_EQ(update.prefill_tokens_per_second, 1);
+  EXPECT_EQ(update.load_bytes_per_second, 2);
+  EXPECT_EQ(update.answer_tokens, 3);
 }
 
 TEST_F(WorkerStateFoldTest, CountsWhatWasSubmittedSinceTheLastState) {

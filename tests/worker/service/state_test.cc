@@ -114,6 +114,59 @@ TEST(StateTest, WarmPrefixesAreToldByTheKeysTheGatewayComputes) {
   });
 }
 
+TEST(StateTest, ALargeCacheIsToldWholeInPieces) {
+  FakeModelOptions model;
+  model.n_kv_blocks = 12'000;
+  model.context_length = 80'000;
+  EngineOptions engine;
+  engine.max_batch_tokens = 4096;
+  TestWorker worker(engine, model);
+  TestGateway::Options early;
+  early.id = "early";
+  TestGateway first(worker.address(), early), late(worker.address());
+  ASSERT_TRUE(first.Connect());
+  for (uint64_t id : {1, 2}) {
+    first.Submit(id, Prompt(78'000, static_cast<int>(id)), 1);
+    ASSERT_TRUE(first.WaitFinished(id));
+  }
+  WaitFor([&] { return first.Prefixes().size() == 2 * 78'000 / 16; });
+  ASSERT_TRUE(late.Connect());
+  WaitFor([&] { return late.Prefixes() == first.Prefixes(); });
+}
+
+TEST(StateTest, AWorkerTellsWhatItMeasures) {
+  FakeModelOptions model = Slow(absl::Milliseconds(5));
+  model.load_time = absl::Milliseconds(5);
+  TestWorker worker({}, model);
+  TestGateway gateway(worker.address());
+  ASSERT_TRUE(gateway.Connect());
+  EXPECT_EQ(gateway.State().prefill_tokens_per_second(), 0);
+  EXPECT_EQ(gateway.State().adapter_load_bytes_per_second(), 0);
+  EXPECT_EQ(gateway.State().answer_tokens(), 0);
+  const Digest digest = worker.MakeAdapter("a");
+  for (uint64_t id = 1; id <= 10; ++id) {
+    gateway.Submit(id, Prompt(200, static_cast<int>(id)), 6, 100, [&](v1::Submit* s) {
+      s->add_adapters()->set_digest(digest.ToBytes());
+      s->mutable_adapters(0)->set_weight(1);
+    });
+    ASSERT_TRUE(gateway.WaitFinished(id));
+  }
+  // A score is no answer.
+  gateway.Submit(11, Prompt(200, 1), 1, 0, [](v1::Submit* s) {
+    s->set_prompt_logprobs_from(1);
+    s->set_score_only(true);
+  });
+  ASSERT_TRUE(gateway.WaitFinished(11));
+  WaitFor(
+      [&] { return gateway.State().answer_tokens() > 0 && gateway.State().prefill_tokens_per_second() > 0; });
+  EXPECT_DOUBLE_EQ(gateway.State().answer_tokens(), 6);
+  // 200 tokens take a step, which takes 5 ms or more.
+  EXPECT_LE(gateway.State().prefill_tokens_per_second(), 256 / 0.005);
+  // 1 MiB takes 5 ms or more.
+  EXPECT_GT(gateway.State().adapter_load_bytes_per_second(), 0);
+  EXPECT_LE(gateway.State().adapter_load_bytes_per_second(), (1 << 20) / 0.005);
+}
+
 TEST(StateTest, ScoresComeOverTheWire) {
   TestWorker worker;
   TestGateway gateway(worker.address());
