@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <string>
 
 #include "common/status.h"
 #include "kernels/batch.h"
@@ -84,6 +85,13 @@ class DecoderOps : public virtual Device {
   virtual int steps_in_flight() const = 0;
 
   virtual StatusOr<std::unique_ptr<PackedAdapter>> PackAdapter(std::span<const HostLora> pairs) = 0;
+  // Names how PackAdapter lays out an adapter, its version included: backends that say the same make the same
+  // bytes of the same pairs.
+  virtual std::string adapter_layout() const = 0;
+  // What PackAdapter made of such pairs, whose data is not read, by its weights(). InvalidArgument when their
+  // size is another.
+  virtual StatusOr<std::unique_ptr<PackedAdapter>> CopyAdapter(std::span<const HostLora> pairs,
+                                                               std::span<const uint8_t> weights) = 0;
   // Not beside a step: the threads of steps fetch its pages.
   virtual StatusOr<std::unique_ptr<KvCache>> MakeKvCache(const KvCacheShape& shape) = 0;
   // Bytes of one block over all layers of `shape` (its n_blocks is not read).

@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <span>
 
 #include "kernels/device.h"
 
@@ -37,6 +38,8 @@ class PackedAdapter {
  public:
   virtual ~PackedAdapter() = default;
   virtual size_t bytes() const = 0;
+  // All of it as bytes in host memory, laid out as DecoderOps::adapter_layout says: what CopyAdapter takes.
+  virtual std::span<const uint8_t> weights() const = 0;
 };
 
 // Adapters where steps read them, by slot. Used by the thread of the steps alone.

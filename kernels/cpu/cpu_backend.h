@@ -83,6 +83,9 @@ class CpuBackend final : public DecoderOps, public EncoderOps {
   StatusOr<std::unique_ptr<PackedMatrix>> PackMatrix(std::span<const HostMatrix> parts) override;
   size_t MatrixBytes(DType dtype, int64_t n_out, int64_t n_in) const override;
   StatusOr<std::unique_ptr<PackedAdapter>> PackAdapter(std::span<const HostLora> pairs) override;
+  std::string adapter_layout() const override;
+  StatusOr<std::unique_ptr<PackedAdapter>> CopyAdapter(std::span<const HostLora> pairs,
+                                                       std::span<const uint8_t> weights) override;
   StatusOr<std::unique_ptr<KvCache>> MakeKvCache(const KvCacheShape& shape) override;
   size_t KvBlockBytes(const KvCacheShape& shape) const override;
   StatusOr<std::unique_ptr<StepContext>> MakeStepContext(const StepLimits& limits) override;

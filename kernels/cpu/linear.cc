@@ -35,7 +35,7 @@ void CpuBackend::RunPanels(const LinearCall& call, const PanelRange& range) cons
     first += segment.n_panels();
     if (from >= to) continue;
     args.kind = segment.kind;
-    args.panels = segment.panels.data();
+    args.panels = segment.panels;
     args.n_out = segment.n_out;
     args.bias = call.bias == nullptr ? nullptr : call.bias + segment.out_begin;
     args.y = call.y + segment.out_begin;

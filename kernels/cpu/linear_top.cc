@@ -55,7 +55,7 @@ void CpuBackend::RunTopPanels(const LinearCall& call, const PanelRange& range, s
       const int64_t n_columns = std::min(n_panels * kPanelOutputs, segment.n_out - column);
       LinearArgs args = call.args;
       args.kind = segment.kind;
-      args.panels = segment.panels.data() + panel * PanelBytes(segment.kind, args.n_in);
+      args.panels = segment.panels + panel * PanelBytes(segment.kind, args.n_in);
       args.n_out = n_columns;
       args.next_panel = n_panels;
       args.y = buffer;

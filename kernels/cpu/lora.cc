@@ -254,4 +254,14 @@ StatusOr<std::unique_ptr<PackedAdapter>> CpuBackend::PackAdapter(std::span<const
   return CpuAdapter::Pack(pairs, mode_ == NumericsMode::kFast);
 }
 
+// The same for every instruction set. Raise the number whenever a packed byte changes.
+std::string CpuBackend::adapter_layout() const {
+  return mode_ == NumericsMode::kFast ? "cpu-lora/1 fast" : "cpu-lora/1 exact";
+}
+
+StatusOr<std::unique_ptr<PackedAdapter>> CpuBackend::CopyAdapter(std::span<const HostLora> pairs,
+                                                                 std::span<const uint8_t> weights) {
+  return CpuAdapter::Copy(pairs, mode_ == NumericsMode::kFast, weights);
+}
+
 }  // namespace coterie::cpu

@@ -11,6 +11,9 @@ namespace coterie::cpu {
 namespace {
 
 constexpr int kMaxLoraLayers = 1024;
+// Of rows and columns; far beyond any model, and sizes of adapters stay far below 2^63.
+constexpr int64_t kMaxLoraSize = 1 << 24;
+constexpr int64_t kMaxLoraRank = 1 << 16;
 
 bool IsFloat(DType dtype) { return !IsQuantised(PanelKindOf(dtype)); }
 
@@ -18,11 +21,14 @@ Status CheckPair(const HostLora& pair) {
   if (pair.layer < 0 || pair.layer >= kMaxLoraLayers) {
     return absl::InvalidArgumentError(absl::StrCat("LoRA pair of layer ", pair.layer));
   }
-  if (pair.a.n_out <= 0 || pair.a.n_in <= 0 || pair.b.n_out <= 0 || pair.a.n_out != pair.b.n_in ||
-      pair.a.data == nullptr || pair.b.data == nullptr || !IsFloat(pair.a.dtype) || !IsFloat(pair.b.dtype)) {
+  const auto fits = [](int64_t n, int64_t most) { return n > 0 && n <= most; };
+  if (!fits(pair.a.n_out, kMaxLoraRank) || !fits(pair.a.n_in, kMaxLoraSize) ||
+      !fits(pair.b.n_out, kMaxLoraSize) || pair.a.n_out != pair.b.n_in || !IsFloat(pair.a.dtype) ||
+      !IsFloat(pair.b.dtype)) {
     return absl::InvalidArgumentError(absl::StrCat(
         "LoRA pair of layer ", pair.layer, ": A is [", pair.a.n_out, ", ", pair.a.n_in, "], B is [",
-        pair.b.n_out, ", ", pair.b.n_in, "]; both must be F32, F16 or BF16 of one rank"));
+        pair.b.n_out, ", ", pair.b.n_in, "]; both must be F32, F16 or BF16 of one rank, at most ",
+        kMaxLoraRank, " and ", kMaxLoraSize));
   }
   return absl::OkStatus();
 }
@@ -101,30 +107,19 @@ bool FitsEightBits(Pairs pairs) {
   });
 }
 
-// Writes the pairs at `to`, returns the end of what was written.
-uint8_t* PackEightBits(Pairs pairs, LayerLora* layer, LoraInput* input, uint8_t* to) {
-  std::vector<float> row;
-  input->panels = to;
-  int output = 0;
-  for (const HostLora* pair : pairs) {
-    row.resize(static_cast<size_t>(pair->a.n_in));
-    for (int64_t r = 0; r < pair->a.n_out; ++r) {
-      WidenRow(pair->a, r, row.data());
-      PackShrinkRow(row.data(), pair->a.n_in, output++, input->rank, to);
-    }
-  }
-  to += LoraShrinkBytes(input->rank, input->n_in);
-  for (const HostLora* pair : pairs) {
-    LoraB& b = layer->b[static_cast<size_t>(pair->module)];
-    b.panels = to;
-    row.resize(static_cast<size_t>(b.rank));
-    for (int64_t n = 0; n < b.n_out; ++n) {
-      WidenRow(pair->b, n, row.data());
-      PackExpandRow(row.data(), b.rank, n, to);
-    }
-    to += ExpandBytes(b.n_out, b.rank);
-  }
-  return to;
+std::vector<HostMatrix> StackedA(Pairs pairs) {
+  std::vector<HostMatrix> parts;
+  for (const HostLora* pair : pairs) parts.push_back(pair->a);
+  return parts;
+}
+
+std::vector<const HostLora*> InForwardOrder(std::span<const HostLora> pairs) {
+  std::vector<const HostLora*> sorted;
+  for (const HostLora& pair : pairs) sorted.push_back(&pair);
+  std::stable_sort(sorted.begin(), sorted.end(), [](const HostLora* x, const HostLora* y) {
+    return x->layer != y->layer ? x->layer < y->layer : x->module < y->module;
+  });
+  return sorted;
 }
 
 }  // namespace
@@ -146,37 +141,95 @@ int LoraInputOf(LoraModule module) {
   return 0;
 }
 
-StatusOr<std::unique_ptr<CpuAdapter>> CpuAdapter::Pack(std::span<const HostLora> pairs, bool eight_bits) {
-  auto adapter = std::unique_ptr<CpuAdapter>(new CpuAdapter);
-  std::vector<const HostLora*> sorted;
-  for (const HostLora& pair : pairs) {
-    RETURN_IF_ERROR(CheckPair(pair));
-    sorted.push_back(&pair);
-  }
-  std::stable_sort(sorted.begin(), sorted.end(), [](const HostLora* x, const HostLora* y) {
-    return x->layer != y->layer ? x->layer < y->layer : x->module < y->module;
-  });
-  if (!sorted.empty()) adapter->layers_.resize(static_cast<size_t>(sorted.back()->layer) + 1);
+// The pairs of one input of one layer.
+struct CpuAdapter::Group {
+  Pairs pairs;
+  LayerLora* layer;
+  LoraInput* input;
+  bool eight_bits;
 
-  // What stands where, then the weights themselves.
-  struct Group {
-    Pairs pairs;
-    LayerLora* layer;
-    LoraInput* input;
-  };
+  LoraB& b(const HostLora& pair) const { return layer->b[static_cast<size_t>(pair.module)]; }
+  // What it takes behind the groups before it, which take `begin` bytes.
+  int64_t End(int64_t begin) const;
+  // Says where in `memory` everything stands.
+  void Place(uint8_t* memory);
+  // Writes the weights there.
+  void FillEightBits() const;
+  void FillAsStored() const;
+};
+
+// Matrices as stored begin at a cache line; in 8 bits nothing needs to.
+int64_t CpuAdapter::Group::End(int64_t begin) const {
+  if (eight_bits) {
+    begin += LoraShrinkBytes(input->rank, input->n_in);
+    for (const HostLora* pair : pairs) begin += ExpandBytes(pair->b.n_out, static_cast<int>(pair->a.n_out));
+    return begin;
+  }
+  begin = (begin + 63) / 64 * 64 + CpuMatrix::LentBytes(StackedA(pairs));
+  for (const HostLora* pair : pairs) begin += CpuMatrix::LentBytes({&pair->b, 1});
+  return begin;
+}
+
+void CpuAdapter::Group::Place(uint8_t* memory) {
+  if (eight_bits) {
+    input->panels = memory;
+    memory += LoraShrinkBytes(input->rank, input->n_in);
+    for (const HostLora* pair : pairs) {
+      b(*pair).panels = memory;
+      memory += ExpandBytes(pair->b.n_out, static_cast<int>(pair->a.n_out));
+    }
+    return;
+  }
+  const std::vector<HostMatrix> a = StackedA(pairs);
+  input->matrix = CpuMatrix::Over(a, memory);
+  memory += CpuMatrix::LentBytes(a);
+  for (const HostLora* pair : pairs) {
+    b(*pair).matrix = CpuMatrix::Over({&pair->b, 1}, memory);
+    memory += CpuMatrix::LentBytes({&pair->b, 1});
+  }
+}
+
+void CpuAdapter::Group::FillEightBits() const {
+  std::vector<float> row;
+  int output = 0;
+  for (const HostLora* pair : pairs) {
+    row.resize(static_cast<size_t>(pair->a.n_in));
+    for (int64_t r = 0; r < pair->a.n_out; ++r) {
+      WidenRow(pair->a, r, row.data());
+      PackShrinkRow(row.data(), pair->a.n_in, output++, input->rank, input->panels);
+    }
+  }
+  for (const HostLora* pair : pairs) {
+    const LoraB& to = b(*pair);
+    row.resize(static_cast<size_t>(to.rank));
+    for (int64_t n = 0; n < to.n_out; ++n) {
+      WidenRow(pair->b, n, row.data());
+      PackExpandRow(row.data(), to.rank, n, to.panels);
+    }
+  }
+}
+
+void CpuAdapter::Group::FillAsStored() const {
+  input->matrix->Fill(StackedA(pairs));
+  for (const HostLora* pair : pairs) b(*pair).matrix->Fill({&pair->b, 1});
+}
+
+// Everything but pointers into memory, by the pairs' shapes and types alone.
+StatusOr<std::vector<CpuAdapter::Group>> CpuAdapter::Plan(Pairs sorted, bool eight_bits) {
+  for (const HostLora* pair : sorted) RETURN_IF_ERROR(CheckPair(*pair));
+  if (!sorted.empty()) layers_.resize(static_cast<size_t>(sorted.back()->layer) + 1);
   std::vector<Group> groups;
-  int64_t n_bytes = 0;
   for (size_t first = 0; first < sorted.size();) {
     const int layer = sorted[first]->layer;
     const int input = LoraInputOf(sorted[first]->module);
     size_t last = first;
     while (last < sorted.size() && sorted[last]->layer == layer && LoraInputOf(sorted[last]->module) == input)
       ++last;
-    LayerLora& to = adapter->layers_[static_cast<size_t>(layer)];
+    LayerLora& to = layers_[static_cast<size_t>(layer)];
     LoraInput& in = to.inputs[static_cast<size_t>(input)];
-    const Group group = {Pairs(sorted).subspan(first, last - first), &to, &in};
-    in.n_in = group.pairs.front()->a.n_in;
-    for (const HostLora* pair : group.pairs) {
+    const Pairs pairs = sorted.subspan(first, last - first);
+    in.n_in = pairs.front()->a.n_in;
+    for (const HostLora* pair : pairs) {
       LoraB& b = to.b[static_cast<size_t>(pair->module)];
       if (b.rank != 0) {
         return absl::InvalidArgumentError(absl::StrCat("two LoRA pairs for one module of layer ", layer));
@@ -196,33 +249,55 @@ StatusOr<std::unique_ptr<CpuAdapter>> CpuAdapter::Pack(std::span<const HostLora>
       in.n_codes += (b.rank + 15) / 16 * 16;
       in.n_blocks += (b.rank + kPanelBlock - 1) / kPanelBlock;
     }
-    if (eight_bits && FitsEightBits(group.pairs)) {
-      n_bytes += LoraShrinkBytes(in.rank, in.n_in);
-      for (const HostLora* pair : group.pairs)
-        n_bytes += ExpandBytes(pair->b.n_out, static_cast<int>(pair->a.n_out));
-      groups.push_back(group);
-    } else {
-      std::vector<HostMatrix> stacked;
-      for (const HostLora* pair : group.pairs) {
-        stacked.push_back(pair->a);
-        LoraB& b = to.b[static_cast<size_t>(pair->module)];
-        ASSIGN_OR_RETURN(b.matrix, CpuMatrix::Pack({&pair->b, 1}));
-        adapter->bytes_ += b.matrix->bytes();
-      }
-      ASSIGN_OR_RETURN(in.matrix, CpuMatrix::Pack(stacked));
-      adapter->bytes_ += in.matrix->bytes();
-    }
+    groups.push_back({pairs, &to, &in, eight_bits && FitsEightBits(pairs)});
     first = last;
   }
+  return groups;
+}
+
+Status CpuAdapter::Allocate(std::span<Group> groups) {
+  int64_t n_bytes = 0;
+  for (const Group& group : groups) n_bytes = group.End(n_bytes);
   RETURN_IF_ERROR(CheckMemoryFor(static_cast<uint64_t>(n_bytes), "a packed adapter"));
-  adapter->panels_ = AlignedBuffer(static_cast<size_t>(n_bytes));
-  if (n_bytes > 0 && adapter->panels_.data() == nullptr) {
+  memory_ = AlignedBuffer(static_cast<size_t>(n_bytes));
+  if (n_bytes > 0 && memory_.data() == nullptr) {
     return absl::ResourceExhaustedError(
         absl::StrCat("no memory for ", n_bytes, " bytes of a packed adapter"));
   }
-  adapter->bytes_ += static_cast<size_t>(n_bytes);
-  uint8_t* to = adapter->panels_.data();
-  for (const Group& group : groups) to = PackEightBits(group.pairs, group.layer, group.input, to);
+  int64_t begin = 0;
+  for (Group& group : groups) {
+    group.Place(memory_.data() + (group.eight_bits ? begin : (begin + 63) / 64 * 64));
+    begin = group.End(begin);
+  }
+  return absl::OkStatus();
+}
+
+StatusOr<std::unique_ptr<CpuAdapter>> CpuAdapter::Pack(std::span<const HostLora> pairs, bool eight_bits) {
+  auto adapter = std::unique_ptr<CpuAdapter>(new CpuAdapter);
+  const std::vector<const HostLora*> sorted = InForwardOrder(pairs);
+  ASSIGN_OR_RETURN(std::vector<Group> groups, adapter->Plan(sorted, eight_bits));
+  for (const HostLora* pair : sorted) {
+    RETURN_IF_ERROR(CpuMatrix::CheckParts({&pair->a, 1}));
+    RETURN_IF_ERROR(CpuMatrix::CheckParts({&pair->b, 1}));
+  }
+  RETURN_IF_ERROR(adapter->Allocate(groups));
+  for (const Group& group : groups) group.eight_bits ? group.FillEightBits() : group.FillAsStored();
+  return adapter;
+}
+
+StatusOr<std::unique_ptr<CpuAdapter>> CpuAdapter::Copy(std::span<const HostLora> pairs, bool eight_bits,
+                                                       std::span<const uint8_t> weights) {
+  auto adapter = std::unique_ptr<CpuAdapter>(new CpuAdapter);
+  const std::vector<const HostLora*> sorted = InForwardOrder(pairs);
+  ASSIGN_OR_RETURN(std::vector<Group> groups, adapter->Plan(sorted, eight_bits));
+  int64_t n_bytes = 0;
+  for (const Group& group : groups) n_bytes = group.End(n_bytes);
+  if (static_cast<size_t>(n_bytes) != weights.size()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("a packed adapter of ", weights.size(), " bytes; such pairs take ", n_bytes));
+  }
+  RETURN_IF_ERROR(adapter->Allocate(groups));
+  if (!weights.empty()) std::memcpy(adapter->memory_.data(), weights.data(), weights.size());
   return adapter;
 }
 

@@ -25,7 +25,7 @@ struct LoraB {
   int t_column = 0;                   // its first value in a row of stacked A x
   int q_column = 0;                   // 8 bit: of its first code in a row of codes
   int first_block = 0;                // and of its first LoraBlock
-  const uint8_t* panels = nullptr;    // 8 bit: see LoraExpandArgs
+  uint8_t* panels = nullptr;          // 8 bit: see LoraExpandArgs
   std::unique_ptr<CpuMatrix> matrix;  // as stored: [n_out, rank]
 };
 
@@ -35,7 +35,7 @@ struct LoraInput {
   int64_t n_in = 0;
   int n_codes = 0;                    // 8 bit: codes of t in a row, every module's rounded up to 16
   int n_blocks = 0;                   // and blocks
-  const uint8_t* panels = nullptr;    // 8 bit: see LoraShrinkArgs; null: as stored
+  uint8_t* panels = nullptr;          // 8 bit: see LoraShrinkArgs; null: as stored
   std::unique_ptr<CpuMatrix> matrix;  // as stored: [rank, n_in]
 
   int64_t n_panels() const { return eight_bit() ? LoraShrinkPanels(rank) : matrix->n_panels(); }
@@ -47,24 +47,33 @@ struct LayerLora {
   std::array<LoraB, kLoraModuleCount> b;
 };
 
-// An adapter as steps read it. In 8 bits everything is one piece of memory in the order of the forward pass:
-// A of Q, K and V, then their B, A of O, its B and so on; so steps read it front to back.
+// An adapter as steps read it. Everything is one piece of memory in the order of the forward pass: A of Q, K
+// and V, then their B, A of O, its B and so on; so steps read it front to back, and another process can take
+// it over as it is. Where what stands in it follows from the pairs' modules, shapes and types.
 class CpuAdapter final : public PackedAdapter {
  public:
   // With `eight_bits`, pairs that allow it (HostLora::quantise) whose inputs are whole blocks of 32 are held
   // in 8 bits; the others as stored. InvalidArgument naming the layer whose pairs do not fit together;
   // ResourceExhausted naming the bytes that were not there.
   static StatusOr<std::unique_ptr<CpuAdapter>> Pack(std::span<const HostLora> pairs, bool eight_bits);
+  // A copy of an adapter that was packed from such pairs, whose data is not read, by its weights().
+  // InvalidArgument also when those are more or fewer than such pairs take.
+  static StatusOr<std::unique_ptr<CpuAdapter>> Copy(std::span<const HostLora> pairs, bool eight_bits,
+                                                    std::span<const uint8_t> weights);
 
-  size_t bytes() const override { return bytes_; }
+  size_t bytes() const override { return memory_.n_bytes(); }
+  std::span<const uint8_t> weights() const override { return {memory_.data(), memory_.n_bytes()}; }
   // Null where the adapter changes nothing in this layer.
   const LayerLora* layer(size_t index) const { return index < layers_.size() ? &layers_[index] : nullptr; }
 
  private:
+  struct Group;
   CpuAdapter() = default;
+  StatusOr<std::vector<Group>> Plan(std::span<const HostLora* const> pairs, bool eight_bits);
+  Status Allocate(std::span<Group> groups);
+
   std::vector<LayerLora> layers_;
-  AlignedBuffer panels_;
-  size_t bytes_ = 0;
+  AlignedBuffer memory_;
 };
 
 }  // namespace coterie::cpu

@@ -8,6 +8,9 @@
 namespace coterie::cpu {
 namespace {
 
+// So that every segment begins at a cache line.
+int64_t LineBytes(int64_t n_bytes) { return (n_bytes + 63) / 64 * 64; }
+
 // Where the code of lane `lane` at k of a block stands, in bytes after the scales; 4-bit codes share a byte.
 int CodeByte(int lane, int k) { return 64 * (k / 4) + 4 * lane + k % 4; }
 
@@ -133,48 +136,80 @@ PanelKind PanelKindOf(DType dtype) {
   return PanelKind::kF32;
 }
 
-StatusOr<std::unique_ptr<CpuMatrix>> CpuMatrix::Pack(std::span<const HostMatrix> parts) {
+Status CpuMatrix::CheckParts(std::span<const HostMatrix> parts) {
   if (parts.empty()) return absl::InvalidArgumentError("a matrix of no parts");
-  auto matrix = std::unique_ptr<CpuMatrix>(new CpuMatrix);
-  matrix->n_in_ = parts.front().n_in;
-  for (size_t i = 0; i < parts.size(); ++i) RETURN_IF_ERROR(CheckPart(parts[i], matrix->n_in_, i));
+  for (size_t i = 0; i < parts.size(); ++i) RETURN_IF_ERROR(CheckPart(parts[i], parts.front().n_in, i));
+  return absl::OkStatus();
+}
 
-  for (size_t first = 0; first < parts.size();) {
+CpuMatrix::CpuMatrix(std::span<const HostMatrix> parts) : n_in_(parts.front().n_in) {
+  for (const HostMatrix& part : parts) {
     // Parts of one kind share a segment, so that tiles run across their borders.
-    const PanelKind kind = PanelKindOf(parts[first].dtype);
-    size_t last = first;
-    PanelSegment segment;
-    segment.kind = kind;
-    segment.out_begin = matrix->n_out_;
-    while (last < parts.size() && PanelKindOf(parts[last].dtype) == kind)
-      segment.n_out += parts[last++].n_out;
-    const size_t n_bytes = static_cast<size_t>(segment.n_panels() * PanelBytes(kind, matrix->n_in_));
-    segment.panels = AlignedBuffer(n_bytes);
-    if (segment.panels.data() == nullptr) {
+    const PanelKind kind = PanelKindOf(part.dtype);
+    if (segments_.empty() || segments_.back().kind != kind) {
+      PanelSegment& segment = segments_.emplace_back();
+      segment.kind = kind;
+      segment.out_begin = n_out_;
+      (IsQuantised(kind) ? any_quantised_ : any_float_) = true;
+    }
+    segments_.back().n_out += part.n_out;
+    n_out_ += part.n_out;
+  }
+  for (const PanelSegment& segment : segments_) n_panels_ += segment.n_panels();
+}
+
+StatusOr<std::unique_ptr<CpuMatrix>> CpuMatrix::Pack(std::span<const HostMatrix> parts) {
+  RETURN_IF_ERROR(CheckParts(parts));
+  auto matrix = std::unique_ptr<CpuMatrix>(new CpuMatrix(parts));
+  for (PanelSegment& segment : matrix->segments_) {
+    const auto n_bytes = static_cast<size_t>(matrix->SegmentBytes(segment));
+    segment.owned = AlignedBuffer(n_bytes);
+    segment.panels = segment.owned.data();
+    if (segment.panels == nullptr) {
       return absl::ResourceExhaustedError(
           absl::StrCat("no memory for ", n_bytes, " bytes of packed weights"));
     }
-    int64_t output = 0;
-    for (; first < last; ++first) {
-      const HostMatrix& part = parts[first];
-      const int64_t row_bytes = RowBytes(part.dtype, part.n_in);
-      for (int64_t row = 0; row < part.n_out; ++row) {
-        const int64_t source = part.row_order.empty() ? row : part.row_order[row];
-        PackRow(part, part.data + source * row_bytes, kind, output++, segment.panels.data());
-      }
-    }
-    matrix->n_out_ += segment.n_out;
-    matrix->n_panels_ += segment.n_panels();
-    (IsQuantised(kind) ? matrix->any_quantised_ : matrix->any_float_) = true;
-    matrix->segments_.push_back(std::move(segment));
+  }
+  matrix->Fill(parts);
+  return matrix;
+}
+
+int64_t CpuMatrix::LentBytes(std::span<const HostMatrix> parts) {
+  const CpuMatrix matrix(parts);
+  int64_t total = 0;
+  for (const PanelSegment& segment : matrix.segments_) total += LineBytes(matrix.SegmentBytes(segment));
+  return total;
+}
+
+std::unique_ptr<CpuMatrix> CpuMatrix::Over(std::span<const HostMatrix> parts, uint8_t* memory) {
+  auto matrix = std::unique_ptr<CpuMatrix>(new CpuMatrix(parts));
+  for (PanelSegment& segment : matrix->segments_) {
+    segment.panels = memory;
+    memory += LineBytes(matrix->SegmentBytes(segment));
   }
   return matrix;
 }
 
+void CpuMatrix::Fill(std::span<const HostMatrix> parts) {
+  const PanelSegment* segment = segments_.data();
+  int64_t output = 0;  // of the segment
+  for (const HostMatrix& part : parts) {
+    if (output == segment->n_out) {
+      ++segment;
+      output = 0;
+    }
+    const int64_t row_bytes = RowBytes(part.dtype, part.n_in);
+    for (int64_t row = 0; row < part.n_out; ++row) {
+      const int64_t source = part.row_order.empty() ? row : part.row_order[static_cast<size_t>(row)];
+      PackRow(part, part.data + source * row_bytes, segment->kind, output++, segment->panels);
+    }
+  }
+}
+
 size_t CpuMatrix::bytes() const {
-  size_t total = 0;
-  for (const PanelSegment& segment : segments_) total += segment.panels.n_bytes();
-  return total;
+  int64_t total = 0;
+  for (const PanelSegment& segment : segments_) total += SegmentBytes(segment);
+  return static_cast<size_t>(total);
 }
 
 void CpuMatrix::DequantiseRow(int64_t row, float* to) const {
@@ -182,7 +217,7 @@ void CpuMatrix::DequantiseRow(int64_t row, float* to) const {
   while (row >= segment->out_begin + segment->n_out) ++segment;
   const int64_t output = row - segment->out_begin;
   const int lane = static_cast<int>(output % kPanelOutputs);
-  const uint8_t* panel = segment->panels.data() + output / kPanelOutputs * PanelBytes(segment->kind, n_in_);
+  const uint8_t* panel = segment->panels + output / kPanelOutputs * PanelBytes(segment->kind, n_in_);
   if (!IsQuantised(segment->kind)) {
     const DType dtype = segment->kind == PanelKind::kF32   ? DType::kF32
                         : segment->kind == PanelKind::kF16 ? DType::kF16

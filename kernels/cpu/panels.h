@@ -14,7 +14,8 @@ struct PanelSegment {
   PanelKind kind = PanelKind::kF32;
   int64_t out_begin = 0;
   int64_t n_out = 0;
-  AlignedBuffer panels;  // [ceil(n_out / 16), PanelBytes(kind, n_in)]
+  uint8_t* panels = nullptr;  // [ceil(n_out / 16), PanelBytes(kind, n_in)]: in `owned`, or lent
+  AlignedBuffer owned;
 
   int64_t n_panels() const { return (n_out + kPanelOutputs - 1) / kPanelOutputs; }
 };
@@ -27,6 +28,14 @@ class CpuMatrix final : public PackedMatrix {
   // Packs the parts one under the other. InvalidArgument naming the part whose shape or row order is wrong;
   // ResourceExhausted naming the bytes that were not there.
   static StatusOr<std::unique_ptr<CpuMatrix>> Pack(std::span<const HostMatrix> parts);
+
+  // The same in memory that is lent: LentBytes(parts) on a 64-byte boundary, of zeros, which outlives the
+  // matrix. In three steps, so that whoever holds many matrices in one piece of memory knows all sizes first,
+  // and may copy in what Fill wrote at another time. Only CheckParts and Fill read the parts' data.
+  static Status CheckParts(std::span<const HostMatrix> parts);
+  static int64_t LentBytes(std::span<const HostMatrix> parts);
+  static std::unique_ptr<CpuMatrix> Over(std::span<const HostMatrix> parts, uint8_t* memory);
+  void Fill(std::span<const HostMatrix> parts);
 
   int64_t n_out() const override { return n_out_; }
   int64_t n_in() const override { return n_in_; }
@@ -41,7 +50,11 @@ class CpuMatrix final : public PackedMatrix {
   void DequantiseRow(int64_t row, float* to) const;
 
  private:
-  CpuMatrix() = default;
+  explicit CpuMatrix(std::span<const HostMatrix> parts);  // segments without memory
+  int64_t SegmentBytes(const PanelSegment& segment) const {
+    return segment.n_panels() * PanelBytes(segment.kind, n_in_);
+  }
+
   int64_t n_out_ = 0;
   int64_t n_in_ = 0;
   int64_t n_panels_ = 0;

@@ -18,6 +18,7 @@ class FakePackedAdapter : public PackedAdapter {
  public:
   FakePackedAdapter(uint64_t hash, size_t bytes) : hash_(hash), bytes_(bytes) {}
   size_t bytes() const override { return bytes_; }
+  std::span<const uint8_t> weights() const override { return {}; }
   uint64_t hash() const { return hash_; }
 
  private:
