@@ -12,6 +12,7 @@ find_path(HIGHWAY_INCLUDE_DIR hwy/highway.h REQUIRED)  # headers only
 find_package(PkgConfig REQUIRED)
 pkg_check_modules(PCRE2 REQUIRED IMPORTED_TARGET libpcre2-8)
 pkg_check_modules(UTF8PROC REQUIRED IMPORTED_TARGET libutf8proc)
+pkg_check_modules(XXHASH REQUIRED IMPORTED_TARGET libxxhash)
 if(COTERIE_TESTS)
   find_package(GTest REQUIRED)
 endif()

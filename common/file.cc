@@ -24,12 +24,38 @@ Status WriteAll(int fd, std::string_view content, const std::filesystem::path& p
     if (n < 0) return ErrnoStatus(errno, "cannot write", path);
     content.remove_prefix(static_cast<size_t>(n));
   }
-  if (::fsync(fd) != 0) return ErrnoStatus(errno, "cannot flush", path);
   return absl::OkStatus();
 }
 
 std::filesystem::path FolderOf(const std::filesystem::path& path) {
   return path.has_parent_path() ? path.parent_path() : ".";
+}
+
+// A new file in `folder`, of the pieces one behind the other.
+StatusOr<std::filesystem::path> WritePieces(const std::filesystem::path& folder,
+                                            std::span<const std::string_view> pieces, bool flush) {
+  std::string temporary = (folder / "new-XXXXXX").string();
+  const int fd = ::mkostemp(temporary.data(), O_CLOEXEC);
+  if (fd < 0) return ErrnoStatus(errno, "cannot create", temporary);
+  Status status;
+  for (const std::string_view piece : pieces) {
+    if (status.ok()) status = WriteAll(fd, piece, temporary);
+  }
+  if (status.ok() && flush && ::fsync(fd) != 0) status = ErrnoStatus(errno, "cannot flush", temporary);
+  if (status.ok() && ::fchmod(fd, 0644) != 0) status = ErrnoStatus(errno, "cannot chmod", temporary);
+  // Network file systems report a full disk only here.
+  if (::close(fd) != 0 && status.ok()) status = ErrnoStatus(errno, "cannot close", temporary);
+  if (status.ok()) return std::filesystem::path(temporary);
+  ::unlink(temporary.c_str());
+  return status;
+}
+
+// Nothing is left of `temporary` either way.
+Status RenameOrRemove(const std::filesystem::path& temporary, const std::filesystem::path& path) {
+  if (::rename(temporary.c_str(), path.c_str()) == 0) return absl::OkStatus();
+  const Status status = ErrnoStatus(errno, "cannot rename onto", path);
+  ::unlink(temporary.c_str());
+  return status;
 }
 
 }  // namespace
@@ -149,25 +175,11 @@ StatusOr<std::vector<std::filesystem::path>> ListFolder(const std::filesystem::p
 
 StatusOr<std::filesystem::path> WriteTemporary(const std::filesystem::path& folder,
                                                std::string_view content) {
-  std::string temporary = (folder / "new-XXXXXX").string();
-  Status status;
-  {
-    const FileDescriptor fd(::mkostemp(temporary.data(), O_CLOEXEC));
-    if (fd.get() < 0) return ErrnoStatus(errno, "cannot create", temporary);
-    status = WriteAll(fd.get(), content, temporary);
-    if (status.ok() && ::fchmod(fd.get(), 0644) != 0) status = ErrnoStatus(errno, "cannot chmod", temporary);
-  }
-  if (status.ok()) return std::filesystem::path(temporary);
-  ::unlink(temporary.c_str());
-  return status;
+  return WritePieces(folder, {&content, 1}, /*flush=*/true);
 }
 
 Status ReplaceFile(const std::filesystem::path& temporary, const std::filesystem::path& path) {
-  if (::rename(temporary.c_str(), path.c_str()) != 0) {
-    const Status status = ErrnoStatus(errno, "cannot rename onto", path);
-    ::unlink(temporary.c_str());
-    return status;
-  }
+  RETURN_IF_ERROR(RenameOrRemove(temporary, path));
   const FileDescriptor folder(::open(FolderOf(path).c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (folder.get() >= 0) ::fsync(folder.get());
   return absl::OkStatus();
@@ -176,6 +188,12 @@ Status ReplaceFile(const std::filesystem::path& temporary, const std::filesystem
 Status WriteFileAtomically(const std::filesystem::path& path, std::string_view content) {
   ASSIGN_OR_RETURN(const std::filesystem::path temporary, WriteTemporary(FolderOf(path), content));
   return ReplaceFile(temporary, path);
+}
+
+Status WriteCacheFile(const std::filesystem::path& path, std::span<const std::string_view> pieces) {
+  ASSIGN_OR_RETURN(const std::filesystem::path temporary,
+                   WritePieces(FolderOf(path), pieces, /*flush=*/false));
+  return RenameOrRemove(temporary, path);
 }
 
 }  // namespace coterie

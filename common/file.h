@@ -60,6 +60,9 @@ StatusOr<std::filesystem::path> WriteTemporary(const std::filesystem::path& fold
 // Renames `temporary` onto `path` on the same file system and flushes the folder. After an error the
 // temporary is gone, and over a network file system `path` may still have been replaced.
 Status ReplaceFile(const std::filesystem::path& temporary, const std::filesystem::path& path);
+// WriteFileAtomically of pieces, one behind the other, without flushing: after a power failure the file may
+// be anything. For what can be made again and is checked when it is read.
+Status WriteCacheFile(const std::filesystem::path& path, std::span<const std::string_view> pieces);
 
 // errno as the Status of the nearest code, such as NotFound, PermissionDenied, ResourceExhausted (a full
 // disk), InvalidArgument (a path that cannot be), else Internal. The message is "<what> <path>: <strerror>".

@@ -66,6 +66,13 @@ StatusOr<std::unique_ptr<LanguageModel>> MakeDecoder(const WorkerOptions& option
   decoder_options.max_context = options.max_context;
   decoder_options.eos_token_ids = std::move(eos_token_ids);
   decoder_options.n_adapter_slots = options.adapter_slots;
+  if (!options.store.empty()) {
+    PackedFolderOptions packed;
+    packed.max_bytes = options.packed_bytes;
+    packed.log = [](std::string_view words) { spdlog::warn("{}", words); };
+    decoder_options.packed =
+        std::make_shared<PackedFolder>(std::filesystem::path(options.store) / "packed", std::move(packed));
+  }
   decoder_options.max_adapters_per_seq =
       std::min(static_cast<int>(kMaxAdaptersPerSequence), options.adapter_slots);
   RETURN_IF_ERROR(CheckMemory(options, files, decoder_options, *backend));

@@ -61,6 +61,10 @@ FlagSet WorkerOptions::Flags() {
   flags.Bytes("adapter-bytes", &adapter_bytes, 1 << 16, uint64_t{1} << 42,
               "memory for packed experts, slots included");
   flags.Int("adapter-loaders", &adapter_loaders, 1, 16, "N", "threads that read and pack experts");
+  flags.Bytes(
+      "packed-bytes", &packed_bytes, 0, uint64_t{1} << 46,
+      "disk in the store for experts as this worker packed them, which makes loading them again a copy; "
+      "those not used for longest go first. 0: none are written");
 
   flags.Section("Without arithmetic, for tests of everything around a model");
   flags.Bool(

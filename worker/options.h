@@ -34,6 +34,7 @@ struct WorkerOptions {
   int adapter_slots = 16;
   uint64_t adapter_bytes = uint64_t{512} << 20;
   int adapter_loaders = 1;
+  uint64_t packed_bytes = uint64_t{4} << 30;
 
   absl::Duration reattach_grace = absl::Seconds(10);
   absl::Duration drain_timeout = absl::Seconds(30);

@@ -9,6 +9,7 @@
 #include "kernels/decoder_ops.h"
 #include "model/decoder/language_model.h"
 #include "model/format/model_files.h"
+#include "model/lora/packed_folder.h"
 
 namespace coterie {
 
@@ -25,7 +26,8 @@ struct DecoderOptions {
   int n_seats = 0;      // 0: max_seqs for each step that may be in flight
   int n_adapter_slots = 16;  // at least 1
   int max_adapters_per_seq = 16;
-  std::vector<int32_t> eos_token_ids;  // that end an answer (text/end_tokens.h); told in info()
+  std::shared_ptr<PackedFolder> packed;  // where packed adapters are kept for the next time; null: nowhere
+  std::vector<int32_t> eos_token_ids;    // that end an answer (text/end_tokens.h); told in info()
 };
 
 // A decoder-only transformer of the Llama family (Llama, Mistral, SmolLM2, Qwen2, Qwen3) over a Backend.
@@ -88,6 +90,12 @@ class Decoder final : public LanguageModel {
   void FinishLayer(int index, const Rows& rows);
   Rows LogitRowsOf(const Batch& part, const Rows& all, int first_logit_row);
   const PackedMatrix& ProductOf(int layer, LoraModule module) const;
+  void MarkQuantised(std::vector<HostLora>* pairs) const;
+  Digest AdapterLayout() const;
+  StatusOr<std::unique_ptr<LoadedAdapter>> CopyPacked(const PackedKey& key, const MappedFile& file);
+  // `pairs` are what was packed, without their data.
+  StatusOr<std::unique_ptr<LoadedAdapter>> PackFiles(const std::filesystem::path& folder,
+                                                     std::vector<HostLora>* pairs);
 
   const ModelConfig config_;
   const std::unique_ptr<DecoderOps> backend_;

@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -33,6 +34,9 @@ struct LoadedAdapter {
   std::shared_ptr<const PackedAdapter> packed;
   int first_layer = 0;  // lowest layer it changes: KV below it is the base's
   size_t bytes = 0;
+  // Keeps the packed form for the next cold load; null where there is nothing to keep. Slow: to be called
+  // once the adapter was handed on, by the thread that loaded it, and needs nothing else of it.
+  std::function<void()> keep;
 };
 
 // A launched step. Steps are numbered from 1 in the order of their launch.
@@ -46,7 +50,8 @@ class LanguageModel {
   virtual ~LanguageModel() = default;
   virtual const LanguageModelInfo& info() const = 0;
 
-  // Reads, checks and packs the adapter in `folder` (PEFT format). Slow: never on the step's thread.
+  // Reads, checks and packs the adapter in `folder` (PEFT format), or takes it as it was packed before, where
+  // the folder's name is its digest, as in a store. Slow: never on the step's thread.
   // FailedPrecondition naming the field when it does not fit this base.
   virtual StatusOr<std::unique_ptr<LoadedAdapter>> LoadAdapter(const std::filesystem::path& folder) = 0;
 

@@ -173,13 +173,13 @@ class Resolver {
             rank_entry < 0 ? peft_.rank : peft_.rank_pattern[static_cast<size_t>(rank_entry)].second;
         const double alpha =
             alpha_entry < 0 ? peft_.alpha : peft_.alpha_pattern[static_cast<size_t>(alpha_entry)].second;
-        const std::vector<int64_t> shape = WeightShape(base_, kModuleRoles[m]);
+        const LoraModuleSize size = SizeOfModule(base_, module);
         out.push_back({.layer = layer,
                        .module = module,
                        .rank = rank,
                        .scale = alpha / (peft_.use_rslora ? std::sqrt(static_cast<double>(rank)) : rank),
-                       .n_in = static_cast<int>(shape[1]),
-                       .n_out = static_cast<int>(shape[0]),
+                       .n_in = size.n_in,
+                       .n_out = size.n_out,
                        .name = name});
       }
     }
@@ -241,6 +241,11 @@ class Resolver {
 
 std::string LoraModuleName(int layer, LoraModule module) {
   return absl::StrCat("model.layers.", layer, ".", ToAbsl(kModuleNames[static_cast<int>(module)]));
+}
+
+LoraModuleSize SizeOfModule(const ModelConfig& base, LoraModule module) {
+  const std::vector<int64_t> shape = WeightShape(base, kModuleRoles[static_cast<int>(module)]);
+  return {.n_in = static_cast<int>(shape[1]), .n_out = static_cast<int>(shape[0])};
 }
 
 StatusOr<std::vector<AdaptedModule>> ResolveModules(const PeftConfig& peft, const ModelConfig& base,

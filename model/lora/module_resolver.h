@@ -25,6 +25,13 @@ struct AdaptedModule {
 // "model.layers.3.self_attn.q_proj"
 std::string LoraModuleName(int layer, LoraModule module);
 
+// What a linear layer of the base reads and gives.
+struct LoraModuleSize {
+  int n_in = 0;
+  int n_out = 0;
+};
+LoraModuleSize SizeOfModule(const ModelConfig& base, LoraModule module);
+
 // Which layers of the base a configuration speaks of, with rank and scale of each, by ascending layer and
 // module: what PEFT would wrap (check_target_module_exists, get_pattern_key). FailedPrecondition naming the
 // field when a name in target_modules fits no linear layer of this base, layers_to_transform goes beyond its

@@ -69,6 +69,7 @@ struct PublishResult {
 //   generations/<n>.json   copies of the last few: what is served when the catalogue is damaged or missing
 //   objects/<adapter>/     adapter_config.json, adapter_model.safetensors: immutable
 //   cards/<revision>/      expert.yaml, prototypes.safetensors: immutable
+//   packed/                adapters as workers packed them (PackedFolder): may be emptied at any time
 //   staging/               what is being published
 //   unused/                when garbage collection first saw something unreferenced
 //   lock                   held by whoever writes any of this
@@ -182,10 +183,10 @@ class ExpertStore {
     size_t n_removed = 0;
     size_t n_waiting = 0;  // unreferenced, but not for long enough
   };
-  // Removes objects and cards that no entry, live, canary or historic, has named for `grace` (counted from
-  // the first collection that saw them so). Never runs by itself. `grace` must outlast every answer in flight
-  // and every poll. FailedPrecondition while experts of the catalogue cannot be read: what they name is
-  // unknown.
+  // Removes objects (with what was packed of them) and cards that no entry, live, canary or historic, has
+  // named for `grace` (counted from the first collection that saw them so). Never runs by itself. `grace`
+  // must outlast every answer in flight and every poll. FailedPrecondition while experts of the catalogue
+  // cannot be read: what they name is unknown.
   StatusOr<GarbageReport> CollectGarbage(absl::Duration grace);
 
   const std::filesystem::path& root() const { return root_; }

@@ -4,6 +4,7 @@
 #include "absl/container/flat_hash_set.h"
 #include "absl/strings/numbers.h"
 #include "common/file.h"
+#include "model/lora/packed_folder.h"
 #include "model/store/expert_store.h"
 
 namespace coterie {
@@ -72,6 +73,11 @@ StatusOr<ExpertStore::GarbageReport> ExpertStore::CollectGarbage(absl::Duration 
       ++report.n_removed;
     }
   }
+  // Also what a worker has written for an adapter that went while it was loading it.
+  PackedFolder::RemoveOrphans(root_ / "packed", [this](const Digest& adapter) {
+    std::error_code unknown;
+    return fs::exists(root_ / "objects" / adapter.ToHex(), unknown) || unknown;
+  });
   return report;
 }
 

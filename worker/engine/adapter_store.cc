@@ -254,7 +254,9 @@ void AdapterStore::LoaderThread() {
     if (!done.result.ok()) done.result = MarkAdapterFailure(done.result.status(), job.digest);
     const absl::Duration time = MonotonicNow() - begin;
     stats_.load_seconds.Observe(absl::ToDoubleSeconds(time));
+    std::function<void()> keep;
     if (done.result.ok()) {
+      keep = std::move((*done.result)->keep);
       stats_.loaded_bytes.fetch_add(done.bytes, std::memory_order_relaxed);
       stats_.load_nanos.fetch_add(static_cast<uint64_t>(absl::ToInt64Nanoseconds(time)),
                                   std::memory_order_relaxed);
@@ -264,6 +266,7 @@ void AdapterStore::LoaderThread() {
       done_.push_back(std::move(done));
     }
     wake_();
+    if (keep) keep();  // nobody waits for it
   }
 }
 

@@ -5,6 +5,7 @@
 #include "common/check.h"
 #include "common/file.h"
 #include "tests/model/format/tiny_model.h"
+#include "tests/model/lora/packed_adapter.h"
 #include "tests/model/lora/tiny_adapter.h"
 #include "tests/model/text/text_testing.h"
 
@@ -92,6 +93,7 @@ void WriteAll(const std::filesystem::path& corpus) {
     Write(corpus / "adapter_fuzz" / absl::StrCat("adapter", n++),
           AdapterInput(TinyAdapterJson(more), weights));
   }
+  Write(corpus / "packed_file_fuzz" / "adapter", testing::TinyPacked().file);
 }
 
 }  // namespace

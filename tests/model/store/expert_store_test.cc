@@ -292,6 +292,28 @@ TEST_F(ExpertStoreTest, AMissingRootIsNotAnEmptyStore) {
       absl::NotFoundError(absl::StrCat("expert store ", Root().string(), " is not there or not a folder")));
 }
 
+TEST_F(ExpertStoreTest, PackedFilesGoWithTheirObjects) {
+  auto store = OpenStore();
+  const Digest live = store->Publish(Source({.name = "live"})).value().expert.digest;
+  const Digest removed =
+      store->Publish(Source({.name = "removed", .weights = "other"})).value().expert.digest;
+  const auto packed = [&](const Digest& adapter) {
+    return Root() / "packed" / (adapter.ToHex() + "-0123456789abcdef.bin");
+  };
+  fs::create_directory(Root() / "packed");
+  for (const Digest& adapter : {live, removed, Sha256("never published")}) {
+    ASSERT_TRUE(WriteFileAtomically(packed(adapter), "packed").ok());
+  }
+  ASSERT_TRUE(store->Remove("removed").ok());
+  EXPECT_EQ(store->CollectGarbage(absl::Hours(1)).value().n_waiting, 2u) << "object and card";
+  EXPECT_TRUE(fs::exists(packed(removed))) << "its object is there yet";
+  EXPECT_FALSE(fs::exists(packed(Sha256("never published"))));
+  store->CollectGarbage(absl::ZeroDuration()).value();
+  EXPECT_FALSE(store->ObjectPath(removed).ok());
+  EXPECT_FALSE(fs::exists(packed(removed)));
+  EXPECT_TRUE(fs::exists(packed(live)));
+}
+
 TEST_F(ExpertStoreTest, GarbageGoesOnlyAfterItsGrace) {
   auto options = TestOptions();
   options.catalogue_limits.max_history = 1;

@@ -1,0 +1,52 @@
+// The packed form of an adapter is kept for the next cold load: by the loader, when nobody waits for it any
+// more.
+#include <atomic>
+
+#include "gtest/gtest.h"
+#include "tests/worker/engine/engine_harness.h"
+
+namespace coterie {
+namespace {
+
+// Keeping an adapter lasts until it is let go on.
+class KeepingModel : public FakeModel {
+ public:
+  struct State {
+    std::atomic<int> n_begun = 0;
+    std::atomic<int> n_kept = 0;
+    std::atomic<bool> may_go_on = false;
+  };
+  KeepingModel(FakeModelOptions options, State* state) : FakeModel(std::move(options)), state_(state) {}
+  StatusOr<std::unique_ptr<LoadedAdapter>> LoadAdapter(const std::filesystem::path& folder) override {
+    ASSIGN_OR_RETURN(auto loaded, FakeModel::LoadAdapter(folder));
+    loaded->keep = [state = state_] {
+      ++state->n_begun;
+      state->may_go_on.wait(false);
+      ++state->n_kept;
+    };
+    return loaded;
+  }
+
+ private:
+  State* const state_;
+};
+
+TEST(AdapterKeepTest, AnAnswerDoesNotWaitUntilItsAdapterIsKept) {
+  KeepingModel::State state;
+  EngineHarness harness({}, {}, [&](FakeModelOptions options) {
+    return std::make_unique<KeepingModel>(std::move(options), &state);
+  });
+  GenerateRequest request = TestRequest(TestPrompt(10, 1), 5);
+  request.adapters = {{harness.MakeAdapter("a"), 1.0f, "a"}};
+  EXPECT_EQ(harness.Run(request).tokens.size(), 5u);
+  EXPECT_EQ(state.n_kept, 0);
+  state.may_go_on = true;
+  state.may_go_on.notify_all();
+  EXPECT_EQ(harness.Run(request).tokens.size(), 5u);
+  harness.StopEngine();  // waits for the loader
+  EXPECT_EQ(state.n_begun, 1);
+  EXPECT_EQ(state.n_kept, 1);
+}
+
+}  // namespace
+}  // namespace coterie
