@@ -71,7 +71,8 @@ class PackedAdapterTest : public ::testing::TestWithParam<PackedCase> {
     testing::TestSequence sequence;
     for (int i = 0; i < 20; ++i) sequence.tokens.push_back(i * 7 % 300);
     sequence.UseBlocks(0, 20);
-    sequence.adapters = {adapter.packed.get()};
+    decoder->adapter_slots().Fill(0, adapter.packed);
+    sequence.adapter_slots = {0};
     sequence.weights = {0.75f};
     Batch batch;
     batch.Clear();
