@@ -62,7 +62,7 @@ Engine::Engine(const EngineOptions& options, LanguageModel* model)
       kv_(model->info().n_kv_blocks),
       batch_builder_(options.max_batch_tokens, options.max_seqs,
                      options.max_seqs * (max_sequence_tokens_ / kPrefixBlockTokens + 1),
-                     options.max_logit_rows),
+                     options.max_logit_rows, model->info().vocab_size),
       steps_(static_cast<size_t>(model->info().steps_in_flight)) {
   COTERIE_CHECK(steps_.size() == 1 || steps_.size() == 2) << "steps in flight: " << steps_.size();
   sequences_.reserve(scheduler_options_.max_live);
@@ -87,7 +87,7 @@ Engine::~Engine() {
   inbox_.Stop();
   if (thread_.joinable()) thread_.join();
   // The device may still be reading adapters.
-  while (n_collected_ < n_launched_) (void)model_->Collect(++n_collected_);
+  while (n_collected_ < n_launched_) (void)model_->Collect(steps_[++n_collected_ % steps_.size()].ticket);
   scheduler_.reset();
   adapters_.reset();  // first: loaders that end wake the inbox
 }

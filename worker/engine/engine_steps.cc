@@ -80,7 +80,6 @@ void Engine::NoteStepTime(const LaunchedStep& step, bool has_prompts) {
 
 bool Engine::TakeResults(const LaunchedStep& step, const StepResult& result) {
   COTERIE_CHECK_EQ(result.tokens.size(), step.rows.size()) << "rows that the model gave";
-  const int vocab_size = model_->info().vocab_size;
   uint64_t n_prompt_tokens = 0;
   std::span<const ScoredToken> logprobs = result.logprobs;
   size_t next_row = 0;
@@ -93,10 +92,7 @@ bool Engine::TakeResults(const LaunchedStep& step, const StepResult& result) {
     }
     for (; next_row < step.rows.size() && step.rows[next_row].sequence == s; ++next_row) {
       const StepRow& row = step.rows[next_row];
-      const std::optional<uint32_t>& asked = s->request.sampling.logprobs;
-      RowSampling reported;
-      if (row.scores || asked.has_value()) reported.n_logprobs = static_cast<int32_t>(asked.value_or(0));
-      const auto n = static_cast<size_t>(NumLogprobs(reported, vocab_size));
+      const auto n = static_cast<size_t>(row.n_logprobs);
       // The sequence may have ended with a row before, or while the step was in flight.
       if (s->state != SequenceState::kFinished) TakeRow(row, result.tokens[next_row], logprobs.first(n));
       logprobs = logprobs.subspan(n);

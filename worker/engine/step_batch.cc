@@ -22,7 +22,9 @@ RowSampling ToRow(const SamplingParams& params) {
 
 }  // namespace
 
-StepBatchBuilder::StepBatchBuilder(int max_tokens, int max_seqs, int max_blocks, int max_logit_rows) {
+StepBatchBuilder::StepBatchBuilder(int max_tokens, int max_seqs, int max_blocks, int max_logit_rows,
+                                   int vocab_size)
+    : vocab_size_(vocab_size) {
   batch_.Reserve(max_tokens, max_seqs, max_blocks, max_seqs * static_cast<int>(kMaxAdaptersPerSequence),
                  max_logit_rows);
 }
@@ -80,7 +82,7 @@ void StepBatchBuilder::AddRow(Sequence* s, int position, std::vector<StepRow>* r
     s->row_in_flight = static_cast<int32_t>(rows->size());
   }
   batch_.sampling.push_back(row);
-  rows->push_back({s, position, scores});
+  rows->push_back({s, position, scores, NumLogprobs(row, vocab_size_)});
 }
 
 void StepBatchBuilder::ResetCounts(Sequence* s) {

@@ -15,13 +15,14 @@ struct StepRow {
   Sequence* sequence = nullptr;
   int position = 0;     // of the token whose logits it holds
   bool scores = false;  // the prompt's token at position + 1; else it chooses the answer's next token
+  int n_logprobs = 0;   // entries of StepResult::logprobs
 };
 
 // Turns a plan into the Batch the model reads. Reused from step to step, so that nothing is allocated.
 class StepBatchBuilder {
  public:
   // Reserves for the largest step.
-  StepBatchBuilder(int max_tokens, int max_seqs, int max_blocks, int max_logit_rows);
+  StepBatchBuilder(int max_tokens, int max_seqs, int max_blocks, int max_logit_rows, int vocab_size);
 
   // The batch is valid until the next Build. `rows` gets the batch's logit rows, in its order. Sequences note
   // which row chooses for them, and that their token counts are on their way.
@@ -34,6 +35,7 @@ class StepBatchBuilder {
   void AddAdapters(const Sequence& sequence);
   void ResetCounts(Sequence* sequence);
 
+  const int vocab_size_;
   Batch batch_;
 };
 
