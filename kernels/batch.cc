@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cstddef>
 
+#include "common/check.h"
+
 namespace coterie {
 
 void Batch::Reserve(int max_tokens, int max_seqs, int max_blocks, int max_uses, int max_logit_rows) {
@@ -12,6 +14,16 @@ void Batch::Reserve(int max_tokens, int max_seqs, int max_blocks, int max_uses, 
   reserve(max_blocks, &block_ids);
   reserve(max_uses, &adapter_slots, &adapter_weights);
   reserve(max_logit_rows, &logit_rows, &sampling, &counts_resets);
+}
+
+void Batch::ResolveTokens(std::span<const int32_t> sampled, std::vector<int32_t>* ids) const {
+  *ids = token_ids;
+  for (int32_t& id : *ids) {
+    if (id >= 0) continue;
+    const auto row = static_cast<size_t>(RowOf(id));
+    COTERIE_CHECK_LT(row, sampled.size()) << "row of the step before";
+    id = std::max(sampled[row], 0);  // kNotFinite: nobody uses what comes of it
+  }
 }
 
 void Batch::Clear() {

@@ -1,7 +1,9 @@
 #ifndef COTERIE_KERNELS_BATCH_H_
 #define COTERIE_KERNELS_BATCH_H_
 
+#include <cstddef>
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "kernels/sampling.h"
@@ -14,6 +16,9 @@ constexpr int32_t FromRow(int row) { return -1 - row; }
 constexpr int RowOf(int32_t token_id) { return -1 - token_id; }  // of a negative one
 
 constexpr int MaskWords(int vocab_size) { return (vocab_size + 31) / 32; }
+inline bool MaskAllows(std::span<const uint32_t> mask_words, size_t token) {
+  return (mask_words[token / 32] >> (token % 32) & 1) != 0;
+}
 
 // One engine step: the tokens of `n_seqs` sequences, prompts in chunks and decodes side by side, each
 // sequence under its own (weighted) adapters. Host memory, plain arrays in CSR form; the engine refills one
@@ -46,6 +51,8 @@ struct Batch {
 
   int n_tokens() const { return static_cast<int>(token_ids.size()); }
   int n_seqs() const { return cu_seqlens.empty() ? 0 : static_cast<int>(cu_seqlens.size()) - 1; }
+  // token_ids with FromRow() looked up in `sampled`, the tokens of the rows of the step before.
+  void ResolveTokens(std::span<const int32_t> sampled, std::vector<int32_t>* ids) const;
   void Clear();
   // Memory for steps of up to so many of each, so that nothing is allocated when they come.
   void Reserve(int max_tokens, int max_seqs, int max_blocks, int max_uses, int max_logit_rows);

@@ -26,19 +26,9 @@ void StepPlan::Begin(const Batch& batch, std::span<const int32_t> sampled) {
   COTERIE_CHECK_EQ(batch.adapter_offsets.size(), batch.cu_seqlens.size()) << "adapter_offsets of the batch";
   batch_ = &batch;
   tiles_group_ = 0;
-  ResolveTokens(sampled);
+  batch.ResolveTokens(sampled, &token_ids_);
   FindKvRuns();
   GroupAdapters();
-}
-
-void StepPlan::ResolveTokens(std::span<const int32_t> sampled) {
-  token_ids_ = batch_->token_ids;
-  for (int32_t& id : token_ids_) {
-    if (id >= 0) continue;
-    const auto row = static_cast<size_t>(RowOf(id));
-    COTERIE_CHECK_LT(row, sampled.size()) << "row of the step before";
-    id = std::max(sampled[row], 0);  // kNotFinite: nobody uses what comes of it
-  }
 }
 
 void StepPlan::FindKvRuns() {

@@ -52,7 +52,6 @@ class StepPlan {
   std::span<const AttentionTile> AttentionTiles(int group, int max_vectors) const;
 
  private:
-  void ResolveTokens(std::span<const int32_t> sampled);
   void FindKvRuns();
   void GroupAdapters();
 

@@ -7,6 +7,7 @@
 
 #include "common/check.h"
 #include "common/philox.h"
+#include "kernels/batch.h"
 #include "kernels/cpu/token_counts.h"
 #include "kernels/cpu/vector_math.h"
 
@@ -70,7 +71,7 @@ std::span<const float> Sampler::Adjust(const RowSampling& row, std::span<const f
   // Before a mask hides it: a broken row is broken whatever may be chosen of it.
   if (std::isnan(MaxIfFinite(adjusted_))) return adjusted_;
   for (size_t token = 0; token < adjusted_.size(); ++token) {
-    if ((inputs.mask[token / 32] >> (token % 32) & 1) == 0) adjusted_[token] = kMasked;
+    if (!MaskAllows(inputs.mask, token)) adjusted_[token] = kMasked;
   }
   return adjusted_;
 }

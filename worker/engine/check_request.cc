@@ -36,7 +36,7 @@ Status CheckRequest(const GenerateRequest& r, const RequestLimits& limits) {
     }
     bool any = false;
     for (int token = 0; token < vocab_size && !any; ++token) {
-      any = (r.allowed_tokens[static_cast<size_t>(token / 32)] >> (token % 32) & 1) != 0;
+      any = MaskAllows(r.allowed_tokens, static_cast<size_t>(token));
     }
     if (!any) return absl::InvalidArgumentError("allowed_tokens lets no token be chosen");
   }

@@ -95,13 +95,7 @@ uint64_t FakeModel::AdaptersHash(const Batch& batch, int seq) const {
 StatusOr<StepTicket> FakeModel::Launch(const Batch& batch) {
   const absl::Duration time = options_.step_time + batch.n_tokens() * options_.token_time;
   if (time > absl::ZeroDuration()) absl::SleepFor(time);
-  ids_ = batch.token_ids;
-  for (int32_t& id : ids_) {
-    if (id >= 0) continue;
-    const auto from = static_cast<size_t>(RowOf(id));
-    COTERIE_CHECK_LT(from, sampled_.size()) << "row of the step before";
-    id = std::max(sampled_[from], 0);
-  }
+  batch.ResolveTokens(sampled_, &ids_);
   sampler_.Begin(batch, &output_);
   const size_t vocab = row_.size();
   size_t row = 0;
