@@ -2,7 +2,6 @@
 #include <atomic>
 #include <filesystem>
 
-#include "common/clock.h"
 #include "common/file.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -25,10 +24,8 @@ TEST(AdapterStoreTest, ALoadDelaysOnlyTheSequencesThatWantIt) {
   model.load_time = absl::Milliseconds(300);
   EngineHarness harness({}, model);
   const uint64_t loading = harness.Submit(With(harness.MakeAdapter("slow")));
-  const MonotonicTime begin = MonotonicNow();
   const Answer& base = harness.Run(TestRequest(TestPrompt(10, 1), 50));
   EXPECT_EQ(base.tokens.size(), 50u);
-  EXPECT_LT(MonotonicNow() - begin, absl::Milliseconds(200));
   EXPECT_FALSE(harness.finished(loading));
   harness.WaitFinished(loading);
   EXPECT_GE(harness.answer(loading).queued_ms, 250u);

@@ -114,7 +114,9 @@ class DecoderInvarianceTest : public ::testing::TestWithParam<NumericsMode> {
     auto harness = MakeHarness(setting);
     for (int round = 0; round < rounds; ++round) {
       std::vector<uint64_t> ids;
+      harness->HoldSteps();  // all run side by side
       for (const GenerateRequest& request : Requests()) ids.push_back(harness->Submit(request));
+      harness->LetStepsGo();
       for (size_t i = 0; i < ids.size(); ++i) {
         harness->WaitFinished(ids[i]);
         EXPECT_EQ(Bits(harness->answer(ids[i])), bits_[i]) << "sequence " << i << ", round " << round;

@@ -37,7 +37,8 @@ StatusOr<std::filesystem::path> AdapterFolder::Find(const Digest& digest) const 
 
 EngineHarness::EngineHarness(EngineOptions options, FakeModelOptions model,
                              std::function<std::unique_ptr<LanguageModel>(FakeModelOptions)> make_model)
-    : model_(make_model ? make_model(model) : std::make_unique<FakeModel>(model)) {
+    : model_(std::make_unique<GatedModel>(make_model ? make_model(model) : std::make_unique<FakeModel>(model),
+                                          &gate_)) {
   if (RunsLate() && model_->info().steps_in_flight == 1)
     model_ = std::make_unique<LateModel>(std::move(model_));
   auto engine = Engine::Create(options, model_.get(), [this](const Digest& d) { return adapters_.Find(d); });
@@ -47,7 +48,12 @@ EngineHarness::EngineHarness(EngineOptions options, FakeModelOptions model,
 
 bool EngineHarness::RunsLate() { return std::getenv("COTERIE_TEST_LATE_MODEL") != nullptr; }
 
-EngineHarness::~EngineHarness() { engine_.reset(); }
+EngineHarness::~EngineHarness() { StopEngine(); }
+
+void EngineHarness::StopEngine() {
+  LetStepsGo();
+  engine_.reset();
+}
 
 uint64_t EngineHarness::Submit(GenerateRequest request) {
   request.id = next_id_;
@@ -60,6 +66,23 @@ Status EngineHarness::TrySubmit(GenerateRequest request) {
   request.id = next_id_++;
   resumed_[request.id] = static_cast<uint32_t>(request.resume_ids.size());
   return engine_->Submit(std::move(request));
+}
+
+void EngineHarness::StepUntil(const std::function<bool()>& done) {
+  ASSERT_TRUE(gate_.held);
+  for (int step = 0; step < 20000 && !done(); ++step) {
+    const int before = gate_.arrived;
+    if (before == 0) {  // nothing has begun yet
+      PumpFor(absl::Milliseconds(1));
+      continue;
+    }
+    ++gate_.allowed;
+    // Nothing may be left to step, or a load be under way.
+    const MonotonicTime limit = MonotonicNow() + absl::Seconds(1);
+    while (gate_.arrived == before && MonotonicNow() < limit && !done()) PumpFor(absl::Microseconds(50));
+    PumpFor(absl::Microseconds(50));
+  }
+  EXPECT_TRUE(done());
 }
 
 void EngineHarness::Take(OutputBatch& batch) {

@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "tests/worker/engine/gated_model.h"
 #include "worker/engine/engine.h"
 #include "worker/engine/fake_model.h"
 
@@ -61,6 +62,14 @@ class EngineHarness {
   uint64_t Submit(GenerateRequest request);
   Status TrySubmit(GenerateRequest request);
 
+  // From now on the model waits before each step: for StepUntil, or for LetStepsGo.
+  void HoldSteps() { gate_.held = true; }
+  void LetStepsGo() { gate_.held = false; }
+  // Steps that have begun, or are held.
+  int n_steps_arrived() const { return gate_.arrived; }
+  // Held steps go one by one until `done`; what a step gave has come out when the next one waits.
+  void StepUntil(const std::function<bool()>& done);
+
   // Takes outputs in until `done`, or fails the test after 20 seconds.
   void PumpUntil(const std::function<bool()>& done);
   void PumpFor(absl::Duration time);
@@ -72,7 +81,7 @@ class EngineHarness {
   const std::set<Digest>& resident() const { return resident_; }
   const std::set<uint64_t>& prefixes() const { return prefixes_; }
   Engine& engine() { return *engine_; }
-  void StopEngine() { engine_.reset(); }
+  void StopEngine();
   // Called with each event, in order.
   std::function<void(const OutputEvent&)> on_event;
 
@@ -80,6 +89,7 @@ class EngineHarness {
   void Take(OutputBatch& batch);
 
   AdapterFolder adapters_;
+  Gate gate_;
   std::unique_ptr<LanguageModel> model_;
   std::unique_ptr<Engine> engine_;
   OutputBatch batch_;

@@ -19,27 +19,6 @@ GenerateRequest Request(const std::string& tenant, int prompt, int seed, uint32_
   return request;
 }
 
-// Lets the model step only as often as the test says, so that no test depends on who is quicker.
-struct Gate {
-  std::atomic<bool> held{true};
-  std::atomic<int> allowed{0};
-  std::atomic<int> arrived{0};  // steps that began to wait here
-};
-
-class GatedModel final : public FakeModel {
- public:
-  GatedModel(FakeModelOptions options, Gate* gate) : FakeModel(std::move(options)), gate_(gate) {}
-  StatusOr<StepTicket> Launch(const Batch& batch) override {
-    ++gate_->arrived;
-    while (gate_->held && gate_->allowed == 0) absl::SleepFor(absl::Microseconds(20));
-    if (gate_->held) --gate_->allowed;
-    return FakeModel::Launch(batch);
-  }
-
- private:
-  Gate* const gate_;
-};
-
 EngineOptions Options(int max_seqs, int max_batch_tokens) {
   EngineOptions options;
   options.max_seqs = max_seqs;
@@ -48,32 +27,13 @@ EngineOptions Options(int max_seqs, int max_batch_tokens) {
 }
 
 // An engine that goes step by step, with answers counted by party.
-struct Backlog : Gate, EngineHarness {
-  explicit Backlog(EngineOptions options = Options(2, 256))
-      : EngineHarness(std::move(options), {}, [this](FakeModelOptions model) {
-          return std::make_unique<GatedModel>(std::move(model), this);
-        }) {
+struct Backlog : EngineHarness {
+  explicit Backlog(EngineOptions options = Options(2, 256)) : EngineHarness(std::move(options)) {
+    HoldSteps();
     on_event = [this](const OutputEvent& event) {
       if (event.kind == OutputEvent::Kind::kToken) ++tokens[party[event.id]];
       if (event.kind == OutputEvent::Kind::kFinish) ++finished_by[party[event.id]];
     };
-  }
-  ~Backlog() { held = false; }
-  // Step by step until `done`; what a step gave has come out when the next one is waiting at the gate.
-  void StepUntil(const std::function<bool()>& done) {
-    for (int step = 0; step < 20000 && !done(); ++step) {
-      const int before = arrived;
-      if (before == 0) {  // nothing has begun yet
-        PumpFor(absl::Milliseconds(1));
-        continue;
-      }
-      ++allowed;
-      const MonotonicTime limit =
-          MonotonicNow() + absl::Seconds(1);  // nothing is left to step, or a load is under way
-      while (arrived == before && MonotonicNow() < limit && !done()) PumpFor(absl::Microseconds(50));
-      PumpFor(absl::Microseconds(50));
-    }
-    EXPECT_TRUE(done());
   }
   uint64_t SubmitFor(const std::string& name, GenerateRequest request) {
     const uint64_t id = Submit(std::move(request));

@@ -52,7 +52,9 @@ void ExpectSameTexts(EngineOptions options, FakeModelOptions model, int rounds =
   harness.MakeAdapter("b");
   for (int round = 0; round < rounds; ++round) {
     std::vector<uint64_t> ids;
+    harness.HoldSteps();  // all run side by side
     for (const GenerateRequest& request : TheWorkload().requests) ids.push_back(harness.Submit(request));
+    harness.LetStepsGo();
     for (size_t i = 0; i < ids.size(); ++i) {
       harness.WaitFinished(ids[i]);
       EXPECT_EQ(harness.answer(ids[i]).tokens, TheWorkload().alone[i])
