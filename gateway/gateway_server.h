@@ -5,9 +5,9 @@
 #include <string>
 #include <vector>
 
-#include "gateway/drift_watch.h"
-#include "gateway/gateway_core.h"
-#include "gateway/shadow/shadow_traffic.h"
+#include "gateway/core/gateway_core.h"
+#include "gateway/routing/drift_watch.h"
+#include "gateway/watch/shadow_traffic.h"
 #include "model/store/expert_store.h"
 #include "net/connection_flags.h"
 

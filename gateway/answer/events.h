@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "common/status.h"
-#include "gateway/router_state.h"
+#include "gateway/routing/router_state.h"
 #include "gateway/text/text_model.h"
 #include "gateway/upstream/session.h"
 

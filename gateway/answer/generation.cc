@@ -5,8 +5,8 @@
 
 #include "common/clock.h"
 #include "common/random.h"
-#include "gateway/drift_watch.h"
-#include "gateway/shadow/shadow_traffic.h"
+#include "gateway/routing/drift_watch.h"
+#include "gateway/watch/shadow_traffic.h"
 
 namespace coterie::gateway {
 
@@ -56,7 +56,9 @@ Status Generation::FillSequence(const Prepared& prepared, SequenceRequest* seque
     sequence->sampling.max_tokens = std::min(sequence->sampling.max_tokens, core_->limits.max_answer_tokens);
   }
   if (core_->drift != nullptr) core_->drift->Observe(decision_, core_->routers->Current()->catalogue());
-  if (in_shadow_) core_->shadow->Offer(decision_, prepared);
+  if (in_shadow_) {
+    core_->shadow->Offer(decision_, prepared.prompt_ids, prepared.question_begin, prepared.question_end);
+  }
   return absl::OkStatus();
 }
 

@@ -8,7 +8,7 @@
 
 #include "common/clock.h"
 #include "common/utf8.h"
-#include "gateway/rpc_status.h"
+#include "gateway/access/retry_delay.h"
 
 namespace coterie::gateway {
 namespace {

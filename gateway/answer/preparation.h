@@ -8,9 +8,9 @@
 #include <vector>
 
 #include "common/status.h"
-#include "gateway/answer/request.h"
-#include "gateway/gateway_core.h"
-#include "gateway/router_state.h"
+#include "gateway/core/gateway_core.h"
+#include "gateway/core/request.h"
+#include "gateway/routing/router_state.h"
 
 namespace coterie::gateway {
 

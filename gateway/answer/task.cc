@@ -6,8 +6,8 @@
 
 #include "common/clock.h"
 #include "common/prefix_key.h"
-#include "gateway/rpc_status.h"
-#include "gateway/shadow/shadow_traffic.h"
+#include "gateway/access/retry_delay.h"
+#include "gateway/watch/shadow_traffic.h"
 #include "spdlog/spdlog.h"
 
 namespace coterie::gateway {

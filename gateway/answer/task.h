@@ -7,10 +7,10 @@
 
 #include "common/clock.h"
 #include "common/mutex.h"
-#include "gateway/admission.h"
+#include "gateway/access/admission.h"
 #include "gateway/answer/fallback.h"
 #include "gateway/answer/preparation.h"
-#include "gateway/gateway_core.h"
+#include "gateway/core/gateway_core.h"
 #include "gateway/upstream/session.h"
 
 namespace coterie::gateway {

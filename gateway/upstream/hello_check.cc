@@ -1,7 +1,7 @@
 #include "gateway/upstream/hello_check.h"
 
 #include "absl/strings/str_cat.h"
-#include "gateway/convert_worker.h"
+#include "gateway/upstream/convert_worker.h"
 
 namespace coterie::gateway {
 

@@ -6,7 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/clock.h"
-#include "gateway/convert_worker.h"
+#include "gateway/upstream/convert_worker.h"
 #include "gateway/upstream/hello_check.h"
 #include "gateway/upstream/link_errors.h"
 #include "gateway/upstream/link_sequences.h"

@@ -5,7 +5,7 @@
 #include <utility>
 
 #include "common/check.h"
-#include "gateway/routing_files.h"
+#include "gateway/routing/routing_files.h"
 #include "router/routing_policy.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {

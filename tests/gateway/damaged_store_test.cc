@@ -6,7 +6,7 @@
 
 #include "coterie/v1/cluster.grpc.pb.h"
 #include "coterie/v1/expert.grpc.pb.h"
-#include "gateway/live_metrics.h"
+#include "gateway/watch/live_metrics.h"
 #include "tests/gateway/experts.h"
 #include "tests/gateway/gateway_test_base.h"
 

@@ -21,6 +21,11 @@ MAY_INCLUDE = {
     "gateway": {"proto", "common", "net", "kernels", "model", "router"},
     "tools": {"proto", "common", "net"},
 }
+# The floors of a folder, the lowest first: its subfolders include those below their own floor, never a neighbour or one
+# above. What stands directly in the folder may include them all.
+FLOORS = {
+    "gateway": [{"runtime"}, {"text", "access", "upstream", "routing"}, {"core"}, {"watch"}, {"answer"}, {"grpc"}],
+}
 OURS = {"proto", "common", "net", "kernels", "model", "router", "worker", "gateway", "tools", "tests"}
 
 # Vendor headers -> the only folders that may name them.
@@ -33,10 +38,10 @@ CONFINED = {
 # The headers that may bring in gRPC or a generated message: reading those costs a compiler seconds, for every file that
 # includes one of these. What else wants them includes them in its .cc file, or forward declares.
 HEADERS_WITH_GRPC = {
-    "gateway/convert_client.h", "gateway/convert_worker.h", "gateway/rpc_status.h", "net/grpc_listener.h", "net/grpc_time.h", "net/http2_protocol.h",
-    "gateway/service/cluster_service.h", "gateway/service/expert_receiver.h", "gateway/service/expert_service.h", "gateway/service/generate_call.h",
-    "gateway/service/generation_service.h", "gateway/service/unary_call.h", "gateway/upstream/worker_stream.h",
-    "net/received.h", "net/reflection_service.h", "net/standard_services.h", "net/unknown_methods.h",
+    "gateway/grpc/cluster_service.h", "gateway/grpc/convert_client.h", "gateway/grpc/expert_receiver.h",
+    "gateway/grpc/expert_service.h", "gateway/grpc/generate_call.h", "gateway/grpc/generation_service.h",
+    "gateway/grpc/rpc_status.h", "gateway/grpc/unary_call.h", "gateway/upstream/convert_worker.h",
+    "gateway/upstream/worker_stream.h", "net/grpc_listener.h", "net/grpc_time.h", "net/http2_protocol.h", "net/received.h", "net/reflection_service.h", "net/standard_services.h", "net/unknown_methods.h",
     "tools/client/cancellation.h", "tools/client/client.h", "tools/coterie/answer_view.h", "tools/coterie/conversation.h",
     "tools/coterie/load.h", "tools/coterie/question.h", "worker/service/attach_stream.h", "worker/service/convert.h",
     "worker/service/gateway_session.h", "worker/service/sequence_log.h", "worker/service/state_tracker.h",
@@ -85,6 +90,28 @@ def folder_of_include(header: str):
     return first if first in OURS and "/" in header else None
 
 
+def floor_of(path: str):
+    """The folder with floors that a path stands in, and its floor there: len(floors) directly in it; (None, None)
+    where there are none or it isn't in any."""
+    folder, _, rest = path.partition("/")
+    if folder not in FLOORS:
+        return None, None
+    room = rest.split("/")[0] if "/" in rest else None
+    return room, next((n for n, rooms in enumerate(FLOORS[folder]) if room in rooms), len(FLOORS[folder]))
+
+
+def check_floors(path: str, text: str):
+    room, floor = floor_of(path)
+    if floor is None:
+        return
+    if room and floor == len(FLOORS[path.split("/")[0]]):
+        yield f"{path}: {room}/ has no floor in tests/house/check.py"
+    for header in INCLUDE.findall(text):
+        other, below = floor_of(header)
+        if header.split("/")[0] == path.split("/")[0] and room and other != room and below >= floor:
+            yield f"{path}: includes {header}, which isn't below {room}/ (FLOORS of tests/house/check.py)"
+
+
 def check_includes(path: str, text: str):
     rule = rule_for(path)
     for header in INCLUDE.findall(text):
@@ -125,6 +152,7 @@ def check_clock(path: str, text: str):
 
 def check_cpp(path: str, text: str):
     yield from check_includes(path, text)
+    yield from check_floors(path, text)
     yield from check_clock(path, text)
     yield from check_shape(path, text)
 
@@ -160,11 +188,11 @@ def self_test():
         "common/a.h": '#include "kernels/backend.h"',
         "kernels/cpu/a.cc": '#include "model/decoder/decoder.h"',
         "router/a.cc": '#include "model/store/expert_store.h"',
-        "worker/a.cc": '#include "gateway/admission.h"',
+        "worker/a.cc": '#include "gateway/access/admission.h"',
         "gateway/a.cc": '#include "worker/engine/engine.h"',
         "worker/engine/a.cc": '#include "coterie/v1/worker.pb.h"',
         "worker/engine/b.cc": '#include "worker/service/attach.h"',
-        "tools/a.cc": '#include "gateway/admission.h"',
+        "tools/a.cc": '#include "gateway/access/admission.h"',
         "model/a.cc": "#include <nccl.h>",
         "worker/b.cc": "#include <cuda_runtime.h>",
         "kernels/b.cc": "#include <grpcpp/grpcpp.h>",
@@ -182,6 +210,20 @@ def self_test():
             "absl::CondVar a;"]
     monotonic = ["// absl::Now() is the wall clock", "MonotonicTime a = MonotonicNow();", "absl::Duration a;"]
     failures = [f"not caught: {p}: {t}" for p, t in breaches.items() if not list(check_includes(p, t))]
+    upstairs = {
+        "gateway/routing/a.h": '#include "gateway/core/request.h"',
+        "gateway/upstream/a.cc": '#include "gateway/routing/router_state.h"',
+        "gateway/core/a.cc": '#include "gateway/gateway_server.h"',
+        "gateway/attic/a.cc": '#include "gateway/core/request.h"',
+    }
+    downstairs = {
+        "gateway/grpc/a.h": '#include "gateway/routing/router_state.h"',
+        "gateway/core/a.cc": '#include "gateway/core/request.h"',
+        "gateway/gateway_server.cc": '#include "gateway/grpc/rpc_status.h"',
+        "gateway/text/a.cc": '#include "model/text/base_text.h"',
+    }
+    failures += [f"not caught: {p}: {t}" for p, t in upstairs.items() if not list(check_floors(p, t))]
+    failures += [f"wrongly caught: {m}" for p, t in downstairs.items() for m in check_floors(p, t)]
     failures += [f"wrongly caught: {m}" for p, t in allowed.items() for m in check_includes(p, t)]
     failures += [f"not caught: {t}" for t in wall if not list(check_clock("gateway/a.cc", t))]
     failures += [f"wrongly caught: {m}" for t in monotonic for m in check_clock("gateway/a.cc", t)]

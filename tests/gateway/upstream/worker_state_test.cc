@@ -1,7 +1,7 @@
 #include "gateway/upstream/worker_state.h"
 
 #include "common/clock.h"
-#include "gateway/convert_worker.h"
+#include "gateway/upstream/convert_worker.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 

@@ -1,0 +1,53 @@
+#ifndef COTERIE_GATEWAY_CORE_REQUEST_H_
+#define COTERIE_GATEWAY_CORE_REQUEST_H_
+
+#include <cstdint>
+#include <string>
+
+#include "absl/time/time.h"
+#include "common/clock.h"
+#include "common/ids.h"
+#include "common/sampling_params.h"
+#include "common/status.h"
+#include "gateway/routing/routing_ask.h"
+#include "gateway/text/text_input.h"
+
+namespace coterie::gateway {
+
+// Bounds on what one request may ask for.
+struct RequestLimits {
+  size_t max_input_bytes = size_t{1} << 20;  // prompt, or all messages together
+  size_t max_messages = 1024;
+  size_t max_tags = 64;
+  size_t max_allowed_experts = 10'000;
+  size_t max_label_bytes = 64;                  // tenant, trace id, cache salt, tag, role
+  uint32_t max_prompt_tokens = 0;               // 0: what the model's context holds
+  uint32_t max_answer_tokens = 0;               // 0: likewise; more is cut to it
+  absl::Duration max_time = absl::Minutes(10);  // also without a deadline of the client
+};
+
+struct RequestContext {
+  std::string tenant = "default";
+  int32_t priority = 0;
+  std::string trace_id;
+  std::string cache_salt;
+  bool no_shadow = false;
+};
+
+struct AnswerRequest {
+  TextInput input;
+  ExpertSelector expert;
+  SamplingParams sampling;
+  RoutingAsk routing;
+  RequestContext context;
+  MonotonicTime deadline = MonotonicTime::InfiniteFuture();
+};
+
+// InvalidArgument naming the field, its value and the limit.
+Status ValidateInput(const TextInput& input, const RequestLimits& limits);
+Status ValidateContext(const RequestContext& context, const RequestLimits& limits);
+Status ValidateRouting(const RoutingAsk& routing, const RequestLimits& limits);
+
+}  // namespace coterie::gateway
+
+#endif  // COTERIE_GATEWAY_CORE_REQUEST_H_

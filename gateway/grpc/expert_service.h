@@ -1,0 +1,60 @@
+#ifndef COTERIE_GATEWAY_GRPC_EXPERT_SERVICE_H_
+#define COTERIE_GATEWAY_GRPC_EXPERT_SERVICE_H_
+
+#include <string>
+
+#include "common/metrics.h"
+#include "coterie/v1/expert.grpc.pb.h"
+#include "gateway/core/gateway_core.h"
+#include "gateway/routing/catalogue_watch.h"
+#include "model/store/expert_store.h"
+#include "net/received.h"
+#include "net/refusals.h"
+
+namespace coterie::gateway {
+
+// ExpertService on the admin listener. Synchronous: publishing is rare and mostly waits for the disk; the
+// listener's threads are bounded by the server. Thread-safe; everything is borrowed.
+class ExpertServiceImpl final : public v1::ExpertService::Service {
+ public:
+  ExpertServiceImpl(ExpertStore* store, CatalogueWatch* watch, const GatewayCore* core,
+                    MetricsRegistry* registry);
+
+  grpc::Status List(grpc::ServerContext* context, const v1::ListExpertsRequest* request,
+                    v1::ListExpertsResponse* response) override;
+  grpc::Status Get(grpc::ServerContext* context, const v1::GetExpertRequest* request,
+                   v1::GetExpertResponse* response) override;
+  grpc::Status Publish(grpc::ServerContext* context, net::CheckedReader<v1::PublishExpertRequest>* reader,
+                       v1::PublishExpertResponse* response);
+  grpc::Status PublishMany(grpc::ServerContext* context, net::CheckedReader<v1::PublishExpertRequest>* reader,
+                           grpc::internal::WriterInterface<v1::PublishManyResponse>* writer);
+  grpc::Status Remove(grpc::ServerContext* context, const v1::RemoveExpertRequest* request,
+                      v1::RemoveExpertResponse* response) override;
+  grpc::Status Promote(grpc::ServerContext* context, const v1::PromoteExpertRequest* request,
+                       v1::PromoteExpertResponse* response) override;
+  grpc::Status RollBack(grpc::ServerContext* context, const v1::RollBackExpertRequest* request,
+                        v1::RollBackExpertResponse* response) override;
+
+ private:
+  // `status` as a client may read it: without the store's paths, which the log keeps.
+  grpc::Status Refusal(const Status& status) const;
+  StatusOr<v1::GetExpertResponse> GetExpert(const std::string& name) const;
+  StatusOr<v1::PublishExpertResponse> ReceiveExpert(net::CheckedReader<v1::PublishExpertRequest>* reader);
+  v1::PublishExpertResponse DescribePublished(const PublishResult& published, bool canary) const;
+  v1::ExpertInfo Describe(const CatalogueEntry& entry) const;
+  // `change` of the store for a request that names an expert, or one of its versions; routing follows, and
+  // *response tells what became of it.
+  using Change = StatusOr<PublishResult> (ExpertStore::*)(std::string_view name,
+                                                          std::string_view digest_prefix);
+  template <typename Request, typename Response>
+  Status ChangeVersion(Change change, const Request& request, Response* response) const;
+
+  ExpertStore* const store_;
+  CatalogueWatch* const watch_;
+  const GatewayCore* const core_;
+  net::Refusals refusals_;
+};
+
+}  // namespace coterie::gateway
+
+#endif  // COTERIE_GATEWAY_GRPC_EXPERT_SERVICE_H_
