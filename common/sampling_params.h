@@ -19,10 +19,10 @@ inline constexpr size_t kMaxStopTokens = 64;
 inline constexpr uint32_t kMaxLogprobs = 20;
 inline constexpr float kMaxTemperature = 100.0f;
 
-// How tokens are drawn, with the defaults of proto/coterie/v1/sampling.proto, which says what each field
-// means. The order of application is written in kernels/sampling.h.
-struct SamplingParams {
-  uint32_t max_tokens = 256;
+// What changes the distribution that a token is drawn from, with the defaults of
+// proto/coterie/v1/sampling.proto, which says what each field means. The order of application is written in
+// kernels/sampling.h.
+struct DrawParams {
   float temperature = 0.0f;  // 0: greedy
   uint32_t top_k = 0;        // 0: all
   float top_p = 1.0f;
@@ -30,6 +30,16 @@ struct SamplingParams {
   float repetition_penalty = 1.0f;
   float presence_penalty = 0.0f;
   float frequency_penalty = 0.0f;
+
+  bool greedy() const { return temperature == 0.0f; }
+  bool has_penalties() const {
+    return repetition_penalty != 1.0f || presence_penalty != 0.0f || frequency_penalty != 0.0f;
+  }
+};
+
+// How the tokens of an answer are drawn, and what ends it.
+struct SamplingParams : DrawParams {
+  uint32_t max_tokens = 256;
   std::vector<std::pair<uint32_t, float>> logit_bias;  // token id, bias; each id once
   std::optional<uint64_t> seed;   // absent: the gateway draws one; workers always get one
   std::vector<std::string> stop;  // matched by the gateway
@@ -37,11 +47,6 @@ struct SamplingParams {
   bool ignore_eos = false;
   std::optional<uint32_t>
       logprobs;  // how many alternatives to report beside the token's own; absent: nothing
-
-  bool greedy() const { return temperature == 0.0f; }
-  bool has_penalties() const {
-    return repetition_penalty != 1.0f || presence_penalty != 0.0f || frequency_penalty != 0.0f;
-  }
 };
 
 // InvalidArgument naming the field, its value and the limit. Token ids are held against `vocab_size`; 0:

@@ -4,7 +4,8 @@
 #include <cstdint>
 #include <span>
 
-#include "common/scored_token.h"
+#include "common/sampling_params.h"
+#include "common/sequence.h"
 
 namespace coterie {
 
@@ -16,14 +17,7 @@ namespace coterie {
 // temperature 0: the largest logit, of equal ones the lowest id. Else: divide by temperature; top-k; top-p
 // (Holtzman et al. 2020) within what top-k left; min-p against the most probable token; one draw by inverse
 // distribution over what is left, renormalised, with Philox's draw number `position` of stream `seed`.
-struct RowSampling {
-  float temperature = 0;  // 0: greedy
-  uint32_t top_k = 0;     // 0: all
-  float top_p = 1;
-  float min_p = 0;
-  float repetition_penalty = 1;
-  float presence_penalty = 0;
-  float frequency_penalty = 0;
+struct RowSampling : DrawParams {
   uint64_t seed = 0;
   uint64_t position = 0;
 
@@ -46,11 +40,6 @@ struct RowSampling {
   // distribution of the raw logits, or of the mixture.
   int32_t n_logprobs = -1;
   bool keep_logits = false;  // report the row itself
-
-  bool greedy() const { return temperature == 0; }
-  bool has_penalties() const {
-    return repetition_penalty != 1 || presence_penalty != 0 || frequency_penalty != 0;
-  }
 };
 
 struct LogitBias {
@@ -74,7 +63,7 @@ struct StepResult {
   std::span<const int32_t> tokens;  // [n_logit_rows]: the chosen or scored token, or kNotFinite
   // Of each row that reports them NumLogprobs() entries: the token's own, then the most probable ones, best
   // first. Of a row that is not finite: tokens kNotFinite, values NaN.
-  std::span<const ScoredToken> logprobs;
+  std::span<const TokenLogprob> logprobs;
   std::span<const float> logits;  // [rows with keep_logits, vocab_size]
 };
 

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "common/memory.h"
+#include "common/sequence.h"
 #include "kernels/create.h"
 #include "model/decoder/decoder.h"
 #include "model/decoder/memory_plan.h"
@@ -11,7 +12,6 @@
 #include "model/text/base_text.h"
 #include "spdlog/spdlog.h"
 #include "worker/engine/fake_model.h"
-#include "worker/engine/request.h"
 
 namespace coterie::worker {
 namespace {

@@ -106,7 +106,7 @@ Task::Plan Task::PlanLocked(SequenceRequest sequence) {
   Plan plan;
   std::vector<PrefixAdapter> prefix_adapters;
   for (const PlannedExpert& expert : decision_.plan.experts) {
-    sequence.adapters.push_back({expert.name, expert.adapter, expert.weight});
+    sequence.adapters.push_back({expert.adapter, expert.weight, expert.name});
     prefix_adapters.push_back({expert.adapter, expert.weight});
   }
   plan.placement.adapters = AdaptersToPlace(decision_);

@@ -3,8 +3,6 @@
 namespace coterie::gateway {
 namespace {
 
-constexpr int32_t kMaxPriority = 100;
-
 Status CheckLabel(std::string_view field, const std::string& value, size_t limit) {
   if (value.size() <= limit) return absl::OkStatus();
   return absl::InvalidArgumentError(

@@ -7,7 +7,7 @@
 #include "absl/time/time.h"
 #include "common/clock.h"
 #include "common/ids.h"
-#include "common/sampling_params.h"
+#include "common/sequence.h"
 #include "common/status.h"
 #include "gateway/routing/routing_ask.h"
 #include "gateway/text/text_input.h"
@@ -20,7 +20,7 @@ struct RequestLimits {
   size_t max_messages = 1024;
   size_t max_tags = 64;
   size_t max_allowed_experts = 10'000;
-  size_t max_label_bytes = 64;                  // tenant, trace id, cache salt, tag, role
+  size_t max_label_bytes = kMaxLabelBytes;      // tenant, trace id, cache salt, tag, role
   uint32_t max_prompt_tokens = 0;               // 0: what the model's context holds
   uint32_t max_answer_tokens = 0;               // 0: likewise; more is cut to it
   absl::Duration max_time = absl::Minutes(10);  // also without a deadline of the client

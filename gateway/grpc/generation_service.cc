@@ -5,6 +5,7 @@
 #include <memory>
 #include <utility>
 
+#include "gateway/access/retry_delay.h"
 #include "gateway/answer/preparation.h"
 #include "gateway/answer/scoring.h"
 #include "gateway/grpc/convert_client.h"

@@ -102,7 +102,7 @@ v1::Submit SubmitToProto(uint64_t sequence_id, const SequenceRequest& request, M
   submit.set_trace_id(request.trace_id);
   submit.set_cache_salt(request.cache_salt);
   submit.set_deadline_ms(MillisecondsLeft(request.deadline, now));
-  submit.set_initial_credit(request.credit);
+  submit.set_initial_credit(request.initial_credit);
   if (request.prompt_logprobs_from) submit.set_prompt_logprobs_from(*request.prompt_logprobs_from);
   submit.set_score_only(request.score_only);
   return submit;

@@ -10,7 +10,7 @@ void LinkSequences::Add(uint64_t id, const SequenceRequest& request,
                         std::shared_ptr<SequenceObserver> observer) {
   (void)Remove(id);
   const uint32_t position = static_cast<uint32_t>(request.resume_ids.size());
-  const Entry& entry = entries_[id] = {std::move(observer), position, position + request.credit,
+  const Entry& entry = entries_[id] = {std::move(observer), position, position + request.initial_credit,
                                        request.prompt_logprobs_from.has_value()};
   n_active_ += entry.active() ? 1 : 0;
 }

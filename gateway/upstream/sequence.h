@@ -3,53 +3,21 @@
 
 #include <cstdint>
 #include <optional>
-#include <string>
 #include <vector>
 
 #include "absl/time/time.h"
-#include "common/clock.h"
-#include "common/digest.h"
-#include "common/sampling_params.h"
+#include "common/sequence.h"
 #include "common/status.h"
 
 namespace coterie::gateway {
 
-// The plain forms of what travels between gateway and worker (coterie/v1/worker.proto says what each field
-// means).
-
-enum class FinishReason { kNone = 0, kStop = 1, kLength = 2, kCancelled = 3, kDeadline = 4, kError = 5 };
-
-struct TokenLogprob {
-  int32_t token = 0;
-  float logprob = 0;
-};
-
+// What a worker says of the tokens at one position.
 struct PositionLogprobs {
   TokenLogprob chosen;
   std::vector<TokenLogprob> top;  // most probable first
 };
 
-struct AdapterUse {
-  std::string name;
-  Digest digest;
-  float weight = 1.0f;
-};
-
-struct SequenceRequest {
-  std::vector<int32_t> prompt_ids;
-  std::vector<int32_t> resume_ids;  // generated elsewhere already
-  SamplingParams sampling;
-  std::vector<AdapterUse> adapters;  // empty: the base
-  std::string tenant;
-  int32_t priority = 0;
-  std::string trace_id;
-  std::string cache_salt;
-  MonotonicTime deadline = MonotonicTime::InfiniteFuture();
-  uint32_t credit = 0;  // tokens the worker may send at first
-  std::optional<uint32_t> prompt_logprobs_from;
-  bool score_only = false;
-};
-
+// One message of a worker about a sequence (coterie/v1/worker.proto says what each field means).
 struct SequenceOutput {
   uint64_t sequence_id = 0;
   uint32_t position = 0;  // of token_ids[0], counted from the answer's start

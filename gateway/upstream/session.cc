@@ -47,7 +47,7 @@ void Session::PlaceLocked() {
     if (!placed.ok()) return NobodyTakesItLocked(placed.status());
     const uint64_t id = pool_->NextSequenceId();
     const uint32_t until = std::max(acknowledged_ + options_.window_tokens, received());
-    request_.credit = until - received();
+    request_.initial_credit = until - received();
     // Known before Submit returns: the first output may be quicker.
     link_ = placed->link;
     sequence_id_ = id;

@@ -77,9 +77,9 @@ class SessionListener {
 // would have. Tokens are passed on once, by position, in order. Thread-safe.
 class Session : public SequenceObserver, public std::enable_shared_from_this<Session> {
  public:
-  // `request.credit` is ignored; `placement` carries what placement asks for (its prompt length, exclusions
-  // and class are filled in here; `prefix_keys` must stay valid as long as the session). The pool and the
-  // timers outlive the session.
+  // `request.initial_credit` is ignored; `placement` carries what placement asks for (its prompt length,
+  // exclusions and class are filled in here; `prefix_keys` must stay valid as long as the session). The pool
+  // and the timers outlive the session.
   static std::shared_ptr<Session> Start(const SessionOptions& options, WorkerPool* pool, TimerQueue* timers,
                                         SequenceRequest request, PlacementRequest placement,
                                         std::vector<uint64_t> prefix_keys,

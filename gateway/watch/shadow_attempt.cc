@@ -29,7 +29,7 @@ std::shared_ptr<ShadowAttempt> ShadowAttempt::Start(const GatewayCore* core,
   PlacementRequest placement;
   placement.base = core->text->base();
   if (!adapter.digest.empty()) {
-    sequence.adapters.push_back({adapter.name, adapter.digest, 1.0f});
+    sequence.adapters.push_back({adapter.digest, 1.0f, adapter.name});
     placement.adapters.push_back(adapter);
   }
   SessionOptions options = core->session;

@@ -185,10 +185,10 @@ void Sampler::GatherLargest(std::span<const float> logits, const Enough& enough)
   std::sort(candidates_.begin(), candidates_.end(), Before);
 }
 
-bool Sampler::Logprobs(std::span<const float> logits, int32_t token, std::span<ScoredToken> out) {
+bool Sampler::Logprobs(std::span<const float> logits, int32_t token, std::span<TokenLogprob> out) {
   const float top = MaxIfFinite(logits);
   if (std::isnan(top)) {
-    std::fill(out.begin(), out.end(), ScoredToken{kNotFinite, NAN});
+    std::fill(out.begin(), out.end(), TokenLogprob{kNotFinite, NAN});
     return false;
   }
   DistancesBelow(top, logits, 1.0f, distances_);
@@ -198,7 +198,7 @@ bool Sampler::Logprobs(std::span<const float> logits, int32_t token, std::span<S
     return static_cast<float>(-static_cast<double>(distances_[id]) - log_sum);
   };
   out.front() = {token, logprob(token)};
-  const std::span<ScoredToken> best = out.subspan(1);
+  const std::span<TokenLogprob> best = out.subspan(1);
   if (best.empty()) return true;
   // The best so far stand in a heap with the worst of them in front.
   candidates_.clear();

@@ -37,7 +37,7 @@ class Sampler {
   // Writes to `out` [NumLogprobs] the log-probability of `token`, then those of the most probable tokens,
   // best first, in the distribution of the raw logits. False, with kNotFinite and NaN throughout, when a
   // logit is not finite.
-  bool Logprobs(std::span<const float> logits, int32_t token, std::span<ScoredToken> out);
+  bool Logprobs(std::span<const float> logits, int32_t token, std::span<TokenLogprob> out);
 
  private:
   template <typename Enough>

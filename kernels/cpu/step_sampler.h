@@ -14,8 +14,8 @@ namespace coterie::cpu {
 
 // What a step's rows have left so far.
 struct StepOutput {
-  std::vector<int32_t> tokens;        // [n_logit_rows]
-  std::vector<ScoredToken> logprobs;  // see StepResult
+  std::vector<int32_t> tokens;         // [n_logit_rows]
+  std::vector<TokenLogprob> logprobs;  // see StepResult
   std::vector<float> logits;
 
   void Reserve(int max_rows);

@@ -78,7 +78,7 @@ void Generate(const uint8_t* data, size_t n_bytes) {
   sequence.priority = request->context.priority;
   sequence.cache_salt = request->context.cache_salt;
   const v1::Submit submit = gateway::SubmitToProto(7, sequence, MonotonicTime::Epoch());
-  const StatusOr<GenerateRequest> taken = worker::RequestFromProto(submit, MonotonicTime::Epoch());
+  const StatusOr<SequenceRequest> taken = worker::RequestFromProto(submit, MonotonicTime::Epoch());
   COTERIE_CHECK(taken.ok()) << taken.status();
   const Status valid = ValidateSamplingParams(taken->sampling, kVocabulary);
   COTERIE_CHECK(valid.ok()) << valid;
@@ -216,7 +216,7 @@ void GatewayStream(const uint8_t* data, size_t n_bytes) {
   std::map<uint64_t, Taken> taken;
   for (const v1::GatewayMessage& message : messages) {
     if (message.has_submit()) {
-      StatusOr<GenerateRequest> request = worker::RequestFromProto(message.submit(), MonotonicNow());
+      StatusOr<SequenceRequest> request = worker::RequestFromProto(message.submit(), MonotonicNow());
       if (!request.ok()) continue;
       request->id = message.submit().sequence_id();
       if (taken.contains(request->id)) continue;  // the service's to refuse

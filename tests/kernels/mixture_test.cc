@@ -129,7 +129,7 @@ TEST(MixtureTest, AllRowsOfAMixtureGetOneTokenAndOthersTheirOwn) {
     ASSERT_EQ(output.tokens, expected);
     ASSERT_EQ(output.logprobs.size(), 5u * 3);
     for (size_t g = 0, r = 0; g < 5; r += static_cast<size_t>(batch.sampling[r].mix_rows), ++g) {
-      const ScoredToken& scored = output.logprobs[3 * g];
+      const TokenLogprob& scored = output.logprobs[3 * g];
       ASSERT_EQ(scored.token, expected[r]);
       ASSERT_NEAR(scored.logprob, mixtures[g][static_cast<size_t>(scored.token)], 1e-5);
     }

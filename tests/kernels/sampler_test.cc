@@ -74,9 +74,9 @@ TEST(SamplerTest, LogitsThatAreNotFiniteAreReportedNotSampled) {
   EXPECT_EQ(Sample(Hot(), {1, INFINITY, 2}), -1);
   Sampler sampler(3);
   for (const float bad : {NAN, INFINITY, -INFINITY}) {
-    std::vector<ScoredToken> out(3);
+    std::vector<TokenLogprob> out(3);
     EXPECT_FALSE(sampler.Logprobs(std::vector<float>{1, bad, 2}, 0, out)) << bad;
-    for (const ScoredToken& scored : out) {
+    for (const TokenLogprob& scored : out) {
       EXPECT_EQ(scored.token, kNotFinite);
       EXPECT_TRUE(std::isnan(scored.logprob));
     }
@@ -237,7 +237,7 @@ TEST(SamplerTest, AMaskHidesNeitherABrokenRowNorThatItLetsNothingThrough) {
 
 TEST(SamplerTest, LogprobsAreOfTheRawDistributionBestFirst) {
   Sampler sampler(8);
-  std::vector<ScoredToken> out(4);
+  std::vector<TokenLogprob> out(4);
   ASSERT_TRUE(sampler.Logprobs(Ladder(), 3, out));
   EXPECT_EQ(out[0].token, 3);
   EXPECT_NEAR(out[0].logprob, std::log(8.0 / 255), 1e-6);

@@ -20,7 +20,7 @@
 #include "worker/engine/adapter_budget.h"
 #include "worker/engine/adapter_entry.h"
 #include "worker/engine/histogram.h"
-#include "worker/engine/request.h"
+#include "worker/engine/output_batch.h"
 
 namespace coterie {
 

@@ -7,7 +7,7 @@
 
 namespace coterie {
 
-Status CheckRequest(const GenerateRequest& r, const RequestLimits& limits) {
+Status CheckRequest(const SequenceRequest& r, const RequestLimits& limits) {
   const int vocab_size = limits.vocab_size;
   RETURN_IF_ERROR(ValidateSamplingParams(r.sampling, vocab_size));
   if (r.prompt_ids.empty())
@@ -44,13 +44,13 @@ Status CheckRequest(const GenerateRequest& r, const RequestLimits& limits) {
     return absl::InvalidArgumentError(absl::StrCat("priority is ", r.priority, "; it must be in [-",
                                                    kMaxPriority, ", ", kMaxPriority, "]"));
   }
-  if (r.tenant.size() > kMaxTenantBytes) {
+  if (r.tenant.size() > kMaxLabelBytes) {
     return absl::InvalidArgumentError(
-        absl::StrCat("tenant has ", r.tenant.size(), " bytes; at most ", kMaxTenantBytes, " are allowed"));
+        absl::StrCat("tenant has ", r.tenant.size(), " bytes; at most ", kMaxLabelBytes, " are allowed"));
   }
-  if (r.cache_salt.size() > kMaxCacheSaltBytes) {
+  if (r.cache_salt.size() > kMaxLabelBytes) {
     return absl::InvalidArgumentError(absl::StrCat("cache_salt has ", r.cache_salt.size(), " bytes; at most ",
-                                                   kMaxCacheSaltBytes, " are allowed"));
+                                                   kMaxLabelBytes, " are allowed"));
   }
   const size_t max_adapters = std::min(kMaxAdaptersPerSequence, static_cast<size_t>(limits.n_adapter_slots));
   if (r.adapters.size() > max_adapters) {

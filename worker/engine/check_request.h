@@ -1,8 +1,8 @@
 #ifndef COTERIE_WORKER_ENGINE_CHECK_REQUEST_H_
 #define COTERIE_WORKER_ENGINE_CHECK_REQUEST_H_
 
+#include "common/sequence.h"
 #include "common/status.h"
-#include "worker/engine/request.h"
 
 namespace coterie {
 
@@ -13,7 +13,7 @@ struct RequestLimits {
 };
 
 // InvalidArgument naming the field, its value and the limit, where a request cannot be served as it stands.
-Status CheckRequest(const GenerateRequest& request, const RequestLimits& limits);
+Status CheckRequest(const SequenceRequest& request, const RequestLimits& limits);
 
 }  // namespace coterie
 

@@ -100,7 +100,7 @@ Status Engine::QueueFull() const {
                    options_.max_seqs, " running, ", options_.max_waiting, " waiting); try again later"));
 }
 
-StatusOr<std::unique_ptr<Sequence>> Engine::Prepare(GenerateRequest request) const {
+StatusOr<std::unique_ptr<Sequence>> Engine::Prepare(SequenceRequest request) const {
   RETURN_IF_ERROR(
       CheckRequest(request, {model_->info().vocab_size, max_sequence_tokens_, options_.adapters.n_slots}));
   if (n_live_.load() >= scheduler_options_.max_live) return QueueFull();
@@ -110,7 +110,7 @@ StatusOr<std::unique_ptr<Sequence>> Engine::Prepare(GenerateRequest request) con
   return sequence;
 }
 
-Status Engine::Submit(GenerateRequest request) {
+Status Engine::Submit(SequenceRequest request) {
   ASSIGN_OR_RETURN(std::unique_ptr<Sequence> sequence, Prepare(std::move(request)));
   return Submit(std::move(sequence));
 }

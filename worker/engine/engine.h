@@ -13,6 +13,7 @@
 #include "absl/container/flat_hash_map.h"
 #include "absl/time/time.h"
 #include "common/clock.h"
+#include "common/sequence.h"
 #include "common/status.h"
 #include "model/decoder/language_model.h"
 #include "worker/engine/adapter_store.h"
@@ -20,7 +21,7 @@
 #include "worker/engine/inbox.h"
 #include "worker/engine/kv_manager.h"
 #include "worker/engine/outbox.h"
-#include "worker/engine/request.h"
+#include "worker/engine/output_batch.h"
 #include "worker/engine/scheduler.h"
 #include "worker/engine/step_batch.h"
 
@@ -79,10 +80,10 @@ class Engine {
 
   // Any thread; returns at once. After Ok, exactly one kFinish event comes for the request's id.
   //   InvalidArgument: names the field, value and limit;  ResourceExhausted: the queue is full.
-  Status Submit(GenerateRequest request);
+  Status Submit(SequenceRequest request);
   // The two halves of Submit. What takes time with a long prompt (checking and hashing it) is done by
   // Prepare, so that a caller need not hold a lock meanwhile; the request's id counts from Submit on only.
-  StatusOr<std::unique_ptr<Sequence>> Prepare(GenerateRequest request) const;
+  StatusOr<std::unique_ptr<Sequence>> Prepare(SequenceRequest request) const;
   Status Submit(std::unique_ptr<Sequence> sequence);
   // Unknown and finished ids are ignored by these.
   void Cancel(uint64_t id);
@@ -133,13 +134,13 @@ class Engine {
   void CollectStep();                  // the oldest one in flight
   void NoteStepTime(const LaunchedStep& step, bool has_prompts);
   bool TakeResults(const LaunchedStep& step, const StepResult& result);  // true: it computed prompts
-  void TakeRow(const StepRow& row, int32_t token, std::span<const ScoredToken> logprobs);
-  void Score(const StepRow& row, std::span<const ScoredToken> logprobs);
-  void Choose(Sequence* s, int32_t token, std::span<const ScoredToken> logprobs);
+  void TakeRow(const StepRow& row, int32_t token, std::span<const TokenLogprob> logprobs);
+  void Score(const StepRow& row, std::span<const TokenLogprob> logprobs);
+  void Choose(Sequence* s, int32_t token, std::span<const TokenLogprob> logprobs);
   void EndNotFinite(Sequence* s, const std::string& place);
   void Finish(Sequence* s, FinishReason reason, int32_t stop_token, Status status);
   void RetireThoseThatLeft();
-  void Report(OutputEvent* event, std::span<const ScoredToken> logprobs);
+  void Report(OutputEvent* event, std::span<const TokenLogprob> logprobs);
   OutputEvent* Emit(Sequence* s, OutputEvent::Kind kind);
 
   const EngineOptions options_;

@@ -81,7 +81,7 @@ void Engine::NoteStepTime(const LaunchedStep& step, bool has_prompts) {
 bool Engine::TakeResults(const LaunchedStep& step, const StepResult& result) {
   COTERIE_CHECK_EQ(result.tokens.size(), step.rows.size()) << "rows that the model gave";
   uint64_t n_prompt_tokens = 0;
-  std::span<const ScoredToken> logprobs = result.logprobs;
+  std::span<const TokenLogprob> logprobs = result.logprobs;
   size_t next_row = 0;
   for (const StepEntry& entry : step.plan) {
     Sequence* s = entry.sequence;
@@ -103,7 +103,7 @@ bool Engine::TakeResults(const LaunchedStep& step, const StepResult& result) {
   return n_prompt_tokens > 0;
 }
 
-void Engine::TakeRow(const StepRow& row, int32_t token, std::span<const ScoredToken> logprobs) {
+void Engine::TakeRow(const StepRow& row, int32_t token, std::span<const TokenLogprob> logprobs) {
   Sequence* s = row.sequence;
   if (!row.scores) {
     if (token == kNotFinite) return EndNotFinite(s, absl::StrCat("answer position ", s->answer_position()));
@@ -121,14 +121,14 @@ void Engine::EndNotFinite(Sequence* s, const std::string& place) {
   Finish(s, FinishReason::kError, -1, NotFinite(s->request, place));
 }
 
-void Engine::Score(const StepRow& row, std::span<const ScoredToken> logprobs) {
+void Engine::Score(const StepRow& row, std::span<const TokenLogprob> logprobs) {
   OutputEvent* event = Emit(row.sequence, OutputEvent::Kind::kPromptLogprob);
   event->position = static_cast<uint32_t>(row.position + 1);
   event->token = row.sequence->tokens[row.position + 1];
   Report(event, logprobs);
 }
 
-void Engine::Choose(Sequence* s, int32_t token, std::span<const ScoredToken> logprobs) {
+void Engine::Choose(Sequence* s, int32_t token, std::span<const TokenLogprob> logprobs) {
   const SamplingParams& params = s->request.sampling;
   const std::vector<int32_t>& eos = model_->info().eos_token_ids;
   const bool ends = (!params.ignore_eos && std::find(eos.begin(), eos.end(), token) != eos.end()) ||
@@ -169,7 +169,7 @@ void Engine::RetireThoseThatLeft() {
   });
 }
 
-void Engine::Report(OutputEvent* event, std::span<const ScoredToken> logprobs) {
+void Engine::Report(OutputEvent* event, std::span<const TokenLogprob> logprobs) {
   event->logprobs_begin = static_cast<uint32_t>(pending_.logprobs.size());
   event->logprobs_count = static_cast<uint32_t>(logprobs.size());
   pending_.logprobs.insert(pending_.logprobs.end(), logprobs.begin(), logprobs.end());

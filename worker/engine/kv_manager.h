@@ -6,8 +6,8 @@
 
 #include "common/prefix_key.h"
 #include "worker/engine/block_allocator.h"
+#include "worker/engine/output_batch.h"
 #include "worker/engine/prefix_cache.h"
-#include "worker/engine/request.h"
 #include "worker/engine/sequence.h"
 
 namespace coterie {

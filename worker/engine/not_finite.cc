@@ -5,7 +5,7 @@
 
 namespace coterie {
 
-Status NotFinite(const GenerateRequest& request, const std::string& place) {
+Status NotFinite(const SequenceRequest& request, const std::string& place) {
   const std::string what = absl::StrCat("the model's logits at ", place, " are not finite numbers");
   if (request.adapters.empty()) {
     return absl::InternalError(absl::StrCat(

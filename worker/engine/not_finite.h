@@ -3,14 +3,14 @@
 
 #include <string>
 
+#include "common/sequence.h"
 #include "common/status.h"
-#include "worker/engine/request.h"
 
 namespace coterie {
 
 // What ends a sequence whose logits at `place` hold NaN or an infinity. With adapters FailedPrecondition,
 // which names them: they are what is wrong, on every worker; with the base alone Internal.
-Status NotFinite(const GenerateRequest& request, const std::string& place);
+Status NotFinite(const SequenceRequest& request, const std::string& place);
 
 }  // namespace coterie
 

@@ -3,7 +3,7 @@
 
 #include "common/clock.h"
 #include "common/mutex.h"
-#include "worker/engine/request.h"
+#include "worker/engine/output_batch.h"
 
 namespace coterie {
 

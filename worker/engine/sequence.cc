@@ -5,7 +5,7 @@
 
 namespace coterie {
 
-std::unique_ptr<Sequence> MakeSequence(GenerateRequest request, const Digest& base, int max_sequence_tokens) {
+std::unique_ptr<Sequence> MakeSequence(SequenceRequest request, const Digest& base, int max_sequence_tokens) {
   auto s = std::make_unique<Sequence>();
   s->n_prompt = static_cast<int>(request.prompt_ids.size());
   s->max_total = static_cast<int>(

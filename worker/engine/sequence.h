@@ -9,8 +9,8 @@
 #include "common/clock.h"
 #include "common/digest.h"
 #include "common/prefix_key.h"
+#include "common/sequence.h"
 #include "worker/engine/adapter_budget.h"
-#include "worker/engine/request.h"
 
 namespace coterie {
 
@@ -27,7 +27,7 @@ enum class SequenceState : uint8_t {
 // One sequence's whole state. Made (and all its memory reserved) on the submitter's thread, then owned by the
 // engine's thread, freed by the consumer of outputs.
 struct Sequence {
-  GenerateRequest request;  // prompt_ids and resume_ids moved into `tokens`
+  SequenceRequest request;  // prompt_ids and resume_ids moved into `tokens`
   SequenceState state = SequenceState::kWaiting;
 
   std::vector<int32_t> tokens;  // prompt, resumed and generated; capacity for all that may come
@@ -87,7 +87,7 @@ struct Sequence {
 // A sequence that has just arrived and goes on after the request's resume_ids; its rank is the scheduler's to
 // give. Hashes the prompt, which takes time where it is long: on the submitter's thread, without a lock.
 // `base`: digest of the frozen base, part of every prefix key.
-std::unique_ptr<Sequence> MakeSequence(GenerateRequest request, const Digest& base, int max_sequence_tokens);
+std::unique_ptr<Sequence> MakeSequence(SequenceRequest request, const Digest& base, int max_sequence_tokens);
 
 }  // namespace coterie
 

@@ -8,13 +8,7 @@ namespace {
 
 RowSampling ToRow(const SamplingParams& params) {
   RowSampling row;
-  row.temperature = params.temperature;
-  row.top_k = params.top_k;
-  row.top_p = params.top_p;
-  row.min_p = params.min_p;
-  row.repetition_penalty = params.repetition_penalty;
-  row.presence_penalty = params.presence_penalty;
-  row.frequency_penalty = params.frequency_penalty;
+  static_cast<DrawParams&>(row) = params;
   row.seed = params.seed.value_or(0);
   if (params.logprobs.has_value()) row.n_logprobs = static_cast<int32_t>(*params.logprobs);
   return row;

@@ -29,8 +29,8 @@ StatusOr<SamplingParams> SamplingFromProto(const v1::SamplingParams& proto) {
   return p;
 }
 
-StatusOr<GenerateRequest> RequestFromProto(const v1::Submit& submit, MonotonicTime now) {
-  GenerateRequest request;
+StatusOr<SequenceRequest> RequestFromProto(const v1::Submit& submit, MonotonicTime now) {
+  SequenceRequest request;
   // Ids above int32 become negative and are refused with the rest of those outside the vocabulary.
   request.prompt_ids.assign(submit.prompt_ids().begin(), submit.prompt_ids().end());
   request.resume_ids.assign(submit.resume_ids().begin(), submit.resume_ids().end());
@@ -50,7 +50,7 @@ StatusOr<GenerateRequest> RequestFromProto(const v1::Submit& submit, MonotonicTi
   return request;
 }
 
-void LogprobsToProto(std::span<const ScoredToken> scored, v1::PositionLogprobs* proto) {
+void LogprobsToProto(std::span<const TokenLogprob> scored, v1::PositionLogprobs* proto) {
   for (size_t i = 0; i < scored.size(); ++i) {
     v1::TokenLogprob* out = i == 0 ? proto->mutable_chosen() : proto->add_top();
     out->set_token_id(static_cast<uint32_t>(scored[i].token));

@@ -9,7 +9,7 @@
 
 namespace coterie::worker {
 
-void SequenceLog::Add(const OutputEvent& event, std::span<const ScoredToken> scored, MonotonicTime now) {
+void SequenceLog::Add(const OutputEvent& event, std::span<const TokenLogprob> scored, MonotonicTime now) {
   if (event.first) {
     started_ = true;
     cached_prompt_tokens_ = event.cached_prompt_tokens;
@@ -36,7 +36,8 @@ void SequenceLog::Add(const OutputEvent& event, std::span<const ScoredToken> sco
 
 size_t SequenceLog::bytes() const {
   return sizeof(*this) + tokens_.capacity() * sizeof(tokens_[0]) +
-         (logprobs_.capacity() + prompt_logprobs_.capacity()) * sizeof(ScoredToken) + error_.message().size();
+         (logprobs_.capacity() + prompt_logprobs_.capacity()) * sizeof(TokenLogprob) +
+         error_.message().size();
 }
 
 bool SequenceLog::pending() const {
@@ -60,7 +61,7 @@ void SequenceLog::Take(v1::SequenceOutput* out, size_t* budget) {
     *budget -= std::min(*budget, prompt_stride_);
   }
   if (n_prompt_sent_ > 0 && n_prompt_sent_ == prompt_logprobs_.size()) {
-    std::vector<ScoredToken>().swap(prompt_logprobs_);
+    std::vector<TokenLogprob>().swap(prompt_logprobs_);
     n_prompt_sent_ = 0;
   }
   while (n_sent_ < tokens_.size() && *budget > 0) {

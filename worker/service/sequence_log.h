@@ -7,9 +7,10 @@
 #include <vector>
 
 #include "common/clock.h"
+#include "common/sequence.h"
 #include "common/status.h"
 #include "coterie/v1/worker.pb.h"
-#include "worker/engine/request.h"
+#include "worker/engine/output_batch.h"
 
 namespace coterie::worker {
 
@@ -28,7 +29,7 @@ class SequenceLog {
         scores_prompt_(scores_prompt),
         submitted_(submitted) {}
 
-  void Add(const OutputEvent& event, std::span<const ScoredToken> scored, MonotonicTime now);
+  void Add(const OutputEvent& event, std::span<const TokenLogprob> scored, MonotonicTime now);
 
   // Something stands here that was not sent.
   bool pending() const;
@@ -61,9 +62,9 @@ class SequenceLog {
   const bool scores_prompt_;
   const MonotonicTime submitted_;
 
-  std::vector<uint32_t> tokens_;              // from position begin_ on
-  std::vector<ScoredToken> logprobs_;         // [tokens, stride_], when asked for
-  std::vector<ScoredToken> prompt_logprobs_;  // [positions, prompt_stride_], not all sent yet
+  std::vector<uint32_t> tokens_;               // from position begin_ on
+  std::vector<TokenLogprob> logprobs_;         // [tokens, stride_], when asked for
+  std::vector<TokenLogprob> prompt_logprobs_;  // [positions, prompt_stride_], not all sent yet
   size_t stride_ = 0;
   size_t prompt_stride_ = 0;
   size_t n_sent_ = 0;          // of tokens_

@@ -10,7 +10,7 @@
 #include "absl/container/flat_hash_set.h"
 #include "common/digest.h"
 #include "coterie/v1/worker.pb.h"
-#include "worker/engine/request.h"
+#include "worker/engine/output_batch.h"
 
 namespace coterie::worker {
 

@@ -236,7 +236,7 @@ StatusOr<std::unique_ptr<Sequence>> WorkerServiceImpl::PrepareSubmit(AttachStrea
           absl::StrCat("worker ", options_.worker_id, " is draining; go on elsewhere"));
     }
   }
-  ASSIGN_OR_RETURN(GenerateRequest request, RequestFromProto(submit, MonotonicNow()));
+  ASSIGN_OR_RETURN(SequenceRequest request, RequestFromProto(submit, MonotonicNow()));
   return engine_->Prepare(std::move(request));
 }
 
@@ -248,7 +248,7 @@ void WorkerServiceImpl::OnSubmit(GatewaySession* session, uint64_t id,
                            absl::AlreadyExistsError(absl::StrCat("sequence ", id, " was submitted twice")));
   }
   if (!prepared.ok()) return session->Refuse(id, prepared.status());
-  GenerateRequest& request = (*prepared)->request;
+  SequenceRequest& request = (*prepared)->request;
   request.id = next_engine_id_++;
   const uint64_t engine_id = request.id;
   auto log = std::make_unique<SequenceLog>(id, engine_id, (*prepared)->answer_position(),

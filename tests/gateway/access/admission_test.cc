@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-#include "gateway/grpc/rpc_status.h"
+#include "gateway/access/retry_delay.h"
 #include "tests/gateway/gateway_test_base.h"
 
 namespace coterie::gateway::testing {

@@ -19,7 +19,7 @@ class SilentObserver final : public SequenceObserver {
 
 SequenceRequest WithCredit(uint32_t credit, size_t n_resumed = 0) {
   SequenceRequest request;
-  request.credit = credit;
+  request.initial_credit = credit;
   request.resume_ids.assign(n_resumed, 7);
   return request;
 }
@@ -69,7 +69,8 @@ TEST(LinkSequencesTest, ThoseThatMaySendAreCountedWhateverHappens) {
         if (random() % 4 == 0) request.prompt_logprobs_from = 1;
         sequences.Add(id, request, observer);
         const auto position = static_cast<uint32_t>(request.resume_ids.size());
-        expected[id] = {position, position + request.credit, request.prompt_logprobs_from.has_value()};
+        expected[id] = {position, position + request.initial_credit,
+                        request.prompt_logprobs_from.has_value()};
         break;
       }
       case 3:

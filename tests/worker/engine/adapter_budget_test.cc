@@ -56,8 +56,8 @@ struct SizedHarness {
   EngineHarness harness;
 };
 
-GenerateRequest Naming(const std::vector<Digest>& adapters, uint32_t max_tokens = 3, int seed = 1) {
-  GenerateRequest request = TestRequest(TestPrompt(10, seed), max_tokens);
+SequenceRequest Naming(const std::vector<Digest>& adapters, uint32_t max_tokens = 3, int seed = 1) {
+  SequenceRequest request = TestRequest(TestPrompt(10, seed), max_tokens);
   for (const Digest& adapter : adapters) request.adapters.push_back({adapter, 0.5f, "x"});
   return request;
 }
@@ -136,7 +136,7 @@ TEST(AdapterBudgetTest, EveryRequestEndsAndNoLoadIsThrownAwayWhateverTheSetsAndT
       std::vector<Digest> set = adapters;
       std::shuffle(set.begin(), set.end(), random);
       set.resize(static_cast<size_t>(below(std::min(options.adapters.n_slots, 3) + 1)));
-      GenerateRequest request = Naming(set, static_cast<uint32_t>(1 + below(6)), i);
+      SequenceRequest request = Naming(set, static_cast<uint32_t>(1 + below(6)), i);
       request.tenant = absl::StrCat("t", below(3));
       sets.push_back(set);
       ids.push_back(h.harness.Submit(std::move(request)));
@@ -190,7 +190,7 @@ TEST(AdapterBudgetTest, AHigherPriorityGoesBeforeMemoryThatWaitingOnesHold) {
   const uint64_t first = h.harness.Submit(Naming({low}));
   names[first] = "low";
   h.harness.PumpUntil([&] { return h.model->n_loads(low) == 1; });  // promised and loaded for it
-  GenerateRequest urgent = Naming({high}, 3, 2);
+  SequenceRequest urgent = Naming({high}, 3, 2);
   urgent.priority = 5;
   const uint64_t second = h.harness.Submit(std::move(urgent));
   names[second] = "high";

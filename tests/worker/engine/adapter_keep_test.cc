@@ -36,7 +36,7 @@ TEST(AdapterKeepTest, AnAnswerDoesNotWaitUntilItsAdapterIsKept) {
   EngineHarness harness({}, {}, [&](FakeModelOptions options) {
     return std::make_unique<KeepingModel>(std::move(options), &state);
   });
-  GenerateRequest request = TestRequest(TestPrompt(10, 1), 5);
+  SequenceRequest request = TestRequest(TestPrompt(10, 1), 5);
   request.adapters = {{harness.MakeAdapter("a"), 1.0f, "a"}};
   EXPECT_EQ(harness.Run(request).tokens.size(), 5u);
   EXPECT_EQ(state.n_kept, 0);

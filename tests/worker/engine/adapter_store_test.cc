@@ -13,8 +13,8 @@ namespace {
 using ::testing::HasSubstr;
 using ::testing::UnorderedElementsAre;
 
-GenerateRequest With(const Digest& adapter, uint32_t max_tokens = 5, int seed = 1) {
-  GenerateRequest request = TestRequest(TestPrompt(10, seed), max_tokens);
+SequenceRequest With(const Digest& adapter, uint32_t max_tokens = 5, int seed = 1) {
+  SequenceRequest request = TestRequest(TestPrompt(10, seed), max_tokens);
   request.adapters = {{adapter, 1.0f, "x"}};
   return request;
 }
@@ -172,7 +172,7 @@ TEST(AdapterStoreTest, MoreAdaptersThanOneSlotEachAreTakenAllOrNone) {
   for (int i = 0; i < 4; ++i) adapters.push_back(harness.MakeAdapter(absl::StrCat(i)));
   std::vector<uint64_t> ids;
   for (int i = 0; i < 24; ++i) {  // pairs that overlap: greedy locking would stand still
-    GenerateRequest request = TestRequest(TestPrompt(10, i), 10);
+    SequenceRequest request = TestRequest(TestPrompt(10, i), 10);
     request.adapters = {{adapters[i % 4], 0.5f, ""}, {adapters[(i + 1 + i / 4 % 3) % 4], 0.5f, ""}};
     ids.push_back(harness.Submit(request));
   }

@@ -69,10 +69,10 @@ std::unique_ptr<EngineHarness> MakeHarness(const Setting& setting) {
   return harness;
 }
 
-std::vector<GenerateRequest> Requests() {
-  std::vector<GenerateRequest> requests;
+std::vector<SequenceRequest> Requests() {
+  std::vector<SequenceRequest> requests;
   for (int i = 0; i < 16; ++i) {
-    GenerateRequest request = TestRequest(TestPrompt(3 + 9 * i, i, Files().config().vocab_size), kMaxTokens);
+    SequenceRequest request = TestRequest(TestPrompt(3 + 9 * i, i, Files().config().vocab_size), kMaxTokens);
     request.sampling.ignore_eos = true;
     request.sampling.logprobs = 2;
     request.sampling.seed = 50 + i;
@@ -88,7 +88,7 @@ std::vector<GenerateRequest> Requests() {
 std::vector<std::pair<int32_t, uint32_t>> Bits(const Answer& answer) {
   std::vector<std::pair<int32_t, uint32_t>> bits;
   for (const auto& scored : answer.logprobs) {
-    for (const ScoredToken& token : scored)
+    for (const TokenLogprob& token : scored)
       bits.emplace_back(token.token, std::bit_cast<uint32_t>(token.logprob));
   }
   return bits;
@@ -99,7 +99,7 @@ class DecoderInvarianceTest : public ::testing::TestWithParam<NumericsMode> {
   void SetUp() override {
     Setting alone;
     alone.mode = GetParam();
-    for (const GenerateRequest& request : Requests()) {
+    for (const SequenceRequest& request : Requests()) {
       auto harness = MakeHarness(alone);
       const Answer& answer = harness->Run(request);
       ASSERT_EQ(answer.finish, FinishReason::kLength) << answer.status;
@@ -115,7 +115,7 @@ class DecoderInvarianceTest : public ::testing::TestWithParam<NumericsMode> {
     for (int round = 0; round < rounds; ++round) {
       std::vector<uint64_t> ids;
       harness->HoldSteps();  // all run side by side
-      for (const GenerateRequest& request : Requests()) ids.push_back(harness->Submit(request));
+      for (const SequenceRequest& request : Requests()) ids.push_back(harness->Submit(request));
       harness->LetStepsGo();
       for (size_t i = 0; i < ids.size(); ++i) {
         harness->WaitFinished(ids[i]);
@@ -156,12 +156,12 @@ TEST_P(DecoderInvarianceTest, WhenPreemptedAndRecomputed) {
 }
 
 TEST_P(DecoderInvarianceTest, TakenUpElsewhere) {
-  const std::vector<GenerateRequest> requests = Requests();
+  const std::vector<SequenceRequest> requests = Requests();
   for (size_t i = 0; i < requests.size(); i += 5) {
     Setting setting;
     setting.mode = GetParam();
     auto harness = MakeHarness(setting);
-    GenerateRequest request = requests[i];
+    SequenceRequest request = requests[i];
     request.resume_ids.assign(tokens_[i].begin(), tokens_[i].begin() + 9);
     const Answer& answer = harness->Run(request);
     const size_t per_token = bits_[i].size() / kMaxTokens;

@@ -55,14 +55,14 @@ void EngineHarness::StopEngine() {
   engine_.reset();
 }
 
-uint64_t EngineHarness::Submit(GenerateRequest request) {
+uint64_t EngineHarness::Submit(SequenceRequest request) {
   request.id = next_id_;
   const Status status = TrySubmit(std::move(request));
   EXPECT_TRUE(status.ok()) << status;
   return next_id_ - 1;
 }
 
-Status EngineHarness::TrySubmit(GenerateRequest request) {
+Status EngineHarness::TrySubmit(SequenceRequest request) {
   request.id = next_id_++;
   resumed_[request.id] = static_cast<uint32_t>(request.resume_ids.size());
   return engine_->Submit(std::move(request));
@@ -97,7 +97,7 @@ void EngineHarness::Take(OutputBatch& batch) {
     }
     EXPECT_EQ(answer.n_first, 1);
     const auto logprobs = batch.logprobs.begin() + event.logprobs_begin;
-    std::vector<ScoredToken> scored(logprobs, logprobs + event.logprobs_count);
+    std::vector<TokenLogprob> scored(logprobs, logprobs + event.logprobs_count);
     switch (event.kind) {
       case OutputEvent::Kind::kToken:
         EXPECT_EQ(event.position, resumed_[event.id] + answer.tokens.size());
@@ -151,7 +151,7 @@ void EngineHarness::WaitFinished(uint64_t id) {
   PumpUntil([&] { return finished(id); });
 }
 
-const Answer& EngineHarness::Run(GenerateRequest request) {
+const Answer& EngineHarness::Run(SequenceRequest request) {
   const uint64_t id = Submit(std::move(request));
   WaitFinished(id);
   return answers_[id];
@@ -163,8 +163,8 @@ std::vector<int32_t> TestPrompt(int n, int seed, int vocab_size) {
   return ids;
 }
 
-GenerateRequest TestRequest(std::vector<int32_t> prompt, uint32_t max_tokens) {
-  GenerateRequest request;
+SequenceRequest TestRequest(std::vector<int32_t> prompt, uint32_t max_tokens) {
+  SequenceRequest request;
   request.prompt_ids = std::move(prompt);
   request.sampling.max_tokens = max_tokens;
   request.sampling.seed = 7;

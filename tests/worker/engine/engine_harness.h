@@ -18,8 +18,8 @@ namespace coterie {
 // What came out for one sequence.
 struct Answer {
   std::vector<int32_t> tokens;
-  std::vector<std::vector<ScoredToken>> logprobs;                // of tokens
-  std::map<uint32_t, std::vector<ScoredToken>> prompt_logprobs;  // by position
+  std::vector<std::vector<TokenLogprob>> logprobs;                // of tokens
+  std::map<uint32_t, std::vector<TokenLogprob>> prompt_logprobs;  // by position
   FinishReason finish = FinishReason::kNone;
   int32_t stop_token = -1;
   Status status;
@@ -59,8 +59,8 @@ class EngineHarness {
     adapters_.Add(digest, std::move(folder));
   }
   // Gives it an id, which is returned.
-  uint64_t Submit(GenerateRequest request);
-  Status TrySubmit(GenerateRequest request);
+  uint64_t Submit(SequenceRequest request);
+  Status TrySubmit(SequenceRequest request);
 
   // From now on the model waits before each step: for StepUntil, or for LetStepsGo.
   void HoldSteps() { gate_.held = true; }
@@ -74,7 +74,7 @@ class EngineHarness {
   void PumpUntil(const std::function<bool()>& done);
   void PumpFor(absl::Duration time);
   void WaitFinished(uint64_t id);
-  const Answer& Run(GenerateRequest request);
+  const Answer& Run(SequenceRequest request);
 
   Answer& answer(uint64_t id) { return answers_[id]; }
   bool finished(uint64_t id) { return answers_[id].finish != FinishReason::kNone; }
@@ -102,7 +102,7 @@ class EngineHarness {
 
 // `n` token ids that depend on `seed`.
 std::vector<int32_t> TestPrompt(int n, int seed, int vocab_size = 1000);
-GenerateRequest TestRequest(std::vector<int32_t> prompt, uint32_t max_tokens);
+SequenceRequest TestRequest(std::vector<int32_t> prompt, uint32_t max_tokens);
 
 }  // namespace coterie
 

@@ -23,7 +23,7 @@ TEST(EngineTest, EndsAtMaxTokensAtTheContextsEndAndAtStopTokens) {
   const Answer full = harness.Run(TestRequest(TestPrompt(50, 1), 1000));
   EXPECT_EQ(full.tokens.size(), 14u);
   EXPECT_EQ(full.finish, FinishReason::kLength);
-  GenerateRequest stops = TestRequest(TestPrompt(50, 1), 1000);
+  SequenceRequest stops = TestRequest(TestPrompt(50, 1), 1000);
   stops.sampling.stop_token_ids = {static_cast<uint32_t>(full.tokens[5])};
   const Answer& stopped = harness.Run(stops);
   EXPECT_EQ(stopped.finish, FinishReason::kStop);
@@ -35,7 +35,7 @@ TEST(EngineTest, EndOfTextEndsUnlessIgnored) {
   FakeModelOptions model;
   model.eos_token_ids = {3};
   EngineHarness harness({}, model);
-  GenerateRequest request = TestRequest(TestPrompt(10, 1), 5);
+  SequenceRequest request = TestRequest(TestPrompt(10, 1), 5);
   request.sampling.logit_bias = {{3, 100.0f}};
   const Answer ended = harness.Run(request);
   EXPECT_EQ(ended.finish, FinishReason::kStop);
@@ -47,7 +47,7 @@ TEST(EngineTest, EndOfTextEndsUnlessIgnored) {
 
 TEST(EngineTest, LogprobsComeWithEveryToken) {
   EngineHarness harness;
-  GenerateRequest request = TestRequest(TestPrompt(10, 1), 6);
+  SequenceRequest request = TestRequest(TestPrompt(10, 1), 6);
   request.sampling.logprobs = 3;
   const Answer& answer = harness.Run(request);
   ASSERT_EQ(answer.logprobs.size(), 6u);
@@ -61,7 +61,7 @@ TEST(EngineTest, LogprobsComeWithEveryToken) {
 
 TEST(EngineTest, OnlyAllowedTokensAreChosen) {
   EngineHarness harness;
-  GenerateRequest request = TestRequest(TestPrompt(10, 1), 50);
+  SequenceRequest request = TestRequest(TestPrompt(10, 1), 50);
   request.allowed_tokens.assign(static_cast<size_t>(MaskWords(1000)), 0);
   for (const int token : {5, 64, 999}) request.allowed_tokens[token / 32] |= 1u << (token % 32);
   for (const float temperature : {0.0f, 1.0f}) {
@@ -77,7 +77,7 @@ TEST(EngineTest, OnlyAllowedTokensAreChosen) {
 }
 
 TEST(EngineTest, ScoringGivesThePromptsLogprobsWhateverTheChunksAndTheCache) {
-  GenerateRequest request = TestRequest(TestPrompt(100, 1), 1);
+  SequenceRequest request = TestRequest(TestPrompt(100, 1), 1);
   request.sampling.logprobs = 1;
   request.prompt_logprobs_from = 0;
   request.score_only = true;
@@ -118,7 +118,7 @@ TEST(EngineTest, ScoringGivesThePromptsLogprobsWhateverTheChunksAndTheCache) {
 
 TEST(EngineTest, AGenerationMayReportItsPromptToo) {
   EngineHarness harness;
-  GenerateRequest request = TestRequest(TestPrompt(40, 1), 5);
+  SequenceRequest request = TestRequest(TestPrompt(40, 1), 5);
   request.prompt_logprobs_from = 20;
   const Answer& answer = harness.Run(request);
   EXPECT_EQ(answer.tokens.size(), 5u);
@@ -129,7 +129,7 @@ TEST(EngineTest, WhoWaitsForAReaderIsNotCountedAsAQueue) {
   EngineHarness harness;
   std::vector<uint64_t> ids;
   for (int i = 0; i < 3; ++i) {
-    GenerateRequest request = TestRequest(TestPrompt(10, i), 20);
+    SequenceRequest request = TestRequest(TestPrompt(10, i), 20);
     request.initial_credit = 4;
     ids.push_back(harness.Submit(std::move(request)));
   }
@@ -143,7 +143,7 @@ TEST(EngineTest, WhoWaitsForAReaderIsNotCountedAsAQueue) {
 
 TEST(EngineTest, ASequenceMayBePreparedAheadOfItsSubmission) {
   EngineHarness harness;
-  GenerateRequest request = TestRequest(TestPrompt(100, 1), 5);
+  SequenceRequest request = TestRequest(TestPrompt(100, 1), 5);
   const std::vector<int32_t> expected = harness.Run(request).tokens;
   auto prepared = harness.engine().Prepare(request);
   ASSERT_TRUE(prepared.ok()) << prepared.status();
@@ -162,8 +162,8 @@ TEST(EngineTest, RefusesWhatIsOutOfBoundsNamingIt) {
   EngineOptions options;
   options.adapters.n_slots = 2;
   EngineHarness harness(options, model);
-  auto expect = [&](const std::function<void(GenerateRequest&)>& change, const std::string& message) {
-    GenerateRequest request = TestRequest(TestPrompt(10, 1), 5);
+  auto expect = [&](const std::function<void(SequenceRequest&)>& change, const std::string& message) {
+    SequenceRequest request = TestRequest(TestPrompt(10, 1), 5);
     change(request);
     const Status status = harness.TrySubmit(request);
     EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << message;
@@ -221,7 +221,7 @@ TEST(EngineTest, CancelFreesTheKvAtOnceWhereverTheSequenceIs) {
   const uint64_t running = harness.Submit(TestRequest(TestPrompt(100, 1), 3000));
   const uint64_t waiting = harness.Submit(TestRequest(TestPrompt(100, 2), 3000));
   harness.PumpUntil([&] { return harness.answer(running).tokens.size() > 3; });
-  GenerateRequest poor = TestRequest(TestPrompt(100, 3), 3000);
+  SequenceRequest poor = TestRequest(TestPrompt(100, 3), 3000);
   harness.engine().Cancel(running);
   harness.engine().Cancel(waiting);
   harness.WaitFinished(running);
@@ -245,7 +245,7 @@ TEST(EngineTest, ADeadlineEndsARunningAWaitingAndAPausedSequence) {
   EngineOptions options;
   options.max_seqs = 1;
   EngineHarness harness(options, model);
-  GenerateRequest request = TestRequest(TestPrompt(10, 1), 4000);
+  SequenceRequest request = TestRequest(TestPrompt(10, 1), 4000);
   request.deadline = MonotonicNow() + absl::Milliseconds(100);
   const uint64_t running = harness.Submit(request);
   const uint64_t waiting = harness.Submit(request);
@@ -263,7 +263,7 @@ TEST(EngineTest, ADeadlineEndsARunningAWaitingAndAPausedSequence) {
 
 TEST(EngineTest, CreditBoundsWhatIsGeneratedAndMayBeRestated) {
   EngineHarness harness;
-  GenerateRequest request = TestRequest(TestPrompt(20, 1), 60);
+  SequenceRequest request = TestRequest(TestPrompt(20, 1), 60);
   const std::vector<int32_t> expected = harness.Run(request).tokens;
   request.initial_credit = 0;
   const uint64_t id = harness.Submit(request);
@@ -352,7 +352,7 @@ TEST(EngineTest, EndsWithSequencesInEveryState) {
   EngineOptions options;
   options.max_seqs = 2;
   EngineHarness harness(options, model);
-  GenerateRequest request = TestRequest(TestPrompt(20, 1), 3000);
+  SequenceRequest request = TestRequest(TestPrompt(20, 1), 3000);
   harness.Submit(request);
   harness.Submit(request);
   harness.Submit(request);

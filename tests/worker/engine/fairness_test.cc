@@ -13,8 +13,8 @@
 namespace coterie {
 namespace {
 
-GenerateRequest Request(const std::string& tenant, int prompt, int seed, uint32_t max_tokens) {
-  GenerateRequest request = TestRequest(TestPrompt(prompt, seed), max_tokens);
+SequenceRequest Request(const std::string& tenant, int prompt, int seed, uint32_t max_tokens) {
+  SequenceRequest request = TestRequest(TestPrompt(prompt, seed), max_tokens);
   request.tenant = tenant;
   return request;
 }
@@ -35,7 +35,7 @@ struct Backlog : EngineHarness {
       if (event.kind == OutputEvent::Kind::kFinish) ++finished_by[party[event.id]];
     };
   }
-  uint64_t SubmitFor(const std::string& name, GenerateRequest request) {
+  uint64_t SubmitFor(const std::string& name, SequenceRequest request) {
     const uint64_t id = Submit(std::move(request));
     party[id] = name;
     return id;
@@ -50,12 +50,12 @@ TEST(FairnessTest, ABusyExpertDoesNotHoldUpAnother) {
   const AdapterUse hot{backlog.MakeAdapter("hot"), 1.0f, "hot"};
   const AdapterUse cold{backlog.MakeAdapter("cold"), 1.0f, "cold"};
   // The cold one's adapter is in memory already: what is tried here is the order, not the loader.
-  GenerateRequest request = Request("t", 20, 99, 20);
+  SequenceRequest request = Request("t", 20, 99, 20);
   request.adapters = {cold};
   const uint64_t warm = backlog.SubmitFor("warm", request);
   backlog.StepUntil([&] { return backlog.finished(warm); });
   for (int i = 0; i < 60; ++i) {
-    GenerateRequest busy = Request("t", 20, i, 20);
+    SequenceRequest busy = Request("t", 20, i, 20);
     busy.adapters = {hot};
     backlog.SubmitFor("hot", busy);
   }
@@ -99,8 +99,8 @@ TEST(FairnessTest, AbsenceSavesNothingUp) {
 }
 
 // A prompt of 4000 tokens is being read, 64 a step, when `other` comes.
-void ExpectOvertaken(const std::function<GenerateRequest(Backlog*)>& busy,
-                     const std::function<GenerateRequest(Backlog*)>& other) {
+void ExpectOvertaken(const std::function<SequenceRequest(Backlog*)>& busy,
+                     const std::function<SequenceRequest(Backlog*)>& other) {
   Backlog backlog(Options(32, 64));
   const uint64_t reading = backlog.Submit(busy(&backlog));
   backlog.StepUntil([&] { return backlog.engine().stats().prompt_tokens >= 64; });
@@ -118,7 +118,7 @@ TEST(FairnessTest, ALongPromptLetsAnotherTenantPass) {
 TEST(FairnessTest, ALongPromptLetsAnotherExpertOfItsTenantPass) {
   const auto with = [](const char* expert, int prompt) {
     return [=](Backlog* backlog) {
-      GenerateRequest request = Request("t", prompt, 1, 1);
+      SequenceRequest request = Request("t", prompt, 1, 1);
       request.adapters = {{backlog->MakeAdapter(expert), 1.0f, expert}};
       return request;
     };

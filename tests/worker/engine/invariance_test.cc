@@ -10,7 +10,7 @@ namespace coterie {
 namespace {
 
 struct Workload {
-  std::vector<GenerateRequest> requests;
+  std::vector<SequenceRequest> requests;
   std::vector<std::vector<int32_t>> alone;  // each one's answer on a fresh engine
 };
 
@@ -19,7 +19,7 @@ Workload MakeWorkload() {
   Workload workload;
   const Digest a = Sha256("a"), b = Sha256("b");
   for (int i = 0; i < 16; ++i) {
-    GenerateRequest request = TestRequest(TestPrompt(5 + 13 * i, i), 20 + i);
+    SequenceRequest request = TestRequest(TestPrompt(5 + 13 * i, i), 20 + i);
     if (i % 2 == 1) request.sampling.temperature = 0.9f;
     if (i % 4 == 3) request.sampling.top_p = 0.8f;
     if (i % 5 == 2) request.sampling.repetition_penalty = 1.3f;
@@ -28,7 +28,7 @@ Workload MakeWorkload() {
     request.sampling.seed = 1000 + i;
     workload.requests.push_back(request);
   }
-  for (const GenerateRequest& request : workload.requests) {
+  for (const SequenceRequest& request : workload.requests) {
     EngineHarness harness;
     harness.MakeAdapter("a");
     harness.MakeAdapter("b");
@@ -53,7 +53,7 @@ void ExpectSameTexts(EngineOptions options, FakeModelOptions model, int rounds =
   for (int round = 0; round < rounds; ++round) {
     std::vector<uint64_t> ids;
     harness.HoldSteps();  // all run side by side
-    for (const GenerateRequest& request : TheWorkload().requests) ids.push_back(harness.Submit(request));
+    for (const SequenceRequest& request : TheWorkload().requests) ids.push_back(harness.Submit(request));
     harness.LetStepsGo();
     for (size_t i = 0; i < ids.size(); ++i) {
       harness.WaitFinished(ids[i]);
@@ -110,7 +110,7 @@ TEST(InvarianceTest, TakenUpOnAnotherWorkerAtAnyPosition) {
       EngineHarness harness;
       harness.MakeAdapter("a");
       harness.MakeAdapter("b");
-      GenerateRequest request = TheWorkload().requests[i];
+      SequenceRequest request = TheWorkload().requests[i];
       request.resume_ids.assign(whole.begin(), whole.begin() + cut);
       const Answer& answer = harness.Run(request);
       EXPECT_EQ(answer.tokens, std::vector<int32_t>(whole.begin() + cut, whole.end()))
@@ -121,7 +121,7 @@ TEST(InvarianceTest, TakenUpOnAnotherWorkerAtAnyPosition) {
 
 TEST(InvarianceTest, AnAnswerAlreadyAsLongAsAskedForEndsAtOnce) {
   EngineHarness harness;
-  GenerateRequest request = TestRequest(TestPrompt(5, 1), 3);
+  SequenceRequest request = TestRequest(TestPrompt(5, 1), 3);
   request.resume_ids = {1, 2, 3};
   const Answer& answer = harness.Run(request);
   EXPECT_EQ(answer.finish, FinishReason::kLength);
@@ -130,13 +130,13 @@ TEST(InvarianceTest, AnAnswerAlreadyAsLongAsAskedForEndsAtOnce) {
 
 TEST(InvarianceTest, OtherAdaptersWeightsAndSaltsShareNoPrefix) {
   EngineHarness harness;
-  GenerateRequest base = TestRequest(TestPrompt(64, 1), 4);
-  GenerateRequest adapted = base, weighted = base, salted = base;
+  SequenceRequest base = TestRequest(TestPrompt(64, 1), 4);
+  SequenceRequest adapted = base, weighted = base, salted = base;
   adapted.adapters = {{harness.MakeAdapter("a"), 1.0f, "a"}};
   weighted.adapters = {{harness.MakeAdapter("a"), 0.5f, "a"}};
   salted.cache_salt = "tenant";
   std::vector<std::vector<int32_t>> texts;
-  for (const GenerateRequest& request : {base, adapted, weighted, salted}) {
+  for (const SequenceRequest& request : {base, adapted, weighted, salted}) {
     const Answer& answer = harness.Run(request);
     EXPECT_EQ(answer.cached_prompt_tokens, 0u);
     texts.push_back(answer.tokens);
@@ -150,9 +150,9 @@ TEST(InvarianceTest, OtherAdaptersWeightsAndSaltsShareNoPrefix) {
 
 TEST(InvarianceTest, AnAnswerIsAPrefixForTheNextTurn) {
   EngineHarness harness;
-  GenerateRequest first = TestRequest(TestPrompt(40, 1), 60);
+  SequenceRequest first = TestRequest(TestPrompt(40, 1), 60);
   const std::vector<int32_t> answer = harness.Run(first).tokens;
-  GenerateRequest second = TestRequest(first.prompt_ids, 5);
+  SequenceRequest second = TestRequest(first.prompt_ids, 5);
   second.prompt_ids.insert(second.prompt_ids.end(), answer.begin(), answer.end());
   second.prompt_ids.push_back(3);
   EXPECT_EQ(harness.Run(second).cached_prompt_tokens, 96u);  // 99 tokens were computed: the last has no KV

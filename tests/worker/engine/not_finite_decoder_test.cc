@@ -77,13 +77,13 @@ class NotFiniteDecoderTest : public ::testing::TestWithParam<Case> {
     harness_->AddAdapter(bad_, folder_.path());
     harness_->AddAdapter(good_, TinyFile("tiny-adapters/llama-qv"));
   }
-  GenerateRequest Ask(int n_prompt, int seed) {
-    GenerateRequest request = TestRequest(TestPrompt(n_prompt, seed, files_->config().vocab_size), 12);
+  SequenceRequest Ask(int n_prompt, int seed) {
+    SequenceRequest request = TestRequest(TestPrompt(n_prompt, seed, files_->config().vocab_size), 12);
     request.sampling.ignore_eos = true;
     return request;
   }
-  GenerateRequest Bad(int n_prompt = 40) {
-    GenerateRequest request = Ask(n_prompt, 1);
+  SequenceRequest Bad(int n_prompt = 40) {
+    SequenceRequest request = Ask(n_prompt, 1);
     request.adapters = {{bad_, 1.0f, "diverged"}};
     return request;
   }
@@ -104,28 +104,28 @@ class NotFiniteDecoderTest : public ::testing::TestWithParam<Case> {
 TEST_P(NotFiniteDecoderTest, NeitherAnswersNorScoresLeaveItAndHitsOfItsPrefixSayTheSame) {
   for (int round = 0; round < 2; ++round) {  // the second finds the prompt's blocks in the cache
     ExpectNamed(harness_->Run(Bad()));
-    GenerateRequest sampled = Bad();
+    SequenceRequest sampled = Bad();
     sampled.sampling.temperature = 0.8f;
     sampled.sampling.top_k = round == 0 ? 40 : 0;
     ExpectNamed(harness_->Run(std::move(sampled)));
-    GenerateRequest scored = Bad(41);
+    SequenceRequest scored = Bad(41);
     scored.prompt_logprobs_from = 1;
     scored.score_only = true;
     scored.sampling.logprobs = 2;
     ExpectNamed(harness_->Run(std::move(scored)));
   }
   // Beside another adapter, and with a weight that makes it worse or better.
-  GenerateRequest blended = Bad();
+  SequenceRequest blended = Bad();
   blended.adapters.push_back({good_, 0.5f, "good"});
   ExpectNamed(harness_->Run(std::move(blended)));
-  GenerateRequest softly = Bad();
+  SequenceRequest softly = Bad();
   softly.adapters[0].weight = 1e-12f;
   EXPECT_EQ(harness_->Run(std::move(softly)).finish, FinishReason::kLength) << "these are numbers again";
 }
 
 TEST_P(NotFiniteDecoderTest, TheOthersOfItsStepsKeepTheirBits) {
   const auto ask = [&](int i) {
-    GenerateRequest request = Ask(20 + 7 * i, i);
+    SequenceRequest request = Ask(20 + 7 * i, i);
     request.sampling.logprobs = 1;
     if (i % 2 == 0) request.adapters = {{good_, 1.0f, "good"}};
     return request;
@@ -133,7 +133,7 @@ TEST_P(NotFiniteDecoderTest, TheOthersOfItsStepsKeepTheirBits) {
   const auto bits = [](const Answer& answer) {
     std::vector<uint32_t> all;
     for (const auto& scored : answer.logprobs) {
-      for (const ScoredToken& token : scored) all.push_back(std::bit_cast<uint32_t>(token.logprob));
+      for (const TokenLogprob& token : scored) all.push_back(std::bit_cast<uint32_t>(token.logprob));
     }
     return all;
   };

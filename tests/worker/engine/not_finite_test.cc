@@ -38,8 +38,8 @@ class NotFiniteTest : public ::testing::TestWithParam<float> {
   EngineHarness harness_{
       {}, {}, [](FakeModelOptions o) { return std::make_unique<SpoiltModel>(o, GetParam()); }};
   const Digest bad_ = harness_.MakeAdapter("bad");
-  GenerateRequest Bad(uint32_t max_tokens = 5) {
-    GenerateRequest request = TestRequest(TestPrompt(40, 1), max_tokens);
+  SequenceRequest Bad(uint32_t max_tokens = 5) {
+    SequenceRequest request = TestRequest(TestPrompt(40, 1), max_tokens);
     request.adapters = {{bad_, 1.5f, "diverged"}};
     return request;
   }
@@ -55,7 +55,7 @@ class NotFiniteTest : public ::testing::TestWithParam<float> {
 
 TEST_P(NotFiniteTest, AnAnswerEndsWithTheExpertsNameAndNoToken) {
   for (int how = 0; how < 4; ++how) {
-    GenerateRequest request = Bad();
+    SequenceRequest request = Bad();
     if (how == 1) request.sampling.temperature = 0.9f;
     if (how == 2) request.sampling.logprobs = 3;
     if (how == 3) request.sampling.repetition_penalty = 1.3f;
@@ -68,7 +68,7 @@ TEST_P(NotFiniteTest, AnAnswerEndsWithTheExpertsNameAndNoToken) {
 
 TEST_P(NotFiniteTest, AScoreEndsWithTheExpertsNameAndNoLogprob) {
   for (const bool score_only : {true, false}) {
-    GenerateRequest request = Bad();
+    SequenceRequest request = Bad();
     request.prompt_logprobs_from = 5;
     request.score_only = score_only;
     const Answer& answer = harness_.Run(std::move(request));
@@ -81,7 +81,7 @@ TEST_P(NotFiniteTest, AScoreEndsWithTheExpertsNameAndNoLogprob) {
 TEST_P(NotFiniteTest, OtherSequencesOfTheSameStepsAreUntouched) {
   const Digest good = harness_.MakeAdapter("good");
   const auto ask = [&](int i) {
-    GenerateRequest request = TestRequest(TestPrompt(30, i), 20);
+    SequenceRequest request = TestRequest(TestPrompt(30, i), 20);
     if (i % 2 == 0) request.adapters = {{good, 1.0f, "good"}};
     if (i % 3 == 0) request.prompt_logprobs_from = 3;
     return request;
@@ -90,7 +90,7 @@ TEST_P(NotFiniteTest, OtherSequencesOfTheSameStepsAreUntouched) {
   for (int i = 0; i < 6; ++i) alone.push_back(harness_.Run(ask(i)).tokens);
   std::vector<uint64_t> ids, bad;
   for (int i = 0; i < 6; ++i) {
-    GenerateRequest request = Bad();
+    SequenceRequest request = Bad();
     if (i % 2 == 0) request.prompt_logprobs_from = 2;
     bad.push_back(harness_.Submit(std::move(request)));
     ids.push_back(harness_.Submit(ask(i)));
@@ -106,7 +106,7 @@ TEST_P(NotFiniteTest, OtherSequencesOfTheSameStepsAreUntouched) {
 INSTANTIATE_TEST_SUITE_P(Values, NotFiniteTest, ::testing::Values(NAN, INFINITY, -INFINITY));
 
 TEST(NotFiniteBaseTest, TheBaseAloneIsBlamedAsItself) {
-  GenerateRequest request;
+  SequenceRequest request;
   EXPECT_EQ(NotFinite(request, "answer position 3").code(), absl::StatusCode::kInternal);
 }
 

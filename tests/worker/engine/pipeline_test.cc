@@ -18,7 +18,7 @@ std::unique_ptr<LanguageModel> MakeLate(FakeModelOptions options) {
 
 // Requests of every kind, with what each says alone on a model whose steps end as they are launched.
 struct Expected {
-  GenerateRequest request;
+  SequenceRequest request;
   Answer answer;
 };
 
@@ -36,7 +36,7 @@ std::vector<Expected> RandomRequests(int n, std::mt19937* random) {
   for (int i = 0; i < n; ++i) {
     const int n_prompt = 1 + static_cast<int>((*random)() % 120);
     const int family = static_cast<int>((*random)() % 6);  // prompts that share prefixes
-    GenerateRequest request = TestRequest(TestPrompt(n_prompt, family), 1 + (*random)() % 40);
+    SequenceRequest request = TestRequest(TestPrompt(n_prompt, family), 1 + (*random)() % 40);
     SamplingParams& params = request.sampling;
     params.seed = (*random)();
     if (chance(2)) params.temperature = 1.3f;  // so that the end of text comes now and then
@@ -96,13 +96,13 @@ void ExpectSameAnswers(const std::vector<Expected>& all, const Tightness& tight,
   std::vector<uint64_t> ids, cancelled;
   std::vector<uint64_t> wanting;  // credit, token by token or many at a time
   for (const Expected& one : all) {
-    GenerateRequest request = one.request;
+    SequenceRequest request = one.request;
     const bool hungry = (*random)() % 3 == 0;
     if (hungry) request.initial_credit = (*random)() % 3;
     ids.push_back(harness.Submit(std::move(request)));
     if (hungry) wanting.push_back(ids.back());
     if ((*random)() % 4 == 0) {
-      GenerateRequest stray = one.request;
+      SequenceRequest stray = one.request;
       stray.sampling.max_tokens += 10;
       cancelled.push_back(harness.Submit(std::move(stray)));
     }
@@ -142,7 +142,7 @@ TEST(PipelineTest, EverySequenceSaysWhatItSaysAloneWhateverTheSchedulerDoes) {
 TEST(PipelineTest, AnEndOfTextCostsOneDroppedRowAndNoWrongBlock) {
   FakeModelOptions model = Model();
   EngineHarness alone({}, model);
-  GenerateRequest request = TestRequest(TestPrompt(20, 3), 40);
+  SequenceRequest request = TestRequest(TestPrompt(20, 3), 40);
   const Answer whole = alone.Run(request);
   ASSERT_EQ(whole.tokens.size(), 40u);
   // It stops where its 12th answer token makes the second block whole: the dropped row would begin a third.
@@ -153,7 +153,7 @@ TEST(PipelineTest, AnEndOfTextCostsOneDroppedRowAndNoWrongBlock) {
   harness.PumpUntil([&] { return harness.engine().stats().kv_blocks_used == 0; });
   EXPECT_EQ(harness.prefixes().size(), 2u);
   // Whoever asks for the whole conversation gets its two blocks and the text that belongs to them.
-  GenerateRequest next = request;
+  SequenceRequest next = request;
   next.sampling.stop_token_ids.clear();
   const Answer& again = harness.Run(next);
   EXPECT_EQ(again.tokens, whole.tokens);
@@ -212,7 +212,7 @@ TEST(PipelineTest, ASequenceWhoseAdapterIsOnItsWayToItsSlotHoldsUpNobody) {
   EngineHarness harness({}, {}, [&](FakeModelOptions options) -> std::unique_ptr<LanguageModel> {
     return std::make_unique<HeldModel>(options, &arrived);
   });
-  GenerateRequest adapted = TestRequest(TestPrompt(20, 1), 5);
+  SequenceRequest adapted = TestRequest(TestPrompt(20, 1), 5);
   adapted.adapters = {{harness.MakeAdapter("a"), 1.0f, "a"}};
   const uint64_t waiting = harness.Submit(adapted);
   harness.PumpUntil([&] { return harness.engine().stats().running > 0; });

@@ -22,8 +22,8 @@ FakeModelOptions Slow(int n_kv_blocks = 512) {
   return model;
 }
 
-GenerateRequest Request(int prompt, int seed, uint32_t max_tokens, int priority = 0) {
-  GenerateRequest request = TestRequest(TestPrompt(prompt, seed), max_tokens);
+SequenceRequest Request(int prompt, int seed, uint32_t max_tokens, int priority = 0) {
+  SequenceRequest request = TestRequest(TestPrompt(prompt, seed), max_tokens);
   request.priority = priority;
   return request;
 }
@@ -72,13 +72,13 @@ TEST(SchedulingTest, ASequenceWithoutCreditNeitherHoldsASeatNorBlocksNorSlots) {
   EngineHarness harness(options, WithBlocks(8));
   std::vector<uint64_t> paused;
   for (int i = 0; i < 4; ++i) {
-    GenerateRequest request = Request(20, i, 30);
+    SequenceRequest request = Request(20, i, 30);
     request.initial_credit = 3;
     request.adapters = {{harness.MakeAdapter("a"), 1.0f, "a"}};
     paused.push_back(harness.Submit(request));
   }
   for (uint64_t id : paused) harness.PumpUntil([&] { return harness.answer(id).tokens.size() == 3; });
-  GenerateRequest big = Request(100, 9, 20);  // all eight blocks
+  SequenceRequest big = Request(100, 9, 20);  // all eight blocks
   big.adapters = {{harness.MakeAdapter("b"), 1.0f, "b"}};
   EXPECT_EQ(harness.Run(big).tokens.size(), 20u);
   EXPECT_GT(harness.engine().stats().preemptions, 0u) << "the paused ones gave up their blocks";
@@ -86,7 +86,7 @@ TEST(SchedulingTest, ASequenceWithoutCreditNeitherHoldsASeatNorBlocksNorSlots) {
   for (size_t i = 0; i < paused.size(); ++i) {
     harness.WaitFinished(paused[i]);
     EngineHarness alone;
-    GenerateRequest request = Request(20, static_cast<int>(i), 30);
+    SequenceRequest request = Request(20, static_cast<int>(i), 30);
     request.adapters = {{alone.MakeAdapter("a"), 1.0f, "a"}};
     EXPECT_EQ(harness.answer(paused[i]).tokens, alone.Run(request).tokens);
   }
@@ -177,14 +177,14 @@ TEST(SchedulingTest, AnAdapterIsNotLockedOutByAStreamForAnother) {
   const Digest popular = harness.MakeAdapter("popular"), rare = harness.MakeAdapter("rare");
   std::vector<uint64_t> stream;
   auto submit_popular = [&] {
-    GenerateRequest request = Request(5, static_cast<int>(stream.size()), 30);
+    SequenceRequest request = Request(5, static_cast<int>(stream.size()), 30);
     request.adapters = {{popular, 1.0f, "popular"}};
     stream.push_back(harness.Submit(request));
   };
   submit_popular();
   submit_popular();
   harness.PumpUntil([&] { return !harness.answer(stream[0]).tokens.empty(); });
-  GenerateRequest request = Request(5, 77, 5);
+  SequenceRequest request = Request(5, 77, 5);
   request.adapters = {{rare, 1.0f, "rare"}};
   const uint64_t waiting = harness.Submit(request);
   const MonotonicTime begin = MonotonicNow();
@@ -211,7 +211,7 @@ TEST(SchedulingTest, AStormOfEverythingEndsEverySequenceExactlyOnce) {
   for (int i = 0; i < 6; ++i) adapters.push_back(harness.MakeAdapter(absl::StrCat("adapter", i)));
   std::vector<uint64_t> ids;
   for (int i = 0; i < 300; ++i) {
-    GenerateRequest request = Request(1 + i * 37 % 250, i % 11, 1 + i * 13 % 60, i % 7 - 3);
+    SequenceRequest request = Request(1 + i * 37 % 250, i % 11, 1 + i * 13 % 60, i % 7 - 3);
     for (int a = 0; a < i % 3; ++a) request.adapters.push_back({adapters[(i + a) % 6], 0.5f, ""});
     if (i % 5 == 0) request.initial_credit = i % 4;
     if (i % 17 == 0) request.deadline = MonotonicNow() + absl::Milliseconds(i);

@@ -106,7 +106,7 @@ TEST(StepLoopTest, InSteadyStateTheLoopAllocatesNothing) {
     return made;
   });
   auto submit = [&](int i, uint32_t n) {
-    GenerateRequest request = TestRequest(TestPrompt(50, i), n);
+    SequenceRequest request = TestRequest(TestPrompt(50, i), n);
     if (i % 2) request.sampling.temperature = 0.8f;
     if (i % 2) request.sampling.top_p = 0.9f;
     if (i % 3 == 0) request.sampling.repetition_penalty = 1.2f;
@@ -187,7 +187,7 @@ TEST(StepLoopTest, TheModelAllocatesNothingOfSizeNotEvenInItsFirstAndLongestStep
     std::vector<uint64_t> ids;
     for (const auto& [digest, folder] : adapters) harness.AddAdapter(digest, folder);
     for (int i = 0; i < 12; ++i) {
-      GenerateRequest request = TestRequest(TestPrompt(20 + 15 * i, i, files->config().vocab_size), 10);
+      SequenceRequest request = TestRequest(TestPrompt(20 + 15 * i, i, files->config().vocab_size), 10);
       request.sampling.ignore_eos = true;
       if (i % 3 == 1) request.sampling.temperature = 0.9f;  // the whole row
       if (i % 3 == 2) request.sampling.temperature = 0.9f, request.sampling.top_k = 50;
@@ -204,7 +204,7 @@ TEST(StepLoopTest, TheModelAllocatesNothingOfSizeNotEvenInItsFirstAndLongestStep
 TEST(StepLoopTest, AConsumerThatNeverComesHoldsUpNothingButItsOwnCredit) {
   FakeModelOptions model;
   EngineHarness harness({}, model);
-  GenerateRequest request = TestRequest(TestPrompt(10, 1), 1000);
+  SequenceRequest request = TestRequest(TestPrompt(10, 1), 1000);
   request.initial_credit = 100;
   for (int i = 0; i < 8; ++i) harness.Submit(request);
   for (int i = 0; i < 1000 && harness.engine().stats().generated_tokens < 800; ++i) {

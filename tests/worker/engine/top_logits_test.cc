@@ -35,10 +35,10 @@ constexpr uint32_t kAnswerTokens = 16;
 constexpr int kKinds = 8;
 
 // Greedy, top-k, top-k with top-p, with min-p; then those that need the whole distribution.
-std::vector<GenerateRequest> Requests(int vocab_size) {
-  std::vector<GenerateRequest> requests;
+std::vector<SequenceRequest> Requests(int vocab_size) {
+  std::vector<SequenceRequest> requests;
   for (int i = 0; i < 2 * kKinds; ++i) {
-    GenerateRequest request = TestRequest(TestPrompt(5 + 7 * i, i, vocab_size), kAnswerTokens);
+    SequenceRequest request = TestRequest(TestPrompt(5 + 7 * i, i, vocab_size), kAnswerTokens);
     SamplingParams& params = request.sampling;
     params.ignore_eos = true;
     params.seed = 70 + i;
@@ -80,7 +80,7 @@ class TopLogitsOfADecoder : public ::testing::TestWithParam<NumericsMode> {
           return std::make_unique<WholeRowsModel>(std::move(decoder).value());
         });
     std::vector<uint64_t> ids;
-    for (GenerateRequest& request : Requests(files->config().vocab_size)) {
+    for (SequenceRequest& request : Requests(files->config().vocab_size)) {
       ids.push_back(harness.Submit(std::move(request)));
       if (!together) harness.WaitFinished(ids.back());
     }

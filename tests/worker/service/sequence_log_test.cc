@@ -22,7 +22,7 @@ OutputEvent Event(OutputEvent::Kind kind, uint32_t position) {
 std::unique_ptr<SequenceLog> FinishedLog(uint64_t id, size_t n_prompt, size_t n_tokens, size_t n_top,
                                          MonotonicTime now) {
   auto log = std::make_unique<SequenceLog>(id, id + 1000, 0, n_prompt > 0, now);
-  const std::vector<ScoredToken> scored(1 + n_top);
+  const std::vector<TokenLogprob> scored(1 + n_top);
   for (size_t i = 0; i < n_prompt; ++i) {
     log->Add(Event(OutputEvent::Kind::kPromptLogprob, static_cast<uint32_t>(i)), scored, now);
   }
@@ -35,7 +35,7 @@ std::unique_ptr<SequenceLog> FinishedLog(uint64_t id, size_t n_prompt, size_t n_
 
 TEST(SequenceLogTest, LogprobsOfThePromptAreLetGoOnceTheyAreSent) {
   const auto log = FinishedLog(1, 8000, 0, 20, MonotonicTime::Epoch());
-  EXPECT_GT(log->bytes(), 8000u * 21 * sizeof(ScoredToken));
+  EXPECT_GT(log->bytes(), 8000u * 21 * sizeof(TokenLogprob));
   size_t n_sent = 0;
   for (int message = 0; log->pending(); ++message) {
     ASSERT_LT(message, 100);

@@ -1,56 +1,18 @@
-#ifndef COTERIE_WORKER_ENGINE_REQUEST_H_
-#define COTERIE_WORKER_ENGINE_REQUEST_H_
+#ifndef COTERIE_WORKER_ENGINE_OUTPUT_BATCH_H_
+#define COTERIE_WORKER_ENGINE_OUTPUT_BATCH_H_
 
 #include <cstdint>
 #include <memory>
-#include <optional>
 #include <string>
 #include <vector>
 
-#include "common/clock.h"
 #include "common/digest.h"
-#include "common/sampling_params.h"
-#include "common/scored_token.h"
+#include "common/sequence.h"
 #include "common/status.h"
 
 namespace coterie {
 
 struct Sequence;
-
-inline constexpr int kMaxPriority = 100;  // and -kMaxPriority; see SchedulerOptions::aging_interval
-inline constexpr size_t kMaxAdaptersPerSequence = 16;
-inline constexpr size_t kMaxCacheSaltBytes = 256;
-inline constexpr size_t kMaxTenantBytes = 64;
-inline constexpr uint32_t kMaxCredit = 1u << 20;  // tokens; more is taken as this
-
-struct AdapterUse {
-  Digest digest;
-  float weight = 1.0f;
-  std::string name;  // for people
-};
-
-// One sequence as the engine takes it: token ids in, token ids out.
-struct GenerateRequest {
-  uint64_t id = 0;  // chosen by the caller, unique among everything ever submitted to this engine
-  std::vector<int32_t> prompt_ids;
-  // Answer tokens generated elsewhere: the sequence goes on after them; max_tokens counts them.
-  std::vector<int32_t> resume_ids;
-  SamplingParams sampling;
-  // A bit per token of the vocabulary, in words of 32 from the lowest: only these may be chosen. Empty: all.
-  std::vector<uint32_t> allowed_tokens;
-  std::vector<AdapterUse> adapters;  // in the order in which their products are added; none: the base
-  std::string cache_salt;            // only equal salts share KV
-  std::string tenant;                // whose share of the worker it uses
-  int priority = 0;                  // higher first
-  MonotonicTime deadline = MonotonicTime::InfiniteFuture();
-  uint32_t initial_credit = kMaxCredit;  // tokens that may be generated before AddCredit
-  // Report log-probabilities of the prompt tokens from this position on (the first token has none: 0 means
-  // 1).
-  std::optional<uint32_t> prompt_logprobs_from;
-  bool score_only = false;  // generate nothing
-};
-
-enum class FinishReason : uint8_t { kNone, kStop, kLength, kCancelled, kDeadline, kError };
 
 // What happened to one sequence in one step.
 struct OutputEvent {
@@ -89,7 +51,7 @@ struct OutputBatch {
 
   uint64_t steps = 0;
   std::vector<OutputEvent> events;
-  std::vector<ScoredToken> logprobs;
+  std::vector<TokenLogprob> logprobs;
   std::vector<ResidencyEvent> residency;
   std::vector<PrefixEvent> prefixes;
   // Finished sequences, here to be freed off the step's thread.
@@ -105,4 +67,4 @@ struct OutputBatch {
 
 }  // namespace coterie
 
-#endif  // COTERIE_WORKER_ENGINE_REQUEST_H_
+#endif  // COTERIE_WORKER_ENGINE_OUTPUT_BATCH_H_

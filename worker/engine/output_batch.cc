@@ -1,4 +1,4 @@
-#include "worker/engine/request.h"
+#include "worker/engine/output_batch.h"
 
 #include <iterator>
 #include <utility>

@@ -1,0 +1,58 @@
+#ifndef COTERIE_COMMON_SEQUENCE_H_
+#define COTERIE_COMMON_SEQUENCE_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "common/clock.h"
+#include "common/digest.h"
+#include "common/sampling_params.h"
+
+// What gateway and worker both say of one sequence of tokens. coterie/v1/worker.proto says how it travels.
+namespace coterie {
+
+inline constexpr int kMaxPriority = 100;      // and -kMaxPriority
+inline constexpr size_t kMaxLabelBytes = 64;  // of a tenant, a cache salt
+inline constexpr size_t kMaxAdaptersPerSequence = 16;
+inline constexpr uint32_t kMaxCredit = 1u << 20;  // tokens; more is taken as this
+
+struct AdapterUse {
+  Digest digest;
+  float weight = 1.0f;
+  std::string name;  // for people
+};
+
+struct SequenceRequest {
+  uint64_t id = 0;  // given by who submits it, unique among everything ever submitted there
+  std::vector<int32_t> prompt_ids;
+  // Answer tokens generated elsewhere: the sequence goes on after them; max_tokens counts them.
+  std::vector<int32_t> resume_ids;
+  SamplingParams sampling;
+  // A bit per token of the vocabulary, in words of 32 from the lowest: only these may be chosen. Empty: all.
+  std::vector<uint32_t> allowed_tokens;
+  std::vector<AdapterUse> adapters;  // in the order in which their products are added; none: the base
+  std::string tenant;                // whose share of the worker it uses
+  int32_t priority = 0;              // higher first
+  std::string trace_id;
+  std::string cache_salt;  // only equal salts share KV
+  MonotonicTime deadline = MonotonicTime::InfiniteFuture();
+  uint32_t initial_credit = kMaxCredit;  // tokens that may be generated before more credit is given
+  // Report log-probabilities of the prompt tokens from this position on (the first token has none: 0 means
+  // 1).
+  std::optional<uint32_t> prompt_logprobs_from;
+  bool score_only = false;  // generate nothing
+};
+
+enum class FinishReason : uint8_t { kNone, kStop, kLength, kCancelled, kDeadline, kError };
+
+struct TokenLogprob {
+  int32_t token = 0;
+  float logprob = 0;  // natural, of the raw distribution
+};
+
+}  // namespace coterie
+
+#endif  // COTERIE_COMMON_SEQUENCE_H_
