@@ -3,7 +3,7 @@
 #include <cstring>
 
 #include "common/quoted.h"
-#include "kernels/cpu/half.h"
+#include "kernels/formats/half.h"
 
 #if defined(__x86_64__)
 #include <cpuid.h>

@@ -5,7 +5,8 @@
 #include <cstring>
 
 #include "common/memory.h"
-#include "kernels/cpu/half.h"
+#include "kernels/formats/dequantize.h"
+#include "kernels/formats/half.h"
 
 namespace coterie::cpu {
 namespace {
@@ -35,16 +36,7 @@ Status CheckPair(const HostLora& pair) {
 
 // Row `row` of a float matrix, widened.
 void WidenRow(const HostMatrix& matrix, int64_t row, float* to) {
-  const uint8_t* from = matrix.data + row * RowBytes(matrix.dtype, matrix.n_in);
-  if (matrix.dtype == DType::kF32) {
-    std::memcpy(to, from, static_cast<size_t>(matrix.n_in) * sizeof(float));
-    return;
-  }
-  for (int64_t k = 0; k < matrix.n_in; ++k) {
-    uint16_t half;
-    std::memcpy(&half, from + 2 * k, 2);
-    to[k] = matrix.dtype == DType::kF16 ? HalfToFloat(half) : Bf16ToFloat(half);
-  }
+  Dequantize(matrix.dtype, matrix.data + row * RowBytes(matrix.dtype, matrix.n_in), matrix.n_in, to);
 }
 
 // w = d · (u - 128) for up to 32 values (docs/numerics.md, "LoRA"); returns the bits of d.

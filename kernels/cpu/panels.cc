@@ -2,8 +2,8 @@
 
 #include <cstring>
 
-#include "kernels/cpu/block_codes.h"
-#include "kernels/cpu/half.h"
+#include "kernels/formats/block_codes.h"
+#include "kernels/formats/half.h"
 
 namespace coterie::cpu {
 namespace {
@@ -58,18 +58,13 @@ void WriteBlock(PanelKind kind, const BlockCodes& from, int lane, uint8_t* block
 }
 
 float ReadFloat(DType dtype, const uint8_t* row, int64_t k) {
-  uint16_t half;
-  float full;
   switch (dtype) {
     case DType::kF32:
-      std::memcpy(&full, row + 4 * k, 4);
-      return full;
+      return BitsToFloat(LoadU32(row + 4 * k));
     case DType::kF16:
-      std::memcpy(&half, row + 2 * k, 2);
-      return HalfToFloat(half);
+      return HalfToFloat(LoadU16(row + 2 * k));
     default:
-      std::memcpy(&half, row + 2 * k, 2);
-      return Bf16ToFloat(half);
+      return Bf16ToFloat(LoadU16(row + 2 * k));
   }
 }
 

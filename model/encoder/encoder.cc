@@ -4,7 +4,7 @@
 #include <cmath>
 
 #include "common/check.h"
-#include "model/format/dequantize.h"
+#include "kernels/formats/dequantize.h"
 
 namespace coterie {
 

@@ -1,23 +1,13 @@
 #ifndef COTERIE_MODEL_FORMAT_DEQUANTIZE_H_
 #define COTERIE_MODEL_FORMAT_DEQUANTIZE_H_
 
-#include <cstdint>
-#include <span>
 #include <vector>
 
-#include "common/status.h"
-#include "kernels/dtype.h"
 #include "model/format/tensor_view.h"
 
 namespace coterie {
 
-// Writes `n` values (a multiple of BlockElements(dtype)) of the blocks at `data` as float32. The order of
-// operations is that of ggml's reference dequantisers, so that the result equals the `gguf` package's bit for
-// bit: the scale is widened to float32 first, products and differences are rounded one by one, nothing is
-// fused. `data` may be unaligned and holds RowBytes(dtype, n) bytes.
-void Dequantize(DType dtype, const uint8_t* data, int64_t n, float* out);
-
-// The whole tensor as float32, row-major.
+// The whole tensor as float32, row-major (kernels/formats/dequantize.h).
 std::vector<float> DequantizeTensor(const TensorView& tensor);
 
 }  // namespace coterie

@@ -8,8 +8,8 @@
 
 #include "common/file.h"
 #include "common/quoted.h"
+#include "kernels/formats/half.h"
 #include "model/format/describe.h"
-#include "model/format/float16.h"
 #include "model/format/safetensors.h"
 #include "model/lora/lora_magnitude.h"
 #include "model/lora/module_resolver.h"

@@ -5,7 +5,7 @@
 #include <cstring>
 #include <vector>
 
-#include "model/format/float16.h"
+#include "kernels/formats/half.h"
 
 namespace coterie {
 namespace {
@@ -18,7 +18,7 @@ double ValueAt(const TensorView& tensor, int64_t i) {
     return static_cast<double>(value);
   }
   const uint16_t half = LoadU16(p + 2 * i);
-  return static_cast<double>(tensor.dtype == DType::kF16 ? HalfToFloat(half) : BFloat16ToFloat(half));
+  return static_cast<double>(tensor.dtype == DType::kF16 ? HalfToFloat(half) : Bf16ToFloat(half));
 }
 
 }  // namespace

@@ -1,5 +1,5 @@
 // Dequantised blocks against the `gguf` package's, bit for bit (make_dequant.py).
-#include "model/format/dequantize.h"
+#include "kernels/formats/dequantize.h"
 
 #include <bit>
 

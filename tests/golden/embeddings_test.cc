@@ -4,8 +4,8 @@
 
 #include "common/file.h"
 #include "gtest/gtest.h"
+#include "kernels/formats/half.h"
 #include "model/encoder/encoder.h"
-#include "model/format/float16.h"
 #include "nlohmann/json.hpp"
 #include "tests/golden/golden_arrays.h"
 #include "tests/real_models.h"

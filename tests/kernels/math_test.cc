@@ -4,8 +4,8 @@
 #include <cmath>
 #include <limits>
 
-#include "kernels/cpu/half.h"
 #include "kernels/cpu/isa.h"
+#include "kernels/formats/half.h"
 #include "tests/kernels/op_testing.h"
 #include "tests/kernels/oracle.h"
 
@@ -133,18 +133,18 @@ TEST(Half, EveryValueWidensAndRoundsAsTheCompilersOwn) {
     const uint16_t bits = static_cast<uint16_t>(h);
     const float expected = static_cast<float>(std::bit_cast<Float16>(bits));
     if (std::isnan(expected)) {
-      ASSERT_TRUE(std::isnan(cpu::HalfToFloat(bits)));
+      ASSERT_TRUE(std::isnan(HalfToFloat(bits)));
       continue;
     }
-    ASSERT_EQ(std::bit_cast<uint32_t>(cpu::HalfToFloat(bits)), std::bit_cast<uint32_t>(expected)) << h;
-    ASSERT_EQ(cpu::FloatToHalf(expected), bits);
+    ASSERT_EQ(std::bit_cast<uint32_t>(HalfToFloat(bits)), std::bit_cast<uint32_t>(expected)) << h;
+    ASSERT_EQ(FloatToHalf(expected), bits);
   }
   for (uint64_t bits = 0; bits < 0x100000000ull; bits += 65521) {
     const float x = std::bit_cast<float>(static_cast<uint32_t>(bits));
     if (std::isnan(x)) continue;
-    ASSERT_EQ(cpu::FloatToHalf(x), std::bit_cast<uint16_t>(static_cast<Float16>(x))) << x;
+    ASSERT_EQ(FloatToHalf(x), std::bit_cast<uint16_t>(static_cast<Float16>(x))) << x;
     if (std::fabs(x) < 3e38f) {
-      ASSERT_EQ(cpu::Bf16ToFloat(cpu::RoundToBf16(x)), oracle::RoundKv(DType::kBF16, x)) << x;
+      ASSERT_EQ(Bf16ToFloat(RoundToBf16(x)), oracle::RoundKv(DType::kBF16, x)) << x;
     }
   }
 }
@@ -190,7 +190,7 @@ TEST(Bf16, OperandsRoundToNearestAndToZeroBelowTheLimit) {
     EXPECT_EQ(y[7], 0xff80);
     const std::vector<float> nan(16, std::nanf(""));
     table->round_bf16(nan.data(), 16, y.data());
-    EXPECT_TRUE(std::isnan(cpu::Bf16ToFloat(y[0])));
+    EXPECT_TRUE(std::isnan(Bf16ToFloat(y[0])));
   }
 }
 

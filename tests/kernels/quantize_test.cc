@@ -1,11 +1,11 @@
-#include "kernels/quantize.h"
+#include "kernels/formats/quantize.h"
 
 #include <cmath>
 #include <cstring>
 #include <random>
 
 #include "gtest/gtest.h"
-#include "kernels/cpu/half.h"
+#include "kernels/formats/half.h"
 
 namespace coterie {
 namespace {
@@ -22,7 +22,7 @@ TEST(QuantizeTest, Q8_0IsWithinHalfAStepOfEveryValue) {
     const uint8_t* block = blocks.data() + i / 32 * 34;
     uint16_t half;
     std::memcpy(&half, block, 2);
-    const float d = cpu::HalfToFloat(half);
+    const float d = HalfToFloat(half);
     const float decoded = d * static_cast<float>(static_cast<int8_t>(block[2 + i % 32]));
     // Half a step, and what rounding the scale may cut off the largest value; tiny scales are multiples of
     // 2^-24.

@@ -6,7 +6,7 @@
 #include <cstdint>
 #include <cstring>
 
-#include "kernels/cpu/half.h"
+#include "kernels/formats/half.h"
 
 // Sixteen lanes as four vectors of 128 bits, by Highway: NEON on Arm, and on x86 a way to try the same code
 // where the tests run. What each function promises is written in simd_portable.h and simd_plain.h. Compiled
@@ -245,7 +245,7 @@ inline F LoadBf16Half(const uint16_t* p) {
 inline void RoundToBf16(uint16_t* p, F a) {
   float lanes[16];
   Store(lanes, a);
-  for (int l = 0; l < 16; ++l) p[l] = cpu::RoundToBf16(lanes[l]);
+  for (int l = 0; l < 16; ++l) p[l] = coterie::RoundToBf16(lanes[l]);
 }
 inline F DotBf16(F acc, I a, I b) {
   const I4 second = hn::Set(kI, static_cast<int32_t>(0xffff0000u));

@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <cstring>
 
-#include "kernels/cpu/half.h"
+#include "kernels/formats/half.h"
 
 // Sixteen lanes without any instruction set: with simd_plain.h, the specification of the vector layer.
 // simd_avx512.h, simd_avx2.h and simd_highway.h give the same bits. Lanes never mix except in Reduce*, whose
@@ -226,7 +226,7 @@ inline F LoadF16(const uint16_t* p) {
 inline void StoreF16(uint16_t* p, F a) { COTERIE_LANES p[l] = FloatToHalf(a.v[l]); }
 
 // p[l] = RoundToBf16(a[l]) of half.h; a NaN stays some NaN.
-inline void RoundToBf16(uint16_t* p, F a) { COTERIE_LANES p[l] = cpu::RoundToBf16(a.v[l]); }
+inline void RoundToBf16(uint16_t* p, F a) { COTERIE_LANES p[l] = coterie::RoundToBf16(a.v[l]); }
 // Each lane of a and b holds two bfloat16, the first in its low half: fma(a0, b0, fma(a1, b1, acc)), the
 // second pair first. Operands are zero or at least 2^-50, as RoundToBf16 leaves them, and acc a sum of such
 // products (a multiple of 2^-114): nothing is subnormal then, and vdpbf16ps, which flushes subnormals, gives

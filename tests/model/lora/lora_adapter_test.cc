@@ -6,7 +6,7 @@
 #include <cmath>
 #include <cstring>
 
-#include "model/format/dequantize.h"
+#include "kernels/formats/dequantize.h"
 #include "model/format/safetensors.h"
 #include "model/lora/lora_magnitude.h"
 #include "tests/model/format/expect_refused.h"

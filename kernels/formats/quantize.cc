@@ -1,11 +1,11 @@
-#include "kernels/quantize.h"
+#include "kernels/formats/quantize.h"
 
 #include <algorithm>
 #include <cmath>
 #include <cstring>
 
 #include "common/check.h"
-#include "kernels/cpu/half.h"
+#include "kernels/formats/half.h"
 
 namespace coterie {
 
@@ -19,8 +19,8 @@ std::vector<uint8_t> QuantizeQ8_0(std::span<const float> values) {
     const std::span<const float> block = values.subspan(begin, kBlock);
     float most = 0;
     for (const float x : block) most = std::fabs(x) <= most ? most : std::fabs(x);  // NaN stays
-    const uint16_t half = cpu::FloatToHalf(most / 127.0f);
-    const float d = cpu::HalfToFloat(half);
+    const uint16_t half = FloatToHalf(most / 127.0f);
+    const float d = HalfToFloat(half);
     COTERIE_CHECK(most <= kMaxQ8_0) << "a weight of " << most << " in Q8_0";
     std::memcpy(to, &half, sizeof(half));
     for (size_t i = 0; i < kBlock; ++i) {

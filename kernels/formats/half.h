@@ -1,11 +1,14 @@
-#ifndef COTERIE_KERNELS_CPU_HALF_H_
-#define COTERIE_KERNELS_CPU_HALF_H_
+#ifndef COTERIE_KERNELS_FORMATS_HALF_H_
+#define COTERIE_KERNELS_FORMATS_HALF_H_
 
 #include <cstdint>
+#include <cstring>
 
 // IEEE 754 binary16 and bfloat16, by integer arithmetic: the same bits as the conversion instructions for
-// every value that is not NaN. Rounding is to nearest, ties to even; overflow gives infinity.
-namespace coterie::cpu {
+// every value that is not NaN; to float32 a NaN keeps its payload, as numpy's conversion does. Rounding is to
+// nearest, ties to even; overflow gives infinity. Static, since files compiled for different instruction sets
+// include this.
+namespace coterie {
 
 static inline float BitsToFloat(uint32_t bits) { return __builtin_bit_cast(float, bits); }
 static inline uint32_t FloatToBits(float x) { return __builtin_bit_cast(uint32_t, x); }
@@ -48,6 +51,18 @@ static inline uint16_t FloatToHalf(float x) {
   return static_cast<uint16_t>(sign | ((rounded - 0x38000000) >> 13));
 }
 
-}  // namespace coterie::cpu
+// Little-endian values of a file, wherever they stand (every machine we build for is little-endian).
+static inline uint16_t LoadU16(const uint8_t* p) {
+  uint16_t v;
+  std::memcpy(&v, p, sizeof v);
+  return v;
+}
+static inline uint32_t LoadU32(const uint8_t* p) {
+  uint32_t v;
+  std::memcpy(&v, p, sizeof v);
+  return v;
+}
 
-#endif  // COTERIE_KERNELS_CPU_HALF_H_
+}  // namespace coterie
+
+#endif  // COTERIE_KERNELS_FORMATS_HALF_H_

@@ -1,18 +1,11 @@
-#include "kernels/cpu/block_codes.h"
-
-#include <cstring>
+#include "kernels/formats/block_codes.h"
 
 #include "common/check.h"
-#include "kernels/cpu/half.h"
+#include "kernels/formats/half.h"
 
-namespace coterie::cpu {
+// The layouts: ggml/src/ggml-common.h of the llama.cpp project and the quants module of the `gguf` package.
+namespace coterie {
 namespace {
-
-uint16_t Read16(const uint8_t* p) {
-  uint16_t v;
-  std::memcpy(&v, p, 2);
-  return v;
-}
 
 void SetHalfScale(BlockCodes* to, uint16_t d) {
   to->d_half = d;
@@ -28,8 +21,7 @@ void ReadNibbles(const uint8_t* p, uint8_t* code) {
 }
 
 void AddFifthBits(const uint8_t* p, uint8_t* code) {
-  uint32_t bits;
-  std::memcpy(&bits, p, 4);
+  const uint32_t bits = LoadU32(p);
   for (int i = 0; i < 32; ++i) code[i] = static_cast<uint8_t>(code[i] | ((bits >> i & 1) << 4));
 }
 
@@ -53,8 +45,8 @@ void ReadKNibbles(const uint8_t* p, int sub, uint8_t* code) {
 void SetKScales(BlockCodes* to, const uint8_t* super, int sub) {
   int scale, min;
   ReadScaleMin(super + 4, sub, &scale, &min);
-  to->d[0] = to->d[1] = HalfToFloat(Read16(super)) * static_cast<float>(scale);
-  to->m = -(HalfToFloat(Read16(super + 2)) * static_cast<float>(min));
+  to->d[0] = to->d[1] = HalfToFloat(LoadU16(super)) * static_cast<float>(scale);
+  to->m = -(HalfToFloat(LoadU16(super + 2)) * static_cast<float>(min));
 }
 
 }  // namespace
@@ -66,28 +58,28 @@ BlockCodes ReadBlock(DType dtype, const uint8_t* row, int64_t block) {
   const int sub = static_cast<int>(block % per_block);
   switch (dtype) {
     case DType::kQ8_0:
-      SetHalfScale(&to, Read16(p));
+      SetHalfScale(&to, LoadU16(p));
       for (int i = 0; i < 32; ++i) to.code[i] = static_cast<uint8_t>(p[2 + i] ^ 0x80);  // + 128
       return to;
     case DType::kQ4_0:
-      SetHalfScale(&to, Read16(p));
+      SetHalfScale(&to, LoadU16(p));
       ReadNibbles(p + 2, to.code);
       return to;
     case DType::kQ4_1:
-      SetHalfScale(&to, Read16(p));
-      to.m_half = Read16(p + 2);
+      SetHalfScale(&to, LoadU16(p));
+      to.m_half = LoadU16(p + 2);
       to.m = HalfToFloat(to.m_half);
       ReadNibbles(p + 4, to.code);
       return to;
     case DType::kQ5_0:  // d · (u - 16), stored as a Q8_0 panel: u - 16 + 128
-      SetHalfScale(&to, Read16(p));
+      SetHalfScale(&to, LoadU16(p));
       ReadNibbles(p + 6, to.code);
       AddFifthBits(p + 2, to.code);
       for (uint8_t& c : to.code) c = static_cast<uint8_t>(c + 112);
       return to;
     case DType::kQ5_1:
-      SetHalfScale(&to, Read16(p));
-      to.m = HalfToFloat(Read16(p + 2));
+      SetHalfScale(&to, LoadU16(p));
+      to.m = HalfToFloat(LoadU16(p + 2));
       ReadNibbles(p + 8, to.code);
       AddFifthBits(p + 4, to.code);
       return to;
@@ -109,7 +101,7 @@ BlockCodes ReadBlock(DType dtype, const uint8_t* row, int64_t block) {
       const uint8_t* low = p + 64 * half + 32 * (quarter % 2);
       const uint8_t* high = p + 128 + 32 * half;
       const int8_t* scales = reinterpret_cast<const int8_t*>(p + 192);
-      const float d = HalfToFloat(Read16(p + 208));
+      const float d = HalfToFloat(LoadU16(p + 208));
       for (int i = 0; i < 32; ++i) {
         const int nibble = quarter < 2 ? low[i] & 0x0f : low[i] >> 4;
         const int pair = high[i] >> (2 * quarter) & 3;
@@ -125,4 +117,4 @@ BlockCodes ReadBlock(DType dtype, const uint8_t* row, int64_t block) {
   return to;
 }
 
-}  // namespace coterie::cpu
+}  // namespace coterie

@@ -1,5 +1,5 @@
-#ifndef COTERIE_KERNELS_QUANTIZE_H_
-#define COTERIE_KERNELS_QUANTIZE_H_
+#ifndef COTERIE_KERNELS_FORMATS_QUANTIZE_H_
+#define COTERIE_KERNELS_FORMATS_QUANTIZE_H_
 
 #include <cstdint>
 #include <span>
@@ -16,4 +16,4 @@ std::vector<uint8_t> QuantizeQ8_0(std::span<const float> values);
 
 }  // namespace coterie
 
-#endif  // COTERIE_KERNELS_QUANTIZE_H_
+#endif  // COTERIE_KERNELS_FORMATS_QUANTIZE_H_

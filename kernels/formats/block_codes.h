@@ -1,0 +1,43 @@
+#ifndef COTERIE_KERNELS_FORMATS_BLOCK_CODES_H_
+#define COTERIE_KERNELS_FORMATS_BLOCK_CODES_H_
+
+#include <cstdint>
+
+#include "kernels/dtype.h"
+
+namespace coterie {
+
+// 32 consecutive values of a quantised row in common terms: value k = d[k / 16] · (code[k] - CodeOffset) + m.
+// For the types with binary16 scales the bits themselves are kept.
+struct BlockCodes {
+  uint8_t code[32];
+  float d[2];  // of the first and the second 16 values; equal but for Q6_K
+  float m;     // 0 where the type has no minimum
+  uint16_t d_half;
+  uint16_t m_half;
+};
+
+// What is added to codes that have a sign, so that they are stored without. Of Q5_0 and Q6_K that of Q8_0,
+// which the CPU's panels store them as.
+constexpr int CodeOffset(DType dtype) {
+  switch (dtype) {
+    case DType::kQ4_0:
+      return 8;
+    case DType::kQ8_0:
+    case DType::kQ5_0:
+    case DType::kQ6_K:
+      return 128;
+    default:
+      return 0;
+  }
+}
+constexpr bool HasMinimum(DType dtype) {
+  return dtype == DType::kQ4_1 || dtype == DType::kQ5_1 || dtype == DType::kQ4_K || dtype == DType::kQ5_K;
+}
+
+// Block `block` of 32 values in a row of `dtype` (GGUF layouts; quantised types only).
+BlockCodes ReadBlock(DType dtype, const uint8_t* row, int64_t block);
+
+}  // namespace coterie
+
+#endif  // COTERIE_KERNELS_FORMATS_BLOCK_CODES_H_
