@@ -10,8 +10,9 @@ namespace coterie {
 void Batch::Reserve(int max_tokens, int max_seqs, int max_blocks, int max_uses, int max_logit_rows) {
   const auto reserve = [](int n, auto*... vectors) { (vectors->reserve(static_cast<size_t>(n)), ...); };
   reserve(max_tokens, &token_ids, &positions);
-  reserve(max_seqs + 1, &cu_seqlens, &block_offsets, &adapter_offsets);
-  reserve(max_blocks, &block_ids);
+  reserve(max_seqs + 1, &cu_seqlens, &adapter_offsets);
+  reserve(max_seqs, &seats, &block_changes);
+  reserve(max_blocks, &changed_blocks);
   reserve(max_uses, &adapter_slots, &adapter_weights);
   reserve(max_logit_rows, &logit_rows, &sampling, &counts_resets);
 }
@@ -30,8 +31,9 @@ void Batch::Clear() {
   token_ids.clear();
   positions.clear();
   cu_seqlens.assign(1, 0);
-  block_offsets.assign(1, 0);
-  block_ids.clear();
+  seats.clear();
+  block_changes.clear();
+  changed_blocks.clear();
   adapter_offsets.assign(1, 0);
   adapter_slots.clear();
   adapter_weights.clear();
@@ -41,6 +43,12 @@ void Batch::Clear() {
   mask_words.clear();
   counts_resets.clear();
   counts_tokens.clear();
+}
+
+void Batch::ChangeBlocks(int seat, int first, std::span<const int32_t> blocks) {
+  const auto begin = static_cast<int32_t>(changed_blocks.size());
+  changed_blocks.insert(changed_blocks.end(), blocks.begin(), blocks.end());
+  block_changes.push_back({seat, first, begin, static_cast<int32_t>(changed_blocks.size())});
 }
 
 void Batch::KeepLogitRows(const Batch& step) {
@@ -74,9 +82,7 @@ void Batch::KeepTokens(const Batch& step, int begin, int end) {
 
 void Batch::EndSequence(const Batch& step, int s) {
   cu_seqlens.push_back(n_tokens());
-  block_ids.insert(block_ids.end(), step.block_ids.begin() + step.block_offsets[s],
-                   step.block_ids.begin() + step.block_offsets[s + 1]);
-  block_offsets.push_back(static_cast<int32_t>(block_ids.size()));
+  seats.push_back(step.seats[s]);
   for (int32_t use = step.adapter_offsets[s]; use < step.adapter_offsets[s + 1]; ++use) {
     adapter_slots.push_back(step.adapter_slots[use]);
     adapter_weights.push_back(step.adapter_weights[use]);

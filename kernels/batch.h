@@ -20,6 +20,14 @@ inline bool MaskAllows(std::span<const uint32_t> mask_words, size_t token) {
   return (mask_words[token / 32] >> (token % 32) & 1) != 0;
 }
 
+// The blocks of a seat's sequence from the first-th on are Batch::changed_blocks[begin .. end), and no more.
+struct BlocksChange {
+  int32_t seat = 0;
+  int32_t first = 0;
+  int32_t begin = 0;
+  int32_t end = 0;
+};
+
 // One engine step: the tokens of `n_seqs` sequences, prompts in chunks and decodes side by side, each
 // sequence under its own (weighted) adapters. Host memory, plain arrays in CSR form; the engine refills one
 // Batch for every step so that nothing is allocated in the loop.
@@ -30,10 +38,11 @@ struct Batch {
   std::vector<int32_t> positions;   // [n_tokens], position of each token in its sequence, from 0
   std::vector<int32_t> cu_seqlens;  // [n_seqs + 1], tokens of sequence s: [cu_seqlens[s], cu_seqlens[s + 1])
 
-  // KV blocks of sequence s, in order of position: block_ids[block_offsets[s] .. block_offsets[s + 1]).
-  // They cover every position up to and including the sequence's last token of this step.
-  std::vector<int32_t> block_offsets;  // [n_seqs + 1]
-  std::vector<int32_t> block_ids;      // [n_blocks_used]
+  // The row of the block table (block_table.h) where the KV blocks of each sequence stand. They cover every
+  // position up to and including the sequence's last token of this step.
+  std::vector<int32_t> seats;               // [n_seqs], each once
+  std::vector<BlocksChange> block_changes;  // since the step before, taken before this one is computed
+  std::vector<int32_t> changed_blocks;
 
   // Adapters of sequence s: slots adapter_slots[adapter_offsets[s] .. adapter_offsets[s + 1]); none = the
   // base. The products are added in this order, each times its weight.
@@ -54,10 +63,13 @@ struct Batch {
   // token_ids with FromRow() looked up in `sampled`, the tokens of the rows of the step before.
   void ResolveTokens(std::span<const int32_t> sampled, std::vector<int32_t>* ids) const;
   void Clear();
-  // Memory for steps of up to so many of each, so that nothing is allocated when they come.
+  // Appends a change: from block `first` on, the seat's sequence has `blocks`.
+  void ChangeBlocks(int seat, int first, std::span<const int32_t> blocks);
+  // Memory for steps of up to so many of each, so that nothing is allocated when they come. `max_blocks`: of
+  // all changes together.
   void Reserve(int max_tokens, int max_seqs, int max_blocks, int max_uses, int max_logit_rows);
 
-  // --- Parts of a step: tokens, blocks and adapters, without what becomes of the rows. ---
+  // --- Parts of a step: tokens, seats and adapters, without what changes and what becomes of the rows. ---
   // Becomes `step` with only its logit rows for tokens, all of them wanted; sequences without any are left
   // out. Used in the last layer, once K and V are written: from there on only these rows matter.
   void KeepLogitRows(const Batch& step);
@@ -66,7 +78,7 @@ struct Batch {
   void KeepTokens(const Batch& step, int begin, int end);
 
  private:
-  // Ends a sequence of the tokens appended last: blocks and adapters are those of sequence s of `step`.
+  // Ends a sequence of the tokens appended last: seat and adapters are those of sequence s of `step`.
   void EndSequence(const Batch& step, int s);
 };
 

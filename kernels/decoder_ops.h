@@ -22,6 +22,7 @@ struct KvCacheShape {
 };
 
 constexpr int kKvBlockTokens = 16;  // tokens per KV block, the unit of paging and of prefix reuse
+constexpr int KvBlocksFor(int n_tokens) { return (n_tokens + kKvBlockTokens - 1) / kKvBlockTokens; }
 
 // Keys and values of every layer in blocks of kKvBlockTokens tokens, rounded to the mode's KV type. Layout is
 // the backend's own. Block ids are handed out by the engine's BlockAllocator.
@@ -48,10 +49,17 @@ class StepContext {
 };
 
 // What stays on the device from step to step beside the KV cache: the tokens that the last step sampled, and
-// for each seat the counts that penalties read (RowSampling::seat).
+// of the sequence at each seat its KV blocks (block_table.h) and the counts that penalties read
+// (RowSampling::seat).
 class Seats {
  public:
   virtual ~Seats() = default;
+};
+
+struct SeatLimits {
+  int n_seats = 0;
+  int max_blocks = 0;  // of one sequence
+  int vocab_size = 0;
 };
 
 // The adapters of one step at one place of the graph.
@@ -66,7 +74,6 @@ struct LoraCall {
 struct StepLimits {
   int max_tokens = 0;
   int max_seqs = 0;
-  int max_blocks = 0;  // entries of block_ids: a block that sequences share counts for each of them
   int max_logit_rows = 0;
   int vocab_size = 0;    // of rows that are sampled; 0: none are
   int max_input = 0;     // values of a product's input
@@ -98,12 +105,12 @@ class DecoderOps : public virtual Device {
   virtual size_t KvBlockBytes(const KvCacheShape& shape) const = 0;
   virtual StatusOr<std::unique_ptr<StepContext>> MakeStepContext(const StepLimits& limits) = 0;
   virtual StatusOr<std::unique_ptr<AdapterSlots>> MakeAdapterSlots(int n_slots) = 0;
-  virtual StatusOr<std::unique_ptr<Seats>> MakeSeats(int n_seats, int vocab_size) = 0;
+  virtual StatusOr<std::unique_ptr<Seats>> MakeSeats(const SeatLimits& limits) = 0;
 
   // --- A step: one thread. BeginStep, the ops in their order, EndStep; later Wait. ---
-  // Makes `batch` the step that ops given this context speak of. Borrowed until EndStep.
-  virtual void BeginStep(StepContext* step, const Batch& batch, const Seats& seats,
-                         const AdapterSlots& slots) = 0;
+  // Makes `batch` the step that ops given this context speak of, once its block changes are taken. Borrowed
+  // until EndStep.
+  virtual void BeginStep(StepContext* step, const Batch& batch, Seats* seats, const AdapterSlots& slots) = 0;
   virtual void EndStep(StepContext* step) = 0;
   // The only call that waits: until the step is computed. Its results, valid until the next BeginStep of this
   // context. Unavailable when the device was lost.

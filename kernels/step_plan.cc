@@ -20,11 +20,12 @@ StepPlan::StepPlan(const StepLimits& limits) {
   tiles_.reserve(max_tokens);
 }
 
-void StepPlan::Begin(const Batch& batch, std::span<const int32_t> sampled) {
+void StepPlan::Begin(const Batch& batch, const BlockTable& blocks, std::span<const int32_t> sampled) {
   COTERIE_CHECK_EQ(batch.positions.size(), batch.token_ids.size()) << "positions of the batch";
-  COTERIE_CHECK_EQ(batch.block_offsets.size(), batch.cu_seqlens.size()) << "block_offsets of the batch";
+  COTERIE_CHECK_EQ(batch.seats.size() + 1, batch.cu_seqlens.size()) << "seats of the batch";
   COTERIE_CHECK_EQ(batch.adapter_offsets.size(), batch.cu_seqlens.size()) << "adapter_offsets of the batch";
   batch_ = &batch;
+  blocks_ = &blocks;
   tiles_group_ = 0;
   batch.ResolveTokens(sampled, &token_ids_);
   FindKvRuns();
@@ -35,16 +36,16 @@ void StepPlan::FindKvRuns() {
   const Batch& b = *batch_;
   kv_runs_.clear();
   for (int s = 0; s < b.n_seqs(); ++s) {
-    const int32_t n_blocks = b.block_offsets[s + 1] - b.block_offsets[s];
+    const std::span<const int32_t> blocks = BlocksOf(s);
     for (int32_t t = b.cu_seqlens[s]; t < b.cu_seqlens[s + 1]; ++t) {
       const int32_t position = b.positions[t];
       const int32_t place = position / kKvBlockTokens;
-      COTERIE_CHECK_LT(place, n_blocks) << "block of position " << position << " of sequence " << s;
+      COTERIE_CHECK_LT(place, std::ssize(blocks)) << "block of position " << position << " of sequence " << s;
       const bool follows = t > b.cu_seqlens[s] && position == b.positions[t - 1] + 1;
       if (follows && position % kKvBlockTokens != 0) {
         kv_runs_.back().n_tokens += 1;
       } else {
-        kv_runs_.push_back({t, 1, b.block_ids[b.block_offsets[s] + place]});
+        kv_runs_.push_back({t, 1, blocks[place]});
       }
     }
   }

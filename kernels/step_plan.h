@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "kernels/batch.h"
+#include "kernels/block_table.h"
 #include "kernels/decoder_ops.h"
 
 namespace coterie {
@@ -40,12 +41,14 @@ class StepPlan {
  public:
   explicit StepPlan(const StepLimits& limits);
 
-  // `batch` is borrowed. `sampled`: the tokens of the rows of the step before, for FromRow() ids.
-  void Begin(const Batch& batch, std::span<const int32_t> sampled);
+  // `batch` and `blocks`, with the batch's changes, are borrowed. `sampled`: the tokens of the rows of the
+  // step before, for FromRow() ids.
+  void Begin(const Batch& batch, const BlockTable& blocks, std::span<const int32_t> sampled);
 
   const Batch& batch() const { return *batch_; }
   std::span<const int32_t> token_ids() const { return token_ids_; }  // [n_tokens], without FromRow
-  std::span<const KvRun> kv_runs() const { return kv_runs_; }        // every token is in one
+  std::span<const int32_t> BlocksOf(int seq) const { return blocks_->Row(batch_->seats[seq]); }
+  std::span<const KvRun> kv_runs() const { return kv_runs_; }  // every token is in one
   // Levels ascending (all first adapters, then all second ones); within a level in order of first use.
   std::span<const LoraGroup> lora_groups() const { return lora_groups_; }
   // Tiles of at most `max_vectors`, sequence by sequence, for `group` query heads to a KV head.
@@ -56,6 +59,7 @@ class StepPlan {
   void GroupAdapters();
 
   const Batch* batch_ = nullptr;
+  const BlockTable* blocks_ = nullptr;
   std::vector<int32_t> token_ids_;
   std::vector<KvRun> kv_runs_;
   std::vector<LoraGroup> lora_groups_;

@@ -72,7 +72,7 @@ void CpuBackend::PagedAttention(const StepContext& step, int layer, int n_heads,
     args.k = cache.KeyBlock(layer, 0) + head * cache.key_head_bytes();
     args.v = cache.ValueBlock(layer, 0) + head * cache.value_head_bytes();
     args.block_bytes = cache.block_bytes();
-    args.block_ids = batch.block_ids.data() + batch.block_offsets[s];
+    args.block_ids = cpu_step.plan().BlocksOf(s).data();
     args.head_dim = head_dim;
     args.v_stride = cache.v_stride();
     args.scale = scale;

@@ -167,8 +167,8 @@ StatusOr<std::unique_ptr<AdapterSlots>> CpuBackend::MakeAdapterSlots(int n_slots
   return std::make_unique<CpuAdapterSlots>(n_slots);
 }
 
-StatusOr<std::unique_ptr<Seats>> CpuBackend::MakeSeats(int n_seats, int vocab_size) {
-  return std::make_unique<CpuSeats>(n_seats, vocab_size);
+StatusOr<std::unique_ptr<Seats>> CpuBackend::MakeSeats(const SeatLimits& limits) {
+  return std::make_unique<CpuSeats>(limits);
 }
 
 }  // namespace cpu

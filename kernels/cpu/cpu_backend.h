@@ -20,8 +20,10 @@ namespace coterie::cpu {
 
 class CpuSeats final : public Seats {
  public:
-  CpuSeats(int n_seats, int vocab_size) : sampler(vocab_size, n_seats) {}
+  explicit CpuSeats(const SeatLimits& limits)
+      : blocks(limits.n_seats, limits.max_blocks), sampler(limits.vocab_size, limits.n_seats) {}
 
+  BlockTable blocks;
   StepSampler sampler;
   std::vector<int32_t> sampled;  // [rows of the last step]
 };
@@ -32,7 +34,7 @@ class CpuAdapter;
 class CpuStep final : public StepContext {
  public:
   explicit CpuStep(const StepLimits& limits);
-  void Begin(const Batch& batch, std::span<const int32_t> sampled, const CpuAdapterSlots& slots);
+  void Begin(const Batch& batch, const CpuSeats& seats, const CpuAdapterSlots& slots);
 
   const Batch& batch() const { return plan_.batch(); }
   int n_tokens() const { return batch().n_tokens(); }
@@ -90,10 +92,9 @@ class CpuBackend final : public DecoderOps, public EncoderOps {
   size_t KvBlockBytes(const KvCacheShape& shape) const override;
   StatusOr<std::unique_ptr<StepContext>> MakeStepContext(const StepLimits& limits) override;
   StatusOr<std::unique_ptr<AdapterSlots>> MakeAdapterSlots(int n_slots) override;
-  StatusOr<std::unique_ptr<Seats>> MakeSeats(int n_seats, int vocab_size) override;
+  StatusOr<std::unique_ptr<Seats>> MakeSeats(const SeatLimits& limits) override;
 
-  void BeginStep(StepContext* step, const Batch& batch, const Seats& seats,
-                 const AdapterSlots& slots) override;
+  void BeginStep(StepContext* step, const Batch& batch, Seats* seats, const AdapterSlots& slots) override;
   void EndStep(StepContext*) override {}
   StatusOr<StepResult> Wait(StepContext* step) override { return static_cast<CpuStep*>(step)->output.View(); }
   void Embed(const StepContext& step, const PackedMatrix& table, float* x_dev) override;

@@ -17,8 +17,8 @@ CpuStep::CpuStep(const StepLimits& limits) : plan_(limits) {
                          AlignedBuffer::Pages::kLater);
 }
 
-void CpuStep::Begin(const Batch& batch, std::span<const int32_t> sampled, const CpuAdapterSlots& slots) {
-  plan_.Begin(batch, sampled);
+void CpuStep::Begin(const Batch& batch, const CpuSeats& seats, const CpuAdapterSlots& slots) {
+  plan_.Begin(batch, seats.blocks, seats.sampled);
   slots_ = &slots;
   output.Clear();
 }
@@ -29,10 +29,10 @@ const CpuAdapter& CpuStep::AdapterOf(const LoraGroup& group) const {
   return static_cast<const CpuAdapter&>(*adapter);
 }
 
-void CpuBackend::BeginStep(StepContext* step, const Batch& batch, const Seats& seats,
-                           const AdapterSlots& slots) {
-  static_cast<CpuStep*>(step)->Begin(batch, static_cast<const CpuSeats&>(seats).sampled,
-                                     static_cast<const CpuAdapterSlots&>(slots));
+void CpuBackend::BeginStep(StepContext* step, const Batch& batch, Seats* seats, const AdapterSlots& slots) {
+  auto* cpu_seats = static_cast<CpuSeats*>(seats);
+  cpu_seats->blocks.Apply(batch);
+  static_cast<CpuStep*>(step)->Begin(batch, *cpu_seats, static_cast<const CpuAdapterSlots&>(slots));
 }
 
 }  // namespace coterie::cpu

@@ -28,6 +28,11 @@ Status Decoder::CheckBatch(const Batch& batch) const {
           absl::StrCat("token id ", id, ", the vocabulary has ", config_.vocab_size));
     }
   }
+  for (const int32_t seat : batch.seats) {
+    if (seat < 0 || seat >= info_.n_seats) {
+      return absl::InvalidArgumentError(absl::StrCat("seat ", seat, ", there are ", info_.n_seats));
+    }
+  }
   for (const int32_t slot : batch.adapter_slots) {
     if (slot < 0 || slot >= slots_->n_slots()) {
       return absl::InvalidArgumentError(
@@ -48,7 +53,7 @@ StatusOr<StepTicket> Decoder::Launch(const Batch& batch) {
   COTERIE_CHECK_LT(launched_ - collected_, steps_.size()) << "steps in flight";
   const StepTicket ticket = ++launched_;
   StepContext* const step = StepOf(ticket);
-  backend_->BeginStep(step, batch, *seats_, *slots_);
+  backend_->BeginStep(step, batch, seats_.get(), *slots_);
   const LinearInput normed = RunInParts(step, batch);
   if (!batch.logit_rows.empty()) backend_->HeadAndSample(step, normed, head(), seats_.get());
   backend_->EndStep(step);
@@ -76,7 +81,7 @@ LinearInput Decoder::RunInParts(StepContext* step, const Batch& batch) {
     int n_done = 0;  // logit rows
     for (int begin = 0; begin < n_tokens; begin += size) {
       part_.KeepTokens(batch, begin, std::min(n_tokens, begin + size));
-      backend_->BeginStep(part_step_.get(), part_, *seats_, *slots_);
+      backend_->BeginStep(part_step_.get(), part_, seats_.get(), *slots_);
       RunPart(part_step_.get(), part_, n_done, /*whole_step=*/false);
       n_done += static_cast<int>(part_.logit_rows.size());
     }
@@ -104,7 +109,7 @@ const float* Decoder::RunPart(StepContext* step, const Batch& part, int first_lo
 // A step of its own, so that attention and adapters know whose rows they are.
 Decoder::Rows Decoder::LogitRowsOf(const Batch& part, const Rows& all, int first_logit_row) {
   logit_batch_.KeepLogitRows(part);
-  backend_->BeginStep(logit_step_.get(), logit_batch_, *seats_, *slots_);
+  backend_->BeginStep(logit_step_.get(), logit_batch_, seats_.get(), *slots_);
   const Rows rows{logit_step_.get(), logit_batch_.n_tokens(),
                   last_->data() + static_cast<ptrdiff_t>(first_logit_row) * config_.hidden_size,
                   last_qkv_->data()};

@@ -171,11 +171,13 @@ Status Decoder::AllocateBuffers() {
   max_part_tokens_ = limits.max_tokens;
   for (Batch* batch : {&part_, &logit_batch_}) {
     const int seqs = std::min(limits.max_seqs, limits.max_tokens);
-    batch->Reserve(limits.max_tokens, seqs, limits.max_blocks, seqs * limits.max_adapters, limits.max_tokens);
+    batch->Reserve(limits.max_tokens, seqs, /*max_blocks=*/0, seqs * limits.max_adapters, limits.max_tokens);
   }
   ASSIGN_OR_RETURN(part_step_, backend_->MakeStepContext(limits));
   ASSIGN_OR_RETURN(slots_, backend_->MakeAdapterSlots(options_.n_adapter_slots));
-  ASSIGN_OR_RETURN(seats_, backend_->MakeSeats(info_.n_seats, config_.vocab_size));
+  ASSIGN_OR_RETURN(seats_, backend_->MakeSeats({.n_seats = info_.n_seats,
+                                                .max_blocks = KvBlocksFor(max_positions_),
+                                                .vocab_size = config_.vocab_size}));
   StepLimits whole = limits;
   whole.max_tokens = options_.max_batch_tokens;
   whole.vocab_size = config_.vocab_size;

@@ -1,7 +1,6 @@
 #include "model/decoder/memory_plan.h"
 
 #include <algorithm>
-#include <limits>
 
 #include "absl/strings/str_join.h"
 #include "model/lora/peft_config.h"
@@ -65,11 +64,6 @@ StepLimits LargestPart(const ModelConfig& config, const DecoderOptions& options,
   StepLimits limits;
   limits.max_tokens = std::min(options.max_batch_tokens, std::max(kKvBlockTokens, backend.max_part_tokens()));
   limits.max_seqs = options.max_seqs;
-  // Sequences that share a prefix list its blocks each: there may be more entries than blocks.
-  const int64_t blocks_of_one =
-      (int64_t{MaxPositions(config, options, shape)} + kKvBlockTokens - 1) / kKvBlockTokens;
-  limits.max_blocks =
-      static_cast<int>(std::min<int64_t>(options.max_seqs * blocks_of_one, std::numeric_limits<int>::max()));
   limits.max_logit_rows = LogitRows(options);
   limits.max_input = std::max({config.hidden_size, config.q_size(), config.ffn_size});
   limits.max_adapters = options.max_adapters_per_seq;
@@ -98,6 +92,8 @@ StatusOr<MemoryPlan> PlanMemory(const ModelFiles& files, const DecoderOptions& o
        "--kv-tokens or --kv-bytes"},
       {"activations", 4 * (tokens * row_floats + rows * d + last_rows * qkv), true, "--max-batch-tokens"},
       {"rotary tables", 4 * positions * static_cast<uint64_t>(config.head_dim), true, "--max-context"},
+      {"block table", 4 * seats * static_cast<uint64_t>(KvBlocksFor(static_cast<int>(positions))), true,
+       "--max-seqs"},
       {"logits", 4 * rows * static_cast<uint64_t>(config.vocab_size), false, "--max-logit-rows"},
       {"token counts of penalties", 4 * seats * static_cast<uint64_t>(config.vocab_size), false,
        "--max-seqs"},

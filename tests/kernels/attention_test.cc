@@ -96,7 +96,9 @@ class Attention {
       device.k_norm = Upload(backend, k_norm_);
     }
     device.kv = std::move(backend.MakeKvCache({2, n_blocks, heads_.n_kv_heads, heads_.head_dim})).value();
-    device.step = std::move(backend.MakeStepContext({1024, 64, n_blocks, 64})).value();
+    device.step =
+        std::move(backend.MakeStepContext({.max_tokens = 1024, .max_seqs = 64, .max_logit_rows = 64}))
+            .value();
     return device;
   }
 
@@ -115,12 +117,10 @@ class Attention {
                    s.qkv.begin() + static_cast<int64_t>(t + 1) * heads_.width());
       }
       batch.cu_seqlens.push_back(batch.n_tokens());
-      const int n_blocks = (ranges[i].second + kKvBlockTokens - 1) / kKvBlockTokens;
-      batch.block_ids.insert(batch.block_ids.end(), s.blocks.begin(), s.blocks.begin() + n_blocks);
-      batch.block_offsets.push_back(static_cast<int32_t>(batch.block_ids.size()));
+      AddSeat(std::span(s.blocks).first(static_cast<size_t>(KvBlocksFor(ranges[i].second))), &batch);
       batch.adapter_offsets.push_back(0);
     }
-    backend.BeginStep(device.step.get(), batch, NoSeats(), NoSlots());
+    backend.BeginStep(device.step.get(), batch, TestSeats(), NoSlots());
     const int layer = 1;
     backend.RopeAndKvWrite(*device.step, layer, heads_.n_heads, device.q_norm.get(), device.k_norm.get(),
                            1e-6f, device.rope, qkv.data(), device.kv.get());

@@ -11,8 +11,8 @@ Batch Step() {
   step.token_ids = {10, 11, 12, 20, 30, 31, 32, 33};
   step.positions = {16, 17, 18, 4, 0, 1, 2, 3};
   step.cu_seqlens = {0, 3, 4, 8};
-  step.block_ids = {7, 8, 5, 2};
-  step.block_offsets = {0, 2, 3, 4};
+  step.seats = {4, 0, 9};
+  step.ChangeBlocks(9, 0, std::vector{2});
   step.adapter_slots = {1, 0, 1};
   step.adapter_weights = {1.0f, 0.25f, 0.75f};
   step.adapter_offsets = {0, 1, 1, 3};
@@ -26,8 +26,8 @@ TEST(Batch, KeepsARangeOfTokensWithTheirSequencesBlocksAndAdapters) {
   EXPECT_EQ(part.token_ids, (std::vector<int32_t>{12, 20, 30, 31}));
   EXPECT_EQ(part.positions, (std::vector<int32_t>{18, 4, 0, 1}));
   EXPECT_EQ(part.cu_seqlens, (std::vector<int32_t>{0, 1, 2, 4}));
-  EXPECT_EQ(part.block_ids, Step().block_ids);
-  EXPECT_EQ(part.block_offsets, Step().block_offsets);
+  EXPECT_EQ(part.seats, Step().seats);
+  EXPECT_TRUE(part.block_changes.empty()) << "the whole step's were taken";
   EXPECT_EQ(part.adapter_slots, Step().adapter_slots);
   EXPECT_EQ(part.adapter_weights, Step().adapter_weights);
   EXPECT_EQ(part.adapter_offsets, Step().adapter_offsets);
@@ -39,7 +39,7 @@ TEST(Batch, LeavesOutSequencesWithoutTokensInTheRange) {
   part.KeepTokens(Step(), 4, 7);
   EXPECT_EQ(part.token_ids, (std::vector<int32_t>{30, 31, 32}));
   EXPECT_EQ(part.cu_seqlens, (std::vector<int32_t>{0, 3}));
-  EXPECT_EQ(part.block_ids, (std::vector<int32_t>{2}));
+  EXPECT_EQ(part.seats, (std::vector<int32_t>{9}));
   EXPECT_EQ(part.adapter_slots, (std::vector<int32_t>{0, 1}));
   EXPECT_EQ(part.logit_rows, (std::vector<int32_t>{1}));
   part.KeepTokens(Step(), 0, 2);

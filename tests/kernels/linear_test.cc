@@ -89,13 +89,13 @@ TEST_P(LinearOfEveryType, EmbedGivesTheDequantisedRows) {
   batch.token_ids = {36, 0, 15, 16, 36};
   batch.positions = {0, 1, 2, 3, 4};
   batch.cu_seqlens = {0, 5};
-  batch.block_offsets = {0, 1};
-  batch.block_ids = {0};
+  AddSeat(std::vector{0}, &batch);
   batch.adapter_offsets = {0, 0};
   ForEveryBackend(NumericsMode::kFast, [&](Backend& backend) {
     const std::unique_ptr<PackedMatrix> packed = Pack(backend, {&matrix.host, 1});
-    std::unique_ptr<StepContext> step = std::move(backend.MakeStepContext({5, 1, 1, 5})).value();
-    backend.BeginStep(step.get(), batch, NoSeats(), NoSlots());
+    std::unique_ptr<StepContext> step =
+        std::move(backend.MakeStepContext({.max_tokens = 5, .max_seqs = 1, .max_logit_rows = 5})).value();
+    backend.BeginStep(step.get(), batch, TestSeats(), NoSlots());
     std::vector<float> x(static_cast<size_t>(5 * n_in));
     backend.Embed(*step, *packed, x.data());
     for (size_t t = 0; t < 5; ++t) {

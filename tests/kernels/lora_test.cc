@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <numeric>
 
 #include "tests/kernels/op_testing.h"
 #include "tests/kernels/oracle.h"
@@ -73,8 +74,9 @@ Batch MixedBatch(Random* random) {
       batch.positions.push_back(i);
     }
     batch.cu_seqlens.push_back(batch.n_tokens());
-    for (int i = 0; i < n; i += kKvBlockTokens) batch.block_ids.push_back(i / kKvBlockTokens);
-    batch.block_offsets.push_back(static_cast<int32_t>(batch.block_ids.size()));
+    std::vector<int32_t> blocks(static_cast<size_t>(KvBlocksFor(n)));
+    std::iota(blocks.begin(), blocks.end(), 0);
+    AddSeat(blocks, &batch);
     for (const Use& use : seq) {
       batch.adapter_slots.push_back(use.adapter);
       batch.adapter_weights.push_back(use.weight);
@@ -139,8 +141,9 @@ void CheckMixedBatch(const LoraCase& c) {
       EXPECT_GT(packed->bytes(), 0u);
       slots.Fill(i, std::move(packed));
     }
-    std::unique_ptr<StepContext> step = std::move(backend.MakeStepContext({256, 16, 32, 16})).value();
-    backend.BeginStep(step.get(), batch, NoSeats(), slots);
+    std::unique_ptr<StepContext> step =
+        std::move(backend.MakeStepContext({.max_tokens = 256, .max_seqs = 16, .max_logit_rows = 16})).value();
+    backend.BeginStep(step.get(), batch, TestSeats(), slots);
     std::vector<float> y = before;
     AddLora(backend, *step, 1, qkv, x.data(), shape.n_in, y.data(), stride);
     ASSERT_TRUE(SameBits(y, expected));
@@ -181,14 +184,13 @@ void CheckMixedBatch(const LoraCase& c) {
       alone.token_ids = {0};
       alone.positions = {0};
       alone.cu_seqlens = {0, 1};
-      alone.block_ids = {0};
-      alone.block_offsets = {0, 1};
+      AddSeat(std::vector{0}, &alone);
       for (int32_t use = batch.adapter_offsets[s]; use < batch.adapter_offsets[s + 1]; ++use) {
         alone.adapter_slots.push_back(batch.adapter_slots[use]);
         alone.adapter_weights.push_back(batch.adapter_weights[use]);
       }
       alone.adapter_offsets = {0, static_cast<int32_t>(alone.adapter_slots.size())};
-      backend.BeginStep(step.get(), alone, NoSeats(), slots);
+      backend.BeginStep(step.get(), alone, TestSeats(), slots);
       std::vector<float> row(before.begin() + t * stride, before.begin() + (t + 1) * stride);
       AddLora(backend, *step, 1, qkv, x.data() + t * shape.n_in, shape.n_in, row.data(), stride);
       ASSERT_TRUE(SameBits(
@@ -258,16 +260,16 @@ TEST(Lora, EightBitsTakeWeightsOfEverySize) {
     batch.token_ids = {0};
     batch.positions = {0};
     batch.cu_seqlens = {0, 1};
-    batch.block_ids = {0};
-    batch.block_offsets = {0, 1};
+    AddSeat(std::vector{0}, &batch);
     batch.adapter_offsets = {0, 1};
     batch.adapter_slots = {0};
     batch.adapter_weights = {1.0f};
     ForEveryBackend(NumericsMode::kFast, [&](Backend& backend) {
       cpu::CpuAdapterSlots slots(1);
       slots.Fill(0, std::move(backend.PackAdapter(pair)).value());
-      std::unique_ptr<StepContext> step = std::move(backend.MakeStepContext({1, 1, 1, 1})).value();
-      backend.BeginStep(step.get(), batch, NoSeats(), slots);
+      std::unique_ptr<StepContext> step =
+          std::move(backend.MakeStepContext({.max_tokens = 1, .max_seqs = 1, .max_logit_rows = 1})).value();
+      backend.BeginStep(step.get(), batch, TestSeats(), slots);
       std::vector<float> y(16, 0.0f);
       const LoraTarget o[] = {{LoraModule::kO, 0}};
       AddLora(backend, *step, 0, o, x.data(), 64, y.data(), 16);

@@ -156,13 +156,14 @@ TEST_P(NotFinite, AnAdapterThatOverflowsInBetweenIsSeenInItsOutputs) {
         batch.token_ids = {0, 0};
         batch.positions = {0, 0};
         batch.cu_seqlens = {0, 1, 2};
-        batch.block_offsets = {0, 1, 2};
-        batch.block_ids = {0, 1};
+        AddSeat(std::vector{0}, &batch);
+        AddSeat(std::vector{1}, &batch);
         batch.adapter_offsets = {0, 1, 1};
         batch.adapter_slots = {0};
         batch.adapter_weights = {1.0f};
-        const std::unique_ptr<StepContext> step = std::move(backend.MakeStepContext({2, 2, 2, 2})).value();
-        backend.BeginStep(step.get(), batch, NoSeats(), slots);
+        const std::unique_ptr<StepContext> step =
+            std::move(backend.MakeStepContext({.max_tokens = 2, .max_seqs = 2, .max_logit_rows = 2})).value();
+        backend.BeginStep(step.get(), batch, TestSeats(), slots);
         const LoraTarget target = {LoraModule::kO, 0};
         std::vector<float> y(2 * kOutputs), base_only(2 * kOutputs);
         backend.LinearLora({step.get(), 0, {&target, 1}}, x.data(), 2, *packed, nullptr, false, y.data());
@@ -195,7 +196,9 @@ TEST_P(NotFinite, ABadTokenIsSeenByEveryLaterOneOfItsSequence) {
         RopeTable table{Upload(backend, cosines), Upload(backend, sines), head_dim / 2 * 2};
         const std::unique_ptr<KvCache> kv =
             std::move(backend.MakeKvCache({1, 2, kKvHeads, head_dim})).value();
-        const std::unique_ptr<StepContext> step = std::move(backend.MakeStepContext({64, 2, 4, 64})).value();
+        const std::unique_ptr<StepContext> step =
+            std::move(backend.MakeStepContext({.max_tokens = 64, .max_seqs = 2, .max_logit_rows = 64}))
+                .value();
         const auto run = [&](std::vector<float> rows) {
           Batch batch;
           for (int s = 0; s < 2; ++s) {
@@ -205,10 +208,10 @@ TEST_P(NotFinite, ABadTokenIsSeenByEveryLaterOneOfItsSequence) {
             }
           }
           batch.cu_seqlens = {0, kTokens, 2 * kTokens};
-          batch.block_offsets = {0, 1, 2};
-          batch.block_ids = {0, 1};
+          AddSeat(std::vector{0}, &batch);
+          AddSeat(std::vector{1}, &batch);
           batch.adapter_offsets = {0, 0, 0};
-          backend.BeginStep(step.get(), batch, NoSeats(), NoSlots());
+          backend.BeginStep(step.get(), batch, TestSeats(), NoSlots());
           backend.RopeAndKvWrite(*step, 0, kHeads, nullptr, nullptr, 0, table, rows.data(), kv.get());
           std::vector<float> out(static_cast<size_t>(2 * kTokens * out_width));
           backend.PagedAttention(*step, 0, kHeads, 0.25f, 0, rows.data(), *kv, out.data());
@@ -231,10 +234,9 @@ TEST_P(NotFinite, ABadTokenIsSeenByEveryLaterOneOfItsSequence) {
         later.token_ids = {0};
         later.positions = {kTokens};
         later.cu_seqlens = {0, 1};
-        later.block_offsets = {0, 1};
-        later.block_ids = {0};
+        AddSeat(std::vector{0}, &later);
         later.adapter_offsets = {0, 0};
-        backend.BeginStep(step.get(), later, NoSeats(), NoSlots());
+        backend.BeginStep(step.get(), later, TestSeats(), NoSlots());
         std::vector<float> row(qkv.begin(), qkv.begin() + width);
         backend.RopeAndKvWrite(*step, 0, kHeads, nullptr, nullptr, 0, table, row.data(), kv.get());
         std::vector<float> next(static_cast<size_t>(out_width));

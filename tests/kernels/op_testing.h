@@ -50,9 +50,16 @@ std::unique_ptr<DeviceBuffer> Upload(Backend& backend, std::span<const float> va
 std::unique_ptr<PackedMatrix> Pack(Backend& backend, std::span<const HostMatrix> parts);
 
 // For steps in which nothing is sampled.
-inline const Seats& NoSeats() {
-  static const cpu::CpuSeats seats(0, 0);
-  return seats;
+inline Seats* TestSeats() {
+  static cpu::CpuSeats seats({.n_seats = 64, .max_blocks = 1024});
+  return &seats;
+}
+
+// The next sequence of the batch has the next seat, with these blocks.
+inline void AddSeat(std::span<const int32_t> blocks, Batch* batch) {
+  const auto seat = static_cast<int>(batch->seats.size());
+  batch->seats.push_back(seat);
+  batch->ChangeBlocks(seat, 0, blocks);
 }
 
 // And for those under no adapter.

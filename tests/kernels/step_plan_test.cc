@@ -25,8 +25,10 @@ Batch RandomBatch(std::mt19937* random) {
       batch.positions.push_back(first + i);
     }
     batch.cu_seqlens.push_back(batch.n_tokens());
-    for (int i = 0; i * kKvBlockTokens < first + n; ++i) batch.block_ids.push_back(below(1000));
-    batch.block_offsets.push_back(static_cast<int32_t>(batch.block_ids.size()));
+    std::vector<int32_t> blocks(static_cast<size_t>(KvBlocksFor(first + n)));
+    for (int32_t& block : blocks) block = below(1000);
+    batch.seats.push_back(n_seqs - s);
+    batch.ChangeBlocks(n_seqs - s, 0, blocks);
     for (int use = below(4); use > 0; --use) {
       batch.adapter_slots.push_back(below(5));
       batch.adapter_weights.push_back(static_cast<float>(1 + below(31)) / 32);
@@ -34,6 +36,15 @@ Batch RandomBatch(std::mt19937* random) {
     batch.adapter_offsets.push_back(static_cast<int32_t>(batch.adapter_slots.size()));
   }
   return batch;
+}
+
+std::vector<int32_t> BlocksOfSeat(const Batch& batch, int seat) {
+  for (const BlocksChange& change : batch.block_changes) {
+    if (change.seat == seat) {
+      return {batch.changed_blocks.begin() + change.begin, batch.changed_blocks.begin() + change.end};
+    }
+  }
+  return {};
 }
 
 class StepPlanTest : public ::testing::Test {
@@ -44,7 +55,9 @@ class StepPlanTest : public ::testing::Test {
     const std::vector<int32_t> sampled = {7, kNotFinite, 9};
     for (int i = 0; i < 500; ++i) {
       const Batch batch = RandomBatch(&random);
-      plan.Begin(batch, sampled);
+      BlockTable blocks(16, 16);
+      blocks.Apply(batch);
+      plan.Begin(batch, blocks, sampled);
       check(batch, plan);
       if (HasFatalFailure()) return;
     }
@@ -74,7 +87,7 @@ TEST_F(StepPlanTest, EveryTokenIsInOneRunOfItsOwnBlock) {
       for (int32_t t = run.first_token; t < run.first_token + run.n_tokens; ++t) {
         ASSERT_LT(t, batch.cu_seqlens[s + 1]) << "a run goes on into the next sequence";
         ASSERT_EQ(batch.positions[t], batch.positions[run.first_token] + t - run.first_token);
-        ASSERT_EQ(run.block, batch.block_ids[batch.block_offsets[s] + batch.positions[t] / kKvBlockTokens]);
+        ASSERT_EQ(run.block, BlocksOfSeat(batch, batch.seats[s])[batch.positions[t] / kKvBlockTokens]);
       }
       next += run.n_tokens;
     }
@@ -115,14 +128,16 @@ TEST_F(StepPlanTest, SequencesThatBlendTheSameAdaptersShareGroupsWhateverTheirWe
     batch.token_ids.push_back(1);
     batch.positions.push_back(0);
     batch.cu_seqlens.push_back(s + 1);
-    batch.block_ids.push_back(s);
-    batch.block_offsets.push_back(s + 1);
+    batch.seats.push_back(s);
+    batch.ChangeBlocks(s, 0, std::vector{s});
     batch.adapter_slots.insert(batch.adapter_slots.end(), {3, 1});
     batch.adapter_weights.insert(batch.adapter_weights.end(), {0.1f * static_cast<float>(s), 0.5f});
     batch.adapter_offsets.push_back(2 * (s + 1));
   }
   StepPlan plan({.max_tokens = 8, .max_seqs = 8, .max_adapters = 2});
-  plan.Begin(batch, {});
+  BlockTable blocks(5, 1);
+  blocks.Apply(batch);
+  plan.Begin(batch, blocks, {});
   ASSERT_EQ(plan.lora_groups().size(), 2u);
   EXPECT_EQ(plan.lora_groups()[0].slot, 3);
   EXPECT_EQ(plan.lora_groups()[1].slot, 1);

@@ -45,6 +45,7 @@ uint64_t Mix(uint64_t state, uint64_t value) {
 FakeModel::FakeModel(FakeModelOptions options)
     : options_(std::move(options)),
       slots_(options_.n_adapter_slots),
+      blocks_(options_.n_seats, KvBlocksFor(options_.context_length)),
       sampler_(options_.vocab_size, options_.n_seats) {
   info_.vocab_size = options_.vocab_size;
   info_.context_length = options_.context_length;
@@ -95,15 +96,16 @@ uint64_t FakeModel::AdaptersHash(const Batch& batch, int seq) const {
 StatusOr<StepTicket> FakeModel::Launch(const Batch& batch) {
   const absl::Duration time = options_.step_time + batch.n_tokens() * options_.token_time;
   if (time > absl::ZeroDuration()) absl::SleepFor(time);
+  blocks_.Apply(batch);
   batch.ResolveTokens(sampled_, &ids_);
   sampler_.Begin(batch, &output_);
   const size_t vocab = row_.size();
   size_t row = 0;
   for (int seq = 0; seq < batch.n_seqs(); ++seq) {
-    const int32_t* blocks = batch.block_ids.data() + batch.block_offsets[seq];
-    const int n_blocks = batch.block_offsets[seq + 1] - batch.block_offsets[seq];
+    const std::span<const int32_t> blocks = blocks_.Row(batch.seats[seq]);
     auto cell = [&](int position) -> Cell& {
-      COTERIE_CHECK_LT(position / kKvBlockTokens, n_blocks) << "position " << position << " has no block";
+      COTERIE_CHECK_LT(position / kKvBlockTokens, std::ssize(blocks))
+          << "position " << position << " has no block";
       const int32_t block = blocks[position / kKvBlockTokens];
       COTERIE_CHECK(block >= 0 && block < options_.n_kv_blocks) << "block " << block;
       return kv_[static_cast<size_t>(block) * kKvBlockTokens + position % kKvBlockTokens];

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "absl/time/time.h"
+#include "kernels/block_table.h"
 #include "kernels/cpu/adapter_slots.h"
 #include "kernels/cpu/step_sampler.h"
 #include "model/decoder/language_model.h"
@@ -71,6 +72,7 @@ class FakeModel : public LanguageModel {
   std::vector<float> row_;    // [vocab]
   std::vector<int32_t> ids_;  // of the step, without FromRow
   cpu::CpuAdapterSlots slots_;
+  BlockTable blocks_;
   cpu::StepSampler sampler_;
   cpu::StepOutput output_;
   std::vector<int32_t> sampled_;  // by the step before

@@ -34,8 +34,7 @@ void KvManager::AttachPrefix(Sequence* s, int max_tokens) {
 }
 
 int KvManager::MissingBlocks(const Sequence& s, int n_tokens) {
-  const int wanted = (n_tokens + kKvBlockTokens - 1) / kKvBlockTokens;
-  return std::max(0, wanted - static_cast<int>(s.blocks.size()));
+  return std::max(0, KvBlocksFor(n_tokens) - static_cast<int>(s.blocks.size()));
 }
 
 bool KvManager::Reserve(Sequence* s, int n_tokens) {
@@ -63,6 +62,7 @@ void KvManager::Commit(Sequence* s, int n_computed) {
       allocator_.AddUser(existing);
       Drop(s->blocks[i]);
       s->blocks[i] = existing;
+      s->n_table_blocks = std::min(s->n_table_blocks, i);
     }
   }
   s->n_cached_blocks = std::max(s->n_cached_blocks, whole);
@@ -72,6 +72,7 @@ void KvManager::Release(Sequence* s) {
   // Deepest first: see PrefixCache on why this keeps eviction at the leaves.
   for (auto block = s->blocks.rbegin(); block != s->blocks.rend(); ++block) Drop(*block);
   s->blocks.clear();
+  s->n_table_blocks = 0;
   s->n_computed = s->n_launched = 0;
   s->n_cached_blocks = 0;
 }

@@ -333,6 +333,7 @@ void Scheduler::Start(Sequence* s, MonotonicTime now) {
   s->state = SequenceState::kRunning;
   COTERIE_CHECK(!free_seats_.empty()) << "more sequences run than there are seats";
   s->seat = free_seats_.back();
+  s->n_table_blocks = 0;
   free_seats_.pop_back();
   s->blocked_since = MonotonicTime::InfiniteFuture();
   Insert(&running_, s);

@@ -43,6 +43,7 @@ struct Sequence {
   int32_t row_in_flight = 0;  // of the step launched last: the row that chooses for it
   int seat = -1;              // while it runs, and until its last step was collected
   bool counts_stale = true;   // its seat's token counts are not its own yet
+  int n_table_blocks = 0;     // leading `blocks` that its seat's row of the block table has
   bool uploaded = false;      // its adapters: it has its seat while they are brought to their slots
 
   std::vector<int32_t> blocks;  // in order of position

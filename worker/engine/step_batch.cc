@@ -89,10 +89,14 @@ void StepBatchBuilder::ResetCounts(Sequence* s) {
 }
 
 void StepBatchBuilder::AddBlocks(const StepEntry& entry) {
-  const Sequence& s = *entry.sequence;
-  const int n_blocks = (entry.first + entry.n_tokens + kKvBlockTokens - 1) / kKvBlockTokens;
-  batch_.block_ids.insert(batch_.block_ids.end(), s.blocks.begin(), s.blocks.begin() + n_blocks);
-  batch_.block_offsets.push_back(static_cast<int32_t>(batch_.block_ids.size()));
+  Sequence* s = entry.sequence;
+  batch_.seats.push_back(s->seat);
+  const int n_blocks = KvBlocksFor(entry.first + entry.n_tokens);
+  if (s->n_table_blocks >= n_blocks) return;
+  const auto first = static_cast<size_t>(s->n_table_blocks);
+  batch_.ChangeBlocks(s->seat, s->n_table_blocks,
+                      std::span(s->blocks).subspan(first, static_cast<size_t>(n_blocks) - first));
+  s->n_table_blocks = n_blocks;
 }
 
 void StepBatchBuilder::AddAdapters(const Sequence& s) {

@@ -73,17 +73,18 @@ TEST(MemoryPlanTest, ARefusalNamesEveryDemandTheRoomAndWhatToChange) {
   }
 }
 
-TEST(MemoryPlanTest, SequencesThatShareBlocksMayListMoreThanThereAre) {
+TEST(MemoryPlanTest, TheBlockTableHoldsASequencesWholeContextAtEachSeat) {
   const auto files = Open("tiny-llama");
   DecoderOptions options;
   options.n_kv_blocks = 20;
   options.max_seqs = 32;
   const auto backend = MakeBackend();
-  const KvCacheShape shape = KvShapeOf(files->config(), options, *backend).value();
-  // The context of 256 is 16 blocks: 32 sequences over one prefix list 512 entries.
-  EXPECT_EQ(LargestPart(files->config(), options, shape, *backend).max_blocks, 32 * 16);
-  options.max_seqs = 1 << 16;
-  EXPECT_EQ(LargestPart(files->config(), options, shape, *backend).max_blocks, (1 << 16) * 16);
+  const MemoryPlan plan = PlanMemory(*files, options, *backend).value();
+  const auto table =
+      std::ranges::find(plan.demands, std::string_view("block table"), &MemoryPlan::Demand::what);
+  ASSERT_NE(table, plan.demands.end());
+  // The context of 256 is 16 blocks.
+  EXPECT_EQ(table->bytes, 4u * 32 * 16);
 }
 
 TEST(MemoryPlanTest, LogitsNobodyAskedForTakeNoMemory) {

@@ -40,9 +40,9 @@ inline void AddToBatch(TestSequence* s, int n, LogitRows rows, Batch* batch) {
   }
   s->n_done += n;
   batch->cu_seqlens.push_back(batch->n_tokens());
-  const int n_blocks = (s->n_done + kKvBlockTokens - 1) / kKvBlockTokens;
-  batch->block_ids.insert(batch->block_ids.end(), s->blocks.begin(), s->blocks.begin() + n_blocks);
-  batch->block_offsets.push_back(static_cast<int32_t>(batch->block_ids.size()));
+  const auto seat = static_cast<int>(batch->seats.size());
+  batch->seats.push_back(seat);
+  batch->ChangeBlocks(seat, 0, std::span(s->blocks).first(static_cast<size_t>(KvBlocksFor(s->n_done))));
   for (size_t i = 0; i < s->adapter_slots.size(); ++i) {
     batch->adapter_slots.push_back(s->adapter_slots[i]);
     batch->adapter_weights.push_back(s->weights[i]);
