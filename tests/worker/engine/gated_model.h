@@ -6,7 +6,7 @@
 #include <utility>
 
 #include "absl/time/clock.h"
-#include "model/decoder/language_model.h"
+#include "tests/worker/engine/forwarding_model.h"
 
 namespace coterie {
 
@@ -18,25 +18,19 @@ struct Gate {
 };
 
 // Lets a model step only as often as the test says, so that no test depends on who is quicker.
-class GatedModel final : public LanguageModel {
+class GatedModel final : public ForwardingModel {
  public:
-  GatedModel(std::unique_ptr<LanguageModel> model, Gate* gate) : model_(std::move(model)), gate_(*gate) {}
+  GatedModel(std::unique_ptr<LanguageModel> model, Gate* gate)
+      : ForwardingModel(std::move(model)), gate_(*gate) {}
 
-  const LanguageModelInfo& info() const override { return model_->info(); }
-  StatusOr<std::unique_ptr<LoadedAdapter>> LoadAdapter(const std::filesystem::path& folder) override {
-    return model_->LoadAdapter(folder);
-  }
-  AdapterSlots& adapter_slots() override { return model_->adapter_slots(); }
   StatusOr<StepTicket> Launch(const Batch& batch) override {
     ++gate_.arrived;
     while (gate_.held && gate_.allowed == 0) absl::SleepFor(absl::Microseconds(20));
     if (gate_.held) --gate_.allowed;
-    return model_->Launch(batch);
+    return ForwardingModel::Launch(batch);
   }
-  StatusOr<StepResult> Collect(StepTicket ticket) override { return model_->Collect(ticket); }
 
  private:
-  const std::unique_ptr<LanguageModel> model_;
   Gate& gate_;
 };
 

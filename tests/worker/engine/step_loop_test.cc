@@ -16,6 +16,7 @@
 #include "model/format/model_files.h"
 #include "model/lora/lora_adapter.h"
 #include "tests/worker/engine/engine_harness.h"
+#include "tests/worker/engine/forwarding_model.h"
 
 namespace {
 
@@ -130,29 +131,20 @@ TEST(StepLoopTest, InSteadyStateTheLoopAllocatesNothing) {
 }
 
 // The real model, watched inside its steps, on one thread.
-class WatchedDecoder : public LanguageModel {
+class WatchedDecoder : public ForwardingModel {
  public:
-  explicit WatchedDecoder(std::unique_ptr<LanguageModel> model) : model_(std::move(model)) {}
-  const LanguageModelInfo& info() const override { return model_->info(); }
-  StatusOr<std::unique_ptr<LoadedAdapter>> LoadAdapter(const std::filesystem::path& folder) override {
-    return model_->LoadAdapter(folder);
-  }
+  using ForwardingModel::ForwardingModel;
   StatusOr<StepTicket> Launch(const Batch& batch) override {
     n_allocations = largest_allocation = 0;
     counting = true;
-    StatusOr<StepTicket> ticket = model_->Launch(batch);
+    StatusOr<StepTicket> ticket = ForwardingModel::Launch(batch);
     counting = false;
     largest_ = std::max(largest_.load(), largest_allocation);
     most_tokens_ = std::max(most_tokens_.load(), batch.n_tokens());
     return ticket;
   }
-  AdapterSlots& adapter_slots() override { return model_->adapter_slots(); }
-  StatusOr<StepResult> Collect(StepTicket ticket) override { return model_->Collect(ticket); }
   std::atomic<uint64_t> largest_{0};
   std::atomic<int> most_tokens_{0};
-
- private:
-  const std::unique_ptr<LanguageModel> model_;
 };
 
 TEST(StepLoopTest, TheModelAllocatesNothingOfSizeNotEvenInItsFirstAndLongestSteps) {
@@ -199,6 +191,36 @@ TEST(StepLoopTest, TheModelAllocatesNothingOfSizeNotEvenInItsFirstAndLongestStep
     EXPECT_GT(model->most_tokens_, 256);
     EXPECT_LE(model->largest_, 4096u) << "bytes at once";
   }
+}
+
+// Counts the blocks that steps bring to the block table.
+class BlocksCounted : public FakeModel {
+ public:
+  using FakeModel::FakeModel;
+  StatusOr<StepTicket> Launch(const Batch& batch) override {
+    n_blocks_ += batch.changed_blocks.size();
+    return FakeModel::Launch(batch);
+  }
+  std::atomic<size_t> n_blocks_{0};
+};
+
+TEST(StepLoopTest, AStepBringsOnlyTheBlocksThatChanged) {
+  EngineOptions options;
+  options.max_batch_tokens = 64;  // prompts in chunks
+  BlocksCounted* model = nullptr;
+  EngineHarness harness(options, {}, [&](FakeModelOptions fake) {
+    auto made = std::make_unique<BlocksCounted>(fake);
+    model = made.get();
+    return made;
+  });
+  std::vector<uint64_t> ids;
+  size_t n_blocks = 0;
+  for (int i = 0; i < 5; ++i) {
+    ids.push_back(harness.Submit(TestRequest(TestPrompt(50 + 100 * i, i), 200)));
+    n_blocks += static_cast<size_t>(KvBlocksFor(50 + 100 * i + 199));  // the last token has no KV
+  }
+  for (uint64_t id : ids) harness.WaitFinished(id);
+  EXPECT_EQ(model->n_blocks_, n_blocks) << "each block once";
 }
 
 TEST(StepLoopTest, AConsumerThatNeverComesHoldsUpNothingButItsOwnCredit) {
