@@ -53,7 +53,7 @@ StatusOr<std::filesystem::path> WritePieces(const std::filesystem::path& folder,
 // Nothing is left of `temporary` either way.
 Status RenameOrRemove(const std::filesystem::path& temporary, const std::filesystem::path& path) {
   if (::rename(temporary.c_str(), path.c_str()) == 0) return absl::OkStatus();
-  const Status status = ErrnoStatus(errno, "cannot rename onto", path);
+  Status status = ErrnoStatus(errno, "cannot rename onto", path);
   ::unlink(temporary.c_str());
   return status;
 }

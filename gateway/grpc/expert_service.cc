@@ -32,9 +32,9 @@ ExpertServiceImpl::ExpertServiceImpl(ExpertStore* store, CatalogueWatch* watch, 
   MarkMethodStreamed(index("List"), net::SyncUnaryHandler(this, &ExpertServiceImpl::List, &refusals_));
   MarkMethodStreamed(index("Get"), net::SyncUnaryHandler(this, &ExpertServiceImpl::Get, &refusals_));
   MarkMethodStreamed(index("Publish"),
-                     net::SyncClientStreamHandler(this, &ExpertServiceImpl::Publish, &refusals_));
+                     net::SyncClientStreamHandler(this, &ExpertServiceImpl::ReceiveOne, &refusals_));
   MarkMethodStreamed(index("PublishMany"),
-                     net::SyncBidiHandler(this, &ExpertServiceImpl::PublishMany, &refusals_));
+                     net::SyncBidiHandler(this, &ExpertServiceImpl::ReceiveMany, &refusals_));
   MarkMethodStreamed(index("Remove"), net::SyncUnaryHandler(this, &ExpertServiceImpl::Remove, &refusals_));
   MarkMethodStreamed(index("Promote"), net::SyncUnaryHandler(this, &ExpertServiceImpl::Promote, &refusals_));
   MarkMethodStreamed(index("RollBack"),
@@ -165,16 +165,16 @@ StatusOr<v1::PublishExpertResponse> ExpertServiceImpl::ReceiveExpert(
   return DescribePublished(*outcome.result, outcome.canary);
 }
 
-grpc::Status ExpertServiceImpl::Publish(grpc::ServerContext* context,
-                                        net::CheckedReader<v1::PublishExpertRequest>* reader,
-                                        v1::PublishExpertResponse* response) {
+grpc::Status ExpertServiceImpl::ReceiveOne(grpc::ServerContext* context,
+                                           net::CheckedReader<v1::PublishExpertRequest>* reader,
+                                           v1::PublishExpertResponse* response) {
   StatusOr<v1::PublishExpertResponse> result = ReceiveExpert(reader);
   if (!result.ok()) return Refusal(result.status());
   *response = *std::move(result);
   return grpc::Status::OK;
 }
 
-grpc::Status ExpertServiceImpl::PublishMany(
+grpc::Status ExpertServiceImpl::ReceiveMany(
     grpc::ServerContext* context, net::CheckedReader<v1::PublishExpertRequest>* reader,
     grpc::internal::WriterInterface<v1::PublishManyResponse>* writer) {
   ExpertReceiver receiver(store_);

@@ -24,9 +24,10 @@ class ExpertServiceImpl final : public v1::ExpertService::Service {
                     v1::ListExpertsResponse* response) override;
   grpc::Status Get(grpc::ServerContext* context, const v1::GetExpertRequest* request,
                    v1::GetExpertResponse* response) override;
-  grpc::Status Publish(grpc::ServerContext* context, net::CheckedReader<v1::PublishExpertRequest>* reader,
-                       v1::PublishExpertResponse* response);
-  grpc::Status PublishMany(grpc::ServerContext* context, net::CheckedReader<v1::PublishExpertRequest>* reader,
+  // Streams are read through net::CheckedReader, so these are no overrides of the generated service.
+  grpc::Status ReceiveOne(grpc::ServerContext* context, net::CheckedReader<v1::PublishExpertRequest>* reader,
+                          v1::PublishExpertResponse* response);
+  grpc::Status ReceiveMany(grpc::ServerContext* context, net::CheckedReader<v1::PublishExpertRequest>* reader,
                            grpc::internal::WriterInterface<v1::PublishManyResponse>* writer);
   grpc::Status Remove(grpc::ServerContext* context, const v1::RemoveExpertRequest* request,
                       v1::RemoveExpertResponse* response) override;

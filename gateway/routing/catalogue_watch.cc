@@ -92,7 +92,7 @@ void CatalogueWatch::Run() {
 Status CatalogueWatch::Refresh() {
   MutexLock lock(&build_mutex_);
   // What is wrong with the catalogue is to be told, and its last good generation to be followed.
-  const Status status = store_->Refresh().status();
+  Status status = store_->Refresh().status();
   RETURN_IF_ERROR(Follow());
   return status;
 }
@@ -195,13 +195,14 @@ IndexedExpert CatalogueWatch::Index(const CatalogueEntry& entry, std::vector<Exp
   IndexedExpert expert{entry.name, entry.live.adapter, entry.tags, entry.min_score, {}};
   if (dim_ == 0) return expert;  // no question is embedded here
   StatusOr<std::vector<float>> prototypes = UsablePrototypes(entry);
+  Status usable = prototypes.status();
   if (prototypes.ok()) {
     expert.prototypes = *std::move(prototypes);
-    if (const Status status = ExpertIndex::Check(expert, dim_); !status.ok()) prototypes = status;
+    usable = ExpertIndex::Check(expert, dim_);
   }
-  if (!prototypes.ok()) {
+  if (!usable.ok()) {
     expert.prototypes.clear();
-    problems->push_back({entry.name, std::string(prototypes.status().message())});
+    problems->push_back({entry.name, std::string(usable.message())});
   }
   return expert;
 }

@@ -210,7 +210,7 @@ class WorkerLinkImpl final : public WorkerLink,
   }
 
   // A full pool must not keep the news: this thread brings it then.
-  void Later(std::function<void()> job) {
+  void Later(const std::function<void()>& job) {
     if (!placement_pool_->Submit(job).ok()) job();
   }
 

@@ -12,7 +12,7 @@ namespace coterie::gateway {
 
 std::vector<std::string> FindingsOf(const GatewayCore& core, const CatalogueEntry& entry) {
   std::vector<std::string> findings;
-  const auto add = [&](std::string finding) {
+  const auto add = [&](const std::string& finding) {
     if (!finding.empty()) findings.push_back(Printable(finding));
   };
   if (const auto router = core.routers->Current();
@@ -33,6 +33,7 @@ std::vector<std::string> BaseFindings(const GatewayCore& core) {
   std::vector<std::string> findings = core.text->warnings();
   const std::vector<EndToken>& ends = core.text->end_tokens();
   std::vector<int32_t> ids;
+  ids.reserve(ends.size());
   for (const EndToken& end : ends) ids.push_back(end.id);
   const auto list = [&](const std::vector<int32_t>& these) {
     if (these.empty()) return std::string("no token (or does not say)");

@@ -116,7 +116,7 @@ void CatalogueFile::Take(Catalogue catalogue) {
   current_ = std::make_shared<const Catalogue>(std::move(catalogue));
 }
 
-Status CatalogueFile::FallBack(CatalogueHealth::State state, std::string why) {
+Status CatalogueFile::FallBack(CatalogueHealth::State state, const std::string& why) {
   std::string served = absl::StrCat("what was read before, generation ", current_->generation, " with ",
                                     current_->entries.size(), " experts, is served");
   for (const uint64_t generation : Copies().value_or(std::vector<uint64_t>())) {
@@ -146,7 +146,7 @@ Status CatalogueFile::Write(Catalogue next, bool* in_doubt) {
                      " bytes, and nobody reads more than ", limits_.max_bytes, "; remove experts first"));
   }
   ASSIGN_OR_RETURN(const fs::path temporary, WriteTemporary(root_ / "staging", text));
-  if (const Status status = ReplaceFile(temporary, Path()); !status.ok()) {
+  if (Status status = ReplaceFile(temporary, Path()); !status.ok()) {
     // Over a network a rename may have happened although its answer was lost.
     const StatusOr<std::string> there = ReadFile(Path(), limits_.max_bytes);
     *in_doubt = !there.ok();

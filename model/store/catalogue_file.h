@@ -76,7 +76,7 @@ class CatalogueFile {
   Status Read(const Identity& identity);
   void Take(Catalogue catalogue);
   // Serves the newest there is, and says why.
-  Status FallBack(CatalogueHealth::State state, std::string why);
+  Status FallBack(CatalogueHealth::State state, const std::string& why);
 
   const std::filesystem::path root_;
   const CatalogueLimits limits_;

@@ -27,7 +27,7 @@ StatusOr<std::unique_ptr<ExpertStore>> ExpertStore::Open(const fs::path& root, E
   return store;
 }
 
-ExpertStore::ExpertStore(fs::path root, ExpertStoreOptions options)
+ExpertStore::ExpertStore(const fs::path& root, ExpertStoreOptions options)
     : root_(fs::absolute(root).lexically_normal()),
       options_(std::move(options)),
       file_(root_, options_.catalogue_limits),
@@ -71,7 +71,7 @@ StatusOr<bool> ExpertStore::Refresh() {
 Status ExpertStore::WriteCatalogue(Catalogue catalogue, bool* in_doubt) {
   bool ignored = false;
   MutexLock refresh_lock(&refresh_mutex_);
-  const Status status = file_.Write(std::move(catalogue), in_doubt == nullptr ? &ignored : in_doubt);
+  Status status = file_.Write(std::move(catalogue), in_doubt == nullptr ? &ignored : in_doubt);
   TakeSnapshot();
   return status;
 }
@@ -79,7 +79,7 @@ Status ExpertStore::WriteCatalogue(Catalogue catalogue, bool* in_doubt) {
 Status ExpertStore::RestoreCatalogue() {
   RETURN_IF_ERROR(CheckWritable());
   ASSIGN_OR_RETURN(const auto lock, LockStore());
-  const Status status = Refresh().status();
+  Status status = Refresh().status();
   if (status.ok()) return absl::OkStatus();
   if (!Health().lost()) return status;
   Catalogue next = *Snapshot();

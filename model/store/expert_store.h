@@ -198,7 +198,7 @@ class ExpertStore {
     Catalogue catalogue;
   };
 
-  ExpertStore(std::filesystem::path root, ExpertStoreOptions options);
+  ExpertStore(const std::filesystem::path& root, ExpertStoreOptions options);
 
   Status CheckWritable() const;
   // Makes the folders that are missing, if this store may.

@@ -160,7 +160,7 @@ StatusOr<YamlValue> ParseYaml(std::string_view text, std::string_view name, cons
     return absl::InvalidArgumentError(
         absl::StrCat(ToAbsl(name), " has ", text.size(), " bytes, the limit is ", limits.max_bytes));
   }
-  const StatusOr<YamlValue> root = ParseDocument(text, name, limits);
+  StatusOr<YamlValue> root = ParseDocument(text, name, limits);
   const bool is_map_or_list = root.ok() && root->kind != YamlValue::Kind::kScalar;
   if (is_map_or_list) return root;
   // A Git LFS pointer is YAML, too: one long text.

@@ -25,7 +25,7 @@ inline int64_t MinOf(int64_t a, int64_t b) { return a < b ? a : b; }
 // A number known when compiling.
 template <int kValue>
 struct Count {
-  constexpr operator int() const { return kValue; }
+  constexpr operator int() const { return kValue; }  // NOLINT(google-explicit-constructor): it is a number
 };
 // body(Count<i>) for i in [0, kTimes): a loop whose counter may index registers.
 template <int kTimes, int kFirst = 0, class Body>

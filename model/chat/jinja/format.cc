@@ -106,7 +106,7 @@ StatusOr<Conversion> ReadConversion(std::string_view f, size_t* i, Operands* ope
   return c;
 }
 
-StatusOr<Text> ConvertText(Interpreter& in, Conversion c, const Value& value, bool escape) {
+StatusOr<Text> ConvertText(Interpreter& in, const Conversion& c, const Value& value, bool escape) {
   Text text;
   if (c.spec.type == 's') {
     const bool markup = escape && value.text() && value.text()->markup();
@@ -123,7 +123,7 @@ StatusOr<Text> ConvertText(Interpreter& in, Conversion c, const Value& value, bo
   return text.Slice(0, ByteOfChar(text.bytes(), static_cast<size_t>(c.spec.precision)));
 }
 
-StatusOr<Text> ConvertNumber(Conversion c, const Value& value) {
+StatusOr<Text> ConvertNumber(const Conversion& c, const Value& value) {
   double number;
   if (!value.ToDouble(&number)) {
     if (const auto* undefined = value.As<Value::Undefined>())

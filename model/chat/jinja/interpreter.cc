@@ -277,7 +277,8 @@ StatusOr<Value> Interpreter::CallLoop(const std::shared_ptr<Loop>& outer, Args a
   if (!outer->recursive) {
     return absl::InvalidArgumentError("the loop must have the 'recursive' marker to be called recursively");
   }
-  const std::shared_ptr<Loop> held = outer;  // the body may rebind `loop`
+  // The body may rebind `loop`. NOLINTNEXTLINE(performance-unnecessary-copy-initialization)
+  const std::shared_ptr<Loop> held = outer;
   ASSIGN_OR_RETURN(const Value iterable, args.Need("iterable"));
   RETURN_IF_ERROR(args.Done());
   const ForStmt& statement = *held->recursive;

@@ -186,6 +186,7 @@ StatusOr<std::vector<Value>> ListKeys(Interpreter& in, const List& items, const 
     names.push_back(attribute ? *attribute : Value());
   }
   std::vector<std::vector<Value>> parts;
+  parts.reserve(names.size());
   for (const Value& name : names) {
     ASSIGN_OR_RETURN(std::vector<Value> keys, SortKeys(in, items, &name, case_sensitive));
     parts.push_back(std::move(keys));
@@ -194,6 +195,7 @@ StatusOr<std::vector<Value>> ListKeys(Interpreter& in, const List& items, const 
   RETURN_IF_ERROR(in.budget().Elements(items.items.size() * (names.size() + 4)));
   for (size_t i = 0; i < items.items.size(); ++i) {
     std::vector<Value> key;
+    key.reserve(parts.size());
     for (const std::vector<Value>& part : parts) key.push_back(part[i]);
     ASSIGN_OR_RETURN(Value list, List::Make(std::move(key), in.limits()));
     keys.push_back(std::move(list));
