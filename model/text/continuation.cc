@@ -10,7 +10,8 @@
 namespace coterie {
 namespace {
 
-// What prompt and text as one text have more than the prompt; nothing where they do not begin with its ids.
+// Encodes prompt and text as one and returns the ids behind those of the prompt; nothing where the result
+// does not begin with the prompt's ids.
 std::optional<std::vector<int32_t>> RestOfWhole(const Tokenizer& tokenizer, const EncodedPrompt& prompt,
                                                 std::string_view text, size_t max_tokens) {
   std::vector<TextPiece> pieces(prompt.pieces.begin(), prompt.pieces.end());
@@ -45,7 +46,8 @@ StatusOr<std::vector<int32_t>> EncodeContinuation(const std::shared_ptr<const To
   if (rest && gives_text(*rest)) return *std::move(rest);
   ASSIGN_OR_RETURN(std::vector<int32_t> alone,
                    tokenizer->Encode(text, {.continues = true, .max_tokens = max_tokens}));
-  // Where neither gives the text (it is normalised, say), the rest of the whole has read it in its place.
+  // Where neither decodes to the text (normalisation changes it, say), `rest` is better: it was encoded in
+  // its context.
   if (rest && !gives_text(alone)) return *std::move(rest);
   return alone;
 }

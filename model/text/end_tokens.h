@@ -27,8 +27,7 @@ struct EndToken {
 //     often left over from another vocabulary);
 //   - the control token with which the chat template closes an assistant's message (turn_end.h);
 //   - control tokens whose name says it ("<|im_end|>", "<|eot_id|>", "</s>", ...): a base model that was
-//   tuned
-//     for conversations emits them although no file mentions them.
+//     tuned for conversations emits them although no file mentions them.
 // May be empty: answers then end by length or by what their request says.
 std::vector<EndToken> FindEndTokens(const ModelFiles& files, const Tokenizer& tokenizer,
                                     const ChatTemplate& chat);

@@ -12,7 +12,7 @@ namespace {
 constexpr size_t kEndTokens = 64;
 
 // Whether the ends tell as much as the whole does.
-bool EndsSuffice(const text::Decoder& decoder) {
+bool EndsSuffice(const text::TokenDecoder& decoder) {
   const auto& steps = decoder.steps();
   return std::all_of(steps.begin(), steps.end(), [](const text::DecoderStep& step) {
     const auto* strip = std::get_if<text::StripStep>(&step);

@@ -12,15 +12,16 @@ namespace coterie {
 
 struct DetokenizerOptions {
   bool skip_special = true;  // leave control tokens out of the text
-  // The ids that the text goes on after (an answer's prompt): the text is then what decoding all ids has more
-  // than decoding these, so that a SentencePiece answer keeps its first space. Read during construction only.
+  // The ids before the first one appended (an answer's prompt). The text then is what decoding all ids adds
+  // to decoding these: so a SentencePiece answer keeps its first space. Read during construction only.
   std::span<const int32_t> after = {};
 };
 
-// Token ids to text as they come. Every piece is whole characters; all of them together are Tokenizer::Decode
-// of all ids (less the text of options.after), but for runs of byte tokens that are ill-formed: there the
-// characters given out before the fault stay. Holds back at most three bytes (a character not yet complete)
-// and what a decoder strips off the end. One per answer; not thread-safe.
+// Token ids to text as they come. Every piece consists of whole UTF-8 characters. All pieces together are
+// Tokenizer::Decode of all ids, less the text of options.after; only a run of byte tokens that is ill-formed
+// differs: Decode replaces all of it, here the characters before the fault have been given out already. Holds
+// back at most three bytes (a character not yet complete) and what a decoder strips from the end;
+// token_decoder.h does that. One per answer; not thread-safe.
 class IncrementalDetokenizer {
  public:
   explicit IncrementalDetokenizer(std::shared_ptr<const Tokenizer> tokenizer,
@@ -30,9 +31,9 @@ class IncrementalDetokenizer {
   std::string Append(int32_t id);
   // What is still held back, a character left unfinished as U+FFFD. Call once, at the end.
   std::string Flush();
-  // The bytes that `id` adds to the text if it comes next: its own, which need not be a whole character.
-  // Those of all tokens, each asked for before its Append, are the bytes of the text where they are UTF-8
-  // (U+FFFD stands in the text for the others). A control token that is skipped has none.
+  // The bytes that `id` adds to the text if it comes next; they need not end a UTF-8 character. Asked before
+  // each Append, the bytes of all ids together are the text, with ill-formed bytes where the text has U+FFFD.
+  // Empty for a control token that is skipped.
   std::string BytesOf(int32_t id) const;
 
  private:
@@ -40,7 +41,7 @@ class IncrementalDetokenizer {
 
   std::shared_ptr<const Tokenizer> tokenizer_;
   bool skip_special_;
-  text::DecoderRun run_;
+  text::TokenDecoderRun run_;
 };
 
 }  // namespace coterie

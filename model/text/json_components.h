@@ -6,9 +6,9 @@
 #include <vector>
 
 #include "common/status.h"
-#include "model/text/decoder.h"
 #include "model/text/normalizer.h"
 #include "model/text/pre_tokenizer.h"
+#include "model/text/token_decoder.h"
 #include "nlohmann/json.hpp"
 
 // The components of tokenizer.json, each an object with a "type". A type or a value that is not known is

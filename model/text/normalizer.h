@@ -25,8 +25,8 @@ struct NormalizedText {
   void LoseFirstCharacter() { at_start = continues = false; }
 };
 
-// What a text may grow to while it is rewritten, so that a hostile file (replace "a" by "aa", thirty times)
-// ends in an error.
+// The size to which a text may grow while it is rewritten, so that a hostile file (replace "a" by "aa",
+// thirty times) ends in an error.
 inline constexpr size_t kMaxRewrittenBytes = size_t{256} << 20;
 
 // One step of normalisation. Immutable and thread-safe.

@@ -97,7 +97,7 @@ std::vector<std::string> Samples(const TokenizerSpec& spec) {
   return samples;
 }
 
-// How many are cut apart.
+// The number of samples that `kind` cuts apart.
 StatusOr<size_t> CountCut(const PreKind& kind, const std::vector<std::string>& samples) {
   size_t n_cut = 0;
   for (const std::string& sample : samples) {

@@ -9,13 +9,13 @@
 
 namespace coterie::text {
 
-// How a byte-level GGUF cuts words that does not say so (files from before tokenizer.ggml.pre was there, and
-// those of converters that did not know the model).
+// How a byte-level GGUF file cuts text into words, guessed where the file does not say (files older than
+// tokenizer.ggml.pre, and those of converters that did not know the model).
 struct PreKindGuess {
   std::string name;  // for MakePreKind
   enum class Basis {
     kKnown,   // the vocabulary of a known model: certain
-    kFits,    // of the known kinds the one that cuts fewest tokens of the vocabulary apart
+    kFits,    // the known kind that cuts the fewest tokens of the vocabulary apart
     kNothing  // too few tokens to tell; GPT-2's, the oldest kind
   };
   Basis basis = Basis::kNothing;
@@ -24,9 +24,9 @@ struct PreKindGuess {
   std::string Warning(std::string_view said) const;
 };
 
-// A vocabulary of a known model is recognised by tokens that stand at their places in no other. Otherwise:
-// every token was made inside of one word when the vocabulary was trained, so a kind that cuts many tokens
-// apart is not the one. (That is a guess. Of Qwen2's vocabulary 1.3 % are cut apart by Qwen2's own
+// The vocabulary of a known model is recognised by tokens that have these ids in no other. Otherwise the
+// guess rests on this: every token was formed inside one word when the vocabulary was trained, so a kind that
+// cuts many tokens apart is not the one. (Of Qwen2's vocabulary 1.3 % are cut apart by Qwen2's own
 // expression, 0.005 % by that of Qwen3.5, and 17.7 % by GPT-2's.) Takes about 0.3 s for a large vocabulary.
 StatusOr<PreKindGuess> GuessPreKind(const TokenizerSpec& spec);
 

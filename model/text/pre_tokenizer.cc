@@ -111,7 +111,7 @@ Status CutAtPattern(Words* words, const Regex& pattern, SplitBehavior behavior, 
   return absl::OkStatus();
 }
 
-// Where a word stands: what decides whether a space is put before it.
+// The position of a word, which decides whether a space is put before it.
 struct WordPlace {
   bool at_start;   // holds the first character of the whole input
   bool continues;  // follows directly on text outside the input

@@ -35,7 +35,7 @@ class PreTokenizer {
 };
 using PreTokenizerPtr = std::unique_ptr<const PreTokenizer>;
 
-// What becomes of the stretches a pattern matched. Of "the-final--countdown" split at "-":
+// What happens to the parts that a pattern matched. Of "the-final--countdown" split at "-":
 enum class SplitBehavior {
   kRemoved,             // the final countdown
   kIsolated,            // the - final - - countdown

@@ -15,7 +15,8 @@ constexpr uint32_t kHeapLimitKib = 64 * 1024;
 constexpr size_t kMaxPatternBytes = 16 * 1024;
 constexpr size_t kJitStackBytes = 1 << 20;
 
-// What a thread needs to run a pattern. One per thread, so that an immutable Regex may be shared.
+// The scratch memory of a thread that runs a pattern. One per thread, so that an immutable Regex may be
+// shared.
 struct MatchState {
   pcre2_match_data* data = pcre2_match_data_create(1, nullptr);  // whole match only
   pcre2_match_context* context = pcre2_match_context_create(nullptr);

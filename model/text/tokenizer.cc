@@ -132,7 +132,7 @@ Status Tokenizer::EncodeText(const text::NormalizedText& part, size_t begin, siz
 
 std::string Tokenizer::Decode(std::span<const int32_t> ids, bool skip_special) const {
   std::string out;
-  text::DecoderRun run(parts_->decoder.get(), /*eager=*/false);
+  text::TokenDecoderRun run(parts_->decoder.get(), /*eager=*/false);
   for (const int32_t id : ids) {
     const std::string_view token = DecoderInput(id, skip_special);
     if (!token.empty()) run.Push(token, &out);
@@ -172,6 +172,6 @@ size_t Tokenizer::vocab_size() const { return parts_->vocabulary->size(); }
 const SpecialTokenIds& Tokenizer::special_ids() const { return parts_->special_ids; }
 const std::vector<std::string>& Tokenizer::warnings() const { return parts_->warnings; }
 const Digest& Tokenizer::digest() const { return digest_; }
-const text::Decoder& Tokenizer::decoder() const { return *parts_->decoder; }
+const text::TokenDecoder& Tokenizer::decoder() const { return *parts_->decoder; }
 
 }  // namespace coterie

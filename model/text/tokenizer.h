@@ -13,7 +13,7 @@
 
 #include "common/digest.h"
 #include "common/status.h"
-#include "model/text/decoder.h"
+#include "model/text/token_decoder.h"
 
 namespace coterie {
 
@@ -90,8 +90,8 @@ class Tokenizer {
 
   // Ids without a token give nothing, as in the reference. Control tokens are left out when `skip_special`.
   std::string Decode(std::span<const int32_t> ids, bool skip_special = true) const;
-  // What a decoder (decoder.h) takes for an id: its token; empty when there is none, or it is a control token
-  // and those are skipped.
+  // The input of the decoder (token_decoder.h) for an id: its token; empty when there is none, or it is a
+  // control token and those are skipped.
   std::string_view DecoderInput(int32_t id, bool skip_special) const;
   // The token as the vocabulary writes it ("Ġthe"), or NotFound naming the id.
   StatusOr<std::string_view> TokenToPiece(int32_t id) const;
@@ -104,12 +104,12 @@ class Tokenizer {
   bool IsAdded(int32_t id) const;
   // What a person should know before trusting the ids, a sentence each; usually none.
   const std::vector<std::string>& warnings() const;
-  // The largest id and one. A model's logits may have more rows (padding).
+  // The largest id plus one. The logits of a model may have more rows (padding).
   size_t vocab_size() const;
   const SpecialTokenIds& special_ids() const;
   // SHA-256 of kind, vocabulary, merges and all that decides how text becomes ids.
   const Digest& digest() const;
-  const text::Decoder& decoder() const;
+  const text::TokenDecoder& decoder() const;
 
  private:
   explicit Tokenizer(std::unique_ptr<const text::TokenizerParts> parts);

@@ -43,8 +43,8 @@ Status TokenizerParts::Finish() {
   }
   raw_finder = AddedTokenFinder(std::move(raw));
   normalized_finder = AddedTokenFinder(std::move(normalized));
-  ASSIGN_OR_RETURN(Decoder made, Decoder::Create(decoder_steps));
-  decoder = std::make_unique<const Decoder>(std::move(made));
+  ASSIGN_OR_RETURN(TokenDecoder made, TokenDecoder::Create(decoder_steps));
+  decoder = std::make_unique<const TokenDecoder>(std::move(made));
   return absl::OkStatus();
 }
 

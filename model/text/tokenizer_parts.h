@@ -8,15 +8,15 @@
 
 #include "absl/container/flat_hash_map.h"
 #include "model/text/added_tokens.h"
-#include "model/text/decoder.h"
 #include "model/text/normalizer.h"
 #include "model/text/pre_tokenizer.h"
+#include "model/text/token_decoder.h"
 #include "model/text/tokenizer.h"
 #include "model/text/word_model.h"
 
 namespace coterie::text {
 
-// What a Tokenizer is put together from; made from GGUF metadata or tokenizer.json.
+// The parts of a Tokenizer, read from GGUF metadata or tokenizer.json.
 struct TokenizerParts {
   std::shared_ptr<const Vocabulary> vocabulary;  // with the added tokens
   std::vector<bool> is_special;                  // [vocabulary->size()]: control tokens
@@ -32,13 +32,12 @@ struct TokenizerParts {
   std::vector<int32_t> prefix;         // put before a text when add_special
   std::vector<int32_t> suffix;         // and behind it
   std::vector<DecoderStep> decoder_steps;
-  std::unique_ptr<const Decoder> decoder;
+  std::unique_ptr<const TokenDecoder> decoder;
   SpecialTokenIds special_ids;
   std::vector<std::string> warnings;  // see Tokenizer::warnings
 
   // Sets is_special, is_added and the finders from added_tokens (whose ids lie in the vocabulary), and the
-  // decoder from its steps. `normalizer` must be set already: it is applied to the tokens that are sought in
-  // normalised text.
+  // decoder from its steps. Needs `normalizer`, which tokens sought in normalised text pass through.
   Status Finish();
 };
 

@@ -24,7 +24,7 @@ std::optional<std::string> Render(const ChatTemplate& chat, const std::vector<Ch
   return prompt->Text();
 }
 
-// What stands in `text` before and behind the last `content`.
+// The parts of `text` before and behind the last `content`.
 std::optional<std::string_view> Before(std::string_view text, std::string_view content) {
   const size_t at = text.rfind(content);
   return at == std::string_view::npos ? std::nullopt : std::optional(text.substr(0, at));
@@ -81,7 +81,7 @@ class TurnEndFinder {
       if (const auto before = Before(*first, kSystem)) AddAll(*before);
     }
     const std::optional<std::string> asked = Render(chat, {question}, true);
-    // What begins a conversation ends none, whatever system prompt the template writes of its own.
+    // Tokens that begin a conversation end no turn, whatever system prompt the template writes of its own.
     if (const auto before = asked ? Before(*asked, kQuestion) : std::nullopt) AddBeginning(*before);
     AddGenerationPrompt(Render(chat, {question}, false), asked);
     for (const std::optional<std::string>* text : {&answered_, &continued_, &continued_and_asked_}) {
@@ -130,10 +130,10 @@ class TurnEndFinder {
     if (!found.empty() && found.back().last) openers_.insert(found.back().id);
   }
 
-  // What asking for an answer adds behind the question opens the assistant's turn. But a template may close
-  // the user's turn only then (Qwen1.5's: "<|im_end|>\n<|im_start|>assistant\n"): its first token, where it
-  // is known to open nothing, is no opener if the same one stands first between an answer and the message
-  // after it.
+  // The text that add_generation_prompt adds behind the question opens the turn of the assistant. But some
+  // templates close the turn of the user only there (Qwen1.5's: "<|im_end|>\n<|im_start|>assistant\n"). So
+  // its first token, unless known to open something, is no opener if it also comes first between an answer
+  // and the message after it.
   void AddGenerationPrompt(const std::optional<std::string>& without,
                            const std::optional<std::string>& with) {
     const auto tail = without ? Behind(*without, kQuestion) : std::nullopt;

@@ -26,7 +26,7 @@ class Vocabulary {
   Vocabulary(const Vocabulary&) = delete;
   Vocabulary& operator=(const Vocabulary&) = delete;
 
-  // The largest id and one.
+  // The largest id plus one.
   size_t size() const { return tokens_.size(); }
   // -1 when there is no such token.
   int32_t IdOf(std::string_view token) const {

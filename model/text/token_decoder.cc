@@ -1,4 +1,4 @@
-#include "model/text/decoder.h"
+#include "model/text/token_decoder.h"
 
 #include <algorithm>
 #include <array>
@@ -148,7 +148,7 @@ bool Is(const DecoderStep& step) {
 
 }  // namespace
 
-StatusOr<Decoder> Decoder::Create(std::vector<DecoderStep> steps) {
+StatusOr<TokenDecoder> TokenDecoder::Create(std::vector<DecoderStep> steps) {
   bool is_fused = false;
   for (const DecoderStep& step : steps) {
     if (is_fused && !Is<FuseStep>(step) && !Is<StripStep>(step)) {
@@ -157,16 +157,16 @@ StatusOr<Decoder> Decoder::Create(std::vector<DecoderStep> steps) {
     }
     is_fused = is_fused || Is<FuseStep>(step) || Is<ByteLevelStep>(step);
   }
-  return Decoder(std::move(steps));
+  return TokenDecoder(std::move(steps));
 }
 
-std::string Decoder::Describe() const {
+std::string TokenDecoder::Describe() const {
   std::string out;
   for (const DecoderStep& step : steps_) absl::StrAppend(&out, Name(step), ";");
   return out;
 }
 
-DecoderRun::DecoderRun(const Decoder* decoder, bool eager)
+TokenDecoderRun::TokenDecoderRun(const TokenDecoder* decoder, bool eager)
     : decoder_(decoder), states_(decoder->steps().size()) {
   const std::vector<DecoderStep>& steps = decoder->steps();
   for (size_t i = 0; i < steps.size(); ++i) {
@@ -175,11 +175,11 @@ DecoderRun::DecoderRun(const Decoder* decoder, bool eager)
   }
 }
 
-void DecoderRun::Push(std::string_view token, std::string* out) { Feed(0, token, true, out); }
+void TokenDecoderRun::Push(std::string_view token, std::string* out) { Feed(0, token, true, out); }
 
-void DecoderRun::Finish(std::string* out) { End(0, out); }
+void TokenDecoderRun::Finish(std::string* out) { End(0, out); }
 
-std::string DecoderRun::BytesOf(std::string_view token) const {
+std::string TokenDecoderRun::BytesOf(std::string_view token) const {
   std::string bytes(token);
   bool is_fused = false;
   for (size_t index = 0; index < states_.size(); ++index) {
@@ -215,8 +215,8 @@ std::string DecoderRun::BytesOf(std::string_view token) const {
 
 // Behind a step that fuses, the beginning is the whole text's (how much of it went is in `state`) and the end
 // is not known yet; elsewhere both are the token's own.
-std::string DecoderRun::Stripped(const StripStep& step, const StepState& state, bool is_fused,
-                                 std::string bytes) {
+std::string TokenDecoderRun::Stripped(const StripStep& step, const StepState& state, bool is_fused,
+                                      std::string bytes) {
   std::string content;
   AppendRune(step.content, &content);
   std::string_view rest = bytes;
@@ -230,7 +230,7 @@ std::string DecoderRun::Stripped(const StripStep& step, const StepState& state, 
   return std::string(rest);
 }
 
-void DecoderRun::Feed(size_t index, std::string_view chunk, bool ends_token, std::string* out) {
+void TokenDecoderRun::Feed(size_t index, std::string_view chunk, bool ends_token, std::string* out) {
   if (index == states_.size()) {
     *out += chunk;
     return;
@@ -254,7 +254,8 @@ void DecoderRun::Feed(size_t index, std::string_view chunk, bool ends_token, std
   state.is_first = false;
 }
 
-void DecoderRun::FeedByteLevel(size_t index, std::string_view token, std::string* out) {
+// Passes on the whole UTF-8 characters and holds back the bytes behind them.
+void TokenDecoderRun::FeedByteLevel(size_t index, std::string_view token, std::string* out) {
   std::string& pending = states_[index].pending;
   pending += ToBytes(token);
   std::string text;
@@ -269,7 +270,7 @@ void DecoderRun::FeedByteLevel(size_t index, std::string_view token, std::string
   Feed(index + 1, text, false, out);
 }
 
-void DecoderRun::FeedByteFallback(size_t index, std::string_view token, std::string* out) {
+void TokenDecoderRun::FeedByteFallback(size_t index, std::string_view token, std::string* out) {
   StepState& state = states_[index];
   const std::optional<unsigned char> byte = ByteToken(token);
   if (!byte.has_value()) {
@@ -295,7 +296,7 @@ void DecoderRun::FeedByteFallback(size_t index, std::string_view token, std::str
   if (!text.empty()) Feed(index + 1, text, true, out);
 }
 
-void DecoderRun::EndByteRun(size_t index, std::string* out) {
+void TokenDecoderRun::EndByteRun(size_t index, std::string* out) {
   const std::string run = std::exchange(states_[index].pending, {});
   if (run.empty()) return;
   if (IsWellFormed(run)) {
@@ -305,8 +306,8 @@ void DecoderRun::EndByteRun(size_t index, std::string* out) {
   for (size_t i = 0; i < run.size(); ++i) Feed(index + 1, kReplacement, true, out);
 }
 
-void DecoderRun::FeedStrip(size_t index, const StripStep& step, std::string_view chunk, bool ends_token,
-                           std::string* out) {
+void TokenDecoderRun::FeedStrip(size_t index, const StripStep& step, std::string_view chunk, bool ends_token,
+                                std::string* out) {
   StepState& state = states_[index];
   std::string text;
   for (size_t pos = 0; pos < chunk.size();) {
@@ -330,7 +331,7 @@ void DecoderRun::FeedStrip(size_t index, const StripStep& step, std::string_view
   Feed(index + 1, text, ends_token, out);
 }
 
-void DecoderRun::End(size_t index, std::string* out) {
+void TokenDecoderRun::End(size_t index, std::string* out) {
   if (index == states_.size()) return;
   const DecoderStep& step = decoder_->steps()[index];
   if (Is<ByteLevelStep>(step)) {
