@@ -6,11 +6,13 @@
 #include <map>
 #include <random>
 
+#include "tests/testing/seed.h"
+
 namespace coterie {
 namespace {
 
 TEST(BlockTableTest, IsWhatItsChangesMakeOfIt) {
-  std::mt19937 random(static_cast<uint32_t>(::testing::UnitTest::GetInstance()->random_seed()));
+  std::mt19937 random(testing::TestSeed());
   const auto below = [&](int n) { return static_cast<int>(random() % static_cast<unsigned>(n)); };
   constexpr int kSeats = 5, kMaxBlocks = 12;
   BlockTable table(kSeats, kMaxBlocks);

@@ -5,13 +5,13 @@
 
 #include "kernels/cpu/isa.h"
 #include "tests/kernels/oracle.h"
+#include "tests/testing/seed.h"
 
 namespace coterie::testing {
 
 Random::Random() {
   const ::testing::TestInfo* info = ::testing::UnitTest::GetInstance()->current_test_info();
-  engine_.seed(static_cast<uint32_t>(std::hash<std::string>()(info->name())) +
-               static_cast<uint32_t>(::testing::UnitTest::GetInstance()->random_seed()));
+  engine_.seed(static_cast<uint32_t>(std::hash<std::string>()(info->name())) + TestSeed());
 }
 
 std::vector<float> Random::Normals(size_t n, float scale) {

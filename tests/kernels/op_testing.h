@@ -16,7 +16,7 @@ namespace coterie::testing {
 
 using Backend = cpu::CpuBackend;
 
-// Seeded per test from its name and the run's --gtest_random_seed, so that runs differ and failures repeat.
+// Seeded from the test's name and TestSeed(): so runs differ, and a failure can be repeated.
 class Random {
  public:
   Random();

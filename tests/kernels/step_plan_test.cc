@@ -8,6 +8,8 @@
 #include <set>
 #include <tuple>
 
+#include "tests/testing/seed.h"
+
 namespace coterie {
 namespace {
 
@@ -50,7 +52,7 @@ std::vector<int32_t> BlocksOfSeat(const Batch& batch, int seat) {
 class StepPlanTest : public ::testing::Test {
  protected:
   void ForRandomPlans(const std::function<void(const Batch&, const StepPlan&)>& check) {
-    std::mt19937 random(static_cast<uint32_t>(::testing::UnitTest::GetInstance()->random_seed()));
+    std::mt19937 random(testing::TestSeed());
     StepPlan plan({.max_tokens = 64, .max_seqs = 4, .max_adapters = 2});  // and larger ones
     const std::vector<int32_t> sampled = {7, kNotFinite, 9};
     for (int i = 0; i < 500; ++i) {

@@ -6,6 +6,7 @@
 
 #include "gtest/gtest.h"
 #include "kernels/cpu/sampler.h"
+#include "tests/testing/seed.h"
 
 namespace coterie::cpu {
 namespace {
@@ -20,7 +21,7 @@ std::vector<TopLogit> Largest(std::span<const float> logits, int k) {
 
 TEST(TopLogitsTest, TheSamplerDrawsTheSameTokenFromThem) {
   constexpr int kVocab = 500;
-  std::mt19937 random(static_cast<uint32_t>(::testing::UnitTest::GetInstance()->random_seed()));
+  std::mt19937 random(testing::TestSeed());
   std::normal_distribution<float> normal;
   Sampler sampler(kVocab);
   for (int i = 0; i < 3000; ++i) {

@@ -8,6 +8,7 @@
 #include "gtest/gtest.h"
 #include "router/mixture_weights.h"
 #include "tests/router/router_testing.h"
+#include "tests/testing/seed.h"
 
 namespace coterie {
 namespace {
@@ -168,7 +169,7 @@ TEST(TopKPolicyTest, WeightsAreWholeThirtySecondsThatSumToOne) {
   EXPECT_THAT(RoundWeights(std::vector<float>{0.5f, 0.5f}), ElementsAre(0.5f, 0.5f));
   EXPECT_THAT(RoundWeights(std::vector<float>{0.99f, 0.01f}), ElementsAre(1, 0)) << "below 1/64";
   EXPECT_THAT(RoundWeights(std::vector<float>{0.984f, 0.016f}), ElementsAre(31.0f / 32, 1.0f / 32));
-  std::mt19937 random(static_cast<uint32_t>(::testing::UnitTest::GetInstance()->random_seed()));
+  std::mt19937 random(testing::TestSeed());
   std::exponential_distribution<float> draw;
   for (int i = 0; i < 2000; ++i) {
     std::vector<float> weights(1 + random() % 16);

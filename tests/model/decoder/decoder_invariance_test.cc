@@ -6,6 +6,7 @@
 #include "kernels/create.h"
 #include "model/decoder/decoder.h"
 #include "tests/model/decoder/sequences.h"
+#include "tests/testing/seed.h"
 
 // A sequence's logits are the same bits alone and in any batch, under any cutting of its prompt, with any
 // number of threads, on every instruction set, and on blocks that another sequence filled (docs/numerics.md).
@@ -78,7 +79,7 @@ struct Case {
 class BatchInvariance : public ::testing::TestWithParam<Case> {
  protected:
   void SetUp() override {
-    random_.seed(static_cast<uint32_t>(::testing::UnitTest::GetInstance()->random_seed()) + 1);
+    random_.seed(testing::TestSeed());
     for (int s = 0; s < kSequences; ++s) {
       prompts_.push_back({});
       const int n = Int(70, kBlocksPerSequence * kKvBlockTokens);  // across the 64-key segments

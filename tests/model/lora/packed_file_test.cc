@@ -10,6 +10,7 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "tests/model/lora/packed_adapter.h"
+#include "tests/testing/seed.h"
 
 namespace coterie {
 namespace {
@@ -91,7 +92,7 @@ TEST(PackedFileTest, TheLayoutNamesAllThatDecidesTheBytes) {
 // What a writer with bad intentions, or a bug of ours, would leave: heads that are wrong and well sealed.
 TEST(PackedFileTest, AWrongHeadUnderARightChecksumDoesNoHarm) {
   const TinyPacked tiny;
-  std::mt19937 random(static_cast<uint32_t>(::testing::UnitTest::GetInstance()->random_seed()) + 1);
+  std::mt19937 random(testing::TestSeed());
   const size_t head_bytes = tiny.file.size() - tiny.packed->bytes();
   int n_parsed = 0;
   for (int i = 0; i < 20'000; ++i) {

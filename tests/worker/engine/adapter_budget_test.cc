@@ -5,6 +5,7 @@
 #include "common/file.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "tests/testing/seed.h"
 #include "tests/worker/engine/engine_harness.h"
 
 namespace coterie {
@@ -111,7 +112,7 @@ TEST(AdapterBudgetTest, WaitingSequencesDoNotTakeEachOthersAdaptersAway) {
 // an adapter is loaded again only after somebody who named it has ended (once more where its size was not
 // known).
 TEST(AdapterBudgetTest, EveryRequestEndsAndNoLoadIsThrownAwayWhateverTheSetsAndTheBound) {
-  std::mt19937 random(static_cast<uint32_t>(::testing::UnitTest::GetInstance()->random_seed()));
+  std::mt19937 random(testing::TestSeed());
   const auto below = [&](int n) { return static_cast<int>(random() % static_cast<uint32_t>(n)); };
   for (int round = 0; round < 40; ++round) {
     EngineOptions options = BudgetOptions(static_cast<size_t>(4 + below(12)) * kMiB, 1 + below(5));

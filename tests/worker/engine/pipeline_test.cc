@@ -6,6 +6,7 @@
 #include "common/philox.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "tests/testing/seed.h"
 #include "tests/worker/engine/engine_harness.h"
 #include "tests/worker/engine/late_model.h"
 
@@ -129,7 +130,7 @@ void ExpectSameAnswers(const std::vector<Expected>& all, const Tightness& tight,
 }
 
 TEST(PipelineTest, EverySequenceSaysWhatItSaysAloneWhateverTheSchedulerDoes) {
-  std::mt19937 random(static_cast<uint32_t>(::testing::UnitTest::GetInstance()->random_seed()));
+  std::mt19937 random(testing::TestSeed());
   const std::vector<Expected> all = RandomRequests(60, &random);
   for (const Tightness& tight : {Tightness{512, 32, 256, 16}, Tightness{14, 4, 24, 4}, Tightness{30, 8, 9, 4},
                                  Tightness{60, 16, 64, 4}}) {
