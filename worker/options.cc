@@ -18,7 +18,7 @@ FlagSet WorkerOptions::Flags() {
   flags.Strings(
       "serves", &serves, "PATTERNS",
       "names of the experts this worker is for, as shell patterns ('law-*,code'); none: all of the store");
-  flags.String("device", &device, "DEVICE", "cpu, or cuda:N in builds that have it");
+  flags.String("device", &device, "DEVICE", "cpu, the only device today");
   flags.Choice(
       "mode", &mode, {"fast", "exact"},
       "fast: int8 activations over quantised weights; exact: float32, the mode compared with references");
@@ -87,7 +87,7 @@ Status WorkerOptions::Check() const {
         absl::StrCat("--device=", device, ": this build has no CUDA; use --device=cpu"));
   }
   if (device != "cpu") {
-    return absl::InvalidArgumentError(absl::StrCat("--device=", device, ": must be cpu or cuda:N"));
+    return absl::InvalidArgumentError(absl::StrCat("--device=", device, ": must be cpu"));
   }
   // Gateways get both as text.
   if (!IsWellFormed(id)) return absl::InvalidArgumentError(absl::StrCat("--id=", id, ": is not UTF-8"));

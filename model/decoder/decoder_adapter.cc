@@ -47,6 +47,7 @@ StatusOr<std::unique_ptr<LoadedAdapter>> Decoder::CopyPacked(const PackedKey& ke
   RETURN_IF_ERROR(file.CheckWhole());
   loaded->digest = key.adapter;
   loaded->first_layer = packed.pairs.front().layer;
+  loaded->from_packed = true;
   loaded->bytes = loaded->packed->bytes();
   return loaded;
 }

@@ -23,7 +23,7 @@ struct LanguageModelInfo {
   size_t kv_bytes = 0;
   std::vector<int32_t> eos_token_ids;
   int steps_in_flight = 1;     // 1 or 2: how many may be launched and not collected
-  int n_seats = 0;             // RowSampling::seat of each running sequence is below
+  int n_seats = 0;             // RowSampling::seat is below this
   Digest base_digest;          // configuration and weights of the frozen base
   std::string numerics_class;  // equal classes give equal bits
 };
@@ -34,39 +34,40 @@ struct LoadedAdapter {
   std::shared_ptr<const PackedAdapter> packed;
   int first_layer = 0;  // lowest layer it changes: KV below it is the base's
   size_t bytes = 0;
-  // Keeps the packed form for the next cold load; null where there is nothing to keep. Slow: to be called
-  // once the adapter was handed on, by the thread that loaded it, and needs nothing else of it.
+  bool from_packed = false;  // copied from a packed file rather than read, checked and packed
+  // Writes the packed file for the next cold load; null where there is nothing to write. Slow: the thread
+  // that loaded the adapter calls it once the adapter was handed on. It needs nothing else of this struct.
   std::function<void()> keep;
 };
 
 // A launched step. Steps are numbered from 1 in the order of their launch.
 using StepTicket = uint64_t;
 
-// What the engine runs: tokens in, tokens out. The decoder over a backend is one; a fake one (the next token
-// is a hash of adapter, position and token) lets the whole cluster be tested without arithmetic. Launch and
-// Collect are called by one thread; LoadAdapter by others at the same time.
+// What the engine runs: tokens in, tokens out. Decoder is one; FakeModel, whose next token is a hash of
+// adapter, position and token, lets the whole cluster be tested without arithmetic. One thread calls Launch
+// and Collect; others may call LoadAdapter at the same time.
 class LanguageModel {
  public:
   virtual ~LanguageModel() = default;
   virtual const LanguageModelInfo& info() const = 0;
 
-  // Reads, checks and packs the adapter in `folder` (PEFT format), or takes it as it was packed before, where
-  // the folder's name is its digest, as in a store. Slow: never on the step's thread.
+  // Reads, checks and packs the adapter in `folder` (PEFT format). Where the folder is named by the digest of
+  // the adapter, as in a store, may copy its packed file instead. Slow: never on the thread of the steps.
   // FailedPrecondition naming the field when it does not fit this base.
   virtual StatusOr<std::unique_ptr<LoadedAdapter>> LoadAdapter(const std::filesystem::path& folder) = 0;
 
-  // Where the adapters of steps stand.
+  // The slots from which steps read adapters.
   virtual AdapterSlots& adapter_slots() = 0;
 
-  // Starts a step, which writes the KV of its tokens and chooses the tokens of its logit rows. Returns before
-  // it is computed, where the device works by itself. Reads the batch before it returns; the slots it names
-  // stay as they are until the step was collected. Steps are computed in the order of their launch; at most
-  // info().steps_in_flight of them may be launched and not collected.
-  // InvalidArgument, and nothing launched, where the batch exceeds what the model was made for.
+  // Starts a step: writes the KV of its tokens and samples its logit rows. Where the device works by itself,
+  // returns before the step is computed. The batch may be changed afterwards; the slots it names must not,
+  // until the step was collected. Steps are computed in the order of their launch; at most
+  // info().steps_in_flight of them may be launched and not collected. InvalidArgument, and nothing launched,
+  // where the batch exceeds the limits of the model.
   virtual StatusOr<StepTicket> Launch(const Batch& batch) = 0;
-  // Waits for the oldest step that was not collected yet, whose ticket this is. The result is the model's,
-  // and valid until the next Launch. An error (Unavailable: the device was lost) says that nothing came of
-  // it.
+  // Waits for the oldest step that was not collected yet; `ticket` is its ticket. The result belongs to the
+  // model and is valid until the next Launch. After an error (Unavailable: the device was lost) the step has
+  // no results.
   virtual StatusOr<StepResult> Collect(StepTicket ticket) = 0;
 };
 

@@ -14,16 +14,16 @@
 
 namespace coterie {
 
-// An adapter as a backend packed it, in a file: a cold load is then a map, a checksum and a copy.
+// A packed file: an adapter as a backend packed it, so that a cold load is an mmap, a checksum and a copy.
 //
-//   [0]    magic, XXH3 of all that follows the first 16 bytes
+//   [0]    magic, XXH3 of everything behind the first 16 bytes
 //   [16]   SHA-256 of the adapter, SHA-256 of the layout, number of pairs, bytes of the weights
 //   [96]   the pairs: layer, rank, n_in, n_out, scale, module, types of A and B
 //   then   zeros up to a multiple of 64, and the weights: PackedAdapter::weights()
 //
-// Only an adapter that passed all checks of LoraAdapter is written, and those are not made again when it is
-// read: so the layout names the base, and kPackedFileVersion is raised when a check becomes stricter. The
-// checksum finds damage, not intent: whoever can write into a store can publish there, too.
+// Only an adapter that passed every check of LoraAdapter is written, and reading does not repeat those
+// checks. So the layout names the base, and kPackedFileVersion must be raised when a check becomes stricter.
+// The checksum finds damage, not malice: whoever can write into a store can publish there, too.
 struct PackedKey {
   Digest adapter;
   Digest layout;
@@ -31,8 +31,8 @@ struct PackedKey {
 
 inline constexpr int kPackedFileVersion = 1;
 
-// Names everything that decides the weights beside the adapter itself: how the backend lays them out
-// (DecoderOps::adapter_layout), the base that the adapter was checked against, and for which modules of it
+// Names everything beside the adapter that decides the packed bytes: how the backend lays them out
+// (DecoderOps::adapter_layout), the base that the adapter was checked against, and for which of its modules
 // pairs are quantised ([n_layers · kLoraModuleCount], by layer and module).
 Digest PackedLayout(std::string_view backend_layout, const Digest& base, const std::vector<bool>& quantised);
 
@@ -41,12 +41,12 @@ struct PackedFile {
   std::span<const uint8_t> weights;
 };
 
-// The content of a packed file; borrows from `bytes`. DataLoss saying what is wrong when it is not whole, not
-// of this key or does not fit the base. Safe whatever the bytes are, also when they change meanwhile.
+// The content of a packed file; borrows from `bytes`. DataLoss naming the fault when the file is cut off,
+// damaged, of another key, or does not fit the base. Safe for any bytes, even if they change during the call.
 StatusOr<PackedFile> ParsePackedFile(std::span<const uint8_t> bytes, const PackedKey& key,
                                      const ModelConfig& base, const LoraLimits& limits = {});
 
-// What stands before the weights. The pairs' data is not read.
+// The bytes of a packed file before its weights. The data of `pairs` is not read.
 std::string PackedFileHead(const PackedKey& key, std::span<const HostLora> pairs,
                            std::span<const uint8_t> weights);
 

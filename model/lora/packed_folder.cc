@@ -21,7 +21,7 @@ constexpr std::string_view kSuffix = ".bin";
 constexpr size_t kLayoutDigits = 16;
 // Layouts of one adapter that are kept: two modes, and those of the version before during a roll-out.
 constexpr size_t kMaxLayouts = 4;
-// Damaged files of which each is named in the log; from there on, every time their number has doubled.
+// So many damaged files are logged one by one; from there on, only every time their number has doubled.
 constexpr uint32_t kNamedOneByOne = 16;
 
 struct Entry {
@@ -34,10 +34,10 @@ bool UsedBefore(const Entry& a, const Entry& b) {
   return a.used.tv_sec != b.used.tv_sec ? a.used.tv_sec < b.used.tv_sec : a.used.tv_nsec < b.used.tv_nsec;
 }
 
-// What a writer has not renamed yet, or never will since it died.
+// A file that its writer has not renamed yet, or never will since it died.
 bool IsTemporary(const fs::path& file) { return absl::StartsWith(file.filename().string(), "new-"); }
 
-// Our files, least recently used first. What vanishes meanwhile is passed over.
+// Our files, least recently used first. Files that vanish meanwhile are passed over.
 StatusOr<std::vector<Entry>> ListEntries(const fs::path& folder) {
   ASSIGN_OR_RETURN(const std::vector<fs::path> paths, ListFolder(folder));
   std::vector<Entry> entries;
@@ -57,6 +57,13 @@ void RemoveFile(const fs::path& path) {
 }
 
 }  // namespace
+
+StatusOr<VolumeSpace> MeasureVolume(const fs::path& folder) {
+  struct statvfs volume;
+  if (::statvfs(folder.c_str(), &volume) != 0) return ErrnoStatus(errno, "cannot stat the volume of", folder);
+  return VolumeSpace{uint64_t{volume.f_blocks} * volume.f_frsize,
+                     uint64_t{volume.f_bavail} * volume.f_frsize};
+}
 
 fs::path PackedFolder::PathOf(const PackedKey& key) const {
   return folder_ /
@@ -124,8 +131,7 @@ Status PackedFolder::MakeRoom(const PackedKey& key, uint64_t n_bytes) const {
     total += entry.n_bytes;
     n_layouts += AdapterOf(entry.path) == key.adapter;
   }
-  ASSIGN_OR_RETURN(const uint64_t free, FreeBytes());
-  const uint64_t most = std::min(options_.max_bytes, total + free);
+  ASSIGN_OR_RETURN(const uint64_t most, Bound(total));
   if (n_bytes > most) {
     return absl::ResourceExhaustedError(absl::StrCat(
         "it takes ", MemoryText(n_bytes), ", and packed files may take ", MemoryText(most),
@@ -141,14 +147,12 @@ Status PackedFolder::MakeRoom(const PackedKey& key, uint64_t n_bytes) const {
   return absl::OkStatus();
 }
 
-StatusOr<uint64_t> PackedFolder::FreeBytes() const {
-  struct statvfs volume;
-  if (::statvfs(folder_.c_str(), &volume) != 0)
-    return ErrnoStatus(errno, "cannot stat the volume of", folder_);
-  const uint64_t size = uint64_t{volume.f_blocks} * volume.f_frsize;
-  const uint64_t free = uint64_t{volume.f_bavail} * volume.f_frsize;
-  const uint64_t spare = std::min(options_.spare_bytes, size / 10);
-  return free > spare ? free - spare : 0;
+StatusOr<uint64_t> PackedFolder::Bound(uint64_t total) const {
+  ASSIGN_OR_RETURN(const VolumeSpace volume, options_.measure_volume(folder_));
+  const uint64_t spare = std::min(options_.spare_bytes, volume.bytes / 10);
+  // If others have taken some of the spare room, packed files give way.
+  const uint64_t room = total + volume.free_bytes;
+  return std::min(options_.max_bytes, room > spare ? room - spare : 0);
 }
 
 void PackedFolder::RemoveOrphans(const fs::path& folder, const std::function<bool(const Digest&)>& is_there) {

@@ -257,6 +257,8 @@ void AdapterStore::LoaderThread() {
     std::function<void()> keep;
     if (done.result.ok()) {
       keep = std::move((*done.result)->keep);
+      ((*done.result)->from_packed ? stats_.loads_from_packed : stats_.loads_from_peft)
+          .fetch_add(1, std::memory_order_relaxed);
       stats_.loaded_bytes.fetch_add(done.bytes, std::memory_order_relaxed);
       stats_.load_nanos.fetch_add(static_cast<uint64_t>(absl::ToInt64Nanoseconds(time)),
                                   std::memory_order_relaxed);

@@ -35,7 +35,9 @@ struct AdapterStoreStats {
   std::atomic<uint64_t> misses{0};     // it had to wait for a load
   std::atomic<uint64_t> evictions{0};  // adapters dropped from memory
   std::atomic<uint64_t> failures{0};
-  std::atomic<uint32_t> resident{0};  // in slots
+  std::atomic<uint64_t> loads_from_packed{0};  // copied from a packed file
+  std::atomic<uint64_t> loads_from_peft{0};    // read, checked and packed
+  std::atomic<uint32_t> resident{0};           // in slots
   std::atomic<uint32_t> in_memory{0};
   std::atomic<uint64_t> bytes{0};
   Histogram load_seconds{Histogram::LoadBounds()};

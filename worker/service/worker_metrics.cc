@@ -55,12 +55,18 @@ WorkerMetrics::WorkerMetrics(MetricsRegistry* registry, const Engine* engine, co
            [&a] { return a.misses.load(); });
   AddTotal("coterie_worker_adapter_failures_total", "Adapters that could not be loaded.",
            [&a] { return a.failures.load(); });
+  constexpr char kLoads[] = "coterie_worker_adapter_loads_total";
+  constexpr char kLoadsHelp[] =
+      "Adapters loaded: copied as they were packed before, or read, checked and packed from PEFT files.";
+  AddTotal(kLoads, kLoadsHelp, [&a] { return a.loads_from_packed.load(); }, {{"from", "packed"}});
+  AddTotal(kLoads, kLoadsHelp, [&a] { return a.loads_from_peft.load(); }, {{"from", "peft"}});
   AddTotal("coterie_worker_adapter_evictions_total", "Adapters dropped from memory.",
            [&a] { return a.evictions.load(); });
   AddTotal("coterie_worker_bytes_between_workers_total",
            "Bytes sent to other workers; 0 on the introvert path.", [traffic] { return traffic->bytes(); });
   AddDistribution("coterie_worker_step_seconds", "Time of an engine step.", s.step_seconds);
-  AddDistribution("coterie_worker_adapter_load_seconds", "Time to read and pack an adapter.", a.load_seconds);
+  AddDistribution("coterie_worker_adapter_load_seconds", "Time to load an adapter into memory.",
+                  a.load_seconds);
   gateways_ = &registry->Gauge("coterie_worker_gateways", "Gateways attached.");
   first_token_ = &registry->Histogram("coterie_worker_time_to_first_token_seconds",
                                       "From a sequence's arrival at the worker to its first token.",
@@ -76,9 +82,9 @@ void WorkerMetrics::AddLevel(const std::string& name, const std::string& help, s
   levels_.push_back({&registry_->Gauge(name, help), std::move(read)});
 }
 
-void WorkerMetrics::AddTotal(const std::string& name, const std::string& help,
-                             std::function<uint64_t()> read) {
-  totals_.push_back({&registry_->Counter(name, help), std::move(read)});
+void WorkerMetrics::AddTotal(const std::string& name, const std::string& help, std::function<uint64_t()> read,
+                             const MetricLabels& labels) {
+  totals_.push_back({&registry_->Counter(name, help, labels), std::move(read)});
 }
 
 void WorkerMetrics::AddDistribution(const std::string& name, const std::string& help,

@@ -47,7 +47,8 @@ class WorkerMetrics {
     double sum = 0;
   };
   void AddLevel(const std::string& name, const std::string& help, std::function<double()> read);
-  void AddTotal(const std::string& name, const std::string& help, std::function<uint64_t()> read);
+  void AddTotal(const std::string& name, const std::string& help, std::function<uint64_t()> read,
+                const MetricLabels& labels = {});
   void AddDistribution(const std::string& name, const std::string& help, const Histogram& source);
 
   MetricsRegistry* const registry_;

@@ -96,6 +96,7 @@ TEST_P(PackedAdapterTest, TheSecondLoadReadsThePackedFileAloneAndGivesTheSameBit
   const auto first = Open();
   const auto packed = Load(first.get());
   ASSERT_TRUE(packed->keep);
+  EXPECT_FALSE(packed->from_packed);
   EXPECT_THAT(PackedFiles(), IsEmpty()) << "written only once the adapter was handed on";
   packed->keep();
   ASSERT_EQ(PackedFiles().size(), 1u);
@@ -103,6 +104,7 @@ TEST_P(PackedAdapterTest, TheSecondLoadReadsThePackedFileAloneAndGivesTheSameBit
   const auto second = Open();
   const auto copied = Load(second.get());
   ASSERT_NE(copied, nullptr);
+  EXPECT_TRUE(copied->from_packed);
   EXPECT_FALSE(copied->keep);
   EXPECT_EQ(std::tuple(copied->digest, copied->first_layer, copied->bytes),
             std::tuple(packed->digest, packed->first_layer, packed->bytes));

@@ -1,9 +1,13 @@
 #include "model/lora/packed_folder.h"
 
+#include <sched.h>
+#include <sys/mount.h>
 #include <sys/resource.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <csignal>
+#include <iostream>
 #include <thread>
 
 #include "common/mutex.h"
@@ -32,12 +36,27 @@ class PackedFolderTest : public ::testing::Test {
   }
   void TearDown() override { fs::remove_all(root_); }
 
-  std::unique_ptr<PackedFolder> Open(uint64_t max_bytes = 1 << 20) {
+  PackedFolderOptions Logged() {
     PackedFolderOptions options;
-    options.max_bytes = max_bytes;
     options.log = [this](std::string_view words) {
       MutexLock lock(&mutex_);
       words_.emplace_back(words);
+    };
+    return options;
+  }
+  std::unique_ptr<PackedFolder> Open(uint64_t max_bytes = 1 << 20) {
+    PackedFolderOptions options = Logged();
+    options.max_bytes = max_bytes;
+    return std::make_unique<PackedFolder>(Folder(), options);
+  }
+  // On a volume of `files` packed files, of which others take `others`; a tenth is to stay free.
+  std::unique_ptr<PackedFolder> OpenOnVolume(uint64_t files, std::atomic<uint64_t>* others) {
+    PackedFolderOptions options = Logged();
+    options.max_bytes = 1 << 30;
+    options.measure_volume = [=, this](const fs::path& folder) -> StatusOr<VolumeSpace> {
+      EXPECT_EQ(folder, Folder());
+      const uint64_t used = CountFiles() + *others;
+      return VolumeSpace{files * file_bytes_, used < files ? (files - used) * file_bytes_ : 0};
     };
     return std::make_unique<PackedFolder>(Folder(), options);
   }
@@ -163,6 +182,97 @@ TEST_F(PackedFolderTest, AFileLargerThanTheLimitRemovesNothing) {
   for (const char* adapter : {"b", "c"}) Save(folder.get(), Key(adapter));
   EXPECT_EQ(CountFiles(), 1u);
   EXPECT_THAT(Words(), ElementsAre(HasSubstr("--packed-bytes")));
+}
+
+TEST_F(PackedFolderTest, ATenthOfTheVolumeStaysFreeForOthers) {
+  std::atomic<uint64_t> others = 15;
+  const auto folder = OpenOnVolume(20, &others);
+  for (const char* adapter : {"a", "b", "c"}) Save(folder.get(), Key(adapter));
+  EXPECT_EQ(CountFiles(), 3u);
+  EXPECT_TRUE(Has(*folder, Key("a")));  // now b is the oldest
+  Save(folder.get(), Key("d"));
+  EXPECT_EQ(CountFiles(), 3u);
+  EXPECT_FALSE(Has(*folder, Key("b")));
+  others = 10;  // others gave some back
+  for (const char* adapter : {"e", "f", "g", "h", "i"}) Save(folder.get(), Key(adapter));
+  EXPECT_EQ(CountFiles(), 8u);
+  EXPECT_THAT(Words(), IsEmpty());
+}
+
+TEST_F(PackedFolderTest, FilesGiveWayWhereOthersTakeWhatShouldStayFree) {
+  std::atomic<uint64_t> others = 10;
+  const auto folder = OpenOnVolume(20, &others);
+  for (const char* adapter : {"a", "b", "c", "d", "e", "f", "g", "h"}) Save(folder.get(), Key(adapter));
+  ASSERT_EQ(CountFiles(), 8u);
+  others = 12;  // the volume is full, and 2 are to be free: 4 of the 8 must go, one more for the new one
+  Save(folder.get(), Key("i"));
+  EXPECT_EQ(CountFiles(), 6u);
+  for (const char* adapter : {"a", "b", "c"}) EXPECT_FALSE(Has(*folder, Key(adapter))) << adapter;
+  EXPECT_TRUE(Has(*folder, Key("d")) && Has(*folder, Key("i")));
+  EXPECT_THAT(Words(), IsEmpty());
+}
+
+TEST_F(PackedFolderTest, OnAVolumeThatOthersFillNothingIsWrittenAndOneWordSaysSo) {
+  std::atomic<uint64_t> others = 16;
+  const auto folder = OpenOnVolume(20, &others);
+  Save(folder.get(), Key("a"));
+  others = 19;
+  for (const char* adapter : {"b", "c", "d"}) Save(folder.get(), Key(adapter));
+  EXPECT_EQ(CountFiles(), 1u);
+  EXPECT_TRUE(Has(*folder, Key("a"))) << "removed without any use";
+  EXPECT_THAT(Words(), ElementsAre(HasSubstr("the store's volume has no more to spare")));
+}
+
+TEST_F(PackedFolderTest, AVolumeThatCannotBeMeasuredIsLeftAlone) {
+  PackedFolderOptions options = Logged();
+  options.measure_volume = [](const fs::path&) { return absl::UnavailableError("the share is gone"); };
+  PackedFolder folder(Folder(), options);
+  for (const char* adapter : {"a", "b"}) Save(&folder, Key(adapter));
+  EXPECT_EQ(CountFiles(), 0u);
+  EXPECT_THAT(Words(), ElementsAre(HasSubstr("the share is gone")));
+}
+
+TEST_F(PackedFolderTest, TheVolumeIsMeasured) {
+  const auto volume = MeasureVolume(root_);
+  ASSERT_TRUE(volume.ok()) << volume.status();
+  EXPECT_GT(volume->bytes, 0u);
+  EXPECT_LE(volume->free_bytes, volume->bytes);
+  EXPECT_EQ(MeasureVolume(root_ / "nowhere").status().code(), absl::StatusCode::kNotFound);
+}
+
+// In a process of its own, whose mounts nobody else sees.
+TEST_F(PackedFolderTest, AReadOnlyMountServesAllTheSameAndOneWordSaysSo) {
+  Save(Open().get(), Key("a"));
+  const auto serves = [&] {
+    constexpr int kSkipped = 77;
+    if (::unshare(CLONE_NEWUSER | CLONE_NEWNS) != 0 && ::unshare(CLONE_NEWNS) != 0) ::_exit(kSkipped);
+    if (::mount("none", "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0 ||
+        ::mount(root_.c_str(), root_.c_str(), nullptr, MS_BIND, nullptr) != 0 ||
+        ::mount(nullptr, root_.c_str(), nullptr, MS_BIND | MS_REMOUNT | MS_RDONLY, nullptr) != 0) {
+      ::_exit(kSkipped);
+    }
+    const auto folder = Open();
+    bool good = Has(*folder, Key("a"));
+    for (const char* adapter : {"b", "c", "d", "e"}) Save(folder.get(), Key(adapter));
+    // And where there is no folder yet.
+    PackedFolder missing(root_ / "missing", Logged());
+    for (const char* adapter : {"a", "b", "c"}) Save(&missing, Key(adapter));
+    good &= missing.Open(Key("a")).status().code() == absl::StatusCode::kNotFound;
+    for (const std::string& words : Words()) {
+      good &= words.find("Read-only file system") != std::string::npos;
+      std::cerr << words << "\n";
+    }
+    good &= Words().size() == 2;  // one of each
+    ::_exit(good ? 0 : 1);
+  };
+  const pid_t child = ::fork();
+  if (child == 0) serves();
+  int status = 0;
+  ASSERT_EQ(::waitpid(child, &status, 0), child);
+  ASSERT_TRUE(WIFEXITED(status));
+  if (WEXITSTATUS(status) == 77) GTEST_SKIP() << "nothing can be mounted here";
+  EXPECT_EQ(WEXITSTATUS(status), 0);
+  EXPECT_EQ(CountFiles(), 1u);
 }
 
 TEST_F(PackedFolderTest, ADiskThatIsFullLeavesNothingBehind) {

@@ -91,7 +91,7 @@ TEST(ProcessTest, WhatIsWrongIsNamedInWords) {
   const Refusal refusals[] = {
       {{}, 2, "--model is missing"},
       {{"--fake", "--device", "cuda:0"}, 2, "--device=cuda:0: this build has no CUDA"},
-      {{"--fake", "--device", "tpu"}, 2, "--device=tpu: must be cpu or cuda:N"},
+      {{"--fake", "--device", "tpu"}, 2, "--device=tpu: must be cpu"},
       {{"--fake", "--id", "w\xff"}, 2, "--id=w\xEF\xBF\xBD: is not UTF-8"},
       {{"--fake", "--serves", "law-*,\xff"}, 2, "--serves=\xEF\xBF\xBD: is not UTF-8"},
       {{"--fake", "--mod", "x"}, 2, "unknown flag --mod; did you mean --mode?"},

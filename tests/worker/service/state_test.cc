@@ -367,6 +367,8 @@ TEST(StateTest, MetricsTellWhatHappenedAndThatNoByteWentToOtherWorkers) {
   for (const char* line :
        {"coterie_worker_generated_tokens_total 20\n", "coterie_worker_adapter_misses_total 1\n",
         "coterie_worker_adapter_hits_total 1\n", "coterie_worker_adapter_load_seconds_count 1\n",
+        "coterie_worker_adapter_loads_total{from=\"peft\"} 1\n",
+        "coterie_worker_adapter_loads_total{from=\"packed\"} 0\n",
         "coterie_worker_prefix_cache_hit_tokens_total 32\n", "coterie_worker_adapters_resident 1\n",
         "coterie_worker_bytes_between_workers_total 0\n", "coterie_worker_gateways 1\n",
         "coterie_worker_expert_requests_total{expert=\"law\"} 2\n",
