@@ -23,7 +23,7 @@ void Batch::ResolveTokens(std::span<const int32_t> sampled, std::vector<int32_t>
     if (id >= 0) continue;
     const auto row = static_cast<size_t>(RowOf(id));
     COTERIE_CHECK_LT(row, sampled.size()) << "row of the step before";
-    id = std::max(sampled[row], 0);  // kNotFinite: nobody uses what comes of it
+    id = std::max(sampled[row], 0);  // kNotFinite: any token will do (FromRow)
   }
 }
 

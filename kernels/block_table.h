@@ -10,14 +10,14 @@
 
 namespace coterie {
 
-// The KV blocks of the sequence at each seat, in order of position: [n_seats, max_blocks]. It stays from step
-// to step, and a step brings only what changed: over long contexts nearly all of it is as it was.
+// The KV blocks of the sequence at each seat, in order of position: [n_seats, max_blocks]. It lives from step
+// to step, and a step brings only its changes: over a long context hardly a block changes.
 class BlockTable {
  public:
   // `max_blocks`: of one sequence.
   BlockTable(int n_seats, int max_blocks);
 
-  // Takes the batch's block changes.
+  // Applies the batch's block changes.
   void Apply(const Batch& batch);
   std::span<const int32_t> Row(int seat) const {
     return {ids_.data() + static_cast<size_t>(seat) * max_blocks_, n_blocks_[static_cast<size_t>(seat)]};

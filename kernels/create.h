@@ -14,15 +14,15 @@ namespace coterie {
 struct CpuBackendOptions {
   NumericsMode mode = NumericsMode::kFast;
   int n_threads = 0;  // 0: every core this process may run on
-  // "", or "avx512_bf16", "avx512", "avx2", "neon_dot", "highway", "portable": force an instruction set
-  // (tests; valgrind knows no AVX-512).
+  // Forces an instruction set: "avx512_bf16", "avx512", "avx2", "neon_dot", "highway" or "portable". "": the
+  // fastest one. Meant for tests (valgrind knows no AVX-512).
   std::string isa;
   // Type K and V are rounded to: F32, BF16 or F16. Unset: F32 in exact mode, BF16 in fast mode.
   std::optional<DType> kv_dtype;
 };
 
-// The one factory that knows the build's flags. InvalidArgument for a forced instruction set this machine
-// lacks.
+// The factory of backends; today there is the CPU's alone. InvalidArgument for a forced instruction set that
+// this machine lacks.
 StatusOr<std::unique_ptr<DecoderOps>> CreateCpuDecoderOps(const CpuBackendOptions& options);
 StatusOr<std::unique_ptr<EncoderOps>> CreateCpuEncoderOps(const CpuBackendOptions& options);
 

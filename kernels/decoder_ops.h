@@ -41,16 +41,16 @@ struct RopeTable {
   int rotary_dim = 0;  // leading dimensions of a head that rotate (all of them, for the models we run)
 };
 
-// One step's metadata where the device can read it, and its results. Made once per step that may be in
-// flight, for the largest step.
+// One step's metadata where the device can read it, and its results. Created once for each step that may be
+// in flight, with room for the largest step.
 class StepContext {
  public:
   virtual ~StepContext() = default;
 };
 
-// What stays on the device from step to step beside the KV cache: the tokens that the last step sampled, and
-// of the sequence at each seat its KV blocks (block_table.h) and the counts that penalties read
-// (RowSampling::seat).
+// State that stays on the device from step to step, beside the KV cache: the tokens that the last step
+// sampled and, for the sequence at each seat, its KV blocks (block_table.h) and the token counts that
+// penalties read (RowSampling::seat).
 class Seats {
  public:
   virtual ~Seats() = default;
@@ -62,44 +62,43 @@ struct SeatLimits {
   int vocab_size = 0;
 };
 
-// The adapters of one step at one place of the graph.
+// The adapters of a step at one product of the graph.
 struct LoraCall {
   const StepContext* step = nullptr;
   int layer = 0;
   std::span<const LoraTarget> targets;
 };
 
-// The largest step there will be. A backend reserves for it what its ops need beside their operands, so that
-// nothing is allocated in a step.
+// The largest step. A backend reserves scratch memory for it beforehand, so that steps allocate nothing.
 struct StepLimits {
   int max_tokens = 0;
   int max_seqs = 0;
   int max_logit_rows = 0;
   int vocab_size = 0;    // of rows that are sampled; 0: none are
-  int max_input = 0;     // values of a product's input
+  int max_input = 0;     // largest n_in of a product
   int max_adapters = 0;  // of one sequence
-  int max_rank = 0;      // of an adapter at one input, its modules' together
+  int max_rank = 0;      // of an adapter at one input: the sum over the modules that read it
 };
 
 // What a decoder's graph asks of a device, one op a method. On the CPU, kernels/cpu/<group>.cc cuts an op
 // into ranges and kernels/cpu/isa/<group>.h computes one range. The contract of all ops: device.h.
 class DecoderOps : public virtual Device {
  public:
-  // A longer step is best taken through the layers in parts of at most so many tokens: what one op writes is
-  // then still in a near cache when the next reads it. Changes no bit.
+  // Longer steps run faster when they pass through the layers in parts of at most this many tokens: what one
+  // op writes is then still in a near cache when the next op reads it. No bit depends on it.
   virtual int max_part_tokens() const = 0;
-  // How many steps it pays to have enqueued at a time: 1 where ops have finished when they return, else 2.
+  // How many steps to enqueue at a time: 1 where ops have finished when they return, else 2.
   virtual int steps_in_flight() const = 0;
 
   virtual StatusOr<std::unique_ptr<PackedAdapter>> PackAdapter(std::span<const HostLora> pairs) = 0;
-  // Names how PackAdapter lays out an adapter, its version included: backends that say the same make the same
-  // bytes of the same pairs.
+  // Names the layout that PackAdapter writes, with its version: backends that give the same name write the
+  // same bytes for the same pairs.
   virtual std::string adapter_layout() const = 0;
-  // What PackAdapter made of such pairs, whose data is not read, by its weights(). InvalidArgument when their
-  // size is another.
+  // Restores an adapter from the weights() of one that was packed from `pairs`, whose data is not read.
+  // InvalidArgument when `weights` is not of the size these pairs take.
   virtual StatusOr<std::unique_ptr<PackedAdapter>> CopyAdapter(std::span<const HostLora> pairs,
                                                                std::span<const uint8_t> weights) = 0;
-  // Not beside a step: the threads of steps fetch its pages.
+  // Not while a step runs, since the steps' threads fetch its pages.
   virtual StatusOr<std::unique_ptr<KvCache>> MakeKvCache(const KvCacheShape& shape) = 0;
   // Bytes of one block over all layers of `shape` (its n_blocks is not read).
   virtual size_t KvBlockBytes(const KvCacheShape& shape) const = 0;
@@ -108,12 +107,12 @@ class DecoderOps : public virtual Device {
   virtual StatusOr<std::unique_ptr<Seats>> MakeSeats(const SeatLimits& limits) = 0;
 
   // --- A step: one thread. BeginStep, the ops in their order, EndStep; later Wait. ---
-  // Makes `batch` the step that ops given this context speak of, once its block changes are taken. Borrowed
-  // until EndStep.
+  // Applies the block changes of `batch` and makes it the step of every op that is given this context.
+  // Borrows it until EndStep.
   virtual void BeginStep(StepContext* step, const Batch& batch, Seats* seats, const AdapterSlots& slots) = 0;
   virtual void EndStep(StepContext* step) = 0;
-  // The only call that waits: until the step is computed. Its results, valid until the next BeginStep of this
-  // context. Unavailable when the device was lost.
+  // Waits until the step is computed; no other call waits. The results are valid until the next BeginStep of
+  // this context. Unavailable when the device was lost.
   virtual StatusOr<StepResult> Wait(StepContext* step) = 0;
 
   // x [n_tokens, d] = rows token_ids of table [vocab, d], dequantised. FromRow() ids are looked up in the
@@ -127,9 +126,9 @@ class DecoderOps : public virtual Device {
   virtual void LinearLora(const LoraCall& lora, const LinearInput& x, int rows, const PackedMatrix& w,
                           const DeviceBuffer* bias, bool accumulate, float* y_dev) = 0;
 
-  // The step's logit rows, x [n_logit_rows, d] · headᵀ [vocab, d], and what Batch::sampling says of each: its
-  // token, log-probabilities, the row itself. Only what is needed of them is stored. Takes the batch's
-  // counts_resets first; the tokens go into the seats.
+  // Computes the step's logit rows, x [n_logit_rows, d] · headᵀ [vocab, d], and samples each as
+  // Batch::sampling says: its token, log-probabilities, the row itself. Stores no more of a row than that
+  // needs. Applies the batch's counts_resets first; sampled tokens go into the seats.
   virtual void HeadAndSample(StepContext* step, const LinearInput& x, const PackedMatrix& head,
                              Seats* seats) = 0;
 

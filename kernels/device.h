@@ -35,7 +35,7 @@ class PackedMatrix {
   virtual int64_t n_out() const = 0;
   virtual int64_t n_in() const = 0;
   virtual size_t bytes() const = 0;  // device memory held
-  // True where any part of it is of a quantised type: the fast mode rounds this product's activations.
+  // Whether any part of it is of a quantised type: the fast mode then quantises this product's activations.
   virtual bool quantised() const = 0;
 };
 
@@ -47,14 +47,15 @@ class DeviceBuffer {
   virtual size_t n_floats() const = 0;
 };
 
-// A device as whoever loads a model sees it: what it is, memory, packing. The ops are in decoder_ops.h and
-// encoder_ops.h; all three are interfaces without data, so one backend may be several of them.
+// A device as model loading sees it: its name, its memory, packing. The ops are in decoder_ops.h and
+// encoder_ops.h; all three are interfaces without data, so one backend may implement several of them. Today
+// the CPU is the only device.
 //
 // Pointers named *_dev are device memory (host memory on the CPU). Activations are float32, row-major. Ops
 // are enqueued in order; on the CPU they have finished when they return. Their order of operations is fixed
 // by docs/numerics.md, so that a row's result never depends on the other rows of the batch, on how a prompt
-// was cut into chunks, or on the number of threads. Sizes are the caller's to get right: ops CHECK, they do
-// not return errors, so that nothing fails inside the step loop.
+// was cut into chunks, or on the number of threads. A wrong size is a bug of the caller: ops CHECK sizes and
+// return no errors, so that nothing fails inside the step loop.
 //
 // Any thread may allocate and pack, before or beside steps; never inside one.
 class Device {
@@ -68,11 +69,11 @@ class Device {
   virtual std::string device_name() const = 0;
 
   enum class Pages : uint8_t { kNow, kWhenUsed };
-  // kWhenUsed: costs memory only as far as it was written to, and time when that is.
+  // kNow fetches all pages in the call. kWhenUsed leaves each page to the first write to it: memory that is
+  // never written costs nothing, and a first write takes longer.
   virtual StatusOr<std::unique_ptr<DeviceBuffer>> Allocate(size_t n_floats, Pages pages = Pages::kNow) = 0;
   virtual StatusOr<std::unique_ptr<DeviceBuffer>> Upload(std::span<const float> values) = 0;
-  // Packs `parts` one under the other (their outputs side by side): all have the same n_in; dtypes may
-  // differ.
+  // Packs `parts` into one matrix, their outputs side by side. All have the same n_in; dtypes may differ.
   virtual StatusOr<std::unique_ptr<PackedMatrix>> PackMatrix(std::span<const HostMatrix> parts) = 0;
   // Bytes of device memory that such a matrix takes, packed.
   virtual size_t MatrixBytes(DType dtype, int64_t n_out, int64_t n_in) const = 0;

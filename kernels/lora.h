@@ -47,11 +47,11 @@ class AdapterSlots {
  public:
   virtual ~AdapterSlots() = default;
   virtual int n_slots() const = 0;
-  // Asks for an adapter to be brought to an empty slot, and returns at once. It is kept until Clear.
+  // Starts copying an adapter into an empty slot and returns at once. The slot refers to it until Clear.
   virtual void Fill(int slot, std::shared_ptr<const PackedAdapter> adapter) = 0;
   // Whether steps may use the slot by now; never waits.
   virtual bool Ready(int slot) const = 0;
-  // Empties it. No step that was launched and not collected uses it.
+  // Empties the slot, which no step in flight may use.
   virtual void Clear(int slot) = 0;
 };
 

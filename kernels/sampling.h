@@ -28,16 +28,16 @@ struct RowSampling : DrawParams {
   int32_t bias_end = 0;
   int32_t mask = -1;  // row of Batch::mask_words: only tokens whose bit is set may be chosen; -1: all
 
-  // Rows whose distributions are mixed, p = Σ mix_weight · softmax(logits), stand one after the other. The
-  // first says how many they are, and its other fields hold for the mixture: it is what is cut, penalised,
-  // drawn from and reported. All of them get its token; only the first has log-probabilities. A row by
-  // itself: 1 and 0.
+  // Rows whose distributions are mixed, p = Σ mix_weight · softmax(logits), are consecutive. The first says
+  // how many there are, and its other fields apply to the mixture: penalties, truncation, the draw, the
+  // report. Every row of the mixture gets the token that was drawn; only the first has log-probabilities. A
+  // row that is not mixed has 1 and 0.
   int32_t mix_rows = 1;
   float mix_weight = 0;
 
-  int32_t score_token = -1;  // >= 0: nothing is chosen; what is reported is about this token
-  // -1: report no log-probabilities. Else the token's own and those of so many most probable tokens, in the
-  // distribution of the raw logits, or of the mixture.
+  int32_t score_token = -1;  // >= 0: choose no token, report the log-probability of this one
+  // -1: report no log-probabilities. Else those of the token and of this many most probable tokens, in the
+  // distribution of the raw logits or of the mixture.
   int32_t n_logprobs = -1;
   bool keep_logits = false;  // report the row itself
 };
@@ -47,8 +47,8 @@ struct LogitBias {
   float bias = 0;
 };
 
-// A seat's token counts start anew: with tokens [begin, answer) of Batch::counts_tokens as seen in the prompt
-// and [answer, end) as the answer.
+// Resets the token counts of a seat: tokens [begin, answer) of Batch::counts_tokens count as seen in the
+// prompt, tokens [answer, end) as the answer.
 struct CountsReset {
   int32_t seat = 0;
   int32_t begin = 0;
@@ -58,11 +58,11 @@ struct CountsReset {
 
 constexpr int32_t kNotFinite = -1;  // in place of a token: one of its row's logits is NaN or infinite
 
-// What the rows of a step left, in the batch's order. Owned by the backend.
+// The results of a step's logit rows, in the batch's order. Owned by the backend.
 struct StepResult {
   std::span<const int32_t> tokens;  // [n_logit_rows]: the chosen or scored token, or kNotFinite
-  // Of each row that reports them NumLogprobs() entries: the token's own, then the most probable ones, best
-  // first. Of a row that is not finite: tokens kNotFinite, values NaN.
+  // For each row with n_logprobs >= 0, NumLogprobs() entries: the token's own, then the most probable ones,
+  // best first. For a row that is not finite: tokens kNotFinite, values NaN.
   std::span<const TokenLogprob> logprobs;
   std::span<const float> logits;  // [rows with keep_logits, vocab_size]
 };

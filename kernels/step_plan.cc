@@ -93,7 +93,7 @@ void StepPlan::GroupAdapters() {
       lora_row_counts_[g] += static_cast<size_t>(b.cu_seqlens[s + 1] - b.cu_seqlens[s]);
     }
     if (lora_groups_.size() == level_begin) break;
-    // Where each group's rows go, then the rows.
+    // First where each group begins, then its rows.
     size_t end = lora_rows_.size();
     for (size_t g = level_begin; g < lora_groups_.size(); ++g) {
       const size_t n_rows = lora_row_counts_[g];

@@ -19,7 +19,8 @@ struct KvRun {
   int32_t block;
 };
 
-// The rows of a step that get one adapter, at one place of their sequences' adapter lists.
+// A row group: the rows of a step that have one adapter at the same position of their sequences' adapter
+// lists.
 struct LoraGroup {
   int32_t slot = -1;
   std::span<const int32_t> rows;   // ascending
@@ -34,22 +35,22 @@ struct AttentionTile {
   int32_t n_vectors;
 };
 
-// What every backend works out on the host about a step before it computes it: which tokens write which KV
-// block, which rows use which adapter, how attention is cut. Which rows share a run, a group or a tile
-// changes no result. Refilled for each step; allocates nothing once it has seen the largest.
+// The work items of a step, derived on the host before it runs and the same for every backend: which tokens
+// write which KV block, which rows use which adapter, which query vectors attend together. No result depends
+// on this grouping. Refilled for each step; allocates nothing once it has seen the largest.
 class StepPlan {
  public:
   explicit StepPlan(const StepLimits& limits);
 
-  // `batch` and `blocks`, with the batch's changes, are borrowed. `sampled`: the tokens of the rows of the
-  // step before, for FromRow() ids.
+  // Borrows `batch` and `blocks`, to which the batch's changes were applied. `sampled` holds the tokens of
+  // the step before, for FromRow() ids.
   void Begin(const Batch& batch, const BlockTable& blocks, std::span<const int32_t> sampled);
 
   const Batch& batch() const { return *batch_; }
   std::span<const int32_t> token_ids() const { return token_ids_; }  // [n_tokens], without FromRow
   std::span<const int32_t> BlocksOf(int seq) const { return blocks_->Row(batch_->seats[seq]); }
   std::span<const KvRun> kv_runs() const { return kv_runs_; }  // every token is in one
-  // Levels ascending (all first adapters, then all second ones); within a level in order of first use.
+  // All sequences' first adapters, then all second ones and so on; within such a level in order of first use.
   std::span<const LoraGroup> lora_groups() const { return lora_groups_; }
   // Tiles of at most `max_vectors`, sequence by sequence, for `group` query heads to a KV head.
   std::span<const AttentionTile> AttentionTiles(int group, int max_vectors) const;
@@ -67,9 +68,9 @@ class StepPlan {
   std::vector<float> lora_weights_;      // of those rows
   std::vector<size_t> lora_row_counts_;  // [groups]
   std::vector<size_t> group_of_seq_;     // [n_seqs], at the level being grouped
-  // Made when they are first asked for: every layer has the same.
+  // Computed by the first call of a step: every layer asks for the same.
   mutable std::vector<AttentionTile> tiles_;
-  mutable int tiles_group_ = 0;  // 0: not made for this step yet
+  mutable int tiles_group_ = 0;  // 0: not computed for this step yet
   mutable int tiles_max_ = 0;
 };
 

@@ -7,7 +7,7 @@
 
 #include "common/check.h"
 #include "common/ids.h"
-#include "kernels/dot.h"
+#include "kernels/dot_rows.h"
 
 namespace coterie {
 namespace {

@@ -9,7 +9,7 @@
 
 namespace coterie::cpu {
 
-// Memory of the host is where steps read adapters: a slot is a pointer.
+// Steps on the CPU read adapters from host memory: a slot is a pointer.
 class CpuAdapterSlots final : public AdapterSlots {
  public:
   explicit CpuAdapterSlots(int n_slots) : adapters_(static_cast<size_t>(n_slots)) {}

@@ -13,7 +13,7 @@
 namespace coterie::cpu {
 namespace {
 constexpr size_t kHugePage = size_t{2} << 20;
-// From here on it is asked first whether there is so much: of more than there is, the system would end the
+// Larger buffers first ask whether there is so much memory: if there is not, the system would kill the
 // process while pages are fetched.
 constexpr size_t kLooksFirst = size_t{32} << 20;
 }  // namespace
@@ -54,8 +54,8 @@ AlignedBuffer::~AlignedBuffer() {
   }
 }
 
-// Fetching takes up to a few seconds per gigabyte (docs/benchmarks.md), which does not belong into the first
-// requests: a prompt took twice its time over fresh KV blocks.
+// Pages are fetched before the first requests, since it takes up to a few seconds per gigabyte
+// (docs/benchmarks.md): a prompt took twice its time over fresh KV blocks.
 bool AlignedBuffer::FetchPages(int part, int parts) const {
   const size_t n_pages = (mapped_bytes_ + kHugePage - 1) / kHugePage;
   const size_t n_parts = static_cast<size_t>(parts);

@@ -7,8 +7,8 @@
 
 namespace coterie::cpu {
 
-// Zeroed memory on a 64-byte boundary, from the kernel directly (page-aligned, huge pages asked for) when it
-// is large; its pages are then fetched at once, or by FetchPages. data() is null after an allocation that
+// Zeroed memory on a 64-byte boundary. A large buffer is mapped from the kernel (page-aligned, huge pages
+// asked for); its pages are fetched at once, or by FetchPages. data() is null after an allocation that
 // failed; n_bytes() then is 0. Movable, not copyable.
 class AlignedBuffer {
  public:

@@ -17,7 +17,7 @@ void CpuBackend::RopeAndKvWrite(const StepContext& step, int layer, int n_heads,
   COTERIE_CHECK_LE(rope.rotary_dim, shape.head_dim) << "rotary_dim";
   const Batch& batch = cpu_step.batch();
   const std::span<const KvRun> runs = cpu_step.plan().kv_runs();
-  // A run is one thread's: tokens that share a block may share words of it.
+  // A run belongs to one thread: tokens that share a block may share words of it.
   const int64_t run_floats = width * batch.n_tokens() / std::max<int64_t>(1, std::ssize(runs));
   ForRows(static_cast<int>(runs.size()), run_floats, [&](int begin, int end, int) {
     RopeKvArgs args = {};
@@ -47,8 +47,9 @@ void CpuBackend::RopeAndKvWrite(const StepContext& step, int layer, int n_heads,
   });
 }
 
-// Items are (tile of query vectors, KV head): the heads of Q that share a KV head and neighbouring tokens go
-// together, so that a key is read once for up to 48 of them. Longest first: late tokens have the most keys.
+// A work item is a tile of query vectors and a KV head. The query heads that share the KV head and
+// neighbouring tokens are in one tile, so that a key is read once for up to 48 of them. The longest items go
+// first: late tokens have the most keys.
 void CpuBackend::PagedAttention(const StepContext& step, int layer, int n_heads, float scale, int window,
                                 const float* qkv_dev, const KvCache& kv, float* out_dev) {
   const CpuStep& cpu_step = static_cast<const CpuStep&>(step);
@@ -101,7 +102,7 @@ void CpuBackend::FullAttention(const float* qkv_dev, std::span<const int32_t> cu
   // A text with a row out of range (kSquaresLimit) gets NaN for every row, as rope_kv sees to for decoders.
   thread_local std::vector<uint8_t> spoilt_texts;  // [n_texts]
   spoilt_texts.assign(static_cast<size_t>(n_texts), 0);
-  std::vector<uint8_t>& spoilt = spoilt_texts;  // for the pool's threads, which have another one of that name
+  std::vector<uint8_t>& spoilt = spoilt_texts;  // the pool's threads have a thread_local of their own
   pool_.RunItems(n_texts, [&](int64_t text, int) {
     for (int64_t row = cu_seqlens[text]; row < cu_seqlens[text + 1]; ++row) {
       float squares;

@@ -46,7 +46,7 @@ int AvailableCores() {
 CpuBackend::CpuBackend(const CpuBackendOptions& options, const KernelTable* kernels, KvType kv_type,
                        int n_threads)
     : mode_(options.mode), kv_type_(kv_type), kernels_(kernels), pool_(n_threads) {
-  made_.resize(static_cast<size_t>(n_threads));
+  prepared_.resize(static_cast<size_t>(n_threads));
   transposed_.resize(static_cast<size_t>(n_threads));
 }
 
@@ -143,15 +143,15 @@ StatusOr<std::unique_ptr<StepContext>> CpuBackend::MakeStepContext(const StepLim
   return step;
 }
 
-// What LinearInput, LinearTop and Lora lay out beside their operands in the largest step. Pages come when
-// they are used: most steps are small.
+// Reserves the scratch memory of LinearInput, LinearTop and LinearLora for the largest step. Its pages are
+// left to the first use: most steps are small.
 void CpuBackend::ReserveScratch(const StepLimits& limits) {
   const auto tokens =
       static_cast<size_t>(std::max(std::min(limits.max_tokens, kMaxPartTokens), limits.max_logit_rows));
   const auto n_in = static_cast<size_t>(limits.max_input);
   quantised_.Reserve(tokens * (n_in / kPanelBlock) * sizeof(QuantisedBlock), AlignedBuffer::Pages::kLater);
-  for (AlignedBuffer& made : made_) {
-    made.Reserve(MadeRowsBytes(limits.max_input), AlignedBuffer::Pages::kLater);
+  for (AlignedBuffer& rows : prepared_) {
+    rows.Reserve(PreparedRowsBytes(limits.max_input), AlignedBuffer::Pages::kLater);
   }
   const auto rank = static_cast<size_t>(limits.max_rank);
   const size_t lora_row = rank * sizeof(float) + (rank / kPanelBlock + kLoraModuleCount) * sizeof(LoraBlock) +

@@ -30,7 +30,7 @@ class CpuSeats final : public Seats {
 
 class CpuAdapter;
 
-// What the ops read of the current step, worked out once in BeginStep, and what it left.
+// What ops read about the current step, computed once in BeginStep, and the results of the step.
 class CpuStep final : public StepContext {
  public:
   explicit CpuStep(const StepLimits& limits);
@@ -41,10 +41,10 @@ class CpuStep final : public StepContext {
   const StepPlan& plan() const { return plan_; }
   const CpuAdapter& AdapterOf(const LoraGroup& group) const;
 
-  // Of HeadAndSample.
+  // Scratch and results of HeadAndSample.
   std::vector<int32_t> keep;  // [n_logit_rows], see LinearTop
   std::vector<TopLogit> top;  // [sum of keep]
-  AlignedBuffer logits;       // [rows that are wanted whole, vocab_size]
+  AlignedBuffer logits;       // [rows with keep 0, vocab_size]
   StepOutput output;
 
  private:
@@ -60,16 +60,16 @@ constexpr int kMaxPartTokens = 256;
 // Ranges of panels per thread in a product.
 constexpr int kLinearPieces = 4;
 
-// Panels [begin, end) of a product, one thread's, and where it is likely to go on: at its next range where
-// all threads are equally fast.
+// Panels [begin, end) of a product, for one thread. `next` is the panel to prefetch: where the next range of
+// this thread begins if all threads are equally fast.
 struct PanelRange {
   int64_t begin;
   int64_t end;
   int64_t next;
 };
 
-// The CPU backend: each op cuts its outputs among the pool's threads and calls the kernels of one instruction
-// set. One op at a time (backend.h); packing may run beside it, on the packer's own thread.
+// The CPU backend: each op cuts its outputs among the threads of the pool and calls the kernels of one
+// instruction set. One op at a time (device.h); packing may run beside it, on the thread of whoever packs.
 class CpuBackend final : public DecoderOps, public EncoderOps {
  public:
   static StatusOr<std::unique_ptr<CpuBackend>> Create(const CpuBackendOptions& options);
@@ -117,14 +117,14 @@ class CpuBackend final : public DecoderOps, public EncoderOps {
   void MeanPoolNormalize(const float* x_dev, std::span<const int32_t> cu_seqlens, int d,
                          float* y_dev) override;
 
-  // The product y = x [rows, n_in] · wᵀ of which only so much is stored as is wanted. Of row r, where
-  // keep[r] > 0 (at most kMaxTopLogits and w's outputs): its keep[r] largest values in the order of Before(),
-  // in `top` [sum of keep], row after row; when one of the row's values is not finite, NaN and -1 in all of
-  // its places. Where keep[r] is 0, the whole row: such rows follow each other in y [.., n_out].
+  // The product y = x [rows, n_in] · wᵀ, of which only the wanted values are stored. For row r with keep[r] >
+  // 0 (at most kMaxTopLogits and the outputs of w), the keep[r] largest values in the order of Before() go to
+  // `top` [sum of keep], row after row; if a value of the row is not finite, all of its entries are NaN and
+  // -1. Rows with keep[r] == 0 go to y [.., n_out] with all values, one after the other.
   void LinearTop(const LinearInput& x, int rows, const PackedMatrix& w, std::span<const int32_t> keep,
                  float* y, TopLogit* top);
-  // What LinearInput makes on the way, as ops of their own: for tests.
-  // y [rows, d] = x / sqrt(mean(x²) + eps) * weight [d].  y may be x.
+  // The ops that LinearInput fuses into a product, by themselves: for tests.
+  // y [rows, d] = x / sqrt(mean(x²) + eps) * weight [d]. y may be x.
   void RmsNorm(const float* x_dev, const DeviceBuffer& weight, float eps, int rows, int d, float* y_dev);
   // h [rows, f] = silu(gate) · up for gate_up [rows, 2 f], gate first.
   void SwiGlu(const float* gate_up_dev, int rows, int f, float* h_dev);
@@ -146,15 +146,15 @@ class CpuBackend final : public DecoderOps, public EncoderOps {
       });
     }
   }
-  // A product's threads share what is here and take ranges of panels.
+  // A product, as the threads that claim ranges of its panels share it.
   struct LinearCall {
     const CpuMatrix* matrix = nullptr;
-    LinearArgs args = {};         // but for what a segment of the matrix says
+    LinearArgs args = {};         // without what depends on the segment of the matrix
     const float* bias = nullptr;  // [n_out] or null
     float* y = nullptr;           // [rows, args.y_stride]
     bool fast = false;            // wants args.q
-    LinearInput input = nullptr;  // what args.x and args.q are made of
-    QuantisedBlock* q = nullptr;  // [rows, args.n_in / 32], to be made; null where nothing needs them
+    LinearInput input = nullptr;  // the operand that args.x and args.q are computed from
+    QuantisedBlock* q = nullptr;  // [rows, args.n_in / 32], to be filled; null where nothing reads codes
 
     // The product of rows [begin, end) alone.
     LinearCall Rows(int begin, int end) const {
@@ -166,22 +166,23 @@ class CpuBackend final : public DecoderOps, public EncoderOps {
       return part;
     }
   };
-  // All but the input.
+  // Fills in everything but the input.
   LinearCall DescribeLinear(int rows, const CpuMatrix& matrix, const DeviceBuffer* bias, bool accumulate,
                             float* y) const;
-  // Says what MakeRows has to make of a call's input: codes, floats or both.
+  // Decides what PrepareRows computes from the input: codes, floats or both.
   void PlanInput(const LinearInput& input, bool quantise, bool floats, LinearCall* call);
-  // Makes rows [begin, end) of a planned input.
-  void MakeRows(const LinearCall& call, int begin, int end, int thread);
-  void MakeAllRows(const LinearCall& call);
+  // Computes rows [begin, end) of a planned input.
+  void PrepareRows(const LinearCall& call, int begin, int end, int thread);
+  void PrepareAllRows(const LinearCall& call);
   void RunPanels(const LinearCall& call, const PanelRange& range) const;
-  // body(range, thread) over ranges of the matrix's panels, cut where the tiles of many rows like it.
+  // body(range, thread) over ranges of the matrix's panels, cut at multiples of the panels that a tile of
+  // many rows spans (KernelTable::wide_panels).
   template <class Body>
   void ForPanels(const LinearCall& call, Body&& body) {
     const int64_t n_panels = call.matrix->n_panels();
     const int64_t group = call.fast && call.args.rows >= kernels_->wide_rows ? kernels_->wide_panels : 1;
     const int64_t n_groups = (n_panels + group - 1) / group;
-    const int64_t stride =  // threads take turns
+    const int64_t stride =  // if threads take turns
         n_groups * pool_.n_threads() / pool_.n_ranges(n_groups, kLinearPieces);
     const auto panel = [&](int64_t g) { return g * group < n_panels ? g * group : n_panels; };
     pool_.RunRanges(n_groups, kLinearPieces, [&](int64_t begin, int64_t end, int thread) {
@@ -190,7 +191,7 @@ class CpuBackend final : public DecoderOps, public EncoderOps {
   }
 
   void ReserveScratch(const StepLimits& limits);
-  static size_t MadeRowsBytes(int64_t n_in);  // of the rows that a thread makes at a time
+  static size_t PreparedRowsBytes(int64_t n_in);  // of the rows that a thread computes at a time
 
   struct ThreadTop;
   void RunTopPanels(const LinearCall& call, const PanelRange& range, std::span<const int32_t> keep,
@@ -215,7 +216,7 @@ class CpuBackend final : public DecoderOps, public EncoderOps {
   ThreadPool pool_;
   AlignedBuffer quantised_;                // QuantisedBlocks of the current product
   AlignedBuffer lora_;                     // A x of the current Lora call, and its codes
-  std::vector<AlignedBuffer> made_;        // per thread: rows of floats about to be quantised
+  std::vector<AlignedBuffer> prepared_;    // per thread: rows of floats about to be quantised
   AlignedBuffer top_;                      // per thread: the best that a LinearTop has found
   std::vector<AlignedBuffer> transposed_;  // per thread: K and V of one head (FullAttention)
 };

@@ -21,8 +21,8 @@ bool HasF16c() {
   return __get_cpuid(1, &eax, &ebx, &ecx, &edx) != 0 && (ecx & bit_F16C) != 0;
 }
 
-// Makers' manuals agree on the order within vdpbf16ps, and every machine so far keeps it (simd_portable.h);
-// one that did not would give other answers under the same numerics class.
+// The makers' manuals agree on the order of operations within vdpbf16ps, and every machine so far keeps it
+// (simd_portable.h). One that did not would give other answers under the same numerics class.
 bool MultipliesBfloat16InOurOrder(const KernelTable& table) {
   constexpr int kLanes = 256;
   alignas(64) uint16_t a[2 * kLanes], b[2 * kLanes];
@@ -73,7 +73,7 @@ std::vector<const KernelTable*> AvailableKernels() {
   if (in_order) tables.push_back(Avx512Bf16Table());
   if (avx512 && Avx512Table() != nullptr) tables.push_back(Avx512Table());
   if (avx2 && Avx2Table() != nullptr) tables.push_back(Avx2Table());
-  // What else that file is compiled for (kernels/CMakeLists.txt).
+  // The other flags that file is compiled with (kernels/CMakeLists.txt).
   const bool highway = avx2 && __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2") &&
                        __builtin_cpu_supports("aes") && __builtin_cpu_supports("pclmul");
   if (highway && HighwayTable() != nullptr) tables.push_back(HighwayTable());

@@ -13,13 +13,13 @@ namespace coterie::cpu {
 constexpr int kPanelOutputs = 16;  // outputs side by side in the lanes of a vector
 constexpr int kPanelBlock = 32;    // K values per quantised block
 
-// A row's sum of squares must stay below this: its values are then below 2^59, and no product of two of them
-// over up to 512 places leaves float32. Real activations stay below 2^20.
+// The sum of squares of a row must stay below this: its values are then below 2^59, and no product of two of
+// them, summed over up to 512 positions, overflows float32. Real activations stay below 2^20.
 constexpr float kSquaresLimit = 0x1p118f;
 
-// How 16 outputs x 32 K stand in memory. Bytes of a block in brackets. Order of the codes: vector j of 64
-// bytes holds in lane n, byte i the code of output n at k = 4j + i; for 4-bit codes that is the low nibble,
-// and the high nibble is k = 16 + 4j + i. Scales stand before codes.
+// The layout of a block, 16 outputs by 32 values of K, with its bytes in brackets. Scales come first, then
+// codes: vector j of 64 bytes holds in lane n, byte i the code of output n at k = 4j + i. With 4-bit codes
+// that is the low nibble, and the high nibble is k = 16 + 4j + i.
 enum class PanelKind : uint8_t {
   kQ4_1,  // 4 bit, w = d·u + m; d[16], m[16] binary16 [320]
   kQ4_0,  // 4 bit, w = d·(u - 8); d[16] binary16 [288]
@@ -49,9 +49,9 @@ static constexpr int64_t PanelBytes(PanelKind kind, int64_t n_in) {
   }
 }
 
-// Activations of the fast mode, quantised once per product and shared by every panel: 32 values
-// x = scale · (q + zero), q in [-128, 127]. All that a product reads of them stands together, so that a row
-// is one pointer wherever it lies.
+// Activations of the fast mode, quantised once per product and shared by every panel: 32 values x = scale ·
+// (q + zero), q in [-128, 127]. All that a product reads about them is in this struct, so that a row is one
+// pointer.
 struct QuantisedBlock {
   int8_t q[32];
   float scale;
@@ -76,19 +76,19 @@ struct LinearArgs {
   bool accumulate;          // y = fma(alpha, product, y) instead of y = product
   const float* row_alphas;  // alpha of row r is row_alphas[r] · alpha; null: alpha
   float alpha;
-  // Where row r stands in x (float weights only) and in y; null: at r. Lets an adapter's rows be spread over
-  // a batch.
+  // The index of row r in x (float weights only) and in y; null: r itself. So the rows of an adapter may be
+  // scattered over a batch.
   const int32_t* x_rows;
   const int32_t* y_rows;
-  // The panel that this thread is likely to want after those of the call, to be fetched ahead.
+  // The panel that this thread will probably read after this call's, to be prefetched.
   int64_t next_panel;
 };
 
 // ---- Adapters in 8 bits (fast mode): w = d · (u - 128), one bfloat16 d per output and 32 values of K. ----
-// A, the modules of one input stacked: panels of 16 outputs, and where at most 8 outputs are left a last one
-// of 8, so that common ranks pad nothing. A block of 32 K in bytes: d[outputs], then vectors of 64 codes. In
-// a panel of 16, vector j holds in lane n, byte i the code of output n at k = 4j + i; in one of 8, lane n < 8
-// that of output n at 4j + i and lane 8 + n that of the same output at 16 + 4j + i.
+// A, the modules of one input stacked: panels of 16 outputs. Where at most 8 outputs are left, the last panel
+// has 8, so that common ranks are not padded. A block of 32 K in bytes: d[outputs], then vectors of 64 codes.
+// In a panel of 16, vector j holds in lane n, byte i the code of output n at k = 4j + i; in one of 8, lane n
+// < 8 that of output n at 4j + i and lane 8 + n that of the same output at 16 + 4j + i.
 constexpr int kLoraOutputBlockBytes = 2 + kPanelBlock;  // bytes of one output in one block
 static constexpr int LoraShrinkPanels(int rank) { return (rank + kPanelOutputs - 1) / kPanelOutputs; }
 static constexpr int64_t LoraShrinkBytes(int rank, int64_t n_in) {
@@ -113,7 +113,7 @@ struct LoraShrinkArgs {
   int64_t t_stride;
 };
 
-// 32 values of t = A x, or what is left of a rank: t = scale · q.
+// The scale of 32 values of t = A x (fewer at the end of the rank): t = scale · q.
 struct LoraBlock {
   float scale;
   int32_t offset;  // -128 Σ q
@@ -201,15 +201,15 @@ struct RopeKvArgs {
 
 struct KernelTable {
   const char* name;
-  // From `wide_rows` rows on, quantised products take `wide_panels` panels side by side: ranges are best cut
-  // at multiples of that.
+  // With at least `wide_rows` rows, a tile of a quantised product spans `wide_panels` panels: ranges should
+  // be cut at multiples of that.
   int wide_rows;
   int wide_panels;
   // x [n_blocks, 32].
   void (*quantise)(const float* x, int64_t n_blocks, QuantisedBlock* to);
   // Panels [begin, end) of the segment for all rows. `quantised_x` picks args.q over args.x.
   void (*linear)(const LinearArgs& args, bool quantised_x, int64_t panel_begin, int64_t panel_end);
-  // The first of y [n] that is not at most `most`, or is no finite number; or n.
+  // The index of the first of y [n] that is above `most` or not finite; n if there is none.
   int64_t (*skip_at_most)(const float* y, int64_t n, float most);
   // t = A x for panels [begin, end).
   void (*shrink_lora)(const LoraShrinkArgs& args, int panel_begin, int panel_end);
@@ -239,7 +239,7 @@ struct KernelTable {
   void (*dot_bf16)(const uint16_t* a, const uint16_t* b, int64_t n, float* y);
 };
 
-// Null where the build lacks the instruction set; whether the machine has it is isa.h's question.
+// Null where this build lacks the instruction set. isa.h knows whether the machine has it.
 const KernelTable* Avx512Bf16Table();
 const KernelTable* Avx512Table();
 const KernelTable* Avx2Table();

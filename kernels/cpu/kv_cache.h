@@ -13,7 +13,7 @@ static_assert(kKeysPerBlock == kKvBlockTokens);
 // (kernel_table.h); v_stride is head_dim rounded up to 16.
 class CpuKvCache final : public KvCache {
  public:
-  // The pages of its memory are to be fetched (AlignedBuffer::FetchPages) before it serves.
+  // The caller fetches the pages of memory() (AlignedBuffer::FetchPages) before use.
   static StatusOr<std::unique_ptr<CpuKvCache>> Create(const KvCacheShape& shape, KvType type);
 
   // One block of one layer.

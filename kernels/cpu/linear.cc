@@ -30,7 +30,7 @@ void CpuBackend::RunPanels(const LinearCall& call, const PanelRange& range) cons
   for (const PanelSegment& segment : call.matrix->segments()) {
     const int64_t from = std::max(range.begin - first, int64_t{0});
     const int64_t to = std::min(range.end - first, segment.n_panels());
-    // Of this segment: another's is left to itself.
+    // `next` within this segment; nothing is prefetched across segments.
     args.next_panel = std::clamp(range.next - first, to, std::max(to, segment.n_panels()));
     first += segment.n_panels();
     if (from >= to) continue;
@@ -49,7 +49,7 @@ void CpuBackend::Linear(const LinearInput& x, int rows, const PackedMatrix& w, c
   const CpuMatrix& matrix = static_cast<const CpuMatrix&>(w);
   LinearCall call = DescribeLinear(rows, matrix, bias, accumulate, y_dev);
   PlanInput(x, call.fast, !call.fast || matrix.any_float(), &call);
-  MakeAllRows(call);
+  PrepareAllRows(call);
   ForPanels(call, [&](const PanelRange& range, int) { RunPanels(call, range); });
 }
 

@@ -3,33 +3,33 @@
 #include "common/check.h"
 #include "kernels/cpu/cpu_backend.h"
 
-// What products read: rows are made and quantised a few at a time, so that they are written as floats no
-// farther than the first cache, unless something else reads them as floats.
+// Computes the input operand of a product. Rows are computed and quantised a few at a time, so that their
+// floats go no farther than the first cache, unless something else reads them.
 namespace coterie::cpu {
 namespace {
 
-constexpr int64_t kMadeFloats = 6144;  // 24 KiB of a first cache of 32 or more
-constexpr int64_t kLanes = 16;         // blocks that the kernel quantises side by side
+constexpr int64_t kPreparedFloats = 6144;  // 24 KiB of a first cache of 32 or more
+constexpr int64_t kLanes = 16;             // blocks that the kernel quantises side by side
 
-// What a row costs, in floats of elementwise work (CpuBackend::ForRows).
+// The cost of a row, in floats of elementwise work (CpuBackend::ForRows).
 int64_t RowCost(const LinearInput& input, int64_t n_in) {
-  switch (input.made) {
-    case LinearInput::Made::kAsIs:
+  switch (input.op) {
+    case LinearInput::Op::kNone:
       return n_in;
-    case LinearInput::Made::kRmsNorm:
-    case LinearInput::Made::kLayerNorm:
+    case LinearInput::Op::kRmsNorm:
+    case LinearInput::Op::kLayerNorm:
       return 2 * n_in;
-    case LinearInput::Made::kSwiGlu:
-    case LinearInput::Made::kGelu:
+    case LinearInput::Op::kSwiGlu:
+    case LinearInput::Op::kGelu:
       return 5 * n_in;
   }
   return n_in;
 }
 
-// Few enough for the first cache, and whole groups of lanes where that is possible.
+// Rows computed at a time: few enough for the first cache, and full groups of lanes where possible.
 int RowsAtOnce(int64_t n_in) {
   int rows = 1;
-  while (2 * rows * n_in <= kMadeFloats && rows * (n_in / kPanelBlock) % kLanes != 0) rows *= 2;
+  while (2 * rows * n_in <= kPreparedFloats && rows * (n_in / kPanelBlock) % kLanes != 0) rows *= 2;
   return rows;
 }
 
@@ -37,34 +37,34 @@ void Make(const KernelTable& kernels, const LinearInput& input, int64_t begin, i
           float* to) {
   const int d = static_cast<int>(n_in);
   const float* x = input.x_dev + begin * n_in;
-  switch (input.made) {
-    case LinearInput::Made::kAsIs:
+  switch (input.op) {
+    case LinearInput::Op::kNone:
       break;
-    case LinearInput::Made::kRmsNorm:
+    case LinearInput::Op::kRmsNorm:
       return kernels.rms_norm(x, input.weight->data(), input.eps, rows, d, to);
-    case LinearInput::Made::kSwiGlu:
+    case LinearInput::Op::kSwiGlu:
       return kernels.swiglu(input.x_dev + 2 * begin * n_in, rows, d, to);
-    case LinearInput::Made::kLayerNorm:
+    case LinearInput::Op::kLayerNorm:
       return kernels.layer_norm(x, nullptr, input.weight->data(), input.bias->data(), input.eps, rows, d, to);
-    case LinearInput::Made::kGelu:
+    case LinearInput::Op::kGelu:
       return kernels.gelu(x, rows, d, to);
   }
 }
 
 }  // namespace
 
-size_t CpuBackend::MadeRowsBytes(int64_t n_in) {
-  // Few values to a row may mean more of them at a time than many.
-  return static_cast<size_t>(std::max(kMadeFloats, n_in)) * sizeof(float);
+size_t CpuBackend::PreparedRowsBytes(int64_t n_in) {
+  // Several short rows may take more memory than one long row.
+  return static_cast<size_t>(std::max(kPreparedFloats, n_in)) * sizeof(float);
 }
 
 void CpuBackend::PlanInput(const LinearInput& input, bool quantise, bool floats, LinearCall* call) {
-  const bool as_is = input.made == LinearInput::Made::kAsIs;
+  const bool as_is = input.op == LinearInput::Op::kNone;
   call->input = input;
   if (as_is) {
     call->args.x = input.x_dev;
-  } else if (floats || input.made == LinearInput::Made::kLayerNorm) {
-    COTERIE_CHECK(input.floats_dev != nullptr) << "where a product's input is to be made";
+  } else if (floats || input.op == LinearInput::Op::kLayerNorm) {
+    COTERIE_CHECK(input.floats_dev != nullptr) << "where the rows of a product's input go";
     call->args.x = input.floats_dev;
   }
   if (quantise) {
@@ -75,11 +75,11 @@ void CpuBackend::PlanInput(const LinearInput& input, bool quantise, bool floats,
   }
 }
 
-void CpuBackend::MakeRows(const LinearCall& call, int begin, int end, int thread) {
+void CpuBackend::PrepareRows(const LinearCall& call, int begin, int end, int thread) {
   const int64_t n_in = call.args.n_in;
   const int64_t row_blocks = n_in / kPanelBlock;
   const LinearInput& input = call.input;
-  if (input.made == LinearInput::Made::kAsIs) {
+  if (input.op == LinearInput::Op::kNone) {
     if (call.q != nullptr) {
       kernels_->quantise(input.x_dev + begin * n_in, (end - begin) * row_blocks, call.q + begin * row_blocks);
     }
@@ -89,7 +89,7 @@ void CpuBackend::MakeRows(const LinearCall& call, int begin, int end, int thread
   if (call.q == nullptr)
     return Make(*kernels_, input, begin, end - begin, n_in, input.floats_dev + begin * n_in);
   const int step = RowsAtOnce(n_in);
-  AlignedBuffer& buffer = made_[static_cast<size_t>(thread)];
+  AlignedBuffer& buffer = prepared_[static_cast<size_t>(thread)];
   if (!keep) buffer.Reserve(static_cast<size_t>(step * n_in) * sizeof(float));
   for (int row = begin; row < end; row += step) {
     const int rows = std::min(step, end - row);
@@ -99,10 +99,10 @@ void CpuBackend::MakeRows(const LinearCall& call, int begin, int end, int thread
   }
 }
 
-void CpuBackend::MakeAllRows(const LinearCall& call) {
-  if (call.q == nullptr && call.input.made == LinearInput::Made::kAsIs) return;
+void CpuBackend::PrepareAllRows(const LinearCall& call) {
+  if (call.q == nullptr && call.input.op == LinearInput::Op::kNone) return;
   ForRows(call.args.rows, RowCost(call.input, call.args.n_in),
-          [&](int begin, int end, int thread) { MakeRows(call, begin, end, thread); });
+          [&](int begin, int end, int thread) { PrepareRows(call, begin, end, thread); });
 }
 
 }  // namespace coterie::cpu

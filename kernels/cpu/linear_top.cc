@@ -4,21 +4,21 @@
 #include "common/check.h"
 #include "kernels/cpu/cpu_backend.h"
 
-// A product of which a few values per row are kept. A thread computes some panels for all rows into a buffer
-// in the first cache and looks at it there: what is not wanted never goes to memory. Each thread keeps the
-// best of the ranges it takes (of each range apart, a top-k of 40 was 30 % slower: most of its work is
-// finding the first few), and those of the threads are merged. The best k in the order of Before() are one
-// set and one order, whoever computed what.
+// A product of which only the largest few values per row are stored. A thread computes some panels for all
+// rows into a buffer in the first cache and scans it there: other values never go to memory. Each thread
+// collects the best of all ranges it claims (collecting per range made a top-k of 40 30 % slower: most of the
+// work is finding the first few), and the threads' lists are merged. Before() is a total order, so the best k
+// of a row do not depend on who computed what.
 namespace coterie::cpu {
 namespace {
 
 constexpr int64_t kBufferFloats = 3072;  // 12 KiB
-constexpr int64_t kBufferRows = 64;      // of the buffer at most: so that three panels fit
+constexpr int64_t kBufferRows = 64;      // at most in the buffer, so that three panels fit
 constexpr int64_t kMaxPanels = 32;       // at a time
 
 constexpr int32_t kSpoilt = -1;  // in place of a count: one of the row's values is not finite
 
-// Takes `value` in among the best k, best first, of which *n are there.
+// Inserts `value` into the best k values of a row, best first, of which *n are filled.
 void Insert(TopLogit value, int32_t k, TopLogit* best, int32_t* n) {
   int32_t at = *n < k ? (*n)++ : k - 1;
   for (; at > 0 && Before(value, best[at - 1]); --at) best[at] = best[at - 1];
@@ -33,7 +33,7 @@ size_t RoundUp(size_t n_bytes) { return (n_bytes + 63) / 64 * 64; }
 
 }  // namespace
 
-// The best that one thread has seen, row after row.
+// The best values that one thread has found, row after row.
 struct CpuBackend::ThreadTop {
   TopLogit* best;   // [sum of keep]
   int32_t* counts;  // [rows] or kSpoilt
@@ -61,7 +61,7 @@ void CpuBackend::RunTopPanels(const LinearCall& call, const PanelRange& range, s
       args.y = buffer;
       args.y_stride = n_panels * kPanelOutputs;
       TopLogit* best = found.best;
-      int64_t n_whole = 0;  // rows so far
+      int64_t n_whole = 0;  // rows with keep 0 so far
       for (int row = 0; row < call.args.rows; row += args.rows) {
         args.rows = static_cast<int>(std::min<int64_t>(kBufferRows, call.args.rows - row));
         if (args.x != nullptr) args.x = call.args.x + row * args.x_stride;
@@ -106,7 +106,7 @@ void CpuBackend::LinearTop(const LinearInput& x, int rows, const PackedMatrix& w
   }
   LinearCall call = DescribeLinear(rows, matrix, nullptr, /*accumulate=*/false, y);
   PlanInput(x, call.fast, !call.fast || matrix.any_float(), &call);
-  MakeAllRows(call);
+  PrepareAllRows(call);
 
   const int n_threads = pool_.n_threads();
   const size_t thread_bytes =
@@ -120,7 +120,7 @@ void CpuBackend::LinearTop(const LinearInput& x, int rows, const PackedMatrix& w
   ForPanels(call,
             [&](const PanelRange& range, int thread) { RunTopPanels(call, range, keep, top_of(thread)); });
 
-  size_t at = 0;  // of the row in `top` and with every thread
+  size_t at = 0;  // where the row begins in `top` and in every thread's list
   for (int row = 0; row < rows; ++row) {
     const int32_t k = keep[static_cast<size_t>(row)];
     TopLogit* best = top + at;
@@ -130,7 +130,7 @@ void CpuBackend::LinearTop(const LinearInput& x, int rows, const PackedMatrix& w
       const std::span<const TopLogit> found(there.best + at,
                                             static_cast<size_t>(std::max(there.counts[row], 0)));
       for (const TopLogit& value : found) {
-        if (n == k && !Before(value, best[k - 1])) break;  // nor are those behind it
+        if (n == k && !Before(value, best[k - 1])) break;  // the rest is worse
         Insert(value, k, best, &n);
       }
       if (there.counts[row] == kSpoilt) n = kSpoilt;

@@ -4,22 +4,22 @@
 #include "kernels/cpu/cpu_backend.h"
 #include "kernels/cpu/lora_adapter.h"
 
-// Adapters beside the base's product, in two parts for the pool, of which the first quantises the
-// activations, too: A x by rows, then the product and B t by columns, so that a row of outputs is still in
-// the cache when the adapter's share is added.
+// The base's product with the adapters' low-rank products beside it, in two parallel parts. First: quantise
+// the activations and compute t = A x, by rows. Second: the base's product and y += B t, by columns, so that
+// a row of outputs is still in the cache when the adapters' share is added.
 namespace coterie::cpu {
 namespace {
 
-// Rows of a long prompt that one thread takes on at a time.
+// Rows of a long prompt in one work item.
 constexpr int kLoraRows = 64;
-// Rows whose outputs stay in the second cache between the base's product and the adapter's.
+// Rows whose outputs stay in the second cache between the base's product and the adapters'.
 constexpr int kProductRows = 96;
 
 int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 }  // namespace
 
-// One group at one place of the graph.
+// A row group at one product of the graph.
 struct CpuBackend::LoraUse {
   const LoraGroup* group;
   const LayerLora* layer;
@@ -28,7 +28,7 @@ struct CpuBackend::LoraUse {
   int8_t* q;          // [rows of the group, input.n_codes]
   LoraBlock* blocks;  // [rows of the group, input.n_blocks]
 
-  // Those of the group's rows that lie in [begin, end) of the batch, as indices into group->rows.
+  // The rows of the group within [begin, end) of the batch, as indices into group->rows.
   std::pair<size_t, size_t> RowsWithin(int32_t begin, int32_t end) const {
     const std::span<const int32_t> rows = group->rows;
     const auto first = std::lower_bound(rows.begin(), rows.end(), begin);
@@ -37,13 +37,13 @@ struct CpuBackend::LoraUse {
   }
 };
 
-// What a call has to do, in the order of the groups; valid until the next call.
+// The row groups of a call, in order; valid until the next call.
 std::span<const CpuBackend::LoraUse> CpuBackend::PlanLora(const LoraCall& call, int64_t n_in) {
   const CpuStep& step = static_cast<const CpuStep&>(*call.step);
   const std::span<const LoraGroup> groups = step.plan().lora_groups();
   if (groups.empty() || call.targets.empty()) return {};
   const size_t at = static_cast<size_t>(LoraInputOf(call.targets.front().module));
-  // Bounded by the rows of a step; its memory is used again.
+  // Bounded by the rows of a step; its memory is reused.
   thread_local std::vector<LoraUse> uses;
   uses.clear();
   size_t n_floats = 0;
@@ -109,7 +109,7 @@ void CpuBackend::Shrink(const LoraUse& use, const LinearCall& call, size_t row_b
   RunPanels(product, {begin, end, end});
 }
 
-// The codes of t.
+// Quantises t into codes.
 void CpuBackend::QuantiseShrunk(const LoraUse& use, std::span<const LoraTarget> targets, size_t row_begin,
                                 size_t row_end) const {
   const LoraInput& input = *use.input;
@@ -125,7 +125,7 @@ void CpuBackend::QuantiseShrunk(const LoraUse& use, std::span<const LoraTarget> 
   }
 }
 
-// First part: the input as codes, as floats or as both, as base and adapters need it, and A x.
+// First part: computes the input as codes, floats or both, as base and adapters need it, and t = A x.
 void CpuBackend::ShrinkAll(std::span<const LoraUse> uses, std::span<const LoraTarget> targets,
                            const LinearInput& input, LinearCall* call) {
   const int rows = call->args.rows;
@@ -137,8 +137,8 @@ void CpuBackend::ShrinkAll(std::span<const LoraUse> uses, std::span<const LoraTa
   size_t n_uses = 0;  // of rows
   for (const LoraUse& use : uses) n_uses += use.group->rows.size();
   if (n_uses < 2 * static_cast<size_t>(n_threads)) {
-    // Too few rows to go round: by panels.
-    MakeAllRows(*call);
+    // Too few rows for all threads: cut by panels.
+    PrepareAllRows(*call);
     int64_t n_panels = 0;
     for (const LoraUse& use : uses) n_panels += use.input->n_panels();
     pool_.RunItems(n_panels, [&](int64_t item, int) {
@@ -149,13 +149,13 @@ void CpuBackend::ShrinkAll(std::span<const LoraUse> uses, std::span<const LoraTa
     for (const LoraUse& use : uses) QuantiseShrunk(use, targets, 0, use.group->rows.size());
     return;
   }
-  // Four rows at least share what is read of an adapter, unless there are threads without work.
+  // At least four rows per item share the loads of an adapter, unless threads would be idle.
   const int64_t part = std::clamp<int64_t>(CeilDiv(rows, 2 * n_threads),
                                            std::min<int64_t>(4, CeilDiv(rows, n_threads)), kLoraRows);
   pool_.RunItems(CeilDiv(rows, part), [&](int64_t item, int thread) {
     const int begin = static_cast<int>(item * part);
     const int end = static_cast<int>(std::min<int64_t>(begin + part, rows));
-    MakeRows(*call, begin, end, thread);
+    PrepareRows(*call, begin, end, thread);
     for (const LoraUse& use : uses) {
       const auto [first, last] = use.RowsWithin(begin, end);
       if (first == last) continue;
@@ -165,8 +165,8 @@ void CpuBackend::ShrinkAll(std::span<const LoraUse> uses, std::span<const LoraTa
   });
 }
 
-// y += B t for rows [row_begin, row_end) of the batch and the panels that begin in columns
-// [column_begin, column_end) of y, use by use, so that a row's adapters add in their order.
+// y += B t for rows [row_begin, row_end) of the batch and the panels that begin in columns [column_begin,
+// column_end) of y. Row groups go in order, so that the adapters of a row are added in their order.
 void CpuBackend::Expand(std::span<const LoraUse> uses, std::span<const LoraTarget> targets, int row_begin,
                         int row_end, int64_t column_begin, int64_t column_end, float* y,
                         int64_t y_stride) const {
@@ -254,7 +254,7 @@ StatusOr<std::unique_ptr<PackedAdapter>> CpuBackend::PackAdapter(std::span<const
   return CpuAdapter::Pack(pairs, mode_ == NumericsMode::kFast);
 }
 
-// The same for every instruction set. Raise the number whenever a packed byte changes.
+// The layout is the same for every instruction set. Raise the number whenever a packed byte changes.
 std::string CpuBackend::adapter_layout() const {
   return mode_ == NumericsMode::kFast ? "cpu-lora/1 fast" : "cpu-lora/1 exact";
 }

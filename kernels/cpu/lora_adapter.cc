@@ -12,7 +12,7 @@ namespace coterie::cpu {
 namespace {
 
 constexpr int kMaxLoraLayers = 1024;
-// Of rows and columns; far beyond any model, and sizes of adapters stay far below 2^63.
+// Limit of rows and columns: far beyond any model, and low enough that byte counts stay far below 2^63.
 constexpr int64_t kMaxLoraSize = 1 << 24;
 constexpr int64_t kMaxLoraRank = 1 << 16;
 
@@ -141,16 +141,16 @@ struct CpuAdapter::Group {
   bool eight_bits;
 
   LoraB& b(const HostLora& pair) const { return layer->b[static_cast<size_t>(pair.module)]; }
-  // What it takes behind the groups before it, which take `begin` bytes.
+  // Bytes of this group behind the groups before it, which take `begin` bytes.
   int64_t End(int64_t begin) const;
-  // Says where in `memory` everything stands.
+  // Points everything into `memory`.
   void Place(uint8_t* memory);
   // Writes the weights there.
   void FillEightBits() const;
   void FillAsStored() const;
 };
 
-// Matrices as stored begin at a cache line; in 8 bits nothing needs to.
+// Matrices as stored begin at a cache line; 8-bit panels need no alignment.
 int64_t CpuAdapter::Group::End(int64_t begin) const {
   if (eight_bits) {
     begin += LoraShrinkBytes(input->rank, input->n_in);
@@ -206,7 +206,7 @@ void CpuAdapter::Group::FillAsStored() const {
   for (const HostLora* pair : pairs) b(*pair).matrix->Fill({&pair->b, 1});
 }
 
-// Everything but pointers into memory, by the pairs' shapes and types alone.
+// Derives everything but the pointers into memory, from the shapes and types of the pairs alone.
 StatusOr<std::vector<CpuAdapter::Group>> CpuAdapter::Plan(Pairs sorted, bool eight_bits) {
   for (const HostLora* pair : sorted) RETURN_IF_ERROR(CheckPair(*pair));
   if (!sorted.empty()) layers_.resize(static_cast<size_t>(sorted.back()->layer) + 1);

@@ -23,18 +23,18 @@ struct LoraB {
   int n_out = 0;
   float scale = 0;
   int t_column = 0;                   // its first value in a row of stacked A x
-  int q_column = 0;                   // 8 bit: of its first code in a row of codes
-  int first_block = 0;                // and of its first LoraBlock
+  int q_column = 0;                   // 8 bit: its first code in a row of codes
+  int first_block = 0;                // 8 bit: its first LoraBlock
   uint8_t* panels = nullptr;          // 8 bit: see LoraExpandArgs
   std::unique_ptr<CpuMatrix> matrix;  // as stored: [n_out, rank]
 };
 
 // A of the modules of one input, stacked.
 struct LoraInput {
-  int rank = 0;  // Σ of the modules'; 0: nothing here
+  int rank = 0;  // sum over the modules; 0: none is adapted
   int64_t n_in = 0;
-  int n_codes = 0;                    // 8 bit: codes of t in a row, every module's rounded up to 16
-  int n_blocks = 0;                   // and blocks
+  int n_codes = 0;                    // 8 bit: codes of t in a row, with each module's rounded up to 16
+  int n_blocks = 0;                   // 8 bit: LoraBlocks of a row
   uint8_t* panels = nullptr;          // 8 bit: see LoraShrinkArgs; null: as stored
   std::unique_ptr<CpuMatrix> matrix;  // as stored: [rank, n_in]
 
@@ -47,17 +47,17 @@ struct LayerLora {
   std::array<LoraB, kLoraModuleCount> b;
 };
 
-// An adapter as steps read it. Everything is one piece of memory in the order of the forward pass: A of Q, K
-// and V, then their B, A of O, its B and so on; so steps read it front to back, and another process can take
-// it over as it is. Where what stands in it follows from the pairs' modules, shapes and types.
+// An adapter as steps read it. All of it is one piece of memory in the order of the forward pass (A of Q, K
+// and V, their B; A of O, its B; and so on), so that steps read it front to back. Every offset follows from
+// the modules, shapes and types of the pairs, so that another process can use a copy of the bytes.
 class CpuAdapter final : public PackedAdapter {
  public:
-  // With `eight_bits`, pairs that allow it (HostLora::quantise) whose inputs are whole blocks of 32 are held
+  // With `eight_bits`, pairs that allow it (HostLora::quantise) and whose inputs are multiples of 32 are held
   // in 8 bits; the others as stored. InvalidArgument naming the layer whose pairs do not fit together;
   // ResourceExhausted naming the bytes that were not there.
   static StatusOr<std::unique_ptr<CpuAdapter>> Pack(std::span<const HostLora> pairs, bool eight_bits);
-  // A copy of an adapter that was packed from such pairs, whose data is not read, by its weights().
-  // InvalidArgument also when those are more or fewer than such pairs take.
+  // Restores an adapter from the weights() of one that was packed from `pairs`, whose data is not read.
+  // InvalidArgument also when `weights` is not of the size these pairs take.
   static StatusOr<std::unique_ptr<CpuAdapter>> Copy(std::span<const HostLora> pairs, bool eight_bits,
                                                     std::span<const uint8_t> weights);
 

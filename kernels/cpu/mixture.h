@@ -22,7 +22,7 @@ class Mixture {
   // Begin.
   std::span<const float> Logits();
 
-  // In place of the logarithm of what is so improbable that no row's weight shows it.
+  // The least logit of a mixture: stands for probabilities too small to change a draw.
   static constexpr float kLeast = -150.0f;
 
  private:

@@ -8,10 +8,11 @@
 namespace coterie::cpu {
 namespace {
 
-// So that every segment begins at a cache line.
+// Rounds up so that every segment begins at a cache line.
 int64_t LineBytes(int64_t n_bytes) { return (n_bytes + 63) / 64 * 64; }
 
-// Where the code of lane `lane` at k of a block stands, in bytes after the scales; 4-bit codes share a byte.
+// The byte, counted from the end of the scales, with the code of lane `lane` at k of a block; two 4-bit codes
+// share a byte.
 int CodeByte(int lane, int k) { return 64 * (k / 4) + 4 * lane + k % 4; }
 
 bool HasNibbles(PanelKind kind) {

@@ -25,13 +25,14 @@ struct PanelSegment {
 // reference give, d·u being exact (at most 11 + 7 + 5 significant bits).
 class CpuMatrix final : public PackedMatrix {
  public:
-  // Packs the parts one under the other. InvalidArgument naming the part whose shape or row order is wrong;
-  // ResourceExhausted naming the bytes that were not there.
+  // Packs the parts into one matrix, their outputs side by side. InvalidArgument naming the part whose shape
+  // or row order is wrong; ResourceExhausted naming the bytes that were not there.
   static StatusOr<std::unique_ptr<CpuMatrix>> Pack(std::span<const HostMatrix> parts);
 
-  // The same in memory that is lent: LentBytes(parts) on a 64-byte boundary, of zeros, which outlives the
-  // matrix. In three steps, so that whoever holds many matrices in one piece of memory knows all sizes first,
-  // and may copy in what Fill wrote at another time. Only CheckParts and Fill read the parts' data.
+  // The same in the caller's memory: LentBytes(parts) zero bytes on a 64-byte boundary, which must outlive
+  // the matrix. There are three steps, so that a caller who lays out many matrices in one piece of memory
+  // knows all sizes first, and may copy the bytes of an earlier Fill instead of calling it. Only CheckParts
+  // and Fill read the parts' data.
   static Status CheckParts(std::span<const HostMatrix> parts);
   static int64_t LentBytes(std::span<const HostMatrix> parts);
   static std::unique_ptr<CpuMatrix> Over(std::span<const HostMatrix> parts, uint8_t* memory);

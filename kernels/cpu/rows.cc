@@ -3,7 +3,7 @@
 #include "common/check.h"
 #include "kernels/cpu/cpu_backend.h"
 
-// Ops that go row by row: cut by rows, each row by one kernel call.
+// Ops over single rows: cut by rows, one kernel call per range.
 namespace coterie::cpu {
 
 void CpuBackend::Embed(const StepContext& step, const PackedMatrix& table, float* x_dev) {

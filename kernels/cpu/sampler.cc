@@ -14,7 +14,8 @@
 namespace coterie::cpu {
 namespace {
 
-// In place of a masked logit: finite, less than any that decides, and without weight beside any.
+// Replaces masked logits: finite, but below all logits that matter, and with a weight of 0 beside any of
+// them.
 constexpr float kMasked = -std::numeric_limits<float>::max();
 
 // The lowest id with the largest logit; kNotFinite when one is not finite.
@@ -24,8 +25,8 @@ int32_t Argmax(std::span<const float> logits) {
   return static_cast<int32_t>(std::find(logits.begin(), logits.end(), top) - logits.begin());
 }
 
-// Candidates in classes of about equal distance, nearest first: eight classes for each doubling. The order of
-// floats of one sign is the order of their bits.
+// Candidates are bucketed into classes of about equal distance, nearest first, eight classes for each
+// doubling of the distance. The order of floats of one sign is the order of their bits.
 constexpr int kClassShift = 20;
 constexpr size_t kClasses = (0x7F800000u >> kClassShift) + 1;  // up to infinity
 
@@ -68,7 +69,7 @@ std::span<const float> Sampler::Adjust(const RowSampling& row, std::span<const f
   }
   for (const auto& [token, bias] : inputs.biases) adjusted_[token] += bias;
   if (inputs.mask.empty()) return adjusted_;
-  // Before a mask hides it: a broken row is broken whatever may be chosen of it.
+  // Checked before a mask could hide it: a broken row is reported whatever may be chosen from it.
   if (std::isnan(MaxIfFinite(adjusted_))) return adjusted_;
   for (size_t token = 0; token < adjusted_.size(); ++token) {
     if (!MaskAllows(inputs.mask, token)) adjusted_[token] = kMasked;
@@ -117,7 +118,7 @@ int Sampler::TopNeeded(const RowSampling& row, int vocab_size, int most) {
     return 0;
   }
   const uint32_t k = row.greedy() ? 1 : row.top_k;
-  // As large as the vocabulary, it is no cut: Draw then goes by ids.
+  // A top-k as large as the vocabulary cuts nothing: Draw then goes by ids.
   const bool cut = row.greedy() || k < static_cast<uint32_t>(vocab_size);
   return cut && k <= static_cast<uint32_t>(most) ? static_cast<int>(k) : 0;
 }
@@ -159,8 +160,8 @@ int32_t Sampler::DrawInOrder(const RowSampling& row, double uniform, double tota
   return candidates[n_kept - 1].id;
 }
 
-// Fills candidates_, sorted, with whole classes, nearest first, until `enough(count, mass)` of what they
-// hold. The order is of the logits: different ones may round to one distance.
+// Fills candidates_, sorted, class by class, nearest first, until `enough(count, mass)` of what they contain.
+// Sorts by logit: different logits may round to one distance.
 template <typename Enough>
 void Sampler::GatherLargest(std::span<const float> logits, const Enough& enough) {
   std::fill(class_counts_.begin(), class_counts_.end(), 0);
@@ -200,7 +201,7 @@ bool Sampler::Logprobs(std::span<const float> logits, int32_t token, std::span<T
   out.front() = {token, logprob(token)};
   const std::span<TokenLogprob> best = out.subspan(1);
   if (best.empty()) return true;
-  // The best so far stand in a heap with the worst of them in front.
+  // The best so far are a heap with the worst of them in front.
   candidates_.clear();
   for (size_t i = 0; i < logits.size(); ++i) {
     const TopLogit candidate{logits[i], static_cast<int32_t>(i)};

@@ -10,7 +10,7 @@
 
 namespace coterie::cpu {
 
-// What stands beside a row's parameters.
+// What sampling a row reads beside its RowSampling.
 struct SamplerInputs {
   std::span<const LogitBias> biases = {};
   std::span<const uint32_t> mask = {};    // a bit per token; empty: all may be chosen
@@ -31,7 +31,7 @@ class Sampler {
   // How many of the largest of `vocab_size` logits Sample needs, at most `most`, when nothing else of the row
   // is reported; 0: the whole row.
   static int TopNeeded(const RowSampling& row, int vocab_size, int most);
-  // The same token from those logits alone, TopNeeded of them in the order of Before().
+  // The token that Sample would choose, from the TopNeeded largest logits alone, in the order of Before().
   int32_t SampleTop(const RowSampling& row, std::span<const TopLogit> top);
 
   // Writes to `out` [NumLogprobs] the log-probability of `token`, then those of the most probable tokens,

@@ -12,7 +12,7 @@ CpuStep::CpuStep(const StepLimits& limits) : plan_(limits) {
   keep.reserve(rows);
   top.reserve(rows * static_cast<size_t>(std::min(kMaxTopLogits, limits.vocab_size)));
   output.Reserve(limits.max_logit_rows);
-  // Most steps have few rows, or need none of them whole.
+  // Left to the first use: most steps have few rows, or need none of them in full.
   logits = AlignedBuffer(rows * static_cast<size_t>(limits.vocab_size) * sizeof(float),
                          AlignedBuffer::Pages::kLater);
 }

@@ -77,7 +77,7 @@ void StepSampler::SampleRow(const RowSampling& row, std::span<const float> logit
     const size_t begin = output_->logprobs.size();
     output_->logprobs.resize(begin + static_cast<size_t>(NumLogprobs(row, vocab_size_)));
     const std::span<TokenLogprob> out = std::span(output_->logprobs).subspan(begin);
-    // Of a row that lets nothing be chosen there is no token to speak of.
+    // A row whose mask allows no token has no log-probabilities.
     const bool finite = sampler_.Logprobs(logits, std::max(token, 0), out);
     if (!finite || token < 0) std::fill(out.begin(), out.end(), TokenLogprob{kNotFinite, NAN});
     if (!finite) token = kNotFinite;

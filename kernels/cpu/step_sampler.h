@@ -12,7 +12,7 @@
 
 namespace coterie::cpu {
 
-// What a step's rows have left so far.
+// The results of the rows of a step that were sampled so far.
 struct StepOutput {
   std::vector<int32_t> tokens;         // [n_logit_rows]
   std::vector<TokenLogprob> logprobs;  // see StepResult
@@ -23,8 +23,8 @@ struct StepOutput {
   StepResult View() const { return {tokens, logprobs, logits}; }
 };
 
-// Takes the rows of steps, one after the other, and keeps the token counts between steps. Begin, then each
-// row once and in order. Not thread-safe.
+// Samples the rows of a step, one after the other, and holds the token counts from step to step. Call Begin,
+// then TakeRow once for each row, in order. Not thread-safe.
 class StepSampler {
  public:
   // `n_seats` with token counts.
@@ -33,13 +33,13 @@ class StepSampler {
 
   // Both are borrowed until the next Begin. Empties `output`.
   void Begin(const Batch& batch, StepOutput* output);
-  // Of which of its logits the next row needs: so many of the largest, at most `most`; 0: all.
+  // How many of its largest logits row `row` needs, at most `most`; 0: all of its logits.
   int TopNeeded(int row, int most) const;
   void TakeRow(std::span<const float> logits);  // [vocab_size]
   void TakeRow(std::span<const TopLogit> top);  // TopNeeded of them, in the order of Before()
 
  private:
-  // The row whose turn it is: one for each token.
+  // The row to sample next: each row gives one token.
   const RowSampling& Current() const { return batch_->sampling[output_->tokens.size() + n_mixed_]; }
   void MixRow(std::span<const float> logits);
   void SampleRow(const RowSampling& row, std::span<const float> logits);
@@ -51,7 +51,7 @@ class StepSampler {
   TokenCounts counts_;
   const Batch* batch_ = nullptr;
   StepOutput* output_ = nullptr;
-  size_t n_mixed_ = 0;  // rows taken of the mixture under way
+  size_t n_mixed_ = 0;  // rows added to the current mixture
 };
 
 }  // namespace coterie::cpu

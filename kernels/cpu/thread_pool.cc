@@ -29,7 +29,7 @@ inline void Pause() {
 #endif
 }
 
-// The cores that this thread may use, where there are `n_threads` of them; otherwise none.
+// The cores this thread may use if there are exactly `n_threads` of them, else none.
 std::vector<int> CoresForEach(int n_threads) {
   const std::vector<int> cores = AllowedCores();
   return static_cast<int>(cores.size()) == n_threads ? cores : std::vector<int>();
@@ -60,7 +60,7 @@ void ThreadPool::KeepOff(int caller_core) {
     cpu_set_t one;
     CPU_ZERO(&one);
     CPU_SET(core, &one);
-    // Refused, the worker stays where it was: slower, not wrong.
+    // If it is refused, the worker stays where it was: slower, not wrong.
     pthread_setaffinity_np((worker++)->native_handle(), sizeof(one), &one);
   }
 }
@@ -76,7 +76,7 @@ void ThreadPool::Dispatch(int64_t n, void (*function)(const void*, int64_t, int)
   part_.store(generation << 40 | static_cast<uint64_t>(n) << 20, std::memory_order_release);
   part_.notify_all();
   DoItems(0);
-  // Only items that workers hold are left.
+  // Only items that workers have claimed are left.
   for (int spins = 0;; ++spins) {
     const int32_t done = done_.load(std::memory_order_acquire);
     if (done == n) return;

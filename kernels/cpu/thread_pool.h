@@ -10,13 +10,16 @@
 namespace coterie::cpu {
 
 // A fixed set of threads for the parallel parts of ops; the calling thread is one of them. A part is a number
-// of items, claimed one by one in ascending order: a thread that the system has taken off its core costs the
-// item it holds and nothing more, and one that wakes up late finds nothing left to do. Which thread does
-// which item never changes a result: ops write disjoint outputs, or merge what threads found in an order of
-// its own. Workers wait for the next part by spinning for a bounded time (parts follow within microseconds
-// during a step), then park in the kernel. A pool with a thread for every core it may use keeps each worker
-// to one, and off the caller's: woken, it would often be put beside the thread that woke it, and one core do
-// the work of two (a text of 64 tokens on two cores that had been idle took 3.4 ms to embed instead of 1.8).
+// of work items, claimed one by one in ascending order: a thread that the system has taken off its core
+// delays only the item it holds, and one that wakes up late finds nothing left to do. Which thread does which
+// item never changes a result: ops write disjoint outputs, or merge what threads found in a fixed order.
+//
+// Workers wait for the next part by spinning for a bounded time (parts follow within microseconds during a
+// step), then park in the kernel. A pool with as many threads as it has cores pins each worker to a core of
+// its own, away from the caller's. Otherwise the kernel would often wake a worker on the core of the thread
+// that woke it, and one core would do the work of two (a text of 64 tokens on two cores that had been idle
+// took 3.4 ms to embed instead of 1.8).
+//
 // Run* is called by one thread at a time; bodies must not call it again.
 class ThreadPool {
  public:
@@ -36,7 +39,7 @@ class ThreadPool {
       for (int64_t item = 0; item < n; ++item) body(item, 0);
       return;
     }
-    // Beyond the counter's width, each item stands for several.
+    // With more items than the counter holds, each claim is for several.
     const int64_t grain = (n + kMaxItems - 1) / kMaxItems;
     const auto job = [&](int64_t piece, int thread) {
       const int64_t end = (piece + 1) * grain < n ? (piece + 1) * grain : n;
@@ -79,12 +82,12 @@ class ThreadPool {
   // Claims and does items of the current part until none is left.
   void DoItems(int thread);
   void Work(int thread);
-  // Gives every worker a core of its own but for this one.
+  // Pins every worker to a core of its own other than `caller_core`.
   void KeepOff(int caller_core);
 
-  // The current part: generation (24 bits), items (20), next item to claim (20). Whoever moves `next` from
-  // below `items` owns that item, and until it counts it as done the part, and so function_ and context_,
-  // stay.
+  // The current part: generation (24 bits), items (20), next item to claim (20). Whoever increments `next`
+  // while it is below `items` owns that item. Until the owner has counted the item in done_, the part stays,
+  // and with it function_ and context_.
   alignas(64) std::atomic<uint64_t> part_{0};
   alignas(64) std::atomic<int32_t> done_{0};
   void (*function_)(const void*, int64_t, int) = nullptr;

@@ -9,11 +9,12 @@
 
 namespace coterie::cpu {
 
-// How often the sequence of each seat has had each token, for penalties: kept, so that a token of a long
-// answer costs no walk over all of it. Memory comes seat by seat, when one is first used.
+// How often each token occurs in the sequence at each seat, for penalties. Counted token by token as they
+// come, since counting anew would walk over all of a long answer for every token. The memory of a seat is
+// fetched when it is first used.
 class TokenCounts {
  public:
-  // Of an entry: the token stands in the prompt or the answer. The other bits count it in the answer.
+  // Flag of an entry: the token occurs in the prompt or the answer. The lower bits count it in the answer.
   static constexpr uint32_t kSeen = 1u << 31;
 
   TokenCounts() = default;

@@ -10,7 +10,7 @@ struct TopLogit {
   float value = 0;
   int32_t id = 0;
 };
-// The order they stand in: the larger value first, of equal ones the lower id.
+// Their order: the larger value first, of equal ones the lower id.
 inline bool Before(const TopLogit& a, const TopLogit& b) {
   return a.value != b.value ? a.value > b.value : a.id < b.id;
 }

@@ -8,7 +8,7 @@
 namespace coterie {
 
 // 32 consecutive values of a quantised row in common terms: value k = d[k / 16] · (code[k] - CodeOffset) + m.
-// For the types with binary16 scales the bits themselves are kept.
+// d_half and m_half are the stored bits, for types whose scales are binary16.
 struct BlockCodes {
   uint8_t code[32];
   float d[2];  // of the first and the second 16 values; equal but for Q6_K
@@ -17,8 +17,8 @@ struct BlockCodes {
   uint16_t m_half;
 };
 
-// What is added to codes that have a sign, so that they are stored without. Of Q5_0 and Q6_K that of Q8_0,
-// which the CPU's panels store them as.
+// The offset that is added to signed codes so that they are stored unsigned. Q5_0 and Q6_K have that of Q8_0,
+// since the CPU's panels store their codes in 8 bits, too.
 constexpr int CodeOffset(DType dtype) {
   switch (dtype) {
     case DType::kQ4_0:

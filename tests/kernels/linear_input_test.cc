@@ -4,14 +4,14 @@
 
 #include "tests/kernels/op_testing.h"
 
-// A product whose input is given as how it is made, beside the op and then the product.
+// A product that computes its input operand by an op gives the bits of the op and then the product.
 namespace coterie::testing {
 namespace {
 
-using Made = LinearInput::Made;
+using Op = LinearInput::Op;
 
 struct InputCase {
-  Made made;
+  Op op;
   NumericsMode mode;
   std::vector<DType> parts;  // of the matrix
   int n_in;
@@ -27,7 +27,7 @@ void Check(const InputCase& c) {
   std::vector<HostMatrix> parts;
   for (const DType dtype : c.parts) matrices.emplace_back(dtype, kPartOutputs, n_in, &random);
   for (const RandomMatrix& matrix : matrices) parts.push_back(matrix.host);
-  const int x_width = c.made == Made::kSwiGlu ? 2 * n_in : n_in;
+  const int x_width = c.op == Op::kSwiGlu ? 2 * n_in : n_in;
   const std::vector<float> x = random.Normals(static_cast<size_t>(kRows * x_width), 2.0f);
   const std::vector<float> weights = random.Normals(static_cast<size_t>(n_in));
   const std::vector<float> biases = random.Normals(static_cast<size_t>(n_in));
@@ -36,48 +36,47 @@ void Check(const InputCase& c) {
     const std::unique_ptr<DeviceBuffer> weight = Upload(backend, weights);
     const std::unique_ptr<DeviceBuffer> bias = Upload(backend, biases);
     for (const int rows : {1, 3, kRows}) {
-      SCOPED_TRACE(::testing::Message()
-                   << rows << " rows of " << n_in << ", op " << static_cast<int>(c.made));
+      SCOPED_TRACE(::testing::Message() << rows << " rows of " << n_in << ", op " << static_cast<int>(c.op));
       std::vector<float> in_place(x.begin(), x.begin() + rows * x_width);
       std::vector<float> floats(static_cast<size_t>(rows * n_in), NAN);
-      std::vector<float> made(floats.size());
+      std::vector<float> computed(floats.size());
       LinearInput input = nullptr;
-      switch (c.made) {
-        case Made::kAsIs:
+      switch (c.op) {
+        case Op::kNone:
           input = x.data();
-          made.assign(x.begin(), x.begin() + rows * n_in);
+          computed.assign(x.begin(), x.begin() + rows * n_in);
           break;
-        case Made::kRmsNorm:
+        case Op::kRmsNorm:
           input = LinearInput::RmsNorm(x.data(), *weight, 1e-5f, floats.data());
-          backend.RmsNorm(x.data(), *weight, 1e-5f, rows, n_in, made.data());
+          backend.RmsNorm(x.data(), *weight, 1e-5f, rows, n_in, computed.data());
           break;
-        case Made::kSwiGlu:
+        case Op::kSwiGlu:
           input = LinearInput::SwiGlu(x.data(), floats.data());
-          backend.SwiGlu(x.data(), rows, n_in, made.data());
+          backend.SwiGlu(x.data(), rows, n_in, computed.data());
           break;
-        case Made::kLayerNorm:
+        case Op::kLayerNorm:
           input = LinearInput::LayerNorm(in_place.data(), *weight, *bias, 1e-12f);
-          backend.LayerNorm(x.data(), nullptr, *weight, *bias, 1e-12f, rows, n_in, made.data());
+          backend.LayerNorm(x.data(), nullptr, *weight, *bias, 1e-12f, rows, n_in, computed.data());
           break;
-        case Made::kGelu:
+        case Op::kGelu:
           input = LinearInput::Gelu(in_place.data());
-          made.assign(x.begin(), x.begin() + rows * n_in);
-          backend.Gelu(made.data(), rows, n_in);
+          computed.assign(x.begin(), x.begin() + rows * n_in);
+          backend.Gelu(computed.data(), rows, n_in);
           break;
       }
       std::vector<float> apart(static_cast<size_t>(rows * n_out), 1.0f);
       std::vector<float> fused(apart);
-      backend.Linear(made.data(), rows, *w, nullptr, /*accumulate=*/true, apart.data());
+      backend.Linear(computed.data(), rows, *w, nullptr, /*accumulate=*/true, apart.data());
       backend.Linear(input, rows, *w, nullptr, /*accumulate=*/true, fused.data());
       ASSERT_TRUE(SameBits(fused, apart));
-      if (c.made == Made::kLayerNorm) {  // the residual stream
-        ASSERT_TRUE(SameBits(in_place, made));
+      if (c.op == Op::kLayerNorm) {  // the residual stream
+        ASSERT_TRUE(SameBits(in_place, computed));
       }
     }
   });
 }
 
-class LinearInputOfEveryOp : public ::testing::TestWithParam<Made> {};
+class LinearInputOfEveryOp : public ::testing::TestWithParam<LinearInput::Op> {};
 
 TEST_P(LinearInputOfEveryOp, GivesTheBitsOfOpAndProductOneAfterTheOther) {
   for (const int n_in : {32, 96, 576, 1536}) {
@@ -86,14 +85,13 @@ TEST_P(LinearInputOfEveryOp, GivesTheBitsOfOpAndProductOneAfterTheOther) {
   }
 }
 
-TEST_P(LinearInputOfEveryOp, IsMadeInFloatsWhereAPartOfTheMatrixReadsFloats) {
+TEST_P(LinearInputOfEveryOp, IsWrittenAsFloatsWhereAPartOfTheMatrixReadsFloats) {
   Check({GetParam(), NumericsMode::kFast, {DType::kQ8_0, DType::kBF16}, 96});
   Check({GetParam(), NumericsMode::kFast, {DType::kF32}, 40});
 }
 
 INSTANTIATE_TEST_SUITE_P(All, LinearInputOfEveryOp,
-                         ::testing::Values(Made::kAsIs, Made::kRmsNorm, Made::kSwiGlu, Made::kLayerNorm,
-                                           Made::kGelu));
+                         ::testing::Values(Op::kNone, Op::kRmsNorm, Op::kSwiGlu, Op::kLayerNorm, Op::kGelu));
 
 }  // namespace
 }  // namespace coterie::testing

@@ -4,7 +4,7 @@
 #include <cmath>
 
 #include "kernels/cpu/isa.h"
-#include "kernels/dot.h"
+#include "kernels/dot_rows.h"
 #include "tests/kernels/op_testing.h"
 #include "tests/kernels/oracle.h"
 

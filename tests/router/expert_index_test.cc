@@ -6,7 +6,7 @@
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
-#include "kernels/dot.h"
+#include "kernels/dot_rows.h"
 #include "tests/router/router_testing.h"
 
 namespace coterie {

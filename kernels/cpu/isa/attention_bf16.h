@@ -15,15 +15,15 @@ constexpr int kBlockPairs = kKeysPerBlock / 2;
 
 inline int ClampTo(int x, int lo, int hi) { return x < lo ? lo : (x > hi ? hi : x); }
 
-// What one pass over the keys holds for its query vectors. 48 rows of 64 dimensions touch about 40 KiB of
-// its 95.
+// The state of one pass over the keys. 48 rows of 64 dimensions touch about 40 KiB of its 95.
 struct PairPass {
   alignas(64) uint16_t q[kAttentionRows][kMaxHeadDim];
   alignas(64) float scores[kAttentionRows][kAttentionSegment];
   alignas(64) uint16_t p[kAttentionRows][kAttentionSegment];  // the segment's softmax weights
   alignas(64) float out[kAttentionRows][kMaxHeadDim];
   alignas(64) float sum[kAttentionRows][16];  // of the weights so far, in lanes
-  // Largest score so far and of this segment; what they are folded with. Whole vectors of rows.
+  // Largest score so far and in this segment, and the factors that fold the two together. Processed in
+  // vectors of 16 rows.
   alignas(64) float largest[kAttentionRows];
   alignas(64) float segment_largest[kAttentionRows];
   alignas(64) float alpha[kAttentionRows];
@@ -60,8 +60,8 @@ template <int R, int B>
   }
 }
 
-// From scores to weights: p = 2^(score - largest) rounded, 0 for keys not attended; their sum in lanes is
-// returned. Lane l takes keys 2l + 1, 2l, then 32 + 2l + 1, 32 + 2l.
+// Turns scores into weights p = 2^(score - largest), rounded, 0 for keys that are not attended; returns their
+// sum in lanes. Lane l sums keys 2l + 1, 2l, then 32 + 2l + 1, 32 + 2l.
 inline F PairWeights(PairPass& pass, int row) {
   const int lo = pass.lo[row];
   const int hi = pass.hi[row];
@@ -88,8 +88,9 @@ inline F PairWeights(PairPass& pass, int row) {
   return DotBf16(DotBf16(Zero(), p0, ones), p1, ones);
 }
 
-// out[row + r][column ...] = fma(o, beta, out · alpha), o the chain over the pairs of keys that row attends.
-// A pair whose keys are not all attended by all rows is done row by row, the other key's value cleared.
+// out[row + r][column ...] = fma(o, beta, out · alpha), where o is the chain over the pairs of keys that the
+// row attends. Pairs at the edge, of which not every row attends both keys, are added row by row with the
+// value of the other key cleared.
 template <int R, int V>
 [[gnu::noinline]] void PairValueTile(PairPass& pass, int v_stride, int row, int column) {
   F acc[R][V];
@@ -154,7 +155,7 @@ template <int R, int V>
   }
 }
 
-// n rows of a tile, 1 <= n <= R.
+// A tile of n rows, 1 <= n <= R.
 template <int R>
 inline void PairScores(PairPass& pass, int n_pairs, int row, int n) {
   if constexpr (R > 1) {
@@ -207,13 +208,13 @@ inline void AttendPairs(const AttendArgs& a) {
     first_key = a.lo[r] < first_key ? a.lo[r] : first_key;
     last_key = a.hi[r] > last_key ? a.hi[r] : last_key;
   }
-  // Below any score but not -inf, whose difference with itself is NaN: the first segment gets beta
-  // = 1, and an alpha that meets sums and outputs of zero.
+  // Below any score, but not -inf, whose difference with itself is NaN. So the first segment gets beta = 1,
+  // and its alpha multiplies sums and outputs that are zero.
   for (int r = 0; r < kAttentionRows; ++r) pass.largest[r] = -3.4e38f;
 
   for (int start = first_key / kAttentionSegment * kAttentionSegment; start < last_key;
        start += kAttentionSegment) {
-    // Ids of blocks that nobody attends may not exist.
+    // Block ids outside the attended keys may not exist.
     for (int b = 0; b < kSegmentBlocks; ++b) {
       const int key = start + b * kKeysPerBlock;
       if (key + kKeysPerBlock <= first_key || key >= last_key) continue;

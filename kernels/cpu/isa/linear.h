@@ -10,19 +10,19 @@ namespace coterie::cpu::COTERIE_ISA {
 
 constexpr int64_t kRowBlockTiles = 16;
 
-// What a tile fetches ahead: `lines` cache lines per block of weights, from `at` on.
+// What a tile prefetches: `lines` cache lines per block of weights, from `at` on.
 struct Ahead {
   const uint8_t* at;
   int64_t lines;
 };
-// Fetches what the stream at p needs 4 KiB on (1 KiB was 15 % slower).
+// Prefetches what the stream at p needs 4 KiB further on (1 KiB was 15 % slower).
 inline void PrefetchAhead(const uint8_t* p, int bytes) {
   for (int line = 0; line < bytes; line += 64) Prefetch(p + 4096 + line);
 }
 
 inline int64_t MinOf(int64_t a, int64_t b) { return a < b ? a : b; }
 
-// A number known when compiling.
+// A number known at compile time.
 template <int kValue>
 struct Count {
   constexpr operator int() const { return kValue; }  // NOLINT(google-explicit-constructor): it is a number
@@ -44,7 +44,7 @@ inline void WithCount(int64_t n, const Body& body) {
   }
 }
 
-// ---- What happens to a finished sum. ----
+// ---- The epilogue of a product: bias, alpha, accumulation. ----
 inline void StoreResult(const LinearArgs& a, int64_t row, int64_t output, F product) {
   const float alpha = a.row_alphas == nullptr ? a.alpha : a.row_alphas[row] * a.alpha;
   if (a.y_rows != nullptr) row = a.y_rows[row];
@@ -151,8 +151,8 @@ template <class Format, int R, int P>
   for (int i = 0; i < P * R; ++i) StoreResult(a, row + i % R, (panel + i / R) * kPanelOutputs, Load(sums[i]));
 }
 
-// ---- float32 activations over quantised weights (exact mode): w = fma(d, u - offset, m), then the chain.
-// ----
+// ---- float32 activations over quantised weights (exact mode). ----
+// w = fma(d, u - offset, m), then the chain.
 template <class Format, int R>
 [[gnu::noinline]] void DequantisedTile(const LinearArgs& a, int64_t row, int64_t panel) {
   const int64_t nb = a.n_in / kPanelBlock;
@@ -205,7 +205,7 @@ template <class Format, int R>
   for (int r = 0; r < R; ++r) StoreResult(a, row + r, panel * kPanelOutputs, acc[r]);
 }
 
-// Names the two kinds of float tiles for RunTiles.
+// The two kinds of float tiles, as RunTiles takes them.
 template <class Format>
 struct Dequantised {
   template <int R>
@@ -221,8 +221,8 @@ struct Float {
   }
 };
 
-// A panel stays in the first cache while rows pass by in tiles of R; a block of rows stays in the second
-// while panels pass by.
+// A panel stays in the first cache while the tiles of a row block read it; the rows of the block stay in the
+// second cache while panels change.
 template <class Tiles, int R>
 inline void RunTiles(const LinearArgs& a, int64_t panel_begin, int64_t panel_end) {
   constexpr int64_t kRowBlock = kRowBlockTiles * R;
@@ -236,9 +236,8 @@ inline void RunTiles(const LinearArgs& a, int64_t panel_begin, int64_t panel_end
   }
 }
 
-// The rows [row, row_end) of P panels in tiles of R rows. Their weights come from memory once, fetched by the
-// tiles of the panels before, each fetching its share, so that memory and multipliers work at the same time.
-// `next_panel` are those to fetch.
+// Rows [row, row_end) of P panels, in tiles of R rows. Weights come from memory once: each tile prefetches
+// its share of the panels at `next_panel`, so that memory and multipliers work at the same time.
 template <class Format, int R, int P>
 inline void RunQuantisedPanels(const LinearArgs& a, int64_t row, int64_t row_end, int64_t panel,
                                int64_t next_panel) {
@@ -256,9 +255,10 @@ inline void RunQuantisedPanels(const LinearArgs& a, int64_t row, int64_t row_end
   }
 }
 
-// Few rows: panel by panel, one contiguous stream through memory per thread (two or three side by side were
-// up to 60 % slower). Many: groups of panels, whose tiles load each activation once for all of them: of the
-// loads and the multiplications of a tile of one panel, both take the same time.
+// With few rows, goes panel by panel: each thread reads one contiguous stream (two or three side by side were
+// up to 60 % slower). With many rows, takes several panels at once: a tile of one panel spends as long on
+// loading activations as on multiplying, and a tile of several panels loads each activation once for all of
+// them.
 template <class Format, bool kWide>
 inline void RunQuantisedTiles(const LinearArgs& a, int64_t begin, int64_t end) {
   constexpr int R = kWide ? kWideTileRows : kQuantisedTileRows;

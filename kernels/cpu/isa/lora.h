@@ -6,12 +6,13 @@
 #include "kernels/cpu/kernel_table.h"
 
 // Adapters in 8 bits (kernel_table.h, LoraShrinkArgs and LoraExpandArgs; docs/numerics.md, "LoRA"). Few rows
-// share an adapter, so what counts is that its panels are read once, in one stream, and nothing padded is.
+// share an adapter, so time goes into reading its panels: they are read once, in one stream, with nothing
+// padded.
 namespace coterie::cpu::COTERIE_ISA {
 
 constexpr int kLoraTileRows = 4;
 
-// ---- t = A x over the activations that the base's product quantised. ----
+// ---- Shrink: t = A x over the activations that the base's product quantised. ----
 // kHalf: the panel of 8 outputs, whose lanes 8 to 15 take the second half of a block; the halves of the exact
 // dot product are added before anything is rounded.
 template <bool kHalf, int R>
@@ -84,14 +85,14 @@ inline void ShrinkLora(const LoraShrinkArgs& a, int panel_begin, int panel_end) 
   }
 }
 
-// ---- t in 8 bits, symmetric, a scale per 32. ----
+// ---- t in 8 bits, symmetric, one scale per 32 values. ----
 inline void QuantiseLora(const float* t, int rank, int8_t* q, LoraBlock* blocks) {
   for (int begin = 0; begin < rank; begin += kPanelBlock, ++blocks) {
     const int n = rank - begin < kPanelBlock ? rank - begin : kPanelBlock;
     const F first = LoadUpTo(t + begin, n < 16 ? n : 16);
     const F second = n > 16 ? LoadUpTo(t + begin + 16, n - 16) : Zero();
     const float most = ReduceMax(Max(Abs(first), Abs(second)));
-    // The largest of some numbers and a NaN may be a number; the sum of their products with zero is not.
+    // The maximum of numbers and a NaN may be a number; the sum of their products with zero is NaN.
     const bool numbers = ReduceAdd(Fma(first, Zero(), Mul(second, Zero()))) == 0;
     const bool empty = !(most >= 0x1p-100f);  // 127 / most must be finite
     const F inverse = Set1(empty ? 0.0f : 127.0f / most);
@@ -109,7 +110,7 @@ inline void QuantiseLora(const float* t, int rank, int8_t* q, LoraBlock* blocks)
   }
 }
 
-// ---- y += alpha · B t. ----
+// ---- Expand: y += alpha · B t. ----
 inline void AddScaled(const LoraExpandArgs& a, int64_t row, int64_t output, F sum) {
   const F alpha = Set1(a.row_alphas[row] * a.alpha);
   if (a.y_rows != nullptr) row = a.y_rows[row];
@@ -118,7 +119,7 @@ inline void AddScaled(const LoraExpandArgs& a, int64_t row, int64_t output, F su
   StoreUpTo(y, Fma(alpha, sum, LoadUpTo(y, n)), n);
 }
 
-// Ranks of one block, kVectors quadruples of it: the panel stays in registers while the rows pass by.
+// For ranks of one block, kVectors groups of 4: the panel stays in registers while the rows pass by.
 template <int kVectors>
 [[gnu::noinline]] inline void ExpandBlock(const LoraExpandArgs& a, int64_t panel_begin, int64_t panel_end) {
   const uint8_t* w = a.panels + panel_begin * (2 * kPanelOutputs + 64 * kVectors);
@@ -136,7 +137,7 @@ template <int kVectors>
   }
 }
 
-// Any rank.
+// For any rank.
 [[gnu::noinline]] inline void ExpandBlocks(const LoraExpandArgs& a, int64_t panel_begin, int64_t panel_end) {
   const int64_t panel_bytes = LoraExpandPanelBytes(a.rank);
   for (int64_t panel = panel_begin; panel < panel_end; ++panel) {

@@ -3,7 +3,7 @@
 
 #include "kernels/cpu/kernel_table.h"
 
-// The panel formats of kernel_table.h as the tiles of linear.h see them. A quantised format gives
+// The panel formats of kernel_table.h as parameters of the tiles in linear.h. A quantised format has
 //   kVectors      vectors of 64 bytes per block (4: two codes to the byte, 8: one)
 //   kOffset       what is subtracted from an unsigned code
 //   kHasMin       w = d·u + m rather than d·(u - kOffset)

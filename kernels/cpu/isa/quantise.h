@@ -3,10 +3,11 @@
 
 #include "kernels/cpu/kernel_table.h"
 
-// Quantising activations: blocks of 32, zero somewhere within the range (docs/numerics.md, "Products").
+// Quantises activations in blocks of 32 with a zero point (docs/numerics.md, "Products").
 namespace coterie::cpu::COTERIE_ISA {
 
-// Up to 16 blocks, one to a lane wherever a block has one number: ranges, scales, zero points, sums.
+// Quantises up to 16 blocks. Numbers of which a block has one (range, scale, zero point, sums) are computed
+// with one block per lane.
 inline void QuantiseLanes(const float* x, int n, QuantisedBlock* to) {
   F highest[16];
   F lowest[16];  // negated
@@ -15,18 +16,18 @@ inline void QuantiseLanes(const float* x, int n, QuantisedBlock* to) {
     if (i >= n) continue;
     const F first = Load(x + i * kPanelBlock);
     const F second = Load(x + i * kPanelBlock + 16);
-    // Zero first: a block of NaN has no range then (Max and Min give their second operand for NaN).
+    // Max and Min give their second operand for NaN: with zero as the first, a NaN survives.
     highest[i] = Max(Zero(), Max(first, second));
     lowest[i] = Sub(Zero(), Min(Zero(), Min(first, second)));
   }
   const F high = ReduceMax16(highest);
   const F low = ReduceMax16(lowest);
   const F range = Add(high, low);
-  const F least = Set1(0x1p-100f);  // of a smaller range, 254 / range might not be finite
-  // Not greater is what a range of NaN is, too: the block's scale is NaN then, and so is every product.
+  const F least = Set1(0x1p-100f);  // below it 254 / range might not be finite
+  // For a range of NaN the comparison is false: the scale is NaN then, and so is every product.
   const F scale = SelectGreater(least, range, Zero(), Div(range, Set1(254.0f)));
   const F inverse = SelectGreater(least, range, Zero(), Div(Set1(254.0f), range));
-  // Within [-127, 127] as it is, but for a block of NaN.
+  // Clamps nothing but a block of NaN.
   const I rounded = ToInt(Mul(Mul(Sub(high, low), Set1(0.5f)), inverse));
   const I zero = MaxI(MinI(rounded, Set1I(127)), Set1I(-127));
 
@@ -50,7 +51,7 @@ inline void QuantiseLanes(const float* x, int n, QuantisedBlock* to) {
   SumHalves16(codes, &first_sum, &second_sum);
   first_sum = AddI(first_sum, ShiftLeft<4>(zero));
   second_sum = AddI(second_sum, ShiftLeft<4>(zero));
-  // The rest of a block, word by word.
+  // Writes the rest of each block, word by word.
   const I byte = AndI(zero, Set1I(0xff));
   const I bytes = AddI(byte, ShiftLeft<8>(byte));
   alignas(64) float scales[16];

@@ -22,7 +22,7 @@ inline void Rotate(float* head, const float* cos, const float* sin, int half) {
   });
 }
 
-// One value after the other: K [head_dim][16], V [16][v_stride].
+// F32 and F16, value by value: K [head_dim][16], V [16][v_stride].
 template <class Element, void (*kRound)(Element*, F)>
 inline void WriteSingles(const KvWriteArgs& a) {
   alignas(64) Element rounded[16];
@@ -38,7 +38,7 @@ inline void WriteSingles(const KvWriteArgs& a) {
   }
 }
 
-// Two values to the lane: K [head_dim / 2][16][2], V [8][v_stride][2].
+// BF16, two values per lane: K [head_dim / 2][16][2], V [8][v_stride][2].
 inline void WritePairs(const KvWriteArgs& a) {
   alignas(64) uint16_t first[16], second[16];
   for (int t = 0; t < a.n_tokens; ++t) {
@@ -101,7 +101,8 @@ inline void RopeKv(const RopeKvArgs& a) {
       if (norm != nullptr) RmsNormRow(head, norm, a.eps, a.head_dim, head);
       Rotate(head, cos, sin, half);
     }
-    // Before anything is written: a key of infinity would be one that nobody attends, and so be forgotten.
+    // Before anything is written: no query attends a key of infinity (its weight would be 0), so the fault
+    // would be forgotten.
     float* row = a.qkv + t * width;
     if (OutOfRange(SumOfSquares(row, width)) || (a.type == KvType::kF16 && RoundsToInfinity(row, width))) {
       Spoil(row, width);

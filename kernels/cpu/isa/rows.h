@@ -9,7 +9,7 @@
 // along a row").
 namespace coterie::cpu::COTERIE_ISA {
 
-// f(index, count): whole vectors, then what is left.
+// f(index, count) for every whole vector, then for the rest.
 template <class Body>
 inline void ForVectors(int64_t n, Body f) {
   int64_t i = 0;
@@ -34,9 +34,9 @@ inline float SumOfSquares(const float* x, int64_t n) {
   return ReduceAdd(acc);
 }
 
-// A row that holds NaN, an infinity or values so large that their products may overflow goes on as NaN in all
-// its places (docs/numerics.md, "What is no number"): one bad value could vanish in a block's range or under
-// a softmax, a whole row of them cannot. `squares` is the row's sum of squares.
+// Turns a row that holds NaN, an infinity, or values so large that their products may overflow into NaN
+// throughout (docs/numerics.md, "What is no number"). One bad value could vanish in the range of a block or
+// under a softmax; a row of NaN cannot. `squares` is the sum of squares of the row.
 inline bool OutOfRange(float squares) { return !(squares < kSquaresLimit); }
 inline void Spoil(float* row, int64_t n) {
   for (int64_t i = 0; i < n; ++i) row[i] = __builtin_nanf("");
@@ -107,7 +107,7 @@ inline void Gelu(const float* x, int rows, int d, float* y) {
   }
 }
 
-// y = mean of the rows, then divided by its length. Column sums run over ascending rows.
+// y = the mean of the rows, divided by its Euclidean norm. Column sums run over ascending rows.
 inline void MeanPoolNormalize(const float* x, int rows, int d, float* y) {
   ForVectors(d, [&](int64_t i, int n) {
     F acc = Zero();
@@ -121,7 +121,7 @@ inline void MeanPoolNormalize(const float* x, int rows, int d, float* y) {
 
 inline void DotRows(const float* query, const float* rows, int64_t n_rows, int64_t dim, float* scores) {
   int64_t row = 0;
-  // Four rows at a time: each its own chain, so that they hide one another's latency and share the query.
+  // Four rows at a time: their chains hide one another's latency and share the loads of the query.
   for (; row + 4 <= n_rows; row += 4) {
     const float* p = rows + row * dim;
     F acc[4] = {Zero(), Zero(), Zero(), Zero()};

@@ -15,7 +15,7 @@ constexpr int kWideTileRows = 2;
 constexpr int kWideTilePanels = 1;
 constexpr int kWideRows = 1;
 constexpr int kFloatTileRows = 4;
-constexpr int kScoreTileBlocks = 1;  // blocks of 16 keys beside 12 query vectors (attention.h)
+constexpr int kScoreTileBlocks = 1;  // blocks of 16 keys in a tile of 12 query vectors (attention.h)
 constexpr int kPairTileRows = 4;
 constexpr int kPairTileVectors = 1;
 
@@ -117,7 +117,8 @@ inline void StoreInt8(int8_t* p, I a) {
 
 inline void Pin(I* a) { asm("" : "+x"(a->lo), "+x"(a->hi)); }
 
-// vpmaddubsw would saturate (2 · 255 · 128 > 32767): bytes are widened to 16 bits, even and odd ones apart.
+// vpmaddubsw would saturate (2 · 255 · 128 > 32767), so bytes are widened to 16 bits first, even and odd ones
+// separately.
 inline __m256i Dot4Half(__m256i acc, __m256i u8, __m256i s8) {
   const __m256i even = _mm256_madd_epi16(_mm256_and_si256(u8, _mm256_set1_epi16(0xff)),
                                          _mm256_srai_epi16(_mm256_slli_epi16(s8, 8), 8));

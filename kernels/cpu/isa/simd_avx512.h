@@ -6,9 +6,7 @@
 #include <cstdint>
 #include <cstring>
 
-// Sixteen lanes on AVX-512 with VNNI, with BF16 or without. The same functions with the same results, bit for
-// bit, are in simd_avx2.h and simd_portable.h; what each promises is written in simd_portable.h and
-// simd_plain.h, which read as their own specification.
+// Sixteen lanes on AVX-512 with VNNI, with or without BF16. Contract: simd_portable.h and simd_plain.h.
 namespace coterie::cpu::COTERIE_ISA {
 
 // Rows of the register tiles of linear.h. 6 chains hide the latency of the dot products and of fma; 8 and 12
@@ -18,10 +16,10 @@ constexpr int kWideTileRows = 4;  // from kWideRows rows on; 5 x 2 and 6 x 2 wer
 constexpr int kWideTilePanels = 3;
 constexpr int kWideRows = 16;
 constexpr int kFloatTileRows = 8;
-constexpr int kScoreTileBlocks = 2;  // blocks of 16 keys beside 12 query vectors (attention.h)
+constexpr int kScoreTileBlocks = 2;  // blocks of 16 keys in a tile of 12 query vectors (attention.h)
 constexpr int kPairTileRows = 6;     // query vectors of a tile over bfloat16 pairs (attention_bf16.h)
 #if defined(__AVX512BF16__)
-constexpr int kPairTileVectors = 4;  // beside them: blocks of 16 keys, or vectors of 16 dimensions
+constexpr int kPairTileVectors = 4;  // by this many blocks of 16 keys, or vectors of 16 dimensions
 #else
 constexpr int kPairTileVectors = 2;  // halves of pairs take registers of their own
 #endif
@@ -185,8 +183,7 @@ inline float ReduceMax(F a) {
 }
 inline int32_t ReduceAddI(I a) { return _mm512_reduce_add_epi32(a.v); }
 
-// op over the lanes of each of 16 vectors: vectors are laid into one another until lane i is what is left of
-// v[i].
+// Reduces each of 16 vectors by `op`: vectors are merged pair by pair until lane i is the result of v[i].
 template <class Op>
 inline __m512 Reduce16(const __m512* v, Op op) {
   __m512 quarters[4];  // of v[4i..4i+3]: in each 128 bits one lane for each, over those 128 bits

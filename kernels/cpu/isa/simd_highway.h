@@ -8,10 +8,9 @@
 
 #include "kernels/formats/half.h"
 
-// Sixteen lanes as four vectors of 128 bits, by Highway: NEON on Arm, and on x86 a way to try the same code
-// where the tests run. What each function promises is written in simd_portable.h and simd_plain.h. Compiled
-// only for instruction sets with a fused multiply-add of their own, and twice for Arm: with and without its
-// dot product of bytes.
+// Sixteen lanes as four vectors of 128 bits, by Highway: NEON on Arm, and on x86 so that the same code runs
+// where the tests do. Contract: simd_portable.h and simd_plain.h. Compiled only for instruction sets with a
+// fused multiply-add of their own, and twice for Arm: with and without its dot product of bytes.
 namespace coterie::cpu::COTERIE_ISA {
 
 namespace hn = hwy::HWY_NAMESPACE;
@@ -19,14 +18,14 @@ namespace hn = hwy::HWY_NAMESPACE;
 static_assert(HWY_NATIVE_FMA,
               "Highway's MulAdd would round twice: compile for an instruction set that has fma");
 
-// Register tiles of linear.h: 8 chains of four lanes and 8 of their dot products leave half of NEON's 32
-// registers to codes and constants.
+// Register tiles of linear.h: 8 chains of four lanes and their 8 dot products leave half of the 32 registers
+// of NEON for codes and constants.
 constexpr int kQuantisedTileRows = 2;
 constexpr int kWideTileRows = 2;
 constexpr int kWideTilePanels = 1;
 constexpr int kWideRows = 1;
 constexpr int kFloatTileRows = 4;
-constexpr int kScoreTileBlocks = 1;  // blocks of 16 keys beside 12 query vectors (attention.h)
+constexpr int kScoreTileBlocks = 1;  // blocks of 16 keys in a tile of 12 query vectors (attention.h)
 constexpr int kPairTileRows = 4;
 constexpr int kPairTileVectors = 1;
 
@@ -87,7 +86,7 @@ inline F Abs(F a) {
 inline F SelectGreater(F a, F b, F x, F y) {
   return EachF([&](int i) { return hn::IfThenElse(hn::Gt(a.v[i], b.v[i]), x.v[i], y.v[i]); });
 }
-// By comparison: NEON's own maximum gives NaN where either is.
+// By comparison, since the maximum of NEON gives NaN where either operand is NaN.
 inline F Max(F a, F b) { return SelectGreater(a, b, a, b); }
 inline F Min(F a, F b) { return SelectGreater(b, a, a, b); }
 
@@ -183,7 +182,7 @@ inline void StoreInt8(int8_t* p, I a) {
   }
 }
 
-// The lower and the upper half of every lane, as numbers.
+// The lower and the upper 16 bits of every lane, as numbers.
 inline I4 LowHalves(I4 a) { return hn::ShiftRight<16>(hn::ShiftLeft<16>(a)); }
 inline I4 HighHalves(I4 a) { return hn::ShiftRight<16>(a); }
 
@@ -227,7 +226,7 @@ inline I Dot4Nibbles(I acc, I u4, I s8) {
   });
 }
 
-// bfloat16 is the upper half of a float32.
+// A bfloat16 is the upper half of a float32.
 inline F LoadBf16(const uint16_t* p) {
   constexpr hn::FixedTag<uint16_t, 4> kHalf;
   return EachF([&](int i) {

@@ -4,12 +4,12 @@
 #include <cstdint>
 #include <cstring>
 
-// What an instruction set can do by its other functions or through memory. Templates, so that an instruction
-// set that knows better says so by a function of its own in its simd_*.h, which is included before: it is
-// taken sooner than a template, and gives the same bits.
+// Functions that an instruction set can express by its other functions or through memory. They are templates,
+// so that an instruction set with a better way overloads them in its own simd_*.h, which is included before:
+// a function that is no template is preferred. It must give the same bits.
 namespace coterie::cpu::COTERIE_ISA {
 
-// As simd_portable.h says, whose own need no copy: its lanes are in memory.
+// As in simd_portable.h, which needs no copy since its lanes are in memory.
 template <class V = F>
 inline V LoadN(const float* p, int n) {
   alignas(V) float lanes[16] = {};
@@ -23,7 +23,7 @@ inline void StoreN(float* p, V a, int n) {
   std::memcpy(p, lanes, static_cast<size_t>(n) * sizeof(float));
 }
 
-// To the nearest whole number, ties to even, for |a| < 2^22; the sign of a zero is open.
+// The nearest whole number, ties to even, for |a| < 2^22. The sign of a zero result is not specified.
 template <class V>
 inline V RoundToWhole(V a) {
   return ToFloat(ToInt(a));
@@ -40,7 +40,7 @@ inline V TimesPowerOf2(V a, V n) {
   return Mul(Mul(a, s1), s2);
 }
 
-// 64 bytes: the lanes of a, b, c and d, those beyond int8_t at its nearest end.
+// The lanes of a, b, c and d as 64 bytes, clamped to int8_t.
 template <class V>
 inline V PackClamped(V a, V b, V c, V d) {
   int8_t bytes[64];
@@ -50,7 +50,7 @@ inline V PackClamped(V a, V b, V c, V d) {
   }
   return LoadI(bytes);
 }
-// 32 bytes each.
+// Stores the lower 32 bytes of a at `first`, the upper 32 at `second`.
 template <class V>
 inline void StoreHalves(void* first, void* second, V a) {
   uint8_t bytes[64];
@@ -69,14 +69,15 @@ inline I RoundToBf16(V first, V second) {
   return LoadI(p);
 }
 
-// Lane i of the result is what all lanes of v[i] come to, for 16 of them.
+// Lane i of the result is ReduceMax(v[i]), for 16 vectors.
 template <class V>
 inline V ReduceMax16(const V* v) {
   float largest[16];
   for (int i = 0; i < 16; ++i) largest[i] = ReduceMax(v[i]);
   return Load(largest);
 }
-// Of 16 blocks of 32 bytes, two to a vector, lane by lane, the sums of their first and of their second 16.
+// Sums the halves of 16 blocks of 32 bytes, two blocks per vector: lane i of `first` is the sum of the first
+// 16 bytes of block i, lane i of `second` that of the other 16.
 template <class V>
 inline void SumHalves16(const V* blocks, V* first, V* second) {
   int8_t codes[16 * 32];
@@ -87,7 +88,7 @@ inline void SumHalves16(const V* blocks, V* first, V* second) {
   *second = LoadI(sums[1]);
 }
 
-// a, computed no later than here: against a compiler that would sooner keep what a is made of in registers.
+// Forces `a` to be computed here: some compilers would rather hold the operands of `a` in registers.
 template <class V>
 inline void Pin(V*) {}
 

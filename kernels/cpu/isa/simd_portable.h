@@ -7,19 +7,20 @@
 #include "kernels/formats/half.h"
 
 // Sixteen lanes without any instruction set: with simd_plain.h, the specification of the vector layer.
-// simd_avx512.h, simd_avx2.h and simd_highway.h give the same bits. Lanes never mix except in Reduce*, whose
-// tree is lane l
-// + lane l+8, then +4, +2, +1. Standard functions that are templates or inline are avoided here: a copy
-// compiled for a higher instruction set could be the one the linker keeps.
+// simd_avx512.h, simd_avx2.h and simd_highway.h give the same bits. Lanes never mix except in Reduce*, which
+// adds in a tree: lane l + lane l + 8, then + 4, + 2, + 1.
+//
+// Standard functions that are templates or inline are avoided here: the linker might keep the copy that was
+// compiled for a higher instruction set.
 namespace coterie::cpu::portable {
 
-// Register tiles of linear.h; without vectors they only bound the code.
+// Sizes of the register tiles of linear.h; without vectors they only bound the size of the code.
 constexpr int kQuantisedTileRows = 2;
 constexpr int kWideTileRows = 2;
 constexpr int kWideTilePanels = 1;
 constexpr int kWideRows = 1;
 constexpr int kFloatTileRows = 4;
-constexpr int kScoreTileBlocks = 1;  // blocks of 16 keys beside 12 query vectors (attention.h)
+constexpr int kScoreTileBlocks = 1;  // blocks of 16 keys in a tile of 12 query vectors (attention.h)
 constexpr int kPairTileRows = 4;
 constexpr int kPairTileVectors = 1;
 

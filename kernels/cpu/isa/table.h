@@ -1,7 +1,7 @@
 #ifndef COTERIE_KERNELS_CPU_ISA_TABLE_H_
 #define COTERIE_KERNELS_CPU_ISA_TABLE_H_
 
-// After the instruction set's own simd_*.h, before what is written in both.
+// Comes after the instruction set's own simd_*.h and before the kernels, which use both.
 #include "kernels/cpu/isa/simd_plain.h"
 // The kernels.
 #include "kernels/cpu/isa/attention.h"

@@ -3,10 +3,10 @@
 
 #include <cstdint>
 
-// Looking through logits for the few that count. Comparisons alone: there is nothing to round.
+// Finds the largest logits of a row (LinearTop). Comparisons alone: there is nothing to round.
 namespace coterie::cpu::COTERIE_ISA {
 
-// Most of a row is passed over 64 values at a time: the compiler makes vectors of the inner loop.
+// Most of a row is skipped, 64 values at a time: the compiler vectorises the inner loop.
 inline int64_t SkipAtMost(const float* y, int64_t n, float most) {
   constexpr int kGroup = 64;
   constexpr float kLeast = -0x1.fffffep127f;  // of the finite ones

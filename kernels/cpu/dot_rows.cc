@@ -1,4 +1,4 @@
-#include "kernels/dot.h"
+#include "kernels/dot_rows.h"
 
 #include "kernels/cpu/isa.h"
 
