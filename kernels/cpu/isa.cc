@@ -1,6 +1,5 @@
 #include "kernels/cpu/isa.h"
 
-
 #include "common/quoted.h"
 #include "kernels/formats/half.h"
 

@@ -1,5 +1,6 @@
 #include "model/chat/chat_template.h"
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "common/utf8.h"
@@ -44,6 +45,50 @@ StatusOr<Value> Messages(std::string_view json, const jinja::Limits& limits) {
     messages.push_back(std::move(trusted));
   }
   return jinja::List::Make(std::move(messages), limits);
+}
+
+using Variables = std::vector<std::pair<std::string, Value>>;
+
+constexpr size_t kMaxExtraVariables = 64;
+
+// Adds the request's own variables, which may not replace one of the server's; `documents` alone is there to
+// be set by requests.
+Status AddExtraVariables(std::string_view json, const jinja::Limits& limits, Variables* variables) {
+  if (json.empty()) return absl::OkStatus();
+  StatusOr<Value> extra = jinja::FromJson(json, limits);
+  if (!extra.ok()) return Annotate(extra.status(), "template variables");
+  if (!extra->dict()) return absl::InvalidArgumentError("template variables: must be an object");
+  const auto& items = extra->dict()->items();
+  if (items.size() > kMaxExtraVariables) {
+    return absl::InvalidArgumentError(absl::StrCat("template variables: ", items.size(),
+                                                   " are more than the limit of ", kMaxExtraVariables));
+  }
+  for (const auto& [key, value] : items) {
+    const std::string_view name = key.text()->bytes();
+    const auto present = std::find_if(variables->begin(), variables->end(),
+                                      [&](const auto& variable) { return variable.first == name; });
+    if (present == variables->end()) {
+      variables->emplace_back(name, value);
+    } else if (name == "documents") {
+      present->second = value;
+    } else {
+      return absl::InvalidArgumentError(
+          absl::StrCat("template variables: '", ToAbsl(name), "' is set by the server"));
+    }
+  }
+  return absl::OkStatus();
+}
+
+// Cuts a rendering where trusted text meets untrusted text.
+RenderedPrompt PromptOf(const jinja::Text& text) {
+  RenderedPrompt prompt;
+  for (size_t begin = 0; begin < text.size();) {
+    size_t end = begin + 1;
+    while (end < text.size() && text.trusted(end) == text.trusted(begin)) ++end;
+    prompt.pieces.push_back({std::string(text.bytes().substr(begin, end - begin)), text.trusted(begin)});
+    begin = end;
+  }
+  return prompt;
 }
 
 }  // namespace
@@ -104,7 +149,7 @@ StatusOr<RenderedPrompt> ChatTemplate::Render(const ChatRequest& request) const 
         "this model has no chat template: send a prompt (plain text) instead of messages");
   }
   const jinja::Limits& limits = parsed_->limits;
-  std::vector<std::pair<std::string, Value>> variables;
+  Variables variables;
   for (const auto& [name, token] : parsed_->special_tokens)
     variables.emplace_back(name, jinja::Text::Trusted(token));
 
@@ -120,46 +165,14 @@ StatusOr<RenderedPrompt> ChatTemplate::Render(const ChatRequest& request) const 
   variables.emplace_back("tools", std::move(tools));
   variables.emplace_back("documents", Value());
   variables.emplace_back("add_generation_prompt", Value(request.add_generation_prompt));
-  if (!request.extra_json.empty()) {
-    StatusOr<Value> extra = jinja::FromJson(request.extra_json, limits);
-    if (!extra.ok()) return Annotate(extra.status(), "template variables");
-    if (!extra->dict()) return absl::InvalidArgumentError("template variables: must be an object");
-    static constexpr size_t kMaxVariables = 64;
-    if (extra->dict()->items().size() > kMaxVariables) {
-      return absl::InvalidArgumentError(absl::StrCat("template variables: ", extra->dict()->items().size(),
-                                                     " are more than the limit of ", kMaxVariables));
-    }
-    for (const auto& [key, value] : extra->dict()->items()) {
-      const std::string_view name = key.text()->bytes();
-      bool fixed = false;
-      for (const auto& [other, unused] : variables) fixed |= other == name;
-      // `documents` is the one of ours that only waits to be set.
-      if (name == "documents") {
-        for (auto& [other, old] : variables) {
-          if (other == name) old = value;
-        }
-      } else if (fixed) {
-        return absl::InvalidArgumentError(
-            absl::StrCat("template variables: '", ToAbsl(name), "' is set by the server"));
-      } else {
-        variables.emplace_back(name, value);
-      }
-    }
-  }
+  RETURN_IF_ERROR(AddExtraVariables(request.extra_json, limits, &variables));
 
   jinja::Interpreter interpreter(limits, request.now, request.time_zone);
   StatusOr<jinja::Text> text = interpreter.Render(parsed_->body, std::move(variables));
   if (!text.ok()) {
     return interpreter.raised() ? text.status() : Annotate(text.status(), "chat template");
   }
-  RenderedPrompt prompt;
-  for (size_t begin = 0; begin < text->size();) {
-    size_t end = begin + 1;
-    while (end < text->size() && text->trusted(end) == text->trusted(begin)) ++end;
-    prompt.pieces.push_back({std::string(text->bytes().substr(begin, end - begin)), text->trusted(begin)});
-    begin = end;
-  }
-  return prompt;
+  return PromptOf(*text);
 }
 
 }  // namespace coterie

@@ -97,7 +97,8 @@ const float* Decoder::RunPart(StepContext* step, const Batch& part, int first_lo
     WriteKv(layer, all);
     FinishLayer(layer, all);
   }
-  // Of the last layer, later tokens need K and V alone: the rest is for the rows whose logits are wanted.
+  // Later tokens need only K and V of the last layer; the rest of it runs for the rows whose logits are
+  // wanted.
   WriteKv(last_layer, all);
   if (part.logit_rows.empty()) return nullptr;
   const bool in_place = whole_step && std::ssize(part.logit_rows) == all.n;

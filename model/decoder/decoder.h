@@ -20,24 +20,25 @@ struct DecoderOptions {
   size_t kv_bytes = 0;
   int max_batch_tokens = 512;  // tokens of one step, prompts and decodes together
   int max_seqs = 16;           // sequences of one step
-  int max_logit_rows =
-      0;                // rows of logits of one step; 0: max_seqs. Each takes 4 · vocab_size bytes once used
-  int max_context = 0;  // most positions of a sequence; 0: all the model has
-  int n_seats = 0;      // 0: max_seqs for each step that may be in flight
+  // Rows of logits of one step; 0: max_seqs. Each takes 4 · vocab_size bytes once it was used.
+  int max_logit_rows = 0;
+  int max_context = 0;       // most positions of a sequence; 0: all the model has
+  int n_seats = 0;           // 0: max_seqs for each step that may be in flight
   int n_adapter_slots = 16;  // at least 1
   int max_adapters_per_seq = 16;
-  std::shared_ptr<PackedFolder> packed;  // where packed adapters are kept for the next time; null: nowhere
-  std::vector<int32_t> eos_token_ids;    // that end an answer (text/end_tokens.h); told in info()
+  std::shared_ptr<PackedFolder> packed;  // packed files of adapters; null: none are read or written
+  std::vector<int32_t> eos_token_ids;    // tokens that end an answer (text/end_tokens.h), for info()
 };
 
-// A decoder-only transformer of the Llama family (Llama, Mistral, SmolLM2, Qwen2, Qwen3) over a Backend.
-// Weights are packed once in Create; the files may be closed afterwards. Threads and lifetimes:
-// language_model.h.
+// A decoder-only transformer of the Llama family (Llama, Mistral, SmolLM2, Qwen2, Qwen3) over the ops of a
+// device. Weights are packed once in Create; the files may be closed afterwards. Threads and lifetimes:
+// language_model.h. (Tokens to text: text::TokenDecoder.)
 class Decoder final : public LanguageModel {
  public:
-  // Packs all weights, letting the mapped pages go layer by layer, so that weights are never in memory twice.
-  // InvalidArgument names the option that is out of range, or what of the model this backend cannot do,
-  // before anything is packed; ResourceExhausted when memory is short (ask PlanMemory first: memory_plan.h).
+  // Packs all weights, releasing the mapped pages layer by layer, so that weights are never in memory twice.
+  // InvalidArgument names the option that is out of range, or the feature of the model that this backend
+  // lacks, before anything is packed; ResourceExhausted when memory is short (PlanMemory tells beforehand:
+  // memory_plan.h).
   static StatusOr<std::unique_ptr<Decoder>> Create(const ModelFiles& files,
                                                    std::unique_ptr<DecoderOps> backend,
                                                    const DecoderOptions& options);
@@ -57,12 +58,12 @@ class Decoder final : public LanguageModel {
     std::unique_ptr<PackedMatrix> qkv;        // [(n_heads + 2 n_kv_heads) · head_dim, d]
     std::unique_ptr<DeviceBuffer> qkv_bias;   // null where the model has none
     std::unique_ptr<DeviceBuffer> q_norm;     // [head_dim] or null
-    std::unique_ptr<DeviceBuffer> k_norm;
-    std::unique_ptr<PackedMatrix> o;         // [d, n_heads · head_dim]
-    std::unique_ptr<DeviceBuffer> o_bias;    // null where the model has none
-    std::unique_ptr<DeviceBuffer> ffn_norm;  // [d]
-    std::unique_ptr<PackedMatrix> gate_up;   // [2 ffn, d]
-    std::unique_ptr<PackedMatrix> down;      // [d, ffn]
+    std::unique_ptr<DeviceBuffer> k_norm;     // [head_dim] or null
+    std::unique_ptr<PackedMatrix> o;          // [d, n_heads · head_dim]
+    std::unique_ptr<DeviceBuffer> o_bias;     // null where the model has none
+    std::unique_ptr<DeviceBuffer> ffn_norm;   // [d]
+    std::unique_ptr<PackedMatrix> gate_up;    // [2 ffn, d]
+    std::unique_ptr<PackedMatrix> down;       // [d, ffn]
   };
 
   Decoder(const ModelConfig& config, std::unique_ptr<DecoderOps> backend, const DecoderOptions& options);
@@ -93,7 +94,7 @@ class Decoder final : public LanguageModel {
   void MarkQuantised(std::vector<HostLora>* pairs) const;
   Digest AdapterLayout() const;
   StatusOr<std::unique_ptr<LoadedAdapter>> CopyPacked(const PackedKey& key, const MappedFile& file);
-  // `pairs` are what was packed, without their data.
+  // Sets *pairs to the pairs that were packed, without their data.
   StatusOr<std::unique_ptr<LoadedAdapter>> PackFiles(const std::filesystem::path& folder,
                                                      std::vector<HostLora>* pairs);
 
@@ -103,9 +104,9 @@ class Decoder final : public LanguageModel {
   LanguageModelInfo info_;
   int max_positions_ = 0;  // of a sequence: the context, or what the KV blocks hold if that is less
 
-  std::unique_ptr<PackedMatrix> embedding_;  // [vocab, d]; also the head when tied
-  std::unique_ptr<PackedMatrix> head_;       // [vocab, d] or null: tied
-  std::unique_ptr<DeviceBuffer> final_norm_;
+  std::unique_ptr<PackedMatrix> embedding_;   // [vocab, d]; also the head when tied
+  std::unique_ptr<PackedMatrix> head_;        // [vocab, d] or null: tied
+  std::unique_ptr<DeviceBuffer> final_norm_;  // [d]
   std::vector<Layer> layers_;
   RopeTable rope_;
 
@@ -127,7 +128,7 @@ class Decoder final : public LanguageModel {
   Batch logit_batch_;                      // the part's logit rows alone, for the end of the last layer
   std::unique_ptr<StepContext> logit_step_;
   std::unique_ptr<DeviceBuffer> last_;      // [n_logit_rows, d]
-  std::unique_ptr<DeviceBuffer> last_qkv_;  // [their share of a part, (n_heads + 2 n_kv_heads) · head_dim]
+  std::unique_ptr<DeviceBuffer> last_qkv_;  // [logit rows of a part, (n_heads + 2 n_kv_heads) · head_dim]
 };
 
 }  // namespace coterie

@@ -13,13 +13,13 @@
 
 namespace coterie {
 
-// What a worker's memory goes to, worked out before any of it is taken.
+// The memory that a worker needs, by purpose; computed before any of it is allocated.
 struct MemoryPlan {
   struct Demand {
     std::string what;
     uint64_t bytes = 0;
-    bool at_start = true;  // else as it is used, up to so much
-    std::string remedy;    // what makes it smaller
+    bool at_start = true;  // else with use, up to `bytes`
+    std::string remedy;    // the option that makes it smaller
   };
   std::vector<Demand> demands;
 
@@ -27,12 +27,13 @@ struct MemoryPlan {
   uint64_t bytes() const;
   // "weights 95 MB, KV cache 360 MB, ..., packed experts up to 512 MB"
   std::string ToText() const;
-  // ResourceExhausted, with every demand, the room there is and what to change, when what is taken at start
-  // does not fit.
+  // ResourceExhausted when the demands at start do not fit; names every demand, the room there is and what to
+  // change.
   Status Check(const MemoryRoom& room) const;
 };
 
-// What a Decoder of these options will take; errors are Decoder::Create's about options and shapes.
+// The memory that a Decoder of these options needs. Errors are those of Decoder::Create about options and
+// shapes.
 StatusOr<MemoryPlan> PlanMemory(const ModelFiles& files, const DecoderOptions& options,
                                 const DecoderOps& backend);
 

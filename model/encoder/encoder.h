@@ -28,17 +28,18 @@ struct EncoderOptions {
   // kFast: weights rounded to 8 bits at load, int8 products; kExact: float32.
   NumericsMode mode = NumericsMode::kExact;
   int n_threads = 0;  // cores to compute on; 0: all this process may use
-  // Passes that may run at once, 1 to 64. A pass that finds no other computes on all cores, one beside others
-  // on one, so more than there are cores gain nothing.
+  // Passes that may run at once, 1 to 64. A pass that runs alone computes on all cores, one beside others on
+  // one core, so more passes than cores gain nothing.
   int n_passes = 1;
   int max_batch_tokens = 2048;      // tokens in one pass; more texts take more passes
   size_t max_text_bytes = 1 << 20;  // a longer text is refused
 };
 
 // A BERT sentence encoder on the CPU kernels: WordPiece, BERT, mean pooling, unit norm, as
-// sentence-transformers computes them; in mode fast nearly so (docs/numerics.md). An embedding does not
-// depend on the texts embedded beside it, nor on the cores it is computed on. Thread-safe: as many
-// passes as n_passes run at once and further ones wait; tokenising does not.
+// sentence-transformers computes them; in fast mode nearly so (docs/numerics.md). An embedding does not
+// depend on the texts embedded beside it, nor on the cores it is computed on.
+//
+// Thread-safe: up to n_passes passes run at once and further ones wait; tokenising does not wait.
 class Encoder {
  public:
   // From a sentence-transformers folder (bert_config.h says which). Errors name file, tensor or field, and
@@ -51,14 +52,14 @@ class Encoder {
   // weights make no direction of a text (NotADirection).
   StatusOr<std::vector<Embedding>> Embed(std::span<const std::string> texts);
 
-  // The two halves of Embed, for a caller that makes batches of its own: a text's tokens, cut at
-  // max_tokens(); and one embedding for each of texts that were made so. It is empty where the weights gave
-  // no finite direction: that text's caller says so (NotADirection), the others' are sound. DataLoss when the
-  // file of the embeddings shrank.
+  // The two halves of Embed, for callers that form batches themselves. Tokenize gives the tokens of a text,
+  // cut at max_tokens(); EmbedTokens gives one embedding for each tokenised text. Where the weights give no
+  // finite direction for a text, its embedding is empty and its caller reports NotADirection; the others are
+  // sound. DataLoss when the file of the embeddings shrank.
   StatusOr<std::vector<int32_t>> Tokenize(std::string_view text) const;
   StatusOr<std::vector<Embedding>> EmbedTokens(std::span<const std::vector<int32_t>> texts);
-  // As Tokenize, but of a text of more than `limit` tokens the first and the last half of so many; a limit of
-  // max_tokens() and more is Tokenize's.
+  // As Tokenize, but a text of more than `limit` tokens gives the first and the last limit / 2 of them. A
+  // limit of max_tokens() or more changes nothing.
   StatusOr<std::vector<int32_t>> TokenizeEnds(std::string_view text, int limit) const;
 
   static Status NotADirection();
@@ -101,7 +102,7 @@ class Encoder {
     std::vector<int32_t> cu_seqlens;
     bool in_use = false;  // guarded by mutex_
   };
-  // A context for as long as this lives; waits for one.
+  // Holds a context while it lives; waits for a free one.
   class Lease;
 
   Encoder() = default;
@@ -119,7 +120,7 @@ class Encoder {
   Digest digest_;
   size_t weight_bytes_ = 0;
 
-  // The embedding tables stay in the mapped file: a pass reads a few of their rows only.
+  // The embedding table stays in the mapped file: a pass reads only a few of its rows.
   TensorView word_embeddings_;              // [vocab, hidden]
   std::vector<float> position_embeddings_;  // [n_positions, hidden], with those of token type 0 added
   Norm embedding_norm_;

@@ -14,8 +14,8 @@
 namespace coterie {
 namespace {
 
-// Of a pass beside others: each has its own buffers, 15 KB a token with vectors of 384, taken as
-// they are used.
+// Tokens of a pass that runs beside others. Each pass has buffers of its own, 15 KB a token with vectors of
+// 384, whose memory is fetched with use.
 constexpr int kSmallPassTokens = 1024;
 
 Status CheckOptions(const EncoderOptions& options, const BertConfig& config) {

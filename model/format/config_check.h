@@ -5,8 +5,8 @@
 
 namespace coterie {
 
-// What must hold between the fields of a configuration once each is in its own range: heads divide, the head
-// is even, the scaling's parameters are in order. `name` stands in errors.
+// Checks what must hold between fields that are each in their own range: heads divide, the head is even, the
+// parameters of RoPE scaling are in order. `name` stands in errors.
 Status CheckConsistent(const ModelConfig& config, std::string_view name);
 
 }  // namespace coterie

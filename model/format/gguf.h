@@ -61,8 +61,7 @@ class GgufFile {
   const std::string& name() const { return name_; }
   uint32_t version() const { return version_; }
 
-  // --- Metadata. Each accessor is NotFound naming the key, or InvalidArgument naming the key and its type.
-  // ---
+  // --- Metadata: NotFound naming the key, or InvalidArgument naming the key and its type. ---
   bool Has(std::string_view key) const { return values_.find(key) != values_.end(); }
   std::vector<std::string_view> Keys() const;  // ascending
   StatusOr<std::string_view> GetString(std::string_view key) const;

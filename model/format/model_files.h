@@ -17,7 +17,7 @@
 
 namespace coterie {
 
-// What a weight is for, whatever its file calls it. The first three stand once, the others in every layer.
+// The role of a weight, whatever its file calls it. The first three occur once, the others in every layer.
 enum class WeightRole : uint8_t {
   kTokenEmbedding,  // [vocab, hidden]
   kOutput,          // [vocab, hidden]; absent when the embeddings are tied

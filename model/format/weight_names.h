@@ -15,9 +15,9 @@ struct WeightPlace {
   bool operator==(const WeightPlace&) const = default;
 };
 
-// What a tensor's name says it is, in GGUF ("blk.3.attn_q.weight") or Hugging Face naming
-// ("model.layers.3.self_attn.q_proj.weight"); nothing when the name is no weight of ours. Layer numbers have
-// no leading zeros, so that no two names are the same weight.
+// The role and layer that the name of a tensor stands for, in GGUF ("blk.3.attn_q.weight") or Hugging Face
+// naming ("model.layers.3.self_attn.q_proj.weight"); nothing for a name that is no weight of ours. Layer
+// numbers have no leading zeros, so that no two names are the same weight.
 std::optional<WeightPlace> ParseWeightName(std::string_view name, bool is_gguf);
 std::string WeightName(WeightRole role, int layer, bool is_gguf);
 

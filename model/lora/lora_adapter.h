@@ -38,8 +38,8 @@ struct LoraPair {
 //
 // Refused, naming field or tensor, value and limit:
 //  - a configuration that ParsePeftConfig or ResolveModules refuses;
-//  - tensors that are missing, unknown, of another shape or rank than configuration and base say, or not
-//  finite;
+//  - tensors that are missing, unknown, not finite, or of another shape or rank than configuration and base
+//    say;
 //  - an update so large that answers could not be numbers (lora_magnitude.h);
 //  - an adapter that would change nothing: in every pair the scale is zero or A or B is all zeros.
 // Codes: InvalidArgument for broken files and those beyond `limits`, FailedPrecondition for sound ones that
@@ -66,7 +66,7 @@ class LoraAdapter {
   // The lowest layer with a pair: below it the KV cache is the base's.
   int first_layer() const { return pairs_.front().layer; }
   int max_rank() const;
-  // What Backend::PackAdapter takes; borrows from this.
+  // What DecoderOps::PackAdapter takes; borrows from this.
   std::vector<HostLora> ToHost() const;
 
  private:

@@ -10,9 +10,9 @@ namespace coterie {
 // `b` [n_out, rank] are F32, F16 or BF16 and finite.
 double LargestTerm(const TensorView& a, const TensorView& b, double scale);
 
-// What LargestTerm must stay below. Terms of trained adapters are below 100, and those of the base's own
-// matrices below 1e4. From here on an input of length 1 leaves a layer with values of which gate times up and
-// the next norm's squares leave float32: the training diverged.
+// The limit of LargestTerm. Terms of trained adapters are below 100, those of the base's own matrices below
+// 1e4. Above the limit, an input of length 1 leaves a layer with values so large that gate times up, and the
+// squares of the next norm, overflow float32: the training diverged.
 inline constexpr double kTermLimit = 1e12;
 
 }  // namespace coterie

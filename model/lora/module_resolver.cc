@@ -110,7 +110,7 @@ class PatternKeys {
   std::vector<Key> keys_;
 };
 
-// Which layer PEFT thinks a name belongs to.
+// The patterns by which PEFT reads the layer's number from a name.
 StatusOr<std::vector<NamePattern>> LayerPatterns(const PeftConfig& peft, std::string_view what) {
   std::vector<NamePattern> out;
   if (!peft.layers_to_transform) return out;
@@ -140,59 +140,21 @@ class Resolver {
       : peft_(peft), base_(base), name_(name), limits_(limits) {}
 
   StatusOr<std::vector<AdaptedModule>> Resolve() {
-    ASSIGN_OR_RETURN(const SelectorMatcher targets,
-                     SelectorMatcher::Make(peft_.targets, Field("target_modules")));
-    ASSIGN_OR_RETURN(const SelectorMatcher excluded,
-                     SelectorMatcher::Make(peft_.excluded, Field("exclude_modules")));
-    ASSIGN_OR_RETURN(layer_patterns_, LayerPatterns(peft_, Field("layers_pattern")));
-    int regexes_left = limits_.max_regexes;
-    ASSIGN_OR_RETURN(const PatternKeys ranks,
-                     PatternKeys::Make(peft_.rank_pattern, Field("rank_pattern"), &regexes_left));
-    ASSIGN_OR_RETURN(const PatternKeys alphas,
-                     PatternKeys::Make(peft_.alpha_pattern, Field("alpha_pattern"), &regexes_left));
+    RETURN_IF_ERROR(CompilePatterns());
     RETURN_IF_ERROR(CheckLayers());
-
     std::vector<AdaptedModule> out;
-    std::vector<bool> used(peft_.targets.names.size());
+    used_.assign(peft_.targets.names.size(), false);
     for (int layer = 0; layer < base_.n_layers; ++layer) {
       for (int m = 0; m < kLoraModuleCount; ++m) {
         const auto module = static_cast<LoraModule>(m);
         const std::string name = LoraModuleName(layer, module);
-        bool targeted = peft_.all_linear;
-        if (!targeted) {
-          ASSIGN_OR_RETURN(targeted, targets.Matches(name, &used));
-        }
-        if (!targeted) continue;
-        ASSIGN_OR_RETURN(const bool is_excluded, excluded.Matches(name, nullptr));
-        if (is_excluded) continue;
-        ASSIGN_OR_RETURN(const bool in_layers, IsInLayers(name));
-        if (!in_layers) continue;
-        ASSIGN_OR_RETURN(const int rank_entry, ranks.Find(name));
-        ASSIGN_OR_RETURN(const int alpha_entry, alphas.Find(name));
-        const int rank =
-            rank_entry < 0 ? peft_.rank : peft_.rank_pattern[static_cast<size_t>(rank_entry)].second;
-        const double alpha =
-            alpha_entry < 0 ? peft_.alpha : peft_.alpha_pattern[static_cast<size_t>(alpha_entry)].second;
-        const LoraModuleSize size = SizeOfModule(base_, module);
-        out.push_back({.layer = layer,
-                       .module = module,
-                       .rank = rank,
-                       .scale = alpha / (peft_.use_rslora ? std::sqrt(static_cast<double>(rank)) : rank),
-                       .n_in = size.n_in,
-                       .n_out = size.n_out,
-                       .name = name});
+        ASSIGN_OR_RETURN(const bool is_adapted, IsAdapted(name));
+        if (!is_adapted) continue;
+        ASSIGN_OR_RETURN(AdaptedModule adapted, Adapt(layer, module, name));
+        out.push_back(std::move(adapted));
       }
     }
-    for (size_t i = 0; i < used.size(); ++i) {
-      if (!used[i]) {
-        return DoesNotFit(name_,
-                          absl::StrCat("field \"target_modules\" names ", Quoted(peft_.targets.names[i]),
-                                       ", which is no linear layer of this base that can be adapted (",
-                                       ToAbsl(ArchitectureName(base_.architecture)), ", ", base_.n_layers,
-                                       " layers: q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, "
-                                       "down_proj)"));
-      }
-    }
+    RETURN_IF_ERROR(CheckAllTargetsUsed());
     if (out.empty()) {
       return DoesNotFit(name_,
                         "fields \"target_modules\", \"exclude_modules\" and \"layers_to_transform\" leave no "
@@ -202,6 +164,55 @@ class Resolver {
   }
 
  private:
+  Status CompilePatterns() {
+    ASSIGN_OR_RETURN(targets_, SelectorMatcher::Make(peft_.targets, Field("target_modules")));
+    ASSIGN_OR_RETURN(excluded_, SelectorMatcher::Make(peft_.excluded, Field("exclude_modules")));
+    ASSIGN_OR_RETURN(layer_patterns_, LayerPatterns(peft_, Field("layers_pattern")));
+    int regexes_left = limits_.max_regexes;
+    ASSIGN_OR_RETURN(ranks_, PatternKeys::Make(peft_.rank_pattern, Field("rank_pattern"), &regexes_left));
+    ASSIGN_OR_RETURN(alphas_, PatternKeys::Make(peft_.alpha_pattern, Field("alpha_pattern"), &regexes_left));
+    return absl::OkStatus();
+  }
+
+  // Whether PEFT would wrap the linear layer with this name.
+  StatusOr<bool> IsAdapted(std::string_view name) {
+    if (!peft_.all_linear) {
+      ASSIGN_OR_RETURN(const bool is_targeted, targets_->Matches(name, &used_));
+      if (!is_targeted) return false;
+    }
+    ASSIGN_OR_RETURN(const bool is_excluded, excluded_->Matches(name, nullptr));
+    if (is_excluded) return false;
+    return IsInLayers(name);
+  }
+
+  StatusOr<AdaptedModule> Adapt(int layer, LoraModule module, const std::string& name) const {
+    ASSIGN_OR_RETURN(const int rank_entry, ranks_.Find(name));
+    ASSIGN_OR_RETURN(const int alpha_entry, alphas_.Find(name));
+    const int rank = rank_entry < 0 ? peft_.rank : peft_.rank_pattern[static_cast<size_t>(rank_entry)].second;
+    const double alpha =
+        alpha_entry < 0 ? peft_.alpha : peft_.alpha_pattern[static_cast<size_t>(alpha_entry)].second;
+    const LoraModuleSize size = SizeOfModule(base_, module);
+    return AdaptedModule{.layer = layer,
+                         .module = module,
+                         .rank = rank,
+                         .scale = alpha / (peft_.use_rslora ? std::sqrt(static_cast<double>(rank)) : rank),
+                         .n_in = size.n_in,
+                         .n_out = size.n_out,
+                         .name = name};
+  }
+
+  Status CheckAllTargetsUsed() const {
+    for (size_t i = 0; i < used_.size(); ++i) {
+      if (used_[i]) continue;
+      return DoesNotFit(
+          name_, absl::StrCat("field \"target_modules\" names ", Quoted(peft_.targets.names[i]),
+                              ", which is no linear layer of this base that can be adapted (",
+                              ToAbsl(ArchitectureName(base_.architecture)), ", ", base_.n_layers,
+                              " layers: q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj)"));
+    }
+    return absl::OkStatus();
+  }
+
   std::string Field(std::string_view field) const {
     return absl::StrCat(ToAbsl(name_), ": field ", Quoted(field));
   }
@@ -234,7 +245,10 @@ class Resolver {
   const ModelConfig& base_;
   const std::string_view name_;
   const LoraLimits& limits_;
+  std::optional<SelectorMatcher> targets_, excluded_;
+  PatternKeys ranks_, alphas_;
   std::vector<NamePattern> layer_patterns_;
+  std::vector<bool> used_;  // the names of target_modules that fit a linear layer
 };
 
 }  // namespace

@@ -25,17 +25,17 @@ struct AdaptedModule {
 // "model.layers.3.self_attn.q_proj"
 std::string LoraModuleName(int layer, LoraModule module);
 
-// What a linear layer of the base reads and gives.
+// The input and output widths of a linear layer of the base.
 struct LoraModuleSize {
   int n_in = 0;
   int n_out = 0;
 };
 LoraModuleSize SizeOfModule(const ModelConfig& base, LoraModule module);
 
-// Which layers of the base a configuration speaks of, with rank and scale of each, by ascending layer and
-// module: what PEFT would wrap (check_target_module_exists, get_pattern_key). FailedPrecondition naming the
-// field when a name in target_modules fits no linear layer of this base, layers_to_transform goes beyond its
-// layers, or nothing is left.
+// The linear layers of the base that a configuration adapts, with rank and scale, by ascending layer and
+// module: those that PEFT would wrap (check_target_module_exists, get_pattern_key). FailedPrecondition naming
+// the field when a name in target_modules fits no linear layer of this base, layers_to_transform goes beyond
+// its layers, or nothing is left.
 StatusOr<std::vector<AdaptedModule>> ResolveModules(const PeftConfig& peft, const ModelConfig& base,
                                                     std::string_view name, const LoraLimits& limits = {});
 

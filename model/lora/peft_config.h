@@ -13,8 +13,8 @@ namespace coterie {
 
 struct LoraLimits {
   int max_rank = 256;
-  // Of the weights file: rank 256 on every layer of a 70B base is 3.3 GB in BF16. What a worker keeps in
-  // memory is bounded by its own --adapter-bytes.
+  // Bytes of the weights file: rank 256 on every layer of a 70B base is 3.3 GB in BF16. A worker bounds the
+  // memory of adapters by --adapter-bytes.
   size_t max_bytes = size_t{4} << 30;
   // Patterns with regular-expression syntax in rank_pattern and alpha_pattern together; plain names are not
   // counted.
@@ -38,7 +38,7 @@ struct PeftConfig {
   ModuleSelector targets;   // unless all_linear
   ModuleSelector excluded;
   std::optional<std::vector<int64_t>> layers_to_transform;
-  std::vector<std::string> layers_patterns;  // what stands before the layer's number; empty: anything
+  std::vector<std::string> layers_patterns;  // the names before the layer's number; empty: any
   // In the file's order, of which the first match counts; matched as (.*\.)?(key)$.
   std::vector<std::pair<std::string, int>> rank_pattern;
   std::vector<std::pair<std::string, double>> alpha_pattern;

@@ -8,8 +8,8 @@
 
 namespace coterie {
 
-// What is said of an adapter's weights file that does not hold the tensors its configuration asks for. Each
-// names the file and the tensor, what is there instead, the likely reason and what to do.
+// Errors about a weights file that does not hold the tensors its configuration asks for. Each names the file
+// and the tensor, what is there instead, the likely reason and what to do.
 
 // `wanted` ("base_model.model.model.layers.0.self_attn.v_proj.lora_A.weight") is not there, though
 // target_modules select `module` of the base ("model.layers.0.self_attn.v_proj").

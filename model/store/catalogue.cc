@@ -33,7 +33,7 @@ StatusOr<Catalogue::Resolved> Catalogue::Resolve(const ExpertSelector& selector)
   const auto fits = [&](const ExpertVersion& version) {
     return version.adapter.ToHex().compare(0, selector.digest_prefix.size(), selector.digest_prefix) == 0;
   };
-  // Of several revisions of one adapter the newest is meant: the live one, the canary, then history in its
+  // If several revisions have this adapter, the newest counts: the live one, the canary, then history in its
   // order.
   std::vector<const ExpertVersion*> versions = {&entry->live};
   if (entry->canary.has_value()) versions.push_back(&entry->canary->version);

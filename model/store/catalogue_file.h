@@ -85,9 +85,9 @@ class CatalogueFile {
   bool read_ = false;  // identity_ and text_hash_ are of what was read last
   Identity identity_;
   size_t text_hash_ = 0;
-  MonotonicTime since_;  // identity_ is what it is
-  // It was for a while when the file was read: time stamps are coarse, and a change right after the reading
-  // could leave them as they were.
+  MonotonicTime since_;  // when identity_ was first seen
+  // identity_ was already some time old when the file was read. Time stamps are coarse: a change right after
+  // reading could leave them as they were.
   bool settled_ = false;
 };
 

@@ -48,7 +48,7 @@ bool Take(std::string_view front, std::string_view* text) {
   return true;
 }
 
-// What stands before the number of the generation, and behind it.
+// The text before the number of the generation, and behind it.
 std::string Opening() { return absl::StrCat("{\"format\": ", kCatalogueFormat, ", \"generation\": "); }
 constexpr std::string_view kExperts = ", \"experts\": [";
 

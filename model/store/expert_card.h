@@ -22,14 +22,13 @@ struct CardLimits {
   size_t max_facts = 512;
 };
 
-// What an expert says about itself: expert.yaml in its folder (docs/experts.md).
+// What an expert says about itself: expert.yaml in its folder (docs/expert-format.md).
 //
 //   name: postgres            required; [a-z0-9][a-z0-9._-]{0,63}
 //   version: 1.2.0            required; [A-Za-z0-9][A-Za-z0-9.+_-]{0,31}
 //   description: one line     required
-//   tags: [sql, database]     words as names are: a request that declares one is sent here by rule; `domains`
-//   is
-//                             another name for them, and both may be there
+//   tags: [sql, database]     words as names are: a request that declares one is sent here by rule;
+//                             `domains` is another name for them, and both may be there
 //   thresholds: {min_score: 0.3}  below it the router abstains; a cosine
 //   routing: {mean_score: 0.61, std_score: 0.08, n: 412}  how the texts it was made for score against its
 //                             prototypes; all three or none
@@ -49,7 +48,7 @@ struct ExpertCard {
   std::optional<Digest> base_digest;
   std::string embedder;
   std::string licence;
-  // What stands in the fields for people, flattened: "evaluation.before.total" -> "3.3724".
+  // The fields for people, flattened: "evaluation.before.total" -> "3.3724".
   std::vector<std::pair<std::string, std::string>> facts;
 };
 

@@ -224,6 +224,8 @@ class ExpertStore {
   StatusOr<PublishResult> MakeLive(std::string_view name, ExpertVersion version, bool withdraw_live,
                                    std::string_view what_happened, Catalogue catalogue);
   StatusOr<PublishResult> WithdrawCanary(std::string_view name, Catalogue catalogue);
+  // Flushes the files of the experts that are OK to the disk.
+  Status FlushStaged(std::span<const StatusOr<Checked>> experts, size_t n_good) const;
   // One generation of all that are OK, one result for each.
   std::vector<StatusOr<PublishResult>> Commit(std::vector<StatusOr<Checked>> experts);
   // Under the store's lock: the next generation becomes the catalogue and the snapshot. *in_doubt: it failed,

@@ -17,7 +17,7 @@ namespace coterie {
 namespace fs = std::filesystem;
 namespace {
 
-// As many bytes as there are, up to `n`; negative on an error.
+// Reads up to `n` bytes, fewer only at the end of the file; negative on an error.
 ssize_t ReadUpTo(int fd, char* data, size_t n) {
   size_t done = 0;
   while (done < n) {
@@ -57,7 +57,7 @@ Status Replace(const fs::path& staged, const fs::path& target, std::span<const s
     if (error) return ErrnoStatus(error.value(), "cannot remove", target);
     return Rename(staged, target);
   }
-  // What was damaged is then in staging, which is removed.
+  // Leaves the damaged folder in staging, which is removed.
   if (::renameat2(AT_FDCWD, staged.c_str(), AT_FDCWD, target.c_str(), RENAME_EXCHANGE) == 0) {
     return absl::OkStatus();
   }

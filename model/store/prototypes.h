@@ -20,8 +20,8 @@ struct PrototypeLimits {
   size_t max_bytes = (size_t{1024} * 8192 * 4) + (1 << 20);  // of the file
 };
 
-// What an expert is found by: the file prototypes.safetensors with one tensor `prototypes [n, dim]` F32,
-// every row finite and of unit norm within 1e-3.
+// The vectors by which an expert is found: the file prototypes.safetensors with one tensor `prototypes [n,
+// dim]` F32, every row finite and of unit norm within 1e-3.
 struct Prototypes {
   size_t n = 0;
   size_t dim = 0;

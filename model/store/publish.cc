@@ -19,6 +19,11 @@ constexpr std::string_view kCardFiles[] = {kCardFile, kPrototypesFile};
 // More experts than this are flushed to the disk by one wait for the whole file system, instead of six each.
 constexpr size_t kFlushOneByOne = 2;
 
+void RemoveFolders(std::span<const fs::path> paths) {
+  std::error_code ignored;
+  for (const fs::path& path : paths) fs::remove_all(path, ignored);
+}
+
 }  // namespace
 
 Status ExpertStore::CheckWritable() const {
@@ -127,12 +132,21 @@ StatusOr<PublishResult> ExpertStore::Enter(const Checked& checked, Catalogue* ne
     already = absl::StrCat(checked.card.name, " ", version.version, " (", version.adapter.Short(),
                            ") is live already; nothing changed");
   }
-  // What the catalogue named, and was not there.
+  // Files that the catalogue named were missing and were put there again.
   result.repaired |= !result.changed && !placed->empty();
   result.words = result.changed ? now : already;
   if (result.repaired)
     absl::StrAppend(&result.words, "; its files in the store were damaged and are whole again");
   return result;
+}
+
+Status ExpertStore::FlushStaged(std::span<const StatusOr<Checked>> experts, size_t n_good) const {
+  if (n_good > kFlushOneByOne) return SyncFileSystem(root_ / "staging");
+  Status flushed;
+  for (const auto& expert : experts) {
+    if (expert.ok()) flushed.Update(expert->staging->Flush());
+  }
+  return flushed;
 }
 
 std::vector<StatusOr<PublishResult>> ExpertStore::Commit(std::vector<StatusOr<Checked>> experts) {
@@ -145,22 +159,13 @@ std::vector<StatusOr<PublishResult>> ExpertStore::Commit(std::vector<StatusOr<Ch
   const auto n_good = static_cast<size_t>(
       std::count_if(experts.begin(), experts.end(), [](const auto& e) { return e.ok(); }));
   if (n_good == 0) return refuse_all(absl::OkStatus());
-  // Before the lock: this is the longest wait.
-  Status flushed;
-  if (n_good > kFlushOneByOne) flushed = SyncFileSystem(root_ / "staging");
-  for (const auto& expert : experts) {
-    if (n_good <= kFlushOneByOne && expert.ok()) flushed.Update(expert->staging->Flush());
-  }
+  const Status flushed = FlushStaged(experts, n_good);  // before the lock: this is the longest wait
   if (!flushed.ok()) return refuse_all(flushed);
   auto store = LockCatalogue();
   if (!store.ok()) return refuse_all(store.status());
 
   const uint64_t generation = store->catalogue.generation;
   store->catalogue.generation = generation + 1;
-  const auto remove = [](std::span<const fs::path> paths) {
-    std::error_code ignored;
-    for (const fs::path& path : paths) fs::remove_all(path, ignored);
-  };
   std::vector<fs::path> all_placed;
   bool any_changed = false, any_repaired = false;
   for (const auto& expert : experts) {
@@ -171,7 +176,7 @@ std::vector<StatusOr<PublishResult>> ExpertStore::Commit(std::vector<StatusOr<Ch
     std::vector<fs::path> placed;
     results.push_back(Enter(*expert, &store->catalogue, &placed));
     if (!results.back().ok()) {
-      remove(placed);
+      RemoveFolders(placed);
       continue;
     }
     all_placed.insert(all_placed.end(), placed.begin(), placed.end());
@@ -189,7 +194,7 @@ std::vector<StatusOr<PublishResult>> ExpertStore::Commit(std::vector<StatusOr<Ch
   if (!status.ok()) {
     // Where readers may see the new generation its objects must stay; if nobody does, garbage collection
     // finds them.
-    if (!in_doubt && any_changed) remove(all_placed);
+    if (!in_doubt && any_changed) RemoveFolders(all_placed);
     return refuse_all(status);
   }
   for (auto& result : results) {

@@ -28,7 +28,7 @@ class StagingRoom {
   StagingRoom(const StagingRoom&) = delete;
   StagingRoom& operator=(const StagingRoom&) = delete;
 
-  // Of a folder that nobody has yet.
+  // The path of a folder that does not exist yet.
   std::filesystem::path NextPath() { return path_ / std::to_string(n_folders_++); }
   const std::filesystem::path& path() const { return path_; }
 
@@ -62,7 +62,7 @@ class StagingFolder {
   // Appends to one of the four files of an expert. InvalidArgument for another name or beyond the limit of
   // that file, ResourceExhausted when the disk is full; all name the file.
   Status Append(std::string_view file, std::string_view chunk);
-  // The whole of `source`, a regular file, as `file`.
+  // Copies `source`, a regular file, as `file`.
   Status CopyIn(std::string_view file, const std::filesystem::path& source);
   // Closes all files. FailedPrecondition naming the file when one of the four is missing.
   Status Seal();

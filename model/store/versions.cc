@@ -51,7 +51,7 @@ Status ExpertStore::EnterVersion(const ExpertCard& card, const ExpertVersion& ve
         absl::StrCat("cannot publish expert ", card.name, ": the store holds ", next->entries.size(),
                      " experts, the limit is ", options_.catalogue_limits.max_experts, "; remove one first"));
   }
-  // What other processes could not read would be lost for them.
+  // An entry that other processes cannot read would be lost for them.
   RETURN_IF_ERROR(CheckReadable(entry, options_.catalogue_limits));
   if (known) {
     *it = std::move(entry);

@@ -110,7 +110,7 @@ StatusOr<Value> Repeat(Interpreter& in, const Value& value, int64_t count) {
   return List::Make(std::move(items), in.limits(), list.flavour);
 }
 
-// Where one is markup the other becomes it too.
+// If one is markup, the other is escaped and the result is markup.
 StatusOr<Value> Concatenate(Interpreter& in, const Text& left, const Text& right) {
   const bool markup = left.markup() || right.markup();
   // An entity is six times as long as its character at most.

@@ -11,7 +11,7 @@ namespace coterie::jinja {
 // overflows is InvalidArgument, as are division by zero and operands that do not go together.
 StatusOr<Value> Arithmetic(Interpreter& in, BinaryExpr::Op op, const Value& left, const Value& right);
 
-// What is said of integers beyond 64 bits.
+// The error for integers beyond 64 bits.
 Status DoesNotFit();
 
 // `format % values`. `named`, which may be null, is where "%(name)s" looks.

@@ -62,8 +62,8 @@ const Builtin* FindFilter(std::string_view name);
 const Builtin* FindTest(std::string_view name);
 const Builtin* FindGlobal(std::string_view name);
 Status NeedsInteger(std::string_view argument, const Value& value);
-// What reaching a filter or test of an unknown name says: jinja2 too compiles a template that names one in a
-// branch.
+// The error of reaching an unknown filter or test. A template may name one in a branch that is never reached,
+// as in jinja2.
 Status Unknown(std::string_view kind, std::string_view name);
 // Methods of the value's type.
 const Builtin* FindMethod(const Value& self, std::string_view name);

@@ -15,8 +15,8 @@ std::span<const Builtin> ValueFilters();
 std::span<const Builtin> HtmlFilters();
 std::span<const Builtin> LayoutFilters();
 
-// For filters that are generators in jinja2: what `fill` put out, and its error for whoever reads beyond
-// that.
+// For filters that are generators in jinja2: gives the values that `fill` produced, then its error to whoever
+// reads beyond them.
 template <typename Fill>  // Status(std::vector<Value>* out)
 StatusOr<Value> Lazily(Interpreter& in, Fill fill) {
   std::vector<Value> out;

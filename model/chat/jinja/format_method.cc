@@ -142,7 +142,7 @@ class Formatter {
     if (value.ToDouble(&unused) && !(spec.plain)) {
       if (spec.type == 's') return absl::InvalidArgumentError("the format 's' does not go with a number");
       ASSIGN_OR_RETURN(const std::string number, FormatNumber(value, spec));
-      // Of 'c' the number, which may be the caller's, says which character it is.
+      // With 'c' the number chooses the character, and the number may be the caller's.
       return spec.trusted && spec.type != 'c' ? Text::Trusted(number) : Text::Untrusted(number);
     }
     if (value.text()) {

@@ -44,9 +44,9 @@ struct Loop {
   const std::vector<Value>& items() const { return iterable.list()->items; }
 };
 
-// What map, select and the like give: always true, without a length, and used up by whoever reads it, as in
-// Python. There the elements are worked out when they are read; here at once, and what went wrong is kept in
-// its place.
+// The result of map, select and the like: always true, without a length, and used up by reading, as in
+// Python. Python computes the elements when they are read; here they are computed at once, and an error is
+// stored in `end`, to be raised where Python would.
 struct Generator {
   std::vector<Value> items;
   size_t next = 0;  // elements before it are used up
@@ -115,7 +115,7 @@ class Interpreter {
   Status Assign(const Target& target, Value value);
   StatusOr<Value> Call(const Value& callee, Args args, std::string_view name);
   Value MakeMacro(const MacroDefinition* macro);
-  // The scopes that are open now live as long as the rendering: somebody refers to them.
+  // Keeps all open scopes alive until the end of the rendering, for a value that refers to them.
   void KeepScopes() { ++n_scope_users_; }
   Value MakeNamespace(Namespace** out);
   StatusOr<Value> MakeGenerator(std::vector<Value> items, Status end = absl::OkStatus());
@@ -136,7 +136,7 @@ class Interpreter {
   // Puts "line N: " before an error that has none yet.
   Status AtLine(int line, const Status& status) const;
 
-  // The error was the template's own wish.
+  // Whether the error came from raise_exception().
   bool raised() const { return raised_; }
 
  private:

@@ -41,7 +41,7 @@ class Budget {
     steps_left_ -= n;
     return absl::OkStatus();
   }
-  // To be asked before the bytes are made.
+  // Call it before producing the bytes.
   Status Bytes(size_t n) {
     if (n > bytes_left_) {
       return absl::ResourceExhaustedError(absl::StrCat("the template makes more than the limit of ",

@@ -10,7 +10,8 @@
 
 namespace coterie::jinja {
 
-// How Python's format() lays a value out: "[[fill]align][sign][#][0][width][,_][.precision][type]".
+// The format of a value as Python's format() takes it:
+// "[[fill]align][sign][#][0][width][,_][.precision][type]".
 struct FormatSpec {
   std::string fill = " ";  // one character
   char align = 0;          // '<', '>', '^', '=' (between sign and digits); 0: the value's own side

@@ -67,7 +67,7 @@ StatusOr<Flow> ForStmt::Run(Interpreter& in, const Value& value, int64_t depth0)
     if (*flow == Flow::kBreak) break;
   }
   if (any_completed) return Flow::kNext;
-  // As in jinja2 `else` stands for every loop of which no turn came to its end: also one that broke off or
+  // As in jinja2, `else` runs after every loop of which no turn was completed, also one that broke off or
   // skipped all.
   const Interpreter::ScopeHolder scope(&in, &in.scope());
   return in.Exec(otherwise);

@@ -24,7 +24,7 @@ class Text {
   size_t size() const { return bytes_.size(); }
   bool empty() const { return bytes_.empty(); }
   bool trusted(size_t i) const { return untrusted_[i] == 0; }
-  // All of it; also where there is nothing.
+  // Whether all bytes are trusted; true for an empty text.
   bool trusted() const { return untrusted_.find('\1') == std::string::npos; }
   bool markup() const { return markup_; }
   // The same text as markup, or as none.
@@ -35,7 +35,7 @@ class Text {
   }
   void set_markup(bool markup) { markup_ = markup; }
 
-  // What is appended does not change whether this is markup.
+  // Appending does not change whether this is markup.
   void Append(const Text& other) {
     bytes_ += other.bytes_;
     untrusted_ += other.untrusted_;

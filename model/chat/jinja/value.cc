@@ -186,7 +186,7 @@ bool IsTrue(const Value& value) {
 
 namespace {
 
-// Of two integers written without leading zeros, whose doubles are equal.
+// Compares two integers written without leading zeros whose doubles are equal.
 int CompareDigits(const std::string& a, const std::string& b) {
   const int magnitude = a.size() != b.size() ? (a.size() < b.size() ? -1 : 1)
                         : a.compare(b) < 0   ? -1

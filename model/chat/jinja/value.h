@@ -36,8 +36,8 @@ class Value {
     std::shared_ptr<const std::string> reason;  // "'x' is undefined": what using it says
   };
 
-  // An integer beyond 64 bits, as a caller's JSON may have one (an id, say): printed and compared, not
-  // reckoned with.
+  // An integer beyond 64 bits, as the JSON of a caller may have one (an id, say). It can be printed and
+  // compared, but there is no arithmetic with it.
   struct BigInteger {
     std::shared_ptr<const std::string> digits;  // perhaps behind a '-'
   };
@@ -67,8 +67,8 @@ class Value {
   }
   bool is_undefined() const { return As<Undefined>() != nullptr; }
   bool is_none() const { return As<None>() != nullptr; }
-  // nullptr unless the value is of that kind. list() has whatever has its elements at hand: lists, tuples,
-  // ranges and the views of a dict.
+  // nullptr unless the value is of that kind. list() is for every kind whose elements are stored: lists,
+  // tuples, ranges and the views of a dict.
   const Text* text() const {
     const auto* p = As<std::shared_ptr<const Text>>();
     return p ? p->get() : nullptr;
@@ -114,9 +114,9 @@ struct List {
   bool is_view() const {
     return flavour == Flavour::kKeys || flavour == Flavour::kValues || flavour == Flavour::kItems;
   }
-  // Those have elements by number, and slices.
+  // Whether it can be indexed and sliced.
   bool is_sequence() const { return !is_view(); }
-  // Those have a `+`, a `*` and a JSON form.
+  // Whether it has `+`, `*` and a JSON form.
   bool is_list_or_tuple() const { return flavour == Flavour::kList || flavour == Flavour::kTuple; }
 
   std::vector<Value> items;
