@@ -245,7 +245,7 @@ TEST_F(PackedFolderTest, AReadOnlyMountServesAllTheSameAndOneWordSaysSo) {
   Save(Open().get(), Key("a"));
   const auto serves = [&] {
     constexpr int kSkipped = 77;
-    if (::unshare(CLONE_NEWUSER | CLONE_NEWNS) != 0 && ::unshare(CLONE_NEWNS) != 0) ::_exit(kSkipped);
+    if (::unshare(CLONE_NEWNS) != 0 && ::unshare(CLONE_NEWUSER | CLONE_NEWNS) != 0) ::_exit(kSkipped);
     if (::mount("none", "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0 ||
         ::mount(root_.c_str(), root_.c_str(), nullptr, MS_BIND, nullptr) != 0 ||
         ::mount(nullptr, root_.c_str(), nullptr, MS_BIND | MS_REMOUNT | MS_RDONLY, nullptr) != 0) {
