@@ -254,6 +254,21 @@ Status FlagSet::Parse(int argc, const char* const* argv) {
   return Parse(args);
 }
 
+FlagSet::Written FlagSet::LookUp(const std::string& written) {
+  if (written[1] != '-') {
+    const auto has_letter = [&](const Flag& flag) {
+      return written.size() == 2 && flag.short_letter == written[1];
+    };
+    const auto found = std::find_if(flags_.begin(), flags_.end(), has_letter);
+    return {found == flags_.end() ? nullptr : &*found, written.substr(1)};
+  }
+  const std::string name = written.substr(2);
+  if (Flag* flag = Find(name)) return {flag, name};
+  Flag* flag = name.rfind("no-", 0) == 0 ? Find(std::string_view(name).substr(3)) : nullptr;
+  if (flag == nullptr || !flag->meta.empty()) return {nullptr, name};  // only switches can be negated
+  return {flag, name, /*negated=*/true};
+}
+
 Status FlagSet::Parse(std::span<const std::string> args) {
   for (const std::string& arg : args) {
     if (arg == "--") break;
@@ -272,24 +287,8 @@ Status FlagSet::Parse(std::span<const std::string> args) {
       positionals_.push_back(arg);
       continue;
     }
-    Flag* flag = nullptr;
     const size_t equals = arg.find('=');
-    std::string name = arg.substr(0, equals);
-    bool negated = false;
-    if (arg[1] != '-') {
-      for (Flag& candidate : flags_) {
-        if (name.size() == 2 && candidate.short_letter == name[1]) flag = &candidate;
-      }
-      name = name.substr(1);
-    } else {
-      name = name.substr(2);
-      flag = Find(name);
-      if (flag == nullptr && name.rfind("no-", 0) == 0) {
-        flag = Find(std::string_view(name).substr(3));
-        if (flag != nullptr && !flag->meta.empty()) flag = nullptr;
-        negated = flag != nullptr;
-      }
-    }
+    const auto [flag, name, negated] = LookUp(arg.substr(0, equals));
     if (flag == nullptr) return UnknownFlag(name);
     if (equals != std::string::npos) {
       if (negated) return absl::InvalidArgumentError(absl::StrCat("--", Shown(name), " takes no value"));
@@ -302,6 +301,10 @@ Status FlagSet::Parse(std::span<const std::string> args) {
       return absl::InvalidArgumentError(absl::StrCat("--", flag->name, " needs a value: ", flag->meta));
     }
   }
+  return CheckComplete();
+}
+
+Status FlagSet::CheckComplete() const {
   for (const Flag& flag : flags_) {
     if (flag.required && !flag.seen) {
       return absl::InvalidArgumentError(

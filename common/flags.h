@@ -88,6 +88,15 @@ class FlagSet {
   static std::string DefaultInWords(const Flag& flag);
   Status UnknownFlag(std::string_view written) const;
   Status SetFlag(Flag* flag, const std::string& value);
+  struct Written {
+    Flag* flag = nullptr;  // null: there is none of that name
+    std::string name;      // without dashes
+    bool negated = false;  // --no-name
+  };
+  // What `written`, an argument up to its '=', names.
+  Written LookUp(const std::string& written);
+  // Whether all is there that must be, and nothing more.
+  Status CheckComplete() const;
 
   std::string program_;
   std::string summary_;

@@ -15,14 +15,17 @@ namespace coterie {
 // Tokens per key: the KV block size, the unit in which prefixes are shared.
 inline constexpr int kPrefixBlockTokens = 16;
 
+// The first eight bytes of a PrefixHash, which travel as a hint of where blocks are warm
+// (WorkerState.prefixes_added): a collision costs time and never correctness.
+using PrefixKey = uint64_t;
+
 // Identifies the KV content of one whole block: everything that block depends on. 128 bits of a SHA-256
 // chain, so that two different prefixes never share blocks, by accident or by design of a tenant.
 struct PrefixHash {
   uint64_t hi = 0;
   uint64_t lo = 0;
 
-  // The 64-bit form that travels as a hint of where blocks are warm (WorkerState.prefixes_added).
-  uint64_t wire_key() const { return hi; }
+  PrefixKey wire_key() const { return hi; }
 
   auto operator<=>(const PrefixHash&) const = default;
   template <typename H>

@@ -45,8 +45,8 @@ struct SamplingParams : DrawParams {
   std::vector<std::string> stop;  // matched by the gateway
   std::vector<uint32_t> stop_token_ids;
   bool ignore_eos = false;
-  std::optional<uint32_t>
-      logprobs;  // how many alternatives to report beside the token's own; absent: nothing
+  // How many alternatives to report beside the token's own log-probability; absent: nothing.
+  std::optional<uint32_t> logprobs;
 };
 
 // InvalidArgument naming the field, its value and the limit. Token ids are held against `vocab_size`; 0:

@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "common/worker_protocol.h"
 #include "router/routing_limits.h"
 
 namespace coterie::gateway {
@@ -39,7 +40,8 @@ void CommandLine::Declare(FlagSet* flags) {
                 "when it changes");
   flags->Double("min-score", &min_score, -1, 1, "S", "below this cosine the base answers");
   flags->Double("min-margin", &min_margin, 0, 2, "M", "closer to the next expert than this the base answers");
-  flags->Int("top-k", &top_k, 1, 16, "K", "experts of top_k, and at most of adaptive_k");
+  flags->Int("top-k", &top_k, 1, static_cast<int>(kMaxTopK), "K",
+             "experts of top_k, and at most of adaptive_k");
   flags->Double("route-temperature", &temperature, kMinRouteTemperature, 100, "T",
                 "of the weights of several experts (c-BTM)");
   flags->Double("confident-margin", &confident_margin, 0, 2, "M",
@@ -88,11 +90,11 @@ void CommandLine::Declare(FlagSet* flags) {
                   "how long SIGTERM waits for answers to end");
 
   flags->Section("Workers");
-  flags->Duration("silence-timeout", &gateway.link.silence_timeout, absl::Milliseconds(50), absl::Minutes(10),
-                  "a worker that says nothing for so long is lost");
-  flags->Duration("heartbeat", &gateway.link.heartbeat_interval, absl::Milliseconds(10), absl::Minutes(1),
+  flags->Duration("silence-timeout", &gateway.link.silence_timeout, absl::Milliseconds(50),
+                  kMaxSilenceTimeout, "a worker that says nothing for so long is lost");
+  flags->Duration("heartbeat", &gateway.link.heartbeat_interval, kMinHeartbeatInterval, kMaxHeartbeatInterval,
                   "how often both sides say that they are there");
-  flags->Duration("reattach-grace", &gateway.link.reattach_grace, absl::Milliseconds(10), absl::Minutes(10),
+  flags->Duration("reattach-grace", &gateway.link.reattach_grace, absl::Milliseconds(10), kMaxReattachGrace,
                   "how long a lost connection may take to come back before its answers move");
   flags->Bool(
       "strict-serves", &gateway.placement.strict_serves,
@@ -116,6 +118,13 @@ Status CommandLine::Finish() {
   }
   if (gateway.workers.empty()) {
     return absl::InvalidArgumentError("--workers is missing: name host:port,host:port,… or dns:///name:port");
+  }
+  const WorkerLinkOptions& link = gateway.link;
+  if (link.silence_timeout < kMinSilentHeartbeats * link.heartbeat_interval) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "--silence-timeout=", absl::FormatDuration(link.silence_timeout), ": must be at least ",
+        kMinSilentHeartbeats, " times --heartbeat, which is ", absl::FormatDuration(link.heartbeat_interval),
+        ", or every worker would be lost again and again"));
   }
   ASSIGN_OR_RETURN(gateway.routing.selection, ParseSelection(gateway.router_policy));
   if (gateway.routing.selection == coterie::RoutingOptions::Selection::kClassifier &&

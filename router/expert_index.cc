@@ -69,17 +69,22 @@ StatusOr<std::shared_ptr<const ExpertIndex>> ExpertIndex::Create(const Options& 
   return nothing.With({.generation = options.generation, .put = std::move(experts)});
 }
 
-StatusOr<std::shared_ptr<const ExpertIndex>> ExpertIndex::With(Change change) const {
+Status ExpertIndex::SortAndCheck(size_t dim, Change* change) {
   const auto by_name = [](const IndexedExpert& a, const IndexedExpert& b) { return a.name < b.name; };
-  std::sort(change.put.begin(), change.put.end(), by_name);
-  std::sort(change.removed.begin(), change.removed.end());
-  for (size_t i = 0; i < change.put.size(); ++i) {
-    RETURN_IF_ERROR(Check(change.put[i], dim()));
-    if (i > 0 && change.put[i].name == change.put[i - 1].name) {
+  std::sort(change->put.begin(), change->put.end(), by_name);
+  std::sort(change->removed.begin(), change->removed.end());
+  for (size_t i = 0; i < change->put.size(); ++i) {
+    RETURN_IF_ERROR(Check(change->put[i], dim));
+    if (i > 0 && change->put[i].name == change->put[i - 1].name) {
       return absl::InvalidArgumentError(
-          absl::StrCat("expert ", change.put[i].name, " is in the index twice"));
+          absl::StrCat("expert ", change->put[i].name, " is in the index twice"));
     }
   }
+  return absl::OkStatus();
+}
+
+StatusOr<std::shared_ptr<const ExpertIndex>> ExpertIndex::With(Change change) const {
+  RETURN_IF_ERROR(SortAndCheck(dim(), &change));
   std::shared_ptr<ExpertIndex> next(new ExpertIndex(options_));
   next->options_.generation = change.generation;
   auto put = change.put.begin();

@@ -120,6 +120,9 @@ class ExpertIndex {
   ExpertMask MaskOf(std::span<const std::string> names) const;
 
  private:
+  // By name, as With goes through them; refuses what Create refuses.
+  static Status SortAndCheck(size_t dim, Change* change);
+
   // Which experts of a segment declare which domains, each domain's text once.
   struct Claims {
     struct Claim {

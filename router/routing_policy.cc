@@ -14,7 +14,6 @@ namespace {
 using Selection = RoutingOptions::Selection;
 
 constexpr size_t kMaxRules = 10'000;
-constexpr size_t kMaxTopK = 16;  // experts of one answer: more rows than a collaborative batch can pay for
 
 Status CheckRange(std::string_view option, float value, double low, double high) {
   // As flags are given: 0.001 is in range though its float is a little below. NaN falls through.

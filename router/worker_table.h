@@ -11,13 +11,11 @@
 #include "absl/container/flat_hash_set.h"
 #include "common/clock.h"
 #include "common/digest.h"
+#include "common/prefix_key.h"
+#include "common/worker_protocol.h"
 #include "router/row_set.h"
 
 namespace coterie {
-
-// The first eight bytes of a KV prefix key (a hash chain over base, adapter and block tokens): a hint where
-// blocks are warm, so that a collision costs time and never correctness.
-using PrefixKey = uint64_t;
 
 // What a worker is, as long as it lives.
 struct WorkerTraits {
@@ -26,7 +24,7 @@ struct WorkerTraits {
   std::string numerics_class;        // equal classes give bit-identical logits
   uint32_t max_running = 1;          // sequences one step can hold
   uint32_t max_sequence_tokens = 0;  // prompt and answer of one sequence; 0: what its KV cache holds
-  uint32_t kv_block_tokens = 16;     // tokens in a block
+  uint32_t kv_block_tokens = kPrefixBlockTokens;  // tokens in a block, as it says
   uint32_t kv_blocks = 0;
   uint32_t adapter_slots = 0;
   std::vector<std::string> serves;  // name patterns (shell style) of the experts it is for; empty: all
@@ -50,7 +48,7 @@ struct WorkerRow {
   uint32_t assigned = 0;  // sequences this gateway has there, paused ones left out
   uint32_t max_running = 1;
   uint32_t max_sequence_tokens = 0;
-  uint32_t kv_block_tokens = 16;
+  uint32_t kv_block_tokens = kPrefixBlockTokens;
   uint32_t kv_blocks_free = 0;  // with those that hold only cached prefixes: they can be had at once
   uint32_t kv_blocks_total = 0;
   uint32_t adapter_slots = 0;
@@ -85,7 +83,7 @@ class WorkerTable {
   // blocks, within these two.
   static constexpr size_t kMaxResident = 65'536;
   static constexpr size_t kLeastMaxPrefixes = 4096;
-  static constexpr size_t kMaxPrefixes = 262'144;
+  static constexpr size_t kMaxPrefixes = kMaxPrefixKeys;
   // Of all workers together; more are passed over. At about 40 bytes each, 640 MB.
   static constexpr size_t kMaxPrefixesInAll = size_t{1} << 24;
   static constexpr size_t kMaxComing = 64;

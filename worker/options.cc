@@ -1,6 +1,7 @@
 #include "worker/options.h"
 
 #include "common/utf8.h"
+#include "common/worker_protocol.h"
 
 namespace coterie::worker {
 
@@ -33,7 +34,7 @@ FlagSet WorkerOptions::Flags() {
   flags.Int("metrics-port", &metrics_port, -1, 65535, "PORT",
             "serve /metrics here, on the same host; 0: a free one, -1: nowhere");
   flags.String("id", &id, "NAME", "its name for people; empty: host name and port");
-  flags.Duration("reattach-grace", &reattach_grace, kNone, absl::Minutes(10),
+  flags.Duration("reattach-grace", &reattach_grace, kNone, kMaxReattachGrace,
                  "how long the answers of a gateway whose connection broke are kept");
   flags.Duration("drain-timeout", &drain_timeout, kNone, absl::Hours(1),
                  "how long SIGTERM waits for running answers before handing them to other workers");

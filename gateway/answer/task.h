@@ -84,7 +84,7 @@ class Task : public SessionListener, public std::enable_shared_from_this<Task> {
   struct Plan {
     SequenceRequest sequence;
     PlacementRequest placement;
-    std::vector<uint64_t> prefix_keys;
+    std::vector<PrefixKey> prefix_keys;
     SessionOptions options;
   };
   Plan PlanLocked(SequenceRequest sequence) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);

@@ -9,6 +9,7 @@
 #include "common/file.h"
 #include "common/ids.h"
 #include "common/quoted.h"
+#include "common/sequence.h"
 #include "model/format/safetensors.h"
 #include "model/store/yaml_tree.h"
 
@@ -17,7 +18,7 @@ namespace {
 
 using Rule = coterie::RoutingOptions::Rule;
 
-constexpr size_t kMaxDomainBytes = 64;  // what a request may declare
+constexpr size_t kMaxDomainBytes = kMaxLabelBytes;  // what a request may declare as a tag
 
 Status AddRule(const std::string& domain, const YamlValue& expert, std::string_view name,
                std::vector<Rule>* rules) {

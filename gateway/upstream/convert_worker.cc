@@ -6,6 +6,7 @@
 
 #include "common/adapter_failure.h"
 #include "common/clock.h"
+#include "common/worker_protocol.h"
 
 namespace coterie::gateway {
 namespace {
@@ -27,7 +28,7 @@ uint32_t MillisecondsLeft(MonotonicTime deadline, MonotonicTime now) {
 
 v1::GatewayHello HelloToProto(const WorkerLinkOptions& options) {
   v1::GatewayHello hello;
-  hello.set_protocol_version(kProtocolVersion);
+  hello.set_protocol_version(kWorkerProtocolVersion);
   hello.set_gateway_id(options.gateway_id);
   hello.set_base_digest(options.base.ToBytes());
   hello.set_tokenizer_digest(options.tokenizer.ToBytes());

@@ -10,8 +10,6 @@
 // Wire <-> plain for what travels between gateway and worker.
 namespace coterie::gateway {
 
-inline constexpr uint32_t kProtocolVersion = 1;
-
 v1::GatewayHello HelloToProto(const WorkerLinkOptions& options);
 // InvalidArgument naming the field that is malformed.
 StatusOr<WorkerIdentity> HelloFromProto(const v1::WorkerHello& proto);

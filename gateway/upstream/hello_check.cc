@@ -1,15 +1,15 @@
 #include "gateway/upstream/hello_check.h"
 
 #include "absl/strings/str_cat.h"
-#include "gateway/upstream/convert_worker.h"
+#include "common/worker_protocol.h"
 
 namespace coterie::gateway {
 
 Status CheckHello(const WorkerIdentity& hello, const WorkerLinkOptions& options, const std::string& address) {
-  if (hello.protocol_version != kProtocolVersion) {
+  if (hello.protocol_version != kWorkerProtocolVersion) {
     return absl::FailedPreconditionError(absl::StrCat("worker ", address, " speaks protocol ",
                                                       hello.protocol_version, ", this gateway speaks ",
-                                                      kProtocolVersion));
+                                                      kWorkerProtocolVersion));
   }
   if (hello.base != options.base) {
     return absl::FailedPreconditionError(absl::StrCat("worker ", address, " serves base ", hello.base.Short(),

@@ -10,7 +10,7 @@ namespace coterie::gateway {
 
 std::shared_ptr<Session> Session::Start(const SessionOptions& options, WorkerPool* pool, TimerQueue* timers,
                                         SequenceRequest request, PlacementRequest placement,
-                                        std::vector<uint64_t> prefix_keys,
+                                        std::vector<PrefixKey> prefix_keys,
                                         std::shared_ptr<SessionListener> listener) {
   std::shared_ptr<Session> session(new Session(options, pool, timers, std::move(request),
                                                std::move(placement), std::move(prefix_keys),
@@ -22,7 +22,7 @@ std::shared_ptr<Session> Session::Start(const SessionOptions& options, WorkerPoo
 }
 
 Session::Session(const SessionOptions& options, WorkerPool* pool, TimerQueue* timers, SequenceRequest request,
-                 PlacementRequest placement, std::vector<uint64_t> prefix_keys,
+                 PlacementRequest placement, std::vector<PrefixKey> prefix_keys,
                  std::shared_ptr<SessionListener> listener)
     : options_(options),
       pool_(pool),
@@ -31,7 +31,8 @@ Session::Session(const SessionOptions& options, WorkerPool* pool, TimerQueue* ti
       listener_(std::move(listener)),
       request_(std::move(request)),
       placement_(std::move(placement)),
-      budget_(options.max_moves, MonotonicNow()) {}
+      budget_(options.max_moves, MonotonicNow()),
+      poll_(options.worker_poll, 5 * options.worker_poll) {}
 
 void Session::DescribePlacementLocked() {
   placement_.n_prompt_tokens = static_cast<uint32_t>(request_.prompt_ids.size()) + received();
@@ -92,9 +93,7 @@ void Session::NobodyTakesItLocked(const Status& why) {
   placement_.exclude.clear();
   n_refusals_ = 0;
   refusal_ = adapter_error_ = absl::OkStatus();
-  if (next_poll_ <= absl::ZeroDuration()) next_poll_ = options_.worker_poll;
-  PlaceAfterLocked(next_poll_);
-  next_poll_ = std::min(2 * next_poll_, 5 * options_.worker_poll);
+  PlaceAfterLocked(poll_.Next());
 }
 
 SessionEnd Session::WhyNobodyLocked(const Status& why, MonotonicTime now) {
@@ -134,6 +133,7 @@ bool Session::WasWholeLocked() const {
          (worker_room_ > 0 && request_.prompt_ids.size() + received() >= worker_room_);
 }
 
+// Failover. The tokens so far are in resume_ids, so whoever takes the sequence next goes on behind them.
 void Session::MoveLocked(const WorkerLoss& loss) {
   DropAttemptLocked();
   if (!loss.planned) {
@@ -254,7 +254,7 @@ void Session::OnOutput(SequenceOutput output) {
     placement_.exclude.clear();
     n_refusals_ = 0;
     waits_since_ = MonotonicTime::InfiniteFuture();
-    next_poll_ = absl::ZeroDuration();
+    poll_.Reset();
     AnnounceLocked();
     listener_->OnStarted(output.cached_prompt_tokens, output.queued);
   }

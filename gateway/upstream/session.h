@@ -8,6 +8,7 @@
 
 #include "common/clock.h"
 #include "common/mutex.h"
+#include "gateway/upstream/backoff.h"
 #include "gateway/upstream/move_budget.h"
 #include "gateway/upstream/sequence.h"
 #include "gateway/upstream/worker_pool.h"
@@ -82,7 +83,7 @@ class Session : public SequenceObserver, public std::enable_shared_from_this<Ses
   // and the timers outlive the session.
   static std::shared_ptr<Session> Start(const SessionOptions& options, WorkerPool* pool, TimerQueue* timers,
                                         SequenceRequest request, PlacementRequest placement,
-                                        std::vector<uint64_t> prefix_keys,
+                                        std::vector<PrefixKey> prefix_keys,
                                         std::shared_ptr<SessionListener> listener);
 
   // The client took `n` more tokens: as many may come.
@@ -97,7 +98,7 @@ class Session : public SequenceObserver, public std::enable_shared_from_this<Ses
 
  private:
   Session(const SessionOptions& options, WorkerPool* pool, TimerQueue* timers, SequenceRequest request,
-          PlacementRequest placement, std::vector<uint64_t> prefix_keys,
+          PlacementRequest placement, std::vector<PrefixKey> prefix_keys,
           std::shared_ptr<SessionListener> listener);
 
   // Lengths and class as they are now.
@@ -114,7 +115,7 @@ class Session : public SequenceObserver, public std::enable_shared_from_this<Ses
   // Tells the listener where the sequence runs, and that its connection was taken up again.
   void AnnounceLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void ReportReattachedLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  // The worker went with the sequence.
+  // Fails over: the worker went with the sequence, which goes on elsewhere.
   void MoveLocked(const WorkerLoss& loss) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // The worker did not take the sequence: the next one may.
   void TryAnotherLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -133,7 +134,7 @@ class Session : public SequenceObserver, public std::enable_shared_from_this<Ses
   const SessionOptions options_;
   WorkerPool* const pool_;
   TimerQueue* const timers_;
-  const std::vector<uint64_t> prefix_keys_;
+  const std::vector<PrefixKey> prefix_keys_;
 
   Mutex mutex_;
   std::shared_ptr<SessionListener> listener_ ABSL_GUARDED_BY(mutex_);  // null once ended
@@ -161,7 +162,7 @@ class Session : public SequenceObserver, public std::enable_shared_from_this<Ses
 
   // While no worker has begun it.
   MonotonicTime waits_since_ ABSL_GUARDED_BY(mutex_) = MonotonicTime::InfiniteFuture();
-  absl::Duration next_poll_ ABSL_GUARDED_BY(mutex_);
+  Backoff poll_ ABSL_GUARDED_BY(mutex_);  // until they are asked again
   TimerQueue::Id timer_ ABSL_GUARDED_BY(mutex_) = 0;
   // Of this round: it ends when all fit workers were asked, or so many of them refused.
   uint32_t n_refusals_ ABSL_GUARDED_BY(mutex_) = 0;

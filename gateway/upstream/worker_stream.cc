@@ -4,18 +4,17 @@
 
 #include <utility>
 
+#include "common/worker_protocol.h"
+
 namespace coterie::gateway {
 namespace {
-
-// A worker's largest message: 8192 scored positions with 20 alternatives each are about 3 MB.
-constexpr int kMaxMessageBytes = 16 << 20;
 
 std::shared_ptr<grpc::Channel> MakeChannel(const std::string& address) {
   grpc::ChannelArguments args;
   args.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
   args.SetInt(GRPC_ARG_ENABLE_RETRIES, 0);
   args.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
-  args.SetMaxReceiveMessageSize(kMaxMessageBytes);
+  args.SetMaxReceiveMessageSize(static_cast<int>(kMaxWorkerMessageBytes));
   return grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), args);
 }
 

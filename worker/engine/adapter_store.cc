@@ -107,7 +107,7 @@ void AdapterStore::Pin(std::span<AdapterEntry* const> entries, AdapterClaim* cla
   for (AdapterEntry* entry : entries) {
     if (entry->slot >= 0) continue;
     if (free_slots_.empty()) {
-      AdapterEntry* victim = budget_.SlotVictim();
+      AdapterEntry* victim = budget_.SlotVictim();  // evicted from its slot; it stays in memory
       COTERIE_CHECK(victim != nullptr) << "every slot is pinned";
       LeaveSlot(victim);
     }
@@ -194,7 +194,7 @@ void AdapterStore::Finish(Done done) {
   PublishSizes();
 }
 
-void AdapterStore::Shrink() {
+void AdapterStore::EvictOverBudget() {
   while (AdapterEntry* victim = budget_.Victim()) {
     if (victim->slot >= 0) LeaveSlot(victim);
     budget_.Evicted(victim);

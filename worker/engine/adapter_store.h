@@ -33,7 +33,7 @@ struct AdapterStoreOptions {
 struct AdapterStoreStats {
   std::atomic<uint64_t> hits{0};       // a sequence started and its adapters were in memory from the first
   std::atomic<uint64_t> misses{0};     // it had to wait for a load
-  std::atomic<uint64_t> evictions{0};  // adapters dropped from memory
+  std::atomic<uint64_t> evictions{0};  // adapters evicted from memory
   std::atomic<uint64_t> failures{0};
   std::atomic<uint64_t> loads_from_packed{0};  // copied from a packed file
   std::atomic<uint64_t> loads_from_peft{0};    // read, checked and packed
@@ -71,7 +71,7 @@ class AdapterStore {
 
   // A round asks for each waiting sequence's adapters, in the order in which sequences are to start.
   void BeginRound() { budget_.BeginRound(); }
-  void EndRound() { Shrink(); }
+  void EndRound() { EvictOverBudget(); }
 
   enum class State : uint8_t {
     kReady,     // promised, in memory, and there are slots: Pin will do
@@ -126,7 +126,8 @@ class AdapterStore {
   void Finish(Done done);
   void TakeSlot(AdapterEntry* entry);  // a free one
   void LeaveSlot(AdapterEntry* entry);
-  void Shrink();
+  // From memory: what was promised to nobody, the longest unused first, down to max_bytes.
+  void EvictOverBudget();
   void PublishSizes();
   void Forget(AdapterEntry* entry);
 

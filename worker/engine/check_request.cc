@@ -6,10 +6,9 @@
 #include "kernels/batch.h"
 
 namespace coterie {
+namespace {
 
-Status CheckRequest(const SequenceRequest& r, const RequestLimits& limits) {
-  const int vocab_size = limits.vocab_size;
-  RETURN_IF_ERROR(ValidateSamplingParams(r.sampling, vocab_size));
+Status CheckTokens(const SequenceRequest& r, const RequestLimits& limits) {
   if (r.prompt_ids.empty())
     return absl::InvalidArgumentError("the prompt has no tokens; at least 1 is needed");
   const size_t n_given = r.prompt_ids.size() + r.resume_ids.size();
@@ -21,37 +20,36 @@ Status CheckRequest(const SequenceRequest& r, const RequestLimits& limits) {
   }
   for (const std::vector<int32_t>* ids : {&r.prompt_ids, &r.resume_ids}) {
     for (int32_t id : *ids) {
-      if (id < 0 || id >= vocab_size) {
-        return absl::InvalidArgumentError(
-            absl::StrCat("token id ", id, " in the prompt; the vocabulary has ", vocab_size, " tokens"));
+      if (id < 0 || id >= limits.vocab_size) {
+        return absl::InvalidArgumentError(absl::StrCat("token id ", id, " in the prompt; the vocabulary has ",
+                                                       limits.vocab_size, " tokens"));
       }
     }
   }
-  if (!r.allowed_tokens.empty()) {
-    const auto words = static_cast<size_t>(MaskWords(vocab_size));
-    if (r.allowed_tokens.size() != words) {
-      return absl::InvalidArgumentError(absl::StrCat("allowed_tokens has ", r.allowed_tokens.size(),
-                                                     " words; a vocabulary of ", vocab_size, " tokens has ",
-                                                     words));
-    }
-    bool any = false;
-    for (int token = 0; token < vocab_size && !any; ++token) {
-      any = MaskAllows(r.allowed_tokens, static_cast<size_t>(token));
-    }
-    if (!any) return absl::InvalidArgumentError("allowed_tokens lets no token be chosen");
+  return absl::OkStatus();
+}
+
+Status CheckAllowedTokens(const SequenceRequest& r, int vocab_size) {
+  if (r.allowed_tokens.empty()) return absl::OkStatus();
+  const auto words = static_cast<size_t>(MaskWords(vocab_size));
+  if (r.allowed_tokens.size() != words) {
+    return absl::InvalidArgumentError(absl::StrCat("allowed_tokens has ", r.allowed_tokens.size(),
+                                                   " words; a vocabulary of ", vocab_size, " tokens has ",
+                                                   words));
   }
-  if (r.priority < -kMaxPriority || r.priority > kMaxPriority) {
-    return absl::InvalidArgumentError(absl::StrCat("priority is ", r.priority, "; it must be in [-",
-                                                   kMaxPriority, ", ", kMaxPriority, "]"));
+  for (int token = 0; token < vocab_size; ++token) {
+    if (MaskAllows(r.allowed_tokens, static_cast<size_t>(token))) return absl::OkStatus();
   }
-  if (r.tenant.size() > kMaxLabelBytes) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("tenant has ", r.tenant.size(), " bytes; at most ", kMaxLabelBytes, " are allowed"));
-  }
-  if (r.cache_salt.size() > kMaxLabelBytes) {
-    return absl::InvalidArgumentError(absl::StrCat("cache_salt has ", r.cache_salt.size(), " bytes; at most ",
-                                                   kMaxLabelBytes, " are allowed"));
-  }
+  return absl::InvalidArgumentError("allowed_tokens lets no token be chosen");
+}
+
+Status CheckLabel(const char* field, const std::string& value) {
+  if (value.size() <= kMaxLabelBytes) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat(field, " has ", value.size(), " bytes; at most ", kMaxLabelBytes, " are allowed"));
+}
+
+Status CheckAdapters(const SequenceRequest& r, const RequestLimits& limits) {
   const size_t max_adapters = std::min(kMaxAdaptersPerSequence, static_cast<size_t>(limits.n_adapter_slots));
   if (r.adapters.size() > max_adapters) {
     return absl::InvalidArgumentError(absl::StrCat("the sequence uses ", r.adapters.size(),
@@ -69,6 +67,10 @@ Status CheckRequest(const SequenceRequest& r, const RequestLimits& limits) {
           " is 0 (or was not set): it would change nothing; give it a weight or leave the adapter out"));
     }
   }
+  return absl::OkStatus();
+}
+
+Status CheckScoring(const SequenceRequest& r) {
   const bool scores = r.prompt_logprobs_from.has_value();
   if (r.score_only && !scores) {
     return absl::InvalidArgumentError("score_only without prompt_logprobs_from would do nothing");
@@ -82,6 +84,22 @@ Status CheckRequest(const SequenceRequest& r, const RequestLimits& limits) {
     return absl::InvalidArgumentError("score_only takes no tokens to resume from");
   }
   return absl::OkStatus();
+}
+
+}  // namespace
+
+Status CheckRequest(const SequenceRequest& r, const RequestLimits& limits) {
+  RETURN_IF_ERROR(ValidateSamplingParams(r.sampling, limits.vocab_size));
+  RETURN_IF_ERROR(CheckTokens(r, limits));
+  RETURN_IF_ERROR(CheckAllowedTokens(r, limits.vocab_size));
+  if (r.priority < -kMaxPriority || r.priority > kMaxPriority) {
+    return absl::InvalidArgumentError(absl::StrCat("priority is ", r.priority, "; it must be in [-",
+                                                   kMaxPriority, ", ", kMaxPriority, "]"));
+  }
+  RETURN_IF_ERROR(CheckLabel("tenant", r.tenant));
+  RETURN_IF_ERROR(CheckLabel("cache_salt", r.cache_salt));
+  RETURN_IF_ERROR(CheckAdapters(r, limits));
+  return CheckScoring(r);
 }
 
 }  // namespace coterie

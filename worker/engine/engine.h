@@ -28,12 +28,12 @@
 namespace coterie {
 
 struct EngineOptions {
-  int max_batch_tokens =
-      256;                // tokens of one step: larger fills the device better, smaller delays decodes less
+  // Tokens of one step: more fill the device better, fewer delay running answers less.
+  int max_batch_tokens = 256;
   int max_seqs = 32;      // sequences of one step
   int max_waiting = 256;  // beyond max_seqs + max_waiting sequences, Submit answers RESOURCE_EXHAUSTED
   int max_logit_rows =
-      64;  // rows of logits in one step; at least max_seqs. Must be within the model's own limit
+      64;  // rows of logits in one step; at least max_seqs, at most what the model has room for
   absl::Duration aging_interval = absl::Seconds(10);  // see SchedulerOptions
   absl::Duration slot_patience = absl::Seconds(2);
   AdapterStoreOptions adapters;

@@ -127,7 +127,8 @@ int Scheduler::Remaining(const Sequence& s) {
   return s.n_positions() - (without_last ? 1 : 0) - s.n_launched;
 }
 
-// Has a prompt, or what was put back of it, to compute; a decoding sequence has one token.
+// Has a prompt, or all that a preempted sequence must recompute, before it; a decoding sequence has one
+// token.
 bool Scheduler::Prompting(const Sequence& s) { return s.n_positions() - s.n_launched != 1; }
 
 bool Scheduler::WantsLogits(const Sequence& s, int position) {
@@ -147,7 +148,7 @@ void Scheduler::Plan(MonotonicTime now, std::vector<StepEntry>* plan, std::vecto
   PlanDecodes();
   PlanPrompts(now, failed);
   adapters_->EndRound();
-  // Entries of sequences that were put back after they had been planned.
+  // Entries of sequences that were preempted after they had been planned.
   std::erase_if(*plan, [](const StepEntry& entry) { return entry.sequence == nullptr; });
   plan_ = nullptr;
 }
@@ -165,7 +166,7 @@ void Scheduler::PauseThoseWithoutCredit() {
 }
 
 void Scheduler::PlanDecodes() {
-  // PlanTokens may put back sequences behind position i, or the one at i itself.
+  // PlanTokens may preempt sequences behind position i, or the one at i itself.
   for (size_t i = 0; i < running_.size();) {
     Sequence* s = running_[i];
     if (!Prompting(*s) && token_budget_ > 0 && !PlanTokens(s)) continue;
@@ -173,8 +174,8 @@ void Scheduler::PlanDecodes() {
   }
 }
 
-bool Scheduler::HasSeat(const Admission& admission) const {
-  return !admission.blocks_short && n_running() < options_.max_seqs && token_budget_ > 0;
+bool Scheduler::HasSeat(const NewcomerLimits& limits) const {
+  return !limits.blocks_short && n_running() < options_.max_seqs && token_budget_ > 0;
 }
 
 void Scheduler::PlanPrompts(MonotonicTime now, std::vector<FailedSequence>* failed) {
@@ -183,18 +184,16 @@ void Scheduler::PlanPrompts(MonotonicTime now, std::vector<FailedSequence>* fail
     if (Prompting(*s)) begun_.push_back(s);
   }
   turns_.Begin(begun_, now, /*overdue_due=*/n_admitted_ % kOverdueEvery == 0);
-  Admission admission;
-  while (Sequence* s = turns_.Next(HasSeat(admission) ? kLookAhead : kLookAheadWithoutSeat)) {
-    if (s->state == SequenceState::kWaiting) {  // also one that has begun and was put back by a turn before
-      Admit(s, now, &admission, failed);
+  NewcomerLimits limits;
+  while (Sequence* s = turns_.Next(HasSeat(limits) ? kLookAhead : kLookAheadWithoutSeat)) {
+    if (s->state == SequenceState::kWaiting) {  // also one that has begun and was preempted by a turn before
+      Admit(s, now, &limits, failed);
     } else if (token_budget_ > 0) {
       PlanTokens(s);
     }
   }
 }
 
-// Plans as much of `s` as the budgets allow; nothing is no failure. False when `s` was put back for want of
-// blocks.
 bool Scheduler::PlanTokens(Sequence* s) {
   const int first = s->n_launched;
   int n = std::min(Remaining(*s), token_budget_);
@@ -217,7 +216,7 @@ bool Scheduler::PlanTokens(Sequence* s) {
       needs_quiet_ = true;
       return true;
     }
-    TakeBlocks(victim);
+    Preempt(victim);
     if (victim == s) return false;
   }
   for (int position = first; position < first + n; ++position) {
@@ -237,7 +236,8 @@ Sequence* Scheduler::IdleHolder(const Sequence* besides) const {
   return turns_.LastWithBlocks(besides);
 }
 
-void Scheduler::TakeBlocks(Sequence* victim) {
+// Takes the victim's KV blocks. One that runs waits for its turn again, and computes its tokens anew then.
+void Scheduler::Preempt(Sequence* victim) {
   ++n_preemptions_;
   kv_->Release(victim);
   if (victim->state != SequenceState::kRunning) return;
@@ -265,15 +265,15 @@ bool Scheduler::MakeRoom(Sequence* s) {
       needs_quiet_ = true;
       return false;
     }
-    TakeBlocks(victim);
+    Preempt(victim);
   }
   return kv_->Reserve(s, wanted);
 }
 
-void Scheduler::Admit(Sequence* s, MonotonicTime now, Admission* admission,
+void Scheduler::Admit(Sequence* s, MonotonicTime now, NewcomerLimits* limits,
                       std::vector<FailedSequence>* failed) {
-  const bool has_seat = HasSeat(*admission);
-  if (!s->adapters.empty() && !HasAdapters(s, now, has_seat, admission, failed)) return;
+  const bool has_seat = HasSeat(*limits);
+  if (!s->adapters.empty() && !HasAdapters(s, now, has_seat, limits, failed)) return;
   if (!has_seat) return;
   const bool fresh = s->blocks.empty();
   if (fresh) {
@@ -283,7 +283,7 @@ void Scheduler::Admit(Sequence* s, MonotonicTime now, Admission* admission,
   const int n_hit = fresh ? s->n_computed : 0;
   if (!MakeRoom(s)) {
     if (fresh) kv_->Release(s);
-    admission->blocks_short = true;
+    limits->blocks_short = true;
     return;
   }
   if (!s->adapters.empty()) adapters_->Pin(s->adapters, &s->claim);
@@ -300,31 +300,31 @@ void Scheduler::Admit(Sequence* s, MonotonicTime now, Admission* admission,
 // Whether `s` may start on its adapters now. They are asked for, and what failed is told, seat or none. Who
 // has waited for memory too long keeps those behind from asking for more, but not from using what they were
 // promised: it is that which he waits for.
-bool Scheduler::HasAdapters(Sequence* s, MonotonicTime now, bool has_seat, Admission* admission,
+bool Scheduler::HasAdapters(Sequence* s, MonotonicTime now, bool has_seat, NewcomerLimits* limits,
                             std::vector<FailedSequence>* failed) {
   const auto blocked_too_long = [&] {
     s->blocked_since = std::min(s->blocked_since, now);
     return now - s->blocked_since > options_.slot_patience;
   };
   Status error;
-  switch (adapters_->Prepare(s->adapters, s->request.priority, !admission->memory_kept, &s->claim, &error)) {
+  switch (adapters_->Prepare(s->adapters, s->request.priority, !limits->memory_kept, &s->claim, &error)) {
     case AdapterStore::State::kFailed:
       failed->push_back({s, error});
       return false;
     case AdapterStore::State::kNoMemory:
-      if (admission->memory_kept) return false;
+      if (limits->memory_kept) return false;
       adapters_->WithdrawFrom(s->request.priority, &s->claim);
-      admission->memory_kept = has_seat && blocked_too_long();
+      limits->memory_kept = has_seat && blocked_too_long();
       return false;
     case AdapterStore::State::kNoSlots:
-      if (has_seat && blocked_too_long()) admission->slots_kept = true;
+      if (has_seat && blocked_too_long()) limits->slots_kept = true;
       return false;
     case AdapterStore::State::kLoading:
       s->waited_for_adapter |= has_seat;
       s->blocked_since = MonotonicTime::InfiniteFuture();
       return false;
     case AdapterStore::State::kReady:
-      return !admission->slots_kept;
+      return !limits->slots_kept;
   }
   return false;
 }

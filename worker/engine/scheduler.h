@@ -45,15 +45,16 @@ struct FailedSequence {
 };
 
 // Decides which tokens the next step computes (continuous batching as in Orca, Yu et al. 2022; paging and
-// preemption by recomputation as in vLLM, Kwon et al. 2023). Each step, within max_batch_tokens: first one
-// token for every decoding sequence, then prompts, begun and new ones, in turn: by priority, except that
-// what has aged beyond everything of higher priority goes first; within that the tenant that was served
-// least, then that tenant's expert that was served least (turn_queue.h), then by rank.
+// preemption by recomputation as in vLLM, Kwon et al. 2023; chunked prefill as in Sarathi-Serve, Agrawal et
+// al. 2024). Each step, within max_batch_tokens: first one token for every decoding sequence, then prompts
+// (prefill), begun and new ones, of the last one as large a chunk as there is room for; they go in turn: by
+// priority, except that what has aged beyond everything of higher priority goes first; within that the tenant
+// that was served least, then that tenant's expert that was served least (turn_queue.h), then by rank.
 //
 // Blocks run out: sequences without credit give theirs first, then the running sequence of the worst rank
-// (lowest priority, latest arrival) is put back and later recomputed. The one of the best rank is never put
-// back, so there is always progress. A newcomer starts only when its whole prompt has room; it waits in line
-// for that, and takes blocks from running sequences only of lower priority.
+// (lowest priority, latest arrival) is preempted: put back among those that wait, and later recomputed. The
+// one of the best rank is never preempted, so there is always progress. A newcomer starts only when its whole
+// prompt has room; it waits in line for that, and takes blocks from running sequences only of lower priority.
 //
 // A plan may be made while a step is in flight. Nothing is taken from a sequence that the step reads: where
 // that would be necessary, NeedsQuiet() asks for the next plan to be made with nothing in flight.
@@ -76,7 +77,7 @@ class Scheduler {
   // The next step; empty when nothing can run now. `failed` gets sequences whose adapter cannot be had; the
   // caller Removes them.
   void Plan(MonotonicTime now, std::vector<StepEntry>* plan, std::vector<FailedSequence>* failed);
-  // The last plan would have put back a sequence that is in flight.
+  // The last plan would have preempted a sequence that is in flight.
   bool NeedsQuiet() const { return needs_quiet_; }
   // The last plan left out sequences whose adapters are on their way to their slots.
   bool WaitsForUploads() const { return waits_for_uploads_; }
@@ -98,8 +99,8 @@ class Scheduler {
   static int Remaining(const Sequence& sequence);
   static bool Prompting(const Sequence& sequence);
 
-  // What the prompts before have left to a step's further newcomers.
-  struct Admission {
+  // What a step's further newcomers may no longer have, because of those before them.
+  struct NewcomerLimits {
     bool slots_kept = false;   // for a sequence that was passed over for too long
     bool memory_kept = false;  // the same
     bool blocks_short = false;
@@ -107,18 +108,21 @@ class Scheduler {
 
   void PauseThoseWithoutCredit();
   void PlanDecodes();
+  // Prefill: prompts, and newcomers among them.
   void PlanPrompts(MonotonicTime now, std::vector<FailedSequence>* failed);
-  bool HasSeat(const Admission& admission) const;
-  void Admit(Sequence* sequence, MonotonicTime now, Admission* admission,
+  bool HasSeat(const NewcomerLimits& limits) const;
+  void Admit(Sequence* sequence, MonotonicTime now, NewcomerLimits* limits,
              std::vector<FailedSequence>* failed);
-  bool HasAdapters(Sequence* sequence, MonotonicTime now, bool has_seat, Admission* admission,
+  bool HasAdapters(Sequence* sequence, MonotonicTime now, bool has_seat, NewcomerLimits* limits,
                    std::vector<FailedSequence>* failed);
   bool MakeRoom(Sequence* sequence);
   void Start(Sequence* sequence, MonotonicTime now);
   void Unseat(Sequence* sequence);
+  // Plans a chunk of `sequence`, as much as the budgets allow; nothing is no failure. False when the sequence
+  // itself was preempted for want of blocks.
   bool PlanTokens(Sequence* sequence);
   Sequence* IdleHolder(const Sequence* besides) const;
-  void TakeBlocks(Sequence* victim);
+  void Preempt(Sequence* victim);
 
   const SchedulerOptions options_;
   KvManager* const kv_;

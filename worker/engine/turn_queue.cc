@@ -9,8 +9,15 @@
 namespace coterie {
 namespace {
 
+// Places, the lowest first:
+//   0               the sequence that is overdue, when one is due
+//   2               those that have aged: rank better than everything of higher priority
+//   4               those of kMaxPriority
+//   4 + 2 n         those of kMaxPriority - n
+// A prompt that has begun and is not too far ahead stands one before its place (1, 3, 3 + 2 n).
 constexpr int kOverduePlace = 0;
 constexpr int kAgedPlace = 2;
+constexpr int kPriorityPlaces = 4;
 
 const Sequence* Better(const Sequence* a, const Sequence* b) {
   if (a == nullptr) return b;
@@ -34,7 +41,7 @@ bool TurnQueue::Turn::before(const Turn& other) const {
 size_t TurnQueue::Level(int priority) { return static_cast<size_t>(priority + kMaxPriority); }
 
 int TurnQueue::PlaceOf(int priority, bool aged) {
-  return aged ? kAgedPlace : kAgedPlace + 2 + 2 * (kMaxPriority - priority);
+  return aged ? kAgedPlace : kPriorityPlaces + 2 * (kMaxPriority - priority);
 }
 
 // --- Who waits ---

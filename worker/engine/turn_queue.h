@@ -71,7 +71,7 @@ class TurnQueue {
     bool before(const Turn& other) const;
   };
   static size_t Level(int priority);
-  static int PlaceOf(int priority, bool aged);
+  static int PlaceOf(int priority, bool aged);  // see the table in turn_queue.cc
 
   void DropEmptyGroups();
   void FindBestRanks();

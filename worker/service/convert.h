@@ -12,8 +12,6 @@
 // Wire <-> plain for what travels between gateway and worker.
 namespace coterie::worker {
 
-inline constexpr uint32_t kProtocolVersion = 1;
-
 // Everything but the engine's id. InvalidArgument naming the field that is malformed; bounds are the engine's
 // to check.
 StatusOr<SequenceRequest> RequestFromProto(const v1::Submit& submit, MonotonicTime now);

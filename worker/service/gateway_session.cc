@@ -6,12 +6,14 @@
 #include "common/check.h"
 #include "common/clock.h"
 #include "common/utf8.h"
+#include "common/worker_protocol.h"
 
 namespace coterie::worker {
 namespace {
 
-// Tokens and log-probabilities of one message; at about 12 bytes each, 2.4 MB.
+// Tokens and log-probabilities of one message. With log-probabilities each takes about 20 bytes of it.
 constexpr size_t kMaxEntriesPerStep = 200'000;
+static_assert(2 * 20 * kMaxEntriesPerStep <= kMaxWorkerMessageBytes, "no gateway would read such a message");
 // Ended answers kept for a gateway that might have missed their end. With log-probabilities one may take
 // megabytes: then fewer are kept, and the gateway asks for such an answer again.
 constexpr size_t kMaxFinished = 1024;

@@ -34,8 +34,8 @@ class GatewaySession {
   MonotonicTime last_heard;
   MonotonicTime next_heartbeat;
   MonotonicTime away_since = MonotonicTime::InfiniteFuture();
-  MonotonicTime suspended_since =
-      MonotonicTime::InfiniteFuture();  // a new connection that has not sent Reattach yet
+  // Since when a new connection has not sent its Reattach.
+  MonotonicTime suspended_since = MonotonicTime::InfiniteFuture();
   uint64_t n_heartbeats = 0;
   StateReport report;
   MonotonicTime prefixes_told_at = MonotonicTime::InfinitePast();

@@ -9,6 +9,7 @@
 #include "absl/container/flat_hash_map.h"
 #include "absl/container/flat_hash_set.h"
 #include "common/digest.h"
+#include "common/worker_protocol.h"
 #include "coterie/v1/worker.pb.h"
 #include "worker/engine/output_batch.h"
 
@@ -20,7 +21,7 @@ namespace coterie::worker {
 class StateTracker {
  public:
   // However large the cache: so many keys take a gateway about 10 MB.
-  static constexpr size_t kMaxPrefixes = 262'144;
+  static constexpr size_t kMaxPrefixes = kMaxPrefixKeys;
   // A gateway that has not heard the oldest change that is kept is told everything again. So many are a few
   // seconds of a busy device; their least is a few messages.
   static constexpr size_t kMinChangesKept = 16'384;

@@ -60,7 +60,7 @@ WorkerMetrics::WorkerMetrics(MetricsRegistry* registry, const Engine* engine, co
       "Adapters loaded: copied as they were packed before, or read, checked and packed from PEFT files.";
   AddTotal(kLoads, kLoadsHelp, [&a] { return a.loads_from_packed.load(); }, {{"from", "packed"}});
   AddTotal(kLoads, kLoadsHelp, [&a] { return a.loads_from_peft.load(); }, {{"from", "peft"}});
-  AddTotal("coterie_worker_adapter_evictions_total", "Adapters dropped from memory.",
+  AddTotal("coterie_worker_adapter_evictions_total", "Adapters evicted from memory.",
            [&a] { return a.evictions.load(); });
   AddTotal("coterie_worker_bytes_between_workers_total",
            "Bytes sent to other workers; 0 on the introvert path.", [traffic] { return traffic->bytes(); });

@@ -11,6 +11,7 @@
 #include "absl/time/time.h"
 #include "common/clock.h"
 #include "common/digest.h"
+#include "common/log_allowance.h"
 #include "common/mutex.h"
 #include "coterie/v1/worker.grpc.pb.h"
 #include "net/refusals.h"
@@ -37,7 +38,7 @@ struct WorkerServiceOptions {
 };
 
 // WorkerService of worker.proto in front of an Engine: any number of gateways, each with its session. One
-// thread takes the engine's outputs, files them in the sequences' logs and sends; each gateway has at most
+// thread takes the engine's outputs, appends them to the sequences' logs and sends; each gateway has at most
 // one message in flight, which gathers whatever was said meanwhile, so a slow connection gets fewer, larger
 // messages and piles up nothing beyond the credit its gateway gave. The engine's own thread never meets this
 // one.
@@ -71,9 +72,16 @@ class WorkerServiceImpl : public v1::WorkerService::Service, private StreamOwner
   void OnClosed(AttachStream* stream, const Status& problem) override;
   void OnGone(AttachStream* stream) override;
 
-  // gRPC's threads, by message.
+  // --- service_hello.cc: a gateway attaches ---
   grpc::Status CheckHello(const v1::GatewayHello& hello) const;
   void OnHello(AttachStream* stream, const v1::GatewayHello& hello) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void BeginStream(GatewaySession* session, AttachStream* stream, const v1::GatewayHello& hello,
+                   MonotonicTime now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void SayHello(GatewaySession* session) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+
+  // --- service_messages.cc: gRPC's threads, by message ---
+  void Obey(GatewaySession* session, const v1::GatewayMessage& message,
+            StatusOr<std::unique_ptr<Sequence>> prepared) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   StatusOr<std::unique_ptr<Sequence>> PrepareSubmit(AttachStream* stream, const v1::Submit& submit)
       ABSL_LOCKS_EXCLUDED(mutex_);
   void OnSubmit(GatewaySession* session, uint64_t sequence_id, StatusOr<std::unique_ptr<Sequence>> prepared)
@@ -82,17 +90,27 @@ class WorkerServiceImpl : public v1::WorkerService::Service, private StreamOwner
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Drop(GatewaySession* session, uint64_t sequence_id) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void DropSuspended(GatewaySession* session) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // A gateway that asks and reads nothing.
+  void CutOff(GatewaySession* session, MonotonicTime now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Detach(GatewaySession* session, MonotonicTime now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
-  // The dispatcher's thread.
+  // --- service_dispatcher.cc: the dispatcher's thread ---
   void Dispatch();
-  void File(OutputBatch& batch, MonotonicTime now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  MonotonicTime RunTimers(MonotonicTime now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void AppendToLogs(OutputBatch& batch, MonotonicTime now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Sends what waits for this gateway, a heartbeat where one is due, or nothing while a message is in flight.
+  // From other threads as well.
   void Send(GatewaySession* session, MonotonicTime now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  // Between two tellings of cached prefixes.
-  absl::Duration PrefixInterval(const GatewaySession& session) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void FillState(GatewaySession* session, bool with_prefixes, v1::WorkerState* state)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void PublishMetrics() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Heartbeats, silence, grace times. Returns when it must run again.
+  MonotonicTime RunTimers(MonotonicTime now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void EndIfSilent(GatewaySession* session, MonotonicTime now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Sequences that nobody came back for, and ended ones that nobody can still want.
+  void DropExpired(GatewaySession* session, MonotonicTime now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  MonotonicTime NextDue(const GatewaySession& session, MonotonicTime now) const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void ForgetGateway(const std::string& id) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   const WorkerServiceOptions options_;
   Engine* const engine_;
@@ -108,6 +126,7 @@ class WorkerServiceImpl : public v1::WorkerService::Service, private StreamOwner
   absl::flat_hash_set<AttachStream*> streams_ ABSL_GUARDED_BY(mutex_);
   StateTracker tracker_ ABSL_GUARDED_BY(mutex_);
   SpeedMeter meter_ ABSL_GUARDED_BY(mutex_);
+  LogAllowance refused_hellos_ ABSL_GUARDED_BY(mutex_);
   uint64_t next_engine_id_ ABSL_GUARDED_BY(mutex_) = 1;
   bool draining_ ABSL_GUARDED_BY(mutex_) = false;
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;

@@ -2,6 +2,7 @@
 #include "absl/time/clock.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "tests/common/captured_log.h"
 #include "tests/worker/service/test_gateway.h"
 
 namespace coterie::worker {
@@ -65,6 +66,21 @@ TEST(AttachTest, AMismatchIsRefusedNamingBothSides) {
     EXPECT_EQ(gateway.status().error_code(), c.code) << c.message;
     EXPECT_THAT(gateway.status().error_message(), HasSubstr(c.message));
   }
+}
+
+// Whoever reaches the port may knock as often as he likes; the log must not fill the disk.
+TEST(AttachTest, GatewaysThatAreRefusedAgainAndAgainAreLoggedOnce) {
+  CapturedLog log;
+  {
+    TestWorker worker;
+    TestGateway::Options options;
+    options.base = Sha256("other");
+    for (int i = 0; i < 5; ++i) {
+      TestGateway gateway(worker.address(), options);
+      EXPECT_FALSE(gateway.Connect());
+    }
+  }
+  EXPECT_EQ(log.Count("refused: the gateway works with base"), 1u);
 }
 
 TEST(AttachTest, ASequenceIsAnsweredWithPositionsAndAnEnd) {

@@ -1,0 +1,32 @@
+#ifndef COTERIE_COMMON_WORKER_PROTOCOL_H_
+#define COTERIE_COMMON_WORKER_PROTOCOL_H_
+
+#include <cstddef>
+#include <cstdint>
+
+#include "absl/time/time.h"
+
+// Limits of the stream between a gateway and a worker that both sides hold (coterie/v1/worker.proto says what
+// the messages mean; limits of one sequence are in common/sequence.h).
+namespace coterie {
+
+inline constexpr uint32_t kWorkerProtocolVersion = 1;
+inline constexpr size_t kMaxGatewayIdBytes = 256;
+
+// Of the heartbeats that both send at the gateway's pace. Who says nothing for the silence timeout is given
+// up; less than two intervals would give up whoever is late once.
+inline constexpr absl::Duration kMinHeartbeatInterval = absl::Milliseconds(10);
+inline constexpr absl::Duration kMaxHeartbeatInterval = absl::Minutes(1);
+inline constexpr int kMinSilentHeartbeats = 2;
+inline constexpr absl::Duration kMaxSilenceTimeout = absl::Minutes(10);
+// How long sequences outlive a broken connection, on either side.
+inline constexpr absl::Duration kMaxReattachGrace = absl::Minutes(10);
+
+// Keys of cached prefixes of one worker, the newest: what it keeps to tell, and what a gateway keeps of them.
+inline constexpr size_t kMaxPrefixKeys = 262'144;
+// What a gateway reads in one piece; a worker cuts its messages far below it.
+inline constexpr size_t kMaxWorkerMessageBytes = size_t{16} << 20;
+
+}  // namespace coterie
+
+#endif  // COTERIE_COMMON_WORKER_PROTOCOL_H_

@@ -1,0 +1,125 @@
+// A gateway attaches: whether it may, its session, and what the worker says of itself. WorkerServiceImpl.
+#include <algorithm>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/escaping.h"
+#include "common/clock.h"
+#include "common/worker_protocol.h"
+#include "kernels/decoder_ops.h"
+#include "spdlog/spdlog.h"
+#include "worker/service/convert.h"
+#include "worker/service/worker_service.h"
+
+namespace coterie::worker {
+namespace {
+
+absl::Duration ClampMs(uint32_t ms, absl::Duration low, absl::Duration high) {
+  return std::clamp(absl::Milliseconds(ms), low, high);
+}
+
+}  // namespace
+
+grpc::Status WorkerServiceImpl::CheckHello(const v1::GatewayHello& hello) const {
+  if (hello.gateway_id().empty() || hello.gateway_id().size() > kMaxGatewayIdBytes) {
+    return {grpc::StatusCode::INVALID_ARGUMENT,
+            absl::StrCat("hello.gateway_id has ", hello.gateway_id().size(), " bytes; it must have 1 to ",
+                         kMaxGatewayIdBytes)};
+  }
+  // It stands in the log.
+  if (!std::all_of(hello.gateway_id().begin(), hello.gateway_id().end(), absl::ascii_isgraph)) {
+    return {grpc::StatusCode::INVALID_ARGUMENT,
+            "hello.gateway_id holds other characters than printable ones of ASCII"};
+  }
+  if (hello.protocol_version() != kWorkerProtocolVersion) {
+    return {grpc::StatusCode::FAILED_PRECONDITION,
+            absl::StrCat("the gateway speaks protocol ", hello.protocol_version(), ", this worker speaks ",
+                         kWorkerProtocolVersion)};
+  }
+  struct Pair {
+    const char* what;
+    const std::string& theirs;
+    Digest ours;
+  };
+  for (const Pair& pair : {Pair{"base", hello.base_digest(), engine_->model_info().base_digest},
+                           Pair{"tokenizer", hello.tokenizer_digest(), options_.tokenizer_digest}}) {
+    const StatusOr<Digest> theirs = Digest::FromBytes(pair.theirs);
+    if (!theirs.ok()) {
+      return ToGrpc(Annotate(theirs.status(), absl::StrCat("hello.", pair.what, "_digest").c_str()));
+    }
+    if (*theirs != pair.ours) {
+      return {grpc::StatusCode::FAILED_PRECONDITION,
+              absl::StrCat("the gateway works with ", pair.what, " ", theirs->Short(), ", this worker with ",
+                           pair.what, " ", pair.ours.Short())};
+    }
+  }
+  return grpc::Status::OK;
+}
+
+void WorkerServiceImpl::OnHello(AttachStream* stream, const v1::GatewayHello& hello) {
+  const MonotonicTime now = MonotonicNow();
+  if (const grpc::Status status = CheckHello(hello); !status.ok()) {
+    if (const auto n_left_out = refused_hellos_.Note(now)) {
+      spdlog::warn("gateway {} at {} refused: {} ({} more refused since the last such line)",
+                   absl::CHexEscape(hello.gateway_id().substr(0, 80)), stream->peer(), status.error_message(),
+                   *n_left_out);
+    }
+    return stream->End(status);
+  }
+  const bool known = sessions_.contains(hello.gateway_id());
+  if (!known && sessions_.size() >= static_cast<size_t>(options_.max_gateways)) {
+    return stream->End({grpc::StatusCode::RESOURCE_EXHAUSTED,
+                        absl::StrCat("this worker serves at most ", options_.max_gateways, " gateways")});
+  }
+  std::unique_ptr<GatewaySession>& session = sessions_[hello.gateway_id()];
+  if (session == nullptr) session = std::make_unique<GatewaySession>(hello.gateway_id());
+  BeginStream(session.get(), stream, hello, now);
+  SayHello(session.get());
+  timers_changed_ = true;
+  engine_->InterruptWait();  // the dispatcher has a new clock to watch
+  spdlog::info("gateway {} {} from {}", session->id(), known ? "came back" : "attached", stream->peer());
+}
+
+void WorkerServiceImpl::BeginStream(GatewaySession* session, AttachStream* stream,
+                                    const v1::GatewayHello& hello, MonotonicTime now) {
+  if (session->stream != nullptr) {
+    session->stream->End({grpc::StatusCode::ABORTED, "a newer stream of this gateway took this one's place"},
+                         /*abandon=*/true);
+  }
+  stream->gateway_id = hello.gateway_id();
+  session->stream = stream;
+  session->heartbeat_interval =
+      ClampMs(hello.heartbeat_interval_ms(), kMinHeartbeatInterval, kMaxHeartbeatInterval);
+  session->silence_timeout = ClampMs(hello.silence_timeout_ms(),
+                                     kMinSilentHeartbeats * session->heartbeat_interval, kMaxSilenceTimeout);
+  session->last_heard = now;
+  session->next_heartbeat = now + session->heartbeat_interval;
+  session->away_since = MonotonicTime::InfiniteFuture();
+  session->Suspend(now);
+  session->report.Reset();
+  session->prefixes_told_at = now;
+}
+
+void WorkerServiceImpl::SayHello(GatewaySession* session) {
+  const LanguageModelInfo& model = engine_->model_info();
+  v1::WorkerHello* out = session->stream->outgoing()->mutable_hello();
+  out->set_protocol_version(kWorkerProtocolVersion);
+  out->set_worker_id(options_.worker_id);
+  out->set_incarnation(incarnation_);
+  out->set_base_digest(model.base_digest.ToBytes());
+  out->set_tokenizer_digest(options_.tokenizer_digest.ToBytes());
+  out->set_numerics_class(model.numerics_class);
+  out->set_device(options_.device);
+  out->set_max_sequence_tokens(static_cast<uint32_t>(engine_->max_sequence_tokens()));
+  out->set_kv_block_tokens(kKvBlockTokens);
+  out->set_kv_blocks(static_cast<uint32_t>(model.n_kv_blocks));
+  out->set_adapter_slots(static_cast<uint32_t>(engine_->options().adapters.n_slots));
+  out->set_max_waiting(static_cast<uint32_t>(engine_->options().max_waiting));
+  out->set_max_running(static_cast<uint32_t>(engine_->options().max_seqs));
+  out->set_reattach_grace_ms(static_cast<uint32_t>(absl::ToInt64Milliseconds(options_.reattach_grace)));
+  for (const std::string& pattern : options_.serves) out->add_serves(pattern);
+  for (const int id : model.eos_token_ids) out->add_end_token_ids(static_cast<uint32_t>(id));
+  FillState(session, /*with_prefixes=*/true, out->mutable_state());
+  session->stream->Write();
+}
+
+}  // namespace coterie::worker
