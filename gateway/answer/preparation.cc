@@ -123,7 +123,8 @@ class Preparation : public std::enable_shared_from_this<Preparation> {
     return absl::OkStatus();
   }
 
-  // What differs from the same conversation with nothing asked: found without knowing the template.
+  // Finds the question's tokens without knowing the template: encodes the conversation again with the
+  // question empty, and takes what lies between the common beginning and the common end.
   void MarkQuestion(uint32_t limit) {
     const std::vector<int32_t>& ids = prepared_.prompt_ids;
     prepared_.question_end = ids.size();

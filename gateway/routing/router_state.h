@@ -72,10 +72,10 @@ class RouterState {
     return expert.kind == ExpertSelector::Kind::kAuto;
   }
 
-  // `embedding` as NeedsEmbedding says. An expert that has a canary answers with it where `ask.canary_key`
-  // falls into its share, unless the request names a digest; scores are the live version's either way.
-  // NotFound for an unknown expert or version, PermissionDenied for one that is not among the allowed,
-  // InvalidArgument for an unknown policy.
+  // `embedding` is empty unless NeedsEmbedding(expert). An expert that has a canary answers with it where
+  // `ask.canary_key` falls into its share, unless the request names a digest; scores are the live version's
+  // either way. NotFound for an unknown expert or version, PermissionDenied for one that is not among the
+  // allowed, InvalidArgument for an unknown policy.
   StatusOr<Decision> Decide(const ExpertSelector& expert, const RoutingAsk& ask,
                             std::span<const float> embedding) const;
 

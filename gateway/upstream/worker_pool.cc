@@ -6,6 +6,7 @@
 
 #include "common/check.h"
 #include "common/clock.h"
+#include "common/log_allowance.h"
 #include "spdlog/spdlog.h"
 
 namespace coterie::gateway {
@@ -63,12 +64,14 @@ void WorkerPool::Stop() {
 }
 
 void WorkerPool::FollowName() {
+  LogAllowance failures(absl::Minutes(1));  // a name server may be away for days
   while (true) {
     StatusOr<std::vector<std::string>> addresses = directory_.Resolve();
     if (addresses.ok()) {
       Adopt(*addresses);
-    } else {
-      spdlog::warn("{}", std::string(addresses.status().message()));
+    } else if (const auto n_left_out = failures.Note(MonotonicNow())) {
+      spdlog::warn("{} ({} more times since the last such line)", std::string(addresses.status().message()),
+                   *n_left_out);
     }
     MutexLock lock(&mutex_);
     resolve_error_ = addresses.ok() ? "" : std::string(addresses.status().message());

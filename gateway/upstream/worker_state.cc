@@ -24,6 +24,7 @@ void InParts(WorkerBoard* board, const std::vector<Key>& keys, Change change) {
 
 void WorkerStateFold::Identify(const WorkerIdentity& identity) {
   if (left_) return;
+  if (std::exchange(incarnation_, identity.incarnation) != identity.incarnation) last_said_bytes_ = 0;
   kv_blocks_ = identity.kv_blocks;
   board_->With([&](WorkerTable& table) {
     WorkerTraits traits;
@@ -42,7 +43,9 @@ void WorkerStateFold::Identify(const WorkerIdentity& identity) {
 }
 
 void WorkerStateFold::Reset() {
+  const uint64_t n_bytes = levels_.bytes_between_workers;
   levels_ = WorkerStateUpdate();
+  levels_.bytes_between_workers = n_bytes;
   decode_rate_.Reset();
   prefill_rate_.Reset();
   load_rate_.Reset();
@@ -58,7 +61,9 @@ void WorkerStateFold::Apply(WorkerStateUpdate update) {
   const std::vector<Digest> resident_removed = std::exchange(update.resident_removed, {});
   const std::vector<uint64_t> prefixes_added = std::exchange(update.prefixes_added, {});
   const std::vector<uint64_t> prefixes_removed = std::exchange(update.prefixes_removed, {});
+  const uint64_t n_bytes = levels_.bytes_between_workers;
   levels_ = std::move(update);
+  levels_.bytes_between_workers = n_bytes + NewBytes(levels_.bytes_between_workers);
   if (levels_.running > 0) decode_rate_.Note(levels_.tokens_per_second);
   prefill_rate_.Note(levels_.prefill_tokens_per_second);
   load_rate_.Note(levels_.load_bytes_per_second);
@@ -74,6 +79,11 @@ void WorkerStateFold::Apply(WorkerStateUpdate update) {
           [this](WorkerTable& table, PrefixKey key) { table.RemovePrefix(row_, key); });
   InParts(board_.get(), prefixes_added,
           [this](WorkerTable& table, PrefixKey key) { table.AddPrefix(row_, key); });
+}
+
+// Of what this incarnation counted, those that came since it last said so.
+uint64_t WorkerStateFold::NewBytes(uint64_t said) {
+  return said - std::min(said, std::exchange(last_said_bytes_, said));
 }
 
 void WorkerStateFold::WriteLevels() {

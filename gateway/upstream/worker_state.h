@@ -36,7 +36,7 @@ class WorkerStateFold {
   void SetLink(std::weak_ptr<WorkerLink> link) { board_->SetLink(row_, std::move(link)); }
   // What its Hello says; kept over Reset.
   void Identify(const WorkerIdentity& identity);
-  // Forgets all that Apply and Expect brought.
+  // Forgets all that Apply and Expect brought, but for the bytes between workers.
   void Reset();
   void Apply(WorkerStateUpdate update);
   void Stand(const WorkerStanding& standing);
@@ -46,18 +46,23 @@ class WorkerStateFold {
   // WorkerTable::Expect.
   bool Expect(const Digest& adapter, MonotonicTime now);
   bool Holds(const Digest& adapter) const;
+  // As last applied; the bytes between workers are the sum over all incarnations of the worker, which never
+  // falls.
   const WorkerStateUpdate& levels() const { return levels_; }
 
  private:
   void WriteLevels();
   void ForgetPrefixes();
+  uint64_t NewBytes(uint64_t said);
 
   const std::shared_ptr<WorkerBoard> board_;
   const std::string id_;
   const WorkerBoard::Row row_;
   bool left_ = false;
-  uint32_t kv_blocks_ = 0;                                                     // of the identity
-  WorkerStateUpdate levels_;                                                   // change lists empty
+  std::string incarnation_;       // of the identity
+  uint32_t kv_blocks_ = 0;        // likewise
+  WorkerStateUpdate levels_;      // change lists empty
+  uint64_t last_said_bytes_ = 0;  // bytes between workers, as this incarnation last said
   MeasuredRate decode_rate_{WorkerRow().decode_tokens_per_second, 0.01, 1e7};  // measured under load
   MeasuredRate prefill_rate_{WorkerRow().prefill_tokens_per_second, 1, 1e7};
   MeasuredRate load_rate_{PlacementOptions().load_bytes_per_second, 1e5, 1e12};

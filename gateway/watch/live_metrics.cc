@@ -107,6 +107,51 @@ void AddDrift(const DriftWatch& watch, const Catalogue& catalogue, Page* page) {
 constexpr std::array kHealths = {WorkerHealth::kConnecting, WorkerHealth::kReady,    WorkerHealth::kSuspect,
                                  WorkerHealth::kLost,       WorkerHealth::kDraining, WorkerHealth::kRefused};
 
+void AddWorkers(const std::vector<WorkerReport>& reports, Page* page) {
+  constexpr MetricType kGauge = MetricType::Gauge;
+  for (const WorkerHealth health : kHealths) {
+    size_t n = 0;
+    for (const WorkerReport& report : reports) n += report.health == health;
+    page->Add("coterie_workers", kGauge, "Workers by health.", static_cast<double>(n), "health",
+              Name(health));
+  }
+  double bytes = 0;
+  for (const WorkerReport& report : reports) bytes += static_cast<double>(report.state.bytes_between_workers);
+  page->Add("coterie_bytes_between_workers_total", MetricType::Counter,
+            "Bytes the workers sent to each other; none on the introvert path.", bytes);
+  for (const WorkerReport& r : reports) {
+    page->Add("coterie_worker_running", kGauge, "Sequences in the worker's batch.", r.state.running, "worker",
+              r.address);
+  }
+  for (const WorkerReport& r : reports) {
+    page->Add("coterie_worker_waiting", kGauge, "Sequences in the worker's queue.", r.state.waiting, "worker",
+              r.address);
+  }
+  for (const WorkerReport& r : reports) {
+    const double total = r.identity.kv_blocks == 0 ? 1.0 : r.identity.kv_blocks;
+    page->Add("coterie_worker_kv_use_ratio", kGauge, "Share of the worker's KV blocks in use.",
+              r.state.kv_blocks_used / total, "worker", r.address);
+  }
+  for (const WorkerReport& r : reports) {
+    page->Add("coterie_worker_adapters_resident", kGauge, "Adapters in the worker's device slots.",
+              r.state.adapters_resident, "worker", r.address);
+  }
+  for (const WorkerReport& r : reports) {
+    page->Add("coterie_worker_preemptions_total", MetricType::Counter, "Sequences the worker had to preempt.",
+              static_cast<double>(r.state.preemptions), "worker", r.address);
+  }
+  for (const WorkerReport& r : reports) {
+    page->Add("coterie_worker_ejected", kGauge,
+              "1 while the worker failed again and again and gets answers only where no other can take them.",
+              r.ejected_for > absl::ZeroDuration() ? 1 : 0, "worker", r.address);
+  }
+  for (const WorkerReport& r : reports) {
+    page->Add("coterie_worker_ejections_total", MetricType::Counter,
+              "Times the worker was ejected for failing again and again.", static_cast<double>(r.ejections),
+              "worker", r.address);
+  }
+}
+
 }  // namespace
 
 std::vector<MetricFamily> LiveMetrics::Collect() const {
@@ -142,50 +187,10 @@ std::vector<MetricFamily> LiveMetrics::Collect() const {
              static_cast<double>(work.texts));
   }
 
-  const std::vector<WorkerReport> reports = core_->workers->Report();
-  for (const WorkerHealth health : kHealths) {
-    size_t n = 0;
-    for (const WorkerReport& report : reports) n += report.health == health;
-    page.Add("coterie_workers", kGauge, "Workers by health.", static_cast<double>(n), "health", Name(health));
-  }
-  double bytes = 0;
-  for (const WorkerReport& report : reports) bytes += static_cast<double>(report.state.bytes_between_workers);
-  page.Add("coterie_bytes_between_workers_total", MetricType::Counter,
-           "Bytes the workers sent to each other; none on the introvert path.", bytes);
   page.Add("coterie_adapter_prefetches_total", MetricType::Counter,
            "Adapters that workers were told to load before the request for them came.",
            static_cast<double>(core_->workers->prefetches()));
-  for (const WorkerReport& r : reports) {
-    page.Add("coterie_worker_running", kGauge, "Sequences in the worker's batch.", r.state.running, "worker",
-             r.address);
-  }
-  for (const WorkerReport& r : reports) {
-    page.Add("coterie_worker_waiting", kGauge, "Sequences in the worker's queue.", r.state.waiting, "worker",
-             r.address);
-  }
-  for (const WorkerReport& r : reports) {
-    const double total = r.identity.kv_blocks == 0 ? 1.0 : r.identity.kv_blocks;
-    page.Add("coterie_worker_kv_use_ratio", kGauge, "Share of the worker's KV blocks in use.",
-             r.state.kv_blocks_used / total, "worker", r.address);
-  }
-  for (const WorkerReport& r : reports) {
-    page.Add("coterie_worker_adapters_resident", kGauge, "Adapters in the worker's device slots.",
-             r.state.adapters_resident, "worker", r.address);
-  }
-  for (const WorkerReport& r : reports) {
-    page.Add("coterie_worker_preemptions_total", MetricType::Counter, "Sequences the worker had to preempt.",
-             static_cast<double>(r.state.preemptions), "worker", r.address);
-  }
-  for (const WorkerReport& r : reports) {
-    page.Add("coterie_worker_ejected", kGauge,
-             "1 while the worker failed again and again and gets answers only where no other can take them.",
-             r.ejected_for > absl::ZeroDuration() ? 1 : 0, "worker", r.address);
-  }
-  for (const WorkerReport& r : reports) {
-    page.Add("coterie_worker_ejections_total", MetricType::Counter,
-             "Times the worker was ejected for failing again and again.", static_cast<double>(r.ejections),
-             "worker", r.address);
-  }
+  AddWorkers(core_->workers->Report(), &page);
   if (core_->shadow != nullptr) AddShadow(*core_->shadow, router->catalogue(), &page);
   if (core_->drift != nullptr) AddDrift(*core_->drift, router->catalogue(), &page);
   return page.Take();

@@ -142,6 +142,7 @@ v1::WorkerState FakeWorker::State() const {
   state.set_draining(options_.draining || draining_);
   state.set_tokens_per_second(100);
   state.set_bytes_between_workers(options_.bytes_between_workers);
+  if (options_.malformed_states) state.add_resident_added("abc");
   return state;
 }
 
@@ -151,6 +152,7 @@ grpc::Status FakeWorker::Attach(grpc::ServerContext* context, Stream* stream) {
     return grpc::Status(grpc::StatusCode::INVALID_ARGUMENT, "the stream does not open with Hello");
   }
   const v1::GatewayHello hello = message.hello();
+  ++n_hellos_;
   Gateway* gateway;
   {
     MutexLock lock(&mutex_);

@@ -45,6 +45,7 @@ class FakeWorker {
     int port = 0;  // 0: any
     bool draining = false;
     uint64_t bytes_between_workers = 0;
+    bool malformed_states = false;                // names adapters by three bytes
     uint32_t eos_at = 0;                          // the answer ends at this position; 0: never
     std::vector<Digest> resident;                 // adapters it says it holds
     std::vector<uint32_t> end_token_ids = {256};  // it says it ends answers at; FakeTextModel's by default
@@ -74,6 +75,7 @@ class FakeWorker {
   void HandOver();
 
   size_t live_sequences() const;
+  uint64_t hellos() const { return n_hellos_; }
   uint64_t submits() const { return n_submits_; }
   uint64_t cancels() const { return n_cancels_; }
   uint64_t reattaches() const { return n_reattaches_; }
@@ -119,7 +121,7 @@ class FakeWorker {
   int port_ = 0;
   std::unique_ptr<Service> service_;
   std::unique_ptr<grpc::Server> server_;
-  std::atomic<uint64_t> n_submits_ = 0, n_cancels_ = 0, n_reattaches_ = 0, n_tokens_ = 0;
+  std::atomic<uint64_t> n_hellos_ = 0, n_submits_ = 0, n_cancels_ = 0, n_reattaches_ = 0, n_tokens_ = 0;
 
   mutable Mutex mutex_;
   CondVar changed_;

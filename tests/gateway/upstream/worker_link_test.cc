@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "absl/synchronization/notification.h"
+#include "tests/common/captured_log.h"
 #include "tests/gateway/gateway_test_base.h"
 
 namespace coterie::gateway::testing {
@@ -105,6 +106,35 @@ TEST_F(WorkerLinkTest, AClosedPortIsALostWorkerAtOnce) {
   observer->go_on.Notify();
   link->Stop(absl::UnavailableError("over"));
   EXPECT_TRUE(reaper_.WaitForAll(absl::Minutes(1)));
+}
+
+// It says so with every message; the log must not fill the disk.
+TEST_F(WorkerLinkTest, StatesThatCannotBeReadAreLoggedOnceAMinute) {
+  CapturedLog log;
+  FakeWorker worker({.worker_id = "odd", .malformed_states = true});
+  const auto link = LinkTo(worker, QuickLink());
+  const auto observer = std::make_shared<SlowObserver>();
+  Submit(link.get(), observer);
+  ASSERT_TRUE(Eventually([&] { return worker.tokens_sent() > 20; }));  // each in a step with a state
+  EXPECT_EQ(link->Report().health, WorkerHealth::kReady);              // what it says beside is good
+  observer->go_on.Notify();
+  link->Stop(absl::UnavailableError("over"));
+  EXPECT_TRUE(reaper_.WaitForAll(absl::Minutes(1)));
+  pool_->Stop();
+  EXPECT_EQ(log.Count("state ignored: state.resident_added"), 1u);
+}
+
+TEST_F(WorkerLinkTest, AWorkerThatIsRefusedAgainAndAgainIsLoggedOnce) {
+  CapturedLog log;
+  FakeWorker worker({.base = Sha256("another base")});
+  WorkerLinkOptions options = QuickLink();
+  options.refused_retry = absl::Milliseconds(5);
+  const auto link = WorkerLink::Start(options, worker.address(), &timers_, &reaper_, pool_, board_);
+  ASSERT_TRUE(Eventually([&] { return worker.hellos() >= 5; }));
+  EXPECT_EQ(link->Report().health, WorkerHealth::kRefused);
+  link->Stop(absl::UnavailableError("over"));
+  EXPECT_TRUE(reaper_.WaitForAll(absl::Minutes(1)));
+  EXPECT_EQ(log.Count("serves base"), 1u);
 }
 
 TEST_F(WorkerLinkTest, AWorkerThatSaidItDrainsMayGoAndHasNotFailed) {

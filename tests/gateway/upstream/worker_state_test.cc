@@ -176,6 +176,30 @@ TEST_F(WorkerStateFoldTest, WhatAWorkerOfEitherAgeSaysIsRead) {
   EXPECT_EQ(update.answer_tokens, 3);
 }
 
+TEST_F(WorkerStateFoldTest, BytesBetweenWorkersAddUpOverAllIncarnationsOfAWorker) {
+  WorkerIdentity identity = IdentityOf("w");
+  identity.incarnation = "first";
+  const auto fold = Join(identity);
+  const auto said = [&](uint64_t bytes) {
+    WorkerStateUpdate update;
+    update.bytes_between_workers = bytes;
+    fold->Apply(update);
+    return fold->levels().bytes_between_workers;
+  };
+  EXPECT_EQ(said(100), 100u);
+  EXPECT_EQ(said(150), 150u);
+  // The connection breaks, and the same process says what it had counted by then.
+  fold->Identify(identity);
+  fold->Reset();
+  EXPECT_EQ(fold->levels().bytes_between_workers, 150u);
+  EXPECT_EQ(said(160), 160u);
+  identity.incarnation = "second";  // which counts from nothing
+  fold->Identify(identity);
+  fold->Reset();
+  EXPECT_EQ(said(40), 200u);
+  EXPECT_EQ(said(30), 200u);  // nonsense takes nothing back
+}
+
 TEST_F(WorkerStateFoldTest, CountsWhatWasSubmittedSinceTheLastState) {
   const auto fold = Join(IdentityOf("w"));
   WorkerStateUpdate update;
