@@ -78,7 +78,7 @@ Status Parse(grpc::ByteBuffer* buffer, pb::Message* message) {
     grpc::ProtoBufferReader reader(buffer);
     parsed = reader.status().ok() && message->ParseFromZeroCopyStream(&reader);
   }
-  const Status status = parsed ? absl::OkStatus() : Malformed(*buffer, type);
+  Status status = parsed ? absl::OkStatus() : Malformed(*buffer, type);
   buffer->Clear();
   return status;
 }

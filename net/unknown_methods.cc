@@ -17,7 +17,7 @@ UnknownMethods::UnknownMethods(const std::vector<std::string>& services, Refusal
 grpc::ServerGenericBidiReactor* UnknownMethods::CreateReactor(grpc::GenericCallbackServerContext* context) {
   class Refusal final : public grpc::ServerGenericBidiReactor {
    public:
-    explicit Refusal(std::string message) { Finish({grpc::StatusCode::UNIMPLEMENTED, std::move(message)}); }
+    explicit Refusal(const std::string& message) { Finish({grpc::StatusCode::UNIMPLEMENTED, message}); }
     void OnDone() override { delete this; }
   };
   const std::string name = Shown(context->method(), kMaxNameBytes);

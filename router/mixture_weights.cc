@@ -43,6 +43,7 @@ std::vector<float> RoundWeights(std::span<const float> weights) {
     parts[best] += add ? 1 : -1;
   }
   std::vector<float> rounded;
+  rounded.reserve(parts.size());
   for (const int n : parts) rounded.push_back(static_cast<float>(n) / kWeightParts);
   return rounded;
 }

@@ -12,19 +12,17 @@ namespace {
 
 // Nobody writes these for anything but an end. (Not "<|end|>": some formats close a part of a turn with it;
 // where it closes the turn the template shows it.)
-constexpr std::string_view kEndNames[] = {
-    "<|im_end|>",
-    "<|endoftext|>",
-    "<|eot_id|>",
-    "<|eom_id|>",
-    "<|end_of_text|>",
-    "<|endofturn|>",
-    "<|end_of_turn|>",
-    "<|END_OF_TURN_TOKEN|>",
-    "<end_of_turn>",
-    "<end_of_utterance>",
-    "<\xEF\xBD\x9C"
-    "end\xE2\x96\x81of\xE2\x96\x81sentence\xEF\xBD\x9C>"};  // DeepSeek's
+constexpr std::string_view kEndNames[] = {"<|im_end|>",
+                                          "<|endoftext|>",
+                                          "<|eot_id|>",
+                                          "<|eom_id|>",
+                                          "<|end_of_text|>",
+                                          "<|endofturn|>",
+                                          "<|end_of_turn|>",
+                                          "<|END_OF_TURN_TOKEN|>",
+                                          "<end_of_turn>",
+                                          "<end_of_utterance>",
+                                          "<\uFF5Cend\u2581of\u2581sentence\uFF5C>"};  // DeepSeek's
 // These could be markup where they are no control tokens ("</s>" is struck-out text in HTML).
 constexpr std::string_view kControlEndNames[] = {"</s>",  "<eos>", "<|eos|>",          "[EOS]",
                                                  "[EOT]", "<EOT>", "\xE2\x96\x81<EOT>"};

@@ -216,7 +216,7 @@ std::string TokenDecoderRun::BytesOf(std::string_view token) const {
 // Behind a step that fuses, the beginning is the whole text's (how much of it went is in `state`) and the end
 // is not known yet; elsewhere both are the token's own.
 std::string TokenDecoderRun::Stripped(const StripStep& step, const StepState& state, bool is_fused,
-                                      std::string bytes) {
+                                      const std::string& bytes) {
   std::string content;
   AppendRune(step.content, &content);
   std::string_view rest = bytes;

@@ -88,7 +88,7 @@ class TokenDecoderRun {
   void End(size_t index, std::string* out);
 
   static std::string Stripped(const StripStep& step, const StepState& state, bool is_fused,
-                              std::string bytes);
+                              const std::string& bytes);
   void FeedByteLevel(size_t index, std::string_view token, std::string* out);
   void FeedByteFallback(size_t index, std::string_view token, std::string* out);
   void EndByteRun(size_t index, std::string* out);

@@ -7,6 +7,7 @@
 #include "absl/strings/str_format.h"
 #include "absl/time/clock.h"
 #include "common/clock.h"
+#include "common/file.h"
 #include "tools/coterie/cluster.h"
 #include "tools/coterie/command.h"
 #include "tools/coterie/publish_folders.h"

@@ -36,7 +36,7 @@ WorkerServiceImpl::WorkerServiceImpl(const WorkerServiceOptions& options, Engine
       dispatcher_([this] { Dispatch(); }) {
   MarkMethodCallback(
       net::MethodIndex(v1::WorkerService::service_full_name(), "Attach"),
-      net::BidiHandler<v1::GatewayMessage, v1::WorkerMessage>(this, &WorkerServiceImpl::Attach));
+      net::BidiHandler<v1::GatewayMessage, v1::WorkerMessage>(this, &WorkerServiceImpl::Accept));
 }
 
 WorkerServiceImpl::~WorkerServiceImpl() {
@@ -50,7 +50,7 @@ WorkerServiceImpl::~WorkerServiceImpl() {
   dispatcher_.join();
 }
 
-AttachStream* WorkerServiceImpl::Attach(grpc::CallbackServerContext* context) {
+AttachStream* WorkerServiceImpl::Accept(grpc::CallbackServerContext* context) {
   auto* stream = new AttachStream(this, context, MonotonicNow());
   {
     MutexLock lock(&mutex_);

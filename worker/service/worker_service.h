@@ -66,7 +66,7 @@ class WorkerServiceImpl : public v1::WorkerService::Service, private StreamOwner
     SequenceLog* log = nullptr;
   };
 
-  AttachStream* Attach(grpc::CallbackServerContext* context);
+  AttachStream* Accept(grpc::CallbackServerContext* context);
   bool OnMessage(AttachStream* stream, const v1::GatewayMessage& message) override;
   void OnWritten(AttachStream* stream, bool ok) override;
   void OnClosed(AttachStream* stream, const Status& problem) override;
