@@ -172,7 +172,8 @@ void Acceptor::AcceptSome(int listener) {
   }
 }
 
-// Frees a descriptor, or refuses the connection at the head of the queue. False when neither could be done.
+// Frees a descriptor, or refuses the connection at the head of the queue. False: nothing was freed, or no
+// spare descriptor is left for the next time; the caller pauses.
 bool Acceptor::OutOfDescriptors(int listener) {
   if (const auto oldest = table_.OldestSilent(); oldest.has_value()) {
     CloseSilent(*oldest);

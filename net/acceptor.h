@@ -39,8 +39,9 @@ struct AcceptorOptions {
 // finds no descriptor (grpc/grpc#20418), and which has no limit of connections. Places are bounded in all and
 // per client. A connection is handed to the protocol once it has said its first words; until then it is
 // silent, costs a descriptor and nothing else, and is the first to go when others want its place. Then go
-// those on which nothing is under way; when there are none, a newcomer is refused and told why. A thread of
-// its own; Stop (or the destructor) ends it.
+// those on which nothing is under way; when there are none, a newcomer is refused and told why. (When the
+// process is out of descriptors only silent ones go, else the newcomer is refused.) A thread of its own; Stop
+// (or the destructor) ends it.
 class Acceptor {
  public:
   // `protocol` outlives the acceptor. `registry`, which may be null, outlives it too.

@@ -5,7 +5,8 @@
 namespace coterie::router_internal {
 namespace {
 
-// The rules matrix of CCoE: what the client declared decides, without a threshold.
+// The rules matrix of CCoE: the declared domain decides, without a threshold: first by the rules, then by the
+// domains on experts' cards. The question's text is not read.
 class RulesPolicy : public RoutingPolicy {
  public:
   RulesPolicy(std::vector<RoutingOptions::Rule> rules, std::unique_ptr<const RoutingPolicy> inner)

@@ -14,7 +14,7 @@
 
 namespace coterie::gateway {
 
-// How much the gateway takes on: so many requests run, so many wait, of each tenant only a part; the next
+// Bounds how many requests run and how many wait, in all and of each tenant; the next
 // gets ResourceExhausted with the time after which it may try again. Among those that wait the highest
 // priority is next, then the tenant with the fewest running, then who came first. Thread-safe; outlives its
 // tickets.

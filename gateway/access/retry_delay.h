@@ -8,7 +8,7 @@
 
 namespace coterie::gateway {
 
-// `status` with the advice to try again after `delay`, which each front door says in its own way.
+// `status` with the advice to try again after `delay`; grpc/rpc_status.h puts it into the trailer.
 Status WithRetryDelay(Status status, absl::Duration delay);
 std::optional<absl::Duration> RetryDelay(const Status& status);
 

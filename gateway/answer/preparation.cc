@@ -95,6 +95,8 @@ class Preparation : public std::enable_shared_from_this<Preparation> {
     return absl::InvalidArgumentError(status.message());
   }
 
+  // A prompt too long for the model's context, or for max_prompt_tokens, is refused: by the tokenizer, which
+  // stops there, or below when input and completion together are too long.
   Status Encode() {
     const uint32_t context = core_->text->context_tokens();
     const uint32_t limit =

@@ -10,8 +10,8 @@
 namespace coterie::gateway {
 
 // How often one answer may lose its worker. An answer that gets on earns its moves back, by tokens and, where
-// tokens are slow, by time; one that gets on by nothing never does, so that a prompt that kills whoever reads
-// it ends after the few moves it began with, while a long answer outlives any number of failures. Not
+// tokens are slow, by time. One that makes no progress earns none: so a prompt that kills whoever reads it
+// ends after the few moves it began with, while a long answer outlives any number of failures. Not
 // thread-safe.
 class MoveBudget {
  public:

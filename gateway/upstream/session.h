@@ -28,8 +28,8 @@ struct SessionOptions {
   absl::Duration worker_poll = absl::Milliseconds(100);  // doubling to five times that
   // How long a new request waits for an adapter that no worker sees: network volumes show new files late.
   absl::Duration adapter_wait = absl::Seconds(2);
-  // Tokens a worker may run ahead of the client: what a slow reader can pile up, at the worker's pace of 50
-  // per second about a second's worth.
+  // Tokens a worker may run ahead of the client. This bounds what piles up for a slow reader: about a
+  // second's worth at 50 tokens per second.
   uint32_t window_tokens = 64;
 };
 
@@ -115,7 +115,7 @@ class Session : public SequenceObserver, public std::enable_shared_from_this<Ses
   // Tells the listener where the sequence runs, and that its connection was taken up again.
   void AnnounceLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void ReportReattachedLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  // Fails over: the worker went with the sequence, which goes on elsewhere.
+  // Fails over: the worker was lost together with the sequence, which goes on elsewhere.
   void MoveLocked(const WorkerLoss& loss) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // The worker did not take the sequence: the next one may.
   void TryAnotherLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -162,9 +162,9 @@ class Session : public SequenceObserver, public std::enable_shared_from_this<Ses
 
   // While no worker has begun it.
   MonotonicTime waits_since_ ABSL_GUARDED_BY(mutex_) = MonotonicTime::InfiniteFuture();
-  Backoff poll_ ABSL_GUARDED_BY(mutex_);  // until they are asked again
+  Backoff poll_ ABSL_GUARDED_BY(mutex_);  // how long until workers are asked again
   TimerQueue::Id timer_ ABSL_GUARDED_BY(mutex_) = 0;
-  // Of this round: it ends when all fit workers were asked, or so many of them refused.
+  // Refusals in this round, which ends when every fit worker was asked or so many of them refused.
   uint32_t n_refusals_ ABSL_GUARDED_BY(mutex_) = 0;
   Status refusal_ ABSL_GUARDED_BY(mutex_);        // the last full queue
   Status adapter_error_ ABSL_GUARDED_BY(mutex_);  // the last adapter that could not be loaded

@@ -3,7 +3,7 @@
 #include "common/check.h"
 #include "kernels/cpu/cpu_backend.h"
 
-// Ops over single rows: cut by rows, one kernel call per range.
+// Ops over single rows, cut into ranges; what one range computes is in isa/rows.h.
 namespace coterie::cpu {
 
 void CpuBackend::Embed(const StepContext& step, const PackedMatrix& table, float* x_dev) {

@@ -31,7 +31,7 @@ class SequenceLog {
 
   void Add(const OutputEvent& event, std::span<const TokenLogprob> scored, MonotonicTime now);
 
-  // Something stands here that was not sent.
+  // True when something has not been sent yet.
   bool pending() const;
   // Puts it into `out`, at most about `*budget` tokens and log-probabilities, which it reduces.
   void Take(v1::SequenceOutput* out, size_t* budget);

@@ -12,8 +12,8 @@ namespace coterie::jinja {
 struct Limits {
   // Source text of a template. The longest chat template we know of has 24 KiB.
   size_t template_bytes = 256 * 1024;
-  // Nesting of statements and expressions in the source, and of lists and dicts in values. Parser,
-  // interpreter and destructors recurse this deep at most.
+  // Nesting of statements and expressions in the source, and of lists and dicts in values. Parser and
+  // destructors recurse this deep at most, the interpreter within one macro.
   int depth = 96;
   // The same nesting summed over the macros being called: bounds recursion at run time.
   int stack_depth = 1200;
