@@ -266,9 +266,15 @@ TEST(AttachTest, ASilentGatewayIsCutOffAndItsSequencesWait) {
 
 TEST(AttachTest, ANewerStreamTakesTheOlderOnesPlace) {
   TestWorker worker({}, Slow(absl::Milliseconds(2)));
-  TestGateway older(worker.address());
+  // Nothing is on its way to the older one when it must go: a message that is would be given up with the
+  // stream, whose end is then CANCELLED.
+  TestGateway::Options rare;
+  rare.heartbeat_ms = 10'000;
+  rare.silence_ms = 60'000;
+  TestGateway older(worker.address(), rare);
   ASSERT_TRUE(older.Connect());
-  older.Submit(1, Prompt(30, 3), 100);
+  older.Submit(1, Prompt(30, 3), 100, /*credit=*/5);
+  ASSERT_TRUE(older.WaitTokens(1, 5));
   TestGateway newer(worker.address());
   ASSERT_TRUE(newer.Connect());
   ASSERT_TRUE(older.WaitClosed());

@@ -222,6 +222,10 @@ bool TestGateway::WaitFinished(uint64_t id) {
   return WaitUntil([&] { return received_[id].finished; });
 }
 
+bool TestGateway::WaitTokens(uint64_t id, size_t n) {
+  return WaitUntil([&] { return received_[id].tokens.size() >= n; });
+}
+
 bool TestGateway::WaitClosed() {
   return WaitUntil([&] { return !open_; });
 }

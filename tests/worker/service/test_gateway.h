@@ -95,6 +95,7 @@ class TestGateway {
   // False after ten seconds.
   bool WaitUntil(const std::function<bool()>& done);
   bool WaitFinished(uint64_t id);
+  bool WaitTokens(uint64_t id, size_t n);  // at least so many
   bool WaitClosed();
   Received Of(uint64_t id);
   v1::WorkerHello Hello();
