@@ -71,8 +71,7 @@ struct Batch {
   // number of blocks in all changes of a step together.
   void Reserve(int max_tokens, int max_seqs, int max_blocks, int max_uses, int max_logit_rows);
 
-  // --- Parts of a step. They have its tokens, seats and adapters, but neither block changes nor sampling.
-  // ---
+  // --- Parts of a step: its tokens, seats and adapters, but neither block changes nor sampling. ---
   // Becomes the rows of `step` whose logits are wanted: its tokens are the logit rows of `step`, each a logit
   // row again. Sequences without one are left out. Used in the last layer once K and V are written, since
   // from there on only these rows matter.

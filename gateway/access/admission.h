@@ -14,10 +14,9 @@
 
 namespace coterie::gateway {
 
-// Bounds how many requests run and how many wait, in all and of each tenant; the next
-// gets ResourceExhausted with the time after which it may try again. Among those that wait the highest
-// priority is next, then the tenant with the fewest running, then who came first. Thread-safe; outlives its
-// tickets.
+// Bounds how many requests run and how many wait, in all and of each tenant; the next gets ResourceExhausted
+// with the time after which it may try again. Among those that wait the highest priority is next, then the
+// tenant with the fewest running, then who came first. Thread-safe; outlives its tickets.
 class Admission {
  public:
   struct Options {

@@ -76,8 +76,7 @@ LinearInput Decoder::RunInParts(StepContext* step, const Batch& batch) {
     // Parts of like size in whole KV blocks; a token reads the K and V of those before it from the cache.
     const int n_parts = (n_tokens + max_part_tokens_ - 1) / max_part_tokens_;
     const int even = (n_tokens + n_parts - 1) / n_parts;
-    const int size =
-        std::min(max_part_tokens_, (even + kKvBlockTokens - 1) / kKvBlockTokens * kKvBlockTokens);
+    const int size = std::min(max_part_tokens_, KvBlocksFor(even) * kKvBlockTokens);
     int n_done = 0;  // logit rows
     for (int begin = 0; begin < n_tokens; begin += size) {
       part_.KeepTokens(batch, begin, std::min(n_tokens, begin + size));

@@ -90,7 +90,7 @@ StatusOr<Served> Serve(const ModelFiles& files, const CpuBackendOptions& options
                        const std::string& adapter) {
   ASSIGN_OR_RETURN(std::unique_ptr<DecoderOps> backend, CreateCpuDecoderOps(options));
   DecoderOptions decoder_options;
-  decoder_options.n_kv_blocks = (window + kKvBlockTokens - 1) / kKvBlockTokens;
+  decoder_options.n_kv_blocks = KvBlocksFor(window);
   decoder_options.max_batch_tokens = window;
   decoder_options.max_logit_rows = window;
   decoder_options.max_seqs = 1;

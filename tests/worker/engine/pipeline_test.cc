@@ -8,6 +8,7 @@
 #include "gtest/gtest.h"
 #include "tests/testing/seed.h"
 #include "tests/worker/engine/engine_harness.h"
+#include "tests/worker/engine/forwarding_model.h"
 #include "tests/worker/engine/late_model.h"
 
 namespace coterie {
@@ -231,27 +232,21 @@ TEST(PipelineTest, TheDeviceHasItsNextStepBeforeTheLastIsCollected) {
     std::atomic<int> collected_alone{0};
     std::atomic<int> collected{0};
   };
-  class WatchingModel final : public LanguageModel {
+  class WatchingModel final : public ForwardingModel {
    public:
     WatchingModel(FakeModelOptions options, Watch* watch)
-        : late_(MakeLate(std::move(options))), watch_(watch) {}
-    const LanguageModelInfo& info() const override { return late_->info(); }
-    StatusOr<std::unique_ptr<LoadedAdapter>> LoadAdapter(const std::filesystem::path& folder) override {
-      return late_->LoadAdapter(folder);
-    }
-    AdapterSlots& adapter_slots() override { return late_->adapter_slots(); }
+        : ForwardingModel(MakeLate(std::move(options))), watch_(watch) {}
     StatusOr<StepTicket> Launch(const Batch& batch) override {
       ++watch_->waiting;
-      return late_->Launch(batch);
+      return ForwardingModel::Launch(batch);
     }
     StatusOr<StepResult> Collect(StepTicket ticket) override {
       ++watch_->collected;
       watch_->collected_alone += --watch_->waiting == 0 ? 1 : 0;
-      return late_->Collect(ticket);
+      return ForwardingModel::Collect(ticket);
     }
 
    private:
-    const std::unique_ptr<LanguageModel> late_;
     Watch* const watch_;
   };
   Watch watch;

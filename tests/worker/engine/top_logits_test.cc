@@ -5,6 +5,7 @@
 #include "model/decoder/decoder.h"
 #include "model/format/model_files.h"
 #include "tests/worker/engine/engine_harness.h"
+#include "tests/worker/engine/forwarding_model.h"
 
 namespace coterie {
 namespace {
@@ -12,23 +13,14 @@ namespace {
 using ::testing::SizeIs;
 
 // The decoder, asked for the rows themselves, so that it cannot do with the largest logits of each.
-class WholeRowsModel : public LanguageModel {
+class WholeRowsModel : public ForwardingModel {
  public:
-  explicit WholeRowsModel(std::unique_ptr<LanguageModel> model) : model_(std::move(model)) {}
-  const LanguageModelInfo& info() const override { return model_->info(); }
-  StatusOr<std::unique_ptr<LoadedAdapter>> LoadAdapter(const std::filesystem::path& folder) override {
-    return model_->LoadAdapter(folder);
-  }
+  using ForwardingModel::ForwardingModel;
   StatusOr<StepTicket> Launch(const Batch& batch) override {
     Batch whole = batch;
     for (RowSampling& row : whole.sampling) row.keep_logits = true;
-    return model_->Launch(whole);
+    return ForwardingModel::Launch(whole);
   }
-  AdapterSlots& adapter_slots() override { return model_->adapter_slots(); }
-  StatusOr<StepResult> Collect(StepTicket ticket) override { return model_->Collect(ticket); }
-
- private:
-  const std::unique_ptr<LanguageModel> model_;
 };
 
 constexpr uint32_t kAnswerTokens = 16;
