@@ -12,8 +12,9 @@ endif()
 # operations and writes every fused multiply-add out. -O2 keeps assertions out of the step loop;
 # CHECK (common/check.h) stays in every build.
 set(CMAKE_CXX_FLAGS_RELEASE "-O2 -DNDEBUG")
-add_compile_options(-ffp-contract=off -fno-math-errno -Wall -Wextra -Werror -Wno-unused-parameter
-                    -Wno-missing-field-initializers)
+set(cxx_options -ffp-contract=off -fno-math-errno -Wall -Wextra -Werror -Wno-unused-parameter
+                -Wno-missing-field-initializers)
+add_compile_options("$<$<COMPILE_LANGUAGE:CXX>:${cxx_options}>")
 if(CMAKE_CXX_COMPILER_ID STREQUAL "Clang")
   add_compile_options(-Wthread-safety)
 endif()
@@ -39,5 +40,5 @@ if(COTERIE_CCACHE)
       CCACHE_BASEDIR=${CMAKE_SOURCE_DIR} CCACHE_NOHASHDIR=1 ${COTERIE_CCACHE})
 endif()
 if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
-  add_compile_options(-fpch-preprocess)
+  add_compile_options($<$<COMPILE_LANGUAGE:CXX>:-fpch-preprocess>)
 endif()

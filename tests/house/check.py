@@ -30,7 +30,8 @@ OURS = {"proto", "common", "net", "kernels", "model", "router", "worker", "gatew
 
 # Vendor headers -> the only folders that may name them.
 CONFINED = {
-    r"cuda|cublas|cuda_runtime|cuda_fp16|cuda_bf16": ("kernels/cuda", "kernels/comm", "tests/gpu"),
+    r"cuda|cublas": ("kernels/cuda", "kernels/comm", "tests/gpu"),
+    r"boost/context": ("tests/gpu",),
     r"nccl": ("kernels/comm",),
     r"grpcpp/|grpc/": ("net", "worker", "gateway", "tools", "tests", "proto"),
 }

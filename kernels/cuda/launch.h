@@ -1,0 +1,33 @@
+#ifndef COTERIE_KERNELS_CUDA_LAUNCH_H_
+#define COTERIE_KERNELS_CUDA_LAUNCH_H_
+
+#include <cuda_runtime.h>
+
+#include <cstddef>
+#include <type_traits>
+
+namespace coterie::cuda {
+
+constexpr size_t kDefaultSharedBytes = 48 * 1024;  // more must be asked for, kernel by kernel
+
+// Enqueues `kernel` on `stream`: the one way in which kernels are started. Its error, if any, is the stream's
+// next cudaGetLastError. Arguments are copied in the call.
+template <class... Params>
+void Launch(void (*kernel)(Params...), dim3 grid, dim3 block, size_t shared_bytes, cudaStream_t stream,
+            std::type_identity_t<Params>... args) {
+#ifdef __CUDACC__
+  if (shared_bytes > kDefaultSharedBytes) {
+    cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize,
+                         static_cast<int>(shared_bytes));
+  }
+  void* pointers[sizeof...(Params) + 1] = {const_cast<void*>(static_cast<const void*>(&args))..., nullptr};
+  cudaLaunchKernel(reinterpret_cast<const void*>(kernel), grid, block, pointers, shared_bytes, stream);
+#else
+  emulation::EnqueueKernel(reinterpret_cast<const void*>(kernel), grid, block, shared_bytes, stream,
+                           [kernel, args...] { kernel(args...); });
+#endif
+}
+
+}  // namespace coterie::cuda
+
+#endif  // COTERIE_KERNELS_CUDA_LAUNCH_H_

@@ -1,0 +1,54 @@
+#include "kernels/cuda/memory.h"
+
+#include "absl/strings/str_cat.h"
+#include "common/memory.h"
+
+namespace coterie::cuda {
+
+Status ToStatus(cudaError_t error, std::string_view what) {
+  if (error == cudaSuccess) return absl::OkStatus();
+  const std::string text =
+      absl::StrCat(std::string(what), ": ", cudaGetErrorName(error), " (", cudaGetErrorString(error), ")");
+  switch (error) {
+    case cudaErrorMemoryAllocation:
+      return absl::ResourceExhaustedError(text);
+    case cudaErrorInvalidValue:
+    case cudaErrorInvalidDevice:
+    case cudaErrorNoDevice:
+    case cudaErrorInsufficientDriver:
+      return absl::FailedPreconditionError(text);
+    default:
+      return absl::UnavailableError(absl::StrCat("the device was lost: ", text));
+  }
+}
+
+template <bool kPinned>
+StatusOr<Memory<kPinned>> Memory<kPinned>::Allocate(size_t bytes, std::string_view what) {
+  Memory memory;
+  const cudaError_t error =
+      kPinned ? cudaHostAlloc(&memory.data_, bytes, cudaHostAllocDefault) : cudaMalloc(&memory.data_, bytes);
+  if (error != cudaSuccess) {
+    cudaGetLastError();  // reported here: the next call must not find it again
+    if (error != cudaErrorMemoryAllocation) return ToStatus(error, what);
+    return absl::ResourceExhaustedError(absl::StrCat("no ", MemoryText(bytes), " of ",
+                                                     kPinned ? "pinned host memory" : "device memory",
+                                                     " for ", std::string(what)));
+  }
+  memory.bytes_ = bytes;
+  return memory;
+}
+
+template <bool kPinned>
+void Memory<kPinned>::Free() {
+  if (data_ == nullptr) return;
+  if (kPinned) {
+    cudaFreeHost(data_);
+  } else {
+    cudaFree(data_);
+  }
+}
+
+template class Memory<false>;
+template class Memory<true>;
+
+}  // namespace coterie::cuda

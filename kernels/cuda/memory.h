@@ -1,0 +1,52 @@
+#ifndef COTERIE_KERNELS_CUDA_MEMORY_H_
+#define COTERIE_KERNELS_CUDA_MEMORY_H_
+
+#include <cuda_runtime.h>
+
+#include <cstddef>
+#include <string_view>
+#include <utility>
+
+#include "common/status.h"
+
+namespace coterie::cuda {
+
+// Unavailable where the device was lost, else ResourceExhausted or Internal; names `what`.
+Status ToStatus(cudaError_t error, std::string_view what);
+
+// Memory of a device, or (pinned) of the host where the device reads it by itself. Freed with the last owner.
+template <bool kPinned>
+class Memory {
+ public:
+  Memory() = default;
+  ~Memory() { Free(); }
+  Memory(Memory&& other) noexcept
+      : data_(std::exchange(other.data_, nullptr)), bytes_(std::exchange(other.bytes_, 0)) {}
+  Memory& operator=(Memory&& other) noexcept {
+    std::swap(data_, other.data_);
+    std::swap(bytes_, other.bytes_);
+    return *this;
+  }
+
+  // ResourceExhausted naming `what` and the bytes that were not there.
+  static StatusOr<Memory> Allocate(size_t bytes, std::string_view what);
+
+  size_t bytes() const { return bytes_; }
+  void* data() const { return data_; }
+  template <class T>
+  T* As() const {
+    return static_cast<T*>(data_);
+  }
+
+ private:
+  void Free();
+  void* data_ = nullptr;
+  size_t bytes_ = 0;
+};
+
+using DeviceMemory = Memory<false>;
+using PinnedMemory = Memory<true>;
+
+}  // namespace coterie::cuda
+
+#endif  // COTERIE_KERNELS_CUDA_MEMORY_H_

@@ -1,0 +1,81 @@
+#ifndef COTERIE_KERNELS_CUDA_OPS_H_
+#define COTERIE_KERNELS_CUDA_OPS_H_
+
+#include <cuda_runtime.h>
+
+#include <cstdint>
+#include <span>
+
+#include "kernels/cuda/matrix.h"
+#include "kernels/cuda/step_data.h"
+
+namespace coterie::cuda {
+
+// The kernels' side of DecoderOps: each function enqueues its work on `stream` and returns. All pointers are
+// device memory. `rows` is how many rows the grid is made for; the rows past StepData's count are computed,
+// too, where that is harmless (a graph is captured for a rounded-up number), and written nowhere that anybody
+// reads.
+//
+// Operands of products are bfloat16, sums and everything else float32.
+
+// --- rows.cu ---
+// x [rows, d] = rows token_ids of table [vocab, d].
+void Embed(const StepData& step, const CudaMatrix& table, int rows, float* x, cudaStream_t stream);
+// operand [rows, d] = x / sqrt(mean(x²) + eps) · weight [d].
+void RmsNormOperand(const float* x, const float* weight, float eps, int rows, int d, uint16_t* operand,
+                    cudaStream_t stream);
+// operand [rows, f] = silu(gate) · up of gate_up [rows, 2 f], gate first.
+void SwiGluOperand(const float* gate_up, int rows, int f, uint16_t* operand, cudaStream_t stream);
+// operand [rows, d] = x.
+void PlainOperand(const float* x, int rows, int d, uint16_t* operand, cudaStream_t stream);
+// y [n_logit_rows, d] = rows logit_rows of x [n_tokens, d]; for up to `rows` of them.
+void GatherRows(const StepData& step, const float* x, int rows, int d, float* y, cudaStream_t stream);
+
+// --- linear.cu ---
+// Where a module's product is added: kernels/lora.h.
+struct LoraSite {
+  int layer = 0;
+  int n_targets = 0;
+  LoraTarget targets[3];
+  int n_out[3] = {};
+};
+// Scratch of products with adapters, for the largest step.
+struct LoraScratch {
+  float* partial = nullptr;      // see LoraScratchFloats
+  uint32_t* progress = nullptr;  // [1]; 0 between launches
+};
+size_t LoraScratchFloats(int max_entries, int max_rank_of_input, int64_t max_n_in);
+
+// y [rows, n_out] = x [rows, n_in] · wᵀ (+ bias), or y += that; then the adapters of the step at `site`
+// (null: none). One launch for up to kSmallRows rows. Each value is summed in one order, whatever `rows` is.
+constexpr int kSmallRows = 64;
+void LinearLora(const uint16_t* x, int rows, const CudaMatrix& w, const float* bias, bool accumulate,
+                const LoraWork* work, const LoraSite& site, const LoraScratch& scratch, float* y,
+                int n_processors, cudaStream_t stream);
+
+// --- rope_kv.cu ---
+// See DecoderOps::RopeAndKvWrite. Keys and values are bfloat16 in `kv`, laid out as KvLayout says.
+struct KvLayout {
+  uint16_t* blocks = nullptr;  // [n_layers, n_blocks, 2 (K, V), n_kv_heads, kKvBlockTokens, head_dim]
+  int n_layers = 0, n_blocks = 0, n_kv_heads = 0, head_dim = 0;
+};
+void RopeAndKvWrite(const StepData& step, int rows, int layer, int n_heads, const float* q_norm,
+                    const float* k_norm, float eps, const float* cos, const float* sin, int rotary_dim,
+                    float* qkv, const KvLayout& kv, cudaStream_t stream);
+
+// --- attention.cu ---
+// Partial results of splits, for the largest step: [items, kAttentionTileVectors, head_dim + 2] a KV head.
+struct AttentionScratch {
+  float* partial = nullptr;
+  uint32_t* progress = nullptr;  // [tiles, n_kv_heads]; 0 between launches
+};
+size_t AttentionScratchFloats(int max_items, int n_kv_heads, int head_dim);
+// operand [n_tokens, n_heads · head_dim], bfloat16: see DecoderOps::PagedAttention. `max_items` blocks at
+// most work.
+void PagedAttention(const StepData& step, int max_items, int layer, int n_heads, float scale, int window,
+                    const float* qkv, const KvLayout& kv, const AttentionScratch& scratch, uint16_t* operand,
+                    int n_processors, cudaStream_t stream);
+
+}  // namespace coterie::cuda
+
+#endif  // COTERIE_KERNELS_CUDA_OPS_H_

@@ -1,0 +1,49 @@
+#ifndef COTERIE_TESTS_GPU_EMULATION_CONTROL_H_
+#define COTERIE_TESTS_GPU_EMULATION_CONTROL_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+
+namespace coterie::emulation {
+
+// In which order lanes and blocks get their turn. A kernel with all its barriers gives the same bits in each.
+enum class Order { kAscending, kDescending, kRandom };
+
+// What a test may set. The defaults come from COTERIE_EMULATION_ORDER (ascending, descending, random) and
+// COTERIE_EMULATION_SEED, so that a whole worker can be run in any order.
+struct Settings {
+  Order order = Order::kAscending;
+  uint64_t seed = 1;
+  int n_devices = 1;
+  size_t device_bytes = size_t{4} << 30;  // of each device
+  int n_processors = 4;                   // multiprocessors: what persistent grids are sized by
+  int compute_major = 9, compute_minor = 0;
+  int driver_version = 13000;
+};
+Settings& TheSettings();
+
+// --- Failures to come. Counted from the call on; 0: now; negative: never. ---
+void FailAllocationAfter(int n_allocations);  // device and pinned memory
+void LoseDeviceAfter(int n_operations);  // every call fails from then on, as when a device fell off the bus
+bool DeviceIsLost();
+void ForgetFailures();
+
+// --- What was done so far, by this process ---
+struct Counts {
+  uint64_t kernels = 0;  // grids run, those of graphs too
+  uint64_t graph_launches = 0;
+  uint64_t copies = 0;          // asynchronous copies and fills
+  uint64_t streamed_bytes = 0;  // through LoadStream and CopyAsync16
+  uint64_t synchronisations = 0;
+  uint64_t live_allocations = 0;
+  uint64_t live_bytes = 0;  // device memory
+};
+Counts CountsNow();
+
+// Ends the process with a word on what a kernel or a caller did wrong, and where.
+[[noreturn]] void Fault(const std::string& what);
+
+}  // namespace coterie::emulation
+
+#endif  // COTERIE_TESTS_GPU_EMULATION_CONTROL_H_

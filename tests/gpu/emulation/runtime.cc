@@ -1,0 +1,413 @@
+// The functions of cuda_runtime.h: memory, streams, events, graphs.
+#include <cuda_runtime.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <string>
+
+#include "machine.h"
+
+using coterie::emulation::Allocation;
+using coterie::emulation::Event;
+using coterie::emulation::Fault;
+using coterie::emulation::Graph;
+using coterie::emulation::GraphExec;
+using coterie::emulation::Machine;
+using coterie::emulation::Operation;
+using coterie::emulation::Stream;
+using coterie::emulation::TheMachine;
+using coterie::emulation::TheSettings;
+
+namespace {
+
+constexpr size_t kRedZoneBytes = 256;
+constexpr unsigned char kRedZone = 0xA5;
+constexpr unsigned char kPoison = 0xFF;  // a NaN in every float type, -1 in integers
+constexpr size_t kMostFreedBytes = size_t{64} << 20;
+constexpr cudaError_t kLost = cudaErrorUnknown;
+
+thread_local cudaError_t last_error = cudaSuccess;
+
+cudaError_t Return(cudaError_t error) {
+  if (error != cudaSuccess && error != cudaErrorNotReady) last_error = error;
+  return error;
+}
+
+bool IsAll(const unsigned char* begin, size_t bytes, unsigned char value) {
+  for (size_t i = 0; i < bytes; ++i) {
+    if (begin[i] != value) return false;
+  }
+  return true;
+}
+
+void Release(Machine& machine) {
+  auto& [memory, bytes] = machine.freed.front();
+  if (!IsAll(memory, bytes, kPoison)) Fault("memory was written after it had been freed");
+  machine.freed_bytes -= bytes;
+  std::free(memory);
+  machine.freed.pop_front();
+}
+
+cudaError_t Allocate(void** pointer, size_t bytes, bool pinned) {
+  Machine& machine = TheMachine();
+  const std::lock_guard lock(machine.mutex);
+  *pointer = nullptr;
+  if (machine.lost) return Return(kLost);
+  if (machine.fail_allocation_after >= 0 && machine.fail_allocation_after-- == 0) {
+    return Return(cudaErrorMemoryAllocation);
+  }
+  if (bytes == 0) return cudaSuccess;
+  if (!pinned && machine.counts.live_bytes + bytes > TheSettings().device_bytes) {
+    return Return(cudaErrorMemoryAllocation);
+  }
+  const size_t whole = kRedZoneBytes + (bytes + 255) / 256 * 256 + kRedZoneBytes;
+  auto* const base = static_cast<unsigned char*>(std::aligned_alloc(256, whole));
+  if (base == nullptr) return Return(cudaErrorMemoryAllocation);
+  std::memset(base, kRedZone, whole);
+  std::memset(base + kRedZoneBytes, kPoison, bytes);
+  *pointer = base + kRedZoneBytes;
+  machine.allocations[reinterpret_cast<uintptr_t>(*pointer)] = {bytes, pinned, 0};
+  ++machine.counts.live_allocations;
+  if (!pinned) machine.counts.live_bytes += bytes;
+  return cudaSuccess;
+}
+
+cudaError_t Free(void* pointer, bool pinned) {
+  Machine& machine = TheMachine();
+  const std::lock_guard lock(machine.mutex);
+  if (pointer == nullptr) return cudaSuccess;
+  // As the real one, waits for all that is under way.
+  while (machine.StepAny()) {
+  }
+  const auto found = machine.allocations.find(reinterpret_cast<uintptr_t>(pointer));
+  if (found == machine.allocations.end() || found->second.pinned != pinned) {
+    Fault("a pointer is freed that is none of cudaMalloc's or cudaHostAlloc's, or by the wrong function");
+  }
+  const size_t bytes = found->second.bytes;
+  auto* const memory = static_cast<unsigned char*>(pointer);
+  if (!IsAll(memory - kRedZoneBytes, kRedZoneBytes, kRedZone))
+    Fault("memory before an allocation was written");
+  const size_t behind = (bytes + 255) / 256 * 256 - bytes + kRedZoneBytes;
+  if (!IsAll(memory + bytes, behind, kRedZone)) {
+    Fault("memory behind an allocation of " + std::to_string(bytes) + " bytes was written");
+  }
+  machine.allocations.erase(found);
+  --machine.counts.live_allocations;
+  if (!pinned) machine.counts.live_bytes -= bytes;
+#ifdef __SANITIZE_ADDRESS__
+  std::free(memory - kRedZoneBytes);
+#else
+  const size_t whole = kRedZoneBytes + (bytes + 255) / 256 * 256 + kRedZoneBytes;
+  std::memset(memory - kRedZoneBytes, kPoison, whole);
+  machine.freed.emplace_back(memory - kRedZoneBytes, whole);
+  machine.freed_bytes += whole;
+  while (machine.freed_bytes > kMostFreedBytes) Release(machine);
+#endif
+  return machine.lost ? Return(kLost) : cudaSuccess;
+}
+
+// Checks that an asynchronous copy may read or write there: device memory, or pinned memory of the host.
+void CheckEnd(const void* pointer, size_t bytes, bool host, const char* what) {
+  const Allocation* const allocation = TheMachine().Find(pointer, bytes);
+  if (allocation == nullptr) {
+    Fault(std::string("a copy of ") + std::to_string(bytes) + " bytes " + what +
+          (host ? " pageable memory, or beyond its allocation"
+                : " what is no device memory, or beyond its allocation"));
+  }
+  if (allocation->pinned != host) Fault(std::string("a copy's direction is wrong: ") + what);
+}
+
+// Runs `body` under the machine's lock; what every call does once the device is lost.
+template <class Body>
+cudaError_t Locked(const Body& body) {
+  Machine& machine = TheMachine();
+  const std::lock_guard lock(machine.mutex);
+  if (machine.lost) return Return(kLost);
+  return Return(body(machine));
+}
+
+Stream* Of(Machine& machine, cudaStream_t stream) {
+  return stream == nullptr ? &machine.null_stream : stream;
+}
+
+}  // namespace
+
+const char* cudaGetErrorName(cudaError_t error) {
+  switch (error) {
+    case cudaSuccess:
+      return "cudaSuccess";
+    case cudaErrorMemoryAllocation:
+      return "cudaErrorMemoryAllocation";
+    case cudaErrorInsufficientDriver:
+      return "cudaErrorInsufficientDriver";
+    case cudaErrorNoDevice:
+      return "cudaErrorNoDevice";
+    case cudaErrorInvalidDevice:
+      return "cudaErrorInvalidDevice";
+    case cudaErrorNotReady:
+      return "cudaErrorNotReady";
+    case cudaErrorUnknown:
+      return "cudaErrorUnknown";
+    default:
+      return "cudaError";
+  }
+}
+const char* cudaGetErrorString(cudaError_t error) { return cudaGetErrorName(error); }
+cudaError_t cudaPeekAtLastError() { return last_error; }
+cudaError_t cudaGetLastError() {
+  const cudaError_t error = TheMachine().lost ? kLost : last_error;
+  last_error = cudaSuccess;
+  return error;
+}
+
+cudaError_t cudaGetDeviceCount(int* count) {
+  *count = TheSettings().n_devices;
+  return *count > 0 ? cudaSuccess : Return(cudaErrorNoDevice);
+}
+cudaError_t cudaSetDevice(int device) {
+  if (device < 0 || device >= TheSettings().n_devices) return Return(cudaErrorInvalidDevice);
+  return TheMachine().lost ? Return(kLost) : cudaSuccess;
+}
+cudaError_t cudaGetDevice(int* device) {
+  *device = 0;
+  return cudaSuccess;
+}
+cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
+  const auto& settings = TheSettings();
+  switch (attribute) {
+    case cudaDevAttrMaxSharedMemoryPerBlockOptin:
+      *value = 227 * 1024;
+      break;
+    case cudaDevAttrMultiProcessorCount:
+      *value = settings.n_processors;
+      break;
+    case cudaDevAttrL2CacheSize:
+      *value = 50 << 20;
+      break;
+    case cudaDevAttrComputeCapabilityMajor:
+      *value = settings.compute_major;
+      break;
+    case cudaDevAttrComputeCapabilityMinor:
+      *value = settings.compute_minor;
+      break;
+  }
+  return cudaSuccess;
+}
+cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int) {
+  const auto& settings = TheSettings();
+  *properties = {};
+  std::snprintf(properties->name, sizeof(properties->name), "emulated GPU");
+  properties->totalGlobalMem = settings.device_bytes;
+  properties->major = settings.compute_major;
+  properties->minor = settings.compute_minor;
+  properties->multiProcessorCount = settings.n_processors;
+  properties->sharedMemPerBlockOptin = 227 * 1024;
+  properties->l2CacheSize = 50 << 20;
+  return cudaSuccess;
+}
+cudaError_t cudaDriverGetVersion(int* version) {
+  *version = TheSettings().driver_version;
+  return cudaSuccess;
+}
+cudaError_t cudaRuntimeGetVersion(int* version) {
+  *version = 13000;
+  return cudaSuccess;
+}
+cudaError_t cudaMemGetInfo(size_t* free, size_t* total) {
+  return Locked([&](Machine& machine) {
+    *total = TheSettings().device_bytes;
+    *free = *total - machine.counts.live_bytes;
+    return cudaSuccess;
+  });
+}
+cudaError_t cudaDeviceSynchronize() {
+  return Locked([](Machine& machine) {
+    ++machine.counts.synchronisations;
+    while (machine.StepAny()) {
+    }
+    return machine.lost ? kLost : cudaSuccess;
+  });
+}
+
+cudaError_t cudaMalloc(void** pointer, size_t bytes) { return Allocate(pointer, bytes, false); }
+cudaError_t cudaFree(void* pointer) { return Free(pointer, false); }
+cudaError_t cudaHostAlloc(void** pointer, size_t bytes, unsigned) { return Allocate(pointer, bytes, true); }
+cudaError_t cudaFreeHost(void* pointer) { return Free(pointer, true); }
+
+// Not ordered with streams that do not block: done at once, while their work may still be waiting.
+cudaError_t cudaMemcpy(void* to, const void* from, size_t bytes, cudaMemcpyKind kind) {
+  return Locked([&](Machine&) {
+    if (bytes == 0) return cudaSuccess;
+    if (kind == cudaMemcpyHostToDevice) CheckEnd(to, bytes, false, "to");
+    if (kind == cudaMemcpyDeviceToHost) CheckEnd(from, bytes, false, "from");
+    std::memcpy(to, from, bytes);
+    return cudaSuccess;
+  });
+}
+cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind kind,
+                            cudaStream_t stream) {
+  return Locked([&](Machine& machine) {
+    if (bytes == 0) return cudaSuccess;
+    CheckEnd(to, bytes, kind == cudaMemcpyDeviceToHost, "to");
+    CheckEnd(from, bytes, kind == cudaMemcpyHostToDevice, "from");
+    machine.Enqueue(stream, [&machine, to, from, bytes] {
+      ++machine.counts.copies;
+      std::memmove(to, from, bytes);
+    });
+    return cudaSuccess;
+  });
+}
+cudaError_t cudaMemset(void* to, int value, size_t bytes) {
+  return Locked([&](Machine&) {
+    if (bytes > 0) CheckEnd(to, bytes, false, "to");
+    std::memset(to, value, bytes);
+    return cudaSuccess;
+  });
+}
+cudaError_t cudaMemsetAsync(void* to, int value, size_t bytes, cudaStream_t stream) {
+  return Locked([&](Machine& machine) {
+    if (bytes == 0) return cudaSuccess;
+    CheckEnd(to, bytes, false, "to");
+    machine.Enqueue(stream, [&machine, to, value, bytes] {
+      ++machine.counts.copies;
+      std::memset(to, value, bytes);
+    });
+    return cudaSuccess;
+  });
+}
+
+cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned flags) {
+  return Locked([&](Machine& machine) {
+    if (flags != cudaStreamNonBlocking)
+      Fault("streams wait for nothing but events here: cudaStreamNonBlocking");
+    *stream = new Stream;
+    machine.streams.push_back(*stream);
+    return cudaSuccess;
+  });
+}
+cudaError_t cudaStreamDestroy(cudaStream_t stream) {
+  Machine& machine = TheMachine();
+  const std::lock_guard lock(machine.mutex);
+  machine.Finish(stream);
+  std::erase(machine.streams, stream);
+  delete stream;
+  return cudaSuccess;
+}
+cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
+  return Locked([&](Machine& machine) {
+    ++machine.counts.synchronisations;
+    if (Of(machine, stream)->capture != nullptr) Fault("a stream is waited for while it captures");
+    return machine.Finish(Of(machine, stream)) ? cudaSuccess : kLost;
+  });
+}
+cudaError_t cudaStreamQuery(cudaStream_t stream) {
+  return Locked([&](Machine& machine) {
+    machine.StepAny();
+    if (machine.lost) return kLost;
+    return Of(machine, stream)->operations.empty() ? cudaSuccess : cudaErrorNotReady;
+  });
+}
+
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
+  *event = new Event;
+  return cudaSuccess;
+}
+cudaError_t cudaEventDestroy(cudaEvent_t event) {
+  Machine& machine = TheMachine();
+  const std::lock_guard lock(machine.mutex);
+  while (!machine.lost && event->completed < event->recorded && machine.StepAny()) {
+  }
+  for (Stream* stream : machine.streams) {
+    for (Operation& operation : stream->operations) {
+      if (operation.record == event) operation.record = nullptr;
+      if (operation.wait == event) operation.wait = nullptr;
+    }
+  }
+  delete event;
+  return cudaSuccess;
+}
+cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
+  return Locked([&](Machine& machine) {
+    if (Of(machine, stream)->capture != nullptr) Fault("an event is recorded into a graph");
+    Operation operation;
+    operation.record = event;
+    operation.count = ++event->recorded;
+    Of(machine, stream)->operations.push_back(operation);
+    return cudaSuccess;
+  });
+}
+cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned) {
+  return Locked([&](Machine& machine) {
+    if (Of(machine, stream)->capture != nullptr) Fault("an event is waited for in a graph");
+    Operation operation;
+    operation.wait = event;
+    operation.count = event->recorded;
+    Of(machine, stream)->operations.push_back(operation);
+    return cudaSuccess;
+  });
+}
+cudaError_t cudaEventQuery(cudaEvent_t event) {
+  return Locked([&](Machine& machine) {
+    const bool reached = event->completed >= event->recorded;
+    if (!reached) machine.StepAny();
+    if (machine.lost) return kLost;
+    return reached ? cudaSuccess : cudaErrorNotReady;  // who asks once is told late
+  });
+}
+cudaError_t cudaEventSynchronize(cudaEvent_t event) {
+  return Locked([&](Machine& machine) {
+    ++machine.counts.synchronisations;
+    while (event->completed < event->recorded) {
+      if (machine.StepAny()) continue;
+      if (machine.lost) return kLost;
+      Fault("an event is waited for that nothing will reach");
+    }
+    return cudaSuccess;
+  });
+}
+cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t begin, cudaEvent_t end) {
+  *milliseconds = static_cast<float>((end->seconds - begin->seconds) * 1e3);
+  return cudaSuccess;
+}
+
+cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode) {
+  return Locked([&](Machine&) {
+    stream->capture = new Graph;
+    return cudaSuccess;
+  });
+}
+cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph) {
+  Machine& machine = TheMachine();
+  const std::lock_guard lock(machine.mutex);
+  *graph = stream->capture;
+  stream->capture = nullptr;
+  return machine.lost ? Return(kLost) : cudaSuccess;
+}
+cudaError_t cudaGraphInstantiate(cudaGraphExec_t* exec, cudaGraph_t graph, unsigned long long) {
+  return Locked([&](Machine& machine) {
+    if (machine.fail_allocation_after >= 0 && machine.fail_allocation_after-- == 0)
+      return cudaErrorMemoryAllocation;
+    *exec = new GraphExec{graph->operations};
+    return cudaSuccess;
+  });
+}
+cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream) {
+  return Locked([&](Machine& machine) {
+    ++machine.counts.graph_launches;
+    for (const auto& operation : exec->operations) machine.Enqueue(stream, operation);
+    return cudaSuccess;
+  });
+}
+cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
+  delete graph;
+  return cudaSuccess;
+}
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec) {
+  Machine& machine = TheMachine();
+  const std::lock_guard lock(machine.mutex);
+  while (machine.StepAny()) {
+  }
+  delete exec;
+  return cudaSuccess;
+}
