@@ -41,7 +41,7 @@ bool IsAll(const unsigned char* begin, size_t bytes, unsigned char value) {
   return true;
 }
 
-void Release(Machine& machine) {
+void DropOldest(Machine& machine) {
   auto& [memory, bytes] = machine.freed.front();
   if (!IsAll(memory, bytes, kPoison)) Fault("memory was written after it had been freed");
   machine.freed_bytes -= bytes;
@@ -73,13 +73,9 @@ cudaError_t Allocate(void** pointer, size_t bytes, bool pinned) {
   return cudaSuccess;
 }
 
-cudaError_t Free(void* pointer, bool pinned) {
+// Checks what surrounds an allocation, and poisons it.
+void Release(void* pointer, bool pinned) {
   Machine& machine = TheMachine();
-  const std::lock_guard lock(machine.mutex);
-  if (pointer == nullptr) return cudaSuccess;
-  // As the real one, waits for all that is under way.
-  while (machine.StepAny()) {
-  }
   const auto found = machine.allocations.find(reinterpret_cast<uintptr_t>(pointer));
   if (found == machine.allocations.end() || found->second.pinned != pinned) {
     Fault("a pointer is freed that is none of cudaMalloc's or cudaHostAlloc's, or by the wrong function");
@@ -102,8 +98,18 @@ cudaError_t Free(void* pointer, bool pinned) {
   std::memset(memory - kRedZoneBytes, kPoison, whole);
   machine.freed.emplace_back(memory - kRedZoneBytes, whole);
   machine.freed_bytes += whole;
-  while (machine.freed_bytes > kMostFreedBytes) Release(machine);
+  while (machine.freed_bytes > kMostFreedBytes) DropOldest(machine);
 #endif
+}
+
+cudaError_t Free(void* pointer, bool pinned) {
+  Machine& machine = TheMachine();
+  const std::lock_guard lock(machine.mutex);
+  if (pointer == nullptr) return cudaSuccess;
+  // As the real one, waits for all that is under way.
+  while (machine.StepAny()) {
+  }
+  Release(pointer, pinned);
   return machine.lost ? Return(kLost) : cudaSuccess;
 }
 
@@ -232,6 +238,22 @@ cudaError_t cudaDeviceSynchronize() {
 
 cudaError_t cudaMalloc(void** pointer, size_t bytes) { return Allocate(pointer, bytes, false); }
 cudaError_t cudaFree(void* pointer) { return Free(pointer, false); }
+cudaError_t cudaDeviceGetDefaultMemPool(cudaMemPool_t* pool, int) {
+  *pool = nullptr;
+  return cudaSuccess;
+}
+cudaError_t cudaMemPoolSetAttribute(cudaMemPool_t, cudaMemPoolAttr, void*) { return cudaSuccess; }
+// There from the call on, and gone when the stream comes to it.
+cudaError_t cudaMallocAsync(void** pointer, size_t bytes, cudaStream_t) {
+  return Allocate(pointer, bytes, false);
+}
+cudaError_t cudaFreeAsync(void* pointer, cudaStream_t stream) {
+  Machine& machine = TheMachine();
+  const std::lock_guard lock(machine.mutex);
+  if (machine.lost) return Free(pointer, false);
+  machine.Enqueue(stream, [pointer] { Release(pointer, false); });
+  return cudaSuccess;
+}
 cudaError_t cudaHostAlloc(void** pointer, size_t bytes, unsigned) { return Allocate(pointer, bytes, true); }
 cudaError_t cudaFreeHost(void* pointer) { return Free(pointer, true); }
 
