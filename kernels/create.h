@@ -21,9 +21,18 @@ struct CpuBackendOptions {
   std::optional<DType> kv_dtype;
 };
 
-// The factory of backends; today there is the CPU's alone. InvalidArgument for a forced instruction set that
-// this machine lacks.
+struct CudaBackendOptions {
+  int device = 0;  // as the driver counts
+  // How weights of a float type are held. Quantised ones stay as they are in the file.
+  enum class Weights : uint8_t { kAsStored, kQ8_0, kFp8 } weights = Weights::kAsStored;
+  size_t adapter_bytes = 0;  // device memory reserved for adapters in slots
+  bool graphs = true;        // steps of decode alone are captured once and then replayed
+};
+
+// The factories of backends. InvalidArgument for a forced instruction set that this machine lacks;
+// Unimplemented where CUDA was not compiled in; FailedPrecondition where the device cannot be used.
 StatusOr<std::unique_ptr<DecoderOps>> CreateCpuDecoderOps(const CpuBackendOptions& options);
+StatusOr<std::unique_ptr<DecoderOps>> CreateCudaDecoderOps(const CudaBackendOptions& options);
 StatusOr<std::unique_ptr<EncoderOps>> CreateCpuEncoderOps(const CpuBackendOptions& options);
 
 }  // namespace coterie

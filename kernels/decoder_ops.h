@@ -74,6 +74,7 @@ struct StepLimits {
   int max_tokens = 0;
   int max_seqs = 0;
   int max_logit_rows = 0;
+  int n_heads = 0;       // of queries
   int vocab_size = 0;    // of rows that are sampled; 0: none are
   int max_input = 0;     // largest n_in of a product
   int max_adapters = 0;  // of one sequence
@@ -103,7 +104,7 @@ class DecoderOps : public virtual Device {
   // Bytes of one block over all layers of `shape` (its n_blocks is not read).
   virtual size_t KvBlockBytes(const KvCacheShape& shape) const = 0;
   virtual StatusOr<std::unique_ptr<StepContext>> MakeStepContext(const StepLimits& limits) = 0;
-  virtual StatusOr<std::unique_ptr<AdapterSlots>> MakeAdapterSlots(int n_slots) = 0;
+  virtual StatusOr<std::unique_ptr<AdapterSlots>> MakeAdapterSlots(int n_slots, int n_layers) = 0;
   virtual StatusOr<std::unique_ptr<Seats>> MakeSeats(const SeatLimits& limits) = 0;
 
   // --- A step: one thread. BeginStep, the ops in their order, EndStep; later Wait. ---

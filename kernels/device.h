@@ -48,8 +48,7 @@ class DeviceBuffer {
 };
 
 // A device as model loading sees it: its name, its memory, packing. The ops are in decoder_ops.h and
-// encoder_ops.h; all three are interfaces without data, so one backend may implement several of them. Today
-// the CPU is the only device.
+// encoder_ops.h; all three are interfaces without data, so one backend may implement several of them.
 //
 // Pointers named *_dev are device memory (host memory on the CPU). Activations are float32, row-major. Ops
 // are enqueued in order; on the CPU they have finished when they return. Their order of operations is fixed

@@ -163,7 +163,7 @@ void CpuBackend::ReserveScratch(const StepLimits& limits) {
       AlignedBuffer::Pages::kLater);
 }
 
-StatusOr<std::unique_ptr<AdapterSlots>> CpuBackend::MakeAdapterSlots(int n_slots) {
+StatusOr<std::unique_ptr<AdapterSlots>> CpuBackend::MakeAdapterSlots(int n_slots, int) {
   return std::make_unique<CpuAdapterSlots>(n_slots);
 }
 

@@ -91,7 +91,7 @@ class CpuBackend final : public DecoderOps, public EncoderOps {
   StatusOr<std::unique_ptr<KvCache>> MakeKvCache(const KvCacheShape& shape) override;
   size_t KvBlockBytes(const KvCacheShape& shape) const override;
   StatusOr<std::unique_ptr<StepContext>> MakeStepContext(const StepLimits& limits) override;
-  StatusOr<std::unique_ptr<AdapterSlots>> MakeAdapterSlots(int n_slots) override;
+  StatusOr<std::unique_ptr<AdapterSlots>> MakeAdapterSlots(int n_slots, int n_layers) override;
   StatusOr<std::unique_ptr<Seats>> MakeSeats(const SeatLimits& limits) override;
 
   void BeginStep(StepContext* step, const Batch& batch, Seats* seats, const AdapterSlots& slots) override;

@@ -174,7 +174,7 @@ Status Decoder::AllocateBuffers() {
     batch->Reserve(limits.max_tokens, seqs, /*max_blocks=*/0, seqs * limits.max_adapters, limits.max_tokens);
   }
   ASSIGN_OR_RETURN(part_step_, backend_->MakeStepContext(limits));
-  ASSIGN_OR_RETURN(slots_, backend_->MakeAdapterSlots(options_.n_adapter_slots));
+  ASSIGN_OR_RETURN(slots_, backend_->MakeAdapterSlots(options_.n_adapter_slots, config_.n_layers));
   ASSIGN_OR_RETURN(seats_, backend_->MakeSeats({.n_seats = info_.n_seats,
                                                 .max_blocks = KvBlocksFor(max_positions_),
                                                 .vocab_size = config_.vocab_size}));

@@ -65,6 +65,7 @@ StepLimits LargestPart(const ModelConfig& config, const DecoderOptions& options,
   limits.max_tokens = std::min(options.max_batch_tokens, std::max(kKvBlockTokens, backend.max_part_tokens()));
   limits.max_seqs = options.max_seqs;
   limits.max_logit_rows = LogitRows(options);
+  limits.n_heads = config.n_heads;
   limits.max_input = std::max({config.hidden_size, config.q_size(), config.ffn_size});
   limits.max_adapters = options.max_adapters_per_seq;
   limits.max_rank = 3 * LoraLimits{}.max_rank;  // Q, K and V read one input
