@@ -65,6 +65,9 @@ class Device {
   // Everything that can change a bit of the result: "cpu/3 fast a32 kv=bf16" and the like. Part of the
   // worker's numerics class.
   virtual std::string numerics_class() const = 0;
+  // Whether a row's bits depend on nothing but its own sequence. Where they do not, a sequence that goes on
+  // at another worker of the same class goes on with the same text, and is told so.
+  virtual bool batch_invariant() const { return false; }
   virtual std::string device_name() const = 0;
 
   enum class Pages : uint8_t { kNow, kWhenUsed };

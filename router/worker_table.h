@@ -22,6 +22,7 @@ struct WorkerTraits {
   std::string id;
   Digest base;                       // empty: it has never said who it is
   std::string numerics_class;        // equal classes give bit-identical logits
+  bool batch_invariant = true;       // whatever else is in the batch
   uint32_t max_running = 1;          // sequences one step can hold
   uint32_t max_sequence_tokens = 0;  // prompt and answer of one sequence; 0: what its KV cache holds
   uint32_t kv_block_tokens = kPrefixBlockTokens;  // tokens in a block, as it says
@@ -103,6 +104,7 @@ class WorkerTable {
   const WorkerRow& at(Row row) const { return rows_[row]; }
   const std::string& id(Row row) const { return details_[row].id; }
   const std::string& numerics_class(Row row) const { return details_[row].numerics_class; }
+  bool batch_invariant(Row row) const { return details_[row].batch_invariant; }
   // Rows are 0..size()-1; some may be unused.
   size_t size() const { return rows_.size(); }
 
@@ -143,6 +145,7 @@ class WorkerTable {
   struct Details {
     std::string id;
     std::string numerics_class;
+    bool batch_invariant = true;
     absl::flat_hash_set<Digest> resident;
     absl::flat_hash_set<PrefixKey> prefixes;
     std::vector<Coming> coming;

@@ -254,7 +254,9 @@ v1::WorkerStatus ToProto(const WorkerReport& report, const TextModel& text) {
   proto.set_health(static_cast<v1::WorkerHealth>(report.health));
   proto.set_message(Printable(report.message));
   proto.set_device(report.identity.device);
+  proto.set_device_name(Printable(report.identity.device_name));
   proto.set_numerics_class(report.identity.numerics_class);
+  proto.set_batch_invariant(report.identity.batch_invariant);
   proto.set_running(report.state.running);
   proto.set_waiting(report.state.waiting);
   proto.set_kv_blocks_used(report.state.kv_blocks_used);

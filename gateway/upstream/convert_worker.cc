@@ -46,7 +46,9 @@ StatusOr<WorkerIdentity> HelloFromProto(const v1::WorkerHello& proto) {
   ASSIGN_OR_RETURN(identity.base, DigestField("hello.base_digest", proto.base_digest()));
   ASSIGN_OR_RETURN(identity.tokenizer, DigestField("hello.tokenizer_digest", proto.tokenizer_digest()));
   identity.numerics_class = proto.numerics_class();
+  identity.batch_invariant = !proto.has_batch_invariant() || proto.batch_invariant();
   identity.device = proto.device();
+  identity.device_name = proto.device_name();
   identity.max_sequence_tokens = proto.max_sequence_tokens();
   identity.kv_block_tokens = proto.kv_block_tokens();
   identity.kv_blocks = proto.kv_blocks();
@@ -65,6 +67,7 @@ StatusOr<WorkerStateUpdate> StateFromProto(const v1::WorkerState& proto) {
   update.waiting = proto.waiting();
   update.kv_blocks_used = proto.kv_blocks_used();
   update.draining = proto.draining();
+  update.device_lost = proto.device_lost();
   for (const std::string& raw : proto.resident_added()) {
     ASSIGN_OR_RETURN(Digest digest, DigestField("state.resident_added", raw));
     update.resident_added.push_back(digest);

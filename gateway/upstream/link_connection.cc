@@ -54,6 +54,11 @@ void WorkerLinkImpl::OnClosed(WorkerStream* stream, const grpc::Status& status) 
                      " ended: ", status.error_message().empty() ? "closed" : status.error_message());
     if (IsRefusal(status)) {
       lost = RefuseWorker(absl::UnavailableError(words), status.error_message());
+    } else if (was_attached && state_.levels().device_lost) {
+      NoteFailureOnce(MonotonicNow());
+      lost =
+          LoseWorker(absl::UnavailableError(absl::StrCat("worker ", address_, " lost its device and left")));
+      ScheduleReconnect(backoff_.Next());
     } else if (was_attached && state_.levels().draining) {
       lost = LoseWorker(absl::UnavailableError(absl::StrCat("worker ", address_, " drained and left")),
                         /*planned=*/true);
@@ -141,7 +146,7 @@ void WorkerLinkImpl::SendHeartbeat() {
 WorkerLinkImpl::Lost WorkerLinkImpl::GiveUpSilent(MonotonicTime now) {
   Lost lost;
   if (attached_) {
-    const bool planned = state_.levels().draining;
+    const bool planned = state_.levels().draining && !state_.levels().device_lost;
     if (!planned) NoteFailure(now);
     lost = LoseWorker(absl::UnavailableError(absl::StrCat("worker ", address_, " said nothing for ",
                                                           absl::FormatDuration(heartbeats_.silence(now)))),
@@ -158,6 +163,11 @@ WorkerLinkImpl::Lost WorkerLinkImpl::GiveUpSilent(MonotonicTime now) {
 }
 
 // --- Loss ---
+
+// Its sequences fail together and in several messages, and the connection ends behind them: one failure.
+void WorkerLinkImpl::NoteFailureOnce(MonotonicTime now) {
+  if (now - outliers_.last_failure() > absl::Seconds(1)) NoteFailure(now);
+}
 
 void WorkerLinkImpl::NoteFailure(MonotonicTime now) {
   if (!outliers_.Fail(now)) return;

@@ -85,7 +85,8 @@ void WorkerLinkImpl::OnStep(WorkerStream* stream, v1::Step& step) {
     MutexLock lock(&mutex_);
     if (!Hear(stream) || !attached_) return;
     if (step.has_state()) ApplyState(step.state());
-    const bool drains = state_.levels().draining;
+    // A worker that lost its device does not drain, whatever it was about to do.
+    const bool drains = state_.levels().draining && !state_.levels().device_lost;
     bool failed = false;
     for (v1::SequenceOutput& proto : *step.mutable_outputs()) {
       SequenceOutput output = OutputFromProto(std::move(proto));
@@ -95,9 +96,7 @@ void WorkerLinkImpl::OnStep(WorkerStream* stream, v1::Step& step) {
       failed |= !drains && IsWorkersFault(output.error);
       outputs.emplace_back(std::move(observer), std::move(output));
     }
-    // Its sequences fail together and in several messages: one failure.
-    const MonotonicTime now = heartbeats_.last_heard();
-    if (failed && now - outliers_.last_failure() > absl::Seconds(1)) NoteFailure(now);
+    if (failed) NoteFailureOnce(heartbeats_.last_heard());
     Publish();
   }
   for (auto& [observer, output] : outputs) observer->OnOutput(std::move(output));

@@ -54,6 +54,7 @@ void Session::PlaceLocked() {
     sequence_id_ = id;
     worker_ = placed->placement.worker_id;
     worker_class_ = placed->numerics_class;
+    worker_invariant_ = placed->batch_invariant;
     worker_room_ = placed->max_sequence_tokens;
     placement_reason_ = placed->placement.reason;
     granted_until_ = until;
@@ -173,14 +174,15 @@ void Session::AnnounceLocked() {
     event.after_loss = n_losses_ > 0;
     if (moved_) absl::StrAppend(&event.reason, "; asked before: ", move_reason_);
   } else {
-    event.kind = worker_class_ == numerics_class_ || received() == 0
-                     ? SessionPlacement::Kind::kResumed
-                     : SessionPlacement::Kind::kResumedOtherNumerics;
+    const bool same_text = worker_class_ == numerics_class_ && worker_invariant_ && invariant_;
+    event.kind = same_text || received() == 0 ? SessionPlacement::Kind::kResumed
+                                              : SessionPlacement::Kind::kResumedOtherNumerics;
     event.reason = move_reason_;
   }
   announced_ = true;
   moved_ = false;
   numerics_class_ = worker_class_;
+  invariant_ = worker_invariant_;
   listener_->OnPlaced(event);
   if (reattached_) ReportReattachedLocked();
 }

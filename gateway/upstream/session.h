@@ -36,7 +36,7 @@ struct SessionOptions {
 // Where a sequence runs from now on. Told once the worker has begun: one that refuses, or dies before, was
 // none.
 struct SessionPlacement {
-  enum class Kind { kFirst, kResumed, kResumedOtherNumerics, kReattached };
+  enum class Kind { kFirst, kResumed, kResumedOtherNumerics, kReattached };  // as coterie.v1.Notice
   Kind kind = Kind::kFirst;
   std::string worker;
   std::string reason;  // of the placement, or of the move
@@ -146,13 +146,16 @@ class Session : public SequenceObserver, public std::enable_shared_from_this<Ses
   uint64_t sequence_id_ ABSL_GUARDED_BY(mutex_) = 0;
   std::string worker_ ABSL_GUARDED_BY(mutex_);
   std::string worker_class_ ABSL_GUARDED_BY(mutex_);
-  uint32_t worker_room_ ABSL_GUARDED_BY(mutex_) = 0;  // tokens of prompt and answer; 0: not said
+  bool worker_invariant_ ABSL_GUARDED_BY(mutex_) = true;  // its tokens depend on nothing but this sequence
+  uint32_t worker_room_ ABSL_GUARDED_BY(mutex_) = 0;      // tokens of prompt and answer; 0: not said
   std::string placement_reason_ ABSL_GUARDED_BY(mutex_);
   bool started_ ABSL_GUARDED_BY(mutex_) = false;  // its first output came
   bool reattached_ ABSL_GUARDED_BY(mutex_) = false;
 
-  bool announced_ ABSL_GUARDED_BY(mutex_) = false;      // the listener knows of a placement
-  std::string numerics_class_ ABSL_GUARDED_BY(mutex_);  // that the latest tokens came from
+  bool announced_ ABSL_GUARDED_BY(mutex_) = false;  // the listener knows of a placement
+  // Of the worker that the latest tokens came from.
+  std::string numerics_class_ ABSL_GUARDED_BY(mutex_);
+  bool invariant_ ABSL_GUARDED_BY(mutex_) = true;
   MoveBudget budget_ ABSL_GUARDED_BY(mutex_);
   uint32_t n_losses_ ABSL_GUARDED_BY(mutex_) = 0;  // unplanned ones
   bool moved_ ABSL_GUARDED_BY(mutex_) = false;     // a worker was lost since the last announcement

@@ -40,6 +40,7 @@ StatusOr<WorkerBoard::Chosen> WorkerBoard::Place(const Placer& placer,
     return absl::UnavailableError(absl::StrCat("worker ", chosen.placement.worker_id, " has just left"));
   }
   chosen.numerics_class = table_.numerics_class(row);
+  chosen.batch_invariant = table_.batch_invariant(row);
   chosen.max_sequence_tokens = table_.at(row).max_sequence_tokens;
   return chosen;
 }

@@ -25,6 +25,7 @@ class WorkerBoard {
     std::shared_ptr<WorkerLink> link;
     Placement placement;
     std::string numerics_class;
+    bool batch_invariant = true;
     uint32_t max_sequence_tokens = 0;
   };
 

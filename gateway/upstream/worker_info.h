@@ -28,7 +28,9 @@ struct WorkerIdentity {
   Digest base;
   Digest tokenizer;
   std::string numerics_class;
+  bool batch_invariant = true;  // its tokens depend on nothing but their own sequence
   std::string device;
+  std::string device_name;  // for people
   uint32_t max_sequence_tokens = 0;
   uint32_t kv_block_tokens = 0;
   uint32_t kv_blocks = 0;
@@ -46,6 +48,7 @@ struct WorkerStateUpdate {
   uint32_t waiting = 0;
   uint32_t kv_blocks_used = 0;
   bool draining = false;
+  bool device_lost = false;  // it leaves, and not as planned
   std::vector<Digest> resident_added;
   std::vector<Digest> resident_removed;
   std::vector<uint64_t> prefixes_added;

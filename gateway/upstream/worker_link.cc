@@ -89,6 +89,10 @@ WorkerReport WorkerLinkImpl::Report() const {
   MutexLock lock(&mutex_);
   WorkerReport report{address_, health_, message_, identity_, state_.levels()};
   if (health_ == WorkerHealth::kReady && state_.levels().draining) report.health = WorkerHealth::kDraining;
+  if (health_ == WorkerHealth::kReady && state_.levels().device_lost) {
+    report.health = WorkerHealth::kLost;
+    report.message = "its device was lost; it is about to end";
+  }
   report.ejections = outliers_.ejections();
   report.ejected_for = outliers_.ejected_for(MonotonicNow());
   if (report.ejected_for > absl::ZeroDuration()) {

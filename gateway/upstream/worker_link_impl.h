@@ -82,6 +82,7 @@ class WorkerLinkImpl final : public WorkerLink,
 
   // --- link_connection.cc: loss ---
   void NoteFailure(MonotonicTime now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void NoteFailureOnce(MonotonicTime now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   Lost TakeSequences(WorkerLoss loss) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // The worker is kLost or kRefused from now on, for `why`; `planned` as in WorkerLoss.
   void MarkGone(WorkerHealth health, std::string why, bool planned) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);

@@ -31,6 +31,7 @@ void WorkerStateFold::Identify(const WorkerIdentity& identity) {
     traits.id = identity.worker_id.empty() ? id_ : identity.worker_id;
     traits.base = identity.base;
     traits.numerics_class = identity.numerics_class;
+    traits.batch_invariant = identity.batch_invariant;
     traits.max_running = std::max<uint32_t>(1, identity.max_running);
     traits.max_sequence_tokens = identity.max_sequence_tokens;
     if (identity.kv_block_tokens > 0) traits.kv_block_tokens = identity.kv_block_tokens;
@@ -89,7 +90,7 @@ uint64_t WorkerStateFold::NewBytes(uint64_t said) {
 void WorkerStateFold::WriteLevels() {
   board_->With([&](WorkerTable& table) {
     WorkerRow& row = table.at(row_);
-    row.draining = levels_.draining;
+    row.draining = levels_.draining || levels_.device_lost;
     row.running = levels_.running;
     row.waiting = levels_.waiting;
     row.kv_blocks_free = kv_blocks_ - std::min(kv_blocks_, levels_.kv_blocks_used);

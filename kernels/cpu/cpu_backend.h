@@ -76,6 +76,7 @@ class CpuBackend final : public DecoderOps, public EncoderOps {
 
   NumericsMode mode() const override { return mode_; }
   std::string numerics_class() const override;
+  bool batch_invariant() const override { return true; }
   std::string device_name() const override;
   int steps_in_flight() const override { return 1; }
   int max_part_tokens() const override { return kMaxPartTokens; }

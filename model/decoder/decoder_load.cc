@@ -160,6 +160,8 @@ Status Decoder::AllocateBuffers() {
   info_.steps_in_flight = backend_->steps_in_flight();
   info_.n_seats = SeatsOf(options_, *backend_);
   info_.numerics_class = backend_->numerics_class();
+  info_.batch_invariant = backend_->batch_invariant();
+  info_.device_name = backend_->device_name();
   ASSIGN_OR_RETURN(const KvCacheShape shape, KvShapeOf(config_, options_, *backend_));
   ASSIGN_OR_RETURN(kv_, backend_->MakeKvCache(shape));
   info_.n_kv_blocks = shape.n_blocks;

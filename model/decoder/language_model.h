@@ -22,10 +22,12 @@ struct LanguageModelInfo {
   size_t weight_bytes = 0;
   size_t kv_bytes = 0;
   std::vector<int32_t> eos_token_ids;
-  int steps_in_flight = 1;     // 1 or 2: how many may be launched and not collected
-  int n_seats = 0;             // RowSampling::seat is below this
-  Digest base_digest;          // configuration and weights of the frozen base
-  std::string numerics_class;  // equal classes give equal bits
+  int steps_in_flight = 1;       // 1 or 2: how many may be launched and not collected
+  int n_seats = 0;               // RowSampling::seat is below this
+  Digest base_digest;            // configuration and weights of the frozen base
+  std::string numerics_class;    // equal classes give equal bits
+  bool batch_invariant = false;  // see Device
+  std::string device_name;       // for people
 };
 
 // An adapter ready for use in steps, with what keeps its memory alive. Immutable.
@@ -63,11 +65,11 @@ class LanguageModel {
   // returns before the step is computed. The batch may be changed afterwards; the slots it names must not,
   // until the step was collected. Steps are computed in the order of their launch; at most
   // info().steps_in_flight of them may be launched and not collected. InvalidArgument, and nothing launched,
-  // where the batch exceeds the limits of the model.
+  // where the batch exceeds the limits of the model; Unavailable when the device was lost.
   virtual StatusOr<StepTicket> Launch(const Batch& batch) = 0;
   // Waits for the oldest step that was not collected yet; `ticket` is its ticket. The result belongs to the
-  // model and is valid until the next Launch. After an error (Unavailable: the device was lost) the step has
-  // no results.
+  // model and is valid until the next Launch. After an error the step has no results. Unavailable says that
+  // the device was lost: nothing else is asked of the model then, not even the steps still in flight.
   virtual StatusOr<StepResult> Collect(StepTicket ticket) = 0;
 };
 

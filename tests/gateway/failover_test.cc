@@ -143,6 +143,22 @@ TEST_F(FailoverTest, AWorkerOfAnotherClassGoesOnFromTheTokensSentAndSaysSo) {
   }
 }
 
+// The class is the same and the text happens to be: but nobody promises it.
+TEST_F(FailoverTest, WhereTextsDependOnWhatRunsBesideThemTheSameTextIsNotPromised) {
+  for (const bool first_varies : {true, false}) {
+    std::array<FakeWorker::Options, 2> options = {Named("w0"), Named("w1")};
+    options[0].batch_invariant = !first_varies;
+    options[1].batch_invariant = first_varies;
+    for (size_t i = 0; i < 2; ++i) workers_[i] = std::make_unique<FakeWorker>(options[i]);
+    TestGateway gateway(QuickOptions(Addresses()));
+    ASSERT_TRUE(gateway.Ready(2));
+    const Answer answer = AskAndBreak(gateway, 16, [&](size_t i) { workers_[i]->Kill(); });
+    ExpectWhole(answer, 16);
+    ASSERT_EQ(answer.notices.size(), 1u);
+    EXPECT_EQ(answer.notices[0].kind(), v1::Notice::KIND_RESUMED_OTHER_NUMERICS);
+  }
+}
+
 TEST_F(FailoverTest, AWorkerOfTheSameClassIsPreferred) {
   std::vector<std::unique_ptr<FakeWorker>> others;
   std::vector<std::string> addresses = Addresses();

@@ -140,6 +140,7 @@ v1::WorkerState FakeWorker::State() const {
   state.set_running(running);
   state.set_kv_blocks_used(running);
   state.set_draining(options_.draining || draining_);
+  state.set_device_lost(options_.device_lost);
   state.set_tokens_per_second(100);
   state.set_bytes_between_workers(options_.bytes_between_workers);
   if (options_.malformed_states) state.add_resident_added("abc");
@@ -174,6 +175,7 @@ grpc::Status FakeWorker::Attach(grpc::ServerContext* context, Stream* stream) {
     mine->set_tokenizer_digest(options_.tokenizer.ToBytes());
     mine->set_numerics_class(options_.numerics_class);
     mine->set_device("none");
+    if (options_.batch_invariant) mine->set_batch_invariant(*options_.batch_invariant);
     mine->set_max_sequence_tokens(options_.max_sequence_tokens);
     mine->set_kv_block_tokens(16);
     mine->set_kv_blocks(options_.kv_blocks);

@@ -7,6 +7,7 @@
 #include <deque>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <thread>
 #include <vector>
@@ -44,6 +45,8 @@ class FakeWorker {
     uint32_t protocol_version = 1;
     int port = 0;  // 0: any
     bool draining = false;
+    bool device_lost = false;
+    std::optional<bool> batch_invariant;  // none: it does not say
     uint64_t bytes_between_workers = 0;
     bool malformed_states = false;                // names adapters by three bytes
     uint32_t eos_at = 0;                          // the answer ends at this position; 0: never

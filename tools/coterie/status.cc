@@ -31,6 +31,8 @@ nlohmann::json ToJson(const v1::StatusResponse& status) {
                        {"health", HealthName(w.health())},
                        {"message", w.message()},
                        {"device", w.device()},
+                       {"device_name", w.device_name()},
+                       {"batch_invariant", w.batch_invariant()},
                        {"numerics_class", w.numerics_class()},
                        {"running", w.running()},
                        {"waiting", w.waiting()},

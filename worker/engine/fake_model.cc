@@ -55,6 +55,8 @@ FakeModel::FakeModel(FakeModelOptions options)
   info_.eos_token_ids = options_.eos_token_ids;
   info_.base_digest = options_.base_digest.empty() ? Sha256("fake") : options_.base_digest;
   info_.numerics_class = options_.numerics_class;
+  info_.batch_invariant = true;
+  info_.device_name = "none (the fake model)";
   kv_.resize(static_cast<size_t>(options_.n_kv_blocks) * kKvBlockTokens);
   row_.resize(static_cast<size_t>(options_.vocab_size));
   noise_.resize(2 * static_cast<size_t>(options_.vocab_size));
@@ -140,6 +142,10 @@ StatusOr<StepTicket> FakeModel::Launch(const Batch& batch) {
 
 StatusOr<StepResult> FakeModel::Collect(StepTicket ticket) {
   COTERIE_CHECK_EQ(ticket, launched_) << "the step collected";
+  while (options_.hangs_at_step > 0 && ticket >= options_.hangs_at_step) absl::SleepFor(absl::Seconds(60));
+  if (options_.lost_at_step > 0 && ticket >= options_.lost_at_step) {
+    return absl::UnavailableError(absl::StrCat("the fake device was lost at step ", ticket));
+  }
   return output_.View();
 }
 

@@ -30,6 +30,9 @@ struct FakeModelOptions {
   absl::Duration token_time;
   absl::Duration load_time;        // of an adapter
   size_t adapter_bytes = 1 << 20;  // what each adapter pretends to take
+  // A device that breaks: from this step on it is lost, or the step never ends. 0: never.
+  uint64_t lost_at_step = 0;
+  uint64_t hangs_at_step = 0;
 };
 
 // A language model without arithmetic, for tests of everything around one. Its KV blocks hold, for each

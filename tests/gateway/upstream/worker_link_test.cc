@@ -137,6 +137,28 @@ TEST_F(WorkerLinkTest, AWorkerThatIsRefusedAgainAndAgainIsLoggedOnce) {
   EXPECT_EQ(log.Count("serves base"), 1u);
 }
 
+// Whatever it was about to do: its end is no planned one, and it gets nothing new meanwhile.
+TEST_F(WorkerLinkTest, AWorkerThatLostItsDeviceIsLostAndHasFailed) {
+  FakeWorker::Options broken;
+  broken.device_lost = broken.draining = true;
+  broken.reattach_grace = absl::Hours(1);
+  WorkerLinkOptions options = QuickLink();
+  options.reattach_grace = absl::Hours(1);
+  FakeWorker worker(broken);
+  const auto link = WorkerLink::Start(options, worker.address(), &timers_, &reaper_, pool_, board_);
+  ASSERT_TRUE(Eventually([&] { return link->Report().health == WorkerHealth::kLost; }));
+  EXPECT_EQ(link->Report().message, "its device was lost; it is about to end");
+  EXPECT_EQ(PlacedAt(), "");
+  const auto observer = std::make_shared<SlowObserver>();
+  Submit(link.get(), observer);
+  worker.Kill();
+  observer->told.WaitForNotification();
+  EXPECT_FALSE(observer->planned);
+  observer->go_on.Notify();
+  link->Stop(absl::UnavailableError("over"));
+  EXPECT_TRUE(reaper_.WaitForAll(absl::Minutes(1)));
+}
+
 TEST_F(WorkerLinkTest, AWorkerThatSaidItDrainsMayGoAndHasNotFailed) {
   FakeWorker::Options leaving;
   leaving.draining = true;

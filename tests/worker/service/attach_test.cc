@@ -31,6 +31,9 @@ TEST(AttachTest, HelloSaysWhatTheWorkerIs) {
   EXPECT_EQ(hello.incarnation(), worker.service->incarnation());
   EXPECT_EQ(hello.base_digest(), Sha256("fake").ToBytes());
   EXPECT_EQ(hello.numerics_class(), "fake");
+  EXPECT_TRUE(hello.batch_invariant());
+  EXPECT_EQ(hello.device(), "cpu");
+  EXPECT_EQ(hello.device_name(), "none (the fake model)");
   EXPECT_EQ(hello.kv_block_tokens(), 16u);
   EXPECT_EQ(hello.kv_blocks(), 512u);
   EXPECT_EQ(hello.max_sequence_tokens(), 4096u);
