@@ -64,17 +64,19 @@ void RopeAndKvWrite(const StepData& step, int rows, int layer, int n_heads, cons
                     float* qkv, const KvLayout& kv, cudaStream_t stream);
 
 // --- attention.cu ---
-// Partial results of splits, for the largest step: [items, kAttentionTileVectors, head_dim + 2] a KV head.
 struct AttentionScratch {
-  float* partial = nullptr;
-  uint32_t* progress = nullptr;  // [tiles, n_kv_heads]; 0 between launches
+  float* partial = nullptr;      // AttentionScratchFloats
+  uint32_t* progress = nullptr;  // [kAttentionCounters, n_kv_heads]; 0 between launches
 };
-size_t AttentionScratchFloats(int max_items, int n_kv_heads, int head_dim);
-// operand [n_tokens, n_heads · head_dim], bfloat16: see DecoderOps::PagedAttention. `max_items` blocks at
-// most work.
-void PagedAttention(const StepData& step, int max_items, int layer, int n_heads, float scale, int window,
+size_t AttentionScratchFloats(int n_kv_heads, int head_dim, int n_processors);
+
+// operand [n_tokens, n_heads · head_dim], bfloat16: see DecoderOps::PagedAttention. `tile_vectors` is what
+// the step's items were built with (attention_items.h): kAttentionTileVectors or kAttentionDecodeTileVectors.
+void PagedAttention(const StepData& step, int tile_vectors, int layer, int n_heads, float scale, int window,
                     const float* qkv, const KvLayout& kv, const AttentionScratch& scratch, uint16_t* operand,
                     int n_processors, cudaStream_t stream);
+// Head sizes that PagedAttention has kernels for.
+bool AttentionHasHeadDim(int head_dim);
 
 }  // namespace coterie::cuda
 

@@ -45,18 +45,26 @@ struct LoraWork {
   int max_entries = 0;
 };
 
-// Query vectors of one sequence that attend together: vectors [first_vector, first_vector + n_vectors) as
-// AttentionTile says (step_plan.h), over keys [split · kAttentionSplit, (split + 1) · kAttentionSplit) of it.
-struct AttentionItem {
-  int32_t sequence;
-  int32_t first_vector;
-  int32_t n_vectors;
-  int32_t split;     // of keys
-  int32_t n_splits;  // of this tile: its last vector's position decides
-  int32_t tile;      // the tile's number in the step
+// Query vectors of one sequence that attend together (a tile: AttentionTile of step_plan.h), over one split
+// of its keys or over all of them. attention_items.h says which; no bit depends on it.
+struct alignas(8) AttentionItem {
+  int32_t seat;
+  int32_t first_token;     // of the sequence in the step
+  int32_t first_vector;    // vector v is query head v % group of token first_token + v / group
+  int32_t n_vectors;       // v in [first_vector, first_vector + n_vectors)
+  int32_t first_position;  // of the first vector's token
+  int32_t last_position;   // of the last vector's token
+  int32_t first_split;     // keys [split · kAttentionSplit, (split + 1) · kAttentionSplit) of the sequence
+  int32_t end_split;
+  int32_t partial_row;  // of a split tile: its split s has rows [partial_row + s · n_vectors ...) of scratch;
+                        // else -1
+  int32_t counter;  // of a split tile: counts the splits that are done
 };
-constexpr int kAttentionSplit = 512;       // keys; a multiple of kKvBlockTokens
-constexpr int kAttentionTileVectors = 64;  // most vectors of a tile; 16 in steps of decode alone
+constexpr int kAttentionSplit = 512;             // keys; a multiple of kKvBlockTokens
+constexpr int kAttentionTileVectors = 64;        // most vectors of a tile
+constexpr int kAttentionDecodeTileVectors = 16;  // in steps of decode alone, where a group is no larger
+constexpr int kAttentionPartialRows = 8192;      // of split tiles in one step, for each KV head
+constexpr int kAttentionCounters = 1024;         // split tiles of one step
 
 struct StepData {
   const int32_t* n_tokens = nullptr;
