@@ -3,6 +3,8 @@
 
 #include <cstdint>
 
+#include "kernels/number_limits.h"
+
 // What one instruction set gives the CPU backend: plain functions over plain memory, each doing a range of
 // the outputs of one op on the calling thread. Every table gives the same bits (docs/numerics.md). The
 // structures here cross from files compiled for a higher instruction set to files that are not, so they hold
@@ -12,10 +14,6 @@ namespace coterie::cpu {
 
 constexpr int kPanelOutputs = 16;  // outputs side by side in the lanes of a vector
 constexpr int kPanelBlock = 32;    // K values per quantised block
-
-// The sum of squares of a row must stay below this: its values are then below 2^59, and no product of two of
-// them, summed over up to 512 positions, overflows float32. Real activations stay below 2^20.
-constexpr float kSquaresLimit = 0x1p118f;
 
 // The layout of a block, 16 outputs by 32 values of K, with its bytes in brackets. Scales come first, then
 // codes: vector j of 64 bytes holds in lane n, byte i the code of output n at k = 4j + i. With 4-bit codes
