@@ -3,8 +3,12 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
 
 #include "absl/time/time.h"
+#include "common/status.h"
 
 // Limits of the stream between a gateway and a worker that both sides hold (coterie/v1/worker.proto says what
 // the messages mean; limits of one sequence are in common/sequence.h).
@@ -12,6 +16,17 @@ namespace coterie {
 
 inline constexpr uint32_t kWorkerProtocolVersion = 1;
 inline constexpr size_t kMaxGatewayIdBytes = 256;
+
+// What a worker says of itself stands in every gateway's log, errors, metrics and status. The worker refuses
+// its own flags by the same rules by which a gateway refuses its Hello.
+inline constexpr size_t kMaxWorkerWordBytes = 256;  // its id, device, numerics class, incarnation
+inline constexpr size_t kMaxServesPatterns = 1024;
+inline constexpr size_t kMaxServesPatternBytes = 256;
+inline constexpr size_t kMaxEndTokens = 1024;
+
+// Both InvalidArgument, saying what is wrong with the value. A word is UTF-8 on one line, perhaps empty.
+Status CheckWorkerWord(std::string_view word);
+Status CheckServes(std::span<const std::string> patterns);
 
 // Of the heartbeats that both send at the gateway's pace. Who says nothing for the silence timeout is given
 // up; less than two intervals would give up whoever is late once.

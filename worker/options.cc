@@ -1,6 +1,5 @@
 #include "worker/options.h"
 
-#include "common/utf8.h"
 #include "common/worker_protocol.h"
 
 namespace coterie::worker {
@@ -90,13 +89,8 @@ Status WorkerOptions::Check() const {
   if (device != "cpu") {
     return absl::InvalidArgumentError(absl::StrCat("--device=", device, ": must be cpu"));
   }
-  // Gateways get both as text.
-  if (!IsWellFormed(id)) return absl::InvalidArgumentError(absl::StrCat("--id=", id, ": is not UTF-8"));
-  for (const std::string& pattern : serves) {
-    if (!IsWellFormed(pattern)) {
-      return absl::InvalidArgumentError(absl::StrCat("--serves=", pattern, ": is not UTF-8"));
-    }
-  }
+  if (const Status status = CheckWorkerWord(id); !status.ok()) return Annotate(status, "--id");
+  if (const Status status = CheckServes(serves); !status.ok()) return Annotate(status, "--serves");
   if (max_batch_tokens <= max_seqs) {
     return absl::InvalidArgumentError(absl::StrCat("--max-batch-tokens=", max_batch_tokens,
                                                    ": must be above --max-seqs, which is ", max_seqs));

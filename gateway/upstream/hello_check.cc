@@ -4,6 +4,28 @@
 #include "common/worker_protocol.h"
 
 namespace coterie::gateway {
+namespace {
+
+// What would stand in logs, errors and status, and is kept for as long as the worker is known.
+Status CheckWords(const WorkerIdentity& hello) {
+  struct Word {
+    const char* field;
+    const std::string& value;
+  };
+  for (const Word& word :
+       {Word{"hello.worker_id", hello.worker_id}, Word{"hello.incarnation", hello.incarnation},
+        Word{"hello.numerics_class", hello.numerics_class}, Word{"hello.device", hello.device}}) {
+    if (const Status status = CheckWorkerWord(word.value); !status.ok()) return Annotate(status, word.field);
+  }
+  if (const Status status = CheckServes(hello.serves); !status.ok()) return Annotate(status, "hello.serves");
+  if (hello.end_token_ids.size() > kMaxEndTokens) {
+    return absl::InvalidArgumentError(absl::StrCat("hello.end_token_ids has ", hello.end_token_ids.size(),
+                                                   " entries, the limit is ", kMaxEndTokens));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
 
 Status CheckHello(const WorkerIdentity& hello, const WorkerLinkOptions& options, const std::string& address) {
   if (hello.protocol_version != kWorkerProtocolVersion) {
@@ -22,6 +44,9 @@ Status CheckHello(const WorkerIdentity& hello, const WorkerLinkOptions& options,
   }
   if (hello.incarnation.empty()) {
     return absl::FailedPreconditionError(absl::StrCat("worker ", address, " names no incarnation"));
+  }
+  if (const Status status = CheckWords(hello); !status.ok()) {
+    return absl::FailedPreconditionError(absl::StrCat("worker ", address, ": ", status.message()));
   }
   return absl::OkStatus();
 }

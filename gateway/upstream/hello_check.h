@@ -8,7 +8,8 @@
 
 namespace coterie::gateway {
 
-// FailedPrecondition, naming both sides' values, for a worker that this gateway cannot work with.
+// FailedPrecondition, naming both sides' values, for a worker that this gateway cannot work with, or naming
+// the field for one that says more of itself than common/worker_protocol.h allows.
 Status CheckHello(const WorkerIdentity& hello, const WorkerLinkOptions& options, const std::string& address);
 
 }  // namespace coterie::gateway

@@ -5,8 +5,8 @@
 #include <vector>
 
 #include "absl/synchronization/notification.h"
-#include "tests/common/captured_log.h"
 #include "tests/gateway/gateway_test_base.h"
+#include "tests/testing/captured_log.h"
 
 namespace coterie::gateway::testing {
 namespace {
@@ -156,6 +156,30 @@ TEST_F(WorkerLinkTest, AWorkerThatLostItsDeviceIsLostAndHasFailed) {
   EXPECT_FALSE(observer->planned);
   observer->go_on.Notify();
   link->Stop(absl::UnavailableError("over"));
+  EXPECT_TRUE(reaper_.WaitForAll(absl::Minutes(1)));
+}
+
+// It would stand in the log, in errors and in `coterie status` for as long as the worker is known.
+TEST_F(WorkerLinkTest, AWorkerThatSaysTooMuchOfItselfIsRefusedByTheField) {
+  struct Case {
+    FakeWorker::Options options;
+    const char* words;
+  };
+  for (const Case& c : std::vector<Case>{
+           {{.worker_id = std::string(257, 'w')}, "hello.worker_id: \"www"},
+           {{.worker_id = "two\nlines"}, "hello.worker_id: \"two\\nlines\" holds"},
+           {{.numerics_class = std::string(257, 'c')}, "has 257 bytes, the limit is 256"},
+           {{.serves = std::vector<std::string>(1025, "law")},
+            "hello.serves: 1025 patterns, the limit is 1024"},
+           {{.serves = {std::string(257, '*')}}, "hello.serves: \"***"},
+           {{.end_token_ids = std::vector<uint32_t>(1025, 7)}, "hello.end_token_ids has 1025 entries"}}) {
+    FakeWorker worker(c.options);
+    const auto link = WorkerLink::Start(QuickLink(), worker.address(), &timers_, &reaper_, pool_, board_);
+    EXPECT_TRUE(Eventually([&] { return link->Report().health == WorkerHealth::kRefused; })) << c.words;
+    EXPECT_THAT(link->Report().message, ::testing::HasSubstr(c.words));
+    EXPECT_EQ(link->Report().identity.worker_id, "");
+    link->Stop(absl::UnavailableError("over"));
+  }
   EXPECT_TRUE(reaper_.WaitForAll(absl::Minutes(1)));
 }
 

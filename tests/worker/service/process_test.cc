@@ -7,8 +7,10 @@
 #include <cstdlib>
 #include <filesystem>
 
+#include "absl/strings/str_join.h"
 #include "absl/time/clock.h"
 #include "common/file.h"
+#include "common/worker_protocol.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "tests/worker/service/test_gateway.h"
@@ -92,8 +94,16 @@ TEST(ProcessTest, WhatIsWrongIsNamedInWords) {
       {{}, 2, "--model is missing"},
       {{"--fake", "--device", "cuda:0"}, 2, "--device=cuda:0: this build has no CUDA"},
       {{"--fake", "--device", "tpu"}, 2, "--device=tpu: must be cpu"},
-      {{"--fake", "--id", "w\xff"}, 2, "--id=w\xEF\xBF\xBD: is not UTF-8"},
-      {{"--fake", "--serves", "law-*,\xff"}, 2, "--serves=\xEF\xBF\xBD: is not UTF-8"},
+      {{"--fake", "--id", "w\xff"}, 2, R"(--id: "w\xff" holds bytes that are not UTF-8)"},
+      {{"--fake", "--id", "w\n1"}, 2, R"(--id: "w\n1" holds)"},
+      {{"--fake", "--id", std::string(kMaxWorkerWordBytes + 1, 'w')}, 2, "has 257 bytes, the limit is 256"},
+      {{"--fake", "--serves", "law-*,\xff"}, 2, R"(--serves: "\xff" holds bytes that are not UTF-8)"},
+      {{"--fake", "--serves", std::string(kMaxServesPatternBytes + 1, '*')},
+       2,
+       "has 257 bytes, the limit is 256"},
+      {{"--fake", "--serves", absl::StrJoin(std::vector<std::string>(kMaxServesPatterns + 1, "a"), ",")},
+       2,
+       "--serves: 1025 patterns, the limit is 1024"},
       {{"--fake", "--mod", "x"}, 2, "unknown flag --mod; did you mean --mode?"},
       {{"--fake", "--max-seqs=64", "--max-batch-tokens=64"},
        2,

@@ -1,5 +1,5 @@
-#ifndef COTERIE_TESTS_COMMON_CAPTURED_LOG_H_
-#define COTERIE_TESTS_COMMON_CAPTURED_LOG_H_
+#ifndef COTERIE_TESTS_TESTING_CAPTURED_LOG_H_
+#define COTERIE_TESTS_TESTING_CAPTURED_LOG_H_
 
 #include <memory>
 #include <sstream>
@@ -38,4 +38,4 @@ class CapturedLog {
 
 }  // namespace coterie
 
-#endif  // COTERIE_TESTS_COMMON_CAPTURED_LOG_H_
+#endif  // COTERIE_TESTS_TESTING_CAPTURED_LOG_H_
