@@ -2,7 +2,7 @@
 #include "absl/time/clock.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
-#include "tests/common/captured_log.h"
+#include "tests/testing/captured_log.h"
 #include "tests/worker/service/test_gateway.h"
 
 namespace coterie::worker {
@@ -269,8 +269,6 @@ TEST(AttachTest, ASilentGatewayIsCutOffAndItsSequencesWait) {
 
 TEST(AttachTest, ANewerStreamTakesTheOlderOnesPlace) {
   TestWorker worker({}, Slow(absl::Milliseconds(2)));
-  // Nothing is on its way to the older one when it must go: a message that is would be given up with the
-  // stream, whose end is then CANCELLED.
   TestGateway::Options rare;
   rare.heartbeat_ms = 10'000;
   rare.silence_ms = 60'000;
@@ -281,7 +279,9 @@ TEST(AttachTest, ANewerStreamTakesTheOlderOnesPlace) {
   TestGateway newer(worker.address());
   ASSERT_TRUE(newer.Connect());
   ASSERT_TRUE(older.WaitClosed());
-  EXPECT_EQ(older.status().error_code(), grpc::ABORTED);
+  // A message still on its way is given up with the stream, whose end is then CANCELLED. What has arrived may
+  // be on its way for the worker: its gRPC says later that it was written.
+  EXPECT_THAT(older.status().error_code(), ::testing::AnyOf(grpc::ABORTED, grpc::CANCELLED));
   v1::GatewayMessage message;
   message.mutable_reattach()->add_sequences()->set_sequence_id(1);
   message.mutable_reattach()->mutable_sequences(0)->set_credit(1000);
