@@ -8,6 +8,7 @@
 
 #include "absl/time/clock.h"
 #include "common/clock.h"
+#include "gateway/answer/fallback_log.h"
 #include "gateway/grpc/cluster_service.h"
 #include "gateway/grpc/expert_service.h"
 #include "gateway/grpc/generation_service.h"
@@ -170,6 +171,7 @@ class GatewayServerImpl final : public GatewayServer {
     core_.compute = &compute_;
     core_.timers = &timers_;
     core_.metrics = &metrics_;
+    core_.fallback_log = &fallback_log_;
     core_.drift = &drift_;
     core_.limits = options_.limits;
     core_.session = options_.session;
@@ -196,6 +198,7 @@ class GatewayServerImpl final : public GatewayServer {
   MetricsRegistry registry_;
   GatewayMetrics metrics_;
   DriftWatch drift_;
+  FallbackLog fallback_log_;
   GatewayCore core_;
   Admission admission_;
   TimerQueue timers_;

@@ -7,8 +7,8 @@
 #include "common/clock.h"
 #include "common/prefix_key.h"
 #include "gateway/access/retry_delay.h"
+#include "gateway/answer/fallback_log.h"
 #include "gateway/watch/shadow_traffic.h"
-#include "spdlog/spdlog.h"
 
 namespace coterie::gateway {
 
@@ -145,7 +145,7 @@ bool Task::FallBackLocked(const Status& why) {
   std::optional<Decision> next = fallback_->Next(decision_, why);
   if (!next) return false;
   for (const std::string& name : fallback_->names()) core_->metrics->expert_fallbacks.Get(name).Increment();
-  spdlog::warn("{}; {}", std::string(why.message()), next->plan.reason);
+  core_->fallback_log->Note(fallback_->names(), why, next->plan.reason, MonotonicNow());
   decision_ = *std::move(next);
   // Called by the old session, which holds its lock; a placement belongs on the pool in any case.
   const Status status = core_->workers->Later([self = shared_from_this()] {

@@ -19,6 +19,7 @@
 namespace coterie::gateway {
 
 class DriftWatch;
+class FallbackLog;
 class ShadowTraffic;
 
 // What every request needs; the server owns the parts, which outlive all requests.
@@ -34,6 +35,7 @@ struct GatewayCore {
   WorkPool* compute = nullptr;
   TimerQueue* timers = nullptr;
   GatewayMetrics* metrics = nullptr;
+  FallbackLog* fallback_log = nullptr;
   ShadowTraffic* shadow = nullptr;  // null: no prompt is scored beside its answer
   RequestLimits limits;
   SessionOptions session;

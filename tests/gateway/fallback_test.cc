@@ -6,6 +6,7 @@
 
 #include "tests/gateway/experts.h"
 #include "tests/gateway/gateway_test_base.h"
+#include "tests/testing/captured_log.h"
 
 namespace coterie::gateway::testing {
 namespace {
@@ -133,6 +134,17 @@ TEST_F(FallbackTest, ARoutedQuestionGoesToTheNextBestExpertAndSaysSo) {
   EXPECT_EQ(Fallbacks("algebra"), 2);
   EXPECT_EQ(gateway_->server->core().metrics->expert_requests.Get("algebra").Value(), 0);
   EXPECT_EQ(gateway_->server->core().metrics->expert_requests.Get("arithmetic").Value(), 2);
+}
+
+TEST_F(FallbackTest, AnExpertThatFailsEveryQuestionIsOneLineOfTheLog) {
+  CapturedLog log;
+  Start({"algebra", "arithmetic"});
+  BreakEverywhere("algebra", grpc::StatusCode::DATA_LOSS);
+  for (uint64_t seed = 1; seed <= 20; ++seed) ASSERT_TRUE(AskFor("auto", seed).status.ok());
+  EXPECT_EQ(Fallbacks("algebra"), 20);
+  gateway_.reset();
+  EXPECT_EQ(log.Count("no worker could load algebra"), 1u);
+  EXPECT_EQ(log.Count("adapter algebra cannot be loaded"), 1u);  // with the worker's words
 }
 
 TEST_F(FallbackTest, WithNoOtherExpertTheBaseAnswersAndSaysSo) {
