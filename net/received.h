@@ -14,7 +14,7 @@
 #include <string_view>
 
 #include "common/status.h"
-#include "net/refusals.h"
+#include "net/bad_calls.h"
 
 namespace coterie::net {
 
@@ -36,24 +36,24 @@ Status Parse(grpc::ByteBuffer* buffer, google::protobuf::Message* message);
 int MethodIndex(std::string_view service, std::string_view method);
 
 // The end of a call for such a `problem`, which it counts.
-inline grpc::Status RefusalOf(const Status& problem, Refusals* refusals) {
-  refusals->CountMessage();
+inline grpc::Status RefusalOf(const Status& problem, BadCalls* bad_calls) {
+  bad_calls->CountMessage();
   return {grpc::StatusCode::INVALID_ARGUMENT, std::string(problem.message())};
 }
 
 // Handlers for grpc::Service::MarkMethodCallback, calling `method` of `service` for requests that are
-// messages; the others are counted. `refusals` is borrowed, here and below.
+// messages; the others are counted. `bad_calls` is borrowed, here and below.
 template <typename Service, typename Request, typename Response>
 grpc::internal::MethodHandler* UnaryHandler(
     Service* service,
     grpc::ServerUnaryReactor* (Service::*method)(grpc::CallbackServerContext*, const Request*, Response*),
-    Refusals* refusals) {
+    BadCalls* bad_calls) {
   return new grpc::internal::CallbackUnaryHandler<Received<Request>, Response>(
-      [service, method, refusals](grpc::CallbackServerContext* context, const Received<Request>* request,
-                                  Response* response) -> grpc::ServerUnaryReactor* {
+      [service, method, bad_calls](grpc::CallbackServerContext* context, const Received<Request>* request,
+                                   Response* response) -> grpc::ServerUnaryReactor* {
         if (request->problem.ok()) return (service->*method)(context, &request->message, response);
         grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-        reactor->Finish(RefusalOf(request->problem, refusals));
+        reactor->Finish(RefusalOf(request->problem, bad_calls));
         return reactor;
       });
 }
@@ -62,17 +62,17 @@ template <typename Service, typename Request, typename Response>
 grpc::internal::MethodHandler* ServerStreamHandler(
     Service* service,
     grpc::ServerWriteReactor<Response>* (Service::*method)(grpc::CallbackServerContext*, const Request*),
-    Refusals* refusals) {
+    BadCalls* bad_calls) {
   class Refusal final : public grpc::ServerWriteReactor<Response> {
    public:
     explicit Refusal(const grpc::Status& status) { this->Finish(status); }
     void OnDone() override { delete this; }
   };
   return new grpc::internal::CallbackServerStreamingHandler<Received<Request>, Response>(
-      [service, method, refusals](grpc::CallbackServerContext* context,
-                                  const Received<Request>* request) -> grpc::ServerWriteReactor<Response>* {
+      [service, method, bad_calls](grpc::CallbackServerContext* context,
+                                   const Received<Request>* request) -> grpc::ServerWriteReactor<Response>* {
         if (request->problem.ok()) return (service->*method)(context, &request->message);
-        return new Refusal(RefusalOf(request->problem, refusals));
+        return new Refusal(RefusalOf(request->problem, bad_calls));
       });
 }
 
@@ -91,14 +91,14 @@ template <typename Service, typename Request, typename Response>
 grpc::internal::MethodHandler* SyncUnaryHandler(Service* service,
                                                 grpc::Status (Service::*method)(grpc::ServerContext*,
                                                                                 const Request*, Response*),
-                                                Refusals* refusals) {
+                                                BadCalls* bad_calls) {
   return new grpc::internal::StreamedUnaryHandler<Received<Request>, Response>(
-      [service, method, refusals](
+      [service, method, bad_calls](
           grpc::ServerContext* context,
           grpc::ServerUnaryStreamer<Received<Request>, Response>* call) -> grpc::Status {
         Received<Request> request;
-        if (!call->Read(&request)) return RefusalOf(Parse(nullptr, &request.message), refusals);
-        if (!request.problem.ok()) return RefusalOf(request.problem, refusals);
+        if (!call->Read(&request)) return RefusalOf(Parse(nullptr, &request.message), bad_calls);
+        if (!request.problem.ok()) return RefusalOf(request.problem, bad_calls);
         Response response;
         grpc::Status status = (service->*method)(context, &request.message, &response);
         if (status.ok()) call->Write(response);
@@ -110,15 +110,15 @@ grpc::internal::MethodHandler* SyncUnaryHandler(Service* service,
 template <typename Message>
 class CheckedReader {
  public:
-  CheckedReader(grpc::internal::ReaderInterface<Received<Message>>* reader, Refusals* refusals)
-      : reader_(reader), refusals_(refusals) {}
+  CheckedReader(grpc::internal::ReaderInterface<Received<Message>>* reader, BadCalls* bad_calls)
+      : reader_(reader), bad_calls_(bad_calls) {}
 
   // False at the end of the stream and at a message that is none; problem() tells which.
   bool Read(Message* message) {
     Received<Message> received;
     if (!problem_.ok() || !reader_->Read(&received)) return false;
     problem_ = received.problem;
-    if (!problem_.ok()) refusals_->CountMessage();
+    if (!problem_.ok()) bad_calls_->CountMessage();
     *message = std::move(received.message);
     return problem_.ok();
   }
@@ -126,7 +126,7 @@ class CheckedReader {
 
  private:
   grpc::internal::ReaderInterface<Received<Message>>* const reader_;
-  Refusals* const refusals_;
+  BadCalls* const bad_calls_;
   Status problem_;
 };
 
@@ -135,11 +135,11 @@ template <typename Service, typename Request, typename Response>
 grpc::internal::MethodHandler* SyncClientStreamHandler(
     Service* service,
     grpc::Status (Service::*method)(grpc::ServerContext*, CheckedReader<Request>*, Response*),
-    Refusals* refusals) {
+    BadCalls* bad_calls) {
   return new grpc::internal::ClientStreamingHandler<Service, Received<Request>, Response>(
-      [method, refusals](Service* self, grpc::ServerContext* context,
-                         grpc::ServerReader<Received<Request>>* reader, Response* response) {
-        CheckedReader<Request> checked(reader, refusals);
+      [method, bad_calls](Service* self, grpc::ServerContext* context,
+                          grpc::ServerReader<Received<Request>>* reader, Response* response) {
+        CheckedReader<Request> checked(reader, bad_calls);
         return (self->*method)(context, &checked, response);
       },
       service);
@@ -151,11 +151,11 @@ grpc::internal::MethodHandler* SyncBidiHandler(
     Service* service,
     grpc::Status (Service::*method)(grpc::ServerContext*, CheckedReader<Request>*,
                                     grpc::internal::WriterInterface<Response>*),
-    Refusals* refusals) {
+    BadCalls* bad_calls) {
   return new grpc::internal::BidiStreamingHandler<Service, Received<Request>, Response>(
-      [method, refusals](Service* self, grpc::ServerContext* context,
-                         grpc::ServerReaderWriter<Response, Received<Request>>* stream) {
-        CheckedReader<Request> checked(stream, refusals);
+      [method, bad_calls](Service* self, grpc::ServerContext* context,
+                          grpc::ServerReaderWriter<Response, Received<Request>>* stream) {
+        CheckedReader<Request> checked(stream, bad_calls);
         return (self->*method)(context, &checked, stream);
       },
       service);

@@ -55,7 +55,7 @@ class ReflectionCall final
 
   void OnReadDone(bool ok) override {
     if (!ok) return Finish(grpc::Status::OK);
-    if (!request_.problem.ok()) return Finish(RefusalOf(request_.problem, service_->refusals()));
+    if (!request_.problem.ok()) return Finish(RefusalOf(request_.problem, service_->bad_calls()));
     response_ = service_->Answer(request_.message);
     StartWrite(&response_);
   }
@@ -73,8 +73,8 @@ class ReflectionCall final
 
 }  // namespace
 
-ReflectionService::ReflectionService(std::vector<std::string> services, Refusals* refusals)
-    : services_(std::move(services)), refusals_(refusals) {
+ReflectionService::ReflectionService(std::vector<std::string> services, BadCalls* bad_calls)
+    : services_(std::move(services)), bad_calls_(bad_calls) {
   // Naming these keeps their descriptions in the program.
   for (const pb::Descriptor* type :
        {grpc::health::v1::HealthCheckRequest::descriptor(), v1::ServerReflectionRequest::descriptor(),

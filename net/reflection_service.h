@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "net/refusals.h"
+#include "net/bad_calls.h"
 
 namespace grpc::reflection::v1 {
 class ServerReflectionRequest;
@@ -21,18 +21,18 @@ namespace coterie::net {
 class ReflectionService final : public grpc::Service {
  public:
   // `services`: the full names of what the port serves beside health and reflection, all of them compiled in;
-  // `refusals` is borrowed.
-  ReflectionService(std::vector<std::string> services, Refusals* refusals);
+  // `bad_calls` is borrowed.
+  ReflectionService(std::vector<std::string> services, BadCalls* bad_calls);
 
   // The answer to one message of a stream.
   grpc::reflection::v1::ServerReflectionResponse Answer(
       const grpc::reflection::v1::ServerReflectionRequest& request) const;
-  Refusals* refusals() const { return refusals_; }
+  BadCalls* bad_calls() const { return bad_calls_; }
   const std::vector<std::string>& services() const { return services_; }
 
  private:
   std::vector<std::string> services_;  // sorted
-  Refusals* const refusals_;
+  BadCalls* const bad_calls_;
 };
 
 }  // namespace coterie::net

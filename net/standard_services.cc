@@ -22,9 +22,9 @@ void PrepareProcess() {
 }  // namespace
 
 StandardServices::StandardServices(std::vector<std::string> services, MetricsRegistry* registry)
-    : refusals_(registry),
-      reflection_(std::move(services), &refusals_),
-      unknown_methods_(reflection_.services(), &refusals_) {}
+    : bad_calls_(registry),
+      reflection_(std::move(services), &bad_calls_),
+      unknown_methods_(reflection_.services(), &bad_calls_) {}
 
 void StandardServices::Register(grpc::ServerBuilder* builder) {
   PrepareProcess();

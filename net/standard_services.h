@@ -7,8 +7,8 @@
 #include <vector>
 
 #include "common/metrics.h"
+#include "net/bad_calls.h"
 #include "net/reflection_service.h"
-#include "net/refusals.h"
 #include "net/unknown_methods.h"
 
 namespace coterie::net {
@@ -23,7 +23,7 @@ class StandardServices {
   void Register(grpc::ServerBuilder* builder);
 
  private:
-  Refusals refusals_;
+  BadCalls bad_calls_;
   ReflectionService reflection_;
   UnknownMethods unknown_methods_;
 };

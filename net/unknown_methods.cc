@@ -11,8 +11,8 @@ constexpr size_t kMaxNameBytes = 200;  // of the caller's own words that are sai
 
 }  // namespace
 
-UnknownMethods::UnknownMethods(const std::vector<std::string>& services, Refusals* refusals)
-    : served_(absl::StrJoin(services, ", ")), refusals_(refusals) {}
+UnknownMethods::UnknownMethods(const std::vector<std::string>& services, BadCalls* bad_calls)
+    : served_(absl::StrJoin(services, ", ")), bad_calls_(bad_calls) {}
 
 grpc::ServerGenericBidiReactor* UnknownMethods::CreateReactor(grpc::GenericCallbackServerContext* context) {
   class Refusal final : public grpc::ServerGenericBidiReactor {
@@ -21,7 +21,7 @@ grpc::ServerGenericBidiReactor* UnknownMethods::CreateReactor(grpc::GenericCallb
     void OnDone() override { delete this; }
   };
   const std::string name = Shown(context->method(), kMaxNameBytes);
-  refusals_->CountMethod();
+  bad_calls_->CountMethod();
   return new Refusal(absl::StrCat("this port has no method ", name, "; it serves ", served_));
 }
 

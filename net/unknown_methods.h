@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "net/refusals.h"
+#include "net/bad_calls.h"
 
 namespace coterie::net {
 
@@ -14,14 +14,14 @@ namespace coterie::net {
 // Thread-safe.
 class UnknownMethods final : public grpc::CallbackGenericService {
  public:
-  // `services`: full names of what the port serves. `refusals` is borrowed.
-  UnknownMethods(const std::vector<std::string>& services, Refusals* refusals);
+  // `services`: full names of what the port serves. `bad_calls` is borrowed.
+  UnknownMethods(const std::vector<std::string>& services, BadCalls* bad_calls);
 
   grpc::ServerGenericBidiReactor* CreateReactor(grpc::GenericCallbackServerContext* context) override;
 
  private:
   const std::string served_;
-  Refusals* const refusals_;
+  BadCalls* const bad_calls_;
 };
 
 }  // namespace coterie::net

@@ -63,13 +63,13 @@ struct FinishEvent {
 
 using AnswerEvent = std::variant<RouteEvent, TextEvent, NoticeEvent, FinishEvent>;
 
-// Where an answer's events go. Called in order, never two at once; OnDone is the last call. A call must not
-// wait and must not call back into the answer.
+// Where an answer's events go. Called in order, never two at once; OnAnswerEnd is the last call. A call must
+// not wait and must not call back into the answer.
 class AnswerSink {
  public:
   virtual ~AnswerSink() = default;
   virtual void OnEvent(AnswerEvent event) = 0;
-  virtual void OnDone(const Status& status) = 0;
+  virtual void OnAnswerEnd(const Status& status) = 0;
 };
 
 }  // namespace coterie::gateway

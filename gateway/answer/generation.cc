@@ -62,7 +62,7 @@ Status Generation::FillSequence(const Prepared& prepared, SequenceRequest* seque
   return absl::OkStatus();
 }
 
-void Generation::Placed(const SessionPlacement& placement) {
+void Generation::OnPlacedLocked(const SessionPlacement& placement) {
   worker_ = placement.worker;
   numerics_class_ = placement.numerics_class;
   if (placement.kind == SessionPlacement::Kind::kFirst) {
@@ -72,7 +72,7 @@ void Generation::Placed(const SessionPlacement& placement) {
   }
 }
 
-bool Generation::Tokens(std::span<const int32_t> ids, std::vector<PositionLogprobs>&& logprobs) {
+bool Generation::OnTokensLocked(std::span<const int32_t> ids, std::vector<PositionLogprobs>&& logprobs) {
   if (n_tokens_ == 0) {
     first_token_ = MonotonicNow();
     core_->metrics->time_to_first_token.Observe(absl::ToDoubleSeconds(first_token_ - accepted_));
@@ -136,7 +136,7 @@ void Generation::Finish(FinishReason reason, std::string stop) {
 
 void Generation::Ended(const Status& status) {
   const std::shared_ptr<AnswerSink> sink = std::move(sink_);
-  sink->OnDone(status);
+  sink->OnAnswerEnd(status);
 }
 
 }  // namespace coterie::gateway

@@ -36,8 +36,8 @@ class Generation final : public Task {
   const RoutingAsk& AskedRouting() const override { return request_.routing; }
   Status FillSequence(const Prepared& prepared, SequenceRequest* sequence) override
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  void Placed(const SessionPlacement& placement) override ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  bool Tokens(std::span<const int32_t> ids, std::vector<PositionLogprobs>&& logprobs) override
+  void OnPlacedLocked(const SessionPlacement& placement) override ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  bool OnTokensLocked(std::span<const int32_t> ids, std::vector<PositionLogprobs>&& logprobs) override
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void SessionFinished(const SessionEnd& end) override ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Ended(const Status& status) override ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);

@@ -38,12 +38,12 @@ Status Scoring::FillSequence(const Prepared& prepared, SequenceRequest* sequence
   return absl::OkStatus();
 }
 
-void Scoring::Placed(const SessionPlacement& placement) {
+void Scoring::OnPlacedLocked(const SessionPlacement& placement) {
   result_.route = {decision_, placement.worker, placement.reason};
   result_.numerics_class = placement.numerics_class;
 }
 
-void Scoring::PromptLogprobs(std::vector<PositionLogprobs>&& logprobs) {
+void Scoring::OnPromptLogprobsLocked(std::vector<PositionLogprobs>&& logprobs) {
   for (PositionLogprobs& values : logprobs) {
     if (result_.tokens.size() > n_expected_) return;  // SessionFinished refuses it
     result_.total_logprob += values.chosen.logprob;
@@ -53,7 +53,7 @@ void Scoring::PromptLogprobs(std::vector<PositionLogprobs>&& logprobs) {
   }
 }
 
-void Scoring::PromptLogprobsVoid() {
+void Scoring::OnPromptLogprobsVoidLocked() {
   result_.tokens.clear();
   result_.total_logprob = 0;
   stream_ = core_->text->NewStream(unscored_ids_);

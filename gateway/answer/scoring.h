@@ -46,10 +46,10 @@ class Scoring final : public Task {
   const RoutingAsk& AskedRouting() const override { return request_.routing; }
   Status FillSequence(const Prepared& prepared, SequenceRequest* sequence) override
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  void Placed(const SessionPlacement& placement) override ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  void PromptLogprobs(std::vector<PositionLogprobs>&& logprobs) override
+  void OnPlacedLocked(const SessionPlacement& placement) override ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void OnPromptLogprobsLocked(std::vector<PositionLogprobs>&& logprobs) override
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  void PromptLogprobsVoid() override ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void OnPromptLogprobsVoidLocked() override ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void SessionFinished(const SessionEnd& end) override ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Ended(const Status& status) override ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 

@@ -195,7 +195,7 @@ void Task::OnPlaced(const SessionPlacement& placement) {
       core_->metrics->reattachments.Increment();
       break;
   }
-  Placed(placement);
+  OnPlacedLocked(placement);
 }
 
 void Task::OnStarted(uint32_t cached_prompt_tokens, absl::Duration queued) {
@@ -212,19 +212,19 @@ void Task::OnStarted(uint32_t cached_prompt_tokens, absl::Duration queued) {
 
 void Task::OnPromptLogprobs(std::vector<PositionLogprobs>&& logprobs) {
   MutexLock lock(&mutex_);
-  if (!done_) PromptLogprobs(std::move(logprobs));
+  if (!done_) OnPromptLogprobsLocked(std::move(logprobs));
 }
 
 void Task::OnPromptLogprobsVoid() {
   MutexLock lock(&mutex_);
-  if (!done_) PromptLogprobsVoid();
+  if (!done_) OnPromptLogprobsVoidLocked();
 }
 
 bool Task::OnTokens(std::span<const int32_t> ids, std::vector<PositionLogprobs>&& logprobs) {
   MutexLock lock(&mutex_);
   if (done_) return false;
   core_->metrics->generated_tokens.Increment(static_cast<double>(ids.size()));
-  return Tokens(ids, std::move(logprobs));
+  return OnTokensLocked(ids, std::move(logprobs));
 }
 
 void Task::OnEnd(const SessionEnd& end) {

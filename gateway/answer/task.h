@@ -43,12 +43,12 @@ class Task : public SessionListener, public std::enable_shared_from_this<Task> {
   // Sampling, credit and logprobs of the request; the rest is filled in. An error ends the task.
   virtual Status FillSequence(const Prepared& prepared, SequenceRequest* sequence)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) = 0;
-  virtual void Placed(const SessionPlacement& placement) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {}
-  virtual void PromptLogprobs(std::vector<PositionLogprobs>&& logprobs)
+  virtual void OnPlacedLocked(const SessionPlacement& placement) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {}
+  virtual void OnPromptLogprobsLocked(std::vector<PositionLogprobs>&& logprobs)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {}
-  virtual void PromptLogprobsVoid() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {}
+  virtual void OnPromptLogprobsVoidLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {}
   // False: the answer is complete and EndLocked was called.
-  virtual bool Tokens(std::span<const int32_t> ids, std::vector<PositionLogprobs>&& logprobs)
+  virtual bool OnTokensLocked(std::span<const int32_t> ids, std::vector<PositionLogprobs>&& logprobs)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     return true;
   }

@@ -14,9 +14,9 @@ constexpr size_t kMaxFindings = 100;
 }  // namespace
 
 ClusterServiceImpl::ClusterServiceImpl(const GatewayCore* core, MetricsRegistry* registry)
-    : core_(core), refusals_(registry), started_(MonotonicNow()) {
+    : core_(core), bad_calls_(registry), started_(MonotonicNow()) {
   MarkMethodCallback(net::MethodIndex(v1::ClusterService::service_full_name(), "Status"),
-                     net::UnaryHandler(this, &ClusterServiceImpl::Status, &refusals_));
+                     net::UnaryHandler(this, &ClusterServiceImpl::Status, &bad_calls_));
 }
 
 grpc::ServerUnaryReactor* ClusterServiceImpl::Status(grpc::CallbackServerContext* context,

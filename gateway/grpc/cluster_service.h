@@ -5,7 +5,7 @@
 #include "common/metrics.h"
 #include "coterie/v1/cluster.grpc.pb.h"
 #include "gateway/core/gateway_core.h"
-#include "net/refusals.h"
+#include "net/bad_calls.h"
 
 namespace coterie::gateway {
 
@@ -20,7 +20,7 @@ class ClusterServiceImpl final : public v1::ClusterService::CallbackService {
 
  private:
   const GatewayCore* const core_;
-  net::Refusals refusals_;
+  net::BadCalls bad_calls_;
   const MonotonicTime started_;
 };
 

@@ -25,20 +25,20 @@ constexpr uint32_t kMaxPage = 1000;
 
 ExpertServiceImpl::ExpertServiceImpl(ExpertStore* store, CatalogueWatch* watch, const GatewayCore* core,
                                      MetricsRegistry* registry)
-    : store_(store), watch_(watch), core_(core), refusals_(registry) {
+    : store_(store), watch_(watch), core_(core), bad_calls_(registry) {
   const auto index = [](const char* method) {
     return net::MethodIndex(v1::ExpertService::service_full_name(), method);
   };
-  MarkMethodStreamed(index("List"), net::SyncUnaryHandler(this, &ExpertServiceImpl::List, &refusals_));
-  MarkMethodStreamed(index("Get"), net::SyncUnaryHandler(this, &ExpertServiceImpl::Get, &refusals_));
+  MarkMethodStreamed(index("List"), net::SyncUnaryHandler(this, &ExpertServiceImpl::List, &bad_calls_));
+  MarkMethodStreamed(index("Get"), net::SyncUnaryHandler(this, &ExpertServiceImpl::Get, &bad_calls_));
   MarkMethodStreamed(index("Publish"),
-                     net::SyncClientStreamHandler(this, &ExpertServiceImpl::ReceiveOne, &refusals_));
+                     net::SyncClientStreamHandler(this, &ExpertServiceImpl::ReceiveOne, &bad_calls_));
   MarkMethodStreamed(index("PublishMany"),
-                     net::SyncBidiHandler(this, &ExpertServiceImpl::ReceiveMany, &refusals_));
-  MarkMethodStreamed(index("Remove"), net::SyncUnaryHandler(this, &ExpertServiceImpl::Remove, &refusals_));
-  MarkMethodStreamed(index("Promote"), net::SyncUnaryHandler(this, &ExpertServiceImpl::Promote, &refusals_));
+                     net::SyncBidiHandler(this, &ExpertServiceImpl::ReceiveMany, &bad_calls_));
+  MarkMethodStreamed(index("Remove"), net::SyncUnaryHandler(this, &ExpertServiceImpl::Remove, &bad_calls_));
+  MarkMethodStreamed(index("Promote"), net::SyncUnaryHandler(this, &ExpertServiceImpl::Promote, &bad_calls_));
   MarkMethodStreamed(index("RollBack"),
-                     net::SyncUnaryHandler(this, &ExpertServiceImpl::RollBack, &refusals_));
+                     net::SyncUnaryHandler(this, &ExpertServiceImpl::RollBack, &bad_calls_));
 }
 
 grpc::Status ExpertServiceImpl::Refusal(const Status& status) const {

@@ -8,8 +8,8 @@
 #include "gateway/core/gateway_core.h"
 #include "gateway/routing/catalogue_watch.h"
 #include "model/store/expert_store.h"
+#include "net/bad_calls.h"
 #include "net/received.h"
-#include "net/refusals.h"
 
 namespace coterie::gateway {
 
@@ -53,7 +53,7 @@ class ExpertServiceImpl final : public v1::ExpertService::Service {
   ExpertStore* const store_;
   CatalogueWatch* const watch_;
   const GatewayCore* const core_;
-  net::Refusals refusals_;
+  net::BadCalls bad_calls_;
 };
 
 }  // namespace coterie::gateway

@@ -41,7 +41,7 @@ void GenerateCall::Begin(grpc::CallbackServerContext* context, const v1::Generat
   }
   if (!status.ok()) {
     core_->metrics->CountRequest("Generate", status);
-    return OnDone(status);
+    return OnAnswerEnd(status);
   }
   request->deadline = net::DeadlineOf(*context);
   generation_ = Generation::Create(core_, *std::move(request), std::move(stops), shared_from_this());
@@ -62,7 +62,7 @@ void GenerateCall::OnEvent(AnswerEvent event) {
   PumpLocked();
 }
 
-void GenerateCall::OnDone(const Status& status) {
+void GenerateCall::OnAnswerEnd(const Status& status) {
   MutexLock lock(&mutex_);
   if (end_) return;
   end_ = status;

@@ -28,7 +28,7 @@ class GenerateCall final : public grpc::ServerWriteReactor<v1::GenerateResponse>
                                                                const v1::GenerateRequest& request);
 
   void OnEvent(AnswerEvent event) override;
-  void OnDone(const Status& status) override;
+  void OnAnswerEnd(const Status& status) override;
 
  private:
   explicit GenerateCall(const GatewayCore* core) : core_(core) {}

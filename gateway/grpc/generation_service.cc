@@ -76,15 +76,15 @@ Status ValidateEmbed(const v1::EmbedRequest& request, const RequestLimits& limit
 }  // namespace
 
 GenerationServiceImpl::GenerationServiceImpl(const GatewayCore* core, MetricsRegistry* registry)
-    : core_(core), refusals_(registry) {
+    : core_(core), bad_calls_(registry) {
   const auto index = [](const char* method) {
     return net::MethodIndex(v1::GenerationService::service_full_name(), method);
   };
   MarkMethodCallback(index("Generate"),
-                     net::ServerStreamHandler(this, &GenerationServiceImpl::Generate, &refusals_));
-  MarkMethodCallback(index("Score"), net::UnaryHandler(this, &GenerationServiceImpl::Score, &refusals_));
-  MarkMethodCallback(index("Embed"), net::UnaryHandler(this, &GenerationServiceImpl::Embed, &refusals_));
-  MarkMethodCallback(index("Route"), net::UnaryHandler(this, &GenerationServiceImpl::Route, &refusals_));
+                     net::ServerStreamHandler(this, &GenerationServiceImpl::Generate, &bad_calls_));
+  MarkMethodCallback(index("Score"), net::UnaryHandler(this, &GenerationServiceImpl::Score, &bad_calls_));
+  MarkMethodCallback(index("Embed"), net::UnaryHandler(this, &GenerationServiceImpl::Embed, &bad_calls_));
+  MarkMethodCallback(index("Route"), net::UnaryHandler(this, &GenerationServiceImpl::Route, &bad_calls_));
 }
 
 grpc::ServerWriteReactor<v1::GenerateResponse>* GenerationServiceImpl::Generate(

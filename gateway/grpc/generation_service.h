@@ -4,7 +4,7 @@
 #include "common/metrics.h"
 #include "coterie/v1/generation.grpc.pb.h"
 #include "gateway/core/gateway_core.h"
-#include "net/refusals.h"
+#include "net/bad_calls.h"
 
 namespace coterie::gateway {
 
@@ -27,7 +27,7 @@ class GenerationServiceImpl final : public v1::GenerationService::CallbackServic
 
  private:
   const GatewayCore* const core_;
-  net::Refusals refusals_;
+  net::BadCalls bad_calls_;
 };
 
 }  // namespace coterie::gateway

@@ -3,7 +3,7 @@
 
 #include "common/check.h"
 #include "worker/engine/engine.h"
-#include "worker/engine/not_finite.h"
+#include "worker/engine/not_finite_status.h"
 #include "worker/engine/sequence.h"
 
 namespace coterie {
@@ -118,7 +118,7 @@ void Engine::TakeRow(const StepRow& row, int32_t token, std::span<const TokenLog
 
 void Engine::EndNotFinite(Sequence* s, const std::string& place) {
   stats_.not_finite.fetch_add(1, std::memory_order_relaxed);
-  Finish(s, FinishReason::kError, -1, NotFinite(s->request, place));
+  Finish(s, FinishReason::kError, -1, NotFiniteStatus(s->request, place));
 }
 
 void Engine::Score(const StepRow& row, std::span<const TokenLogprob> logprobs) {

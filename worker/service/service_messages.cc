@@ -59,7 +59,7 @@ void WorkerServiceImpl::OnClosed(AttachStream* stream, const Status& problem) {
       Detach(session, MonotonicNow());
     }
   }
-  if (!problem.ok()) return stream->End(net::RefusalOf(problem, &refusals_));
+  if (!problem.ok()) return stream->End(net::RefusalOf(problem, &bad_calls_));
   if (!stream->gateway_id.empty()) return stream->End(grpc::Status::OK);
   stream->End({grpc::StatusCode::INVALID_ARGUMENT, "the stream ended before its hello"});
 }

@@ -28,7 +28,7 @@ WorkerServiceImpl::WorkerServiceImpl(const WorkerServiceOptions& options, Engine
       engine_(engine),
       traffic_(traffic),
       metrics_(metrics),
-      refusals_(metrics == nullptr ? nullptr : metrics->registry()),
+      bad_calls_(metrics == nullptr ? nullptr : metrics->registry()),
       incarnation_(DrawIncarnation()),
       tracker_(std::clamp<size_t>(static_cast<size_t>(engine->model_info().n_kv_blocks), 1,
                                   StateTracker::kMaxPrefixes)),

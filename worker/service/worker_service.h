@@ -14,7 +14,7 @@
 #include "common/log_allowance.h"
 #include "common/mutex.h"
 #include "coterie/v1/worker.grpc.pb.h"
-#include "net/refusals.h"
+#include "net/bad_calls.h"
 #include "worker/engine/engine.h"
 #include "worker/engine/peer_traffic.h"
 #include "worker/service/attach_stream.h"
@@ -116,7 +116,7 @@ class WorkerServiceImpl : public v1::WorkerService::Service, private StreamOwner
   Engine* const engine_;
   const PeerTraffic* const traffic_;
   WorkerMetrics* const metrics_;
-  net::Refusals refusals_;
+  net::BadCalls bad_calls_;
   const std::string incarnation_;
 
   Mutex mutex_;

@@ -1,5 +1,5 @@
 // Logits that are no numbers end their own sequence with the expert's name, and nothing else.
-#include "worker/engine/not_finite.h"
+#include "worker/engine/not_finite_status.h"
 
 #include <cmath>
 
@@ -107,7 +107,7 @@ INSTANTIATE_TEST_SUITE_P(Values, NotFiniteTest, ::testing::Values(NAN, INFINITY,
 
 TEST(NotFiniteBaseTest, TheBaseAloneIsBlamedAsItself) {
   SequenceRequest request;
-  EXPECT_EQ(NotFinite(request, "answer position 3").code(), absl::StatusCode::kInternal);
+  EXPECT_EQ(NotFiniteStatus(request, "answer position 3").code(), absl::StatusCode::kInternal);
 }
 
 }  // namespace

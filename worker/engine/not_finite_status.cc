@@ -1,11 +1,11 @@
-#include "worker/engine/not_finite.h"
+#include "worker/engine/not_finite_status.h"
 
 #include "absl/strings/str_join.h"
 #include "common/quoted.h"
 
 namespace coterie {
 
-Status NotFinite(const SequenceRequest& request, const std::string& place) {
+Status NotFiniteStatus(const SequenceRequest& request, const std::string& place) {
   const std::string what = absl::StrCat("the model's logits at ", place, " are not finite numbers");
   if (request.adapters.empty()) {
     return absl::InternalError(absl::StrCat(

@@ -1,8 +1,8 @@
-#include "net/refusals.h"
+#include "net/bad_calls.h"
 
 namespace coterie::net {
 
-Refusals::Refusals(MetricsRegistry* registry)
+BadCalls::BadCalls(MetricsRegistry* registry)
     : unseen_(registry == nullptr ? std::make_unique<MetricsRegistry>() : nullptr) {
   if (registry == nullptr) registry = unseen_.get();
   const auto counter = [&](const char* code) {

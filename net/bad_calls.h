@@ -1,5 +1,5 @@
-#ifndef COTERIE_NET_REFUSALS_H_
-#define COTERIE_NET_REFUSALS_H_
+#ifndef COTERIE_NET_BAD_CALLS_H_
+#define COTERIE_NET_BAD_CALLS_H_
 
 #include <memory>
 
@@ -9,10 +9,10 @@ namespace coterie::net {
 
 // Calls that a port refused before any of its services saw a request, in /metrics: their clients are broken,
 // of another version, or no clients of ours. All of one registry are one number, whoever counts. Thread-safe.
-class Refusals {
+class BadCalls {
  public:
   // Without a registry nobody sees the numbers.
-  explicit Refusals(MetricsRegistry* registry);
+  explicit BadCalls(MetricsRegistry* registry);
 
   // INVALID_ARGUMENT: what came is not the method's message, or the call ended before one came.
   void CountMessage() { message_->Increment(); }
@@ -27,4 +27,4 @@ class Refusals {
 
 }  // namespace coterie::net
 
-#endif  // COTERIE_NET_REFUSALS_H_
+#endif  // COTERIE_NET_BAD_CALLS_H_
