@@ -10,27 +10,28 @@
 #include "tests/golden/golden_arrays.h"
 #include "tests/model/decoder/sequences.h"
 #include "tests/source_root.h"
+#include "tests/testing/backends.h"
 
 // The decoder against transformers and PEFT in float32 (tests/golden/make_logits.py).
 namespace coterie {
 namespace {
 
 using testing::AddToBatch;
+using testing::Backend;
 using testing::GoldenArray;
 using testing::LogitRows;
 using testing::TestSequence;
 
-std::unique_ptr<Decoder> OpenDecoder(const std::filesystem::path& path, NumericsMode mode) {
+std::unique_ptr<Decoder> OpenDecoder(const std::filesystem::path& path, Backend backend) {
   absl::StatusOr<std::unique_ptr<ModelFiles>> files = ModelFiles::Open(path);
   EXPECT_TRUE(files.ok()) << files.status();
   if (!files.ok()) return nullptr;
-  absl::StatusOr<std::unique_ptr<DecoderOps>> backend = CreateCpuDecoderOps({.mode = mode});
-  EXPECT_TRUE(backend.ok()) << backend.status();
   DecoderOptions options;
   options.n_kv_blocks = 32;
   options.max_batch_tokens = 256;
   options.max_logit_rows = 256;
-  absl::StatusOr<std::unique_ptr<Decoder>> decoder = Decoder::Create(**files, std::move(*backend), options);
+  absl::StatusOr<std::unique_ptr<Decoder>> decoder =
+      Decoder::Create(**files, testing::MakeDecoderOps(backend), options);
   EXPECT_TRUE(decoder.ok()) << decoder.status();
   return decoder.ok() ? std::move(*decoder) : nullptr;
 }
@@ -82,10 +83,10 @@ class GoldenLogits : public ::testing::Test {
   }
 
   void Check(const std::string& name, const std::filesystem::path& model,
-             const std::filesystem::path& adapter, NumericsMode mode, double bound) {
+             const std::filesystem::path& adapter, Backend backend, double bound) {
     SCOPED_TRACE(name + " " + model.string());
     ASSERT_TRUE(arrays_.count(name + ".ids")) << "no golden of that name";
-    std::unique_ptr<Decoder> decoder = OpenDecoder(model, mode);
+    std::unique_ptr<Decoder> decoder = OpenDecoder(model, backend);
     ASSERT_NE(decoder, nullptr);
     TestSequence sequence;
     for (uint16_t id : arrays_[name + ".ids"].As<uint16_t>()) sequence.tokens.push_back(id);
@@ -94,7 +95,7 @@ class GoldenLogits : public ::testing::Test {
       absl::StatusOr<std::unique_ptr<LoadedAdapter>> result = decoder->LoadAdapter(adapter);
       ASSERT_TRUE(result.ok()) << result.status();
       loaded = std::move(*result);
-      decoder->adapter_slots().Fill(0, loaded->packed);
+      testing::FillAndWait(&decoder->adapter_slots(), 0, loaded->packed);
       sequence.adapter_slots = {0};
       sequence.weights = {1.0f};
     }
@@ -102,7 +103,21 @@ class GoldenLogits : public ::testing::Test {
     const Error error =
         RelativeError(AllLogits(decoder.get(), sequence), arrays_[name + ".rows"].As<uint16_t>(),
                       arrays_[name + ".logits"].As<float>(), vocab);
-    EXPECT_LT(mode == NumericsMode::kExact ? error.largest : error.rms, bound);
+    EXPECT_LT(backend == Backend::kExact ? error.largest : error.rms, bound);
+  }
+
+  void CheckEveryAdapter(Backend backend, double bound) {
+    int n = 0;
+    for (const auto& [name, array] : arrays_) {
+      if (name.rfind("tiny-adapters/", 0) != 0 || name.size() < 4 || name.substr(name.size() - 4) != ".ids")
+        continue;
+      const std::string adapter = name.substr(0, name.size() - 4);
+      const std::string family = adapter.substr(14, adapter.find('-', 14) - 14);  // "llama" of "llama-qv"
+      Check(adapter, testing::SourceRoot() / "tests/data" / ("tiny-" + family),
+            testing::SourceRoot() / "tests/data" / adapter, backend, bound);
+      ++n;
+    }
+    EXPECT_GE(n, 9);
   }
 
   std::map<std::string, GoldenArray> arrays_;
@@ -110,14 +125,14 @@ class GoldenLogits : public ::testing::Test {
 
 TEST_F(GoldenLogits, ExactModeEqualsTransformersForEveryArchitecture) {
   for (const char* model : {"tiny-llama", "tiny-qwen2", "tiny-qwen3"}) {
-    Check(model, testing::SourceRoot() / "tests/data" / model, "", NumericsMode::kExact, 2e-5);
-    Check(model, testing::SourceRoot() / "tests/data" / (std::string(model) + ".gguf"), "",
-          NumericsMode::kExact, 2e-5);
+    Check(model, testing::SourceRoot() / "tests/data" / model, "", Backend::kExact, 2e-5);
+    Check(model, testing::SourceRoot() / "tests/data" / (std::string(model) + ".gguf"), "", Backend::kExact,
+          2e-5);
   }
 }
 
 TEST_F(GoldenLogits, ExactModeEqualsTransformersForQuantisedWeights) {
-  Check("tiny-llama-q", PathOf("tiny-llama-q"), "", NumericsMode::kExact, 2e-5);
+  Check("tiny-llama-q", PathOf("tiny-llama-q"), "", Backend::kExact, 2e-5);
 }
 
 TEST_F(GoldenLogits, ExactModeEqualsTransformersForEveryRopeScaling) {
@@ -132,28 +147,31 @@ TEST_F(GoldenLogits, ExactModeEqualsTransformersForEveryRopeScaling) {
     }
     std::filesystem::copy_file(testing::SourceRoot() / "tests/data" / name / "config.json",
                                folder / "config.json");
-    Check(name, folder, "", NumericsMode::kExact, 2e-5);
+    Check(name, folder, "", Backend::kExact, 2e-5);
     std::filesystem::remove_all(folder);
   }
 }
 
 TEST_F(GoldenLogits, FastModeStaysNearTransformers) {
-  Check("tiny-llama-q", PathOf("tiny-llama-q"), "", NumericsMode::kFast, 0.06);
-  Check("tiny-qwen3", PathOf("tiny-qwen3"), "", NumericsMode::kFast, 0.02);
+  Check("tiny-llama-q", PathOf("tiny-llama-q"), "", Backend::kFast, 0.06);
+  Check("tiny-qwen3", PathOf("tiny-qwen3"), "", Backend::kFast, 0.02);
 }
 
-TEST_F(GoldenLogits, ExactModeEqualsPeftForEveryAdapter) {
-  int n = 0;
-  for (const auto& [name, array] : arrays_) {
-    if (name.rfind("tiny-adapters/", 0) != 0 || name.size() < 4 || name.substr(name.size() - 4) != ".ids")
-      continue;
-    const std::string adapter = name.substr(0, name.size() - 4);
-    const std::string family = adapter.substr(14, adapter.find('-', 14) - 14);  // "llama" of "llama-qv"
-    Check(adapter, testing::SourceRoot() / "tests/data" / ("tiny-" + family),
-          testing::SourceRoot() / "tests/data" / adapter, NumericsMode::kExact, 5e-5);
-    ++n;
+TEST_F(GoldenLogits, AGpuStaysNearTransformers) {
+  if (!testing::kHasGpu) GTEST_SKIP() << "this build emulates no GPU";
+  for (const char* model : {"tiny-llama", "tiny-qwen2", "tiny-qwen3"}) {
+    Check(model, testing::SourceRoot() / "tests/data" / model, "", Backend::kGpu, 0.02);
+    Check(model, testing::SourceRoot() / "tests/data" / (std::string(model) + ".gguf"), "", Backend::kGpu,
+          0.02);
   }
-  EXPECT_GE(n, 9);
+  Check("tiny-llama-q", PathOf("tiny-llama-q"), "", Backend::kGpu, 0.02);
+}
+
+TEST_F(GoldenLogits, ExactModeEqualsPeftForEveryAdapter) { CheckEveryAdapter(Backend::kExact, 5e-5); }
+
+TEST_F(GoldenLogits, AGpuStaysNearPeftForEveryAdapter) {
+  if (!testing::kHasGpu) GTEST_SKIP() << "this build emulates no GPU";
+  CheckEveryAdapter(Backend::kGpu, 0.02);
 }
 
 }  // namespace

@@ -6,6 +6,7 @@
 #include "kernels/create.h"
 #include "model/decoder/decoder.h"
 #include "tests/model/decoder/sequences.h"
+#include "tests/testing/backends.h"
 #include "tests/testing/seed.h"
 
 // A sequence's logits are the same bits alone and in any batch, under any cutting of its prompt, with any
@@ -14,6 +15,7 @@ namespace coterie {
 namespace {
 
 using testing::AddToBatch;
+using testing::Backend;
 using testing::LogitRows;
 using testing::TestSequence;
 
@@ -29,22 +31,20 @@ struct Model {
   std::vector<std::unique_ptr<LoadedAdapter>> adapters;
 
   Model(const std::filesystem::path& path, const std::vector<std::string>& adapter_names,
-        const CpuBackendOptions& options) {
+        std::unique_ptr<DecoderOps> backend) {
     absl::StatusOr<std::unique_ptr<ModelFiles>> files = ModelFiles::Open(path);
     EXPECT_TRUE(files.ok()) << files.status();
-    absl::StatusOr<std::unique_ptr<DecoderOps>> backend = CreateCpuDecoderOps(options);
-    EXPECT_TRUE(backend.ok()) << backend.status();
     DecoderOptions decoder_options;
     decoder_options.n_kv_blocks = kSequences * kBlocksPerSequence;
     decoder_options.max_batch_tokens = 2048;
     decoder_options.max_seqs = kSequences;
     decoder_options.max_logit_rows = 2048;
-    decoder = std::move(Decoder::Create(**files, std::move(*backend), decoder_options)).value();
+    decoder = std::move(Decoder::Create(**files, std::move(backend), decoder_options)).value();
     for (const std::string& name : adapter_names) {
       absl::StatusOr<std::unique_ptr<LoadedAdapter>> adapter =
           decoder->LoadAdapter(kData / "tiny-adapters" / name);
       EXPECT_TRUE(adapter.ok()) << adapter.status();
-      decoder->adapter_slots().Fill(static_cast<int>(adapters.size()), (*adapter)->packed);
+      testing::FillAndWait(&decoder->adapter_slots(), static_cast<int>(adapters.size()), (*adapter)->packed);
       adapters.push_back(std::move(*adapter));
     }
   }
@@ -73,7 +73,7 @@ struct Case {
   const char* name;
   const char* model;
   std::vector<std::string> adapters;
-  NumericsMode mode;
+  Backend backend;
 };
 
 class BatchInvariance : public ::testing::TestWithParam<Case> {
@@ -119,7 +119,7 @@ class BatchInvariance : public ::testing::TestWithParam<Case> {
 // The end of the last layer runs for the wanted rows alone, and long steps run in parts, of which some have
 // no such rows.
 TEST_P(BatchInvariance, LogitsDoNotDependOnWhichOthersAreWanted) {
-  Model model(kData / GetParam().model, GetParam().adapters, {.mode = GetParam().mode, .n_threads = 2});
+  Model model(kData / GetParam().model, GetParam().adapters, testing::MakeDecoderOps(GetParam().backend, 2));
   constexpr int kUsed = 8;
   std::vector<Bits> alone;
   for (int s = 0; s < kUsed; ++s) alone.push_back(Alone(&model, s));
@@ -161,7 +161,8 @@ TEST_P(BatchInvariance, LogitsDoNotDependOnWhichOthersAreWanted) {
 }
 
 TEST_P(BatchInvariance, LogitsKeepTheirBitsInAnyBatchAndUnderAnyChunking) {
-  Model model(kData / GetParam().model, GetParam().adapters, {.mode = GetParam().mode, .n_threads = 1});
+  Model model(kData / GetParam().model, GetParam().adapters,
+              testing::MakeDecoderOps(GetParam().backend, /*n_threads=*/1));
   std::vector<Bits> alone;
   for (int s = 0; s < kSequences; ++s) alone.push_back(Alone(&model, s));
 
@@ -199,15 +200,19 @@ TEST_P(BatchInvariance, LogitsKeepTheirBitsInAnyBatchAndUnderAnyChunking) {
 }
 
 TEST_P(BatchInvariance, LogitsKeepTheirBitsOnEveryInstructionSetAndThreadCount) {
-  Model reference(kData / GetParam().model, GetParam().adapters, {.mode = GetParam().mode, .n_threads = 1});
+  if (GetParam().backend == Backend::kGpu) GTEST_SKIP() << "instruction sets are the CPU's";
+  Model reference(kData / GetParam().model, GetParam().adapters,
+                  testing::MakeDecoderOps(GetParam().backend, /*n_threads=*/1));
   const std::vector<int> some = {0, 1, 2, 3};
   std::vector<Bits> expected;
   for (const int s : some) expected.push_back(Alone(&reference, s));
   for (const char* isa : {"avx512_bf16", "avx512", "avx2", "neon_dot", "highway", "portable"}) {
     for (const int n_threads : {1, 2, 3}) {
-      CpuBackendOptions options = {.mode = GetParam().mode, .n_threads = n_threads, .isa = isa};
-      if (!CreateCpuDecoderOps(options).ok()) continue;  // not on this machine
-      Model model(kData / GetParam().model, GetParam().adapters, options);
+      const NumericsMode mode =
+          GetParam().backend == Backend::kExact ? NumericsMode::kExact : NumericsMode::kFast;
+      auto backend = CreateCpuDecoderOps({.mode = mode, .n_threads = n_threads, .isa = isa});
+      if (!backend.ok()) continue;  // not on this machine
+      Model model(kData / GetParam().model, GetParam().adapters, *std::move(backend));
       EXPECT_EQ(model.decoder->info().numerics_class, reference.decoder->info().numerics_class);
       for (size_t i = 0; i < some.size(); ++i) {
         ASSERT_EQ(Alone(&model, some[i]), expected[i]) << isa << ", " << n_threads << " threads";
@@ -218,7 +223,7 @@ TEST_P(BatchInvariance, LogitsKeepTheirBitsOnEveryInstructionSetAndThreadCount) 
 
 // The prefix cache: a second sequence starts on blocks that the first one filled.
 TEST_P(BatchInvariance, LogitsKeepTheirBitsOnReusedPrefixBlocks) {
-  Model model(kData / GetParam().model, GetParam().adapters, {.mode = GetParam().mode});
+  Model model(kData / GetParam().model, GetParam().adapters, testing::MakeDecoderOps(GetParam().backend));
   for (const int s : {0, 1, 3}) {
     const Bits expected = Alone(&model, s);
     const size_t vocab = static_cast<size_t>(model.decoder->info().vocab_size);
@@ -242,17 +247,21 @@ TEST_P(BatchInvariance, LogitsKeepTheirBitsOnReusedPrefixBlocks) {
 const std::vector<std::string> kLlamaAdapters = {"llama-all-linear", "llama-qv", "llama-top-layers",
                                                  "llama-patterns"};
 
-INSTANTIATE_TEST_SUITE_P(
-    All, BatchInvariance,
-    ::testing::Values(Case{"LlamaExact", "tiny-llama", kLlamaAdapters, NumericsMode::kExact},
-                      Case{"LlamaQuantisedFast", "tiny-llama-q.gguf", kLlamaAdapters, NumericsMode::kFast},
-                      Case{"LlamaQuantisedExact", "tiny-llama-q.gguf", kLlamaAdapters, NumericsMode::kExact},
-                      Case{"Qwen2Fast", "tiny-qwen2", {"qwen2-all-linear"}, NumericsMode::kFast},
-                      Case{"Qwen3Fast", "tiny-qwen3", {"qwen3-all-linear"}, NumericsMode::kFast}),
-    [](const auto& info) { return std::string(info.param.name); });
+INSTANTIATE_TEST_SUITE_P(All, BatchInvariance,
+                         ::testing::ValuesIn(testing::OnThisMachine(std::vector<Case>{
+                             {"LlamaExact", "tiny-llama", kLlamaAdapters, Backend::kExact},
+                             {"LlamaQuantisedFast", "tiny-llama-q.gguf", kLlamaAdapters, Backend::kFast},
+                             {"LlamaQuantisedExact", "tiny-llama-q.gguf", kLlamaAdapters, Backend::kExact},
+                             {"Qwen2Fast", "tiny-qwen2", {"qwen2-all-linear"}, Backend::kFast},
+                             {"Qwen3Fast", "tiny-qwen3", {"qwen3-all-linear"}, Backend::kFast},
+                             {"LlamaGpu", "tiny-llama", kLlamaAdapters, Backend::kGpu},
+                             {"LlamaQuantisedGpu", "tiny-llama-q.gguf", kLlamaAdapters, Backend::kGpu},
+                             {"Qwen2Gpu", "tiny-qwen2", {"qwen2-all-linear"}, Backend::kGpu},
+                             {"Qwen3Gpu", "tiny-qwen3", {"qwen3-all-linear"}, Backend::kGpu}})),
+                         [](const auto& info) { return std::string(info.param.name); });
 
 TEST(Decoder, RefusesBatchesBeyondItsLimitsNamingThem) {
-  Model model(kData / "tiny-llama", {}, {});
+  Model model(kData / "tiny-llama", {}, testing::MakeDecoderOps(Backend::kExact));
   TestSequence sequence;
   sequence.tokens = {1, 2, 384};
   sequence.UseBlocks(0, 3);

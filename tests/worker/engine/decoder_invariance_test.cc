@@ -9,10 +9,13 @@
 #include "model/decoder/decoder.h"
 #include "model/format/model_files.h"
 #include "model/lora/lora_adapter.h"
+#include "tests/testing/backends.h"
 #include "tests/worker/engine/engine_harness.h"
 
 namespace coterie {
 namespace {
+
+using testing::Backend;
 
 constexpr int kMaxTokens = 24;
 
@@ -26,7 +29,7 @@ const ModelFiles& Files() {
 }
 
 struct Setting {
-  NumericsMode mode = NumericsMode::kExact;
+  Backend backend = Backend::kExact;
   int n_threads = 1;
   int n_kv_blocks = 400;
   EngineOptions engine;
@@ -53,15 +56,14 @@ const std::vector<TinyAdapter>& Adapters() {
 
 std::unique_ptr<EngineHarness> MakeHarness(const Setting& setting) {
   auto harness = std::make_unique<EngineHarness>(setting.engine, FakeModelOptions(), [&](FakeModelOptions) {
-    auto backend = CreateCpuDecoderOps({.mode = setting.mode, .n_threads = setting.n_threads});
-    EXPECT_TRUE(backend.ok()) << backend.status();
     DecoderOptions options;
     options.n_kv_blocks = setting.n_kv_blocks;
     options.max_batch_tokens = setting.engine.max_batch_tokens;
     options.max_seqs = setting.engine.max_seqs;
     options.n_seats = 2 * setting.engine.max_seqs;  // a late model has two steps in flight
     options.max_logit_rows = setting.engine.max_logit_rows;
-    auto decoder = Decoder::Create(Files(), *std::move(backend), options);
+    auto decoder =
+        Decoder::Create(Files(), testing::MakeDecoderOps(setting.backend, setting.n_threads), options);
     EXPECT_TRUE(decoder.ok()) << decoder.status();
     return std::unique_ptr<LanguageModel>(std::move(decoder).value());
   });
@@ -94,11 +96,11 @@ std::vector<std::pair<int32_t, uint32_t>> Bits(const Answer& answer) {
   return bits;
 }
 
-class DecoderInvarianceTest : public ::testing::TestWithParam<NumericsMode> {
+class DecoderInvarianceTest : public ::testing::TestWithParam<Backend> {
  protected:
   void SetUp() override {
     Setting alone;
-    alone.mode = GetParam();
+    alone.backend = GetParam();
     for (const SequenceRequest& request : Requests()) {
       auto harness = MakeHarness(alone);
       const Answer& answer = harness->Run(request);
@@ -110,7 +112,7 @@ class DecoderInvarianceTest : public ::testing::TestWithParam<NumericsMode> {
   }
 
   void ExpectSame(Setting setting, int rounds = 1) {
-    setting.mode = GetParam();
+    setting.backend = GetParam();
     auto harness = MakeHarness(setting);
     for (int round = 0; round < rounds; ++round) {
       std::vector<uint64_t> ids;
@@ -159,7 +161,7 @@ TEST_P(DecoderInvarianceTest, TakenUpElsewhere) {
   const std::vector<SequenceRequest> requests = Requests();
   for (size_t i = 0; i < requests.size(); i += 5) {
     Setting setting;
-    setting.mode = GetParam();
+    setting.backend = GetParam();
     auto harness = MakeHarness(setting);
     SequenceRequest request = requests[i];
     request.resume_ids.assign(tokens_[i].begin(), tokens_[i].begin() + 9);
@@ -170,10 +172,8 @@ TEST_P(DecoderInvarianceTest, TakenUpElsewhere) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Modes, DecoderInvarianceTest,
-                         ::testing::Values(NumericsMode::kExact, NumericsMode::kFast), [](const auto& mode) {
-                           return mode.param == NumericsMode::kExact ? "Exact" : "Fast";
-                         });
+INSTANTIATE_TEST_SUITE_P(Modes, DecoderInvarianceTest, ::testing::ValuesIn(testing::AllBackends()),
+                         [](const auto& backend) { return testing::NameOf(backend.param); });
 
 }  // namespace
 }  // namespace coterie

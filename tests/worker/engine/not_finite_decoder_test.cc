@@ -11,6 +11,7 @@
 #include "model/lora/lora_adapter.h"
 #include "tests/model/format/safetensors_writer.h"
 #include "tests/model/format/temp_folder.h"
+#include "tests/testing/backends.h"
 #include "tests/worker/engine/engine_harness.h"
 
 namespace coterie {
@@ -45,7 +46,7 @@ void WriteDiverged(const testing::TempFolder& folder, const ModelConfig& base, i
 
 struct Case {
   const char* model;
-  NumericsMode mode;
+  testing::Backend backend;
   int layer;
 };
 
@@ -69,8 +70,8 @@ class NotFiniteDecoderTest : public ::testing::TestWithParam<Case> {
       options.max_seqs = engine.max_seqs;
       options.n_seats = 2 * engine.max_seqs;  // a late model has two steps in flight
       options.max_logit_rows = engine.max_logit_rows;
-      auto backend = CreateCpuDecoderOps({.mode = GetParam().mode, .n_threads = 2});
-      auto decoder = Decoder::Create(*files_, *std::move(backend), options);
+      auto decoder =
+          Decoder::Create(*files_, testing::MakeDecoderOps(GetParam().backend, /*n_threads=*/2), options);
       EXPECT_TRUE(decoder.ok()) << decoder.status();
       return std::unique_ptr<LanguageModel>(std::move(decoder).value());
     });
@@ -154,15 +155,18 @@ TEST_P(NotFiniteDecoderTest, TheOthersOfItsStepsKeepTheirBits) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Modes, NotFiniteDecoderTest,
-                         ::testing::Values(Case{"tiny-llama-q.gguf", NumericsMode::kFast, 0},
-                                           Case{"tiny-llama-q.gguf", NumericsMode::kFast, 2},
-                                           Case{"tiny-llama-q.gguf", NumericsMode::kExact, 1},
-                                           Case{"tiny-llama", NumericsMode::kFast, 0},
-                                           Case{"tiny-llama", NumericsMode::kExact, 2}),
+                         ::testing::ValuesIn(testing::OnThisMachine(std::vector<Case>{
+                             {"tiny-llama-q.gguf", testing::Backend::kFast, 0},
+                             {"tiny-llama-q.gguf", testing::Backend::kFast, 2},
+                             {"tiny-llama-q.gguf", testing::Backend::kExact, 1},
+                             {"tiny-llama-q.gguf", testing::Backend::kGpu, 1},
+                             {"tiny-llama", testing::Backend::kFast, 0},
+                             {"tiny-llama", testing::Backend::kExact, 2},
+                             {"tiny-llama", testing::Backend::kGpu, 0}})),
                          [](const auto& info) {
                            return absl::StrCat(info.param.model[10] == '-' ? "Quantised" : "Floats",
-                                               info.param.mode == NumericsMode::kFast ? "Fast" : "Exact",
-                                               "Layer", info.param.layer);
+                                               testing::NameOf(info.param.backend), "Layer",
+                                               info.param.layer);
                          });
 
 }  // namespace

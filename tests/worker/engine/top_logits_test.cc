@@ -4,6 +4,7 @@
 #include "kernels/create.h"
 #include "model/decoder/decoder.h"
 #include "model/format/model_files.h"
+#include "tests/testing/backends.h"
 #include "tests/worker/engine/engine_harness.h"
 #include "tests/worker/engine/forwarding_model.h"
 
@@ -49,7 +50,7 @@ std::vector<SequenceRequest> Requests(int vocab_size) {
   return requests;
 }
 
-class TopLogitsOfADecoder : public ::testing::TestWithParam<NumericsMode> {
+class TopLogitsOfADecoder : public ::testing::TestWithParam<testing::Backend> {
  protected:
   std::vector<Answer> Answers(bool whole_rows, bool together) {
     static const ModelFiles* const files =
@@ -65,8 +66,8 @@ class TopLogitsOfADecoder : public ::testing::TestWithParam<NumericsMode> {
           options.max_seqs = engine.max_seqs;
           options.n_seats = 2 * engine.max_seqs;  // a late model has two steps in flight
           options.max_logit_rows = engine.max_logit_rows;
-          auto decoder = Decoder::Create(
-              *files, CreateCpuDecoderOps({.mode = GetParam(), .n_threads = 2}).value(), options);
+          auto decoder =
+              Decoder::Create(*files, testing::MakeDecoderOps(GetParam(), /*n_threads=*/2), options);
           EXPECT_TRUE(decoder.ok()) << decoder.status();
           if (!whole_rows) return std::move(decoder).value();
           return std::make_unique<WholeRowsModel>(std::move(decoder).value());
@@ -98,10 +99,8 @@ TEST_P(TopLogitsOfADecoder, GiveTheTokensThatWholeRowsGive) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Modes, TopLogitsOfADecoder,
-                         ::testing::Values(NumericsMode::kExact, NumericsMode::kFast), [](const auto& mode) {
-                           return mode.param == NumericsMode::kExact ? "Exact" : "Fast";
-                         });
+INSTANTIATE_TEST_SUITE_P(Modes, TopLogitsOfADecoder, ::testing::ValuesIn(testing::AllBackends()),
+                         [](const auto& backend) { return testing::NameOf(backend.param); });
 
 }  // namespace
 }  // namespace coterie

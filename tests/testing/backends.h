@@ -1,0 +1,62 @@
+#ifndef COTERIE_TESTS_TESTING_BACKENDS_H_
+#define COTERIE_TESTS_TESTING_BACKENDS_H_
+
+#include <memory>
+#include <ostream>
+#include <vector>
+
+#include "common/check.h"
+#include "kernels/create.h"
+#include "kernels/lora.h"
+
+namespace coterie::testing {
+
+// The backends that tests of models and engines run on: the two modes of the CPU and, in a build that
+// emulates one, a GPU.
+enum class Backend { kExact, kFast, kGpu };
+
+#ifdef COTERIE_EMULATED_GPU
+constexpr bool kHasGpu = true;
+#else
+constexpr bool kHasGpu = false;
+#endif
+
+inline const char* NameOf(Backend backend) {
+  return backend == Backend::kExact ? "Exact" : backend == Backend::kFast ? "Fast" : "Gpu";
+}
+inline void PrintTo(Backend backend, std::ostream* out) { *out << NameOf(backend); }
+
+inline std::vector<Backend> AllBackends() {
+  std::vector<Backend> all = {Backend::kExact, Backend::kFast};
+  if (kHasGpu) all.push_back(Backend::kGpu);
+  return all;
+}
+
+// `cases` without those for a GPU where there is none. Case has a field `backend`.
+template <class Case>
+std::vector<Case> OnThisMachine(std::vector<Case> cases) {
+  std::erase_if(cases, [](const Case& one) { return one.backend == Backend::kGpu && !kHasGpu; });
+  return cases;
+}
+
+inline std::unique_ptr<DecoderOps> MakeDecoderOps(Backend backend, int n_threads = 0) {
+  CudaBackendOptions gpu;
+  gpu.adapter_bytes = size_t{64} << 20;
+  CpuBackendOptions cpu;
+  cpu.mode = backend == Backend::kExact ? NumericsMode::kExact : NumericsMode::kFast;
+  cpu.n_threads = n_threads;
+  auto ops = backend == Backend::kGpu ? CreateCudaDecoderOps(gpu) : CreateCpuDecoderOps(cpu);
+  COTERIE_CHECK(ops.ok()) << ToStd(ops.status().message());
+  return *std::move(ops);
+}
+
+// Puts an adapter into a slot and waits until steps may use it.
+inline void FillAndWait(AdapterSlots* slots, int slot, std::shared_ptr<const PackedAdapter> adapter) {
+  slots->Fill(slot, std::move(adapter));
+  while (!slots->Ready(slot)) {
+  }
+}
+
+}  // namespace coterie::testing
+
+#endif  // COTERIE_TESTS_TESTING_BACKENDS_H_
