@@ -19,6 +19,12 @@ __device__ inline float FloatOfBits(uint32_t bits) { return __uint_as_float(bits
 __device__ inline uint32_t BitsOfFloat(float value) { return __float_as_uint(value); }
 __device__ inline float Fma(float a, float b, float c) { return __fmaf_rn(a, b, c); }
 __device__ inline double Fma(double a, double b, double c) { return __fma_rn(a, b, c); }
+// 2^x to 2 units in the last place; subnormal results are 0.
+__device__ inline float Exp2(float x) {
+  float value;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(value) : "f"(x));
+  return value;
+}
 
 // --- Threads of a block ---
 __device__ inline void BlockBarrier() { __syncthreads(); }

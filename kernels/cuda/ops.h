@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <span>
 
+#include "kernels/cuda/kv_layout.h"
 #include "kernels/cuda/matrix.h"
 #include "kernels/cuda/step_data.h"
 
@@ -54,16 +55,14 @@ void LinearLora(const uint16_t* x, int rows, const CudaMatrix& w, const float* b
                 int n_processors, cudaStream_t stream);
 
 // --- rope_kv.cu ---
-// See DecoderOps::RopeAndKvWrite. Keys and values are bfloat16 in `kv`, laid out as KvLayout says.
-struct KvLayout {
-  uint16_t* blocks = nullptr;  // [n_layers, n_blocks, 2 (K, V), n_kv_heads, kKvBlockTokens, head_dim]
-  int n_layers = 0, n_blocks = 0, n_kv_heads = 0, head_dim = 0;
-};
+// See DecoderOps::RopeAndKvWrite. K and V of `qkv` stay as they are.
 void RopeAndKvWrite(const StepData& step, int rows, int layer, int n_heads, const float* q_norm,
                     const float* k_norm, float eps, const float* cos, const float* sin, int rotary_dim,
                     float* qkv, const KvLayout& kv, cudaStream_t stream);
 
 // --- attention.cu ---
+// Blocks that attend at a time, of those that a step's work is shared out to (AttentionItems).
+constexpr int kAttentionBlocksPerProcessor = 3;
 struct AttentionScratch {
   float* partial = nullptr;      // AttentionScratchFloats
   uint32_t* progress = nullptr;  // [kAttentionCounters, n_kv_heads]; 0 between launches

@@ -46,6 +46,7 @@ inline float FloatOfBits(uint32_t bits) { return std::bit_cast<float>(bits); }
 inline uint32_t BitsOfFloat(float value) { return std::bit_cast<uint32_t>(value); }
 inline float Fma(float a, float b, float c) { return std::fma(a, b, c); }
 inline double Fma(double a, double b, double c) { return std::fma(a, b, c); }
+inline float Exp2(float x) { return x < -126.0f ? 0.0f : std::exp2(x); }
 
 inline void BlockBarrier() { emulation::BarrierOfBlock(0, 0); }
 inline void NamedBarrier(int id, int n_threads) { emulation::BarrierOfBlock(id, n_threads); }
