@@ -27,8 +27,14 @@ void ShutdownSignals::BeginServing() {
 
 int ShutdownSignals::WaitForFirst() {
   MutexLock lock(&mutex_);
-  while (first_ == 0) came_.Wait(&mutex_);
+  while (first_ == 0 && !woken_) came_.Wait(&mutex_);
   return first_;
+}
+
+void ShutdownSignals::Wake() {
+  MutexLock lock(&mutex_);
+  woken_ = true;
+  came_.Signal();
 }
 
 void ShutdownSignals::Run() {

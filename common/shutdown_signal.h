@@ -23,8 +23,11 @@ class ShutdownSignals {
   // From here on there may be something to drain. Call before the first listener opens.
   void BeginServing();
 
-  // Returns the first that came since BeginServing, once there is one.
+  // Returns the first that came since BeginServing, once there is one; 0 where Wake was called before it
+  // came.
   int WaitForFirst();
+  // Something other than a signal ends the process. Any thread.
+  void Wake();
 
  private:
   ShutdownSignals();
@@ -35,6 +38,7 @@ class ShutdownSignals {
   CondVar came_;
   bool serving_ ABSL_GUARDED_BY(mutex_) = false;
   int first_ ABSL_GUARDED_BY(mutex_) = 0;
+  bool woken_ ABSL_GUARDED_BY(mutex_) = false;
 };
 
 // "SIGTERM", "SIGINT"; "signal" for any other. (strsignal may return a buffer that threads share.)

@@ -8,7 +8,7 @@
 
 namespace coterie::worker {
 
-// "0-3,8" -> {0, 1, 2, 3, 8}; ascending, each once. InvalidArgument naming the part that is malformed.
+// ParseCoreList of common/cores.h; its error names --cores.
 StatusOr<std::vector<int>> ParseCores(std::string_view list);
 
 // Lets this process, and every thread it starts from now on, run on these cores only. InvalidArgument naming

@@ -25,6 +25,8 @@ FakeModelOptions FakeOptions(const WorkerOptions& options) {
   fake.step_time = options.fake_step_time;
   fake.token_time = options.fake_token_time;
   fake.load_time = options.fake_load_time;
+  fake.lost_at_step = static_cast<uint64_t>(options.fake_lose_device_at);
+  fake.hangs_at_step = static_cast<uint64_t>(options.fake_hang_device_at);
   if (options.max_context > 0) fake.context_length = options.max_context;
   return fake;
 }
@@ -47,13 +49,24 @@ Status CheckMemory(const WorkerOptions& options, const ModelFiles& files, const 
   return absl::OkStatus();
 }
 
-StatusOr<std::unique_ptr<LanguageModel>> MakeDecoder(const WorkerOptions& options, const ModelFiles& files,
-                                                     std::vector<int32_t> eos_token_ids) {
+StatusOr<std::unique_ptr<DecoderOps>> MakeBackend(const WorkerOptions& options,
+                                                  const devices::ChosenDevice& device) {
+  if (device.gpu) {
+    return absl::UnimplementedError(
+        absl::StrCat("--device=", options.device, ": there is no decoder for GPUs in this build"));
+  }
   CpuBackendOptions backend_options;
   backend_options.mode = options.mode == "exact" ? NumericsMode::kExact : NumericsMode::kFast;
   backend_options.n_threads = options.threads;
   if (options.isa != "auto") backend_options.isa = options.isa;
-  ASSIGN_OR_RETURN(std::unique_ptr<DecoderOps> backend, CreateCpuDecoderOps(backend_options));
+  return CreateCpuDecoderOps(backend_options);
+}
+
+StatusOr<std::unique_ptr<LanguageModel>> MakeDecoder(const WorkerOptions& options,
+                                                     const devices::ChosenDevice& device,
+                                                     const ModelFiles& files,
+                                                     std::vector<int32_t> eos_token_ids) {
+  ASSIGN_OR_RETURN(std::unique_ptr<DecoderOps> backend, MakeBackend(options, device));
   DecoderOptions decoder_options;
   if (options.kv_bytes > 0) {
     decoder_options.kv_bytes = options.kv_bytes;
@@ -81,7 +94,7 @@ StatusOr<std::unique_ptr<LanguageModel>> MakeDecoder(const WorkerOptions& option
 
 }  // namespace
 
-StatusOr<LoadedModel> LoadModel(const WorkerOptions& options) {
+StatusOr<LoadedModel> LoadModel(const WorkerOptions& options, const devices::ChosenDevice& device) {
   LoadedModel loaded;
   if (options.model.empty()) {
     loaded.name = "fake";
@@ -107,7 +120,7 @@ StatusOr<LoadedModel> LoadModel(const WorkerOptions& options) {
     loaded.model = std::make_unique<FakeModel>(std::move(fake));
     return loaded;
   }
-  ASSIGN_OR_RETURN(loaded.model, MakeDecoder(options, *files, std::move(eos_token_ids)));
+  ASSIGN_OR_RETURN(loaded.model, MakeDecoder(options, device, *files, std::move(eos_token_ids)));
   return loaded;
 }
 

@@ -7,6 +7,7 @@
 
 #include "common/digest.h"
 #include "common/status.h"
+#include "kernels/devices/choose_device.h"
 #include "model/decoder/language_model.h"
 #include "worker/options.h"
 
@@ -19,9 +20,9 @@ struct LoadedModel {
   std::vector<std::string> warnings;  // see BaseText
 };
 
-// The model the options ask for, ready to run. The files are closed again. Takes as long as packing the
-// weights does.
-StatusOr<LoadedModel> LoadModel(const WorkerOptions& options);
+// The model the options ask for, ready to run on `device`. The files are closed again. Takes as long as
+// packing the weights does.
+StatusOr<LoadedModel> LoadModel(const WorkerOptions& options, const devices::ChosenDevice& device);
 
 }  // namespace coterie::worker
 

@@ -1,6 +1,8 @@
 #include "worker/options.h"
 
+#include "common/quoted.h"
 #include "common/worker_protocol.h"
+#include "kernels/devices/choose_device.h"
 
 namespace coterie::worker {
 
@@ -18,7 +20,14 @@ FlagSet WorkerOptions::Flags() {
   flags.Strings(
       "serves", &serves, "PATTERNS",
       "names of the experts this worker is for, as shell patterns ('law-*,code'); none: all of the store");
-  flags.String("device", &device, "DEVICE", "cpu, the only device today");
+  flags.String(
+      "device", &device, "DEVICE",
+      "cpu, cuda:N for a GPU by CUDA's number, or auto: the first GPU that can be used, else the cpu");
+  flags.Duration("device-timeout", &device_timeout, kNone, absl::Hours(1),
+                 "a GPU whose step takes longer hangs: its answers are handed over and the process ends; 0: "
+                 "never");
+  flags.Bool("list-devices", &list_devices,
+             "print what devices there are and whether they can be used, and end");
   flags.Choice(
       "mode", &mode, {"fast", "exact"},
       "fast: int8 activations over quantised weights; exact: float32, the mode compared with references");
@@ -75,20 +84,20 @@ FlagSet WorkerOptions::Flags() {
   flags.Duration("fake-step-time", &fake_step_time, kNone, absl::Minutes(1), "time each step takes");
   flags.Duration("fake-token-time", &fake_token_time, kNone, absl::Minutes(1), "time each token adds");
   flags.Duration("fake-load-time", &fake_load_time, kNone, absl::Minutes(1), "time an adapter takes to load");
+  flags.Int("fake-lose-device-at", &fake_lose_device_at, 0, 1 << 30, "N",
+            "the device is lost in the Nth step; 0: never");
+  flags.Int("fake-hang-device-at", &fake_hang_device_at, 0, 1 << 30, "N",
+            "the Nth step never ends; 0: all do");
   return flags;
 }
 
 Status WorkerOptions::Check() const {
+  if (list_devices) return absl::OkStatus();
   if (model.empty() && !fake) {
     return absl::InvalidArgumentError("--model is missing: name a .gguf file or a Hugging Face folder");
   }
-  if (device.rfind("cuda", 0) == 0) {
-    return absl::UnimplementedError(
-        absl::StrCat("--device=", device, ": this build has no CUDA; use --device=cpu"));
-  }
-  if (device != "cpu") {
-    return absl::InvalidArgumentError(absl::StrCat("--device=", device, ": must be cpu"));
-  }
+  const Status parsed = devices::DeviceRequest::Parse(device).status();
+  if (!parsed.ok()) return Annotate(parsed, absl::StrCat("--device=", Shown(device)));
   if (const Status status = CheckWorkerWord(id); !status.ok()) return Annotate(status, "--id");
   if (const Status status = CheckServes(serves); !status.ok()) return Annotate(status, "--serves");
   if (max_batch_tokens <= max_seqs) {

@@ -17,6 +17,8 @@ struct WorkerOptions {
   std::string store;
   std::string listen = "127.0.0.1:7601";
   std::string device = "cpu";
+  absl::Duration device_timeout = absl::Minutes(2);
+  bool list_devices = false;
   std::string mode = "fast";
   std::string isa = "auto";
   std::string id;
@@ -47,6 +49,8 @@ struct WorkerOptions {
   absl::Duration fake_step_time;
   absl::Duration fake_token_time;
   absl::Duration fake_load_time;
+  int fake_lose_device_at = 0;
+  int fake_hang_device_at = 0;
 
   FlagSet Flags();
   // What single flags cannot see. InvalidArgument or Unimplemented naming the flag.

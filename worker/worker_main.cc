@@ -18,6 +18,9 @@
 #include "spdlog/sinks/stdout_color_sinks.h"
 #include "spdlog/spdlog.h"
 #include "worker/cores.h"
+#include "worker/device/device_loss.h"
+#include "worker/device/device_watch.h"
+#include "worker/device/use_device.h"
 #include "worker/engine/engine.h"
 #include "worker/engine/peer_traffic.h"
 #include "worker/load_model.h"
@@ -65,11 +68,13 @@ Status Run(const WorkerOptions& options, ShutdownSignals* signals) {
     ASSIGN_OR_RETURN(const std::vector<int> cores, ParseCores(options.cores));
     RETURN_IF_ERROR(PinToCores(cores));
   }
+  const devices::InventoryOptions inventory_options = devices::InventoryOptions::FromEnvironment();
+  ASSIGN_OR_RETURN(const devices::ChosenDevice device, UseDevice(options, inventory_options));
   ASSIGN_OR_RETURN(AdapterStore::Resolver resolver, MakeResolver(options.store));
   spdlog::info("{}", net::RaiseDescriptorLimit().ToString());
   spdlog::info("loading {}", options.model.empty() ? "the fake model" : options.model);
   const MonotonicTime begin = MonotonicNow();
-  ASSIGN_OR_RETURN(LoadedModel loaded, LoadModel(options));
+  ASSIGN_OR_RETURN(LoadedModel loaded, LoadModel(options, device));
   const LanguageModelInfo& info = loaded.model->info();
   spdlog::info("{} (base {}, {}) is ready after {}: {} MB of weights, {} MB of KV for {} tokens", loaded.name,
                info.base_digest.Short(), info.numerics_class, absl::FormatDuration(MonotonicNow() - begin),
@@ -90,13 +95,16 @@ Status Run(const WorkerOptions& options, ShutdownSignals* signals) {
   WorkerServiceOptions service_options;
   service_options.worker_id = options.id.empty() ? DefaultId(options.listen) : options.id;
   service_options.tokenizer_digest = loaded.tokenizer_digest;
-  service_options.device = options.device;
+  service_options.device = device.device;
   service_options.serves = options.serves;
   service_options.reattach_grace = options.reattach_grace;
+  DeviceLoss loss(signals);
+  service_options.on_device_lost = [&loss](const Status& why) { loss.Tell(why); };
+  const DeviceWatch watch(options, device, inventory_options, engine.get(), &metrics, &loss);
   WorkerServiceImpl service(service_options, engine.get(), &traffic, &metrics);
   signals->BeginServing();
   ASSIGN_OR_RETURN(
-      const std::unique_ptr<WorkerServer> server,
+      std::unique_ptr<WorkerServer> server,
       WorkerServer::Start(options.listen, &service, engine->max_sequence_tokens(),
                           {options.max_connections, options.max_connections_per_address}, &registry));
 
@@ -107,10 +115,12 @@ Status Run(const WorkerOptions& options, ShutdownSignals* signals) {
   spdlog::info("worker {} listens on port {}", service_options.worker_id, server->port());
 
   const int signal = signals->WaitForFirst();
+  if (!loss.why().ok()) LeaveWithoutDevice(device.device, loss.why(), std::move(server));
   spdlog::info("{}: draining for at most {}; a second signal ends at once", ShutdownSignalName(signal),
                absl::FormatDuration(options.drain_timeout));
   const int handed_over = server->Drain(options.drain_timeout);
   spdlog::info("drained; {} sequences handed over", handed_over);
+  if (!loss.why().ok()) LeaveWithoutDevice(device.device, loss.why(), std::move(server));
   return absl::OkStatus();
 }
 
@@ -123,6 +133,11 @@ int Main(int argc, char** argv) {
     return EXIT_SUCCESS;
   }
   if (status.ok()) status = options.Check();
+  if (status.ok() && options.list_devices) {
+    std::fputs(ListDevices(options, devices::InventoryOptions::FromEnvironment()).c_str(), stdout);
+    std::fflush(stdout);
+    _exit(EXIT_SUCCESS);  // a driver that hangs may hold the usual end
+  }
   if (!status.ok()) {
     std::fprintf(stderr, "coterie-worker: %s\n", Printable(ToStd(status.message())).c_str());
     return 2;

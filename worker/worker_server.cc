@@ -42,6 +42,11 @@ int WorkerServer::Drain(absl::Duration timeout) {
   return service_->Drain(timeout);
 }
 
+int WorkerServer::HandOver(const Status& why, absl::Duration timeout) {
+  listener_->server()->GetHealthCheckService()->SetServingStatus(false);
+  return service_->HandOver(why, timeout);
+}
+
 WorkerServer::~WorkerServer() {
   if (listener_ == nullptr) return;
   service_->EndStreams();

@@ -28,8 +28,9 @@ class WorkerServer {
   ~WorkerServer();
 
   int port() const { return listener_->port(); }
-  // NOT_SERVING, no new sequences; returns as WorkerServiceImpl::Drain does.
+  // NOT_SERVING, no new sequences; these return as the two of WorkerServiceImpl do.
   int Drain(absl::Duration timeout);
+  int HandOver(const Status& why, absl::Duration timeout);
 
  private:
   WorkerServer(WorkerServiceImpl* service, MetricsRegistry* registry)

@@ -5,6 +5,7 @@
 #include <set>
 
 #include "common/clock.h"
+#include "common/exit_code.h"
 #include "tests/cluster/cluster_fixture.h"
 #include "tests/gateway/tcp_proxy.h"
 
@@ -78,6 +79,32 @@ TEST_F(FailoverTest, AnswersWhoseWorkerIsKilledGoOnElsewhereWithTheSameText) {
   EXPECT_EQ(Texts(asking.Join()), expected);
   ExpectResumedFrom(lost->id, asking.Join());
   EXPECT_GT(MetricSum(gateway_->Metrics(), "coterie_failovers_total"), 0);
+}
+
+TEST_F(FailoverTest, AnswersOfALostDeviceGoOnElsewhereWithTheSameTextAndItsWorkerEnds) {
+  workers_.push_back(StartWorker("w0", {"--fake-lose-device-at=60"}));
+  workers_.push_back(StartWorker("w1"));
+  const std::vector<v1::GenerateRequest> requests = Mixed(8);
+  std::vector<std::string> expected;
+  {
+    const auto whole = StartGateway({workers_[1]->address()});
+    v1::PublishExpertResponse published;
+    ASSERT_TRUE(Publish(*whole, {}, &published).ok());
+    expected = AskAll(*whole, requests);
+  }
+  gateway_ = StartGateway({workers_[0]->address(), workers_[1]->address()});
+  Asking asking({gateway_->generation.get()}, requests);
+  EXPECT_EQ(Texts(asking.Join()), expected);
+  ExpectResumedFrom("w0", asking.Join());
+  for (const Answer& answer : asking.Join()) {
+    for (const v1::Notice& notice : answer.notices) {
+      EXPECT_THAT(notice.message(), HasSubstr("lost its device"));
+    }
+  }
+  EXPECT_EQ(workers_[0]->process->Wait(), kDeviceLostExitCode);
+  EXPECT_THAT(workers_[0]->process->Errors(), HasSubstr("device cpu is lost"));
+  // One worker is enough for the next ones.
+  EXPECT_EQ(AskAll(*gateway_, requests), expected);
 }
 
 TEST_F(FailoverTest, AStoppedWorkerIsLostAndItsLateTokensAreIgnored) {

@@ -61,6 +61,20 @@ TEST(ShutdownSignalsTest, ASignalThatComesBeforeAnybodyWaitsForItIsReturned) {
             7);
 }
 
+TEST(ShutdownSignalsTest, WakingReturnsWithoutASignalAndTheNextSignalIsStillTheFirst) {
+  EXPECT_EQ(ExitCodeOf([] {
+              ShutdownSignals* signals = ShutdownSignals::Watch();
+              signals->BeginServing();
+              signals->Wake();
+              if (signals->WaitForFirst() != 0) _exit(1);
+              kill(getpid(), SIGTERM);
+              while (signals->WaitForFirst() == 0) {
+              }
+              _exit(signals->WaitForFirst() == SIGTERM ? 7 : 8);
+            }),
+            7);
+}
+
 TEST(ShutdownSignalsTest, NamesTheTwoSignals) {
   EXPECT_STREQ(ShutdownSignalName(SIGTERM), "SIGTERM");
   EXPECT_STREQ(ShutdownSignalName(SIGINT), "SIGINT");

@@ -100,7 +100,12 @@ Status Engine::QueueFull() const {
                    options_.max_seqs, " running, ", options_.max_waiting, " waiting); try again later"));
 }
 
+Status Engine::device_status() const {
+  return device_lost_.load(std::memory_order_acquire) ? device_status_ : absl::OkStatus();
+}
+
 StatusOr<std::unique_ptr<Sequence>> Engine::Prepare(SequenceRequest request) const {
+  RETURN_IF_ERROR(device_status());
   RETURN_IF_ERROR(
       CheckRequest(request, {model_->info().vocab_size, max_sequence_tokens_, options_.adapters.n_slots}));
   if (n_live_.load() >= scheduler_options_.max_live) return QueueFull();
@@ -116,6 +121,7 @@ Status Engine::Submit(SequenceRequest request) {
 }
 
 Status Engine::Submit(std::unique_ptr<Sequence> sequence) {
+  RETURN_IF_ERROR(device_status());
   if (n_live_.fetch_add(1) >= scheduler_options_.max_live) {
     n_live_.fetch_sub(1);
     return QueueFull();
@@ -144,6 +150,10 @@ void Engine::Loop() {
   const auto n_in_flight = [this] { return n_launched_ - n_collected_; };
   while (!inbox_.stopping()) {
     inbox_.TryTake(&notes_);
+    if (device_lost_.load(std::memory_order_relaxed)) {
+      EndWhatComes();
+      continue;
+    }
     ApplyInbox();
     adapters_->Poll(/*may_wait=*/false);
     const MonotonicTime now = MonotonicNow();
@@ -158,6 +168,16 @@ void Engine::Loop() {
     }
     Flush(/*may_wait=*/false);
   }
+}
+
+// What was submitted while the device was being lost.
+void Engine::EndWhatComes() {
+  notes_.prefetches.clear();
+  notes_.end_all = device_status_;
+  ApplyInbox();
+  PublishStats();
+  Flush(/*may_wait=*/true);
+  inbox_.WaitUntil(MonotonicTime::InfiniteFuture());
 }
 
 void Engine::ApplyInbox() {

@@ -46,7 +46,8 @@ struct EngineStats {
   std::atomic<uint32_t> paused{0};   // without credit: their readers are slow, the worker is not
   std::atomic<uint32_t> kv_blocks_used{0};
   std::atomic<uint32_t> kv_blocks_cached{0};
-  std::atomic<uint64_t> steps{0};
+  std::atomic<uint64_t> steps_begun{0};
+  std::atomic<uint64_t> steps{0};          // ended
   std::atomic<uint64_t> prompt_tokens{0};  // computed in prompts, recomputed ones included
   std::atomic<uint64_t> generated_tokens{0};
   // Of the steps that computed prompt tokens: all their tokens, and their time. The tokens are counted first.
@@ -94,6 +95,10 @@ class Engine {
   // Ends everything with FinishReason::kError and `status` (handing over to another worker).
   void EndAll(Status status);
 
+  // Not ok from the moment the model said that its device was lost (Unavailable): every sequence was ended
+  // with this status, new ones are refused with it, and the model is asked for nothing more. Any thread.
+  Status device_status() const;
+
   // Moves what has come out since the last call into `*batch` (cleared first; its memory is reused). Waits
   // until there is something or `deadline` has passed; false then. One thread.
   bool WaitOutputs(OutputBatch* batch, MonotonicTime deadline);
@@ -123,6 +128,7 @@ class Engine {
 
   // The step loop and its parts, in order (engine.cc).
   void Loop();
+  void EndWhatComes();  // once the device was lost
   void ApplyInbox();
   void EndExpired(MonotonicTime now);
   void PublishStats();
@@ -132,6 +138,7 @@ class Engine {
   // Steps and what comes of them (engine_steps.cc).
   bool LaunchStep(MonotonicTime now);  // false: there is nothing to compute
   void CollectStep();                  // the oldest one in flight
+  void LoseDevice(const Status& why);
   void NoteStepTime(const LaunchedStep& step, bool has_prompts);
   bool TakeResults(const LaunchedStep& step, const StepResult& result);  // true: it computed prompts
   void TakeRow(const StepRow& row, int32_t token, std::span<const TokenLogprob> logprobs);
@@ -151,6 +158,8 @@ class Engine {
   std::atomic<int> n_live_{0};  // submitted and not finished
   Inbox inbox_;
   Outbox outbox_;
+  Status device_status_;  // written once, before the flag
+  std::atomic<bool> device_lost_{false};
 
   // Engine's thread only.
   KvManager kv_;

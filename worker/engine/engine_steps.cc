@@ -17,8 +17,14 @@ bool Engine::LaunchStep(MonotonicTime now) {
   }
   if (step.plan.empty()) return !failed_.empty();
 
+  stats_.steps_begun.fetch_add(1, std::memory_order_relaxed);
   const StatusOr<StepTicket> ticket = model_->Launch(batch_builder_.Build(step.plan, &step.rows));
   if (!ticket.ok()) {
+    stats_.steps_begun.fetch_sub(1, std::memory_order_relaxed);
+    if (absl::IsUnavailable(ticket.status())) {
+      LoseDevice(ticket.status());
+      return true;
+    }
     for (const StepEntry& entry : step.plan) {
       Finish(entry.sequence, FinishReason::kError, -1, ticket.status());
     }
@@ -49,6 +55,8 @@ void Engine::CollectStep() {
   bool has_prompts = false;
   if (result.ok()) {
     has_prompts = TakeResults(step, *result);
+  } else if (absl::IsUnavailable(result.status())) {
+    LoseDevice(result.status());
   } else {
     for (const StepEntry& entry : step.plan) {
       if (entry.sequence->state != SequenceState::kFinished) {
@@ -62,6 +70,19 @@ void Engine::CollectStep() {
   ++pending_.steps;
   stats_.steps.fetch_add(1, std::memory_order_relaxed);
   PublishStats();
+}
+
+// The steps still in flight are given up: to ask a lost device for them may take for ever.
+void Engine::LoseDevice(const Status& why) {
+  device_status_ = why;
+  device_lost_.store(true, std::memory_order_release);
+  while (n_collected_ < n_launched_) {
+    const LaunchedStep& step = steps_[++n_collected_ % steps_.size()];
+    for (const StepEntry& entry : step.plan) --entry.sequence->n_in_flight;
+    for (const StepRow& row : step.rows) row.sequence->n_choosing -= row.scores ? 0 : 1;
+  }
+  while (!sequences_.empty()) Finish(sequences_.begin()->second.get(), FinishReason::kError, -1, why);
+  pending_.device_lost = why;
 }
 
 void Engine::NoteStepTime(const LaunchedStep& step, bool has_prompts) {

@@ -13,7 +13,8 @@ OutputBatch::OutputBatch(OutputBatch&&) noexcept = default;
 OutputBatch& OutputBatch::operator=(OutputBatch&&) noexcept = default;
 
 bool OutputBatch::empty() const {
-  return steps == 0 && events.empty() && residency.empty() && prefixes.empty() && retired.empty();
+  return steps == 0 && events.empty() && residency.empty() && prefixes.empty() && retired.empty() &&
+         device_lost.ok();
 }
 
 void OutputBatch::Clear() {
@@ -23,6 +24,7 @@ void OutputBatch::Clear() {
   residency.clear();
   prefixes.clear();
   retired.clear();
+  device_lost = absl::OkStatus();
 }
 
 void OutputBatch::Reserve(int max_seqs) {
@@ -46,6 +48,7 @@ void OutputBatch::Append(OutputBatch* later) {
   residency.insert(residency.end(), later->residency.begin(), later->residency.end());
   prefixes.insert(prefixes.end(), later->prefixes.begin(), later->prefixes.end());
   std::move(later->retired.begin(), later->retired.end(), std::back_inserter(retired));
+  device_lost.Update(later->device_lost);
   later->Clear();
 }
 

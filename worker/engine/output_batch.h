@@ -56,6 +56,7 @@ struct OutputBatch {
   std::vector<PrefixEvent> prefixes;
   // Finished sequences, here to be freed off the step's thread.
   std::vector<std::unique_ptr<Sequence>> retired;
+  Status device_lost;  // not ok: the device was lost, and with the events here every sequence has ended
 
   bool empty() const;
   void Clear();

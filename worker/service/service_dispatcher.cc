@@ -33,17 +33,23 @@ void WorkerServiceImpl::Dispatch() {
   MonotonicTime metrics_due = metrics_ == nullptr ? MonotonicTime::InfiniteFuture() : due;
   while (true) {
     engine_->WaitOutputs(&batch, std::min(due, metrics_due));
-    const MonotonicTime now = MonotonicNow();
-    MutexLock lock(&mutex_);
-    if (stopping_) return;
-    meter_.Read(engine_->stats(), engine_->adapter_stats());
-    AppendToLogs(batch, now);
-    if (now >= due || std::exchange(timers_changed_, false)) due = RunTimers(now);
-    for (auto& [id, session] : sessions_) Send(session.get(), now);
-    changed_.SignalAll();
-    if (now < metrics_due) continue;
-    metrics_due = now + kMetricsInterval;
-    PublishMetrics();
+    const Status device_lost = batch.device_lost;
+    {
+      const MonotonicTime now = MonotonicNow();
+      MutexLock lock(&mutex_);
+      if (stopping_) return;
+      meter_.Read(engine_->stats(), engine_->adapter_stats());
+      if (!device_lost.ok()) NoteDeviceLost(&batch);
+      AppendToLogs(batch, now);
+      if (now >= due || std::exchange(timers_changed_, false)) due = RunTimers(now);
+      for (auto& [id, session] : sessions_) Send(session.get(), now);
+      changed_.SignalAll();
+      if (now >= metrics_due) {
+        metrics_due = now + kMetricsInterval;
+        PublishMetrics();
+      }
+    }
+    if (!device_lost.ok() && options_.on_device_lost) options_.on_device_lost(device_lost);
   }
 }
 
@@ -95,6 +101,7 @@ void WorkerServiceImpl::FillState(GatewaySession* session, bool with_prefixes, v
   state->set_waiting(stats.waiting);
   state->set_kv_blocks_used(stats.kv_blocks_used);
   state->set_draining(draining_);
+  state->set_device_lost(!device_lost_.ok());
   meter_.Fill(state);
   state->set_bytes_between_workers(traffic_->bytes());
   state->set_adapters_resident(engine_->adapter_stats().resident);

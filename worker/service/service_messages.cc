@@ -124,6 +124,7 @@ StatusOr<std::unique_ptr<Sequence>> WorkerServiceImpl::PrepareSubmit(AttachStrea
   {
     MutexLock lock(&mutex_);
     if (stream->ended() || stream->gateway_id.empty()) return absl::CancelledError("no gateway");
+    RETURN_IF_ERROR(device_lost_);
     if (draining_) {
       return absl::UnavailableError(
           absl::StrCat("worker ", options_.worker_id, " is draining; go on elsewhere"));

@@ -78,6 +78,8 @@ WorkerMetrics::WorkerMetrics(MetricsRegistry* registry, const Engine* engine, co
            .Register(*registry->registry());
 }
 
+void WorkerMetrics::AlsoPublish(std::function<void()> publish) { others_.push_back(std::move(publish)); }
+
 void WorkerMetrics::AddLevel(const std::string& name, const std::string& help, std::function<double()> read) {
   levels_.push_back({&registry_->Gauge(name, help), std::move(read)});
 }
@@ -105,6 +107,7 @@ void WorkerMetrics::ObserveFinish(FinishReason reason, const std::vector<std::st
 
 void WorkerMetrics::Publish(size_t gateways, const std::set<std::string>& running,
                             const std::set<std::string>& waiting) {
+  for (const std::function<void()>& publish : others_) publish();
   for (Level& level : levels_) level.gauge->Set(level.read());
   for (Total& total : totals_) {
     const uint64_t now = total.read();

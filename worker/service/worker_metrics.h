@@ -26,6 +26,8 @@ class WorkerMetrics {
   }
   MetricsRegistry* registry() const { return registry_; }
   void ObserveFinish(FinishReason reason, const std::vector<std::string>& experts);
+  // Called by each Publish, for figures of others.
+  void AlsoPublish(std::function<void()> publish);
   // Brings everything up to date. `gateways`: attached now; `running`, `waiting`: names of adapters by what
   // their sequences do.
   void Publish(size_t gateways, const std::set<std::string>& running, const std::set<std::string>& waiting);
@@ -53,6 +55,7 @@ class WorkerMetrics {
 
   MetricsRegistry* const registry_;
   const Engine* const engine_;
+  std::vector<std::function<void()>> others_;
   std::vector<Level> levels_;
   std::vector<Total> totals_;
   std::vector<Distribution> distributions_;

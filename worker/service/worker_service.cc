@@ -8,6 +8,7 @@
 
 #include "absl/strings/str_format.h"
 #include "common/clock.h"
+#include "common/utf8.h"
 
 namespace coterie::worker {
 namespace {
@@ -61,42 +62,87 @@ AttachStream* WorkerServiceImpl::Accept(grpc::CallbackServerContext* context) {
   return stream;
 }
 
+// What was said and is not yet on its way.
+bool WorkerServiceImpl::HasUnsent() const {
+  return std::any_of(sessions_.begin(), sessions_.end(), [](const auto& named) {
+    const GatewaySession& session = *named.second;
+    const AttachStream* stream = session.stream;
+    return stream != nullptr && !stream->ended() && (session.has_output() || !stream->can_write());
+  });
+}
+
 int WorkerServiceImpl::Drain(absl::Duration timeout) {
   auto unfinished = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     size_t n = 0;
     for (const auto& [id, session] : sessions_) n += session->n_unfinished();
     return static_cast<int>(n);
   };
-  // What was said must also be on its way.
-  auto unsent = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
-    return std::any_of(sessions_.begin(), sessions_.end(), [](const auto& named) {
-      const GatewaySession& session = *named.second;
-      const AttachStream* stream = session.stream;
-      return stream != nullptr && !stream->ended() && (session.has_output() || !stream->can_write());
-    });
-  };
   MutexLock lock(&mutex_);
   draining_ = true;
   for (auto& [id, session] : sessions_) session->next_heartbeat = MonotonicTime::InfinitePast();
   engine_->InterruptWait();
   const MonotonicTime deadline = MonotonicNow() + timeout;
-  while ((unfinished() > 0 || unsent()) && changed_.WaitUntil(&mutex_, deadline)) {
+  while ((unfinished() > 0 || HasUnsent()) && changed_.WaitUntil(&mutex_, deadline)) {
   }
   const int n_handed_over = unfinished();
   if (n_handed_over == 0) return 0;
   engine_->EndAll(absl::UnavailableError(
       absl::StrCat("worker ", options_.worker_id, " is shutting down; go on elsewhere from what was sent")));
   const MonotonicTime last = MonotonicNow() + absl::Seconds(2);
-  while ((unfinished() > 0 || unsent()) && changed_.WaitUntil(&mutex_, last)) {
+  while ((unfinished() > 0 || HasUnsent()) && changed_.WaitUntil(&mutex_, last)) {
   }
   return n_handed_over;
+}
+
+// Before their last output is sent, so that no gateway takes them for a planned hand-over.
+void WorkerServiceImpl::NoteDeviceLost(const Status& why) {
+  if (!device_lost_.ok()) return;
+  device_lost_ = absl::UnavailableError(
+      absl::StrCat("worker ", options_.worker_id, " lost its device: ", why.message()));
+  for (auto& [id, session] : sessions_) {
+    session->next_heartbeat = MonotonicTime::InfinitePast();
+    n_handed_over_ += static_cast<int>(session->n_unfinished());
+  }
+}
+
+// With the ends that came of it in the words that gateways get.
+void WorkerServiceImpl::NoteDeviceLost(OutputBatch* batch) {
+  NoteDeviceLost(batch->device_lost);
+  for (OutputEvent& event : batch->events) {
+    if (event.status == batch->device_lost) event.status = device_lost_;
+  }
+}
+
+int WorkerServiceImpl::HandOver(const Status& why, absl::Duration timeout) {
+  MutexLock lock(&mutex_);
+  NoteDeviceLost(why);
+  const MonotonicTime now = MonotonicNow();
+  for (auto& [id, session] : sessions_) {
+    for (auto& [sequence_id, log] : session->sequences()) {
+      if (log->finished()) continue;
+      OutputEvent end;
+      end.kind = OutputEvent::Kind::kFinish;
+      end.finish = FinishReason::kError;
+      end.position = log->end();
+      end.status = device_lost_;
+      log->Add(end, {}, now);
+      session->Touch(log.get());
+      owners_.erase(log->engine_id());  // should the engine say something yet
+    }
+    Send(session.get(), now);
+  }
+  const MonotonicTime deadline = now + timeout;
+  while (HasUnsent() && changed_.WaitUntil(&mutex_, deadline)) {
+  }
+  return n_handed_over_;
 }
 
 void WorkerServiceImpl::EndStreams() {
   MutexLock lock(&mutex_);
   for (AttachStream* stream : streams_) {
-    stream->End(
-        {grpc::StatusCode::UNAVAILABLE, absl::StrCat("worker ", options_.worker_id, " is shutting down")});
+    stream->End({grpc::StatusCode::UNAVAILABLE,
+                 device_lost_.ok() ? absl::StrCat("worker ", options_.worker_id, " is shutting down")
+                                   : Printable(ToStd(device_lost_.message()))});
   }
 }
 

@@ -1,6 +1,7 @@
 #ifndef COTERIE_WORKER_SERVICE_WORKER_SERVICE_H_
 #define COTERIE_WORKER_SERVICE_WORKER_SERVICE_H_
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <thread>
@@ -35,6 +36,9 @@ struct WorkerServiceOptions {
   int max_gateways = 64;
   // A call that sends no Hello for so long is ended.
   absl::Duration hello_timeout = absl::Seconds(10);
+  // Told once, by the dispatcher's thread, that the engine lost its device. HandOver is then to be called,
+  // from another thread.
+  std::function<void(const Status&)> on_device_lost;
 };
 
 // WorkerService of worker.proto in front of an Engine: any number of gateways, each with its session. One
@@ -54,7 +58,11 @@ class WorkerServiceImpl : public v1::WorkerService::Service, private StreamOwner
   // sent, or, after `timeout`, once the gateways were told to go on elsewhere (UNAVAILABLE). Returns the
   // number handed over.
   int Drain(absl::Duration timeout);
-  // Ends every stream; for the time between Drain and the server's Shutdown.
+  // The device was lost: ends every sequence with UNAVAILABLE and `why`, takes nothing new, and tells the
+  // gateways, which go on elsewhere. Asks nothing of the engine, whose thread may be held by the device.
+  // Returns when the gateways were told, or after `timeout`: the number of sequences handed over.
+  int HandOver(const Status& why, absl::Duration timeout);
+  // Ends every stream; for the time between Drain or HandOver and the server's Shutdown.
   void EndStreams();
 
   const std::string& incarnation() const { return incarnation_; }
@@ -97,6 +105,9 @@ class WorkerServiceImpl : public v1::WorkerService::Service, private StreamOwner
   // --- service_dispatcher.cc: the dispatcher's thread ---
   void Dispatch();
   void AppendToLogs(OutputBatch& batch, MonotonicTime now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void NoteDeviceLost(const Status& why) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void NoteDeviceLost(OutputBatch* batch) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  bool HasUnsent() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Sends what waits for this gateway, a heartbeat where one is due, or nothing while a message is in flight.
   // From other threads as well.
   void Send(GatewaySession* session, MonotonicTime now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -129,6 +140,8 @@ class WorkerServiceImpl : public v1::WorkerService::Service, private StreamOwner
   LogAllowance refused_hellos_ ABSL_GUARDED_BY(mutex_);
   uint64_t next_engine_id_ ABSL_GUARDED_BY(mutex_) = 1;
   bool draining_ ABSL_GUARDED_BY(mutex_) = false;
+  Status device_lost_ ABSL_GUARDED_BY(mutex_);  // why, in words for gateways; ok: it is there
+  int n_handed_over_ ABSL_GUARDED_BY(mutex_) = 0;
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
   bool timers_changed_ ABSL_GUARDED_BY(mutex_) = true;
 

@@ -43,7 +43,7 @@ class LateModel final : public LanguageModel {
     COTERIE_CHECK(!waiting_.empty()) << "step " << ticket << " was not launched";
     const Batch batch = std::move(waiting_.front());
     waiting_.pop_front();
-    if (ticket <= last_spoilt_) return absl::UnavailableError("the step before has failed");
+    if (ticket <= last_spoilt_) return absl::AbortedError("the step before has failed");
     const StatusOr<StepTicket> inner = model_->Launch(batch);
     if (inner.ok()) return model_->Collect(*inner);
     last_spoilt_ = launched_;  // what was launched behind it may read what it would have chosen

@@ -9,10 +9,12 @@
 
 #include "absl/strings/str_join.h"
 #include "absl/time/clock.h"
+#include "common/exit_code.h"
 #include "common/file.h"
 #include "common/worker_protocol.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "tests/gpu/drivers/stand_in_driver.h"
 #include "tests/worker/service/test_gateway.h"
 #include "worker/cores.h"
 
@@ -92,8 +94,8 @@ TEST(ProcessTest, WhatIsWrongIsNamedInWords) {
   TestWorker taken;
   const Refusal refusals[] = {
       {{}, 2, "--model is missing"},
-      {{"--fake", "--device", "cuda:0"}, 2, "--device=cuda:0: this build has no CUDA"},
-      {{"--fake", "--device", "tpu"}, 2, "--device=tpu: must be cpu"},
+      {{"--fake", "--device", "tpu"}, 2, "--device=tpu: must be cpu, auto or cuda:N, such as cuda:0"},
+      {{"--fake", "--device", "cuda"}, 2, "--device=cuda: must be cpu, auto or cuda:N"},
       {{"--fake", "--id", "w\xff"}, 2, R"(--id: "w\xff" holds bytes that are not UTF-8)"},
       {{"--fake", "--id", "w\n1"}, 2, R"(--id: "w\n1" holds)"},
       {{"--fake", "--id", std::string(kMaxWorkerWordBytes + 1, 'w')}, 2, "has 257 bytes, the limit is 256"},
@@ -158,6 +160,91 @@ TEST(ProcessTest, ASecondSignalEndsAtOnce) {
   absl::SleepFor(absl::Milliseconds(300));
   process.Signal(SIGINT);
   EXPECT_EQ(process.Wait(), 128 + SIGINT);
+}
+
+TEST(ProcessTest, ALostDeviceEndsTheProcessWithItsOwnExitCode) {
+  Process process(
+      {"--fake", "--listen=127.0.0.1:0", "--fake-step-time=2ms", "--fake-lose-device-at=30", "--id=w"});
+  TestGateway gateway(process.Address());
+  ASSERT_TRUE(gateway.Connect());
+  gateway.Submit(1, Prompt(20, 1), 2000);
+  ASSERT_TRUE(gateway.WaitFinished(1));
+  EXPECT_THAT(gateway.Of(1).last.error_message(), HasSubstr("worker w lost its device: the fake device"));
+  EXPECT_GT(gateway.Of(1).tokens.size(), 20u);
+  EXPECT_EQ(process.Wait(), kDeviceLostExitCode);
+  EXPECT_THAT(process.Output("err"), HasSubstr("device cpu is lost: the fake device was lost at step 30"));
+  EXPECT_THAT(process.Output("err"), HasSubstr("1 sequences handed over"));
+}
+
+TEST(ProcessTest, ADeviceLostWhileTheGatewayIsAwayEndsTheProcessAllTheSame) {
+  Process process({"--fake", "--listen=127.0.0.1:0", "--fake-step-time=5ms", "--fake-lose-device-at=200",
+                   "--reattach-grace=1m"});
+  {
+    TestGateway gateway(process.Address());
+    ASSERT_TRUE(gateway.Connect());
+    gateway.Submit(1, Prompt(20, 1), 2000);
+    ASSERT_TRUE(gateway.WaitTokens(1, 1));
+  }
+  EXPECT_EQ(process.Wait(), kDeviceLostExitCode);
+}
+
+// Sets a variable of the environment for the processes started meanwhile.
+class Variable {
+ public:
+  Variable(const char* name, const std::string& value) : name_(name) { setenv(name, value.c_str(), 1); }
+  ~Variable() { unsetenv(name_); }
+
+ private:
+  const char* const name_;
+};
+
+TEST(ProcessTest, ADeviceThatCannotBeUsedEndsTheStartAndSaysWhy) {
+  const StandInDriver driver("device cc=75 name=T4 pci=0000:3B:00.0\n");
+  const Variable folder("COTERIE_DRIVER_FOLDER", driver.folder());
+  for (const auto& [device, words] :
+       {std::pair("cuda:0", "--device=cuda:0: cuda:0 (T4) has compute capability 7.5; at least 8.0"),
+        std::pair("cuda:1", "--device=cuda:1: there is no such device: the driver shows 1 (cuda:0)")}) {
+    Process process({"--fake", "--listen=127.0.0.1:0", "--device", device});
+    EXPECT_EQ(process.Wait(), 1);
+    EXPECT_THAT(process.Output("err"), HasSubstr(words));
+  }
+  Process listing({"--fake", "--list-devices"});
+  EXPECT_EQ(listing.Wait(), 0);
+  EXPECT_THAT(listing.Output("out"), HasSubstr("cuda:0 unusable cuda:0 (T4) has compute capability 7.5"));
+  EXPECT_THAT(listing.Output("out"), HasSubstr("\ncpu usable "));
+}
+
+TEST(ProcessTest, AWorkerOnAGpuShowsItsReadingsAndLeavesWhenTheDriverCallsItLost) {
+  const std::string device = "device cc=90 name=H200 pci=0000:3B:00.0 memory_mb=2048 used_mb=512";
+  const StandInDriver driver(device + "\n");
+  const Variable folder("COTERIE_DRIVER_FOLDER", driver.folder());
+  // The step hangs, as it may on a GPU that fell off the bus: the engine's thread says nothing more.
+  Process process({"--fake", "--device=auto", "--listen=127.0.0.1:0", "--fake-step-time=2ms",
+                   "--fake-hang-device-at=30", "--id=w"});
+  TestGateway gateway(process.Address());
+  ASSERT_TRUE(gateway.Connect());
+  EXPECT_EQ(gateway.Hello().device(), "cuda:0");
+  gateway.Submit(1, Prompt(20, 1), 2000);
+  ASSERT_TRUE(gateway.WaitTokens(1, 20));
+  driver.Write(device + " lost=1\n");
+  ASSERT_TRUE(gateway.WaitFinished(1));
+  EXPECT_THAT(gateway.Of(1).last.error_message(), HasSubstr("worker w lost its device"));
+  EXPECT_EQ(process.Wait(), kDeviceLostExitCode);
+  EXPECT_THAT(process.Output("err"), HasSubstr("device cuda:0: H200, compute capability 9.0"));
+  EXPECT_THAT(process.Output("err"), HasSubstr("device cuda:0 is lost: the GPU has fallen off the bus"));
+}
+
+TEST(ProcessTest, AStepThatNeverEndsOnAGpuEndsTheWorker) {
+  const StandInDriver driver("device cc=90 name=H200 pci=0000:3B:00.0\n");
+  const Variable folder("COTERIE_DRIVER_FOLDER", driver.folder());
+  Process process({"--fake", "--device=cuda:0", "--listen=127.0.0.1:0", "--fake-step-time=2ms",
+                   "--fake-hang-device-at=30", "--device-timeout=400ms"});
+  TestGateway gateway(process.Address());
+  ASSERT_TRUE(gateway.Connect());
+  gateway.Submit(1, Prompt(20, 1), 2000);
+  ASSERT_TRUE(gateway.WaitFinished(1));
+  EXPECT_THAT(gateway.Of(1).last.error_message(), HasSubstr("step 30 has not ended after 400ms"));
+  EXPECT_EQ(process.Wait(), kDeviceLostExitCode);
 }
 
 TEST(CoresTest, ListsAndRangesAreRead) {

@@ -1,5 +1,6 @@
 // What a worker tells of itself: state, residency, prefixes, heartbeats, health, metrics; its bounds; and its
 // end.
+#include "absl/synchronization/notification.h"
 #include "absl/time/clock.h"
 #include "common/prefix_key.h"
 #include "gmock/gmock.h"
@@ -321,6 +322,61 @@ TEST(StateTest, DrainingFinishesWhatRunsAndRefusesWhatIsNew) {
   EXPECT_EQ(handed_over, 0);
   ASSERT_TRUE(gateway.WaitFinished(1));
   EXPECT_EQ(gateway.Of(1).tokens.size(), 200u);
+}
+
+TEST(StateTest, ALostDeviceEndsEverySequenceAndIsNoPlannedDrain) {
+  FakeModelOptions model = Slow(absl::Milliseconds(2));
+  model.lost_at_step = 30;
+  absl::Notification told;
+  WorkerServiceOptions options;
+  options.on_device_lost = [&](const Status& why) {
+    EXPECT_EQ(why, absl::UnavailableError("the fake device was lost at step 30"));
+    told.Notify();
+  };
+  TestWorker worker({}, model, options);
+  TestGateway gateway(worker.address()), other(worker.address(), {.id = "gateway-2"});
+  ASSERT_TRUE(gateway.Connect());
+  ASSERT_TRUE(other.Connect());
+  gateway.Submit(1, Prompt(20, 1), 1000);
+  gateway.Submit(2, Prompt(20, 2), 1000);
+  told.WaitForNotification();
+  EXPECT_EQ(worker.server->HandOver(absl::UnavailableError("the second reason"), absl::Seconds(20)), 2);
+  EXPECT_EQ(HealthOf(worker.address(), "coterie.v1.WorkerService"), 2);
+  for (const uint64_t id : {1, 2}) {
+    ASSERT_TRUE(gateway.WaitFinished(id));
+    EXPECT_EQ(gateway.Of(id).last.error_code(), grpc::UNAVAILABLE);
+    EXPECT_EQ(gateway.Of(id).last.error_message(),
+              "worker worker-1 lost its device: the fake device was lost at step 30");
+  }
+  EXPECT_FALSE(gateway.Of(1).tokens.empty());
+  // Gateways without a sequence here hear of it as well.
+  WaitFor([&] { return gateway.State().device_lost() && other.State().device_lost(); });
+  EXPECT_FALSE(gateway.State().draining());
+  other.Submit(1, Prompt(20, 1), 10);
+  ASSERT_TRUE(other.WaitFinished(1));
+  EXPECT_EQ(other.Of(1).last.error_code(), grpc::UNAVAILABLE);
+  worker.service->EndStreams();
+  ASSERT_TRUE(other.WaitClosed());
+  EXPECT_THAT(other.status().error_message(), HasSubstr("lost its device"));
+}
+
+// The engine's thread may be held in the driver: the service ends the sequences by itself.
+TEST(StateTest, HandingOverAsksNothingOfTheEngine) {
+  TestWorker worker({}, Slow(absl::Milliseconds(300)));
+  TestGateway gateway(worker.address()), silent(worker.address(), {.id = "gateway-2"});
+  ASSERT_TRUE(gateway.Connect());
+  ASSERT_TRUE(silent.Connect());
+  gateway.Submit(1, Prompt(20, 1), 1000);
+  silent.Submit(1, Prompt(20, 2), 1000);
+  WaitFor([&] { return worker.engine->stats().running == 2; });
+  silent.SetReading(false);  // what it does not take holds up nobody beyond the timeout
+  EXPECT_EQ(worker.server->HandOver(absl::UnavailableError("it hangs"), absl::Milliseconds(200)), 2);
+  ASSERT_TRUE(gateway.WaitFinished(1));
+  EXPECT_EQ(gateway.Of(1).last.error_message(), "worker worker-1 lost its device: it hangs");
+  const size_t n_tokens = gateway.Of(1).tokens.size();
+  absl::SleepFor(absl::Milliseconds(700));  // two steps later
+  EXPECT_EQ(gateway.Of(1).tokens.size(), n_tokens);
+  silent.SetReading(true);
 }
 
 TEST(StateTest, WhatDrainingCannotFinishGoesOnElsewhereWithTheSameText) {
