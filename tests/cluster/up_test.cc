@@ -9,6 +9,7 @@
 #include <fstream>
 
 #include "tests/cluster/cluster_fixture.h"
+#include "tests/gpu/drivers/stand_in_driver.h"
 
 namespace coterie::cluster {
 namespace {
@@ -119,6 +120,25 @@ TEST_F(UpTest, ADamagedStoreKeepsNothingFromStarting) {
   EXPECT_EQ(errors, "");
   up->Signal(SIGTERM);
   EXPECT_EQ(up->Wait(), 0);
+}
+
+// Whether the build has no CUDA or the machine no GPU.
+TEST_F(UpTest, WithoutAGpuTheCpuServesUnlessAGpuIsAskedFor) {
+  const StandInDriver driver("driver init=100\n");
+  setenv("COTERIE_DRIVER_FOLDER", driver.folder().c_str(), 1);
+  const auto up = Up(WriteExpertFolder({.name = "algebra"}).parent_path());
+  EXPECT_THAT(up->Errors(), HasSubstr("workers run on the CPU, since "));
+  EXPECT_THAT(Run({"status", "--gateway=" + listen_, "--json"}, 0), HasSubstr("{"));
+  up->Signal(SIGTERM);
+  EXPECT_EQ(up->Wait(), 0);
+  const fs::path data = fs::path(COTERIE_SOURCE_DIR) / "tests/data";
+  Process asked("coterie", {"up", "--devices=cuda:0", "--model=" + (data / "tiny-llama.gguf").string(),
+                            "--embedder=" + (data / "tiny-bert").string(), "--store=" + store().string(),
+                            "--log-dir=" + (store().parent_path() / "log").string(), "--listen=" + listen_,
+                            "--admin-listen=" + admin_, "--metrics-port=-1"});
+  EXPECT_EQ(asked.Wait(), 4);
+  EXPECT_THAT(asked.Errors(), HasSubstr("--devices: cuda:0: "));
+  unsetenv("COTERIE_DRIVER_FOLDER");
 }
 
 }  // namespace

@@ -14,6 +14,7 @@
 #include "absl/strings/str_join.h"
 #include "absl/time/clock.h"
 #include "common/clock.h"
+#include "common/exit_code.h"
 #include "common/file.h"
 
 namespace coterie::command {
@@ -63,6 +64,7 @@ std::optional<std::string> ChildProcess::Ended() {
   if (::waitpid(pid_, &state, WNOHANG) != pid_) return std::nullopt;
   ended_ = WIFSIGNALED(state) ? absl::StrCat("killed by signal ", WTERMSIG(state))
                               : absl::StrCat("exited with status ", WEXITSTATUS(state));
+  if (WIFEXITED(state) && WEXITSTATUS(state) == kDeviceLostExitCode) *ended_ += ", since its device was lost";
   return ended_;
 }
 

@@ -4,6 +4,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <filesystem>
@@ -15,6 +16,7 @@
 #include "common/cores.h"
 #include "common/file.h"
 #include "common/quoted.h"
+#include "tools/coterie/up_devices.h"
 
 namespace coterie::command {
 namespace {
@@ -24,6 +26,11 @@ namespace fs = std::filesystem;
 constexpr absl::Duration kPoll = absl::Milliseconds(50);
 constexpr absl::Duration kStopPatience = absl::Seconds(10);
 constexpr int kLogLines = 8;
+// The driver may take long to wake its devices; a worker that lists them gives up before.
+constexpr absl::Duration kDevicePatience = absl::Seconds(90);
+// A process that ends sooner than this is started again later each time: its device may be gone for good.
+constexpr absl::Duration kSoon = absl::Seconds(10);
+constexpr absl::Duration kLongestPause = absl::Seconds(30);
 
 // AlreadyExists when something listens there already.
 Status CheckPortFree(const std::string& what, const std::string& address) {
@@ -61,6 +68,15 @@ Status CheckExists(const std::string& what, const std::string& path, const std::
       what, " ", path, " is missing; fetch it with tools/fetch-models, or name one with ", flag));
 }
 
+StatusOr<UpDevices> DevicesFor(const ClusterOptions& options, const fs::path& worker) {
+  const bool only_cpu = options.devices == std::vector<std::string>{"cpu"};
+  if (only_cpu) return ChooseUpDevices(options.devices, {}, options.workers);
+  StatusOr<std::vector<ListedDevice>> listed =
+      AskForDevices(worker, fs::path(options.run_folder) / "devices.log", kDevicePatience);
+  if (!listed.ok()) listed = {{"cuda", false, std::string(listed.status().message())}};
+  return ChooseUpDevices(options.devices, *listed, options.workers);
+}
+
 }  // namespace
 
 std::vector<std::string> DivideCores(int n) {
@@ -89,17 +105,18 @@ StatusOr<std::unique_ptr<Cluster>> Cluster::Start(ClusterOptions options) {
   if (options.metrics_port > 0) {
     RETURN_IF_ERROR(CheckPortFree("gateway's metrics", absl::StrCat("127.0.0.1:", options.metrics_port)));
   }
-  std::vector<std::string> addresses;
-  for (int i = 0; i < options.workers; ++i) {
-    addresses.push_back(absl::StrCat("127.0.0.1:", options.worker_port + i));
-    RETURN_IF_ERROR(CheckPortFree(absl::StrCat("worker ", i + 1), addresses.back()));
-  }
   std::error_code error;
   for (const std::string& folder : {options.store, options.run_folder}) {
     fs::create_directories(folder, error);
     if (error) return ErrnoStatus(error.value(), "cannot make the folder", folder);
   }
   const fs::path binaries = fs::read_symlink("/proc/self/exe", error).parent_path();
+  ASSIGN_OR_RETURN(const UpDevices chosen, DevicesFor(options, binaries / "coterie-worker"));
+  std::vector<std::string> addresses;
+  for (size_t i = 0; i < chosen.devices.size(); ++i) {
+    addresses.push_back(absl::StrCat("127.0.0.1:", options.worker_port + static_cast<int>(i)));
+    RETURN_IF_ERROR(CheckPortFree(absl::StrCat("worker ", i + 1), addresses.back()));
+  }
 
   std::unique_ptr<Cluster> cluster(new Cluster(std::move(options)));
   const ClusterOptions& o = cluster->options_;
@@ -117,19 +134,31 @@ StatusOr<std::unique_ptr<Cluster>> Cluster::Start(ClusterOptions options) {
   if (!o.rules.empty()) gateway.command.push_back("--rules=" + o.rules);
   if (!o.classifier.empty()) gateway.command.push_back("--classifier=" + o.classifier);
   cluster->members_.push_back(std::move(gateway));
-  const std::vector<std::string> cores = DivideCores(o.workers);
-  for (int i = 0; i < o.workers; ++i) {
-    Member worker{.name = absl::StrCat("worker-", i + 1)};
-    worker.command = {
-        (binaries / "coterie-worker").string(),           "--model=" + o.model,  "--store=" + o.store,
-        "--listen=" + addresses[static_cast<size_t>(i)],  "--id=" + worker.name, "--mode=" + o.mode,
-        absl::StrCat("--adapter-slots=", o.adapter_slots)};
-    const std::string& list = cores[static_cast<size_t>(i)];
-    worker.command.push_back(list.empty() ? "--threads=1" : "--cores=" + list);
-    cluster->members_.push_back(std::move(worker));
-  }
+  cluster->device_note_ = chosen.note;
+  cluster->AddWorkers(chosen.devices, addresses, (binaries / "coterie-worker").string());
   for (Member& member : cluster->members_) RETURN_IF_ERROR(cluster->Launch(&member));
   return cluster;
+}
+
+void Cluster::AddWorkers(const std::vector<std::string>& devices, const std::vector<std::string>& addresses,
+                         const std::string& program) {
+  const ClusterOptions& o = options_;
+  const std::vector<std::string> cores = DivideCores(static_cast<int>(devices.size()));
+  for (size_t i = 0; i < devices.size(); ++i) {
+    const bool on_cpu = devices[i] == "cpu";
+    Member worker{.name = absl::StrCat("worker-", on_cpu ? absl::StrCat(i + 1) : devices[i])};
+    std::replace(worker.name.begin(), worker.name.end(), ':', '-');  // it names a file, too
+    worker.command = {program,
+                      "--model=" + o.model,
+                      "--store=" + o.store,
+                      "--listen=" + addresses[i],
+                      "--id=" + worker.name,
+                      "--mode=" + o.mode,
+                      "--device=" + devices[i],
+                      absl::StrCat("--adapter-slots=", o.adapter_slots)};
+    if (on_cpu) worker.command.push_back(cores[i].empty() ? "--threads=1" : "--cores=" + cores[i]);
+    members_.push_back(std::move(worker));
+  }
 }
 
 Cluster::~Cluster() {
@@ -147,6 +176,7 @@ Cluster::~Cluster() {
 
 Status Cluster::Launch(Member* member) {
   member->started = MonotonicNow();
+  member->ended = MonotonicTime::InfiniteFuture();
   ASSIGN_OR_RETURN(member->process, ChildProcess::Start(member->command, fs::path(options_.run_folder) /
                                                                              (member->name + ".log")));
   return absl::OkStatus();
@@ -174,8 +204,9 @@ Status Cluster::WaitReady(client::Client* client, client::Cancellation* cancella
         }
         ready += worker.health() == v1::WORKER_HEALTH_READY ? 1 : 0;
       }
-      if (ready == options_.workers) return absl::OkStatus();
-      waiting_for = absl::StrCat(options_.workers - ready, " of ", options_.workers, " workers");
+      const auto n = static_cast<int>(n_workers());
+      if (ready == n) return absl::OkStatus();
+      waiting_for = absl::StrCat(n - ready, " of ", n, " workers");
     }
     if (waiting_for != said) std::fprintf(stderr, "waiting for %s\n", waiting_for.c_str());
     said = waiting_for;
@@ -190,7 +221,12 @@ std::vector<std::string> Cluster::Revive() {
   std::vector<std::string> lines;
   for (Member& member : members_) {
     const auto ended = member.process->Ended();
-    if (!ended || MonotonicNow() - member.started < absl::Seconds(1)) continue;
+    if (!ended) continue;
+    const MonotonicTime now = MonotonicNow();
+    member.ended = std::min(member.ended, now);
+    if (now - member.started < member.pause) continue;
+    const bool soon = member.ended - member.started < kSoon;
+    member.pause = soon ? std::min(2 * member.pause, kLongestPause) : absl::Seconds(1);
     lines.push_back(absl::StrCat(member.name, " ", *ended, "; starting it again"));
     if (const Status status = Launch(&member); !status.ok()) lines.emplace_back(status.message());
   }

@@ -20,8 +20,9 @@ struct ClusterOptions {
   std::string store;
   std::string run_folder;  // logs
   std::string mode = "fast";
-  int workers = 1;
-  int worker_port = 7601;  // the first one's; the others follow
+  int workers = 1;                             // on the CPU; a GPU has one
+  std::vector<std::string> devices = {"all"};  // see ChooseUpDevices
+  int worker_port = 7601;                      // the first one's; the others follow
   int adapter_slots = 16;
   std::string listen = "127.0.0.1:7070";
   std::string admin_listen = "127.0.0.1:7071";
@@ -33,8 +34,9 @@ struct ClusterOptions {
   absl::Duration start_timeout = absl::Minutes(2);
 };
 
-// A gateway and its workers as children of this process. The cores this process may use are divided evenly
-// between the workers. A child that ends is started again. Not thread-safe.
+// A gateway and its workers as children of this process. Workers on the CPU divide the cores that this
+// process may use evenly; a worker on a GPU runs on the cores near it. A child that ends is started again.
+// Not thread-safe.
 class Cluster {
  public:
   // Checks models, routing files and ports first: NotFound naming what is missing and how to get it,
@@ -44,8 +46,11 @@ class Cluster {
 
   // Blocks until every worker is ready. Fails with the end of the log when a process ends meanwhile.
   Status WaitReady(client::Client* client, client::Cancellation* cancellation);
-  // Starts again what has ended, at most once a second each. Returns a line for each.
+  // Starts again what has ended: at once, unless it ended soon after its last start. Returns a line for each.
   std::vector<std::string> Revive();
+  size_t n_workers() const { return members_.size() - 1; }
+  // A line about the devices that were chosen; may be empty.
+  const std::string& device_note() const { return device_note_; }
 
  private:
   struct Member {
@@ -53,12 +58,17 @@ class Cluster {
     std::vector<std::string> command;
     std::unique_ptr<ChildProcess> process;
     MonotonicTime started;
+    MonotonicTime ended = MonotonicTime::InfiniteFuture();
+    absl::Duration pause = absl::Seconds(1);  // between two starts at least
   };
 
   explicit Cluster(ClusterOptions options) : options_(std::move(options)) {}
   Status Launch(Member* member);
+  void AddWorkers(const std::vector<std::string>& devices, const std::vector<std::string>& addresses,
+                  const std::string& program);
 
   ClusterOptions options_;
+  std::string device_note_;
   std::vector<Member> members_;  // the gateway first
 };
 

@@ -13,6 +13,12 @@ std::string HealthName(v1::WorkerHealth health) {
   return absl::AsciiStrToLower(absl::StripPrefix(v1::WorkerHealth_Name(health), "WORKER_HEALTH_"));
 }
 
+// "cpu", "cuda:0 NVIDIA H200".
+std::string DeviceWords(const v1::WorkerStatus& worker) {
+  if (worker.device_name().empty() || worker.device() == "cpu") return worker.device();
+  return absl::StrCat(worker.device(), " ", worker.device_name());
+}
+
 nlohmann::json ToJson(const google::protobuf::RepeatedPtrField<v1::EndToken>& ends) {
   nlohmann::json list = nlohmann::json::array();
   for (const v1::EndToken& end : ends) {
@@ -81,7 +87,7 @@ void Print(const v1::StatusResponse& status) {
   std::vector<std::vector<std::string>> rows = {
       {"worker", "address", "health", "device", "class", "running", "waiting", "KV", "experts", "tokens/s"}};
   for (const v1::WorkerStatus& w : status.workers()) {
-    rows.push_back({w.worker_id(), w.address(), HealthName(w.health()), w.device(), w.numerics_class(),
+    rows.push_back({w.worker_id(), w.address(), HealthName(w.health()), DeviceWords(w), w.numerics_class(),
                     absl::StrCat(w.running()), absl::StrCat(w.waiting()),
                     absl::StrCat(w.kv_blocks_used(), "/", w.kv_blocks_total()),
                     absl::StrCat(w.adapters_resident(), "/", w.adapter_slots()),

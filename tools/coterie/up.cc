@@ -50,7 +50,12 @@ void DeclareFlags(FlagSet* flags, UpOptions* options) {
   flags->String("embedder", &c.embedder, "PATH", "folder of the sentence encoder that routes");
   flags->String("experts", &options->experts, "DIR", "publish every expert folder found here; empty: none");
   flags->String("store", &c.store, "DIR", "expert store; kept between runs");
-  flags->Int("workers", &c.workers, 1, 64, "N", "worker processes; the cores are divided between them");
+  flags->Strings(
+      "devices", &c.devices, "LIST",
+      "all: a worker on each GPU that can be used, or, where there is none, on the CPU; cpu; or GPUs "
+      "by name: cuda:0,cuda:1");
+  flags->Int("workers", &c.workers, 1, 64, "N",
+             "worker processes on the CPU; the cores are divided between them. A GPU has one");
   flags->Choice("mode", &c.mode, {"fast", "exact"}, "numerics of the workers");
   flags->Int("adapter-slots", &c.adapter_slots, 1, 4096, "N", "experts a worker holds ready");
   flags->String("log-dir", &c.run_folder, "DIR", "where the processes write their logs");
@@ -123,8 +128,11 @@ int RunUp(std::span<const std::string> args) {
                          .admin_address = options.cluster.admin_listen,
                          .connect_timeout = absl::Milliseconds(200),
                          .cancellation = cancellation});
-  std::fprintf(stderr, "starting a gateway and %d workers, logs in %s\n", options.cluster.workers,
-               options.cluster.run_folder.c_str());
+  if (!(*cluster)->device_note().empty()) {
+    std::fprintf(stderr, "%s\n", Printable((*cluster)->device_note()).c_str());
+  }
+  std::fprintf(stderr, "starting a gateway and %d workers, logs in %s\n",
+               static_cast<int>((*cluster)->n_workers()), options.cluster.run_folder.c_str());
   Status status = (*cluster)->WaitReady(&client, cancellation);
   if (status.ok() && !options.experts.empty()) status = PublishAll(&client, options.experts, terminal);
   if (!status.ok()) return Fail(status, false);
