@@ -14,7 +14,8 @@ Status CheckWords(const WorkerIdentity& hello) {
   };
   for (const Word& word :
        {Word{"hello.worker_id", hello.worker_id}, Word{"hello.incarnation", hello.incarnation},
-        Word{"hello.numerics_class", hello.numerics_class}, Word{"hello.device", hello.device}}) {
+        Word{"hello.numerics_class", hello.numerics_class}, Word{"hello.device", hello.device},
+        Word{"hello.device_name", hello.device_name}}) {
     if (const Status status = CheckWorkerWord(word.value); !status.ok()) return Annotate(status, word.field);
   }
   if (const Status status = CheckServes(hello.serves); !status.ok()) return Annotate(status, "hello.serves");

@@ -4,7 +4,7 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/escaping.h"
 #include "common/clock.h"
-#include "common/utf8.h"
+#include "common/quoted.h"
 #include "common/worker_protocol.h"
 #include "kernels/decoder_ops.h"
 #include "spdlog/spdlog.h"
@@ -111,7 +111,7 @@ void WorkerServiceImpl::SayHello(GatewaySession* session) {
   out->set_numerics_class(model.numerics_class);
   out->set_batch_invariant(model.batch_invariant);
   out->set_device(options_.device);
-  out->set_device_name(Printable(model.device_name));
+  out->set_device_name(Shown(model.device_name));
   out->set_max_sequence_tokens(static_cast<uint32_t>(engine_->max_sequence_tokens()));
   out->set_kv_block_tokens(kKvBlockTokens);
   out->set_kv_blocks(static_cast<uint32_t>(model.n_kv_blocks));
