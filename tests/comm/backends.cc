@@ -1,0 +1,110 @@
+#include "tests/comm/backends.h"
+
+#include <map>
+#include <thread>
+
+#include "common/mutex.h"
+#include "gtest/gtest.h"
+#include "kernels/comm/gloo.h"
+#include "kernels/comm/in_process.h"
+#include "kernels/comm/nccl.h"
+#include "tests/comm/nccl_standin.h"
+
+namespace coterie::comm_testing {
+namespace {
+
+class InProcessBackend : public Backend {
+ public:
+  StatusOr<std::unique_ptr<Communicator>> Join(const CommunicatorOptions& options) override {
+    return CreateInProcessCommunicator(network_, rendezvous_, options);
+  }
+
+ private:
+  std::shared_ptr<InProcessNetwork> network_ = std::make_shared<InProcessNetwork>();
+};
+
+class GlooBackend : public Backend {
+ public:
+  StatusOr<std::unique_ptr<Communicator>> Join(const CommunicatorOptions& options) override {
+    return CreateGlooCommunicator({.address = "127.0.0.1"}, rendezvous_, options);
+  }
+};
+
+class NcclBackend : public Backend {
+ public:
+  ~NcclBackend() override {
+    for (const auto& [rank, stream] : streams_) DestroyStream(stream);
+  }
+  StatusOr<std::unique_ptr<Communicator>> Join(const CommunicatorOptions& options) override {
+    return CreateNcclCommunicator(StandInCalls(), rendezvous_, options);
+  }
+  std::shared_ptr<std::byte> Allocate(size_t n_bytes) override { return AllocateOnStandIn(n_bytes); }
+  CallOptions Call(int rank, absl::Duration timeout) override {
+    MutexLock lock(&mutex_);
+    nccl::Stream& stream = streams_[rank];
+    if (stream == nullptr) stream = CreateStream();
+    return {.timeout = timeout, .memory = MemoryKind::kDevice, .stream = stream};
+  }
+  std::string Misuse() override { return TakeMisuse(/*all_should_be_gone=*/true); }
+
+ private:
+  Mutex mutex_;
+  std::map<int, nccl::Stream> streams_ ABSL_GUARDED_BY(mutex_);
+};
+
+}  // namespace
+
+std::shared_ptr<std::byte> Backend::Allocate(size_t n_bytes) {
+  return {new std::byte[n_bytes + 1], std::default_delete<std::byte[]>()};
+}
+
+CallOptions Backend::Call(int rank, absl::Duration timeout) { return {.timeout = timeout}; }
+
+std::unique_ptr<Backend> MakeBackend(const std::string& name) {
+  if (name == "in_process") return std::make_unique<InProcessBackend>();
+  if (name == "gloo") {
+    auto gloo = std::make_unique<GlooBackend>();
+    if (absl::IsUnimplemented(gloo->Join(Member("probe", 1, 0, 1)).status())) return nullptr;
+    gloo->rendezvous().Forget("probe");
+    return gloo;
+  }
+  if (name == "nccl") return std::make_unique<NcclBackend>();
+  ADD_FAILURE() << "no backend " << name;
+  return nullptr;
+}
+
+std::vector<std::string> Names(int n_members) {
+  std::vector<std::string> names;
+  for (int rank = 0; rank < n_members; ++rank) names.push_back(absl::StrCat("m", rank));
+  return names;
+}
+
+CommunicatorOptions Member(const std::string& group, uint64_t epoch, int rank, int n_members) {
+  return {.group = group,
+          .epoch = epoch,
+          .rank = rank,
+          .members = Names(n_members),
+          .form_timeout = absl::Seconds(60)};
+}
+
+void OnThreads(int n_members, const std::function<void(int rank)>& member) {
+  std::vector<std::thread> threads;
+  for (int rank = 0; rank < n_members; ++rank) threads.emplace_back(member, rank);
+  for (std::thread& thread : threads) thread.join();
+}
+
+std::vector<std::unique_ptr<Communicator>> Form(Backend* backend, const std::string& group, uint64_t epoch,
+                                                int n_members) {
+  std::vector<std::unique_ptr<Communicator>> members(static_cast<size_t>(n_members));
+  OnThreads(n_members, [&](int rank) {
+    StatusOr<std::unique_ptr<Communicator>> joined = backend->Join(Member(group, epoch, rank, n_members));
+    EXPECT_TRUE(joined.ok()) << joined.status();
+    if (joined.ok()) members[static_cast<size_t>(rank)] = *std::move(joined);
+  });
+  for (const auto& member : members) {
+    if (member == nullptr) return {};
+  }
+  return members;
+}
+
+}  // namespace coterie::comm_testing

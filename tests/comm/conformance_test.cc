@@ -1,0 +1,210 @@
+#include <cmath>
+#include <cstring>
+#include <random>
+
+#include "kernels/comm/reduce.h"
+#include "kernels/formats/half.h"
+#include "tests/comm/backends.h"
+#include "tests/testing/seed.h"
+
+// What every communicator must do, whatever carries its messages: results.
+namespace coterie::comm_testing {
+namespace {
+
+constexpr ElementType kTypes[] = {ElementType::kFloat32, ElementType::kBFloat16, ElementType::kFloat16,
+                                  ElementType::kInt32, ElementType::kUint8};
+
+class CommConformanceTest : public ::testing::TestWithParam<std::string> {
+ protected:
+  void SetUp() override {
+    backend_ = MakeBackend(GetParam());
+    if (backend_ == nullptr) GTEST_SKIP() << GetParam() << " is not in this build";
+  }
+  void TearDown() override {
+    if (backend_ != nullptr) {
+      EXPECT_EQ(backend_->Misuse(), "");
+    }
+  }
+
+  std::unique_ptr<Backend> backend_;
+  std::mt19937_64 random_{testing::TestSeed()};
+};
+
+// Any bits for integers; floats of many magnitudes, and now and then an infinity.
+void FillRandomly(ElementType type, size_t count, std::mt19937_64* random, std::byte* out) {
+  for (size_t i = 0; i < count; ++i) {
+    const uint64_t bits = (*random)();
+    // Five of the largest still have a float16 as their sum.
+    float x = std::ldexp(static_cast<float>(static_cast<int64_t>(bits % 2001) - 1000),
+                         static_cast<int>(bits >> 32) & 3);
+    if (bits % 997 == 0) x = INFINITY;
+    const uint16_t half = type == ElementType::kFloat16 ? FloatToHalf(x) : FloatToBf16(x);
+    if (type == ElementType::kFloat32) std::memcpy(out + i * 4, &x, 4);
+    if (type == ElementType::kInt32) std::memcpy(out + i * 4, &bits, 4);
+    if (type == ElementType::kUint8) std::memcpy(out + i, &bits, 1);
+    if (ElementBytes(type) == 2) std::memcpy(out + i * 2, &half, 2);
+  }
+}
+
+double Load(ElementType type, const std::byte* data, size_t i) {
+  uint16_t half = 0;
+  int32_t integer = 0;
+  float x = 0;
+  switch (type) {
+    case ElementType::kFloat32:
+      std::memcpy(&x, data + i * 4, 4);
+      return x;
+    case ElementType::kInt32:
+      std::memcpy(&integer, data + i * 4, 4);
+      return integer;
+    case ElementType::kUint8:
+      return static_cast<double>(data[i]);
+    default:
+      std::memcpy(&half, data + i * 2, 2);
+      return type == ElementType::kFloat16 ? HalfToFloat(half) : Bf16ToFloat(half);
+  }
+}
+
+// The reduction of all inputs at i in float64, and by how much a result of `type` may differ from it: a
+// rounding of the running sum for each member, of the largest sum that any order could meet.
+void ExpectReduced(ElementType type, ReduceOp op, const std::vector<std::shared_ptr<std::byte>>& inputs,
+                   size_t i, const std::byte* output) {
+  double sum = 0, magnitude = 0, largest = -INFINITY;
+  for (const auto& input : inputs) {
+    const double x = Load(type, input.get(), i);
+    sum += x;
+    magnitude += std::fabs(x);
+    largest = std::max(largest, x);
+  }
+  double expected = op == ReduceOp::kSum ? sum : largest;
+  if (type == ElementType::kInt32) expected = static_cast<int32_t>(static_cast<int64_t>(expected));
+  if (type == ElementType::kUint8) expected = static_cast<uint8_t>(static_cast<int64_t>(expected));
+  const double got = Load(type, output, i);
+  double step = 0;
+  if (op == ReduceOp::kSum && type == ElementType::kFloat32) step = 0x1p-24;
+  if (op == ReduceOp::kSum && type == ElementType::kBFloat16) step = 0x1p-8;
+  if (op == ReduceOp::kSum && type == ElementType::kFloat16) step = 0x1p-11;
+  if (std::isinf(expected) || got == expected) {
+    ASSERT_EQ(got, expected) << "at " << i;
+  } else {
+    ASSERT_LE(std::fabs(got - expected), step * magnitude * static_cast<double>(inputs.size()))
+        << "at " << i << ": " << got << " for " << expected;
+  }
+}
+
+TEST_P(CommConformanceTest, AllReduceAgreesWithFloat64OnAllMembersAlike) {
+  std::vector<size_t> counts = {0, 1, 3, 4'097, (1 << 20) / 4 + 5, (3 << 20) + 1};
+  for (int i = 0; i < 6; ++i) counts.push_back(random_() % 20'000);
+  uint64_t epoch = 0;
+  for (int n_members : {1, 2, 3, 5}) {
+    auto members = Form(backend_.get(), "g", ++epoch, n_members);
+    ASSERT_FALSE(members.empty());
+    for (size_t count : counts) {
+      if (count > 1 << 20 && n_members != 3) continue;
+      const ElementType type = kTypes[random_() % 5];
+      const ReduceOp op = random_() % 4 == 0 ? ReduceOp::kMax : ReduceOp::kSum;
+      const bool in_place = random_() % 2 == 0;
+      SCOPED_TRACE(absl::StrCat(n_members, " members, ", count, " ", ElementName(type).data(), " in place ",
+                                in_place));
+      std::vector<std::shared_ptr<std::byte>> inputs, originals, outputs;
+      for (int rank = 0; rank < n_members; ++rank) {
+        const size_t n_bytes = count * ElementBytes(type);
+        inputs.push_back(backend_->Allocate(n_bytes));
+        originals.push_back(backend_->Allocate(n_bytes));
+        FillRandomly(type, count, &random_, inputs.back().get());
+        std::memcpy(originals.back().get(), inputs.back().get(), n_bytes);
+        outputs.push_back(in_place ? inputs.back() : backend_->Allocate(n_bytes));
+      }
+      OnThreads(n_members, [&](int rank) {
+        const auto r = static_cast<size_t>(rank);
+        EXPECT_EQ(members[r]->AllReduce(inputs[r].get(), outputs[r].get(), count, type, op,
+                                        backend_->Call(rank, kLong)),
+                  absl::OkStatus());
+      });
+      for (size_t i = 0; i < count; i += 1 + count / 5'000) {
+        ASSERT_NO_FATAL_FAILURE(ExpectReduced(type, op, originals, i, outputs[0].get()));
+      }
+      for (const auto& output : outputs) {
+        ASSERT_EQ(std::memcmp(output.get(), outputs[0].get(), count * ElementBytes(type)), 0);
+      }
+      if (!members[0]->capabilities().ascending_order) continue;
+      std::vector<const std::byte*> sources;
+      for (const auto& original : originals) sources.push_back(original.get());
+      std::vector<std::byte> ascending(count * ElementBytes(type));
+      Reduce(type, op, sources, ascending.data(), count);
+      ASSERT_EQ(std::memcmp(outputs[0].get(), ascending.data(), ascending.size()), 0)
+          << "another order of sums";
+    }
+  }
+}
+
+TEST_P(CommConformanceTest, BytesArriveWhole) {
+  const int n_members = 4;
+  auto members = Form(backend_.get(), "g", 1, n_members);
+  ASSERT_FALSE(members.empty());
+  for (size_t count : {size_t{0}, size_t{1}, size_t{4'032}, size_t{4'033}, size_t{(2 << 20) + 3},
+                       random_() % 9'000, random_() % 9'000}) {
+    const ElementType type = kTypes[random_() % 5];
+    const size_t n_bytes = count * ElementBytes(type);
+    const int root = static_cast<int>(random_() % n_members);
+    const int to = (root + 1 + static_cast<int>(random_() % (n_members - 1))) % n_members;
+    SCOPED_TRACE(absl::StrCat(count, " ", ElementName(type).data(), " root ", root, " to ", to));
+    std::vector<std::shared_ptr<std::byte>> rows, roots, hands;
+    for (int rank = 0; rank < n_members; ++rank) {
+      rows.push_back(backend_->Allocate(n_bytes * n_members));
+      roots.push_back(backend_->Allocate(n_bytes));
+      hands.push_back(backend_->Allocate(n_bytes));
+      FillRandomly(type, count, &random_, rows.back().get() + static_cast<size_t>(rank) * n_bytes);
+      FillRandomly(type, count, &random_, roots.back().get());
+      FillRandomly(type, count, &random_, hands.back().get());
+    }
+    OnThreads(n_members, [&](int rank) {
+      const auto r = static_cast<size_t>(rank);
+      const CallOptions call = backend_->Call(rank, kLong);
+      EXPECT_EQ(members[r]->AllGather(rows[r].get() + r * n_bytes, rows[r].get(), count, type, call),
+                absl::OkStatus());
+      EXPECT_EQ(members[r]->Broadcast(roots[r].get(), count, type, root, call), absl::OkStatus());
+      if (rank == root) {
+        EXPECT_EQ(members[r]->Send(hands[r].get(), count, type, to, call), absl::OkStatus());
+      }
+      if (rank == to) {
+        EXPECT_EQ(members[r]->Recv(hands[r].get(), count, type, root, call), absl::OkStatus());
+      }
+    });
+    for (size_t r = 0; r < n_members; ++r) {
+      EXPECT_EQ(std::memcmp(rows[r].get(), rows[0].get(), n_bytes * n_members), 0);
+      EXPECT_EQ(std::memcmp(roots[r].get(), roots[static_cast<size_t>(root)].get(), n_bytes), 0);
+    }
+    EXPECT_EQ(
+        std::memcmp(hands[static_cast<size_t>(to)].get(), hands[static_cast<size_t>(root)].get(), n_bytes),
+        0);
+  }
+}
+
+TEST_P(CommConformanceTest, TwoGroupsOfTheSameMembersDoNotMix) {
+  const int n_members = 3;
+  auto first = Form(backend_.get(), "first", 1, n_members);
+  auto second = Form(backend_.get(), "second", 1, n_members);
+  ASSERT_FALSE(first.empty() || second.empty());
+  OnThreads(2 * n_members, [&](int thread) {
+    const bool is_first = thread < n_members;
+    const int rank = thread % n_members;
+    Communicator& member = *(is_first ? first : second)[static_cast<size_t>(rank)];
+    const std::shared_ptr<std::byte> memory = backend_->Allocate(4 * 20'000);
+    auto* data = reinterpret_cast<int32_t*>(memory.get());
+    const CallOptions call = backend_->Call(thread, kLong);
+    for (int turn = 0; turn < 20; ++turn) {
+      const size_t count = static_cast<size_t>(1 + turn * 1'000);
+      for (size_t i = 0; i < count; ++i) data[i] = is_first ? turn : -turn;
+      ASSERT_EQ(member.AllReduce(data, data, count, ElementType::kInt32, ReduceOp::kSum, call),
+                absl::OkStatus());
+      ASSERT_EQ(data[count - 1], (is_first ? turn : -turn) * n_members);
+    }
+  });
+}
+
+INSTANTIATE_TEST_SUITE_P(Backends, CommConformanceTest, ::testing::Values("in_process", "gloo", "nccl"),
+                         [](const auto& info) { return info.param; });
+
+}  // namespace
+}  // namespace coterie::comm_testing

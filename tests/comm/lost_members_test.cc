@@ -1,0 +1,349 @@
+#include <dirent.h>
+
+#include <atomic>
+#include <fstream>
+#include <thread>
+
+#include "kernels/comm/member_card.h"
+#include "tests/comm/backends.h"
+#include "tests/comm/script.h"
+#include "tests/testing/seed.h"
+
+// What every communicator must do when a member is lost, late, or not who it should be.
+namespace coterie::comm_testing {
+namespace {
+
+using ::testing::AnyOf;
+using ::testing::HasSubstr;
+
+constexpr absl::Duration kShort = absl::Seconds(3);  // what a lost member costs
+constexpr absl::Duration kBound =
+    absl::Seconds(30);  // beyond a deadline: the machine may be busy, but not for ever
+
+class CommLossTest : public ::testing::TestWithParam<std::string> {
+ protected:
+  void SetUp() override {
+    backend_ = MakeBackend(GetParam());
+    if (backend_ == nullptr) GTEST_SKIP() << GetParam() << " is not in this build";
+  }
+  void TearDown() override {
+    if (backend_ != nullptr) {
+      EXPECT_EQ(backend_->Misuse(), "");
+    }
+  }
+
+  // The script with one member that does `at_step` at its step number `lose_at`. Everybody's result;
+  // `reached` says whether there was such a step.
+  std::vector<Status> RunWithLoss(const std::string& group, int n_members, int victim, int lose_at,
+                                  absl::Duration timeout, const std::function<void(AbortFlag*)>& at_step,
+                                  std::atomic<int>* n_others_done, bool* reached) {
+    std::vector<Status> results(static_cast<size_t>(n_members));
+    OnThreads(n_members, [&](int rank) {
+      CommunicatorOptions options = Member(group, 1, rank, n_members);
+      options.form_timeout = timeout;
+      options.abort = std::make_shared<AbortFlag>();
+      int step = 0;
+      AbortFlag* abort = options.abort.get();
+      if (rank == victim) {
+        options.on_step = [&, abort](std::string_view) {
+          if (step++ == lose_at) {
+            *reached = true;
+            at_step(abort);
+          }
+        };
+      }
+      StatusOr<std::unique_ptr<Communicator>> member = backend_->Join(options);
+      Status& result = results[static_cast<size_t>(rank)];
+      result = member.status();
+      if (result.ok()) {
+        result = RunScript(member->get(), backend_->Call(rank + 64 * lose_at, timeout),
+                           [&](size_t n) { return backend_->Allocate(n); });
+        if (rank != victim) member->reset();
+      }
+      if (rank != victim) ++*n_others_done;
+    });
+    return results;
+  }
+
+  // Tries `at_step` at every step there is, `n_at_once` groups side by side.
+  void LoseAtEveryStep(int n_members, int victim, absl::Duration timeout, int n_at_once,
+                       const std::function<void(AbortFlag*, const std::atomic<int>&)>& at_step) {
+    const std::string name = absl::StrCat("\"m", victim, "\"");
+    bool more = true;
+    int n_steps = 0, n_failed = 0;
+    for (int first = 0; more; first += n_at_once) {
+      std::vector<std::vector<Status>> results(static_cast<size_t>(n_at_once));
+      std::vector<char> reached(static_cast<size_t>(n_at_once));
+      OnThreads(n_at_once, [&](int i) {
+        std::atomic<int> n_others_done = 0;
+        bool step_reached = false;
+        const MonotonicTime begin = MonotonicNow();
+        results[static_cast<size_t>(i)] = RunWithLoss(
+            absl::StrCat("step ", first + i), n_members, victim, first + i, timeout,
+            [&](AbortFlag* abort) { at_step(abort, n_others_done); }, &n_others_done, &step_reached);
+        reached[static_cast<size_t>(i)] = step_reached;
+        if (timeout < kLong) {
+          EXPECT_LT(MonotonicNow() - begin, 8 * timeout + kBound);
+        }
+      });
+      for (size_t i = 0; i < results.size(); ++i) {
+        const bool lost = reached[i] != 0;
+        more = more && lost;
+        n_steps += lost;
+        for (int rank = 0; rank < n_members; ++rank) {
+          const Status& result = results[i][static_cast<size_t>(rank)];
+          SCOPED_TRACE(
+              absl::StrCat("step ", first + static_cast<int>(i), ", member ", rank, ": ", result.ToString()));
+          if (!lost) {
+            EXPECT_EQ(result, absl::OkStatus());
+          }
+          if (rank == victim || result.ok()) continue;
+          ++n_failed;
+          EXPECT_THAT(std::string(result.message()), HasSubstr(name));
+          EXPECT_THAT(result.code(),
+                      AnyOf(absl::StatusCode::kUnavailable, absl::StatusCode::kDeadlineExceeded,
+                            absl::StatusCode::kCancelled));
+        }
+      }
+    }
+    // At all steps but those of the last call, everybody else must have failed.
+    EXPECT_GT(n_steps, 10);
+    EXPECT_GE(n_failed, (n_steps - 5) * (n_members - 1));
+  }
+
+  std::unique_ptr<Backend> backend_;
+};
+
+TEST_P(CommLossTest, AMemberThatAbortsIsNamedAtEveryStep) {
+  for (int victim : {0, 2}) {
+    LoseAtEveryStep(3, victim, kShort, 12, [](AbortFlag* abort, const std::atomic<int>&) { abort->Raise(); });
+    backend_ = MakeBackend(GetParam());
+  }
+}
+
+TEST_P(CommLossTest, AMemberThatStopsIsNamedByTheDeadlineAtEveryStep) {
+  LoseAtEveryStep(3, 1, kShort, 12, [](AbortFlag*, const std::atomic<int>& n_others_done) {
+    while (n_others_done < 2) std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  });
+}
+
+TEST_P(CommLossTest, AbortFromAnotherThreadEndsTheWait) {
+  auto members = Form(backend_.get(), "g", 1, 2);
+  ASSERT_FALSE(members.empty());
+  const auto sum = [&](size_t r, absl::Duration timeout) {
+    const std::shared_ptr<std::byte> data = backend_->Allocate(12);
+    return members[r]->AllReduce(data.get(), data.get(), 3, ElementType::kInt32, ReduceOp::kSum,
+                                 backend_->Call(static_cast<int>(r), timeout));
+  };
+  std::thread aborter([&] {
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    members[0]->Abort();
+  });
+  const Status aborted = sum(0, kLong);
+  aborter.join();
+  EXPECT_EQ(aborted.code(), absl::StatusCode::kCancelled) << aborted;
+  const Status again = sum(0, kLong);
+  EXPECT_EQ(again.code(), absl::StatusCode::kFailedPrecondition) << again;
+  EXPECT_THAT(std::string(again.message()), HasSubstr("new epoch"));
+  const Status left = sum(1, kShort);
+  EXPECT_EQ(left.code(), absl::StatusCode::kUnavailable) << left;
+  EXPECT_THAT(std::string(left.message()), HasSubstr("\"m0\" left the group: aborted by"));
+}
+
+TEST_P(CommLossTest, AGroupFormsAgainUnderANewEpochOnly) {
+  for (uint64_t epoch : {3, 4, 9}) {
+    auto members = Form(backend_.get(), "g", epoch, 2);
+    ASSERT_FALSE(members.empty());
+    members[1]->Abort();
+    OnThreads(2, [&](int rank) {
+      const Status lost = RunScript(members[static_cast<size_t>(rank)].get(), backend_->Call(rank, kShort),
+                                    [&](size_t n) { return backend_->Allocate(n); });
+      EXPECT_THAT(std::string(lost.message()), HasSubstr("\"m1\""));
+    });
+  }
+  const Status old = backend_->Join(Member("g", 8, 0, 2)).status();
+  EXPECT_EQ(old.code(), absl::StatusCode::kFailedPrecondition) << old;
+  EXPECT_THAT(std::string(old.message()), HasSubstr("epoch 9"));
+}
+
+TEST_P(CommLossTest, AMemberThatNeverComesIsNamed) {
+  CommunicatorOptions options = Member("g", 1, 0, 3);
+  options.form_timeout = absl::Milliseconds(100);
+  const Status alone = backend_->Join(options).status();
+  EXPECT_EQ(alone.code(), absl::StatusCode::kDeadlineExceeded) << alone;
+  EXPECT_THAT(std::string(alone.message()), HasSubstr("member 1 \"m1\" did not come within 100ms"));
+}
+
+TEST_P(CommLossTest, AbortEndsTheFormation) {
+  CommunicatorOptions options = Member("g", 1, 0, 2);
+  options.abort = std::make_shared<AbortFlag>();
+  std::thread aborter([abort = options.abort] {
+    std::this_thread::sleep_for(std::chrono::milliseconds(30));
+    abort->Raise();
+  });
+  const Status aborted = backend_->Join(options).status();
+  aborter.join();
+  EXPECT_EQ(aborted.code(), absl::StatusCode::kCancelled) << aborted;
+}
+
+TEST_P(CommLossTest, AMemberThatIsNotWhoItShouldBeIsRefusedByName) {
+  const std::string backend = (*backend_->Join(Member("alone", 1, 0, 1)))->capabilities().backend.data();
+  const MemberCard good{.backend = backend, .group = "", .epoch = 1, .rank = 1, .members = Names(2)};
+  auto refused = [&, epoch = uint64_t{0}](MemberCard card) mutable {
+    ++epoch;
+    card.group = card.group.empty() ? "g" : card.group;
+    card.epoch += epoch - 1;
+    EXPECT_EQ(backend_->rendezvous().Publish({"g", epoch, 1, "card"}, card.Encode()), absl::OkStatus());
+    CommunicatorOptions options = Member("g", epoch, 0, 2);
+    options.form_timeout = kShort;
+    const Status status = backend_->Join(options).status();
+    EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition) << status;
+    EXPECT_THAT(std::string(status.message()), HasSubstr("member 1 \"m1\""));
+    return std::string(status.message());
+  };
+  const auto with = [&](auto change) {
+    MemberCard card = good;
+    change(card);
+    return card;
+  };
+  EXPECT_THAT(refused(with([](MemberCard& c) { c.version = 2; })), HasSubstr("speaks version 2"));
+  EXPECT_THAT(refused(with([](MemberCard& c) { c.members = Names(3); })),
+              HasSubstr("a group of 3 members, not of 2"));
+  EXPECT_THAT(refused(with([](MemberCard& c) { c.members[0] = "x"; })), HasSubstr("other members"));
+  EXPECT_THAT(refused(with([](MemberCard& c) { c.group = "h"; })), HasSubstr("is of group \"h\", not \"g\""));
+  EXPECT_THAT(refused(with([](MemberCard& c) { c.epoch = 7; })), HasSubstr("is of epoch"));
+  EXPECT_THAT(refused(with([](MemberCard& c) { c.rank = 0; })), HasSubstr("says that it is member 0"));
+  EXPECT_THAT(refused(with([](MemberCard& c) { c.backend = "mpi"; })), HasSubstr("uses \"mpi\""));
+}
+
+TEST_P(CommLossTest, TwoMembersOfOneRankAreRefused) {
+  auto members = Form(backend_.get(), "g", 1, 2);
+  const Status second = backend_->Join(Member("g", 1, 1, 2)).status();
+  EXPECT_EQ(second.code(), absl::StatusCode::kAlreadyExists) << second;
+  EXPECT_THAT(std::string(second.message()), HasSubstr("member 1"));
+}
+
+TEST_P(CommLossTest, MembersThatCallDifferentThingsNameEachOther) {
+  using Call = std::function<Status(Communicator*, std::byte*, const CallOptions&)>;
+  const Call base = [](Communicator* c, std::byte* b, const CallOptions& o) {
+    return c->AllReduce(b, b, 5'000, ElementType::kInt32, ReduceOp::kSum, o);
+  };
+  const std::vector<Call> others = {
+      [](auto* c, auto* b, auto& o) {
+        return c->AllReduce(b, b, 5'001, ElementType::kInt32, ReduceOp::kSum, o);
+      },
+      [](auto* c, auto* b, auto& o) {
+        return c->AllReduce(b, b, 5'000, ElementType::kFloat32, ReduceOp::kSum, o);
+      },
+      [](auto* c, auto* b, auto& o) {
+        return c->AllReduce(b, b, 5'000, ElementType::kInt32, ReduceOp::kMax, o);
+      },
+      [](auto* c, auto* b, auto& o) { return c->Broadcast(b, 5'000, ElementType::kInt32, 1, o); },
+  };
+  uint64_t epoch = 0;
+  for (const Call& other : others) {
+    auto members = Form(backend_.get(), "g", ++epoch, 3);
+    ASSERT_FALSE(members.empty());
+    if (!members[0]->capabilities().checks_calls)
+      GTEST_SKIP() << "its maker does not check; the deadline ends it";
+    OnThreads(3, [&](int rank) {
+      const std::shared_ptr<std::byte> data = backend_->Allocate(5'001 * 4 * 3);
+      const Status status = (rank == 1 ? other : base)(members[static_cast<size_t>(rank)].get(), data.get(),
+                                                       backend_->Call(rank, kLong));
+      EXPECT_THAT(status.code(), AnyOf(absl::StatusCode::kInvalidArgument, absl::StatusCode::kUnavailable))
+          << status;
+      if (rank != 1) {
+        EXPECT_THAT(std::string(status.message()), HasSubstr("\"m1\""));
+      }
+      members[static_cast<size_t>(rank)].reset();
+    });
+  }
+}
+
+TEST_P(CommLossTest, AWrongCallIsRefusedAndSendsNothing) {
+  auto members = Form(backend_.get(), "g", 1, 2);
+  ASSERT_FALSE(members.empty());
+  const std::shared_ptr<std::byte> data = backend_->Allocate(64);
+  const CallOptions call = backend_->Call(0, kLong);
+  CallOptions elsewhere = call;
+  elsewhere.memory = call.memory == MemoryKind::kHost ? MemoryKind::kDevice : MemoryKind::kHost;
+  CallOptions forever = call, never = call;
+  forever.timeout = absl::InfiniteDuration();
+  never.timeout = absl::ZeroDuration();
+  Communicator& member = *members[0];
+  const auto code = [](const Status& status) { return status.code(); };
+  constexpr auto kInvalid = absl::StatusCode::kInvalidArgument;
+  EXPECT_EQ(code(member.Broadcast(data.get(), 1, ElementType::kUint8, 2, call)), kInvalid);
+  EXPECT_EQ(code(member.Broadcast(data.get(), 1, ElementType::kUint8, -1, call)), kInvalid);
+  EXPECT_EQ(code(member.Send(data.get(), 1, ElementType::kUint8, 0, call)), kInvalid);
+  EXPECT_EQ(code(member.Broadcast(data.get(), kMaxCommBytes, ElementType::kUint8, 0, call)), kInvalid);
+  EXPECT_EQ(code(member.Broadcast(data.get(), 1, ElementType::kUint8, 0, forever)), kInvalid);
+  EXPECT_EQ(code(member.Broadcast(data.get(), 1, ElementType::kUint8, 0, never)), kInvalid);
+  EXPECT_EQ(code(member.Broadcast(data.get(), 1, ElementType::kUint8, 0, elsewhere)),
+            absl::StatusCode::kUnimplemented);
+  OnThreads(2, [&](int rank) {
+    EXPECT_EQ(RunScript(members[static_cast<size_t>(rank)].get(), backend_->Call(rank, kLong),
+                        [&](size_t n) { return backend_->Allocate(n); }),
+              absl::OkStatus());
+  });
+  CommunicatorOptions options = Member("h", 1, 2, 2);
+  EXPECT_EQ(code(backend_->Join(options).status()), kInvalid);
+  options = Member("", 1, 0, 2);
+  EXPECT_EQ(code(backend_->Join(options).status()), kInvalid);
+  options = Member("h", 1, 0, kMaxMembers + 1);
+  EXPECT_EQ(code(backend_->Join(options).status()), kInvalid);
+}
+
+size_t CountEntries(const char* folder) {
+  size_t n = 0;
+  DIR* open = opendir(folder);
+  while (readdir(open) != nullptr) ++n;
+  closedir(open);
+  return n;
+}
+
+size_t ResidentBytes() {
+  size_t total = 0, resident = 0;
+  std::ifstream("/proc/self/statm") >> total >> resident;
+  return resident * 4096;
+}
+
+TEST_P(CommLossTest, AThousandGroupsLeaveNothingBehind) {
+  const int n_lanes = 8, n_rounds = 125;
+  const auto churn = [&](int n) {
+    OnThreads(n_lanes, [&](int lane) {
+      for (int round = 0; round < n; ++round) {
+        const std::string group = absl::StrCat("lane ", lane, " of ", n);
+        auto members = Form(backend_.get(), group, static_cast<uint64_t>(round), 2);
+        ASSERT_FALSE(members.empty());
+        if (round % 10 == 0) {
+          OnThreads(2, [&](int rank) {
+            const std::shared_ptr<std::byte> data = backend_->Allocate(40'000);
+            EXPECT_EQ(members[static_cast<size_t>(rank)]->AllReduce(data.get(), data.get(), 10'000,
+                                                                    ElementType::kInt32, ReduceOp::kSum,
+                                                                    backend_->Call(lane * 2 + rank, kLong)),
+                      absl::OkStatus());
+          });
+        }
+      }
+      backend_->rendezvous().Forget(absl::StrCat("lane ", lane, " of ", n));
+    });
+  };
+  churn(2);
+  const size_t n_descriptors = CountEntries("/proc/self/fd");
+  const size_t n_threads = CountEntries("/proc/self/task");
+  const size_t resident = ResidentBytes();
+  churn(n_rounds);
+  EXPECT_EQ(CountEntries("/proc/self/fd"), n_descriptors);
+  EXPECT_EQ(CountEntries("/proc/self/task"), n_threads);
+  EXPECT_EQ(backend_->rendezvous().size(), 0u);
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+  EXPECT_LT(ResidentBytes(), resident + (24 << 20));
+#endif
+}
+
+INSTANTIATE_TEST_SUITE_P(Backends, CommLossTest, ::testing::Values("in_process", "gloo", "nccl"),
+                         [](const auto& info) { return info.param; });
+
+}  // namespace
+}  // namespace coterie::comm_testing
