@@ -7,6 +7,7 @@
 #include "common/memory.h"
 #include "kernels/formats/dequantize.h"
 #include "kernels/formats/half.h"
+#include "kernels/host_matrix.h"
 
 namespace coterie::cpu {
 namespace {
@@ -269,8 +270,8 @@ StatusOr<std::unique_ptr<CpuAdapter>> CpuAdapter::Pack(std::span<const HostLora>
   const std::vector<const HostLora*> sorted = InForwardOrder(pairs);
   ASSIGN_OR_RETURN(std::vector<Group> groups, adapter->Plan(sorted, eight_bits));
   for (const HostLora* pair : sorted) {
-    RETURN_IF_ERROR(CpuMatrix::CheckParts({&pair->a, 1}));
-    RETURN_IF_ERROR(CpuMatrix::CheckParts({&pair->b, 1}));
+    RETURN_IF_ERROR(CheckMatrixParts({&pair->a, 1}));
+    RETURN_IF_ERROR(CheckMatrixParts({&pair->b, 1}));
   }
   RETURN_IF_ERROR(adapter->Allocate(groups));
   for (const Group& group : groups) group.eight_bits ? group.FillEightBits() : group.FillAsStored();

@@ -4,6 +4,7 @@
 
 #include "kernels/formats/block_codes.h"
 #include "kernels/formats/half.h"
+#include "kernels/host_matrix.h"
 
 namespace coterie::cpu {
 namespace {
@@ -86,24 +87,6 @@ void PackRow(const HostMatrix& part, const uint8_t* source, PanelKind kind, int6
   }
 }
 
-Status CheckPart(const HostMatrix& part, int64_t n_in, size_t index) {
-  const auto refuse = [&](std::string_view what) {
-    return absl::InvalidArgumentError(absl::StrCat("matrix part ", index, " (", ToAbsl(DTypeName(part.dtype)),
-                                                   " [", part.n_out, ", ", part.n_in, "]): ", ToAbsl(what)));
-  };
-  if (part.data == nullptr || part.n_out <= 0 || part.n_in <= 0) return refuse("empty");
-  if (part.n_in != n_in) return refuse(absl::StrCat("its inputs differ from the first part's ", n_in));
-  if (part.n_in % BlockElements(part.dtype) != 0) return refuse("inputs are not whole blocks of the type");
-  if (!part.row_order.empty()) {
-    if (static_cast<int64_t>(part.row_order.size()) != part.n_out)
-      return refuse("row order of another length");
-    for (int32_t row : part.row_order) {
-      if (row < 0 || row >= part.n_out) return refuse(absl::StrCat("row order names row ", row));
-    }
-  }
-  return absl::OkStatus();
-}
-
 }  // namespace
 
 PanelKind PanelKindOf(DType dtype) {
@@ -132,12 +115,6 @@ PanelKind PanelKindOf(DType dtype) {
   return PanelKind::kF32;
 }
 
-Status CpuMatrix::CheckParts(std::span<const HostMatrix> parts) {
-  if (parts.empty()) return absl::InvalidArgumentError("a matrix of no parts");
-  for (size_t i = 0; i < parts.size(); ++i) RETURN_IF_ERROR(CheckPart(parts[i], parts.front().n_in, i));
-  return absl::OkStatus();
-}
-
 CpuMatrix::CpuMatrix(std::span<const HostMatrix> parts) : n_in_(parts.front().n_in) {
   for (const HostMatrix& part : parts) {
     // Parts of one kind share a segment, so that tiles run across their borders.
@@ -155,7 +132,7 @@ CpuMatrix::CpuMatrix(std::span<const HostMatrix> parts) : n_in_(parts.front().n_
 }
 
 StatusOr<std::unique_ptr<CpuMatrix>> CpuMatrix::Pack(std::span<const HostMatrix> parts) {
-  RETURN_IF_ERROR(CheckParts(parts));
+  RETURN_IF_ERROR(CheckMatrixParts(parts));
   auto matrix = std::unique_ptr<CpuMatrix>(new CpuMatrix(parts));
   for (PanelSegment& segment : matrix->segments_) {
     const auto n_bytes = static_cast<size_t>(matrix->SegmentBytes(segment));

@@ -31,9 +31,8 @@ class CpuMatrix final : public PackedMatrix {
 
   // The same in the caller's memory: LentBytes(parts) zero bytes on a 64-byte boundary, which must outlive
   // the matrix. There are three steps, so that a caller who lays out many matrices in one piece of memory
-  // knows all sizes first, and may copy the bytes of an earlier Fill instead of calling it. Only CheckParts
-  // and Fill read the parts' data.
-  static Status CheckParts(std::span<const HostMatrix> parts);
+  // knows all sizes first, and may copy the bytes of an earlier Fill instead of calling it. The caller has
+  // checked the parts (host_matrix.h). Only Fill reads their data.
   static int64_t LentBytes(std::span<const HostMatrix> parts);
   static std::unique_ptr<CpuMatrix> Over(std::span<const HostMatrix> parts, uint8_t* memory);
   void Fill(std::span<const HostMatrix> parts);

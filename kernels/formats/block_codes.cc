@@ -45,8 +45,12 @@ void ReadKNibbles(const uint8_t* p, int sub, uint8_t* code) {
 void SetKScales(BlockCodes* to, const uint8_t* super, int sub) {
   int scale, min;
   ReadScaleMin(super + 4, sub, &scale, &min);
-  to->d[0] = to->d[1] = HalfToFloat(LoadU16(super)) * static_cast<float>(scale);
-  to->m = -(HalfToFloat(LoadU16(super + 2)) * static_cast<float>(min));
+  to->d_half = LoadU16(super);
+  to->m_half = LoadU16(super + 2);
+  to->d_factor[0] = to->d_factor[1] = static_cast<int8_t>(scale);
+  to->m_factor = static_cast<int8_t>(min);
+  to->d[0] = to->d[1] = HalfToFloat(to->d_half) * static_cast<float>(scale);
+  to->m = -(HalfToFloat(to->m_half) * static_cast<float>(min));
 }
 
 }  // namespace
@@ -79,7 +83,8 @@ BlockCodes ReadBlock(DType dtype, const uint8_t* row, int64_t block) {
       return to;
     case DType::kQ5_1:
       SetHalfScale(&to, LoadU16(p));
-      to.m = HalfToFloat(LoadU16(p + 2));
+      to.m_half = LoadU16(p + 2);
+      to.m = HalfToFloat(to.m_half);
       ReadNibbles(p + 8, to.code);
       AddFifthBits(p + 4, to.code);
       return to;
@@ -101,14 +106,17 @@ BlockCodes ReadBlock(DType dtype, const uint8_t* row, int64_t block) {
       const uint8_t* low = p + 64 * half + 32 * (quarter % 2);
       const uint8_t* high = p + 128 + 32 * half;
       const int8_t* scales = reinterpret_cast<const int8_t*>(p + 192);
-      const float d = HalfToFloat(LoadU16(p + 208));
+      to.d_half = LoadU16(p + 208);
+      const float d = HalfToFloat(to.d_half);
       for (int i = 0; i < 32; ++i) {
         const int nibble = quarter < 2 ? low[i] & 0x0f : low[i] >> 4;
         const int pair = high[i] >> (2 * quarter) & 3;
         to.code[i] = static_cast<uint8_t>((nibble | pair << 4) - 32 + 128);
       }
-      to.d[0] = d * static_cast<float>(scales[2 * sub]);
-      to.d[1] = d * static_cast<float>(scales[2 * sub + 1]);
+      for (int i = 0; i < 2; ++i) {
+        to.d_factor[i] = scales[2 * sub + i];
+        to.d[i] = d * static_cast<float>(to.d_factor[i]);
+      }
       return to;
     }
     default:

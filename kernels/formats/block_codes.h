@@ -8,13 +8,15 @@
 namespace coterie {
 
 // 32 consecutive values of a quantised row in common terms: value k = d[k / 16] · (code[k] - CodeOffset) + m.
-// d_half and m_half are the stored bits, for types whose scales are binary16.
+// d_half and m_half are the stored binary16; in K types, d = d_half · d_factor and m = -m_half · m_factor.
 struct BlockCodes {
   uint8_t code[32];
   float d[2];  // of the first and the second 16 values; equal but for Q6_K
   float m;     // 0 where the type has no minimum
   uint16_t d_half;
   uint16_t m_half;
+  int8_t d_factor[2];
+  int8_t m_factor;
 };
 
 // The offset that is added to signed codes so that they are stored unsigned. Q5_0 and Q6_K have that of Q8_0,

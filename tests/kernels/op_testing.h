@@ -11,36 +11,11 @@
 #include <vector>
 
 #include "kernels/cpu/cpu_backend.h"
+#include "tests/testing/random_matrix.h"
 
 namespace coterie::testing {
 
 using Backend = cpu::CpuBackend;
-
-// Seeded from the test's name and TestSeed(): so runs differ, and a failure can be repeated.
-class Random {
- public:
-  Random();
-  int Int(int lo, int hi) {
-    return std::uniform_int_distribution<int>(lo, hi)(engine_);
-  }  // both ends included
-  float Normal() { return normal_(engine_); }
-  std::vector<float> Normals(size_t n, float scale = 1.0f);
-
- private:
-  std::mt19937 engine_;
-  std::normal_distribution<float> normal_;
-};
-
-// Random weights of a type in its file's layout, scales of the usual size (some zero, negative or subnormal).
-struct RandomMatrix {
-  RandomMatrix(DType dtype, int64_t n_out, int64_t n_in, Random* random);
-  HostMatrix host;
-  std::vector<uint8_t> bytes;
-};
-
-constexpr DType kAllDTypes[] = {DType::kF32,  DType::kF16,  DType::kBF16, DType::kQ8_0,
-                                DType::kQ4_0, DType::kQ4_1, DType::kQ5_0, DType::kQ5_1,
-                                DType::kQ4_K, DType::kQ5_K, DType::kQ6_K};
 
 // Calls `test` with every instruction set of this machine and 1, 2 and 3 threads.
 void ForEveryBackend(NumericsMode mode, const std::function<void(Backend&)>& test,
