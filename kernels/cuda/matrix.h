@@ -7,38 +7,27 @@
 #include <span>
 #include <vector>
 
+#include "common/status.h"
 #include "kernels/cuda/memory.h"
+#include "kernels/cuda/weight_layout.h"
 #include "kernels/device.h"
 
 namespace coterie::cuda {
-
-// How the rows of a segment are held on the device.
-//   kBf16: as they are. kPair: two bfloat16 that add up to the value (F16 exactly, F32 to 2^-17).
-//   kFp8: E4M3 with a scale for each row.
-//   kBlocks32: codes of 4 or 8 bits in blocks of 32 with a scale and, where the format has one, a minimum.
-// (matrix.cc says which file formats become which, and how codes and scales lie in memory.)
-enum class WeightForm : uint8_t {
-  kBf16,
-  kPair,
-  kFp8,
-  kCodes8,
-  kCodes4,
-  kCodes4Min,
-  kCodes8Min,
-  kQ4K,
-  kQ5K,
-  kQ6K
-};
 
 // Consecutive outputs of a matrix that are held alike.
 struct WeightSegment {
   WeightForm form = WeightForm::kBf16;
   int64_t first_out = 0;
   int64_t n_out = 0;
-  const uint8_t* codes = nullptr;   // device
-  const uint8_t* scales = nullptr;  // device
+  int64_t n_in = 0;
+  const uint8_t* codes = nullptr;        // device: see WeightForm
+  const float* output_scales = nullptr;  // device [n_out], of kFp8
 };
 
+// What to make of weights that a file holds as floats. Quantised ones are always kept as they are.
+enum class WeightChoice : uint8_t { kAsStored, kQ8_0, kFp8 };
+
+// A weight matrix in device memory; every value is what the file's format says (kPair: F32 to 2^-17).
 class CudaMatrix final : public PackedMatrix {
  public:
   int64_t n_out() const override { return n_out_; }
@@ -48,12 +37,19 @@ class CudaMatrix final : public PackedMatrix {
   std::span<const WeightSegment> segments() const { return segments_; }
 
  private:
-  friend class MatrixPacker;
+  friend StatusOr<std::unique_ptr<CudaMatrix>> PackMatrix(std::span<const HostMatrix> parts,
+                                                          WeightChoice choice);
   int64_t n_out_ = 0, n_in_ = 0;
   bool quantised_ = false;
   std::vector<WeightSegment> segments_;
   DeviceMemory memory_;
 };
+
+// Packs the parts into one matrix, their outputs side by side, in bounded host memory. InvalidArgument naming
+// the part that does not fit or, where `choice` rounds, a row that is not finite or too large;
+// ResourceExhausted naming the bytes that were not there.
+StatusOr<std::unique_ptr<CudaMatrix>> PackMatrix(std::span<const HostMatrix> parts, WeightChoice choice);
+size_t MatrixBytes(DType dtype, int64_t n_out, int64_t n_in, WeightChoice choice);
 
 }  // namespace coterie::cuda
 

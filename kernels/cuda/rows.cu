@@ -3,6 +3,7 @@
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/ops.h"
 #include "kernels/cuda/row_values.h"
+#include "kernels/cuda/weight_at.h"
 
 // Ops that work row by row. All are bound by memory: threads side by side read four values each, where the
 // rows are aligned for it (kCount).
@@ -42,11 +43,19 @@ __device__ int TokenAt(const StepData& step, int row, int vocab_size) {
 }
 
 template <int kCount>
-__global__ void EmbedRows(StepData step, const uint16_t* table, int vocab_size, int d, float* x) {
+__global__ void EmbedRows(StepData step, WeightSegment table, float* x) {
   const int row = static_cast<int>(blockIdx.x), column = FirstColumn<kCount>();
+  const auto d = static_cast<int>(table.n_in);
   if (row >= *step.n_tokens || column >= d) return;  // ids past them are those of older steps
-  const uint16_t* from = table + static_cast<int64_t>(TokenAt(step, row, vocab_size)) * d + column;
-  StoreValues(x + static_cast<int64_t>(row) * d + column, LoadBf16Values<kCount>(from));
+  const int token = TokenAt(step, row, static_cast<int>(table.n_out));
+  Values<kCount> values;
+  if (table.form == WeightForm::kBf16) {
+    const int64_t at = token * PaddedInputs(WeightForm::kBf16, d) + column;
+    values = LoadBf16Values<kCount>(reinterpret_cast<const uint16_t*>(table.codes) + at);
+  } else {
+    for (int i = 0; i < kCount; ++i) values.v[i] = WeightAt(table, token, column + i);
+  }
+  StoreValues(x + static_cast<int64_t>(row) * d + column, values);
 }
 
 template <int kCount>
@@ -100,12 +109,10 @@ __global__ void GatherLogitRows(StepData step, const float* x, int d, float* y) 
 void Embed(const StepData& step, const CudaMatrix& table, int rows, float* x, cudaStream_t stream) {
   if (rows == 0) return;
   COTERIE_CHECK_EQ(table.segments().size(), size_t{1}) << "parts of the embedding table";
-  const WeightSegment& segment = table.segments()[0];
-  COTERIE_CHECK(segment.form == WeightForm::kBf16) << "form of the embedding table";
   const int d = static_cast<int>(table.n_in());
   WithCount(d, [&](auto count) {
-    Launch(EmbedRows<count>, GridOfRows<count>(rows, d), kRowThreads, 0, stream, step,
-           reinterpret_cast<const uint16_t*>(segment.codes), static_cast<int>(table.n_out()), d, x);
+    Launch(EmbedRows<count>, GridOfRows<count>(rows, d), kRowThreads, 0, stream, step, table.segments()[0],
+           x);
   });
 }
 
