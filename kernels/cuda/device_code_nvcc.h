@@ -50,6 +50,10 @@ template <class T>
 __device__ inline T ShuffleDown(T value, int n) {  // the last n lanes keep their own
   return __shfl_down_sync(kAllLanes, value, n);
 }
+// Bytes of a (0 to 3) and b (4 to 7), chosen by the four lowest digits of `selector`, the lowest byte first.
+__device__ inline uint32_t ChooseBytes(uint32_t a, uint32_t b, uint32_t selector) {
+  return __byte_perm(a, b, selector);
+}
 __device__ inline uint32_t Ballot(bool vote) { return __ballot_sync(kAllLanes, vote); }
 
 // --- Between blocks ---
@@ -141,6 +145,12 @@ __device__ inline void LoadMatrices4Transposed(uint32_t (&r)[4], const void* sha
 __device__ inline uint32_t PackBf16(float low, float high) {
   uint32_t pair;
   asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
+  return pair;
+}
+// a · b + c of both bfloat16 of a register, for results that are exact.
+__device__ inline uint32_t FmaBf16Pairs(uint32_t a, uint32_t b, uint32_t c) {
+  uint32_t pair;
+  asm("fma.rn.bf16x2 %0, %1, %2, %3;" : "=r"(pair) : "r"(a), "r"(b), "r"(c));
   return pair;
 }
 __device__ inline uint16_t FloatToBf16(float value) { return static_cast<uint16_t>(PackBf16(value, 0.0f)); }

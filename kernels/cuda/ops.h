@@ -42,13 +42,20 @@ struct LoraSite {
 };
 // Scratch of products with adapters, for the largest step.
 struct LoraScratch {
-  float* partial = nullptr;      // see LoraScratchFloats
-  uint32_t* progress = nullptr;  // [1]; 0 between launches
+  float* floats = nullptr;       // [LoraScratchFloats]
+  uint32_t* progress = nullptr;  // [kLoraProgressWords]; 0 between launches
+  int max_entries = 0;           // these three as LoraScratchFloats was told
+  int max_adapters = 0;
+  int max_rank = 0;
 };
-size_t LoraScratchFloats(int max_entries, int max_rank_of_input, int64_t max_n_in);
+constexpr int kLoraProgressWords = 3;
+// Entries: rows of all tiles of a step. `max_adapters`: of a row. `max_rank`: of an adapter at one input, the
+// sum over the modules that read it, each filled up to a multiple of kLoraRankStep.
+size_t LoraScratchFloats(int max_entries, int max_adapters, int max_rank, int64_t max_n_in);
 
 // y [rows, n_out] = x [rows, n_in] · wᵀ (+ bias), or y += that; then the adapters of the step at `site`
-// (null: none). One launch for up to kSmallRows rows. Each value is summed in one order, whatever `rows` is.
+// (null: none): the sum of a row's adapters, in order, is added to y. One launch for up to kSmallRows rows
+// and each of w's segments. Each value is summed in one order, whatever `rows` is.
 constexpr int kSmallRows = 64;
 void LinearLora(const uint16_t* x, int rows, const CudaMatrix& w, const float* bias, bool accumulate,
                 const LoraWork* work, const LoraSite& site, const LoraScratch& scratch, float* y,

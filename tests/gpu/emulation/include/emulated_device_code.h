@@ -83,6 +83,13 @@ T ShuffleDown(T value, int n) {
   const int lane = static_cast<int>(threadIdx.x) % 32;
   return ShuffleFrom(value, lane + n > 31 ? lane : lane + n);
 }
+inline uint32_t ChooseBytes(uint32_t a, uint32_t b, uint32_t selector) {
+  const uint64_t bytes = a | static_cast<uint64_t>(b) << 32;
+  uint32_t chosen = 0;
+  for (int i = 0; i < 4; ++i)
+    chosen |= static_cast<uint32_t>(bytes >> 8 * (selector >> 4 * i & 7) & 0xFF) << 8 * i;
+  return chosen;
+}
 inline uint32_t Ballot(bool vote) {
   const uint32_t in = vote ? 1 : 0;
   uint32_t out;
@@ -162,6 +169,12 @@ inline uint16_t FloatToBf16(float value) {
 }
 inline uint32_t PackBf16(float low, float high) {
   return FloatToBf16(low) | static_cast<uint32_t>(FloatToBf16(high)) << 16;
+}
+inline uint32_t FmaBf16Pairs(uint32_t a, uint32_t b, uint32_t c) {
+  const auto one = [](uint32_t x, uint32_t y, uint32_t z) {
+    return std::fma(FloatOfBits(x << 16), FloatOfBits(y << 16), FloatOfBits(z << 16));
+  };
+  return PackBf16(one(a, b, c), one(a >> 16, b >> 16, c >> 16));
 }
 inline float HalfToFloat(uint16_t bits) {
   const uint32_t sign = static_cast<uint32_t>(bits & 0x8000u) << 16;

@@ -1,0 +1,39 @@
+#include <algorithm>
+
+#include "common/check.h"
+#include "kernels/cuda/linear_product.h"
+#include "kernels/cuda/ops.h"
+
+namespace coterie::cuda {
+
+size_t LoraScratchFloats(int max_entries, int max_adapters, int max_rank, int64_t max_n_in) {
+  const int small_entries = std::min(max_entries, kSmallRows * max_adapters);
+  return static_cast<size_t>(max_rank) *
+         (static_cast<size_t>(max_entries) + static_cast<size_t>(small_entries) * ShrinkChunks(max_n_in));
+}
+
+void LinearLora(const uint16_t* x, int rows, const CudaMatrix& w, const float* bias, bool accumulate,
+                const LoraWork* work, const LoraSite& site, const LoraScratch& scratch, float* y,
+                int n_processors, cudaStream_t stream) {
+  LinearProduct product;
+  product.bias = bias;
+  product.accumulate = accumulate;
+  product.y_pitch = w.n_out();
+  const bool adapters = work != nullptr && site.n_targets > 0;
+  if (adapters) product.lora = {*work, site, scratch, x, static_cast<int>(w.n_in())};
+  product.adapters = adapters && rows <= kSmallRows;
+  for (int row = 0; row < rows; row += kSmallRows) {
+    product.x = x + row * w.n_in();
+    product.rows = std::min(rows - row, kSmallRows);
+    product.y = y + row * w.n_out();
+    product.shrink = product.adapters;
+    for (const WeightSegment& segment : w.segments()) {
+      product.w = segment;
+      LinearSmall(product, n_processors, stream);
+      product.shrink = false;
+    }
+  }
+  if (adapters && rows > kSmallRows) LoraRows(product.lora, rows, y, w.n_out(), n_processors, stream);
+}
+
+}  // namespace coterie::cuda
