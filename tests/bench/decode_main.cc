@@ -13,6 +13,7 @@
 
 #include "model/decoder/decoder.h"
 #include "tests/bench/harness.h"
+#include "tests/bench/random_adapter.h"
 #include "tests/model/decoder/sequences.h"
 
 namespace coterie::bench {
@@ -26,48 +27,6 @@ constexpr int kMaxSequences = 16;
 constexpr int kContext = 1024;
 constexpr int kDecodeSteps = 16;
 constexpr int kUnusedRounds = 3;
-
-// Random low-rank pairs for every linear layer, bfloat16.
-class RandomAdapter {
- public:
-  RandomAdapter(const ModelConfig& c, int rank, std::mt19937* random) {
-    const struct {
-      LoraModule module;
-      int n_out, n_in;
-    } modules[] = {
-        {LoraModule::kQ, c.q_size(), c.hidden_size},    {LoraModule::kK, c.kv_size(), c.hidden_size},
-        {LoraModule::kV, c.kv_size(), c.hidden_size},   {LoraModule::kO, c.hidden_size, c.q_size()},
-        {LoraModule::kGate, c.ffn_size, c.hidden_size}, {LoraModule::kUp, c.ffn_size, c.hidden_size},
-        {LoraModule::kDown, c.hidden_size, c.ffn_size}};
-    for (int layer = 0; layer < c.n_layers; ++layer) {
-      for (const auto& m : modules) {
-        HostLora pair;
-        pair.a = Matrix(rank, m.n_in, random);
-        pair.b = Matrix(m.n_out, rank, random);
-        pair.scale = 1.0f;
-        pair.layer = layer;
-        pair.module = m.module;
-        pairs_.push_back(std::move(pair));
-      }
-    }
-  }
-  const std::vector<HostLora>& pairs() const { return pairs_; }
-
- private:
-  HostMatrix Matrix(int n_out, int n_in, std::mt19937* random) {
-    std::vector<uint16_t>& values =
-        storage_.emplace_back(static_cast<size_t>(n_out) * static_cast<size_t>(n_in));
-    for (uint16_t& v : values) v = static_cast<uint16_t>(0x3a00 | ((*random)() & 0x80ff));  // about ±0.0005
-    HostMatrix matrix;
-    matrix.dtype = DType::kBF16;
-    matrix.n_out = n_out;
-    matrix.n_in = n_in;
-    matrix.data = reinterpret_cast<const uint8_t*>(values.data());
-    return matrix;
-  }
-  std::vector<std::vector<uint16_t>> storage_;
-  std::vector<HostLora> pairs_;
-};
 
 struct Bench {
   Decoder* decoder;
@@ -177,7 +136,7 @@ Status Run(const Flags& flags) {
   // Rank -> sixteen of them, as a file holds them.
   std::map<int, std::vector<RandomAdapter>> stored;
   for (const int rank : {8, 16}) {
-    for (int i = 0; i < kMaxSequences; ++i) stored[rank].emplace_back(decoder->config(), rank, &bench.random);
+    for (int i = 0; i < kMaxSequences; ++i) stored[rank].emplace_back(decoder->config(), rank, bench.random());
   }
   BandwidthProbe probe(flags.backend.threads);
   std::map<std::string, std::vector<double>> results;
