@@ -20,7 +20,7 @@ bool RunsOn(std::string architecture, int major, int minor) {
 }
 
 // "13.0.88" -> 13000.
-int VersionOf(const std::string& text) {
+[[maybe_unused]] int VersionOf(const std::string& text) {
   const std::vector<std::string> parts = absl::StrSplit(text, '.');
   int major = 0, minor = 0;
   if (parts.size() < 2 || !absl::SimpleAtoi(parts[0], &major) || !absl::SimpleAtoi(parts[1], &minor))
@@ -43,8 +43,6 @@ CudaBuild ThisCudaBuild() {
   build.mode = CudaBuild::Mode::kDevices;
   build.toolkit_version = VersionOf(COTERIE_CUDA_TOOLKIT);
   build.architectures = absl::StrSplit(COTERIE_CUDA_ARCHITECTURES, ',');
-#else
-  (void)VersionOf;
 #endif
   return build;
 }

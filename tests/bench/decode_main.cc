@@ -136,7 +136,8 @@ Status Run(const Flags& flags) {
   // Rank -> sixteen of them, as a file holds them.
   std::map<int, std::vector<RandomAdapter>> stored;
   for (const int rank : {8, 16}) {
-    for (int i = 0; i < kMaxSequences; ++i) stored[rank].emplace_back(decoder->config(), rank, bench.random());
+    for (int i = 0; i < kMaxSequences; ++i)
+      stored[rank].emplace_back(decoder->config(), rank, bench.random());
   }
   BandwidthProbe probe(flags.backend.threads);
   std::map<std::string, std::vector<double>> results;
