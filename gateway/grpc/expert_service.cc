@@ -76,12 +76,9 @@ grpc::Status ExpertServiceImpl::List(grpc::ServerContext* context, const v1::Lis
         absl::StrCat("page_size is ", request->page_size(), ", at most ", kMaxPage)));
   }
   const auto state = watch_->routers()->Current();
-  const std::vector<CatalogueEntry>& entries = state->catalogue().entries;
+  const CatalogueEntries& entries = state->catalogue().entries;
   // The token is the last name of the page before: pages stay in step while experts come and go.
-  const auto after = [](const std::string& token, const CatalogueEntry& entry) { return token < entry.name; };
-  auto at = request->page_token().empty()
-                ? entries.begin()
-                : std::upper_bound(entries.begin(), entries.end(), request->page_token(), after);
+  auto at = entries.UpperBound(request->page_token());
   const int page = static_cast<int>(request->page_size() == 0 ? kDefaultPage : request->page_size());
   for (; at != entries.end() && response->experts_size() < page; ++at)
     *response->add_experts() = Describe(*at);
@@ -136,7 +133,7 @@ v1::PublishExpertResponse ExpertServiceImpl::DescribePublished(const PublishResu
   response.set_canary(canary);
   response.set_repaired(published.repaired);
   const auto state = watch_->routers()->Current();
-  if (const CatalogueEntry* entry = state->catalogue().Find(published.expert.name); entry != nullptr) {
+  if (const auto entry = state->catalogue().Find(published.expert.name); entry != nullptr) {
     *response.mutable_expert() = Describe(*entry);
   }
   return response;
@@ -226,7 +223,7 @@ Status ExpertServiceImpl::ChangeVersion(Change change, const Request& request, R
   response->set_message(Printable(result.words));
   response->set_catalogue_generation(result.generation);
   const auto state = watch_->routers()->Current();
-  if (const CatalogueEntry* entry = state->catalogue().Find(result.expert.name); entry != nullptr) {
+  if (const auto entry = state->catalogue().Find(result.expert.name); entry != nullptr) {
     *response->mutable_expert() = Describe(*entry);
   }
   return absl::OkStatus();

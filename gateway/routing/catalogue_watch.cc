@@ -21,9 +21,9 @@ constexpr size_t kPutAtOnce = 512;
 std::vector<std::string> Gone(const Catalogue& before, const Catalogue& next) {
   std::vector<std::string> names;
   auto it = next.entries.begin();
-  for (const CatalogueEntry& entry : before.entries) {
-    while (it != next.entries.end() && it->name < entry.name) ++it;
-    if (it == next.entries.end() || it->name != entry.name) names.push_back(entry.name);
+  for (auto old = before.entries.begin(); old != before.entries.end(); ++old) {
+    while (it != next.entries.end() && it.name() < old.name()) ++it;
+    if (it == next.entries.end() || it.name() != old.name()) names.emplace_back(old.name());
   }
   return names;
 }
@@ -159,15 +159,16 @@ StatusOr<std::shared_ptr<const ExpertIndex>> CatalogueWatch::Changed(const Route
   // Of all prototypes together. Those that are replaced are not counted off: what is refused for them is
   // tried again.
   size_t room = kMaxPrototypes - std::min(kMaxPrototypes, before.index().n_prototypes());
-  const std::vector<CatalogueEntry>& old = before.catalogue().entries;
+  const CatalogueEntries& old = before.catalogue().entries;
   auto known = old.begin();
-  for (const CatalogueEntry& entry : next.entries) {
-    while (known != old.end() && known->name < entry.name) ++known;
-    const bool there = known != old.end() && known->name == entry.name;
-    const bool same = there && same_for_routing(*known, entry);
+  for (auto it = next.entries.begin(); it != next.entries.end(); ++it) {
+    while (known != old.end() && known.name() < it.name()) ++known;
+    const bool there = known != old.end() && known.name() == it.name();
+    const bool same = there && (known.IsShared(it) || same_for_routing(*known, *it));
     if (there) ++known;
-    const ExpertProblem* problem = same ? before.ProblemOf(entry.name) : nullptr;
+    const ExpertProblem* problem = same ? before.ProblemOf(it.name()) : nullptr;
     if (same && problem == nullptr) continue;
+    const CatalogueEntry entry = *it;
     if (problem != nullptr && !try_again(entry.name)) {
       problems->push_back(*problem);
       continue;

@@ -17,7 +17,7 @@ void DriftWatch::Observe(const Decision& decision, const Catalogue& catalogue) {
   // Routed by other prototypes, perhaps.
   if (decision.plan.catalogue_generation != catalogue.generation) return;
   const PlannedExpert& expert = decision.plan.experts[0];
-  const CatalogueEntry* entry = catalogue.Find(expert.name);
+  const std::shared_ptr<const CatalogueEntry> entry = catalogue.Find(expert.name);
   if (entry == nullptr || !entry->routing.has_value()) return;
 
   MutexLock lock(&mutex_);
@@ -53,7 +53,7 @@ std::vector<DriftWatch::Seen> DriftWatch::All(const Catalogue& catalogue) const 
   }
   std::vector<Seen> all;
   for (const std::string& name : names) {
-    const CatalogueEntry* entry = catalogue.Find(name);
+    const std::shared_ptr<const CatalogueEntry> entry = catalogue.Find(name);
     if (entry == nullptr) continue;
     const Drift drift = Of(*entry);
     if (drift.n > 0) all.push_back({entry, drift});

@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <map>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -31,7 +32,7 @@ class DriftWatch {
   Drift Of(const CatalogueEntry& entry) const;
   // Of all experts of `catalogue` that were seen, those with the most questions first.
   struct Seen {
-    const CatalogueEntry* entry;  // of the catalogue
+    std::shared_ptr<const CatalogueEntry> entry;
     Drift drift;
   };
   std::vector<Seen> All(const Catalogue& catalogue) const;

@@ -45,10 +45,9 @@ StatusOr<std::shared_ptr<const RouterState>> RouterState::Create(const Options& 
                                                                  std::vector<std::vector<float>> prototypes) {
   std::vector<IndexedExpert> experts;
   experts.reserve(catalogue.entries.size());
-  for (size_t i = 0; i < catalogue.entries.size(); ++i) {
-    const CatalogueEntry& entry = catalogue.entries[i];
-    experts.push_back(
-        {entry.name, entry.live.adapter, entry.tags, entry.min_score, std::move(prototypes[i])});
+  for (const CatalogueEntry& entry : catalogue.entries) {
+    std::vector<float>& own = prototypes[experts.size()];
+    experts.push_back({entry.name, entry.live.adapter, entry.tags, entry.min_score, std::move(own)});
   }
   Parts parts;
   ASSIGN_OR_RETURN(parts.index,
@@ -127,7 +126,7 @@ StatusOr<Decision> RouterState::DecideByText(const RoutingAsk& ask, std::span<co
 
 Status RouterState::FillDecision(const RoutingAsk& ask, Decision* decision) const {
   for (PlannedExpert& expert : decision->plan.experts) {
-    const CatalogueEntry* entry = catalogue().Find(expert.name);
+    const std::shared_ptr<const CatalogueEntry> entry = catalogue().Find(expert.name);
     if (entry == nullptr)
       return absl::InternalError(absl::StrCat("planned expert ", expert.name, " is unknown"));
     TryCanary(ask, *entry, &expert, &decision->plan.reason);

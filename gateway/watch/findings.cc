@@ -1,5 +1,6 @@
 #include "gateway/watch/findings.h"
 
+#include <memory>
 #include <set>
 #include <utility>
 
@@ -80,7 +81,7 @@ std::vector<std::string> AllFindings(const GatewayCore& core, size_t limit) {
   }
   add(BaseFindings(core));
   for (const std::string& name : names) {
-    const CatalogueEntry* entry = router->catalogue().Find(name);
+    const std::shared_ptr<const CatalogueEntry> entry = router->catalogue().Find(name);
     if (entry == nullptr) continue;
     add(FindingsOf(core, *entry));
   }

@@ -67,11 +67,11 @@ void ShadowTraffic::Offer(const Decision& decision, std::span<const int32_t> pro
   const auto state = core_->routers->Current();
   Sample sample;
   sample.expert = decision.plan.experts[0].name;
-  const CatalogueEntry* chosen = state->catalogue().Find(sample.expert);
+  const std::shared_ptr<const CatalogueEntry> chosen = state->catalogue().Find(sample.expert);
   if (chosen == nullptr) return;  // withdrawn since
   sample.under = {AdapterOf(*chosen, chosen->live), {}};
   for (const Decision::Weighed& candidate : decision.candidates) {
-    const CatalogueEntry* entry = state->catalogue().Find(candidate.name);
+    const std::shared_ptr<const CatalogueEntry> entry = state->catalogue().Find(candidate.name);
     if (candidate.name == sample.expert || entry == nullptr) continue;
     sample.has_runner_up = true;
     sample.under.push_back(AdapterOf(*entry, entry->live));
@@ -221,7 +221,7 @@ void ShadowTraffic::Learn(const Sample& sample) {
   const std::optional<Digest> canary =
       sample.has_canary ? std::optional(sample.under.back().digest) : std::nullopt;
   const auto state = core_->routers->Current();
-  const CatalogueEntry* entry = state->catalogue().Find(sample.expert);
+  const std::shared_ptr<const CatalogueEntry> entry = state->catalogue().Find(sample.expert);
   const bool present = entry != nullptr && entry->live.adapter == sample.under[0].digest;
 
   MutexLock lock(&mutex_);
@@ -274,7 +274,7 @@ std::vector<ShadowTraffic::Seen> ShadowTraffic::All(const Catalogue& catalogue) 
   }
   std::vector<Seen> all;
   for (const std::string& name : names) {
-    const CatalogueEntry* entry = catalogue.Find(name);
+    const std::shared_ptr<const CatalogueEntry> entry = catalogue.Find(name);
     if (entry == nullptr) continue;
     const ExpertRegret regret = Of(*entry);
     if (regret.n() > 0) all.push_back({entry, regret});

@@ -70,7 +70,7 @@ class ShadowTraffic {
   ExpertRegret Of(const CatalogueEntry& entry) const;
   // Of all experts of `catalogue` of whom anything was learnt, those with the most prompts first.
   struct Seen {
-    const CatalogueEntry* entry;  // of the catalogue
+    std::shared_ptr<const CatalogueEntry> entry;
     ExpertRegret regret;
   };
   std::vector<Seen> All(const Catalogue& catalogue) const;

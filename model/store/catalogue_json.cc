@@ -1,5 +1,7 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
+#include <span>
+#include <utility>
 
 #include "model/store/catalogue.h"
 #include "model/store/catalogue_text.h"
@@ -170,12 +172,21 @@ class Reader {
   // The layout of SerializeCatalogue.
   void ReadLines(const store_internal::CatalogueLines& lines, const Catalogue* before) {
     out_.generation = lines.generation;
-    auto known = before == nullptr ? nullptr : before->entries.data();
-    const auto* end = before == nullptr ? nullptr : known + before->entries.size();
+    const CatalogueEntries nothing;
+    const CatalogueEntries& old = before == nullptr ? nothing : before->entries;
+    auto known = old.begin();
     std::string known_text;  // of *known, once it was needed
-    for (const std::string_view line : lines.experts) {
-      if (known != end && known_text.empty()) store_internal::AppendEntry(*known, &known_text);
-      if (known != end && line == known_text) {
+    for (std::span<const std::string_view> left(lines.experts); !left.empty();) {
+      if (known != old.end() && AddKnownBlock(known, left)) {
+        left = left.subspan(known.block_size());
+        known.SkipBlock();
+        known_text.clear();
+        continue;
+      }
+      const std::string_view line = left.front();
+      left = left.subspan(1);
+      if (known != old.end() && known_text.empty()) store_internal::AppendEntry(*known, &known_text);
+      if (known != old.end() && line == known_text) {
         Add(*known);
         ++known;
         known_text.clear();
@@ -183,7 +194,7 @@ class Reader {
       }
       ReadLine(line);
       // Both are in the order of names: what stands before this one has no line here.
-      while (known != end && !out_.entries.empty() && known->name <= out_.entries.back().name) {
+      while (known != old.end() && known.name() <= last_name_) {
         ++known;
         known_text.clear();
       }
@@ -214,7 +225,11 @@ class Reader {
   }
 
   Catalogue Take() {
-    SortByName();
+    if (unsorted_.empty()) {
+      out_.entries = entries_.Build();
+    } else {
+      SortByName();
+    }
     if (out_.entries.empty() && !out_.damaged.empty()) {
       std::string words = out_.damaged.front().why;
       if (out_.damaged.size() > 1) absl::StrAppend(&words, ", and so on: no expert of it can be read");
@@ -224,6 +239,25 @@ class Reader {
   }
 
  private:
+  // Whether the block of an earlier generation that begins at `known` stands in `lines` from the first one
+  // on; shares it then.
+  bool AddKnownBlock(const CatalogueEntries::Iterator& known, std::span<const std::string_view> lines) {
+    const size_t n = known.block_size();
+    if (n == 0 || n > lines.size() || !unsorted_.empty() || !entries_.TakesBlocks()) return false;
+    if (!last_name_.empty() && known.name() <= last_name_) return false;
+    auto entry = known;
+    for (const std::string_view line : lines.first(n)) {
+      block_text_.clear();
+      store_internal::AppendEntry(*entry, &block_text_);
+      if (line != block_text_) return false;
+      ++entry;
+    }
+    CheckRoom(n);
+    entries_.AddBlock(known);
+    last_name_ = entries_.last_name();
+    return true;
+  }
+
   void ReadLine(std::string_view line) {
     Json object;
     std::string why;
@@ -254,12 +288,21 @@ class Reader {
   }
 
   void Add(CatalogueEntry entry) {
-    CheckRoom();
-    out_.entries.push_back(std::move(entry));
+    CheckRoom(1);
+    // Written by hand, perhaps: sorted at the end.
+    if (unsorted_.empty() && !last_name_.empty() && entry.name <= last_name_) {
+      for (CatalogueEntry one : entries_.Build()) unsorted_.push_back(std::move(one));
+    }
+    last_name_ = entry.name;
+    if (unsorted_.empty()) {
+      entries_.Add(std::move(entry));
+    } else {
+      unsorted_.push_back(std::move(entry));
+    }
   }
 
   void PassOver(std::string name, std::string text, std::string why) {
-    CheckRoom();
+    CheckRoom(1);
     if (out_.damaged.size() >= limits_.max_damaged) {
       throw BadField{absl::InvalidArgumentError(
           absl::StrCat(why, "; ", out_.damaged.size(), " experts before it cannot be read either"))};
@@ -267,25 +310,20 @@ class Reader {
     out_.damaged.push_back({std::move(name), std::move(text), std::move(why)});
   }
 
-  void CheckRoom() const {
-    if (n_seen() < limits_.max_experts) return;
+  void CheckRoom(size_t n) const {
+    if (n_seen() + n <= limits_.max_experts) return;
     throw BadField{
         absl::InvalidArgumentError(absl::StrCat(file_, ": more than ", limits_.max_experts, " experts"))};
   }
 
   // Of two with one name the first counts.
   void SortByName() {
-    std::vector<CatalogueEntry>& entries = out_.entries;
-    const auto by_name = [](const CatalogueEntry& a, const CatalogueEntry& b) { return a.name < b.name; };
-    if (!std::is_sorted(entries.begin(), entries.end(), by_name)) {
-      std::stable_sort(entries.begin(), entries.end(), by_name);
-    }
-    std::vector<CatalogueEntry> once;
-    const auto twice = [](const CatalogueEntry& a, const CatalogueEntry& b) { return a.name == b.name; };
-    if (std::adjacent_find(entries.begin(), entries.end(), twice) == entries.end()) return;
-    for (CatalogueEntry& entry : entries) {
-      if (once.empty() || once.back().name != entry.name) {
-        once.push_back(std::move(entry));
+    std::stable_sort(unsorted_.begin(), unsorted_.end(),
+                     [](const CatalogueEntry& a, const CatalogueEntry& b) { return a.name < b.name; });
+    std::vector<CatalogueEntry> sorted = std::exchange(unsorted_, {});  // from here on nobody counts them
+    for (CatalogueEntry& entry : sorted) {
+      if (entries_.size() == 0 || entries_.last_name() != entry.name) {
+        entries_.Add(std::move(entry));
         continue;
       }
       std::string text;
@@ -293,15 +331,19 @@ class Reader {
       PassOver(entry.name, std::move(text),
                absl::StrCat(file_, ": expert ", entry.name, " is there twice; the first one counts"));
     }
-    entries = std::move(once);
+    out_.entries = entries_.Build();
   }
 
-  size_t n_seen() const { return out_.entries.size() + out_.damaged.size(); }
+  size_t n_seen() const { return entries_.size() + unsorted_.size() + out_.damaged.size(); }
   std::string Place() const { return absl::StrCat(file_, ": expert ", n_seen()); }
 
   const std::string file_;
   const CatalogueLimits limits_;
-  Catalogue out_;
+  Catalogue out_;  // without its entries
+  CatalogueEntries::Builder entries_;
+  std::vector<CatalogueEntry> unsorted_;  // in place of entries_ once one stood before its place
+  std::string last_name_;                 // of the last good one
+  std::string block_text_;                // scratch
 };
 
 }  // namespace
@@ -332,7 +374,7 @@ StatusOr<Catalogue> ParseCatalogue(std::string_view json, std::string_view name,
 
 Status CheckReadable(const CatalogueEntry& entry, const CatalogueLimits& limits) {
   Catalogue alone;
-  alone.entries.push_back(entry);
+  alone.entries.Put(entry);
   return ParseCatalogue(SerializeCatalogue(alone), "catalogue", limits).status();
 }
 

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <memory>
 #include <utility>
 
 #include "common/file.h"
@@ -22,12 +23,11 @@ Status ExpertStore::EnterVersion(const ExpertCard& card, const ExpertVersion& ve
   const auto same = [&](const ExpertVersion& other) {
     return other.adapter == version.adapter && other.revision == version.revision;
   };
-  const auto it = next->LowerBound(card.name);
-  const bool known = it != next->entries.end() && it->name == card.name;
+  const std::shared_ptr<const CatalogueEntry> known = next->Find(card.name);
   // An entry of this name that could not be read: from now on there is a good one.
   const auto lost = [&](const DamagedEntry& damaged) { return damaged.name == card.name; };
   const bool was_damaged = std::any_of(next->damaged.begin(), next->damaged.end(), lost);
-  *changed = !known || !same(it->live) || was_damaged;
+  *changed = known == nullptr || !same(known->live) || was_damaged;
   if (!*changed) return absl::OkStatus();
   CatalogueEntry entry{.name = card.name,
                        .live = version,
@@ -37,11 +37,13 @@ Status ExpertStore::EnterVersion(const ExpertCard& card, const ExpertVersion& ve
                        .min_score = card.min_score,
                        .routing = card.routing,
                        .n_prototypes = n_prototypes};
-  if (known) {
+  if (known != nullptr) {
     // A canary goes on beside whatever is live, unless it is what was published.
-    if (it->canary.has_value() && it->canary->version.adapter != version.adapter) entry.canary = it->canary;
-    entry.history = it->history;
-    entry.history.insert(entry.history.begin(), it->live);
+    if (known->canary.has_value() && known->canary->version.adapter != version.adapter) {
+      entry.canary = known->canary;
+    }
+    entry.history = known->history;
+    entry.history.insert(entry.history.begin(), known->live);
     std::erase_if(entry.history, same);
     if (entry.history.size() > options_.catalogue_limits.max_history) {
       entry.history.resize(options_.catalogue_limits.max_history);
@@ -53,30 +55,30 @@ Status ExpertStore::EnterVersion(const ExpertCard& card, const ExpertVersion& ve
   }
   // An entry that other processes cannot read would be lost for them.
   RETURN_IF_ERROR(CheckReadable(entry, options_.catalogue_limits));
-  if (known) {
-    *it = std::move(entry);
-  } else {
-    next->entries.insert(it, std::move(entry));
-  }
+  next->entries.Put(std::move(entry));
   std::erase_if(next->damaged, lost);
   return absl::OkStatus();
 }
 
 Status ExpertStore::EnterCanary(std::string_view name, CatalogueCanary canary, Catalogue* next,
                                 bool* changed) {
-  const auto it = next->LowerBound(name);
-  if (it == next->entries.end() || it->name != name) {
+  const std::shared_ptr<const CatalogueEntry> known = next->Find(name);
+  if (known == nullptr) {
     return absl::NotFoundError(absl::StrCat("cannot publish a canary of ", ToAbsl(name),
                                             ": no expert of that name is live; publish it first"));
   }
-  if (it->live.adapter == canary.version.adapter) {
+  if (known->live.adapter == canary.version.adapter) {
     return absl::FailedPreconditionError(absl::StrCat("cannot publish a canary of ", ToAbsl(name),
                                                       ": its adapter ", canary.version.adapter.Short(),
                                                       " is the live one's, so there is nothing to try"));
   }
-  *changed = !it->canary.has_value() || it->canary->version.adapter != canary.version.adapter ||
-             it->canary->version.revision != canary.version.revision || it->canary->share != canary.share;
-  if (*changed) it->canary = std::move(canary);
+  *changed = !known->canary.has_value() || known->canary->version.adapter != canary.version.adapter ||
+             known->canary->version.revision != canary.version.revision ||
+             known->canary->share != canary.share;
+  if (!*changed) return absl::OkStatus();
+  CatalogueEntry entry = *known;
+  entry.canary = std::move(canary);
+  next->entries.Put(std::move(entry));
   return absl::OkStatus();
 }
 
@@ -98,15 +100,13 @@ StatusOr<ExpertStore::Locked> ExpertStore::LockToChange(std::string_view name) {
 
 StatusOr<uint64_t> ExpertStore::Remove(std::string_view name) {
   ASSIGN_OR_RETURN(Locked store, LockToChange(name));
-  const auto it = store.catalogue.LowerBound(name);
-  const bool known = it != store.catalogue.entries.end() && it->name == name;
+  const bool known = store.catalogue.entries.Erase(name);
   const size_t n_damaged = std::erase_if(
       store.catalogue.damaged, [name](const DamagedEntry& damaged) { return damaged.name == name; });
   if (!known && n_damaged == 0) {
     return store.catalogue.Resolve({.kind = ExpertSelector::Kind::kNamed, .name = std::string(name)})
         .status();
   }
-  if (known) store.catalogue.entries.erase(it);
   const uint64_t generation = ++store.catalogue.generation;
   RETURN_IF_ERROR(WriteCatalogue(std::move(store.catalogue)));
   return generation;
@@ -134,8 +134,10 @@ StatusOr<PublishResult> ExpertStore::MakeLive(std::string_view name, ExpertVersi
                                 ") is live already; nothing changed");
     return result;
   }
-  std::vector<ExpertVersion>& history = catalogue.LowerBound(name)->history;
-  if (withdraw_live && !history.empty()) history.front().withdrawn = true;
+  if (CatalogueEntry entry = *catalogue.Find(name); withdraw_live && !entry.history.empty()) {
+    entry.history.front().withdrawn = true;
+    catalogue.entries.Put(std::move(entry));
+  }
   result.generation = catalogue.generation;
   result.words = absl::StrCat(ToAbsl(what_happened), " ", card.name, " ", version.version, " (",
                               version.adapter.Short(), ", generation ", result.generation, ")");
@@ -162,15 +164,16 @@ StatusOr<PublishResult> ExpertStore::Promote(std::string_view name, std::string_
 }
 
 StatusOr<PublishResult> ExpertStore::WithdrawCanary(std::string_view name, Catalogue catalogue) {
-  const auto entry = catalogue.LowerBound(name);
-  const ExpertVersion canary = entry->canary->version;
-  const ExpertVersion live = entry->live;
-  PublishResult result{.expert = {entry->name, live.adapter, live.revision}, .changed = true};
-  entry->canary.reset();
+  CatalogueEntry entry = *catalogue.Find(name);
+  const ExpertVersion canary = entry.canary->version;
+  const ExpertVersion live = entry.live;
+  PublishResult result{.expert = {entry.name, live.adapter, live.revision}, .changed = true};
   result.generation = ++catalogue.generation;
   result.words = absl::StrCat("withdrew the canary ", canary.version, " (", canary.adapter.Short(), ") of ",
-                              entry->name, "; live is ", live.version, " (", live.adapter.Short(),
+                              entry.name, "; live is ", live.version, " (", live.adapter.Short(),
                               ", generation ", result.generation, ")");
+  entry.canary.reset();
+  catalogue.entries.Put(std::move(entry));
   RETURN_IF_ERROR(WriteCatalogue(std::move(catalogue)));
   return result;
 }
@@ -183,7 +186,7 @@ StatusOr<PublishResult> ExpertStore::RollBack(std::string_view name, std::string
   // Back to what was rolled back from, or on to the canary: then what is left was no mistake.
   bool withdraw_live = !version.withdrawn && !resolved.is_canary();
   if (digest_prefix.empty()) {
-    const auto entry = store.catalogue.LowerBound(name);
+    const CatalogueEntry* entry = resolved.entry.get();
     if (entry->canary.has_value()) return WithdrawCanary(name, std::move(store.catalogue));
     const auto before = std::find_if(entry->history.begin(), entry->history.end(),
                                      [](const ExpertVersion& earlier) { return !earlier.withdrawn; });

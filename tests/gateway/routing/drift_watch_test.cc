@@ -63,7 +63,9 @@ TEST(DriftWatchTest, OtherPrototypesBeginAnew) {
   for (int i = 0; i < 60; ++i) watch.Observe(RoutedWith(0.5f), catalogue);
   ASSERT_EQ(watch.All(catalogue).size(), 1u);
   EXPECT_TRUE(watch.All(catalogue)[0].drift.significant);
-  catalogue.entries[0].live.revision = Sha256("another card");
+  CatalogueEntry entry = catalogue.entries[0];
+  entry.live.revision = Sha256("another card");
+  catalogue.entries.Put(entry);
   EXPECT_EQ(watch.Of(catalogue.entries[0]).n, 0u);
   catalogue.generation = 2;
   watch.Observe(RoutedWith(0.5f), catalogue);  // routed by the prototypes before
@@ -76,12 +78,13 @@ TEST(DriftWatchTest, OtherPrototypesBeginAnew) {
 
 TEST(DriftWatchTest, ThePicturesAreBoundedAndRemovedExpertsMakeRoom) {
   DriftWatch watch{DriftOptions()};
-  Catalogue catalogue{.generation = 1};
+  std::vector<CatalogueEntry> entries;
   for (size_t i = 0; i <= DriftWatch::kMaxExperts; ++i) {
     CatalogueEntry entry{.name = absl::StrCat("e", absl::Dec(i, absl::kZeroPad6))};
     entry.routing = kReference;
-    catalogue.entries.push_back(entry);
+    entries.push_back(entry);
   }
+  Catalogue catalogue{.generation = 1, .entries = CatalogueEntries(entries)};
   const auto observe = [&](const std::string& name) {
     Decision decision = RoutedWith(0.5f);
     decision.plan.catalogue_generation = catalogue.generation;
@@ -90,9 +93,9 @@ TEST(DriftWatchTest, ThePicturesAreBoundedAndRemovedExpertsMakeRoom) {
   };
   for (const CatalogueEntry& entry : catalogue.entries) observe(entry.name);
   EXPECT_EQ(watch.All(catalogue).size(), DriftWatch::kMaxExperts);
-  const CatalogueEntry late = catalogue.entries.back();
+  const CatalogueEntry& late = entries.back();
   EXPECT_EQ(watch.Of(late).n, 0u);
-  catalogue.entries.erase(catalogue.entries.begin());
+  catalogue.entries.Erase(entries.front().name);
   catalogue.generation = 2;
   observe(late.name);
   EXPECT_EQ(watch.Of(late).n, 1u);

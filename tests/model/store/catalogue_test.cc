@@ -57,14 +57,16 @@ TEST(CatalogueTest, NamesAndVersionsResolve) {
   const std::string old = MakeVersion("2").adapter.ToHex();
   EXPECT_EQ(Resolve(catalogue, "sql@" + old).value().version->version, "2");
   EXPECT_EQ(Resolve(catalogue, "sql@" + old.substr(0, 8)).value().version->version, "2");
-  EXPECT_EQ(Resolve(catalogue, "sql@" + MakeVersion("3").adapter.ToHex()).value().version,
-            &catalogue.Find("sql")->live);
+  const Catalogue::Resolved live = Resolve(catalogue, "sql@" + MakeVersion("3").adapter.ToHex()).value();
+  EXPECT_EQ(live.version, &live.entry->live);
+  EXPECT_EQ(*live.entry, *catalogue.Find("sql"));
 }
 
 TEST(CatalogueTest, ACanaryResolvesByItsDigestAndNeverByTheBareName) {
   const Catalogue catalogue = MakeCatalogue();
   const Catalogue::Resolved canary = Resolve(catalogue, "law@" + MakeVersion("2").adapter.ToHex()).value();
-  EXPECT_EQ(canary.version, &catalogue.Find("law")->canary->version);
+  EXPECT_EQ(canary.version, &canary.entry->canary->version);
+  EXPECT_EQ(canary.version->version, "2");
   EXPECT_TRUE(canary.is_canary());
   EXPECT_FALSE(Resolve(catalogue, "law").value().is_canary());
   EXPECT_EQ(Resolve(catalogue, "law").value().version->version, "1");
@@ -82,10 +84,12 @@ TEST(CatalogueTest, WhatIsNotThereIsNotFoundWithWords) {
 
 TEST(CatalogueTest, APrefixOfTwoDigestsIsRefused) {
   Catalogue catalogue = MakeCatalogue();
-  auto bytes = catalogue.entries[1].live.adapter.bytes();
+  CatalogueEntry sql = catalogue.entries[1];
+  auto bytes = sql.live.adapter.bytes();
   bytes[31] ^= 1;
-  catalogue.entries[1].history[0].adapter = Digest(bytes);
-  const std::string hex = catalogue.entries[1].live.adapter.ToHex();
+  sql.history[0].adapter = Digest(bytes);
+  catalogue.entries.Put(sql);
+  const std::string hex = sql.live.adapter.ToHex();
   EXPECT_EQ(Resolve(catalogue, "sql@" + hex.substr(0, 63)).status().code(),
             absl::StatusCode::kInvalidArgument);
   EXPECT_TRUE(Resolve(catalogue, "sql@" + hex).ok());
@@ -93,9 +97,11 @@ TEST(CatalogueTest, APrefixOfTwoDigestsIsRefused) {
 
 TEST(CatalogueTest, OfTwoRevisionsOfOneAdapterTheNewestIsMeant) {
   Catalogue catalogue = MakeCatalogue();
-  auto& history = catalogue.entries[1].history;
-  history[1].adapter = history[0].adapter;
-  EXPECT_EQ(Resolve(catalogue, "sql@" + history[0].adapter.ToHex()).value().version, &history[0]);
+  CatalogueEntry sql = catalogue.entries[1];
+  sql.history[1].adapter = sql.history[0].adapter;
+  catalogue.entries.Put(sql);
+  const Catalogue::Resolved found = Resolve(catalogue, "sql@" + sql.history[0].adapter.ToHex()).value();
+  EXPECT_EQ(found.version, &found.entry->history[0]);
 }
 
 TEST(CatalogueTest, MalformedFilesSayWhereAndWhat) {
@@ -210,7 +216,7 @@ TEST(CatalogueTest, ALineWithANumberBeyondAllOrNestedTooDeepHarmsNoOther) {
 
 TEST(CatalogueTest, ExpertsInAnyOrderAreSorted) {
   Catalogue catalogue = MakeCatalogue();
-  std::swap(catalogue.entries[0], catalogue.entries[1]);
+  catalogue.entries = {catalogue.entries[1], catalogue.entries[0]};
   EXPECT_EQ(ParseCatalogue(SerializeCatalogue(catalogue), "c").value(), MakeCatalogue());
 }
 
@@ -228,19 +234,23 @@ TEST(CatalogueTest, TooManyBadExpertsAreABadFile) {
 TEST(CatalogueTest, ReadAfterAnEarlierGenerationItIsWhatAFreshReaderReads) {
   std::mt19937 random(3);
   Catalogue before;
-  for (int round = 0; round < 200; ++round) {
+  for (int round = 0; round < 300; ++round) {
     Catalogue next = before;
     ++next.generation;
-    for (int change = static_cast<int>(random() % 4); change >= 0; --change) {
-      const std::string name = "e" + std::to_string(random() % 12);
-      const auto it = next.LowerBound(name);
-      const bool known = it != next.entries.end() && it->name == name;
-      if (known && random() % 3 == 0) {
-        next.entries.erase(it);
-      } else if (known) {
-        it->live = MakeVersion(std::to_string(random() % 5));
+    // First a handful, then hundreds in many blocks, of which most rounds change a few.
+    const size_t n_names = round < 150 ? 12 : 900;
+    const size_t n_changes = 1 + random() % (round % 10 == 0 ? n_names : 4);
+    for (size_t change = 0; change < n_changes; ++change) {
+      const std::string name = "e" + std::to_string(random() % n_names);
+      const auto known = next.Find(name);
+      if (known != nullptr && random() % 3 == 0) {
+        next.entries.Erase(name);
+      } else if (known != nullptr) {
+        CatalogueEntry entry = *known;
+        entry.live = MakeVersion(std::to_string(random() % 5));
+        next.entries.Put(entry);
       } else {
-        next.entries.insert(it, {.name = name, .live = MakeVersion("1"), .tags = {"t\n"}});
+        next.entries.Put({.name = name, .live = MakeVersion("1"), .tags = {"t\n"}});
       }
     }
     const std::string text = SerializeCatalogue(next);
@@ -252,7 +262,9 @@ TEST(CatalogueTest, ReadAfterAnEarlierGenerationItIsWhatAFreshReaderReads) {
 
 TEST(CatalogueTest, ACanaryIsAnotherAdapterThanTheLiveOne) {
   Catalogue catalogue = MakeCatalogue();
-  catalogue.entries[0].canary->version.adapter = catalogue.entries[0].live.adapter;
+  CatalogueEntry law = catalogue.entries[0];
+  law.canary->version.adapter = law.live.adapter;
+  catalogue.entries.Put(law);
   EXPECT_EQ(ParseCatalogue(SerializeCatalogue(catalogue), "c").value().damaged.at(0).why,
             "c: expert law: field canary is not another adapter than the live one");
 }
