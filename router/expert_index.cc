@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <functional>
+#include <limits>
 #include <utility>
 
 #include "common/check.h"
@@ -23,6 +24,8 @@ constexpr size_t kRowFloats = 16;
 constexpr size_t kMaxSegmentExperts = 128;
 constexpr size_t kNewSegmentExperts = 96;
 constexpr size_t kMinSegmentExperts = 16;
+
+constexpr float kNoMinScore = std::numeric_limits<float>::quiet_NaN();
 
 Status CheckPrototypes(const IndexedExpert& expert, size_t dim) {
   if (expert.prototypes.size() % dim != 0) {
@@ -94,10 +97,11 @@ StatusOr<std::shared_ptr<const ExpertIndex>> ExpertIndex::With(Change change) co
   for (size_t s = 0; s < segments_.size(); ++s) {
     const Segment& segment = *segments_[s];
     // What falls before the next segment falls into this one.
-    const std::string* end = s + 1 < segments_.size() ? &segments_[s + 1]->experts.front().name : nullptr;
-    const auto is_here = [end](const std::string& name) { return end == nullptr || name < *end; };
+    const bool is_last = s + 1 == segments_.size();
+    const std::string_view end = is_last ? "" : segments_[s + 1]->name(0);
+    const auto is_here = [&](std::string_view name) { return is_last || name < end; };
     const bool put_here = put != change.put.end() && is_here(put->name);
-    while (removed != change.removed.end() && *removed < segment.experts.front().name) ++removed;
+    while (removed != change.removed.end() && *removed < segment.name(0)) ++removed;
     const bool changes = put_here || (removed != change.removed.end() && is_here(*removed));
     // A few experts that are left of other segments join this one, so that no crumbs pile up.
     if (!changes && (entries.empty() || entries.size() >= kMinSegmentExperts)) {
@@ -145,14 +149,13 @@ ExpertIndex::Entry ExpertIndex::EntryOf(const IndexedExpert& expert, size_t dim)
 
 std::vector<ExpertIndex::Entry> ExpertIndex::EntriesOf(const Segment& segment) const {
   std::vector<Entry> entries;
-  entries.reserve(segment.experts.size());
+  entries.reserve(segment.n_experts());
   const std::span<const float> rows(segment.rows);
-  for (size_t i = 0; i < segment.experts.size(); ++i) {
-    const KnownExpert& expert = segment.experts[i];
+  for (size_t i = 0; i < segment.n_experts(); ++i) {
     const size_t n_rows = segment.offsets[i + 1] - segment.offsets[i];
-    entries.push_back({expert.name,
-                       &expert.adapter,
-                       expert.min_score,
+    entries.push_back({segment.name(i),
+                       &segment.adapters[i],
+                       segment.min_score(i),
                        {},
                        rows.subspan(segment.offsets[i] * stride_, n_rows * stride_),
                        stride_});
@@ -182,15 +185,33 @@ ExpertIndex::Claims ExpertIndex::MakeClaims(std::span<const Entry> entries) {
   return claims;
 }
 
+size_t ExpertIndex::FullBlocksEnd(std::span<const Entry> entries, size_t begin, size_t end) {
+  const auto n_rows = [&](size_t i) { return entries[i].rows.size() / entries[i].row_floats; };
+  size_t rows = 0;
+  for (size_t i = begin; i < end; ++i) rows += n_rows(i);
+  size_t best = end, least_left = rows % QuantizedRows::kBlockRows;
+  for (size_t i = end; i > begin + 1 && end - i < kMinSegmentExperts && least_left > 0; --i) {
+    rows -= n_rows(i - 1);
+    if (const size_t left = rows % QuantizedRows::kBlockRows; left < least_left) {
+      best = i - 1;
+      least_left = left;
+    }
+  }
+  return best;
+}
+
 void ExpertIndex::AddSegments(std::span<const Entry> entries) {
   if (entries.empty()) return;
   // In parts of nearly the same size, with room for a few more experts in each.
   const size_t n_parts = entries.size() <= kMaxSegmentExperts
                              ? 1
                              : (entries.size() + kNewSegmentExperts - 1) / kNewSegmentExperts;
-  for (size_t part = 0; part < n_parts; ++part) {
-    const size_t begin = entries.size() * part / n_parts, end = entries.size() * (part + 1) / n_parts;
+  size_t begin = 0;
+  for (size_t part = 1; part <= n_parts; ++part) {
+    const size_t end =
+        part == n_parts ? entries.size() : FullBlocksEnd(entries, begin, entries.size() * part / n_parts);
     segments_.push_back(MakeSegment(entries.subspan(begin, end - begin)));
+    begin = end;
   }
 }
 
@@ -199,7 +220,13 @@ std::shared_ptr<const ExpertIndex::Segment> ExpertIndex::MakeSegment(std::span<c
   size_t n_rows = 0;
   for (const Entry& entry : entries) n_rows += entry.rows.size() / entry.row_floats;
   segment->rows.assign(n_rows * stride_, 0.0f);
-  segment->experts.reserve(entries.size());
+  segment->name_offsets.reserve(entries.size() + 1);
+  segment->name_offsets.push_back(0);
+  segment->adapters.reserve(entries.size());
+  if (std::any_of(entries.begin(), entries.end(), [](const Entry& e) { return e.min_score.has_value(); })) {
+    segment->min_scores.reserve(entries.size());
+    for (const Entry& entry : entries) segment->min_scores.push_back(entry.min_score.value_or(kNoMinScore));
+  }
   segment->offsets.reserve(entries.size() + 1);
   segment->offsets.push_back(0);
   float* row = segment->rows.data();
@@ -207,10 +234,13 @@ std::shared_ptr<const ExpertIndex::Segment> ExpertIndex::MakeSegment(std::span<c
     for (size_t begin = 0; begin < entry.rows.size(); begin += entry.row_floats, row += stride_) {
       std::copy_n(entry.rows.begin() + static_cast<ptrdiff_t>(begin), options_.dim, row);
     }
-    segment->experts.push_back({std::string(entry.name), *entry.adapter, entry.min_score});
+    segment->names += entry.name;
+    segment->name_offsets.push_back(static_cast<uint32_t>(segment->names.size()));
+    segment->adapters.push_back(*entry.adapter);
     segment->offsets.push_back(
         static_cast<uint32_t>((row - segment->rows.data()) / static_cast<ptrdiff_t>(stride_)));
   }
+  segment->names.shrink_to_fit();
   segment->claims = MakeClaims(entries);
   if (QuantizedRows::Supported()) segment->quantized = QuantizedRows(segment->rows, stride_);
   return segment;
@@ -218,14 +248,14 @@ std::shared_ptr<const ExpertIndex::Segment> ExpertIndex::MakeSegment(std::span<c
 
 void ExpertIndex::Finish() {
   size_t n_experts = 0;
-  for (const auto& segment : segments_) n_experts += segment->experts.size();
+  for (const auto& segment : segments_) n_experts += segment->n_experts();
   first_expert_.reserve(segments_.size() + 1);
   prototype_offsets_.reserve(n_experts + 1);
   first_expert_.push_back(0);
   prototype_offsets_.push_back(0);
   for (const auto& segment : segments_) {
     const uint32_t first_row = prototype_offsets_.back();
-    for (size_t i = 0; i < segment->experts.size(); ++i) {
+    for (size_t i = 0; i < segment->n_experts(); ++i) {
       prototype_offsets_.push_back(first_row + segment->offsets[i + 1]);
     }
     first_expert_.push_back(static_cast<uint32_t>(prototype_offsets_.size() - 1));
@@ -238,9 +268,29 @@ size_t ExpertIndex::SegmentOf(size_t expert) const {
          1;
 }
 
-const KnownExpert& ExpertIndex::expert(size_t i) const {
+KnownExpert ExpertIndex::expert(size_t i) const {
   const size_t s = SegmentOf(i);
-  return segments_[s]->experts[i - first_expert_[s]];
+  const Segment& segment = *segments_[s];
+  i -= first_expert_[s];
+  return {segment.name(i), segment.adapters[i], segment.min_score(i)};
+}
+
+std::optional<float> ExpertIndex::Segment::min_score(size_t i) const {
+  if (min_scores.empty() || std::isnan(min_scores[i])) return std::nullopt;
+  return min_scores[i];
+}
+
+size_t ExpertIndex::Segment::LowerBound(std::string_view name) const {
+  size_t begin = 0, end = n_experts();
+  while (begin < end) {
+    const size_t middle = (begin + end) / 2;
+    if (this->name(middle) < name) {
+      begin = middle + 1;
+    } else {
+      end = middle;
+    }
+  }
+  return begin;
 }
 
 Status ExpertIndex::CheckQuery(std::span<const float> query) const {
@@ -267,7 +317,7 @@ StatusOr<std::vector<ExpertIndex::Hit>> ExpertIndex::ScoreAll(std::span<const fl
   std::vector<float> scores;
   for (size_t s = 0; s < segments_.size(); ++s) {
     const Segment& segment = *segments_[s];
-    const size_t n_experts = segment.experts.size();
+    const size_t n_experts = segment.n_experts();
     const auto is_allowed = [&](size_t i) {
       return allowed == nullptr || allowed->Test(first_expert_[s] + i);
     };
@@ -404,16 +454,13 @@ std::optional<uint32_t> ExpertIndex::Find(std::string_view name) const {
   const auto after =
       std::upper_bound(segments_.begin(), segments_.end(), name,
                        [](std::string_view wanted, const std::shared_ptr<const Segment>& segment) {
-                         return wanted < segment->experts.front().name;
+                         return wanted < segment->name(0);
                        });
   if (after == segments_.begin()) return std::nullopt;
   const auto s = static_cast<size_t>(after - segments_.begin()) - 1;
-  const std::vector<KnownExpert>& experts = segments_[s]->experts;
-  const auto it = std::lower_bound(
-      experts.begin(), experts.end(), name,
-      [](const KnownExpert& expert, std::string_view wanted) { return expert.name < wanted; });
-  if (it == experts.end() || it->name != name) return std::nullopt;
-  return first_expert_[s] + static_cast<uint32_t>(it - experts.begin());
+  const size_t i = segments_[s]->LowerBound(name);
+  if (i == segments_[s]->n_experts() || segments_[s]->name(i) != name) return std::nullopt;
+  return first_expert_[s] + static_cast<uint32_t>(i);
 }
 
 std::vector<uint32_t> ExpertIndex::WithDomain(std::string_view domain) const {

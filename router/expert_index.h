@@ -25,10 +25,10 @@ struct IndexedExpert {
   std::vector<float> prototypes;  // [n_prototypes, dim], unit norm; may be empty: found by name or rule only
 };
 
-// One expert of an index.
+// One expert of an index, which must outlive this.
 struct KnownExpert {
-  std::string name;
-  Digest adapter;
+  std::string_view name;
+  const Digest& adapter;
   std::optional<float> min_score;
 };
 
@@ -110,7 +110,7 @@ class ExpertIndex {
   size_t n_prototypes() const { return prototype_offsets_.back(); }
   size_t dim() const { return options_.dim; }
   uint64_t generation() const { return options_.generation; }
-  const KnownExpert& expert(size_t i) const;
+  KnownExpert expert(size_t i) const;
   std::optional<uint32_t> Find(std::string_view name) const;
   // Experts that declare `domain`, in the order of their names. Every segment is asked, in about a
   // hundredth of the time that a search takes.
@@ -138,11 +138,22 @@ class ExpertIndex {
   // Experts side by side in the order of their names, with their rows: the only copy of them, and all that is
   // kept of an expert. Immutable; shared by generations.
   struct Segment {
-    std::vector<KnownExpert> experts;
+    std::string names;                         // one after the other
+    std::vector<uint32_t> name_offsets;        // [n_experts + 1], in names
+    std::vector<Digest> adapters;              // [n_experts]
+    std::vector<float> min_scores;             // [n_experts], NaN: none; empty where no expert has one
     std::vector<uint32_t> offsets;             // [n_experts + 1], in rows of this segment
     std::vector<float> rows;                   // [n_rows, stride], zero beyond dim
     router_internal::QuantizedRows quantized;  // of rows; empty where the machine has no use for it
     Claims claims;
+
+    size_t n_experts() const { return adapters.size(); }
+    std::string_view name(size_t i) const {
+      return std::string_view(names).substr(name_offsets[i], name_offsets[i + 1] - name_offsets[i]);
+    }
+    std::optional<float> min_score(size_t i) const;
+    // The first that does not come before `name`.
+    size_t LowerBound(std::string_view name) const;
   };
   // An expert on its way into a segment; what is pointed at outlives that.
   struct Entry {
@@ -159,6 +170,9 @@ class ExpertIndex {
   // Of every expert of one of this index's segments.
   std::vector<Entry> EntriesOf(const Segment& segment) const;
   static Claims MakeClaims(std::span<const Entry> entries);
+  // Where a segment of `entries` from `begin` on that is to end at about `end` fills its blocks of quantised
+  // rows.
+  static size_t FullBlocksEnd(std::span<const Entry> entries, size_t begin, size_t end);
   void AddSegments(std::span<const Entry> entries);
   std::shared_ptr<const Segment> MakeSegment(std::span<const Entry> entries) const;
   // Numbers experts and rows, once all segments are there.

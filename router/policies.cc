@@ -19,25 +19,25 @@ RoutePlan StartPlan(std::string policy, const ExpertIndex& index, std::span<cons
   plan.catalogue_generation = index.generation();
   if (ranked.size() > 1) plan.margin = ranked[0].score - ranked[1].score;
   for (const ExpertIndex::Hit& hit : ranked.first(std::min(ranked.size(), max_candidates))) {
-    plan.candidates.push_back({index.expert(hit.expert).name, hit.score});
+    plan.candidates.push_back({std::string(index.expert(hit.expert).name), hit.score});
   }
   return plan;
 }
 
 void AddExpert(const ExpertIndex& index, const ExpertIndex::Hit& hit, float weight, RoutePlan* plan) {
   if (weight == 0) return;  // so far behind that it would change nothing
-  const KnownExpert& expert = index.expert(hit.expert);
+  const KnownExpert expert = index.expert(hit.expert);
   plan->experts.push_back(
-      {.name = expert.name, .adapter = expert.adapter, .weight = weight, .score = hit.score});
+      {.name = std::string(expert.name), .adapter = expert.adapter, .weight = weight, .score = hit.score});
 }
 
 std::string RankingInWords(const ExpertIndex& index, const RoutePlan& plan,
                            std::span<const ExpertIndex::Hit> ranked) {
-  std::string words =
-      absl::StrCat(plan.policy, ": ", index.expert(ranked[0].expert).name, " ", TwoDecimals(ranked[0].score));
+  std::string words = absl::StrCat(plan.policy, ": ", ToAbsl(index.expert(ranked[0].expert).name), " ",
+                                   TwoDecimals(ranked[0].score));
   if (ranked.size() == 1) return words + ", the only candidate";
-  absl::StrAppend(&words, ", next ", index.expert(ranked[1].expert).name, " ", TwoDecimals(ranked[1].score),
-                  ", margin ", TwoDecimals(plan.margin));
+  absl::StrAppend(&words, ", next ", ToAbsl(index.expert(ranked[1].expert).name), " ",
+                  TwoDecimals(ranked[1].score), ", margin ", TwoDecimals(plan.margin));
   return words;
 }
 

@@ -22,7 +22,7 @@ class TopKPolicy : public RoutingPolicy {
     plan.reason = "top_k:";
     for (size_t i = 0; i < chosen.size(); ++i) {
       AddExpert(index, chosen[i], weights[i], &plan);
-      absl::StrAppend(&plan.reason, " ", index.expert(chosen[i].expert).name, " ",
+      absl::StrAppend(&plan.reason, " ", ToAbsl(index.expert(chosen[i].expert).name), " ",
                       TwoDecimals(chosen[i].score), " (weight ", TwoDecimals(weights[i]), "),");
     }
     absl::StrAppend(&plan.reason, " margin ", TwoDecimals(plan.margin));

@@ -3,6 +3,9 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <limits>
+
+#include "kernels/formats/half.h"
 
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -10,6 +13,22 @@
 
 namespace coterie::router_internal {
 namespace {
+
+bool HasVnni() {
+#if defined(__x86_64__)
+  return __builtin_cpu_supports("avx512vnni");
+#else
+  return false;
+#endif
+}
+
+// The least bfloat16 that is not below x, for a finite x >= 0.
+uint16_t Bf16Above(double x) {
+  auto rounded = static_cast<float>(x);
+  if (static_cast<double>(rounded) < x)
+    rounded = std::nextafter(rounded, std::numeric_limits<float>::infinity());
+  return static_cast<uint16_t>((FloatToBits(rounded) + 0xffff) >> 16);
+}
 
 struct Quantized {
   float scale = 0;
@@ -25,7 +44,8 @@ Quantized Quantize(std::span<const float> x, size_t group, int8_t* values) {
   Quantized result;
   float largest = 0;
   for (const float v : x) largest = std::max(largest, std::abs(v));
-  result.scale = largest / 127;
+  // Never below: values stay within 127.
+  result.scale = Bf16ToFloat(Bf16Above(static_cast<double>(largest) / 127));
   double norm = 0, quantized_norm = 0, residual = 0;
   for (size_t i = 0; i < x.size(); ++i) {
     const int q = result.scale > 0 ? static_cast<int>(std::lrint(x[i] / result.scale)) : 0;
@@ -101,17 +121,17 @@ QuantizedRows::QuantizedRows(std::span<const float> rows, size_t stride)
     : n_rows_(rows.size() / stride), stride_(stride) {
   const size_t n_blocks = (n_rows_ + kBlockRows - 1) / kBlockRows;
   values_.assign(n_blocks * kBlockRows * stride, 0);
-  offsets_.assign(n_blocks * kBlockRows, 0);
+  if (HasVnni()) offsets_.assign(n_blocks * kBlockRows, 0);
   scales_.assign(n_blocks * kBlockRows, 0);
   norms_.assign(n_blocks * kBlockRows, 0);
   residuals_.assign(n_blocks * kBlockRows, 0);
   for (size_t r = 0; r < n_rows_; ++r) {
     int8_t* values = values_.data() + r / kBlockRows * kBlockRows * stride + r % kBlockRows * 4;
     const Quantized q = Quantize(rows.subspan(r * stride, stride), kBlockRows * 4, values);
-    offsets_[r] = 128 * q.sum;
-    scales_[r] = q.scale;
-    norms_[r] = static_cast<float>(q.quantized_norm);
-    residuals_[r] = static_cast<float>(q.residual);
+    if (!offsets_.empty()) offsets_[r] = 128 * q.sum;
+    scales_[r] = Bf16Above(q.scale);
+    norms_[r] = Bf16Above(q.quantized_norm);
+    residuals_[r] = Bf16Above(q.residual);
   }
 }
 
@@ -133,7 +153,7 @@ void QuantizedRows::Bounds(const Query& query, float* lower, float* upper, bool 
 #if defined(__x86_64__)
   // For what rounding adds, here and in DotRows: about 30 roundings of 6e-8 each on a sum of at most 2.
   constexpr float kSlack = 1e-5f;
-  const bool vnni = use_vnni && __builtin_cpu_supports("avx512vnni");
+  const bool vnni = use_vnni && !offsets_.empty();
   for (size_t begin = 0; begin < n_rows_; begin += kBlockRows) {
     int32_t dots[kBlockRows];
     if (vnni) {
@@ -144,8 +164,9 @@ void QuantizedRows::Bounds(const Query& query, float* lower, float* upper, bool 
     }
     const size_t n = std::min(kBlockRows, n_rows_ - begin);
     for (size_t r = 0; r < n; ++r) {
-      const float score = scales_[begin + r] * query.scale * static_cast<float>(dots[r]);
-      const float error = residuals_[begin + r] * query.norm + norms_[begin + r] * query.residual + kSlack;
+      const float score = Bf16ToFloat(scales_[begin + r]) * query.scale * static_cast<float>(dots[r]);
+      const float error = Bf16ToFloat(residuals_[begin + r]) * query.norm +
+                          Bf16ToFloat(norms_[begin + r]) * query.residual + kSlack;
       lower[begin + r] = score - error;
       upper[begin + r] = score + error;
     }

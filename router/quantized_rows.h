@@ -17,6 +17,8 @@ namespace coterie::router_internal {
 // as ever, so the result is that of the full scan, bit for bit, on every machine. Immutable; thread-safe.
 class QuantizedRows {
  public:
+  static constexpr size_t kBlockRows = 16;  // a last block that is not full takes the space of a full one
+
   // Whether this machine has the instructions that make the first pass worth its while.
   static bool Supported();
 
@@ -41,18 +43,17 @@ class QuantizedRows {
   size_t n_rows() const { return n_rows_; }
 
  private:
-  static constexpr size_t kBlockRows = 16;
-
   size_t n_rows_ = 0;
   size_t stride_ = 0;
   // Blocks of 16 rows side by side, so that one instruction multiplies four values of all sixteen with the
   // same four of the query and no sum crosses lanes: [n_blocks, stride / 4, 16, 4].
   std::vector<int8_t> values_;
-  // Per row, zero for the rows that fill up the last block:
-  std::vector<int32_t> offsets_;  // 128 x the sum of its int8 values
-  std::vector<float> scales_;     // x' = scale * values
-  std::vector<float> norms_;      // |x'|
-  std::vector<float> residuals_;  // |dx|
+  // Per row, zero for the rows that fill up the last block. As bfloat16, each rounded up: a scale is what the
+  // values are multiples of, the others are bounds.
+  std::vector<uint16_t> scales_;     // x' = scale * values
+  std::vector<uint16_t> norms_;      // |x'|
+  std::vector<uint16_t> residuals_;  // |dx|
+  std::vector<int32_t> offsets_;     // 128 x the sum of its int8 values; empty without VNNI
 };
 
 }  // namespace coterie::router_internal

@@ -17,7 +17,7 @@ using ::testing::HasSubstr;
 
 std::vector<std::string> Names(const ExpertIndex& index, const std::vector<ExpertIndex::Hit>& hits) {
   std::vector<std::string> names;
-  for (const auto& hit : hits) names.push_back(index.expert(hit.expert).name);
+  for (const auto& hit : hits) names.emplace_back(index.expert(hit.expert).name);
   return names;
 }
 
