@@ -71,7 +71,7 @@ void Generate(const uint8_t* data, size_t n_bytes) {
   COTERIE_CHECK_LE(request->input.QuestionText().size(), limits.max_input_bytes);
 
   // On to a worker.
-  gateway::SequenceRequest sequence;
+  SequenceRequest sequence;
   sequence.prompt_ids = {1, 2, 3};
   sequence.sampling = request->sampling;
   sequence.tenant = request->context.tenant;
@@ -129,7 +129,7 @@ void WorkerStream(const uint8_t* data, size_t n_bytes) {
           const size_t n_tokens = output.token_ids_size();
           const gateway::SequenceOutput plain = gateway::OutputFromProto(std::move(output));
           COTERIE_CHECK_EQ(plain.token_ids.size(), n_tokens);
-          COTERIE_CHECK_EQ(plain.finish == gateway::FinishReason::kError, !plain.error.ok());
+          COTERIE_CHECK_EQ(plain.finish == FinishReason::kError, !plain.error.ok());
         }
         state = &message.step().state();
         break;
