@@ -24,12 +24,16 @@ constexpr std::array<uint32_t, 4> Philox4x32(std::array<uint32_t, 4> counter, st
   return counter;
 }
 
-// Uniform in [0, 1) with 53 bits, for draw `position` of stream `seed`.
-constexpr double PhiloxUniform(uint64_t seed, uint64_t position) {
+// 64 random bits: draw `position` of stream `seed`.
+constexpr uint64_t PhiloxBits(uint64_t seed, uint64_t position) {
   const std::array<uint32_t, 4> r =
       Philox4x32({static_cast<uint32_t>(position), static_cast<uint32_t>(position >> 32), 0, 0},
                  {static_cast<uint32_t>(seed), static_cast<uint32_t>(seed >> 32)});
-  return ToUnitInterval(uint64_t{r[0]} << 32 | r[1]);
+  return uint64_t{r[0]} << 32 | r[1];
+}
+// Uniform in [0, 1) with 53 bits.
+constexpr double PhiloxUniform(uint64_t seed, uint64_t position) {
+  return ToUnitInterval(PhiloxBits(seed, position));
 }
 
 }  // namespace coterie

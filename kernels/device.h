@@ -62,7 +62,7 @@ class Device {
   virtual ~Device() = default;
 
   virtual NumericsMode mode() const = 0;
-  // Everything that can change a bit of the result: "cpu/3 fast a32 kv=bf16" and the like. Part of the
+  // Everything that can change a bit of the result: "cpu/4 fast a32 kv=bf16" and the like. Part of the
   // worker's numerics class.
   virtual std::string numerics_class() const = 0;
   // Whether a row's bits depend on nothing but its own sequence. Where they do not, a sequence that goes on

@@ -80,7 +80,7 @@ StatusOr<std::unique_ptr<CpuBackend>> CpuBackend::Create(const CpuBackendOptions
 // The instruction set and the thread count are not in it: they change no bit.
 std::string CpuBackend::numerics_class() const {
   const char* kv = kv_type_ == KvType::kF32 ? "f32" : kv_type_ == KvType::kBF16 ? "bf16" : "f16";
-  return absl::StrCat("cpu/3 ", mode_ == NumericsMode::kExact ? "exact" : "fast a32", " kv=", kv);
+  return absl::StrCat("cpu/4 ", mode_ == NumericsMode::kExact ? "exact" : "fast a32", " kv=", kv);
 }
 
 std::string CpuBackend::device_name() const {

@@ -18,12 +18,9 @@ class Mixture {
   void Begin();
   // `logits` [vocab_size] with weight λ > 0.
   void Add(std::span<const float> logits, float weight);
-  // log p [vocab_size], at least kLeast; NaN throughout when a logit of a row was not finite. Valid until
-  // Begin.
+  // log p [vocab_size], at least kLeastMixed; NaN throughout when a logit of a row was not finite. Valid
+  // until Begin.
   std::span<const float> Logits();
-
-  // The least logit of a mixture: stands for probabilities too small to change a draw.
-  static constexpr float kLeast = -150.0f;
 
  private:
   std::vector<double> p_;         // [vocab]

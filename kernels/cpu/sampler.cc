@@ -10,6 +10,7 @@
 #include "kernels/batch.h"
 #include "kernels/cpu/token_counts.h"
 #include "kernels/cpu/vector_math.h"
+#include "kernels/token_weights.h"
 
 namespace coterie::cpu {
 namespace {
@@ -40,6 +41,7 @@ Sampler::Sampler(int vocab_size)
       weights_(vocab_size),
       class_counts_(kClasses),
       class_mass_(kClasses) {
+  COTERIE_CHECK_LE(vocab_size, kMaxSampledVocabulary) << "tokens to sample from";
   candidates_.reserve(vocab_size);
 }
 
@@ -80,36 +82,42 @@ std::span<const float> Sampler::Adjust(const RowSampling& row, std::span<const f
 int32_t Sampler::Draw(const RowSampling& row, std::span<const float> logits, float top) {
   const size_t n = logits.size();
   DistancesBelow(top, logits, row.temperature, distances_);
-  ExpOfNegative(distances_, weights_);
-  const double uniform = PhiloxUniform(row.seed, row.position);
+  ExpOfNegatives(distances_, weights_);
   const bool cut_k = row.top_k > 0 && row.top_k < n;
   if (!cut_k && row.top_p >= 1.0f) {
     if (row.min_p > 0.0f) {  // the most probable token's weight is 1
       for (float& weight : weights_) weight = weight >= row.min_p ? weight : 0.0f;
     }
-    const double target = uniform * SumOf(weights_);
-    double mass = 0;
-    size_t last = 0;
-    for (size_t i = 0; i < n; ++i) {
-      if (weights_[i] == 0.0f) continue;
-      mass += weights_[i];
-      last = i;
-      if (mass > target) break;
-    }
-    return static_cast<int32_t>(last);  // rounding may leave target at the very end
+    return DrawById(DrawTarget(PhiloxBits(row.seed, row.position), MassOfAll(weights_)));
   }
   // Most probable first, by sorting only the classes of distance that can matter.
-  double total = 0;
+  uint64_t total = 0;
   if (cut_k) {
-    GatherLargest(logits, [&](size_t count, double) { return count >= row.top_k; });
+    GatherLargest(logits, [&](size_t count, uint64_t) { return count >= row.top_k; });
     candidates_.resize(row.top_k);
-    for (const TopLogit& c : candidates_) total += weights_[c.id];
+    for (const TopLogit& c : candidates_) total += MassOf(weights_[c.id]);
   } else {
-    total = SumOf(weights_);
-    GatherLargest(logits,
-                  [&](size_t, double mass) { return mass >= static_cast<double>(row.top_p) * total; });
+    total = MassOfAll(weights_);
+    const uint64_t nucleus = NucleusMass(row.top_p, total);
+    GatherLargest(logits, [&](size_t, uint64_t mass) { return mass >= nucleus; });
   }
-  return DrawInOrder(row, uniform, total, candidates_, [&](size_t i) { return weights_[candidates_[i].id]; });
+  return DrawInOrder(row, total, candidates_, [&](size_t i) { return weights_[candidates_[i].id]; });
+}
+
+// The first token, in order of id, at which the running mass of weights_ exceeds `target`.
+int32_t Sampler::DrawById(uint64_t target) const {
+  constexpr size_t kPart = 256;  // passed over as a whole until the target lies within
+  std::span<const float> rest = weights_;
+  for (;;) {
+    const std::span<const float> part = rest.first(std::min(kPart, rest.size()));
+    const uint64_t mass = MassOfAll(part);
+    if (mass > target) break;
+    target -= mass;
+    rest = rest.subspan(part.size());
+  }
+  size_t i = 0;
+  for (; MassOf(rest[i]) <= target; ++i) target -= MassOf(rest[i]);
+  return static_cast<int32_t>(weights_.size() - rest.size() + i);
 }
 
 int Sampler::TopNeeded(const RowSampling& row, int vocab_size, int most) {
@@ -130,34 +138,26 @@ int32_t Sampler::SampleTop(const RowSampling& row, std::span<const TopLogit> top
   for (size_t i = 0; i < n; ++i) adjusted_[i] = top[i].value;
   const std::span<float> weights(weights_.data(), n);
   DistancesBelow(top.front().value, {adjusted_.data(), n}, row.temperature, distances_);
-  ExpOfNegative({distances_.data(), n}, weights);
-  double total = 0;
-  for (const float weight : weights) total += weight;
-  return DrawInOrder(row, PhiloxUniform(row.seed, row.position), total, top,
-                     [&](size_t i) { return weights[i]; });
+  ExpOfNegatives({distances_.data(), n}, weights);
+  return DrawInOrder(row, MassOfAll(weights), top, [&](size_t i) { return weights[i]; });
 }
 
 // Applies top-p and min-p to the candidates and draws one of what is left. They are sorted, most probable
-// first; `total` is the weight of the whole distribution, of which they may be only the front.
+// first; `total` is the mass of the whole distribution, of which they may be only the front.
 template <typename WeightOf>
-int32_t Sampler::DrawInOrder(const RowSampling& row, double uniform, double total,
-                             std::span<const TopLogit> candidates, const WeightOf& weight_of) {
-  const double nucleus = row.top_p < 1.0f ? static_cast<double>(row.top_p) * total : INFINITY;
-  double mass = 0;
-  size_t n_kept = 0;
-  while (n_kept < candidates.size() && mass < nucleus) {
-    const float weight = weight_of(n_kept);
-    if (n_kept > 0 && weight < row.min_p) break;
-    mass += weight;
-    ++n_kept;
+int32_t Sampler::DrawInOrder(const RowSampling& row, uint64_t total, std::span<const TopLogit> candidates,
+                             const WeightOf& weight_of) {
+  const uint64_t nucleus = row.top_p < 1.0f ? NucleusMass(row.top_p, total) : UINT64_MAX;
+  uint64_t kept = 0;
+  for (size_t i = 0; i < candidates.size() && kept < nucleus; ++i) {
+    const float weight = weight_of(i);
+    if (i > 0 && weight < row.min_p) break;
+    kept += MassOf(weight);
   }
-  const double target = uniform * mass;
-  double reached = 0;
-  for (size_t i = 0; i < n_kept; ++i) {
-    reached += weight_of(i);
-    if (reached > target) return candidates[i].id;
-  }
-  return candidates[n_kept - 1].id;
+  uint64_t target = DrawTarget(PhiloxBits(row.seed, row.position), kept);
+  size_t i = 0;  // stays among those that were kept: the target is below their mass
+  for (; MassOf(weight_of(i)) <= target; ++i) target -= MassOf(weight_of(i));
+  return candidates[i].id;
 }
 
 // Fills candidates_, sorted, class by class, nearest first, until `enough(count, mass)` of what they contain.
@@ -165,14 +165,14 @@ int32_t Sampler::DrawInOrder(const RowSampling& row, double uniform, double tota
 template <typename Enough>
 void Sampler::GatherLargest(std::span<const float> logits, const Enough& enough) {
   std::fill(class_counts_.begin(), class_counts_.end(), 0);
-  std::fill(class_mass_.begin(), class_mass_.end(), 0.0);
+  std::fill(class_mass_.begin(), class_mass_.end(), 0);
   for (size_t i = 0; i < distances_.size(); ++i) {
     const size_t at = ClassOf(distances_[i]);
     ++class_counts_[at];
-    class_mass_[at] += weights_[i];
+    class_mass_[at] += MassOf(weights_[i]);
   }
   size_t count = 0;
-  double mass = 0;
+  uint64_t mass = 0;
   size_t last = 0;
   for (; last < kClasses; ++last) {
     count += class_counts_[last];
@@ -193,8 +193,8 @@ bool Sampler::Logprobs(std::span<const float> logits, int32_t token, std::span<T
     return false;
   }
   DistancesBelow(top, logits, 1.0f, distances_);
-  ExpOfNegative(distances_, weights_);
-  const double log_sum = std::log(SumOf(weights_));
+  ExpOfNegatives(distances_, weights_);
+  const double log_sum = LogOf(WeightOfMass(MassOfAll(weights_)));
   auto logprob = [&](size_t id) {
     return static_cast<float>(-static_cast<double>(distances_[id]) - log_sum);
   };

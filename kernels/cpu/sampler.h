@@ -18,7 +18,7 @@ struct SamplerInputs {
 };
 
 // Chooses the token of a row as RowSampling says (kernels/sampling.h): the reference for every backend. Sums
-// run in a fixed order and ties go to the lower id.
+// are exact (kernels/token_weights.h) and ties go to the lower id.
 //
 // Owns scratch memory for one vocabulary; allocates nothing after construction. Not thread-safe.
 class Sampler {
@@ -43,8 +43,9 @@ class Sampler {
   template <typename Enough>
   void GatherLargest(std::span<const float> logits, const Enough& enough);
   template <typename WeightOf>
-  static int32_t DrawInOrder(const RowSampling& row, double uniform, double total,
-                             std::span<const TopLogit> candidates, const WeightOf& weight_of);
+  static int32_t DrawInOrder(const RowSampling& row, uint64_t total, std::span<const TopLogit> candidates,
+                             const WeightOf& weight_of);
+  int32_t DrawById(uint64_t target) const;
   std::span<const float> Adjust(const RowSampling& row, std::span<const float> logits,
                                 const SamplerInputs& inputs);
   int32_t Draw(const RowSampling& row, std::span<const float> logits, float top);
@@ -54,7 +55,7 @@ class Sampler {
   std::vector<float> weights_;        // [vocab], exp(-distance)
   std::vector<TopLogit> candidates_;  // [<= vocab], best first
   std::vector<uint32_t> class_counts_;
-  std::vector<double> class_mass_;
+  std::vector<uint64_t> class_mass_;
 };
 
 }  // namespace coterie::cpu

@@ -3,12 +3,16 @@
 #include <cmath>
 #include <cstring>
 
+#include "kernels/token_weights.h"
+
 namespace coterie::cpu {
 namespace {
 
 constexpr size_t kFloatLanes = 4;
 typedef float Float4 __attribute__((vector_size(16)));
 typedef int32_t Int4 __attribute__((vector_size(16)));
+typedef double Double4 __attribute__((vector_size(32)));
+typedef uint64_t Mass4 __attribute__((vector_size(32)));
 
 Float4 Load(const float* from) {
   Float4 v;
@@ -19,36 +23,6 @@ Float4 Load(const float* from) {
 void Store(Float4 v, float* to) { std::memcpy(to, &v, sizeof(v)); }
 
 Float4 All(float x) { return Float4{x, x, x, x}; }
-
-// exp(x) for x in [-87, 0]: 2^n · e^r with |r| <= ln 2 / 2, e^r by Taylor's polynomial of degree 7, whose
-// remainder there is below 6e-9.
-Float4 ExpNonPositive(Float4 x) {
-  constexpr float kLog2E = 1.44269504f;
-  constexpr float kLn2High = 0.693359375f;  // few bits, so that n · kLn2High is exact
-  constexpr float kLn2Low = -2.12194440e-4f;
-  constexpr float kRound = 12582912.0f;  // 1.5 · 2^23: adding it rounds to the nearest whole number
-  const Float4 shifted = x * kLog2E + kRound;
-  const Float4 n = shifted - kRound;
-  const Float4 r = (x - n * kLn2High) - n * kLn2Low;
-  Float4 p = All(1.0f / 5040);
-  for (float c : {1.0f / 720, 1.0f / 120, 1.0f / 24, 1.0f / 6, 0.5f, 1.0f, 1.0f}) p = p * r + c;
-  Int4 exponent;
-  std::memcpy(&exponent, &shifted, sizeof(exponent));  // the low bits hold n
-  exponent = (exponent << 23);
-  Int4 bits;
-  std::memcpy(&bits, &p, sizeof(bits));
-  bits += exponent;
-  Float4 result;
-  std::memcpy(&result, &bits, sizeof(result));
-  return result;
-}
-
-Float4 ExpOfNegative4(Float4 distance) {
-  constexpr float kZeroFrom = 87.0f;
-  const Float4 clamped = distance < kZeroFrom ? distance : All(kZeroFrom);
-  const Float4 e = ExpNonPositive(-clamped);
-  return distance < kZeroFrom ? e : All(0.0f);
-}
 
 }  // namespace
 
@@ -75,6 +49,7 @@ float MaxIfFinite(std::span<const float> values) {
 }
 
 void DistancesBelow(float top, std::span<const float> logits, float temperature, std::span<float> distances) {
+  top += 0.0f;  // of -0, which is the largest beside 0, distances would be -0
   const size_t whole = logits.size() / kFloatLanes * kFloatLanes;
   for (size_t i = 0; i < whole; i += kFloatLanes) {
     Store((top - Load(logits.data() + i)) / temperature, distances.data() + i);
@@ -82,23 +57,28 @@ void DistancesBelow(float top, std::span<const float> logits, float temperature,
   for (size_t i = whole; i < logits.size(); ++i) distances[i] = (top - logits[i]) / temperature;
 }
 
-void ExpOfNegative(std::span<const float> distances, std::span<float> weights) {
+void ExpOfNegatives(std::span<const float> distances, std::span<float> weights) {
   const size_t whole = distances.size() / kFloatLanes * kFloatLanes;
   for (size_t i = 0; i < whole; i += kFloatLanes) {
-    Store(ExpOfNegative4(Load(distances.data() + i)), weights.data() + i);
+    Store(ExpOfNegative<Float4, Int4>(Load(distances.data() + i)), weights.data() + i);
   }
-  for (size_t i = whole; i < distances.size(); ++i) weights[i] = ExpOfNegative4(All(distances[i]))[0];
+  for (size_t i = whole; i < distances.size(); ++i) {
+    weights[i] = ExpOfNegative<float, int32_t>(distances[i]);
+  }
 }
 
-double SumOf(std::span<const float> values) {
-  constexpr size_t kSums = 8;
-  double sums[kSums] = {};
-  size_t i = 0;
-  for (; i + kSums <= values.size(); i += kSums) {
-    for (size_t lane = 0; lane < kSums; ++lane) sums[lane] += values[i + lane];
+uint64_t MassOfAll(std::span<const float> weights) {
+  const size_t whole = weights.size() / kFloatLanes * kFloatLanes;
+  Mass4 sums = {0, 0, 0, 0};
+  for (size_t i = 0; i < whole; i += kFloatLanes) {
+    const Double4 rounded = __builtin_convertvector(Load(weights.data() + i), Double4) + kUnitRound;
+    Mass4 bits;
+    std::memcpy(&bits, &rounded, sizeof(bits));
+    sums += bits - std::bit_cast<uint64_t>(kUnitRound);
   }
-  for (size_t lane = 0; i < values.size(); ++i, ++lane) sums[lane] += values[i];
-  return ((sums[0] + sums[1]) + (sums[2] + sums[3])) + ((sums[4] + sums[5]) + (sums[6] + sums[7]));
+  uint64_t sum = (sums[0] + sums[1]) + (sums[2] + sums[3]);
+  for (size_t i = whole; i < weights.size(); ++i) sum += MassOf(weights[i]);
+  return sum;
 }
 
 }  // namespace coterie::cpu

@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "kernels/cpu/step_sampler.h"
+#include "kernels/token_weights.h"
 #include "tests/kernels/op_testing.h"
 
 namespace coterie::cpu {
@@ -67,7 +68,7 @@ TEST(MixtureTest, WhatNoRowCanShowIsFiniteAndLeast) {
   mixture.Begin();
   mixture.Add(std::vector<float>{0, -1000, -80}, 1.0f);
   EXPECT_NEAR(mixture.Logits()[0], 0, 1e-6);
-  EXPECT_EQ(mixture.Logits()[1], Mixture::kLeast);
+  EXPECT_EQ(mixture.Logits()[1], kLeastMixed);
   EXPECT_NEAR(mixture.Logits()[2], -80, 1e-4);
 }
 

@@ -83,6 +83,19 @@ TEST(SamplerTest, LogitsThatAreNotFiniteAreReportedNotSampled) {
   }
 }
 
+TEST(SamplerTest, BothZerosAreOneLogit) {
+  // The larger of two equal zeros had the sign of the first, and a distance of -0 a class far behind the
+  // last.
+  for (const std::vector<float>& logits :
+       {std::vector<float>{-0.0f, 0.0f}, {-0.0f, 0, -0.0f, 0, -0.0f, 0, -1}}) {
+    std::set<int32_t> tokens;
+    for (uint64_t i = 0; i < 200; ++i) tokens.insert(Sample(Hot([](auto& p) { p.top_p = 0.9f; }), logits, i));
+    EXPECT_GE(tokens.size(), 2u);
+    EXPECT_EQ(Sample({}, logits), 0);
+    EXPECT_EQ(Sample(Hot([](auto& p) { p.top_k = 1; }), logits), 0);
+  }
+}
+
 TEST(SamplerTest, TokensComeAsOftenAsTheDistributionSays) {
   const std::map<int32_t, double> found = Frequencies(Hot(), Ladder());
   for (int i = 2; i < 8; ++i) EXPECT_NEAR(found.at(i), (1 << i) / 255.0, 0.01) << i;
