@@ -142,6 +142,7 @@ __device__ inline void LoadMatrices4Transposed(uint32_t (&r)[4], const void* sha
 }
 
 // --- Conversions, rounding to nearest even ---
+__device__ inline uint64_t RoundToUint64(float value) { return __float2ull_rn(value); }  // value >= 0
 __device__ inline uint32_t PackBf16(float low, float high) {
   uint32_t pair;
   asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));

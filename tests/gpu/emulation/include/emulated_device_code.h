@@ -162,6 +162,7 @@ inline void LoadMatrices4Transposed(uint32_t (&r)[4], const void* shared_row) {
   emulation::WarpTogether(emulation::WarpOp::kLoadMatricesTransposed, in, 2, r, 4);
 }
 
+inline uint64_t RoundToUint64(float value) { return static_cast<uint64_t>(std::nearbyint(value)); }
 inline uint16_t FloatToBf16(float value) {
   const uint32_t bits = BitsOfFloat(value);
   if ((bits & 0x7FFFFFFFu) > 0x7F800000u) return 0x7FFF;  // NaN, as cvt gives it
