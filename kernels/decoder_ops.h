@@ -5,6 +5,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "common/status.h"
 #include "kernels/batch.h"
@@ -103,6 +104,9 @@ class DecoderOps : public virtual Device {
   virtual StatusOr<std::unique_ptr<KvCache>> MakeKvCache(const KvCacheShape& shape) = 0;
   // Bytes of one block over all layers of `shape` (its n_blocks is not read).
   virtual size_t KvBlockBytes(const KvCacheShape& shape) const = 0;
+  // What steps up to `limits`, the slots and the seats take beside what the graph allocates.
+  virtual std::vector<MemoryDemand> StepMemory(const StepLimits& limits, const KvCacheShape& kv,
+                                               const SeatLimits& seats) const = 0;
   virtual StatusOr<std::unique_ptr<StepContext>> MakeStepContext(const StepLimits& limits) = 0;
   virtual StatusOr<std::unique_ptr<AdapterSlots>> MakeAdapterSlots(int n_slots, int n_layers) = 0;
   virtual StatusOr<std::unique_ptr<Seats>> MakeSeats(const SeatLimits& limits) = 0;

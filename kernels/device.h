@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "common/memory.h"
 #include "common/status.h"
 #include "kernels/dtype.h"
 
@@ -47,6 +48,14 @@ class DeviceBuffer {
   virtual size_t n_floats() const = 0;
 };
 
+// Memory that something will take.
+struct MemoryDemand {
+  std::string what;
+  uint64_t bytes = 0;
+  bool at_start = true;  // else with use, up to `bytes`
+  std::string remedy;    // the option that makes it smaller
+};
+
 // A device as model loading sees it: its name, its memory, packing. The ops are in decoder_ops.h and
 // encoder_ops.h; all three are interfaces without data, so one backend may implement several of them.
 //
@@ -69,6 +78,9 @@ class Device {
   // at another worker of the same class goes on with the same text, and is told so.
   virtual bool batch_invariant() const { return false; }
   virtual std::string device_name() const = 0;
+
+  // How much more memory can be allocated.
+  virtual MemoryRoom Room() const = 0;
 
   enum class Pages : uint8_t { kNow, kWhenUsed };
   // kNow fetches all pages in the call. kWhenUsed leaves each page to the first write to it: memory that is

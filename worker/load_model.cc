@@ -16,12 +16,18 @@
 namespace coterie::worker {
 namespace {
 
+constexpr int kDefaultKvTokens = 16384;  // on a CPU
+
+int KvTokensOnCpu(const WorkerOptions& options) {
+  return options.kv_tokens > 0 ? options.kv_tokens : kDefaultKvTokens;
+}
+
 FakeModelOptions FakeOptions(const WorkerOptions& options) {
   FakeModelOptions fake;
   fake.n_seats = options.max_seqs;
   fake.n_adapter_slots = options.adapter_slots;
   fake.vocab_size = options.fake_vocab;
-  fake.n_kv_blocks = options.kv_tokens / kKvBlockTokens;
+  fake.n_kv_blocks = KvTokensOnCpu(options) / kKvBlockTokens;
   fake.step_time = options.fake_step_time;
   fake.token_time = options.fake_token_time;
   fake.load_time = options.fake_load_time;
@@ -31,12 +37,32 @@ FakeModelOptions FakeOptions(const WorkerOptions& options) {
   return fake;
 }
 
+// Gives the KV cache what the device has left beside everything else, but for a margin: the driver takes
+// memory for graphs and for its own.
+Status TakeWhatIsLeft(const ModelFiles& files, const DecoderOps& backend, DecoderOptions* decoder) {
+  constexpr uint64_t kLeastMargin = uint64_t{64} << 20;
+  decoder->n_kv_blocks = 1;
+  ASSIGN_OR_RETURN(const MemoryPlan others, PlanMemory(files, *decoder, backend));
+  const uint64_t room = backend.Room().bytes;
+  const uint64_t margin = std::max(kLeastMargin, room / 32);
+  if (others.bytes() + margin >= room) return absl::OkStatus();  // refused in a moment, with all its reasons
+  decoder->n_kv_blocks = 0;
+  decoder->kv_bytes = room - others.bytes() - margin;
+  return absl::OkStatus();
+}
+
 // Says where memory will go, and refuses to begin what the system would end in the middle.
 Status CheckMemory(const WorkerOptions& options, const ModelFiles& files, const DecoderOptions& decoder,
-                   const DecoderOps& backend) {
+                   const DecoderOps& backend, bool gpu) {
   ASSIGN_OR_RETURN(MemoryPlan plan, PlanMemory(files, decoder, backend));
-  plan.demands.push_back({"packed experts", options.adapter_bytes, false, "--adapter-bytes"});
-  const MemoryRoom room = AvailableMemory();
+  // Those that are packed for a GPU wait in the host's memory; what slots take of the GPU's is in the plan.
+  if (gpu) {
+    RETURN_IF_ERROR(
+        CheckMemoryFor(options.adapter_bytes, "packed experts in pinned memory (--adapter-bytes)"));
+  } else {
+    plan.demands.push_back({"packed experts", options.adapter_bytes, false, "--adapter-bytes"});
+  }
+  const MemoryRoom room = backend.Room();
   spdlog::info("memory: {}; {} in all, {} are left ({})", plan.ToText(), MemoryText(plan.bytes()),
                MemoryText(room.bytes), room.limit);
   RETURN_IF_ERROR(plan.Check(room));
@@ -52,8 +78,13 @@ Status CheckMemory(const WorkerOptions& options, const ModelFiles& files, const 
 StatusOr<std::unique_ptr<DecoderOps>> MakeBackend(const WorkerOptions& options,
                                                   const devices::ChosenDevice& device) {
   if (device.gpu) {
-    return absl::UnimplementedError(
-        absl::StrCat("--device=", options.device, ": there is no decoder for GPUs in this build"));
+    CudaBackendOptions gpu;
+    gpu.device = device.gpu->index;
+    gpu.weights = options.gpu_weights == "q8_0"  ? CudaBackendOptions::Weights::kQ8_0
+                  : options.gpu_weights == "fp8" ? CudaBackendOptions::Weights::kFp8
+                                                 : CudaBackendOptions::Weights::kAsStored;
+    gpu.adapter_bytes = options.adapter_bytes;
+    return CreateCudaDecoderOps(gpu);
   }
   CpuBackendOptions backend_options;
   backend_options.mode = options.mode == "exact" ? NumericsMode::kExact : NumericsMode::kFast;
@@ -68,11 +99,6 @@ StatusOr<std::unique_ptr<LanguageModel>> MakeDecoder(const WorkerOptions& option
                                                      std::vector<int32_t> eos_token_ids) {
   ASSIGN_OR_RETURN(std::unique_ptr<DecoderOps> backend, MakeBackend(options, device));
   DecoderOptions decoder_options;
-  if (options.kv_bytes > 0) {
-    decoder_options.kv_bytes = options.kv_bytes;
-  } else {
-    decoder_options.n_kv_blocks = options.kv_tokens / kKvBlockTokens;
-  }
   decoder_options.max_batch_tokens = options.max_batch_tokens;
   decoder_options.max_seqs = options.max_seqs;
   decoder_options.max_logit_rows = options.max_logit_rows;
@@ -88,7 +114,15 @@ StatusOr<std::unique_ptr<LanguageModel>> MakeDecoder(const WorkerOptions& option
   }
   decoder_options.max_adapters_per_seq =
       std::min(static_cast<int>(kMaxAdaptersPerSequence), options.adapter_slots);
-  RETURN_IF_ERROR(CheckMemory(options, files, decoder_options, *backend));
+  const bool gpu = device.gpu.has_value();
+  if (options.kv_bytes > 0) {
+    decoder_options.kv_bytes = options.kv_bytes;
+  } else if (gpu && options.kv_tokens == 0) {
+    RETURN_IF_ERROR(TakeWhatIsLeft(files, *backend, &decoder_options));
+  } else {
+    decoder_options.n_kv_blocks = KvTokensOnCpu(options) / kKvBlockTokens;
+  }
+  RETURN_IF_ERROR(CheckMemory(options, files, decoder_options, *backend, gpu));
   return Decoder::Create(files, std::move(backend), decoder_options);
 }
 

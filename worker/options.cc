@@ -2,6 +2,7 @@
 
 #include "common/quoted.h"
 #include "common/worker_protocol.h"
+#include "kernels/decoder_ops.h"
 #include "kernels/devices/choose_device.h"
 
 namespace coterie::worker {
@@ -30,7 +31,11 @@ FlagSet WorkerOptions::Flags() {
              "print what devices there are and whether they can be used, and end");
   flags.Choice(
       "mode", &mode, {"fast", "exact"},
-      "fast: int8 activations over quantised weights; exact: float32, the mode compared with references");
+      "on a CPU: fast: int8 activations over quantised weights; exact: float32, the mode compared with "
+      "references");
+  flags.Choice(
+      "gpu-weights", &gpu_weights, {"stored", "q8_0", "fp8"},
+      "how a GPU holds weights that the file has as floats: as they are, or rounded when they are loaded");
   flags.Int("threads", &threads, 0, 1024, "N", "compute threads; 0: one for each core it may use");
   flags.String("cores", &cores, "LIST", "run on these cores only, such as 0-3,8; empty: on all it may use");
   flags.Choice("isa", &isa, {"auto", "avx512_bf16", "avx512", "avx2", "neon_dot", "highway", "portable"},
@@ -48,7 +53,9 @@ FlagSet WorkerOptions::Flags() {
                  "how long SIGTERM waits for running answers before handing them to other workers");
 
   flags.Section("Limits");
-  flags.Int("kv-tokens", &kv_tokens, 16, 1 << 30, "N", "tokens the KV cache has room for");
+  flags.Int("kv-tokens", &kv_tokens, 0, 1 << 30, "N",
+            "tokens the KV cache has room for; 0: 16,384 on a CPU, and on a GPU what its memory holds beside "
+            "all else");
   flags.Bytes("kv-bytes", &kv_bytes, 0, uint64_t{1} << 42,
               "the same in bytes of memory, in place of --kv-tokens; 0: --kv-tokens counts");
   flags.Int("max-context", &max_context, 0, 1 << 30, "N",
@@ -100,6 +107,10 @@ Status WorkerOptions::Check() const {
   if (!parsed.ok()) return Annotate(parsed, absl::StrCat("--device=", Shown(device)));
   if (const Status status = CheckWorkerWord(id); !status.ok()) return Annotate(status, "--id");
   if (const Status status = CheckServes(serves); !status.ok()) return Annotate(status, "--serves");
+  if (kv_tokens > 0 && kv_tokens < kKvBlockTokens) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--kv-tokens=", kv_tokens, ": must be 0 or at least ", kKvBlockTokens));
+  }
   if (max_batch_tokens <= max_seqs) {
     return absl::InvalidArgumentError(absl::StrCat("--max-batch-tokens=", max_batch_tokens,
                                                    ": must be above --max-seqs, which is ", max_seqs));

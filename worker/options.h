@@ -20,13 +20,14 @@ struct WorkerOptions {
   absl::Duration device_timeout = absl::Minutes(2);
   bool list_devices = false;
   std::string mode = "fast";
+  std::string gpu_weights = "stored";
   std::string isa = "auto";
   std::string id;
   std::vector<std::string> serves;
   int threads = 0;
   std::string cores;
 
-  int kv_tokens = 16384;
+  int kv_tokens = 0;
   uint64_t kv_bytes = 0;
   int max_context = 0;
   int max_batch_tokens = 256;

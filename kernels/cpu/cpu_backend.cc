@@ -133,6 +133,14 @@ size_t CpuBackend::KvBlockBytes(const KvCacheShape& shape) const {
   return CpuKvCache::BlockBytes(shape, kv_type_) * static_cast<size_t>(shape.n_layers);
 }
 
+std::vector<MemoryDemand> CpuBackend::StepMemory(const StepLimits& limits, const KvCacheShape&,
+                                                 const SeatLimits& seats) const {
+  const uint64_t row_bytes = sizeof(float) * static_cast<uint64_t>(limits.vocab_size);
+  return {
+      {"logits", row_bytes * static_cast<uint64_t>(limits.max_logit_rows), false, "--max-logit-rows"},
+      {"token counts of penalties", row_bytes * static_cast<uint64_t>(seats.n_seats), false, "--max-seqs"}};
+}
+
 StatusOr<std::unique_ptr<StepContext>> CpuBackend::MakeStepContext(const StepLimits& limits) {
   ReserveScratch(limits);
   auto step = std::make_unique<CpuStep>(limits);

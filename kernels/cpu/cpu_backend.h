@@ -81,6 +81,7 @@ class CpuBackend final : public DecoderOps, public EncoderOps {
   int steps_in_flight() const override { return 1; }
   int max_part_tokens() const override { return kMaxPartTokens; }
 
+  MemoryRoom Room() const override { return AvailableMemory(); }
   StatusOr<std::unique_ptr<DeviceBuffer>> Allocate(size_t n_floats, Pages pages) override;
   StatusOr<std::unique_ptr<DeviceBuffer>> Upload(std::span<const float> values) override;
   StatusOr<std::unique_ptr<PackedMatrix>> PackMatrix(std::span<const HostMatrix> parts) override;
@@ -91,6 +92,8 @@ class CpuBackend final : public DecoderOps, public EncoderOps {
                                                        std::span<const uint8_t> weights) override;
   StatusOr<std::unique_ptr<KvCache>> MakeKvCache(const KvCacheShape& shape) override;
   size_t KvBlockBytes(const KvCacheShape& shape) const override;
+  std::vector<MemoryDemand> StepMemory(const StepLimits& limits, const KvCacheShape& kv,
+                                       const SeatLimits& seats) const override;
   StatusOr<std::unique_ptr<StepContext>> MakeStepContext(const StepLimits& limits) override;
   StatusOr<std::unique_ptr<AdapterSlots>> MakeAdapterSlots(int n_slots, int n_layers) override;
   StatusOr<std::unique_ptr<Seats>> MakeSeats(const SeatLimits& limits) override;

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <iterator>
 
 #include "common/check.h"
 #include "kernels/cuda/attention_tile.h"
@@ -424,6 +425,12 @@ void LaunchAttend(const AttentionArgs& args, int n_processors, cudaStream_t stre
   Launch(Attend<kHeadDim, kDecode>, n_blocks, kAttentionThreads, Layout::kSharedBytes, stream, args);
 }
 
+template <int kHeadDim>
+void LaunchFor(bool decode, const AttentionArgs& args, int n_processors, cudaStream_t stream) {
+  return decode ? LaunchAttend<kHeadDim, true>(args, n_processors, stream)
+                : LaunchAttend<kHeadDim, false>(args, n_processors, stream);
+}
+
 size_t PartialValues(int n_kv_heads, int head_dim) {
   return static_cast<size_t>(n_kv_heads) * kAttentionPartialRows * static_cast<size_t>(head_dim);
 }
@@ -432,7 +439,8 @@ size_t PartialStats(int n_kv_heads) { return static_cast<size_t>(n_kv_heads) * k
 }  // namespace
 
 bool AttentionHasHeadDim(int head_dim) {
-  return head_dim == 64 || head_dim == 80 || head_dim == 96 || head_dim == 128 || head_dim == 256;
+  constexpr int kAll[] = {16, 32, 64, 80, 96, 128, 256};
+  return std::find(std::begin(kAll), std::end(kAll), head_dim) != std::end(kAll);
 }
 
 size_t AttentionScratchFloats(int n_kv_heads, int head_dim, int n_processors) {
@@ -466,21 +474,20 @@ void PagedAttention(const StepData& step, int tile_vectors, int layer, int n_hea
   args.progress = scratch.progress;
   const bool decode = tile_vectors == kAttentionDecodeTileVectors;
   switch (kv.head_dim) {
+    case 16:
+      return LaunchFor<16>(decode, args, n_processors, stream);
+    case 32:
+      return LaunchFor<32>(decode, args, n_processors, stream);
     case 64:
-      return decode ? LaunchAttend<64, true>(args, n_processors, stream)
-                    : LaunchAttend<64, false>(args, n_processors, stream);
+      return LaunchFor<64>(decode, args, n_processors, stream);
     case 80:
-      return decode ? LaunchAttend<80, true>(args, n_processors, stream)
-                    : LaunchAttend<80, false>(args, n_processors, stream);
+      return LaunchFor<80>(decode, args, n_processors, stream);
     case 96:
-      return decode ? LaunchAttend<96, true>(args, n_processors, stream)
-                    : LaunchAttend<96, false>(args, n_processors, stream);
+      return LaunchFor<96>(decode, args, n_processors, stream);
     case 128:
-      return decode ? LaunchAttend<128, true>(args, n_processors, stream)
-                    : LaunchAttend<128, false>(args, n_processors, stream);
+      return LaunchFor<128>(decode, args, n_processors, stream);
     case 256:
-      return decode ? LaunchAttend<256, true>(args, n_processors, stream)
-                    : LaunchAttend<256, false>(args, n_processors, stream);
+      return LaunchFor<256>(decode, args, n_processors, stream);
     default:
       COTERIE_CHECK(false) << "no kernel for heads of " << kv.head_dim << " dimensions";
   }

@@ -15,10 +15,11 @@ namespace coterie::cuda {
 // The captured steps of one stream. One thread.
 class StepGraphs {
  public:
-  // With adapters or without, for so many rows. Whether a mixture of adapters or one of them: one graph.
+  // Whatever adapters the rows have, and how many of them: one graph.
   struct Key {
     int rows = 0;
     bool adapters = false;
+    bool mixtures = false;  // of output distributions
     auto operator<=>(const Key&) const = default;
   };
 

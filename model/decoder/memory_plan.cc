@@ -95,10 +95,16 @@ StatusOr<MemoryPlan> PlanMemory(const ModelFiles& files, const DecoderOptions& o
       {"rotary tables", 4 * positions * static_cast<uint64_t>(config.head_dim), true, "--max-context"},
       {"block table", 4 * seats * static_cast<uint64_t>(KvBlocksFor(static_cast<int>(positions))), true,
        "--max-seqs"},
-      {"logits", 4 * rows * static_cast<uint64_t>(config.vocab_size), false, "--max-logit-rows"},
-      {"token counts of penalties", 4 * seats * static_cast<uint64_t>(config.vocab_size), false,
-       "--max-seqs"},
   };
+  StepLimits whole = part;
+  whole.max_tokens = options.max_batch_tokens;
+  whole.vocab_size = config.vocab_size;
+  SeatLimits seat_limits;
+  seat_limits.n_seats = static_cast<int>(seats);
+  seat_limits.max_blocks = KvBlocksFor(static_cast<int>(positions));
+  seat_limits.vocab_size = config.vocab_size;
+  const std::vector<MemoryDemand> steps = backend.StepMemory(whole, shape, seat_limits);
+  plan.demands.insert(plan.demands.end(), steps.begin(), steps.end());
   return plan;
 }
 

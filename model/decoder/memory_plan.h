@@ -15,12 +15,7 @@ namespace coterie {
 
 // The memory that a worker needs, by purpose; computed before any of it is allocated.
 struct MemoryPlan {
-  struct Demand {
-    std::string what;
-    uint64_t bytes = 0;
-    bool at_start = true;  // else with use, up to `bytes`
-    std::string remedy;    // the option that makes it smaller
-  };
+  using Demand = MemoryDemand;
   std::vector<Demand> demands;
 
   uint64_t bytes_at_start() const;

@@ -169,7 +169,7 @@ class CudaAttentionTest : public PagedStepTest {
 COTERIE_IN_ALL_ORDERS(CudaAttentionTest);
 
 TEST_P(CudaAttentionTest, PromptsAgreeWithFloat64) {
-  for (const int head_dim : {64, 80, 96, 128, 256}) {
+  for (const int head_dim : {16, 32, 64, 80, 96, 128, 256}) {
     const int group = OneOf<int>({1, 2, 3, 4, 5, 7, 8, 12, 17, 24, 40, 64, 71});
     MakeCache({Between(1, 90), Between(1, 40), Between(500, 700), 16}, head_dim, Between(1, 2), group);
     // A prompt, a chunk in the middle, one that begins late, and a token alone.
@@ -184,7 +184,7 @@ TEST_P(CudaAttentionTest, PromptsAgreeWithFloat64) {
 }
 
 TEST_P(CudaAttentionTest, DecodeAgreesWithFloat64) {
-  for (const int head_dim : {64, 80, 96, 128, 256}) {
+  for (const int head_dim : {16, 32, 64, 80, 96, 128, 256}) {
     const int group = OneOf<int>({1, 2, 3, 4, 5, 7, 8, 12, 16, 17, 64});
     std::vector<int> lengths = {1, 16, 17, 512, 513, Between(1, 600), Between(1000, 3000)};
     MakeCache(lengths, head_dim, Between(1, 2), group);
@@ -204,7 +204,7 @@ TEST_P(CudaAttentionTest, DecodeAgreesWithFloat64) {
 TEST_P(CudaAttentionTest, ATokensBitsDependOnItsSequenceAlone) {
   const int group = OneOf<int>({1, 2, 3, 4, 6, 7});
   const int length = Between(1030, 1150), begin = 490;
-  MakeCache({length, 70, 600}, OneOf<int>({64, 80, 96, 128, 256}), 1, group);
+  MakeCache({length, 70, 600}, OneOf<int>({16, 32, 64, 80, 96, 128, 256}), 1, group);
   const int window = OneOf<int>({0, Between(1, 40), 513});
   SCOPED_TRACE("head_dim " + std::to_string(kv_.head_dim) + ", group " + std::to_string(group) + ", window " +
                std::to_string(window));
@@ -236,7 +236,7 @@ TEST_P(CudaAttentionTest, ATokensBitsDependOnItsSequenceAlone) {
 // A key of NaN (its value is 0 then: rope_kv.cu) reaches the later tokens of its sequence that attend it, and
 // nobody else by a bit.
 TEST_P(CudaAttentionTest, NanReachesThoseWhoAttendItAndNobodyElse) {
-  MakeCache({100, 100}, OneOf<int>({64, 80, 96, 128, 256}), 2, Between(1, 5));
+  MakeCache({100, 100}, OneOf<int>({16, 32, 64, 80, 96, 128, 256}), 2, Between(1, 5));
   const int window = OneOf<int>({0, 30});
   const std::vector<StepPart> parts = {{0, 0, 100}, {1, 0, 100}};
   const std::vector<uint16_t> good = Attend(parts, window);
@@ -288,7 +288,7 @@ TEST_P(CudaAttentionTest, LargeScoresGiveTheValueOfTheirKey) {
 
 // Decode is bound by these bytes: each key and value once for all query heads that share it, and none beside.
 TEST_P(CudaAttentionTest, DecodeReadsEveryKeyAndValueOnce) {
-  const int head_dim = OneOf<int>({64, 80, 96, 128, 256}), n_kv_heads = Between(1, 3);
+  const int head_dim = OneOf<int>({16, 32, 64, 80, 96, 128, 256}), n_kv_heads = Between(1, 3);
   MakeCache({Between(1, 100), Between(500, 1200)}, head_dim, n_kv_heads, Between(1, 16));
   const std::vector<StepPart> parts = {{0, lengths_[0] - 1, lengths_[0]}, {1, lengths_[1] - 1, lengths_[1]}};
   const auto bytes_of = [&](int n_keys) {
