@@ -22,16 +22,21 @@ void LinearLora(const uint16_t* x, int rows, const CudaMatrix& w, const float* b
   const bool adapters = work != nullptr && site.n_targets > 0;
   if (adapters) product.lora = {*work, site, scratch, x, static_cast<int>(w.n_in())};
   product.adapters = adapters && rows <= kSmallRows;
-  for (int row = 0; row < rows; row += kSmallRows) {
-    product.x = x + row * w.n_in();
-    product.rows = std::min(rows - row, kSmallRows);
-    product.y = y + row * w.n_out();
-    product.shrink = product.adapters;
-    for (const WeightSegment& segment : w.segments()) {
-      product.w = segment;
-      LinearSmall(product, n_processors, stream);
-      product.shrink = false;
+  product.shrink = product.adapters;
+  product.x = x;
+  product.rows = rows;
+  product.y = y;
+  for (const WeightSegment& segment : w.segments()) {
+    product.w = segment;
+    if (rows > kSmallRows && LinearLarge(product, stream)) continue;
+    for (int row = 0; row < rows; row += kSmallRows) {
+      LinearProduct window = product;
+      window.x += row * w.n_in();
+      window.rows = std::min(rows - row, kSmallRows);
+      window.y += row * w.n_out();
+      LinearSmall(window, n_processors, stream);
     }
+    product.shrink = false;  // t is there for the next segment
   }
   if (adapters && rows > kSmallRows) LoraRows(product.lora, rows, y, w.n_out(), n_processors, stream);
 }

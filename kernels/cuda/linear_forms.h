@@ -149,7 +149,11 @@ __device__ inline void CopyRecord(const WeightSegment& w, int64_t strip, int64_t
 }
 
 // The inputs that belong to a block's fragments, x[k] to x[k + 31] of a token: b[i] for its i-th mma. `x`
-// points to x[k], aligned to 16 bytes.
+// points to x[k] in shared memory, aligned to 16 bytes. Rows of tokens are kInputPad values longer than a
+// multiple of 128 bytes: of the lanes that are served at a time, eight (kQ6K: sixteen), no two then meet in a
+// bank.
+template <WeightForm kForm>
+constexpr int kInputPad = kForm == WeightForm::kQ6K ? 16 : 32;  // see InputFragments
 template <WeightForm kForm>
 __device__ inline void InputFragments(const uint16_t* x, int t, uint32_t (&b)[2][2]) {
   if constexpr (kForm == WeightForm::kQ6K) {
@@ -168,8 +172,21 @@ __device__ inline void InputFragments(const uint16_t* x, int t, uint32_t (&b)[2]
   }
 }
 
-// sum += the block's product for 16 outputs and 8 tokens, in the one order that all products use: two mma in
-// a row; of scaled blocks from zero, then scaled in float32, then the minimum times the block's sum of x.
+// Sums of a block's inputs over K, of tokens 2 t and 2 t + 1 of 8: rows of ones give them to the lane that
+// needs them.
+__device__ inline void SumInputs(const uint32_t (&b)[2][2], float (&x_sum)[2]) {
+  constexpr uint32_t kOnes = 0x3F803F80u;
+  const uint32_t ones[4] = {kOnes, kOnes, kOnes, kOnes};
+  float sum[4] = {0, 0, 0, 0};
+  MmaBf16(sum, ones, b[0]);
+  MmaBf16(sum, ones, b[1]);
+  x_sum[0] = sum[0];
+  x_sum[1] = sum[1];
+}
+
+// A block of weights of 16 outputs. Adds its product with 8 tokens to `sum`, in the one order that all
+// products use: two mma in a row; of scaled blocks from zero, then scaled in float32, then the minimum times
+// the block's sum of x.
 template <WeightForm kForm>
 struct BlockFragments {
   uint32_t a[Record<kForm>::kPlanes][2][4];
@@ -180,7 +197,8 @@ struct BlockFragments {
     for (int plane = 0; plane < Record<kForm>::kPlanes; ++plane) record.Fragments(block, plane, a[plane]);
     if constexpr (Record<kForm>::kScaled) record.Scales(block, d, m);
   }
-  __device__ void MultiplyAdd(const uint32_t (&b)[2][2], float (&sum)[4]) const {
+  // x_sum is read where the form has a minimum.
+  __device__ void MultiplyAdd(const uint32_t (&b)[2][2], const float (&x_sum)[2], float (&sum)[4]) const {
     if constexpr (!Record<kForm>::kScaled) {
 #pragma unroll
       for (int plane = 0; plane < Record<kForm>::kPlanes; ++plane) {
@@ -202,14 +220,8 @@ struct BlockFragments {
 #pragma unroll
       for (int j = 0; j < 4; ++j) sum[j] = Fma(d[0][j / 2], part[j], sum[j]);
       if constexpr (Record<kForm>::kMinimum) {
-        // Rows of ones sum up x, where the lane needs it.
-        constexpr uint32_t kOnes = 0x3F803F80u;
-        const uint32_t ones[4] = {kOnes, kOnes, kOnes, kOnes};
-        float x_sum[4] = {0, 0, 0, 0};
-        MmaBf16(x_sum, ones, b[0]);
-        MmaBf16(x_sum, ones, b[1]);
 #pragma unroll
-        for (int j = 0; j < 4; ++j) sum[j] = Fma(m[j / 2], x_sum[j], sum[j]);
+        for (int j = 0; j < 4; ++j) sum[j] = Fma(m[j / 2], x_sum[j % 2], sum[j]);
       }
     }
   }

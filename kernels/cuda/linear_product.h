@@ -1,6 +1,8 @@
 #ifndef COTERIE_KERNELS_CUDA_LINEAR_PRODUCT_H_
 #define COTERIE_KERNELS_CUDA_LINEAR_PRODUCT_H_
 
+#include <type_traits>
+
 #include "kernels/cuda/linear_forms.h"
 #include "kernels/cuda/linear_lora.h"
 #include "kernels/cuda/matrix.h"
@@ -66,8 +68,45 @@ __device__ inline float FinishOutput(const LinearProduct& p, int64_t output, flo
   return total + delta;
 }
 
+// Of a block of the current device.
+inline size_t SharedMemoryLimit() {
+  static const size_t limit = [] {
+    int device = 0, bytes = 0;
+    cudaGetDevice(&device);
+    cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
+    return static_cast<size_t>(bytes);
+  }();
+  return limit;
+}
+
+// f(the form as a constant of the type).
+template <class Body>
+bool WithForm(WeightForm form, Body f) {
+#define COTERIE_CASE(name) \
+  case WeightForm::name:   \
+    return f(std::integral_constant<WeightForm, WeightForm::name>())
+  switch (form) {
+    COTERIE_CASE(kBf16);
+    COTERIE_CASE(kPair);
+    COTERIE_CASE(kFp8);
+    COTERIE_CASE(kCodes8);
+    COTERIE_CASE(kCodes8Min);
+    COTERIE_CASE(kCodes4);
+    COTERIE_CASE(kCodes4Min);
+    COTERIE_CASE(kQ4K);
+    COTERIE_CASE(kQ5K);
+    COTERIE_CASE(kQ6K);
+  }
+#undef COTERIE_CASE
+  return false;
+}
+
 // Up to kSmallRows rows with their adapters, in one launch. linear_small.cu
 void LinearSmall(const LinearProduct& product, int n_processors, cudaStream_t stream);
+
+// Any number of rows, without adapters: the same sums. False, and nothing done, where a row is no multiple of
+// 16 bytes or the device has too little shared memory. linear_large.cu
+bool LinearLarge(const LinearProduct& product, cudaStream_t stream);
 
 // The adapters of any number of rows, for y that holds the base's product: the same sums. linear_lora.cu
 void LoraRows(const LoraProduct& lora, int rows, float* y, int64_t y_pitch, int n_processors,

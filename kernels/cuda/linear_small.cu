@@ -12,9 +12,7 @@
 // multiprocessors busy. A warp copies its records into a ring of its own, ahead of what it multiplies, over
 // the ends of strips, too. How far ahead: an H200 reads 4.8 TB/s, 36 bytes a nanosecond for each of its 132
 // multiprocessors, and a load takes some 800 ns under load, so 30 KB must be under way in each; the rings
-// hold 48 to 64 KB, 6 to 8 KB a warp. Registers hold none of it. A record is read from shared memory in
-// pieces of 16 bytes by neighbouring lanes, and x with a pitch of 64 bytes more than a multiple of 128
-// (kQ6K: 32), so that the eight or sixteen lanes of one access meet all banks once.
+// hold 48 to 64 KB, 6 to 8 KB a warp. Registers hold none of it.
 //
 // Four adapter warps of each block do first their share of t = A x, then the adapters' deltas of the block's
 // strips, ahead of the product warps, which wait for nothing but those. They wait for all blocks twice: all
@@ -31,8 +29,6 @@ constexpr int kProductBarrier = 1, kDeltaBarrier = 2, kAdapterBarrier = 6;
 
 template <WeightForm kForm>
 constexpr int kRingRecords = std::max(4, (8192 + RecordBytes(kForm) - 1) / RecordBytes(kForm));
-template <WeightForm kForm>
-constexpr int kInputPad = kForm == WeightForm::kQ6K ? 16 : 32;  // bfloat16
 
 // Shared memory of a block, in bytes from its beginning.
 struct SmallLayout {
@@ -248,7 +244,9 @@ __global__ void __launch_bounds__(kProductThreads + kAdapterThreads, 1)
           } else {
             LoadInputFragments<kForm>(p, row, k, t, b);
           }
-          fragments.MultiplyAdd(b, sum[tile]);
+          float x_sum[2];
+          if constexpr (Record<kForm>::kMinimum) SumInputs(b, x_sum);
+          fragments.MultiplyAdd(b, x_sum, sum[tile]);
         }
       }
     }
@@ -285,14 +283,8 @@ __global__ void __launch_bounds__(kProductThreads + kAdapterThreads, 1)
 
 template <WeightForm kForm, int kTokenTiles>
 void Run(const LinearProduct& product, int n_processors, cudaStream_t stream) {
-  static const size_t limit = [] {
-    int device = 0, bytes = 0;
-    cudaGetDevice(&device);
-    cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
-    return static_cast<size_t>(bytes);
-  }();
   const int n_tokens = kTokenTiles * 8;
-  const SmallLayout layout = LayOut<kForm>(n_tokens, product.w.n_in, product.adapters, limit);
+  const SmallLayout layout = LayOut<kForm>(n_tokens, product.w.n_in, product.adapters, SharedMemoryLimit());
   const auto n_blocks = std::min<int64_t>(Strips(product.w.n_out), n_processors);
   const int n_threads = kProductThreads + (product.adapters ? kAdapterThreads : 0);
   Launch(LinearSmallKernel<kForm, kTokenTiles>, static_cast<unsigned>(n_blocks),
@@ -309,28 +301,10 @@ void RunForm(const LinearProduct& product, int n_processors, cudaStream_t stream
 
 void LinearSmall(const LinearProduct& product, int n_processors, cudaStream_t stream) {
   COTERIE_CHECK(product.rows > 0 && product.rows <= kSmallRows) << product.rows << " rows";
-  switch (product.w.form) {
-    case WeightForm::kBf16:
-      return RunForm<WeightForm::kBf16>(product, n_processors, stream);
-    case WeightForm::kPair:
-      return RunForm<WeightForm::kPair>(product, n_processors, stream);
-    case WeightForm::kFp8:
-      return RunForm<WeightForm::kFp8>(product, n_processors, stream);
-    case WeightForm::kCodes8:
-      return RunForm<WeightForm::kCodes8>(product, n_processors, stream);
-    case WeightForm::kCodes8Min:
-      return RunForm<WeightForm::kCodes8Min>(product, n_processors, stream);
-    case WeightForm::kCodes4:
-      return RunForm<WeightForm::kCodes4>(product, n_processors, stream);
-    case WeightForm::kCodes4Min:
-      return RunForm<WeightForm::kCodes4Min>(product, n_processors, stream);
-    case WeightForm::kQ4K:
-      return RunForm<WeightForm::kQ4K>(product, n_processors, stream);
-    case WeightForm::kQ5K:
-      return RunForm<WeightForm::kQ5K>(product, n_processors, stream);
-    case WeightForm::kQ6K:
-      return RunForm<WeightForm::kQ6K>(product, n_processors, stream);
-  }
+  WithForm(product.w.form, [&](auto form) {
+    RunForm<form>(product, n_processors, stream);
+    return true;
+  });
 }
 
 }  // namespace coterie::cuda

@@ -41,7 +41,8 @@ TEST_P(CudaLinearTest, EveryFormOfWeights) {
     for (const WeightChoice choice : kAllChoices) {
       if (choice != WeightChoice::kAsStored && dtype != DType::kF32) continue;
       const int64_t n_in = AnyInputs(dtype);
-      const int n_out = OneOf<int>({Between(1, 60), Between(1, 250)}), rows = Between(1, 40);
+      const int n_out = OneOf<int>({Between(1, 60), Between(1, 250), Between(400, 600)});
+      const int rows = OneOf<int>({Between(1, 16), Between(1, 64), n_out > 250 ? 3 : Between(65, 150)});
       const bool with_bias = Between(0, 1) == 1, accumulate = Between(0, 1) == 1;
       SCOPED_TRACE(std::string(DTypeName(dtype)) + " choice " + std::to_string(static_cast<int>(choice)) +
                    " [" + std::to_string(n_out) + ", " + std::to_string(n_in) + "], rows " +
@@ -70,13 +71,13 @@ TEST_P(CudaLinearTest, EveryFormOfWeights) {
 // Alone, among others, in a step of any size: the same bits. With segments of several forms.
 TEST_P(CudaLinearTest, ARowHasTheSameBitsInAnyStep) {
   testing::Random random;
-  const std::vector<DType> kinds = {DType::kBF16, DType::kQ8_0, DType::kQ4_K,
-                                    DType::kQ6_K, DType::kF16,  DType::kQ4_1};
-  for (int i = 0; i < 2; ++i) {
-    const int64_t n_in = 256 * Between(1, 5);
-    const Weights w = MakeWeights({{OneOf(kinds), Between(1, 60)}, {OneOf(kinds), Between(1, 60)}}, n_in,
-                                  WeightChoice::kAsStored, &random);
-    const int most = 130;
+  const std::vector<DType> kinds(std::begin(kAllDTypes), std::end(kAllDTypes));
+  for (int i = 0; i < 3; ++i) {
+    const int64_t n_in = OneOf<int>({256, 256 * Between(2, 5), 256 * Between(8, 10)});
+    const Weights w =
+        MakeWeights({{OneOf(kinds), Between(1, 150)}, {OneOf(kinds), Between(1, 60)}}, n_in,
+                    OneOf<WeightChoice>({WeightChoice::kAsStored, WeightChoice::kFp8}), &random);
+    const int most = 150;
     const auto n_out = static_cast<size_t>(w.matrix->n_out());
     const std::vector<uint16_t> x = Operand(most, n_in);
     const uint16_t* const x_device = Device(x);
@@ -87,7 +88,7 @@ TEST_P(CudaLinearTest, ARowHasTheSameBitsInAnyStep) {
       return Host(y, static_cast<size_t>(rows) * n_out);
     };
     const std::vector<float> all = run(0, most);
-    for (const int rows : {1, 2, 8, 9, 16, 17, 64, 65, 100}) {
+    for (const int rows : {1, 8, 16, 17, 64, 65, 129}) {
       const int first = Between(0, most - rows);
       const std::vector<float> some = run(first, rows);
       ASSERT_EQ(std::memcmp(some.data(), all.data() + static_cast<size_t>(first) * n_out,
@@ -156,9 +157,10 @@ TEST_P(CudaLinearTest, RowsWithoutAdaptersGetNothingAdded) {
   const int64_t whole = n_in / 32 * 32 + 32;
   const Weights w = MakeWeights(parts, whole, WeightChoice::kAsStored, &random);
   for (const int rows : {7, 90}) {
-    MakeAdapters(3, whole, parts);
+    MakeAdapters(3, whole, parts, 8 * Between(1, 4));
     RowAdapters adapters = AnyAdapters(rows, 2);
     for (int row = 0; row < rows; row += 2) adapters[static_cast<size_t>(row)].clear();
+    adapters[1] = {{0, 1.0f}};
     const Step step = MakeStep(adapters, rows, 2, whole), none = MakeStep(RowAdapters(rows), rows, 2, whole);
     std::vector<uint16_t> x = Operand(rows, whole);
     for (int64_t k = 0; k < whole; ++k) x[static_cast<size_t>(k)] = 0x8000;  // -0: a row of -0 or +0
