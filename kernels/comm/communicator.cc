@@ -135,6 +135,12 @@ Status Communicator::CheckCall(const Call& call, const CallOptions& options) con
                                                    " from each of ", size(), " members are more than ",
                                                    kMaxCommBytes, " bytes; split the call"));
   }
+  const bool needs_output = call.kind != CallKind::kSend;
+  const bool needs_input = call.kind != CallKind::kRecv;
+  if (call.count > 0 &&
+      ((needs_input && call.input == nullptr) || (needs_output && call.output == nullptr))) {
+    return absl::InvalidArgumentError(absl::StrCat("no buffer for ", call.count, " values"));
+  }
   const CommCapabilities can = capabilities();
   const bool device = options.memory == MemoryKind::kDevice;
   if (device ? can.device_memory : can.host_memory) return absl::OkStatus();

@@ -29,7 +29,7 @@ std::string_view ElementName(ElementType type);
 // Every wait is bounded: no longer time-out is taken.
 inline constexpr absl::Duration kMaxCommTimeout = absl::Hours(1);
 // Of one call, all members' parts together.
-inline constexpr size_t kMaxCommBytes = size_t{4} << 30;
+inline constexpr size_t kMaxCommBytes = size_t{1} << 30;
 inline constexpr int kMaxMembers = 64;
 
 struct CommunicatorOptions {

@@ -5,6 +5,7 @@
 #include <gloo/transport/tcp/device.h>
 
 #include <algorithm>
+#include <system_error>
 #include <thread>
 
 #include "common/mutex.h"
@@ -36,6 +37,10 @@ bool IsAddress(const std::string& text) {
 
 StatusOr<std::unique_ptr<GlooMesh>> GlooMesh::Listen(const std::string& address,
                                                      const CommunicatorOptions& options) {
+  if (!GlooAsksUsForPeers()) {
+    return absl::InternalError(
+        "libgloo does not find this program's getpeername; link it with its symbols exported");
+  }
   auto mesh = std::unique_ptr<GlooMesh>(new GlooMesh(options));
   const auto size = static_cast<size_t>(options.size());
   const SigpipeBlock block;  // for the thread that the device starts
@@ -80,18 +85,24 @@ std::optional<Loss> GlooMesh::ConnectAll(const std::vector<MemberCard>& cards, M
     const std::string bytes = details.size() == size * kGlooAddressBytes
                                   ? details.substr(self * kGlooAddressBytes, kGlooAddressBytes)
                                   : "";
-    threads.emplace_back([this, rank, bytes, &state] {
-      std::string error;
-      try {
-        context_->getPair(static_cast<int>(rank))->connect(std::vector<char>(bytes.begin(), bytes.end()));
-      } catch (const std::exception& e) {
-        error = e.what();
-      }
+    const auto end = [rank, &state](const std::string& error) {
       MutexLock lock(&state.mutex);
       state.errors[rank] = error;
       state.done[rank] = true;
       state.changed.SignalAll();
-    });
+    };
+    try {
+      threads.emplace_back([this, rank, bytes, end] {
+        try {
+          context_->getPair(static_cast<int>(rank))->connect({bytes.begin(), bytes.end()});
+          end("");
+        } catch (const std::exception& e) {
+          end(e.what());
+        }
+      });
+    } catch (const std::system_error& e) {  // no thread to be had
+      end(e.what());
+    }
   }
   std::optional<Loss> loss;
   {
@@ -127,7 +138,12 @@ std::optional<Loss> GlooMesh::ConnectAll(const std::vector<MemberCard>& cards, M
 std::optional<Loss> GlooMesh::Connect(const std::vector<MemberCard>& cards, MonotonicTime deadline) {
   const SigpipeBlock block;  // for the threads as well
   if (std::optional<Loss> loss = ConnectAll(cards, deadline)) return loss;
-  waiter_ = std::make_unique<GlooWaiter>();
+  try {
+    waiter_ = std::make_unique<GlooWaiter>();
+  } catch (const std::system_error& e) {
+    return Loss{absl::StatusCode::kResourceExhausted, options_.rank,
+                absl::StrCat(MemberName(options_.rank, options_.members), " gets no thread: ", e.what())};
+  }
   for (int rank = 0; rank < options_.size(); ++rank) {
     if (rank == options_.rank) continue;
     Peer& other = peer(rank);

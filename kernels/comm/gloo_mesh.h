@@ -22,6 +22,10 @@ namespace coterie {
 inline constexpr size_t kGlooAddressBytes = sizeof(sockaddr_storage) + sizeof(ssize_t);
 inline constexpr uint64_t kGlooFarewellSlot = 3, kGlooWatchSlot = 4;
 
+// Whether libgloo finds our getpeername (gloo_getpeername.cc) before the system's, as it should in a program
+// that links this library.
+bool GlooAsksUsForPeers();
+
 // Messages over Gloo's TCP connections, one for each pair of members.
 //
 // Gloo moves a message only when its receiver has asked for it, and ends the process when more comes than was

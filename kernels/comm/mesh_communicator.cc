@@ -9,6 +9,9 @@
 namespace coterie {
 namespace {
 
+// What is kept for the next call; more is given back.
+constexpr size_t kKeptBytes = 16 << 20;
+
 std::span<const std::byte> In(const void* data, size_t n_bytes) {
   return {static_cast<const std::byte*>(data), n_bytes};
 }
@@ -43,9 +46,14 @@ std::optional<Loss> MeshCommunicator::SayHello(MonotonicTime deadline) {
 }
 
 std::optional<Loss> MeshCommunicator::Run(const Call& call) {
+  std::optional<Loss> loss = RunKind(call);
+  if (received_.capacity() > kKeptBytes) std::vector<std::byte>().swap(received_);
+  return loss;
+}
+
+std::optional<Loss> MeshCommunicator::RunKind(const Call& call) {
   switch (call.kind) {
     case CallKind::kHello:
-      return AllGatherBytes(call);
     case CallKind::kAllGather:
       return AllGatherBytes(call);
     case CallKind::kAllReduce:

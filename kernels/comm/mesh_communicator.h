@@ -33,6 +33,7 @@ class MeshCommunicator : public Communicator {
   void Leave(const Loss& why) override;
 
  private:
+  std::optional<Loss> RunKind(const Call& call);
   std::optional<Loss> AllGatherBytes(const Call& call);
   std::optional<Loss> AllReduceOneHop(const Call& call);
   std::optional<Loss> AllReduceTwoHops(const Call& call);

@@ -10,9 +10,11 @@ namespace {
 // Kept open for good: NCCL has threads of its own.
 void* Open(const char* name, Status* status) {
   void* library = dlopen(name, RTLD_NOW | RTLD_LOCAL);
+  // NOLINTNEXTLINE(concurrency-mt-unsafe): glibc keeps what went wrong for each thread
+  const char* wrong = library == nullptr ? dlerror() : nullptr;
   if (library == nullptr && status->ok()) {
-    *status = absl::UnavailableError(
-        absl::StrCat("communicators between GPUs want ", name, ": ", Shown(dlerror())));
+    *status = absl::UnavailableError(absl::StrCat("communicators between GPUs want ", name, ": ",
+                                                  Shown(wrong == nullptr ? "it does not load" : wrong)));
   }
   return library;
 }

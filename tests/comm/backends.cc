@@ -75,6 +75,7 @@ std::unique_ptr<Backend> MakeBackend(const std::string& name) {
 
 std::vector<std::string> Names(int n_members) {
   std::vector<std::string> names;
+  names.reserve(static_cast<size_t>(n_members));
   for (int rank = 0; rank < n_members; ++rank) names.push_back(absl::StrCat("m", rank));
   return names;
 }
@@ -89,6 +90,7 @@ CommunicatorOptions Member(const std::string& group, uint64_t epoch, int rank, i
 
 void OnThreads(int n_members, const std::function<void(int rank)>& member) {
   std::vector<std::thread> threads;
+  threads.reserve(static_cast<size_t>(n_members));
   for (int rank = 0; rank < n_members; ++rank) threads.emplace_back(member, rank);
   for (std::thread& thread : threads) thread.join();
 }

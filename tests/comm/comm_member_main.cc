@@ -12,7 +12,10 @@
 #include "tests/comm/script.h"
 
 int main(int argc, char** argv) {
-  using namespace coterie;
+  using coterie::CommunicatorOptions;
+  using coterie::Status;
+  using coterie::StatusOr;
+  namespace comm_testing = coterie::comm_testing;
   if (argc != 8) return 2;
   const absl::Duration timeout = absl::Milliseconds(std::atoi(argv[5]));
   const int lose_at = std::atoi(argv[6]), signal_number = std::atoi(argv[7]);
@@ -26,7 +29,7 @@ int main(int argc, char** argv) {
     std::fflush(stdout);
     raise(signal_number);
   };
-  StatusOr<std::unique_ptr<Communicator>> member = CreateGlooCommunicator(
+  StatusOr<std::unique_ptr<coterie::Communicator>> member = coterie::CreateGlooCommunicator(
       {.address = "127.0.0.1"}, std::make_shared<comm_testing::FileRendezvous>(argv[1]), options);
   const Status status =
       !member.ok()

@@ -4,7 +4,7 @@
 
 #include "kernels/comm/reduce.h"
 #include "kernels/formats/half.h"
-#include "tests/comm/backends.h"
+#include "tests/comm/backend_test_base.h"
 #include "tests/testing/seed.h"
 
 // What every communicator must do, whatever carries its messages: results.
@@ -14,19 +14,8 @@ namespace {
 constexpr ElementType kTypes[] = {ElementType::kFloat32, ElementType::kBFloat16, ElementType::kFloat16,
                                   ElementType::kInt32, ElementType::kUint8};
 
-class CommConformanceTest : public ::testing::TestWithParam<std::string> {
+class CommConformanceTest : public BackendTestBase {
  protected:
-  void SetUp() override {
-    backend_ = MakeBackend(GetParam());
-    if (backend_ == nullptr) GTEST_SKIP() << GetParam() << " is not in this build";
-  }
-  void TearDown() override {
-    if (backend_ != nullptr) {
-      EXPECT_EQ(backend_->Misuse(), "");
-    }
-  }
-
-  std::unique_ptr<Backend> backend_;
   std::mt19937_64 random_{testing::TestSeed()};
 };
 
@@ -129,6 +118,7 @@ TEST_P(CommConformanceTest, AllReduceAgreesWithFloat64OnAllMembersAlike) {
       }
       if (!members[0]->capabilities().ascending_order) continue;
       std::vector<const std::byte*> sources;
+      sources.reserve(originals.size());
       for (const auto& original : originals) sources.push_back(original.get());
       std::vector<std::byte> ascending(count * ElementBytes(type));
       Reduce(type, op, sources, ascending.data(), count);

@@ -24,7 +24,7 @@ using gateway::testing::TcpProxy;
 using ::testing::AnyOf;
 using ::testing::HasSubstr;
 
-constexpr absl::Duration kGlooLoss = absl::Seconds(3);  // what a lost member costs
+constexpr absl::Duration kGlooLoss = absl::Seconds(10);  // what a lost member costs
 
 class GlooTest : public ::testing::Test {
  protected:
@@ -42,6 +42,7 @@ class GlooTest : public ::testing::Test {
   bool LoseProcess(int signal_number, int step) {
     const std::string group = absl::StrCat("signal ", signal_number, " step ", step);
     std::vector<std::unique_ptr<cluster::Process>> members;
+    members.reserve(3);
     for (int rank = 0; rank < 3; ++rank) {
       members.push_back(std::make_unique<cluster::Process>(
           "comm_member",
@@ -94,6 +95,23 @@ int PortOf(const MemberCard& card, int rank) {
   sockaddr_in address = {};
   std::memcpy(&address, card.details.data() + static_cast<size_t>(rank) * n_bytes, sizeof(address));
   return ntohs(address.sin_port);
+}
+
+// Connects to a port of this machine; -1 when it takes no more.
+int ConnectTo(int port) {
+  sockaddr_in address = {.sin_family = AF_INET};
+  address.sin_port = htons(static_cast<uint16_t>(port));
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  if (connect(fd, reinterpret_cast<sockaddr*>(&address), sizeof(address)) == 0) return fd;
+  close(fd);
+  return -1;
+}
+
+void ResetConnection(int fd) {
+  const linger at_once = {.l_onoff = 1, .l_linger = 0};
+  setsockopt(fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof(at_once));
+  close(fd);
 }
 
 // The rendezvous as one member sees it who reaches the others over proxies only.
@@ -190,11 +208,8 @@ TEST_F(GlooTest, AStrangerOnThePortFailsTheFormationAndNoMore) {
     EXPECT_THAT(std::string(status.message()), HasSubstr("\"m1\"")) << status;
   });
   const std::string text = *rendezvous->Await({"g", 1, 0, "card"}, MonotonicNow() + kLong, AbortFlag());
-  sockaddr_in address = {.sin_family = AF_INET};
-  address.sin_port = htons(static_cast<uint16_t>(PortOf(*MemberCard::Parse(text), 1)));
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  const int stranger = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  ASSERT_EQ(connect(stranger, reinterpret_cast<sockaddr*>(&address), sizeof(address)), 0);
+  const int stranger = ConnectTo(PortOf(*MemberCard::Parse(text), 1));
+  ASSERT_GE(stranger, 0);
   const std::string request = "GET / HTTP/1.1\r\nHost: somebody-who-scans-ports\r\nAccept: */*\r\n\r\n";
   EXPECT_EQ(write(stranger, request.data(), request.size()), static_cast<ssize_t>(request.size()));
   options.rank = 1;
@@ -203,6 +218,37 @@ TEST_F(GlooTest, AStrangerOnThePortFailsTheFormationAndNoMore) {
   EXPECT_THAT(std::string(second.message()), HasSubstr("\"m0\"")) << second;
   first.join();
   close(stranger);
+}
+
+TEST_F(GlooTest, AStrangerThatResetsItsConnectionAtOnceEndsNoProcess) {
+  auto rendezvous = std::make_shared<InProcessRendezvous>();
+  for (uint64_t epoch = 1; epoch <= 20; ++epoch) {
+    CommunicatorOptions options = Member("g", epoch, 0, 8);
+    options.abort = std::make_shared<AbortFlag>();
+    std::thread member([&] {
+      const Status status = CreateGlooCommunicator({.address = "127.0.0.1"}, rendezvous, options).status();
+      EXPECT_EQ(status.code(), absl::StatusCode::kCancelled) << status;
+    });
+    const std::string text = *rendezvous->Await({"g", epoch, 0, "card"}, MonotonicNow() + kLong, AbortFlag());
+    for (int rank = 1; rank < 8; ++rank) {
+      if (const int fd = ConnectTo(PortOf(*MemberCard::Parse(text), rank)); fd >= 0) ResetConnection(fd);
+    }
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    options.abort->Raise();
+    member.join();
+  }
+}
+
+TEST_F(GlooTest, ElsewhereAConnectionWithoutAnotherEndIsStillAnError) {
+  const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  sockaddr_in address = {};
+  socklen_t n_bytes = sizeof(address);
+  errno = 0;
+  EXPECT_EQ(getpeername(fd, reinterpret_cast<sockaddr*>(&address), &n_bytes), -1);
+  EXPECT_EQ(errno, ENOTCONN);
+  close(fd);
+  EXPECT_EQ(getpeername(fd, reinterpret_cast<sockaddr*>(&address), &n_bytes), -1);
+  EXPECT_EQ(errno, EBADF);
 }
 
 TEST_F(GlooTest, AddressesAreThoseOfThisMachine) {

@@ -220,9 +220,12 @@ Result CommInitRankConfig(Comm* out, int size, nccl::UniqueId id, int rank, nccl
     World& world = TheWorld();
     StatusOr<std::unique_ptr<Communicator>> formed =
         CreateInProcessCommunicator(world.network, world.rendezvous, options);
-    if (formed.ok()) comm->member = *std::move(formed);
-    if (!formed.ok()) comm->error = nccl::kSystemError;
-    if (comm->member != nullptr) world.rendezvous->Forget(comm->group);  // all have met
+    if (formed.ok()) {
+      comm->member = *std::move(formed);
+      world.rendezvous->Forget(comm->group);  // all have met
+    } else {
+      comm->error = nccl::kSystemError;
+    }
     comm->state = StandInComm::kReady;
   });
   *out = comm.get();
