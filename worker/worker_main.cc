@@ -120,7 +120,9 @@ Status Run(const WorkerOptions& options, ShutdownSignals* signals) {
                absl::FormatDuration(options.drain_timeout));
   const int handed_over = server->Drain(options.drain_timeout);
   spdlog::info("drained; {} sequences handed over", handed_over);
-  if (!loss.why().ok()) LeaveWithoutDevice(device.device, loss.why(), std::move(server));
+  // The word may still be on its way from the engine to `loss`.
+  const Status lost = loss.why().ok() ? engine->device_status() : loss.why();
+  if (!lost.ok()) LeaveWithoutDevice(device.device, lost, std::move(server));
   return absl::OkStatus();
 }
 
@@ -146,6 +148,8 @@ int Main(int argc, char** argv) {
   status = Run(options, ShutdownSignals::Watch());
   if (!status.ok()) {
     std::fprintf(stderr, "coterie-worker: %s\n", Printable(ToStd(status.message())).c_str());
+    // A driver that does not answer may hold a lock that the usual end waits for.
+    if (absl::IsDeadlineExceeded(status)) _exit(EXIT_FAILURE);
     return EXIT_FAILURE;
   }
   return EXIT_SUCCESS;

@@ -175,6 +175,7 @@ grpc::Status FakeWorker::Attach(grpc::ServerContext* context, Stream* stream) {
     mine->set_tokenizer_digest(options_.tokenizer.ToBytes());
     mine->set_numerics_class(options_.numerics_class);
     mine->set_device("none");
+    mine->set_device_name(options_.device_name);
     if (options_.batch_invariant) mine->set_batch_invariant(*options_.batch_invariant);
     mine->set_max_sequence_tokens(options_.max_sequence_tokens);
     mine->set_kv_block_tokens(16);

@@ -33,6 +33,7 @@ class FakeWorker {
   struct Options {
     std::string worker_id = "fake-0";
     std::string numerics_class = "fake";
+    std::string device_name;
     Digest base = Sha256("base");
     Digest tokenizer = Sha256("tokenizer");
     absl::Duration step = absl::Milliseconds(2);  // one token of every sequence

@@ -21,16 +21,18 @@ StepWatch::~StepWatch() {
   thread_.join();
 }
 
+bool StepLooks::SeesHang(uint64_t begun, uint64_t ended) {
+  n_same_ = begun > ended && ended == std::exchange(seen_, ended) ? n_same_ + 1 : 0;
+  return n_same_ >= n_looks_;
+}
+
 void StepWatch::Run() {
-  uint64_t seen = 0;
-  int n_same = 0;  // looks in a row that saw the same step under way
+  StepLooks looks(kLooks);
   MutexLock lock(&mutex_);
   while (!stopping_) {
     if (changed_.WaitFor(&mutex_, options_.timeout / kLooks)) continue;
     const uint64_t ended = stats_.steps.load(std::memory_order_relaxed);
-    const bool under_way = stats_.steps_begun.load(std::memory_order_relaxed) > ended;
-    n_same = under_way && ended == std::exchange(seen, ended) ? n_same + 1 : 0;
-    if (n_same < kLooks) continue;
+    if (!looks.SeesHang(stats_.steps_begun.load(std::memory_order_relaxed), ended)) continue;
     options_.on_hang(absl::UnavailableError(absl::StrCat("step ", ended + 1, " has not ended after ",
                                                          absl::FormatDuration(options_.timeout),
                                                          " (--device-timeout): the device hangs")));

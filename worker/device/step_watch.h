@@ -1,6 +1,7 @@
 #ifndef COTERIE_WORKER_DEVICE_STEP_WATCH_H_
 #define COTERIE_WORKER_DEVICE_STEP_WATCH_H_
 
+#include <cstdint>
 #include <functional>
 #include <thread>
 
@@ -10,6 +11,19 @@
 #include "worker/engine/engine.h"
 
 namespace coterie::worker {
+
+// Whether a step hangs, by looks at the engine's counters.
+class StepLooks {
+ public:
+  explicit StepLooks(int n_looks) : n_looks_(n_looks) {}
+  // True when so many looks in a row saw the same step under way.
+  bool SeesHang(uint64_t begun, uint64_t ended);
+
+ private:
+  const int n_looks_;
+  uint64_t seen_ = 0;
+  int n_same_ = 0;
+};
 
 // Notices a step that never ends: the device hangs, and the engine's thread with it. Looks at the engine's
 // counters from a thread of its own, and counts its own looks instead of reading a clock: a process that was

@@ -168,6 +168,7 @@ TEST_F(WorkerLinkTest, AWorkerThatSaysTooMuchOfItselfIsRefusedByTheField) {
   for (const Case& c : std::vector<Case>{
            {{.worker_id = std::string(257, 'w')}, "hello.worker_id: \"www"},
            {{.worker_id = "two\nlines"}, "hello.worker_id: \"two\\nlines\" holds"},
+           {{.device_name = "two\nlines"}, "hello.device_name: \"two\\nlines\" holds"},
            {{.numerics_class = std::string(257, 'c')}, "has 257 bytes, the limit is 256"},
            {{.serves = std::vector<std::string>(1025, "law")},
             "hello.serves: 1025 patterns, the limit is 1024"},

@@ -9,6 +9,7 @@
 #include "worker/device/gpu_monitor.h"
 #include "worker/device/pin_near.h"
 #include "worker/device/step_watch.h"
+#include "worker/device/use_device.h"
 
 namespace coterie::worker {
 namespace {
@@ -54,6 +55,32 @@ TEST(PinNearTest, ADeviceWithoutANodePinsNothing) {
   EXPECT_EQ(near.words, "");
 }
 
+// On a thread of its own: where it may run is the thread's.
+TEST(UseDeviceTest, TheThreadsThatComeLaterRunNearTheDeviceUnlessCoresWereNamed) {
+  const StandInDriver driver("device cc=90 name=H200 pci=0000:AF:00.0\n");
+  const int near = AllowedCores().back();
+  driver.PutOnNode("0000:af:00.0", 1, absl::StrCat(near));
+  for (const bool named : {false, true}) {
+    WorkerOptions options;
+    options.fake = true;
+    options.device = "cuda:0";
+    if (named) options.cores = "0-1023";
+    std::vector<int> cores;
+    std::thread([&] {
+      const StatusOr<devices::ChosenDevice> device = UseDevice(options, devices::OptionsOf(driver));
+      ASSERT_TRUE(device.ok()) << device.status();
+      EXPECT_EQ(device->device, "cuda:0");
+      std::thread([&] { cores = AllowedCores(); }).join();
+    }).join();
+    EXPECT_EQ(cores, named ? AllowedCores() : std::vector<int>{near});
+  }
+}
+
+TEST(UseDeviceTest, TheCpuAsksNoDriver) {
+  StandInDriver driver("driver cuda_slow_ms=60000\n");
+  EXPECT_EQ(UseDevice(WorkerOptions(), devices::OptionsOf(driver))->device, "cpu");
+}
+
 TEST(GpuMonitorTest, ReadingsComeAsMetricsOfTheirDevice) {
   const StandInDriver driver(
       "device name=H200 pci=0000:3B:00.0 memory_mb=2048 used_mb=512 temperature=61 throttle=32 "
@@ -76,16 +103,13 @@ TEST(GpuMonitorTest, ReadingsComeAsMetricsOfTheirDevice) {
 
 TEST(GpuMonitorTest, ADriverThatHangsHoldsUpNobodyAndItsLastReadingAges) {
   const StandInDriver driver("device pci=0000:3B:00.0 temperature=61\n");
-  absl::Duration took;
   {
     GpuMonitor monitor(GpuOf(driver), {.driver_folder = driver.folder(), .interval = absl::Milliseconds(5)});
     ASSERT_TRUE(Eventually([&] { return monitor.latest().has_value(); }));
-    driver.Write("driver nvml_slow_ms=2500\ndevice pci=0000:3B:00.0 temperature=62\n");
+    driver.Write("driver nvml_slow_ms=20000\ndevice pci=0000:3B:00.0 temperature=62\n");
     ASSERT_TRUE(Eventually([&] { return monitor.latest()->age > absl::Milliseconds(500); }));
     EXPECT_EQ(monitor.latest()->reading.temperature_celsius, 61);
-    driver.Write("device pci=0000:3B:00.0\n");  // the next calls are quick again
-  }
-  absl::SleepFor(absl::Seconds(3));  // its thread still reads the folder
+  }  // its thread is left behind
 }
 
 TEST(GpuMonitorTest, ALostDeviceIsToldOnce) {
@@ -107,32 +131,30 @@ TEST(GpuMonitorTest, ALostDeviceIsToldOnce) {
   EXPECT_EQ(n_told, 1);
 }
 
-TEST(StepWatchTest, AStepThatNeverEndsIsToldAndOthersAreNot) {
-  EngineStats stats;
-  absl::Notification told;
-  StepWatch watch(&stats, {absl::Milliseconds(200), [&](const Status& why) {
-                             EXPECT_THAT(std::string(why.message()),
-                                         HasSubstr("step 3001 has not ended after 200ms"));
-                             told.Notify();
-                           }});
-  // Steps that end, with one under way at any moment, for longer than the timeout; then nothing to do.
-  stats.steps_begun = 1;
-  for (int i = 0; i < 3000; ++i) {
-    ++stats.steps_begun;
-    ++stats.steps;
-    absl::SleepFor(absl::Microseconds(200));
-  }
-  EXPECT_FALSE(told.HasBeenNotified());
-  told.WaitForNotification();
+TEST(StepWatchTest, OnlyTheSameStepUnderWayForManyLooksHangs) {
+  StepLooks looks(3);
+  for (uint64_t step = 0; step < 100; ++step) EXPECT_FALSE(looks.SeesHang(step + 1, step)) << step;
+  for (int i = 0; i < 100; ++i) EXPECT_FALSE(looks.SeesHang(100, 100)) << "nothing to do";
+  // Two in flight, of which the first ends in between; then none ends.
+  EXPECT_FALSE(looks.SeesHang(102, 100));
+  EXPECT_FALSE(looks.SeesHang(102, 100));
+  EXPECT_FALSE(looks.SeesHang(102, 101));
+  EXPECT_FALSE(looks.SeesHang(102, 101));
+  EXPECT_FALSE(looks.SeesHang(102, 101));
+  EXPECT_TRUE(looks.SeesHang(102, 101));
 }
 
-TEST(StepWatchTest, AnIdleDeviceDoesNotHang) {
+TEST(StepWatchTest, AStepThatNeverEndsIsTold) {
   EngineStats stats;
-  std::atomic<bool> told = false;
-  StepWatch watch(&stats, {absl::Milliseconds(50), [&](const Status&) { told = true; }});
-  stats.steps_begun = stats.steps = 7;
-  absl::SleepFor(absl::Milliseconds(300));
-  EXPECT_FALSE(told);
+  stats.steps_begun = 8;
+  stats.steps = 7;
+  absl::Notification told;
+  StepWatch watch(&stats, {absl::Milliseconds(100), [&](const Status& why) {
+                             EXPECT_THAT(std::string(why.message()),
+                                         HasSubstr("step 8 has not ended after 100ms"));
+                             told.Notify();
+                           }});
+  told.WaitForNotification();
 }
 
 }  // namespace
