@@ -192,7 +192,8 @@ TEST(AttachTest, AnEndThatWasLostWithTheConnectionIsSentAgain) {
   gateway.Submit(1, Prompt(30, 3), 40);
   for (int i = 0; i < 1000 && gateway.Of(1).tokens.empty(); ++i) absl::SleepFor(absl::Milliseconds(1));
   gateway.Cut();
-  absl::SleepFor(absl::Milliseconds(200));  // it ends while nobody listens
+  // It ends while nobody listens.
+  for (int i = 0; i < 4000 && worker.engine->stats().running > 0; ++i) absl::SleepFor(absl::Milliseconds(5));
   EXPECT_EQ(worker.engine->stats().running, 0u);
   ASSERT_TRUE(gateway.Connect());
   gateway.Reattach();
