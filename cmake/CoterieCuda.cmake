@@ -76,7 +76,9 @@ function(coterie_device_code target)
       "-fmad=false;--expt-relaxed-constexpr;-Xptxas=-v;-lineinfo;-Werror=all-warnings;-Xcompiler=-ffp-contract=off;${architectures}")
     target_link_libraries(${target} PUBLIC CUDA::cudart_static)
   else()
-    set_source_files_properties(${sources} PROPERTIES LANGUAGE CXX COMPILE_OPTIONS "-xc++;-Wno-unknown-pragmas"
+    # Kernels read memory as other types than it was written as, which nvcc allows.
+    set_source_files_properties(${sources} PROPERTIES LANGUAGE CXX
+                                COMPILE_OPTIONS "-xc++;-Wno-unknown-pragmas;-fno-strict-aliasing"
                                 SKIP_PRECOMPILE_HEADERS ON)
     target_link_libraries(${target} PUBLIC coterie_gpu_emulation)
   endif()

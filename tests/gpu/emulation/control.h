@@ -10,8 +10,9 @@ namespace coterie::emulation {
 // In which order lanes and blocks get their turn. A kernel with all its barriers gives the same bits in each.
 enum class Order { kAscending, kDescending, kRandom };
 
-// What a test may set. The defaults come from COTERIE_EMULATION_ORDER (ascending, descending, random) and
-// COTERIE_EMULATION_SEED, so that a whole worker can be run in any order.
+// What a test may set. The defaults come from COTERIE_EMULATION_ORDER (ascending, descending, random),
+// COTERIE_EMULATION_SEED, COTERIE_EMULATION_BYTES and COTERIE_EMULATION_PROTECT, so that a whole worker can
+// be run in any order.
 struct Settings {
   Order order = Order::kAscending;
   uint64_t seed = 1;
@@ -20,6 +21,9 @@ struct Settings {
   int n_processors = 4;                   // multiprocessors: what persistent grids are sized by
   int compute_major = 9, compute_minor = 0;
   int driver_version = 13000;
+  // The host that touches device memory faults, as it does on a machine with a GPU. Costs a system call per
+  // allocation and piece of work. Set it before the first allocation.
+  bool protect = false;
 };
 Settings& TheSettings();
 
@@ -33,9 +37,10 @@ void ForgetFailures();
 struct Counts {
   uint64_t kernels = 0;  // grids run, those of graphs too
   uint64_t graph_launches = 0;
-  uint64_t copies = 0;          // asynchronous copies and fills
-  uint64_t streamed_bytes = 0;  // through LoadStream and CopyAsync16
-  uint64_t synchronisations = 0;
+  uint64_t copies = 0;            // asynchronous copies and fills
+  uint64_t streamed_bytes = 0;    // through LoadStream and CopyAsync16
+  uint64_t synchronisations = 0;  // asked for
+  uint64_t waiting_frees = 0;     // cudaFree and cudaFreeHost wait for all that is under way
   uint64_t live_allocations = 0;
   uint64_t live_bytes = 0;  // device memory
 };

@@ -7,31 +7,48 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <memory>
 #include <numeric>
-#include <random>
 
 #include "control.h"
 #include "lane.h"
+#include "warp_op.h"
 
-#ifdef COTERIE_EMULATION_TSAN
-#include <sanitizer/tsan_interface.h>
+#if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/asan_interface.h>
 #else
-static inline void __tsan_acquire(void*) {}
-static inline void __tsan_release(void*) {}
+#define ASAN_POISON_MEMORY_REGION(address, bytes)
+#define ASAN_UNPOISON_MEMORY_REGION(address, bytes)
 #endif
 
 namespace coterie::emulation {
+
+const LanePosition* this_lane = nullptr;
+
 namespace {
 
-Lane* current = nullptr;  // the running lane; grids run one at a time
-const Grid* running = nullptr;
+constexpr size_t kSharedRedZone = 256;
+constexpr unsigned char kRedZone = 0xA5;
+constexpr uint32_t kAllReady = 0xFFFFFFFFu;
+constexpr int kMostPolls = 1 << 22;
 
-std::string KernelName() {
-  Dl_info info;
-  if (running != nullptr && dladdr(running->kernel, &info) != 0 && info.dli_sname != nullptr)
-    return info.dli_sname;
-  return "a kernel";
-}
+// What runs: one grid at a time, on one host thread.
+struct Running {
+  const Grid* grid = nullptr;
+  Lane* lane = nullptr;
+  Context scheduler;
+  bool random = false;
+  uint64_t state = 1;  // of the random numbers
+  char start = 0,
+       finish = 0;  // what orders the grid after what its stream did before, and before what it does next
+
+  uint64_t Random() {
+    state ^= state << 13, state ^= state >> 7, state ^= state << 17;
+    return state;
+  }
+};
+Running* running = nullptr;
+uint64_t streamed_bytes = 0;
 
 std::string Where(const Lane& lane) {
   const LanePosition& p = lane.position;
@@ -41,216 +58,208 @@ std::string Where(const Lane& lane) {
   return text;
 }
 
-// Gives way until *waited has moved on.
-void WaitFor(const uint64_t* waited) {
-  Lane* const lane = current;
-  lane->waited = waited;
-  lane->waited_from = *waited;
-  lane->fiber->Yield();
-  lane->waited = nullptr;
+void Enter(Context* from, Lane* lane) {
+  running->lane = lane;
+  this_lane = &lane->position;
+  Switch(from, lane->fiber->context());
 }
 
-float FloatOfBf16(uint32_t bits) { return std::bit_cast<float>(bits << 16); }
+void ToScheduler(Lane* lane) {
+  running->lane = nullptr;
+  this_lane = nullptr;
+  Switch(lane->fiber->context(), &running->scheduler);
+}
 
-// d [16, 8] = a [16, 16] · b [16, 8] + c over the fragments of PTX's mma.m16n8k16. An output's sum runs over
-// k in ascending order: real tensor cores add in an order and a width of their own.
-void MultiplyFragments(Warp& warp, std::array<std::array<uint32_t, 4>, kLanes>& out) {
-  float a[16][16], b[16][8], d[16][8];
-  for (int lane = 0; lane < kLanes; ++lane) {
-    const auto& in = warp.in[static_cast<size_t>(lane)];
-    const int g = lane / 4, t = lane % 4;
-    for (int r = 0; r < 4; ++r) {
-      const int row = g + 8 * (r % 2), column = 2 * t + 8 * (r / 2);
-      a[row][column] = FloatOfBf16(in[r] & 0xFFFF);
-      a[row][column + 1] = FloatOfBf16(in[r] >> 16);
-      d[g + 8 * (r / 2)][2 * t + r % 2] = std::bit_cast<float>(in[6 + r]);
-    }
-    for (int r = 0; r < 2; ++r) {
-      b[2 * t + 8 * r][g] = FloatOfBf16(in[4 + r] & 0xFFFF);
-      b[2 * t + 8 * r + 1][g] = FloatOfBf16(in[4 + r] >> 16);
-    }
-  }
-  for (int m = 0; m < 16; ++m) {
-    for (int k = 0; k < 16; ++k) {
-      for (int n = 0; n < 8; ++n) d[m][n] += a[m][k] * b[k][n];
-    }
-  }
-  for (int lane = 0; lane < kLanes; ++lane) {
-    const int g = lane / 4, t = lane % 4;
-    for (int r = 0; r < 4; ++r) {
-      out[static_cast<size_t>(lane)][r] = std::bit_cast<uint32_t>(d[g + 8 * (r / 2)][2 * t + r % 2]);
-    }
+// Lets others run until this lane is ready again and it is its turn: the lanes of its warp whose turn is
+// later, then the earlier ones; where none is ready, other warps.
+void GiveTurn(Lane* lane) {
+  const Warp& warp = *lane->warp;
+  const uint32_t later = lane->turn == kLanes - 1 ? 0 : warp.ready & kAllReady << (lane->turn + 1);
+  const uint32_t candidates = later != 0 ? later : warp.ready;
+  if (candidates == 0) {
+    ToScheduler(lane);
+  } else {
+    Lane* const next = warp.turns[static_cast<size_t>(__builtin_ctz(candidates))];
+    if (next != lane) Enter(lane->fiber->context(), next);
   }
 }
 
-const uint16_t* RowAddress(const std::array<uint32_t, kMaxWords>& in) {
-  const uint64_t bits = in[0] | static_cast<uint64_t>(in[1]) << 32;
-  if (bits % 16 != 0) Fault("ldmatrix of a row that is not aligned to 16 bytes" + Where(*current));
-  return reinterpret_cast<const uint16_t*>(bits);
+void SetTurns(Warp* warp) {
+  for (int turn = 0; turn < kLanes; ++turn) warp->turns[static_cast<size_t>(turn)]->turn = turn;
 }
 
-void LoadFragments(Warp& warp, bool transposed, std::array<std::array<uint32_t, 4>, kLanes>& out) {
-  for (int matrix = 0; matrix < 4; ++matrix) {
-    uint16_t values[8][8];
-    for (int row = 0; row < 8; ++row) {
-      const uint16_t* from = RowAddress(warp.in[static_cast<size_t>(matrix * 8 + row)]);
-      for (int i = 0; i < 8; ++i) values[row][i] = from[i];
-    }
-    for (int lane = 0; lane < kLanes; ++lane) {
-      const int g = lane / 4, t = lane % 4;
-      const uint32_t low = transposed ? values[2 * t][g] : values[g][2 * t];
-      const uint32_t high = transposed ? values[2 * t + 1][g] : values[g][2 * t + 1];
-      out[static_cast<size_t>(lane)][matrix] = low | high << 16;
-    }
-  }
+void Shuffle(Warp* warp) {
+  for (size_t i = kLanes - 1; i > 0; --i) std::swap(warp->turns[i], warp->turns[running->Random() % (i + 1)]);
+  SetTurns(warp);
 }
 
-void Compute(Warp& warp, int n_out) {
-  auto& out = warp.out[warp.round % 2];
-  switch (warp.op) {
-    case WarpOp::kBarrier:
-      return;
-    case WarpOp::kShuffle:
-      for (size_t lane = 0; lane < kLanes; ++lane) {
-        const auto& from = warp.in[warp.in[lane][0] % kLanes];
-        for (size_t i = 0; i < static_cast<size_t>(n_out); ++i) out[lane][i] = from[1 + i];
-      }
-      return;
-    case WarpOp::kBallot: {
-      uint32_t votes = 0;
-      for (size_t lane = 0; lane < kLanes; ++lane) votes |= warp.in[lane][0] << lane;
-      for (auto& words : out) words[0] = votes;
-      return;
-    }
-    case WarpOp::kMmaBf16:
-      return MultiplyFragments(warp, out);
-    case WarpOp::kLoadMatrices:
-      return LoadFragments(warp, false, out);
-    case WarpOp::kLoadMatricesTransposed:
-      return LoadFragments(warp, true, out);
+// All lanes of a warp are ready, and one of them runs: the first in turn goes on.
+void Restart(Lane* lane) {
+  Warp* const warp = lane->warp;
+  if (running->random) {
+    Shuffle(warp);
+    if (running->Random() % 8 == 0) return ToScheduler(lane);  // other warps run in between
   }
+  Lane* const first = warp->turns[0];
+  if (first != lane) Enter(lane->fiber->context(), first);
 }
+
+void RunLane(void* argument) {
+  auto* const lane = static_cast<Lane*>(argument);
+  Acquire(&running->start);
+  Acquire(&lane->block->start);
+  running->grid->lane();
+  Release(&running->finish);
+  lane->warp->ready &= ~(1u << lane->turn);
+  ++lane->block->n_done;
+  GiveTurn(lane);
+}
+
+#ifndef COTERIE_EMULATION_TSAN
+// Blocks to use again. Not under the thread sanitizer, which knows memory, and what orders it, by its
+// address.
+std::vector<std::unique_ptr<Block>>& IdleBlocks() {
+  static auto& blocks = *new std::vector<std::unique_ptr<Block>>;
+  return blocks;
+}
+#endif
 
 class Runner {
  public:
-  explicit Runner(const Grid& grid) : grid_(grid), random_(TheSettings().seed) {}
-  ~Runner() { FreeArenas(); }
+  Runner(const Grid& grid, FiberPool* fibers) : grid_(grid), fibers_(*fibers) {}
+  ~Runner();
   void Run();
 
  private:
-  std::unique_ptr<Block> Start(unsigned index, int turn);
-  // Runs the block's lanes as far as they get; whether one got anywhere.
+  std::unique_ptr<Block> Start(unsigned index);
+  // Runs the block's lanes as far as they get; whether all have ended.
   bool Advance(Block& block);
-  void Finish(Block& block);
-  void FreeArenas();
+  void Finish(std::unique_ptr<Block> block);
   [[noreturn]] void ReportStuck(const Block& block);
   template <class T>
   void Arrange(std::vector<T>* order) {
     if (TheSettings().order == Order::kDescending) std::reverse(order->begin(), order->end());
-    if (TheSettings().order == Order::kRandom) std::shuffle(order->begin(), order->end(), random_);
+    if (TheSettings().order != Order::kRandom) return;
+    for (size_t i = order->size(); i-- > 1;) std::swap((*order)[i], (*order)[running->Random() % (i + 1)]);
   }
 
   const Grid& grid_;
-  std::mt19937_64 random_;
-  std::vector<unsigned char*> arenas_;  // of finished blocks
+  FiberPool& fibers_;
+  std::vector<std::unique_ptr<Block>> finished_;
 };
 
-std::vector<Fiber*>& IdleFibers() {
-  static auto& fibers = *new std::vector<Fiber*>;
-  return fibers;
+unsigned char* AllocateShared(size_t bytes) {
+  return static_cast<unsigned char*>(std::aligned_alloc(128, (bytes + kSharedRedZone + 127) / 128 * 128));
 }
 
-Fiber* TakeFiber() {
-  std::vector<Fiber*>& idle = IdleFibers();
-  if (idle.empty()) return new Fiber;
-  Fiber* const fiber = idle.back();
-  idle.pop_back();
-  return fiber;
-}
-
-constexpr size_t kSharedRedZone = 256;
-constexpr unsigned char kRedZone = 0xA5;
-
-std::unique_ptr<Block> Runner::Start(unsigned index, int turn) {
-  auto block = std::make_unique<Block>();
-  const unsigned n = grid_.block.x;
+std::unique_ptr<Block> Runner::Start(unsigned index) {
+  std::unique_ptr<Block> block;
+#ifdef COTERIE_EMULATION_TSAN
+  block = std::make_unique<Block>();
+  block->shared = AllocateShared(grid_.shared_bytes);
+#else
+  if (IdleBlocks().empty()) {
+    block = std::make_unique<Block>();
+    block->shared = AllocateShared(kMostSharedBytes);
+  } else {
+    block = std::move(IdleBlocks().back());
+    IdleBlocks().pop_back();
+  }
+#endif
+  const size_t n = grid_.block.x;
   // Unset shared memory is NaN, whatever is read from it.
-  const size_t bytes = grid_.shared_bytes + kSharedRedZone;
-  block->shared = static_cast<unsigned char*>(std::aligned_alloc(128, (bytes + 127) / 128 * 128));
   std::memset(block->shared, 0xFF, grid_.shared_bytes);
   std::memset(block->shared + grid_.shared_bytes, kRedZone, kSharedRedZone);
+  ASAN_POISON_MEMORY_REGION(block->shared + grid_.shared_bytes, kSharedRedZone);
+  block->n_done = 0;
+  block->barriers = {};
+  for (size_t i = n; i < block->lanes.size(); ++i) fibers_.Return(block->lanes[i].fiber);
   block->warps.resize(n / kLanes);
   block->lanes.resize(n);
   const uint3 block_idx = {index % grid_.grid.x, index / grid_.grid.x % grid_.grid.y,
                            index / grid_.grid.x / grid_.grid.y};
-  // Lane i of one block and lane i of the next run on different fibers, or the sanitizer would take them for
-  // one thread.
-  std::vector<Fiber*> fibers(n);
-  for (Fiber*& fiber : fibers) fiber = TakeFiber();
-  std::rotate(fibers.begin(), fibers.begin() + static_cast<unsigned>(turn) * 7 % n, fibers.end());
-  for (unsigned i = 0; i < n; ++i) {
-    Lane& lane = block->lanes[i];
-    lane.position = {{i, 0, 0}, block_idx, grid_.block, grid_.grid};
-    lane.block = block.get();
-    lane.warp = &block->warps[i / kLanes];
-    lane.lane = static_cast<int>(i % kLanes);
-    lane.fiber = fibers[i];
-    lane.fiber->Assign(&grid_.lane);
+  block->order.clear();
+  for (size_t w = 0; w < block->warps.size(); ++w) {
+    Warp& warp = block->warps[w];
+    block->order.push_back(&warp);
+    warp.n_arrived = 0;
+    warp.ready = kAllReady;
+    warp.paused = 0;
+    for (size_t l = 0; l < kLanes; ++l) {
+      Lane& lane = block->lanes[w * kLanes + l];
+      lane.position = {{static_cast<unsigned>(w * kLanes + l), 0, 0}, block_idx, grid_.block, grid_.grid};
+      lane.block = block.get();
+      lane.warp = &warp;
+      lane.lane = static_cast<int>(l);
+      lane.n_polls = 0;
+      lane.copies.clear();
+      lane.group_ends.clear();
+      lane.first_copy = lane.first_group = 0;
+      lane.fenced = false;
+      lane.seen_counters.clear();
+      if (lane.fiber == nullptr) lane.fiber = fibers_.Take();
+      lane.fiber->Assign(RunLane, &lane);
+      warp.turns[TheSettings().order == Order::kDescending ? kLanes - 1 - l : l] = &lane;
+    }
+    SetTurns(&warp);
+    if (running->random) Shuffle(&warp);
   }
-  __tsan_release(&block->start);
+  Arrange(&block->order);
+  Release(&block->start);
   return block;
 }
 
 bool Runner::Advance(Block& block) {
-  std::vector<Lane*> order(block.lanes.size());
-  for (size_t i = 0; i < order.size(); ++i) order[i] = &block.lanes[i];
-  Arrange(&order);
-  for (Lane* lane : order) lane->paused = false;
-  bool advanced = false;
-  for (bool any = true; any;) {
-    any = false;
-    for (Lane* lane : order) {
-      if (lane->done || lane->paused || (lane->waited != nullptr && *lane->waited == lane->waited_from))
-        continue;
-      current = lane;
-      lane->fiber->Resume();
-      current = nullptr;
-      any = advanced = true;
-      if (lane->fiber->done()) {
-        lane->done = true;
-        ++block.n_done;
-        IdleFibers().push_back(lane->fiber);
-      }
-    }
+  bool any_paused = false;
+  for (Warp& warp : block.warps) {
+    warp.ready |= warp.paused;
+    warp.paused = 0;
   }
-  return advanced;
+  for (;;) {
+    if (running->random && running->Random() % 4 == 0) Arrange(&block.order);
+    const auto next = std::find_if(block.order.begin(), block.order.end(),
+                                   [](const Warp* warp) { return warp->ready != 0; });
+    if (next == block.order.end()) break;
+    Enter(&running->scheduler, (*next)->turns[static_cast<size_t>(__builtin_ctz((*next)->ready))]);
+  }
+  if (block.n_done == static_cast<int>(block.lanes.size())) return true;
+  for (const Warp& warp : block.warps) any_paused |= warp.paused != 0;
+  if (!any_paused) ReportStuck(block);
+  return false;
 }
 
-void Runner::Finish(Block& block) {
+void Runner::Finish(std::unique_ptr<Block> block) {
+  ASAN_UNPOISON_MEMORY_REGION(block->shared + grid_.shared_bytes, kSharedRedZone);
   for (size_t i = 0; i < kSharedRedZone; ++i) {
-    if (block.shared[grid_.shared_bytes + i] != kRedZone) {
+    if (block->shared[grid_.shared_bytes + i] != kRedZone) {
       Fault("written behind the " + std::to_string(grid_.shared_bytes) + " bytes of shared memory");
     }
   }
+#ifdef COTERIE_EMULATION_TSAN
+  for (Lane& lane : block->lanes) fibers_.Return(lane.fiber);
   // Freed at the end: the sanitizer would want to see the lanes ordered before a free here, and with them the
   // blocks.
-  arenas_.push_back(block.shared);
-#ifndef COTERIE_EMULATION_TSAN
-  FreeArenas();
+  finished_.push_back(std::move(block));
+#else
+  IdleBlocks().push_back(std::move(block));
 #endif
 }
 
-void Runner::FreeArenas() {
-  for (unsigned char* arena : arenas_) std::free(arena);
-  arenas_.clear();
+Runner::~Runner() {
+  for (auto& block : finished_) std::free(block->shared);
 }
 
 void Runner::ReportStuck(const Block& block) {
-  const auto waiting =
-      std::find_if(block.lanes.begin(), block.lanes.end(), [](const Lane& l) { return !l.done; });
+  const auto waiting = std::find_if(block.lanes.begin(), block.lanes.end(), [&](const Lane& lane) {
+    for (const Barrier& barrier : block.barriers) {
+      if ((barrier.waiting[static_cast<size_t>(lane.warp - block.warps.data())] >> lane.turn & 1) != 0)
+        return true;
+    }
+    return lane.warp->n_arrived > 0;
+  });
   Fault("waits for ever at a barrier or a function of the warp that other lanes never reach; " +
         std::to_string(block.n_done) + " of " + std::to_string(block.lanes.size()) + " lanes have ended" +
-        Where(*waiting));
+        (waiting == block.lanes.end() ? "" : Where(*waiting)));
 }
 
 void Runner::Run() {
@@ -265,22 +274,13 @@ void Runner::Run() {
   size_t next = 0;
   int n_idle_rounds = 0;
   while (next < order.size() || !resident.empty()) {
-    if (resident.size() < max_resident && next < order.size()) {
-      resident.push_back(Start(order[next], static_cast<int>(next)));
-      ++next;
-    }
+    if (resident.size() < max_resident && next < order.size()) resident.push_back(Start(order[next++]));
     const bool full = resident.size() == max_resident || next == order.size();
     bool any_done = false;
     for (auto& block : resident) {
-      if (!Advance(*block)) ReportStuck(*block);
-      if (block->n_done == static_cast<int>(block->lanes.size())) {
-        Finish(*block);
-        block.reset();
-        any_done = true;
-      } else if (std::none_of(block->lanes.begin(), block->lanes.end(),
-                              [](const Lane& l) { return l.paused; })) {
-        ReportStuck(*block);
-      }
+      if (!Advance(*block)) continue;
+      Finish(std::move(block));
+      any_done = true;
     }
     std::erase(resident, nullptr);
     n_idle_rounds = any_done || !full ? 0 : n_idle_rounds + 1;
@@ -291,119 +291,176 @@ void Runner::Run() {
   }
 }
 
-char grid_start = 0, grid_finish = 0;
-
 }  // namespace
 
-const LanePosition& ThisLane() {
-  if (current == nullptr) Fault("threadIdx or its like read outside of a kernel");
-  return current->position;
-}
-
-void WarpTogether(WarpOp op, const uint32_t* in, int n_in, uint32_t* out, int n_out) {
-  Lane& lane = *current;
+void WarpTogether(WarpOp op, const uint32_t* in, uint32_t* out, int n_out) {
+  Lane& lane = *running->lane;
   Warp& warp = *lane.warp;
   if (warp.n_arrived == 0) {
     warp.op = op;
   } else if (warp.op != op) {
-    Fault("lanes of one warp call different functions of the warp" + Where(lane));
+    Fault("lanes of one warp call different functions of the warp");
   }
-  for (int i = 0; i < n_in; ++i) warp.in[static_cast<size_t>(lane.lane)][static_cast<size_t>(i)] = in[i];
-  const uint64_t round = warp.round;
-  char* const order = &warp.order[round % 2];
-  if (op == WarpOp::kBarrier) __tsan_release(order);
+  warp.in[static_cast<size_t>(lane.lane)] = in;
+  warp.out[static_cast<size_t>(lane.lane)] = out;
+  char* const order = &warp.order[warp.round % 2];
+  // A shuffle moves values between lanes; what else they wrote it does not order, nor do the other functions.
+  if (op == WarpOp::kBarrier) Release(order);
   if (++warp.n_arrived < kLanes) {
-    WaitFor(&warp.round);
+    warp.ready &= ~(1u << lane.turn);
+    GiveTurn(&lane);
   } else {
     Compute(warp, n_out);
     warp.n_arrived = 0;
     ++warp.round;
+    warp.ready = kAllReady;
+    Restart(&lane);
   }
-  if (op == WarpOp::kBarrier) __tsan_acquire(order);
-  for (int i = 0; i < n_out; ++i)
-    out[i] = warp.out[round % 2][static_cast<size_t>(lane.lane)][static_cast<size_t>(i)];
+  if (op == WarpOp::kBarrier) Acquire(order);
 }
 
 void BarrierOfBlock(int id, int n_threads) {
-  Block& block = *current->block;
-  Barrier& barrier = block.barriers.at(static_cast<size_t>(id));
+  Lane& lane = *running->lane;
+  Block& block = *lane.block;
+  if (id < 0 || id >= static_cast<int>(block.barriers.size())) {
+    Fault("named barrier " + std::to_string(id) + " of 16");
+  }
+  Barrier& barrier = block.barriers[static_cast<size_t>(id)];
   const int expected = n_threads > 0 ? n_threads : static_cast<int>(block.lanes.size());
-  char* const order = &barrier.order[barrier.generation % 2];
-  __tsan_release(order);
+  if (expected % kLanes != 0 || expected > static_cast<int>(block.lanes.size())) {
+    Fault("a barrier of " + std::to_string(expected) + " threads: whole warps, of a block of " +
+          std::to_string(block.lanes.size()));
+  }
+  char* const order = &barrier.order[barrier.generation % barrier.order.size()];
+  Release(order);
+  Warp& warp = *lane.warp;
   if (++barrier.n_arrived < expected) {
-    WaitFor(&barrier.generation);
+    barrier.waiting[static_cast<size_t>(&warp - block.warps.data())] |= 1u << lane.turn;
+    warp.ready &= ~(1u << lane.turn);
+    GiveTurn(&lane);
   } else {
     barrier.n_arrived = 0;
     ++barrier.generation;
+    for (size_t w = 0; w < block.warps.size(); ++w) {
+      block.warps[w].ready |= barrier.waiting[w];
+      barrier.waiting[w] = 0;
+    }
+    ToScheduler(&lane);  // the first warp goes on first
   }
-  __tsan_acquire(order);
+  Acquire(order);
 }
 
 void PauseLane() {
-  current->paused = true;
-  current->fiber->Yield();
+  Lane* const lane = running->lane;
+  lane->n_polls = 0;
+  lane->warp->ready &= ~(1u << lane->turn);
+  lane->warp->paused |= 1u << lane->turn;
+  GiveTurn(lane);
 }
 
-void* SharedMemoryOfBlock() { return current->block->shared; }
+void CountPoll() {
+  Lane& lane = *running->lane;
+  if (++lane.n_polls > kMostPolls) Fault("polls a counter without Pause()");
+}
+
+void* SharedMemoryOfBlock() { return running->lane->block->shared; }
 
 void CopyLater16(void* shared, const void* global, bool valid) {
+  Lane& lane = *running->lane;
   if (reinterpret_cast<uintptr_t>(shared) % 16 != 0 || reinterpret_cast<uintptr_t>(global) % 16 != 0) {
-    Fault("cp.async between addresses that are not aligned to 16 bytes" + Where(*current));
+    Fault("cp.async between addresses that are not aligned to 16 bytes");
   }
-  if (valid) CountStreamedBytes(16);
-  current->copies.push_back({shared, global, valid});
-  ++current->copy_groups.back();
+  if (valid) streamed_bytes += 16;
+  lane.copies.push_back({shared, global, valid});
 }
 
-void CommitLaterCopies() { current->copy_groups.push_back(0); }
+void CommitLaterCopies() {
+  Lane& lane = *running->lane;
+  lane.group_ends.push_back(lane.copies.size());
+}
 
 bool TakeLandedCopy(int groups_left, LaterCopy* copy) {
-  Lane& lane = *current;
-  // The open group at the back does not count.
-  while (static_cast<int>(lane.copy_groups.size()) - 1 > groups_left) {
-    if (lane.copy_groups.front() == 0) {
-      lane.copy_groups.pop_front();
-      continue;
+  Lane& lane = *running->lane;
+  while (lane.first_group + static_cast<size_t>(groups_left) < lane.group_ends.size()) {
+    if (lane.first_copy < lane.group_ends[lane.first_group]) {
+      *copy = lane.copies[lane.first_copy++];
+      return true;
     }
-    --lane.copy_groups.front();
-    *copy = lane.copies.front();
-    lane.copies.pop_front();
-    return true;
+    ++lane.first_group;
+  }
+  if (lane.first_copy == lane.copies.size() && lane.first_group == lane.group_ends.size()) {
+    lane.copies.clear();
+    lane.group_ends.clear();
+    lane.first_copy = lane.first_group = 0;
   }
   return false;
 }
 
-void RunGrid(const Grid& grid) {
-  running = &grid;
+void CountStreamedBytes(size_t bytes) { streamed_bytes += bytes; }
+uint64_t StreamedBytes() { return streamed_bytes; }
+
+// A fence, and an atomic operation after it, order what was written before for whoever sees the counter and
+// fences then.
+void FenceHere() {
+  Lane& lane = *running->lane;
+  lane.fenced = true;
+  for (void* counter : lane.seen_counters) Acquire(counter);
+  lane.seen_counters.clear();
+}
+void AtomicHere(void* counter) {
+  Lane& lane = *running->lane;
+  if (lane.fenced) Release(counter);
+  const auto& seen = lane.seen_counters;
+  if (std::find(seen.begin(), seen.end(), counter) == seen.end()) lane.seen_counters.push_back(counter);
+}
+
+void CheckShape(const Grid& grid) {
   const size_t n_threads = static_cast<size_t>(grid.block.x) * grid.block.y * grid.block.z;
   if (grid.block.y != 1 || grid.block.z != 1 || n_threads % kLanes != 0 || n_threads == 0 ||
-      n_threads > 1024) {
-    Fault("blocks of " + std::to_string(n_threads) + " threads: whole warps along x, at most 1,024 threads");
+      n_threads > size_t{kMaxWarps} * kLanes) {
+    Fault("a launch of blocks of " + std::to_string(n_threads) +
+          " threads: whole warps along x, at most 1,024 threads");
   }
-  if (grid.grid.x == 0 || grid.grid.y == 0 || grid.grid.z == 0 || grid.grid.y > 65535 ||
-      grid.grid.z > 65535) {
-    Fault("a grid without blocks, or with more than 65,535 along y or z");
+  if (grid.grid.x == 0 || grid.grid.y == 0 || grid.grid.z == 0 || grid.grid.x > 0x7FFFFFFFu ||
+      grid.grid.y > 65535 || grid.grid.z > 65535) {
+    Fault("a launch of a grid without blocks, or with more than 65,535 along y or z");
   }
-  Grid ordered = grid;
-  // What the host did before the launch is seen by all lanes, and what they did by the host.
-  __tsan_release(&grid_start);
-  ordered.lane = [&grid] {
-    __tsan_acquire(&grid_start);
-    __tsan_acquire(&current->block->start);
-    grid.lane();
-    __tsan_release(&grid_finish);
-  };
+  if (grid.shared_bytes > kMostSharedBytes) {
+    Fault("a launch with " + std::to_string(grid.shared_bytes) + " bytes of shared memory, of at most " +
+          std::to_string(kMostSharedBytes));
+  }
+}
+
+void RunGrid(const Grid& grid, FiberPool* fibers) {
+  // Made anew for each grid: the sanitizer knows by its address what is ordered by it.
+  const auto now = std::make_unique<Running>();
+  now->grid = &grid;
+  now->scheduler = ThisContext();
+  now->random = TheSettings().order == Order::kRandom;
+  now->state = (TheSettings().seed + 1) * 0x9E3779B97F4A7C15u;
+  running = now.get();
+  Release(&now->start);
   {
-    Runner runner(ordered);
+    Runner runner(grid, fibers);
     runner.Run();
-    __tsan_acquire(&grid_finish);
+    Acquire(&now->finish);
   }
   running = nullptr;
 }
 
+std::string WhoRuns() {
+  if (running == nullptr) return "the caller:";
+  Dl_info info;
+  std::string name = "a kernel";
+  if (dladdr(running->grid->kernel, &info) != 0 && info.dli_sname != nullptr) name = info.dli_sname;
+  return running->lane == nullptr ? name : name + Where(*running->lane) + ":";
+}
+
+void MisalignedRow() { Fault("ldmatrix of a row that is not aligned to 16 bytes"); }
+void NotInAKernel() { Fault("threadIdx or its like read outside of a kernel"); }
+
 void Fault(const std::string& what) {
-  std::fprintf(stderr, "GPU emulation: %s %s\n",
-               running != nullptr ? KernelName().c_str() : "the caller:", what.c_str());
+  std::fprintf(stderr, "GPU emulation: %s %s\n", WhoRuns().c_str(), what.c_str());
   std::abort();
 }
 

@@ -4,9 +4,15 @@
 #include <cuda_runtime.h>
 
 #include <cstddef>
+#include <cstdint>
 #include <functional>
+#include <string>
+
+#include "fiber.h"
 
 namespace coterie::emulation {
+
+constexpr size_t kMostSharedBytes = 227 * 1024;  // of a block on sm_90
 
 struct Grid {
   const void* kernel = nullptr;
@@ -15,9 +21,17 @@ struct Grid {
   std::function<void()> lane;
 };
 
+// Faults on a launch that a GPU refuses.
+void CheckShape(const Grid& grid);
+
 // Runs all blocks of a grid to their end. A block that waits for another one (Pause) lets the others run
 // meanwhile.
-void RunGrid(const Grid& grid);
+void RunGrid(const Grid& grid, FiberPool* fibers);
+
+uint64_t StreamedBytes();  // by all kernels so far: CountStreamedBytes
+
+// What runs on this host thread: a kernel's lane, or the caller. For messages.
+std::string WhoRuns();
 
 }  // namespace coterie::emulation
 

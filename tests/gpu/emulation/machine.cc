@@ -25,6 +25,7 @@ Settings FromEnvironment() {
   if (const char* bytes = std::getenv("COTERIE_EMULATION_BYTES")) {
     settings.device_bytes = std::strtoull(bytes, nullptr, 10);
   }
+  settings.protect = std::getenv("COTERIE_EMULATION_PROTECT") != nullptr;
   return settings;
 }
 
@@ -40,21 +41,22 @@ Machine& TheMachine() {
   return machine;
 }
 
-const Allocation* Machine::Find(const void* pointer, size_t bytes) const {
-  const auto address = reinterpret_cast<uintptr_t>(pointer);
-  auto after = allocations.upper_bound(address);
-  if (after == allocations.begin()) return nullptr;
-  const auto& [begin, allocation] = *--after;
-  return address + bytes <= begin + allocation.bytes ? &allocation : nullptr;
+int& CurrentDevice() {
+  static thread_local int device = 0;
+  return device;
 }
 
-void Machine::Enqueue(cudaStream_t stream, std::function<void()> run) {
+void Machine::Enqueue(cudaStream_t stream, Task task) {
   Stream* const to = stream == nullptr ? &null_stream : stream;
   if (to->capture != nullptr) {
-    to->capture->operations.push_back(std::move(run));
-  } else {
-    to->operations.push_back({std::move(run)});
+    to->capture->tasks.push_back(std::move(task));
+    return;
   }
+  Operation operation;
+  operation.kind = task.kind;
+  operation.work = std::make_unique<Work>(Work{std::move(task.run)});
+  Release(operation.work.get());
+  to->operations.push_back(std::move(operation));
 }
 
 bool Machine::Step(Stream* stream) {
@@ -65,10 +67,18 @@ bool Machine::Step(Stream* stream) {
     lost = true;
     return false;
   }
-  const Operation operation = std::move(front);
+  Operation operation = std::move(front);
   stream->operations.pop_front();
-  if (operation.run) operation.run();
+  if (operation.wait != nullptr) stream->timeline.AcquireFrom(&operation.wait->order);
+  if (operation.work != nullptr && operation.kind == TaskKind::kHost) operation.work->run();
+  if (operation.work != nullptr && operation.kind != TaskKind::kHost) {
+    ++(operation.kind == TaskKind::kKernel ? counts.kernels : counts.copies);
+    arena.Open();
+    stream->timeline.Do(operation.work.release());
+    arena.Close();
+  }
   if (operation.record != nullptr) {
+    stream->timeline.ReleaseTo(&operation.record->order);
     operation.record->completed = operation.count;
     operation.record->seconds =
         std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
@@ -91,7 +101,19 @@ bool Machine::Finish(Stream* stream) {
     if (stream->operations.empty()) break;
     if (!Step(stream) && !lost && !StepAny()) Fault("a stream waits for an event that nothing will reach");
   }
+  stream->timeline.Join();
   return !lost;
+}
+
+void Machine::FinishAll() {
+  while (StepAny()) {
+  }
+  Join();
+}
+
+void Machine::Join() {
+  for (Stream* stream : streams) stream->timeline.Join();
+  null_stream.timeline.Join();
 }
 
 void EnqueueKernel(const void* kernel, dim3 grid, dim3 block, size_t shared_bytes, cudaStream_t stream,
@@ -99,18 +121,23 @@ void EnqueueKernel(const void* kernel, dim3 grid, dim3 block, size_t shared_byte
   Machine& machine = TheMachine();
   const std::lock_guard lock(machine.mutex);
   if (machine.lost) return;
-  constexpr size_t kMostSharedBytes = 227 * 1024;  // of a block on sm_90
-  if (shared_bytes > kMostSharedBytes) {
-    Fault("a launch with " + std::to_string(shared_bytes) + " bytes of shared memory, of at most " +
-          std::to_string(kMostSharedBytes));
+  Grid launch = {kernel, grid, block, shared_bytes, std::move(lane)};
+  CheckShape(launch);
+  if (stream != nullptr && stream->device != CurrentDevice()) {
+    Fault("a launch on a stream of device " + std::to_string(stream->device) +
+          " by a thread whose device is " + std::to_string(CurrentDevice()) + " (cudaSetDevice)");
   }
-  machine.Enqueue(stream, [&machine, grid = Grid{kernel, grid, block, shared_bytes, std::move(lane)}] {
-    ++machine.counts.kernels;
-    RunGrid(grid);
-  });
+  machine.Enqueue(stream,
+                  {TaskKind::kKernel, [launch = std::move(launch)] { RunGrid(launch, Timeline::Fibers()); }});
 }
 
-void CountStreamedBytes(size_t bytes) { TheMachine().counts.streamed_bytes += bytes; }
+void CheckArgument(const void* pointer) {
+  Machine& machine = TheMachine();
+  const std::lock_guard lock(machine.mutex);
+  if (pointer == nullptr || machine.arena.Find(pointer, 0) != nullptr) return;
+  Fault(machine.arena.Describe(pointer) ? "a kernel is given a pointer to memory that was freed"
+                                        : "a kernel is given a pointer to the host's memory");
+}
 
 void FailAllocationAfter(int n) { TheMachine().fail_allocation_after = n; }
 void LoseDeviceAfter(int n) { TheMachine().lose_device_after = n; }
@@ -124,7 +151,9 @@ void ForgetFailures() {
 Counts CountsNow() {
   Machine& machine = TheMachine();
   const std::lock_guard lock(machine.mutex);
-  return machine.counts;
+  Counts counts = machine.counts;
+  counts.streamed_bytes = StreamedBytes();
+  return counts;
 }
 
 }  // namespace coterie::emulation

@@ -8,74 +8,87 @@
 #include <deque>
 #include <functional>
 #include <map>
+#include <memory>
 #include <mutex>
 #include <random>
 #include <vector>
 
+#include "arena.h"
 #include "control.h"
+#include "fiber.h"
 
 namespace coterie::emulation {
 
 struct Event {
+  int device = 0;
   uint64_t recorded = 0;   // how often cudaEventRecord was called
   uint64_t completed = 0;  // up to which of them the stream has come
   double seconds = 0;      // when, by a monotonic clock
+  char order = 0;          // what the thread sanitizer orders who waits for it by
+};
+
+enum class TaskKind { kKernel, kCopy, kHost };  // kHost: the emulation's own affair, no work of the device
+
+struct Task {
+  TaskKind kind = TaskKind::kHost;
+  std::function<void()> run;
 };
 
 // One entry of a stream: work, or a point to reach, or one to wait for.
 struct Operation {
-  std::function<void()> run;
+  TaskKind kind = TaskKind::kHost;
+  std::unique_ptr<Work> work;
   Event* record = nullptr;
   Event* wait = nullptr;
   uint64_t count = 0;  // of the event's records
 };
 
 struct Graph {
-  std::vector<std::function<void()>> operations;
+  bool relaxed = false;
+  std::vector<Task> tasks;
 };
 struct GraphExec {
-  std::vector<std::function<void()>> operations;
+  std::vector<Task> tasks;
 };
 
 // Work is done late: when somebody waits or asks, in the order of the stream, other streams' work mixed in at
 // random.
 struct Stream {
+  int device = 0;
   std::deque<Operation> operations;
   Graph* capture = nullptr;
-};
-
-struct Allocation {
-  size_t bytes = 0;
-  bool pinned = false;  // host memory
-  int device = 0;
+  Timeline timeline;
 };
 
 // All that there is: devices share one address space with the host here. Every public function of the runtime
 // holds `mutex`, so that work runs on one host thread at a time.
 struct Machine {
   std::recursive_mutex mutex;
-  std::map<uintptr_t, Allocation> allocations;          // by their first address
-  std::deque<std::pair<unsigned char*, size_t>> freed;  // poisoned, to see whether somebody writes there
-  size_t freed_bytes = 0;
+  Arena arena;
   std::vector<Stream*> streams;
   Stream null_stream;
   std::mt19937_64 random{1};
   Counts counts;
+  std::map<int, size_t> bytes_of_device;
   int fail_allocation_after = -1;
   int lose_device_after = -1;
   bool lost = false;
 
-  // The allocation that holds [pointer, pointer + bytes); null: none does.
-  const Allocation* Find(const void* pointer, size_t bytes) const;
   // Adds work to a stream, or to the graph that it captures.
-  void Enqueue(cudaStream_t stream, std::function<void()> run);
+  void Enqueue(cudaStream_t stream, Task task);
   // Does one piece of a stream's work; false where there is none, or it waits for another stream.
   bool Step(Stream* stream);
   // Does one piece of any stream's work.
   bool StepAny();
   bool Finish(Stream* stream);
+  void FinishAll();  // as far as it goes
+  // The calling host thread has waited for all streams: it sees what they did.
+  void Join();
 };
 Machine& TheMachine();
+
+// The device of the calling host thread (cudaSetDevice).
+int& CurrentDevice();
 
 }  // namespace coterie::emulation
 

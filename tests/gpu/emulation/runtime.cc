@@ -8,7 +8,9 @@
 
 #include "machine.h"
 
+using coterie::emulation::Acquire;
 using coterie::emulation::Allocation;
+using coterie::emulation::CurrentDevice;
 using coterie::emulation::Event;
 using coterie::emulation::Fault;
 using coterie::emulation::Graph;
@@ -16,106 +18,72 @@ using coterie::emulation::GraphExec;
 using coterie::emulation::Machine;
 using coterie::emulation::Operation;
 using coterie::emulation::Stream;
+using coterie::emulation::TaskKind;
 using coterie::emulation::TheMachine;
 using coterie::emulation::TheSettings;
 
 namespace {
 
-constexpr size_t kRedZoneBytes = 256;
-constexpr unsigned char kRedZone = 0xA5;
-constexpr unsigned char kPoison = 0xFF;  // a NaN in every float type, -1 in integers
-constexpr size_t kMostFreedBytes = size_t{64} << 20;
 constexpr cudaError_t kLost = cudaErrorUnknown;
 
 thread_local cudaError_t last_error = cudaSuccess;
 
+// As CUDA's own, remembers that something was not ready, too: who polls an event clears that.
 cudaError_t Return(cudaError_t error) {
-  if (error != cudaSuccess && error != cudaErrorNotReady) last_error = error;
+  if (error != cudaSuccess) last_error = error;
   return error;
 }
 
-bool IsAll(const unsigned char* begin, size_t bytes, unsigned char value) {
-  for (size_t i = 0; i < bytes; ++i) {
-    if (begin[i] != value) return false;
-  }
-  return true;
-}
-
-void DropOldest(Machine& machine) {
-  auto& [memory, bytes] = machine.freed.front();
-  if (!IsAll(memory, bytes, kPoison)) Fault("memory was written after it had been freed");
-  machine.freed_bytes -= bytes;
-  std::free(memory);
-  machine.freed.pop_front();
+// What may not be called between a thread's cudaStreamBeginCapture and its end (except in relaxed mode).
+thread_local int n_captures = 0;
+void CheckNotCapturing(const char* what) {
+  if (n_captures > 0) Fault(std::string(what) + " while this thread captures a graph");
 }
 
 cudaError_t Allocate(void** pointer, size_t bytes, bool pinned) {
   Machine& machine = TheMachine();
   const std::lock_guard lock(machine.mutex);
+  CheckNotCapturing("an allocation");
   *pointer = nullptr;
   if (machine.lost) return Return(kLost);
   if (machine.fail_allocation_after >= 0 && machine.fail_allocation_after-- == 0) {
     return Return(cudaErrorMemoryAllocation);
   }
   if (bytes == 0) return cudaSuccess;
-  if (!pinned && machine.counts.live_bytes + bytes > TheSettings().device_bytes) {
-    return Return(cudaErrorMemoryAllocation);
-  }
-  const size_t whole = kRedZoneBytes + (bytes + 255) / 256 * 256 + kRedZoneBytes;
-  auto* const base = static_cast<unsigned char*>(std::aligned_alloc(256, whole));
-  if (base == nullptr) return Return(cudaErrorMemoryAllocation);
-  std::memset(base, kRedZone, whole);
-  std::memset(base + kRedZoneBytes, kPoison, bytes);
-  *pointer = base + kRedZoneBytes;
-  machine.allocations[reinterpret_cast<uintptr_t>(*pointer)] = {bytes, pinned, 0};
+  const int device = CurrentDevice();
+  size_t& used = machine.bytes_of_device[device];
+  if (!pinned && used + bytes > TheSettings().device_bytes) return Return(cudaErrorMemoryAllocation);
+  *pointer = machine.arena.Allocate(bytes, pinned, device);
+  if (*pointer == nullptr) return Return(cudaErrorMemoryAllocation);
   ++machine.counts.live_allocations;
-  if (!pinned) machine.counts.live_bytes += bytes;
+  if (!pinned) machine.counts.live_bytes += bytes, used += bytes;
   return cudaSuccess;
 }
 
-// Checks what surrounds an allocation, and poisons it.
-void Release(void* pointer, bool pinned) {
+void Drop(void* pointer, bool pinned) {
   Machine& machine = TheMachine();
-  const auto found = machine.allocations.find(reinterpret_cast<uintptr_t>(pointer));
-  if (found == machine.allocations.end() || found->second.pinned != pinned) {
-    Fault("a pointer is freed that is none of cudaMalloc's or cudaHostAlloc's, or by the wrong function");
+  if (const Allocation* const found = machine.arena.Find(pointer, 0); found != nullptr && !found->pinned) {
+    machine.counts.live_bytes -= found->bytes;
+    machine.bytes_of_device[found->device] -= found->bytes;
   }
-  const size_t bytes = found->second.bytes;
-  auto* const memory = static_cast<unsigned char*>(pointer);
-  if (!IsAll(memory - kRedZoneBytes, kRedZoneBytes, kRedZone))
-    Fault("memory before an allocation was written");
-  const size_t behind = (bytes + 255) / 256 * 256 - bytes + kRedZoneBytes;
-  if (!IsAll(memory + bytes, behind, kRedZone)) {
-    Fault("memory behind an allocation of " + std::to_string(bytes) + " bytes was written");
-  }
-  machine.allocations.erase(found);
+  machine.arena.Free(pointer, pinned);
   --machine.counts.live_allocations;
-  if (!pinned) machine.counts.live_bytes -= bytes;
-#ifdef __SANITIZE_ADDRESS__
-  std::free(memory - kRedZoneBytes);
-#else
-  const size_t whole = kRedZoneBytes + (bytes + 255) / 256 * 256 + kRedZoneBytes;
-  std::memset(memory - kRedZoneBytes, kPoison, whole);
-  machine.freed.emplace_back(memory - kRedZoneBytes, whole);
-  machine.freed_bytes += whole;
-  while (machine.freed_bytes > kMostFreedBytes) DropOldest(machine);
-#endif
 }
 
 cudaError_t Free(void* pointer, bool pinned) {
   Machine& machine = TheMachine();
   const std::lock_guard lock(machine.mutex);
+  CheckNotCapturing("a free");
   if (pointer == nullptr) return cudaSuccess;
-  // As the real one, waits for all that is under way.
-  while (machine.StepAny()) {
-  }
-  Release(pointer, pinned);
+  ++machine.counts.waiting_frees;
+  machine.FinishAll();  // as the real one, waits for all that is under way
+  Drop(pointer, pinned);
   return machine.lost ? Return(kLost) : cudaSuccess;
 }
 
 // Checks that an asynchronous copy may read or write there: device memory, or pinned memory of the host.
 void CheckEnd(const void* pointer, size_t bytes, bool host, const char* what) {
-  const Allocation* const allocation = TheMachine().Find(pointer, bytes);
+  const Allocation* const allocation = TheMachine().arena.Find(pointer, bytes);
   if (allocation == nullptr) {
     Fault(std::string("a copy of ") + std::to_string(bytes) + " bytes " + what +
           (host ? " pageable memory, or beyond its allocation"
@@ -173,10 +141,11 @@ cudaError_t cudaGetDeviceCount(int* count) {
 }
 cudaError_t cudaSetDevice(int device) {
   if (device < 0 || device >= TheSettings().n_devices) return Return(cudaErrorInvalidDevice);
+  CurrentDevice() = device;
   return TheMachine().lost ? Return(kLost) : cudaSuccess;
 }
 cudaError_t cudaGetDevice(int* device) {
-  *device = 0;
+  *device = CurrentDevice();
   return cudaSuccess;
 }
 cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
@@ -223,15 +192,15 @@ cudaError_t cudaRuntimeGetVersion(int* version) {
 cudaError_t cudaMemGetInfo(size_t* free, size_t* total) {
   return Locked([&](Machine& machine) {
     *total = TheSettings().device_bytes;
-    *free = *total - machine.counts.live_bytes;
+    *free = *total - machine.bytes_of_device[CurrentDevice()];
     return cudaSuccess;
   });
 }
 cudaError_t cudaDeviceSynchronize() {
   return Locked([](Machine& machine) {
+    CheckNotCapturing("a wait");
     ++machine.counts.synchronisations;
-    while (machine.StepAny()) {
-    }
+    machine.FinishAll();
     return machine.lost ? kLost : cudaSuccess;
   });
 }
@@ -251,7 +220,7 @@ cudaError_t cudaFreeAsync(void* pointer, cudaStream_t stream) {
   Machine& machine = TheMachine();
   const std::lock_guard lock(machine.mutex);
   if (machine.lost) return Free(pointer, false);
-  machine.Enqueue(stream, [pointer] { Release(pointer, false); });
+  machine.Enqueue(stream, {TaskKind::kHost, [pointer] { Drop(pointer, false); }});
   return cudaSuccess;
 }
 cudaError_t cudaHostAlloc(void** pointer, size_t bytes, unsigned) { return Allocate(pointer, bytes, true); }
@@ -259,11 +228,15 @@ cudaError_t cudaFreeHost(void* pointer) { return Free(pointer, true); }
 
 // Not ordered with streams that do not block: done at once, while their work may still be waiting.
 cudaError_t cudaMemcpy(void* to, const void* from, size_t bytes, cudaMemcpyKind kind) {
-  return Locked([&](Machine&) {
+  return Locked([&](Machine& machine) {
+    CheckNotCapturing("cudaMemcpy");
     if (bytes == 0) return cudaSuccess;
-    if (kind == cudaMemcpyHostToDevice) CheckEnd(to, bytes, false, "to");
-    if (kind == cudaMemcpyDeviceToHost) CheckEnd(from, bytes, false, "from");
+    if (kind == cudaMemcpyHostToDevice || kind == cudaMemcpyDeviceToDevice) CheckEnd(to, bytes, false, "to");
+    if (kind == cudaMemcpyDeviceToHost || kind == cudaMemcpyDeviceToDevice)
+      CheckEnd(from, bytes, false, "from");
+    machine.arena.Open();
     std::memcpy(to, from, bytes);
+    machine.arena.Close();
     return cudaSuccess;
   });
 }
@@ -273,17 +246,18 @@ cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpy
     if (bytes == 0) return cudaSuccess;
     CheckEnd(to, bytes, kind == cudaMemcpyDeviceToHost, "to");
     CheckEnd(from, bytes, kind == cudaMemcpyHostToDevice, "from");
-    machine.Enqueue(stream, [&machine, to, from, bytes] {
-      ++machine.counts.copies;
-      std::memmove(to, from, bytes);
-    });
+    machine.Enqueue(stream, {TaskKind::kCopy, [=] { std::memmove(to, from, bytes); }});
     return cudaSuccess;
   });
 }
 cudaError_t cudaMemset(void* to, int value, size_t bytes) {
-  return Locked([&](Machine&) {
-    if (bytes > 0) CheckEnd(to, bytes, false, "to");
+  return Locked([&](Machine& machine) {
+    CheckNotCapturing("cudaMemset");
+    if (bytes == 0) return cudaSuccess;
+    CheckEnd(to, bytes, false, "to");
+    machine.arena.Open();
     std::memset(to, value, bytes);
+    machine.arena.Close();
     return cudaSuccess;
   });
 }
@@ -291,10 +265,7 @@ cudaError_t cudaMemsetAsync(void* to, int value, size_t bytes, cudaStream_t stre
   return Locked([&](Machine& machine) {
     if (bytes == 0) return cudaSuccess;
     CheckEnd(to, bytes, false, "to");
-    machine.Enqueue(stream, [&machine, to, value, bytes] {
-      ++machine.counts.copies;
-      std::memset(to, value, bytes);
-    });
+    machine.Enqueue(stream, {TaskKind::kCopy, [=] { std::memset(to, value, bytes); }});
     return cudaSuccess;
   });
 }
@@ -304,6 +275,7 @@ cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned flags) {
     if (flags != cudaStreamNonBlocking)
       Fault("streams wait for nothing but events here: cudaStreamNonBlocking");
     *stream = new Stream;
+    (*stream)->device = CurrentDevice();
     machine.streams.push_back(*stream);
     return cudaSuccess;
   });
@@ -327,12 +299,15 @@ cudaError_t cudaStreamQuery(cudaStream_t stream) {
   return Locked([&](Machine& machine) {
     machine.StepAny();
     if (machine.lost) return kLost;
-    return Of(machine, stream)->operations.empty() ? cudaSuccess : cudaErrorNotReady;
+    if (!Of(machine, stream)->operations.empty()) return cudaErrorNotReady;
+    Of(machine, stream)->timeline.Join();
+    return cudaSuccess;
   });
 }
 
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
   *event = new Event;
+  (*event)->device = CurrentDevice();
   return cudaSuccess;
 }
 cudaError_t cudaEventDestroy(cudaEvent_t event) {
@@ -352,10 +327,11 @@ cudaError_t cudaEventDestroy(cudaEvent_t event) {
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
   return Locked([&](Machine& machine) {
     if (Of(machine, stream)->capture != nullptr) Fault("an event is recorded into a graph");
+    if (event->device != Of(machine, stream)->device) return cudaErrorInvalidResourceHandle;
     Operation operation;
     operation.record = event;
     operation.count = ++event->recorded;
-    Of(machine, stream)->operations.push_back(operation);
+    Of(machine, stream)->operations.push_back(std::move(operation));
     return cudaSuccess;
   });
 }
@@ -365,7 +341,7 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned
     Operation operation;
     operation.wait = event;
     operation.count = event->recorded;
-    Of(machine, stream)->operations.push_back(operation);
+    Of(machine, stream)->operations.push_back(std::move(operation));
     return cudaSuccess;
   });
 }
@@ -374,6 +350,7 @@ cudaError_t cudaEventQuery(cudaEvent_t event) {
     const bool reached = event->completed >= event->recorded;
     if (!reached) machine.StepAny();
     if (machine.lost) return kLost;
+    if (reached) Acquire(&event->order);
     return reached ? cudaSuccess : cudaErrorNotReady;  // who asks once is told late
   });
 }
@@ -385,6 +362,7 @@ cudaError_t cudaEventSynchronize(cudaEvent_t event) {
       if (machine.lost) return kLost;
       Fault("an event is waited for that nothing will reach");
     }
+    Acquire(&event->order);
     return cudaSuccess;
   });
 }
@@ -393,9 +371,12 @@ cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t begin, cudaEve
   return cudaSuccess;
 }
 
-cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode) {
+cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode mode) {
   return Locked([&](Machine&) {
+    if (stream == nullptr || stream->capture != nullptr) return cudaErrorInvalidValue;
     stream->capture = new Graph;
+    stream->capture->relaxed = mode == cudaStreamCaptureModeRelaxed;
+    if (!stream->capture->relaxed) ++n_captures;
     return cudaSuccess;
   });
 }
@@ -403,6 +384,8 @@ cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph) {
   Machine& machine = TheMachine();
   const std::lock_guard lock(machine.mutex);
   *graph = stream->capture;
+  if (stream->capture == nullptr) return Return(cudaErrorInvalidValue);
+  if (!stream->capture->relaxed && --n_captures < 0) Fault("a thread ends a capture that another one began");
   stream->capture = nullptr;
   return machine.lost ? Return(kLost) : cudaSuccess;
 }
@@ -410,14 +393,14 @@ cudaError_t cudaGraphInstantiate(cudaGraphExec_t* exec, cudaGraph_t graph, unsig
   return Locked([&](Machine& machine) {
     if (machine.fail_allocation_after >= 0 && machine.fail_allocation_after-- == 0)
       return cudaErrorMemoryAllocation;
-    *exec = new GraphExec{graph->operations};
+    *exec = new GraphExec{graph->tasks};
     return cudaSuccess;
   });
 }
 cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream) {
   return Locked([&](Machine& machine) {
     ++machine.counts.graph_launches;
-    for (const auto& operation : exec->operations) machine.Enqueue(stream, operation);
+    for (const auto& task : exec->tasks) machine.Enqueue(stream, task);
     return cudaSuccess;
   });
 }
@@ -428,8 +411,7 @@ cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
 cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec) {
   Machine& machine = TheMachine();
   const std::lock_guard lock(machine.mutex);
-  while (machine.StepAny()) {
-  }
+  machine.FinishAll();
   delete exec;
   return cudaSuccess;
 }

@@ -47,7 +47,12 @@ struct LanePosition {
   uint3 thread_idx, block_idx;
   dim3 block_dim, grid_dim;
 };
-const LanePosition& ThisLane();
+extern const LanePosition* this_lane;  // null outside of kernels
+[[noreturn]] void NotInAKernel();
+inline const LanePosition& ThisLane() {
+  if (this_lane == nullptr) NotInAKernel();
+  return *this_lane;
+}
 
 }  // namespace coterie::emulation
 
@@ -169,6 +174,8 @@ namespace coterie::emulation {
 // Enqueues a grid whose every lane runs `lane`; `kernel` is its address, for messages.
 void EnqueueKernel(const void* kernel, dim3 grid, dim3 block, size_t shared_bytes, cudaStream_t stream,
                    std::function<void()> lane);
+// Faults on an argument of a kernel that points to the host's memory (not pinned), or to what was freed.
+void CheckArgument(const void* pointer);
 }  // namespace coterie::emulation
 
 #endif  // COTERIE_TESTS_GPU_EMULATION_INCLUDE_CUDA_RUNTIME_H_

@@ -13,7 +13,7 @@
 
 namespace coterie::emulation {
 
-// What the lanes of a warp compute together. Each lane deposits `n_in` words and gets `n_out` back.
+// What the lanes of a warp compute together. Each lane brings words `in` and gets `n_out` of them back.
 enum class WarpOp : int {
   kBarrier,
   kShuffle,
@@ -22,9 +22,14 @@ enum class WarpOp : int {
   kLoadMatrices,
   kLoadMatricesTransposed,
 };
-void WarpTogether(WarpOp op, const uint32_t* in, int n_in, uint32_t* out, int n_out);
+void WarpTogether(WarpOp op, const uint32_t* in, uint32_t* out, int n_out);
 void BarrierOfBlock(int id, int n_threads);  // n_threads 0: all
 void PauseLane();
+void CountPoll();  // of a counter: who polls without Pause() would wait for ever
+// What the thread sanitizer doesn't know of fences and relaxed atomics.
+void FenceHere();
+void AtomicHere(void* counter);
+[[noreturn]] void MisalignedRow();
 void* SharedMemoryOfBlock();
 void CopyLater16(void* shared, const void* global, bool valid);
 void CommitLaterCopies();
@@ -50,7 +55,7 @@ inline float Exp2(float x) { return x < -126.0f ? 0.0f : std::exp2(x); }
 
 inline void BlockBarrier() { emulation::BarrierOfBlock(0, 0); }
 inline void NamedBarrier(int id, int n_threads) { emulation::BarrierOfBlock(id, n_threads); }
-inline void WarpBarrier() { emulation::WarpTogether(emulation::WarpOp::kBarrier, nullptr, 0, nullptr, 0); }
+inline void WarpBarrier() { emulation::WarpTogether(emulation::WarpOp::kBarrier, nullptr, nullptr, 0); }
 
 // Words of a value: what a shuffle moves.
 template <class T>
@@ -61,7 +66,7 @@ T ShuffleFrom(T value, int lane) {
   __builtin_memcpy(in + 1, &value, sizeof(T));
   in[0] = static_cast<uint32_t>(lane);
   uint32_t out[kWords];
-  emulation::WarpTogether(emulation::WarpOp::kShuffle, in, kWords + 1, out, kWords);
+  emulation::WarpTogether(emulation::WarpOp::kShuffle, in, out, kWords);
   __builtin_memcpy(&value, out, sizeof(T));
   return value;
 }
@@ -93,22 +98,37 @@ inline uint32_t ChooseBytes(uint32_t a, uint32_t b, uint32_t selector) {
 inline uint32_t Ballot(bool vote) {
   const uint32_t in = vote ? 1 : 0;
   uint32_t out;
-  emulation::WarpTogether(emulation::WarpOp::kBallot, &in, 1, &out, 1);
+  emulation::WarpTogether(emulation::WarpOp::kBallot, &in, &out, 1);
   return out;
 }
 
 inline uint32_t AtomicAdd(uint32_t* counter, uint32_t n) {
+#ifdef __SANITIZE_THREAD__
+  emulation::AtomicHere(counter);
+#endif
   return __atomic_fetch_add(counter, n, __ATOMIC_RELAXED);
 }
 inline uint32_t AtomicMax(uint32_t* counter, uint32_t n) {
+#ifdef __SANITIZE_THREAD__
+  emulation::AtomicHere(counter);
+#endif
   uint32_t old = __atomic_load_n(counter, __ATOMIC_RELAXED);
   while (old < n &&
          !__atomic_compare_exchange_n(counter, &old, n, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {
   }
   return old;
 }
-inline void DeviceFence() { __atomic_thread_fence(__ATOMIC_SEQ_CST); }
-inline uint32_t LoadAcquire(const uint32_t* counter) { return __atomic_load_n(counter, __ATOMIC_ACQUIRE); }
+inline void DeviceFence() {
+#ifdef __SANITIZE_THREAD__
+  emulation::FenceHere();
+#else
+  __atomic_thread_fence(__ATOMIC_SEQ_CST);
+#endif
+}
+inline uint32_t LoadAcquire(const uint32_t* counter) {
+  emulation::CountPoll();
+  return __atomic_load_n(counter, __ATOMIC_ACQUIRE);
+}
 inline uint32_t AddRelease(uint32_t* counter, uint32_t n) {
   return __atomic_fetch_add(counter, n, __ATOMIC_ACQ_REL);
 }
@@ -124,8 +144,13 @@ T LoadStream(const T* from) {
   emulation::CountStreamedBytes(sizeof(T));
   return *from;
 }
+// Lands at its wait. Until then nobody may read what it writes, nor write what it reads: both are touched
+// here, too, where the sanitizers watch, and what it will overwrite is NaN from now on.
 inline void CopyAsync16(void* shared, const void* global, bool valid = true) {
   emulation::CopyLater16(shared, global, valid);
+  constexpr unsigned kUnset = 0xFFFFFFFFu;
+  *static_cast<uint4*>(shared) = {kUnset, kUnset, kUnset, kUnset};
+  if (valid) static_cast<void>(*static_cast<const volatile unsigned*>(global));
 }
 inline void CommitCopies() { emulation::CommitLaterCopies(); }
 template <int kLeft>
@@ -148,18 +173,21 @@ inline void MmaBf16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2
                            BitsOfFloat(d[2]),
                            BitsOfFloat(d[3])};
   uint32_t out[4];
-  emulation::WarpTogether(emulation::WarpOp::kMmaBf16, in, 10, out, 4);
+  emulation::WarpTogether(emulation::WarpOp::kMmaBf16, in, out, 4);
   for (int i = 0; i < 4; ++i) d[i] = FloatOfBits(out[i]);
 }
+// Each lane reads its row here, where the sanitizers watch.
+inline void LoadMatrixRow(emulation::WarpOp op, uint32_t (&r)[4], const void* shared_row) {
+  if (reinterpret_cast<uintptr_t>(shared_row) % 16 != 0) emulation::MisalignedRow();
+  const uint4 row = *static_cast<const uint4*>(shared_row);
+  const uint32_t in[4] = {row.x, row.y, row.z, row.w};
+  emulation::WarpTogether(op, in, r, 4);
+}
 inline void LoadMatrices4(uint32_t (&r)[4], const void* shared_row) {
-  uint32_t in[2];
-  __builtin_memcpy(in, &shared_row, sizeof(in));
-  emulation::WarpTogether(emulation::WarpOp::kLoadMatrices, in, 2, r, 4);
+  LoadMatrixRow(emulation::WarpOp::kLoadMatrices, r, shared_row);
 }
 inline void LoadMatrices4Transposed(uint32_t (&r)[4], const void* shared_row) {
-  uint32_t in[2];
-  __builtin_memcpy(in, &shared_row, sizeof(in));
-  emulation::WarpTogether(emulation::WarpOp::kLoadMatricesTransposed, in, 2, r, 4);
+  LoadMatrixRow(emulation::WarpOp::kLoadMatricesTransposed, r, shared_row);
 }
 
 inline uint64_t RoundToUint64(float value) { return static_cast<uint64_t>(std::nearbyint(value)); }
