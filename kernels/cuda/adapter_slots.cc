@@ -96,13 +96,13 @@ Status CudaAdapterSlots::Copy(int slot, const CudaAdapter& from) {
 
 bool CudaAdapterSlots::Ready(int slot) const {
   // A lost device is ready at once: the next step then says what happened.
-  return cudaEventQuery(slots_.at(static_cast<size_t>(slot)).arrived) != cudaErrorNotReady;
+  return !IsPending(slots_.at(static_cast<size_t>(slot)).arrived);
 }
 
 void CudaAdapterSlots::Clear(int slot) {
   Slot& from = slots_.at(static_cast<size_t>(slot));
   // An upload that was given up may still read the adapter: the last owner must not free it before.
-  if (cudaEventQuery(from.arrived) == cudaErrorNotReady) cudaEventSynchronize(from.arrived);
+  if (IsPending(from.arrived)) cudaEventSynchronize(from.arrived);
   if (from.memory != nullptr) cudaFreeAsync(from.memory, stream_);
   from.memory = nullptr;
   from.adapter.reset();

@@ -22,6 +22,12 @@ Status ToStatus(cudaError_t error, std::string_view what) {
   }
 }
 
+bool IsPending(cudaEvent_t event) {
+  if (cudaEventQuery(event) != cudaErrorNotReady) return false;
+  cudaGetLastError();
+  return true;
+}
+
 template <bool kPinned>
 StatusOr<Memory<kPinned>> Memory<kPinned>::Allocate(size_t bytes, std::string_view what) {
   Memory memory;

@@ -14,6 +14,10 @@ namespace coterie::cuda {
 // Unavailable where the device was lost, else ResourceExhausted or Internal; names `what`.
 Status ToStatus(cudaError_t error, std::string_view what);
 
+// Whether the event's stream has not come to it yet. CUDA remembers that answer as an error, which whoever
+// looks for the error of a launch would find next: it is taken back.
+bool IsPending(cudaEvent_t event);
+
 // Memory of a device, or (pinned) of the host where the device reads it by itself. Freed with the last owner.
 template <bool kPinned>
 class Memory {
