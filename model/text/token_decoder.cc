@@ -202,7 +202,7 @@ std::string TokenDecoderRun::BytesOf(std::string_view token) const {
                    [&](const ReplaceStep& step) {
                      if (is_text) bytes = Replaced(step, bytes);
                    },
-                   [&](const StripStep& step) { bytes = Stripped(step, state, is_fused, std::move(bytes)); },
+                   [&](const StripStep& step) { bytes = Stripped(step, state, is_fused, bytes); },
                    [&](const WordPieceStep& step) { bytes = Joined(step, bytes, state.is_first); },
                    [&](const MetaspaceStep& step) {
                      if (is_text) bytes = Spaced(step, bytes, state.is_first);
