@@ -20,6 +20,14 @@ constexpr bool kHasGpu = true;
 #else
 constexpr bool kHasGpu = false;
 #endif
+// An emulated GPU takes a second for what a CPU does in a millisecond, and several under a sanitizer: tests
+// that try the same over and over do so less often there. Their whole length: tools/test emulated.
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+constexpr bool kSanitized = true;
+#else
+constexpr bool kSanitized = false;
+#endif
+inline bool ShortOf(Backend backend) { return backend == Backend::kGpu && kSanitized; }
 
 inline const char* NameOf(Backend backend) {
   return backend == Backend::kExact ? "Exact" : backend == Backend::kFast ? "Fast" : "Gpu";
