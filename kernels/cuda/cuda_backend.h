@@ -33,6 +33,7 @@ class CudaBackend final : public DecoderOps {
 
   NumericsMode mode() const override { return NumericsMode::kFast; }
   std::string numerics_class() const override;
+  bool batch_invariant() const override { return true; }
   std::string device_name() const override { return device_name_; }
   int steps_in_flight() const override { return 2; }
   int max_part_tokens() const override { return 1 << 20; }  // nothing is gained by cutting a step

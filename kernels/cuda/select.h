@@ -75,7 +75,7 @@ struct Selected {
 };
 
 // Keys [base, base + 2^width_bits), and the sum of what comes before them.
-struct KeyRange {
+struct SearchRange {
   uint64_t base = 0;
   int width_bits = 63;  // of keys: all
   uint64_t before = 0;
@@ -85,8 +85,8 @@ struct KeyRange {
 
 // The hundred-and-twenty-eighth of `range` in which the running sum reaches `threshold`.
 template <class Source>
-__device__ KeyRange Narrow(const Source& source, int n, uint64_t threshold, const KeyRange& range,
-                           const DrawMemory& memory) {
+__device__ SearchRange Narrow(const Source& source, int n, uint64_t threshold, const SearchRange& range,
+                              const DrawMemory& memory) {
   const int shift = range.width_bits > 7 ? range.width_bits - 7 : 0;
   memory.bins.Clear();
   BlockBarrier();
@@ -106,7 +106,7 @@ __device__ KeyRange Narrow(const Source& source, int n, uint64_t threshold, cons
 // How many keys are in `range`; they and their measures are in shared memory if those are no more than the
 // block has threads.
 template <class Source>
-__device__ int Collect(const Source& source, int n, const KeyRange& range, const DrawMemory& memory) {
+__device__ int Collect(const Source& source, int n, const SearchRange& range, const DrawMemory& memory) {
   BlockBarrier();  // what was collected before was read
   if (Thread() == 0) *memory.n_found = 0;
   BlockBarrier();
@@ -129,7 +129,7 @@ __device__ int Collect(const Source& source, int n, const KeyRange& range, const
 // of them. Only long lists, of distributions that are nearly flat, are narrowed down to that first.
 template <class Source>
 __device__ Selected Select(const Source& source, int n, uint64_t threshold, const DrawMemory& memory) {
-  KeyRange range;
+  SearchRange range;
   if (n > NumThreads()) {
     uint64_t largest = 0;
     for (int i = Thread(); i < n; i += NumThreads()) largest = Larger()(largest, source.Key(i));

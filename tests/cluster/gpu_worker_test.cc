@@ -39,7 +39,8 @@ TEST_F(GpuWorkerTest, ReadingsAreMetricsAndStatusNamesTheDevice) {
   EXPECT_THAT(gpu->Metrics(), AllOf(HasSubstr("coterie_worker_device_memory_used_bytes{device=\"cuda:0\"}"),
                                     HasSubstr("coterie_worker_device_reading_age_seconds")));
   EXPECT_THAT(cpu->Metrics(), Not(HasSubstr("coterie_worker_device_")));
-  for (const v1::WorkerStatus& worker : gateway->Status().workers()) {
+  const v1::StatusResponse status = gateway->Status();
+  for (const v1::WorkerStatus& worker : status.workers()) {
     EXPECT_EQ(worker.device(), worker.worker_id() == "w0" ? "cuda:0" : "cpu");
     EXPECT_EQ(worker.device_name(), "none (the fake model)");
     EXPECT_TRUE(worker.batch_invariant());
