@@ -52,7 +52,7 @@ int FilledUpRank(const StepLimits& limits) { return limits.max_rank + 3 * (kLora
 Status Reserve(size_t bytes, const char* what, DeviceMemory* memory) {
   if (memory->bytes() >= bytes) return absl::OkStatus();
   ASSIGN_OR_RETURN(*memory, DeviceMemory::Allocate(bytes, what));
-  return ToStatus(cudaMemset(memory->data(), 0, bytes), what);
+  return SetToZero(memory->data(), bytes, what);
 }
 
 }  // namespace
@@ -103,16 +103,14 @@ std::string CudaBackend::numerics_class() const {
 StatusOr<std::unique_ptr<DeviceBuffer>> CudaBackend::Allocate(size_t n_floats, Pages) {
   Use();
   ASSIGN_OR_RETURN(DeviceMemory memory, DeviceMemory::Allocate(n_floats * sizeof(float), "activations"));
-  RETURN_IF_ERROR(ToStatus(cudaMemset(memory.data(), 0, memory.bytes()), "activations"));
+  RETURN_IF_ERROR(SetToZero(memory.data(), memory.bytes(), "activations"));
   return std::make_unique<Floats>(std::move(memory));
 }
 
 StatusOr<std::unique_ptr<DeviceBuffer>> CudaBackend::Upload(std::span<const float> values) {
   Use();
   ASSIGN_OR_RETURN(DeviceMemory memory, DeviceMemory::Allocate(values.size_bytes(), "a vector of weights"));
-  RETURN_IF_ERROR(
-      ToStatus(cudaMemcpy(memory.data(), values.data(), values.size_bytes(), cudaMemcpyHostToDevice),
-               "a vector of weights"));
+  RETURN_IF_ERROR(CopyToDevice(memory.data(), values.data(), values.size_bytes(), "a vector of weights"));
   return std::make_unique<Floats>(std::move(memory));
 }
 

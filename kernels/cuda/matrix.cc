@@ -46,10 +46,9 @@ int64_t AlignedSegmentBytes(WeightForm form, int64_t n_out, int64_t n_in) {
   return (bytes + kSegmentAlignment - 1) / kSegmentAlignment * kSegmentAlignment;
 }
 
-Status CopyToDevice(const void* device, const void* host, int64_t bytes) {
-  return ToStatus(
-      cudaMemcpy(const_cast<void*>(device), host, static_cast<size_t>(bytes), cudaMemcpyHostToDevice),
-      "copying weights to the device");
+Status CopyWeights(const void* device, const void* host, int64_t bytes) {
+  return CopyToDevice(const_cast<void*>(device), host, static_cast<size_t>(bytes),
+                      "copying weights to the device");
 }
 
 // The rows of a segment in the order of its outputs.
@@ -91,13 +90,13 @@ Status FillSegment(std::span<const HostMatrix> parts, const WeightSegment& segme
       }
     }
     const uint8_t* const to = segment.codes + first * strip_bytes;
-    RETURN_IF_ERROR(CopyToDevice(to, codes.data(), n * strip_bytes));
+    RETURN_IF_ERROR(CopyWeights(to, codes.data(), n * strip_bytes));
     if (form == WeightForm::kPair) {
-      RETURN_IF_ERROR(CopyToDevice(to + n_strips * strip_bytes, low_halves.data(), n * strip_bytes));
+      RETURN_IF_ERROR(CopyWeights(to + n_strips * strip_bytes, low_halves.data(), n * strip_bytes));
     }
   }
   if (form != WeightForm::kFp8) return absl::OkStatus();
-  return CopyToDevice(segment.output_scales, scales.data(), n_strips * kStripOutputs * 4);
+  return CopyWeights(segment.output_scales, scales.data(), n_strips * kStripOutputs * 4);
 }
 
 }  // namespace

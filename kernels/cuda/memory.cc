@@ -28,6 +28,16 @@ bool IsPending(cudaEvent_t event) {
   return true;
 }
 
+Status SetToZero(void* device, size_t bytes, std::string_view what) {
+  RETURN_IF_ERROR(ToStatus(cudaMemset(device, 0, bytes), what));
+  return ToStatus(cudaStreamSynchronize(nullptr), what);
+}
+
+Status CopyToDevice(void* device, const void* host, size_t bytes, std::string_view what) {
+  RETURN_IF_ERROR(ToStatus(cudaMemcpy(device, host, bytes, cudaMemcpyHostToDevice), what));
+  return ToStatus(cudaStreamSynchronize(nullptr), what);
+}
+
 template <bool kPinned>
 StatusOr<Memory<kPinned>> Memory<kPinned>::Allocate(size_t bytes, std::string_view what) {
   Memory memory;

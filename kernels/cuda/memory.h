@@ -18,6 +18,11 @@ Status ToStatus(cudaError_t error, std::string_view what);
 // looks for the error of a launch would find next: it is taken back.
 bool IsPending(cudaEvent_t event);
 
+// Sets device memory to zero, and copies the host's to it: there for every stream when they return.
+// (cudaMemset and cudaMemcpy return earlier, and streams of ours do not wait for them.)
+Status SetToZero(void* device, size_t bytes, std::string_view what);
+Status CopyToDevice(void* device, const void* host, size_t bytes, std::string_view what);
+
 // Memory of a device, or (pinned) of the host where the device reads it by itself. Freed with the last owner.
 template <bool kPinned>
 class Memory {

@@ -8,10 +8,10 @@ StatusOr<std::unique_ptr<CudaSeats>> CudaSeats::Create(const SeatLimits& limits)
   auto seats = std::unique_ptr<CudaSeats>(new CudaSeats(limits));
   const auto n_ids = static_cast<size_t>(limits.n_seats) * static_cast<size_t>(limits.max_blocks);
   ASSIGN_OR_RETURN(seats->table, DeviceMemory::Allocate(n_ids * sizeof(int32_t), "the block table"));
-  RETURN_IF_ERROR(ToStatus(cudaMemset(seats->table.data(), 0, seats->table.bytes()), "the block table"));
+  RETURN_IF_ERROR(SetToZero(seats->table.data(), seats->table.bytes(), "the block table"));
   const size_t counts_bytes = TokenCountsBytes(limits.n_seats, limits.vocab_size);
   ASSIGN_OR_RETURN(seats->counts, DeviceMemory::Allocate(counts_bytes, "token counts"));
-  RETURN_IF_ERROR(ToStatus(cudaMemset(seats->counts.data(), 0, counts_bytes), "token counts"));
+  RETURN_IF_ERROR(SetToZero(seats->counts.data(), counts_bytes, "token counts"));
   return seats;
 }
 

@@ -48,7 +48,7 @@ class DeviceArraysTest : public ::testing::TestWithParam<emulation::Order> {
   void Write(T* to, const std::vector<T>& values) {
     if (values.empty()) return;
     EXPECT_EQ(cudaStreamSynchronize(stream_), cudaSuccess);
-    EXPECT_EQ(cudaMemcpy(to, values.data(), values.size() * sizeof(T), cudaMemcpyHostToDevice), cudaSuccess);
+    EXPECT_TRUE(CopyToDevice(to, values.data(), values.size() * sizeof(T), "a test's values").ok());
   }
   template <class T>
   std::vector<T> Host(const T* pointer, size_t n) {

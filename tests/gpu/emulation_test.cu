@@ -9,6 +9,7 @@
 #include "control.h"
 #include "kernels/cuda/device_code.h"
 #include "kernels/cuda/launch.h"
+#include "kernels/cuda/memory.h"
 
 #if defined(__SANITIZE_THREAD__)
 #define SKIP_WHERE_A_RACE_IS_REPORTED() GTEST_SKIP() << "a race here: see planted_races_test.cu"
@@ -35,8 +36,7 @@ class EmulationTest : public ::testing::TestWithParam<Order> {
   template <class T>
   T* Device(const std::vector<T>& values) {
     T* pointer = DeviceOf<T>(values.size());
-    EXPECT_EQ(cudaMemcpy(pointer, values.data(), values.size() * sizeof(T), cudaMemcpyHostToDevice),
-              cudaSuccess);
+    EXPECT_TRUE(CopyToDevice(pointer, values.data(), values.size() * sizeof(T), "a test's values").ok());
     return pointer;
   }
   template <class T>

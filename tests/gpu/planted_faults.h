@@ -9,6 +9,7 @@
 
 #include "control.h"
 #include "kernels/cuda/launch.h"
+#include "kernels/cuda/memory.h"
 
 // Faults planted into kernels and their callers, each with the build that must find it. An emulation that
 // does not find them is not to be believed where it finds none.
@@ -27,10 +28,9 @@ inline constexpr bool kAddressSanitizer = false;
 #endif
 
 #define ONLY_IN_THE_TSAN_BUILD() \
-  if (!kThreadSanitizer) GTEST_SKIP() << "the thread sanitizer finds this: preset cuda-emulated-tsan"
+  if (!kThreadSanitizer) GTEST_SKIP() << "the thread sanitizer finds this: preset tsan"
 #define ONLY_IN_THE_ASAN_BUILD() \
-  if (!kAddressSanitizer)        \
-  GTEST_SKIP() << "the address and undefined sanitizers find this: preset cuda-emulated-asan"
+  if (!kAddressSanitizer) GTEST_SKIP() << "the address and undefined sanitizers find this: preset asan"
 
 inline constexpr char kRace[] = "data race";
 
@@ -51,7 +51,7 @@ class PlantedTest : public ::testing::Test {
   // A counter that is 0.
   uint32_t* Counter() {
     void* const counter = Bytes(sizeof(uint32_t));
-    EXPECT_EQ(cudaMemset(counter, 0, sizeof(uint32_t)), cudaSuccess);
+    EXPECT_TRUE(SetToZero(counter, sizeof(uint32_t), "a counter").ok());
     return static_cast<uint32_t*>(counter);
   }
   void* Bytes(size_t n) {

@@ -177,6 +177,36 @@ TEST_F(PlantedMisuseTest, WhatIsWaitedForIsSilent) {
 __global__ void AddTo(float* to) {
   if (threadIdx.x == 3) *to += 1;
 }
+TEST_F(PlantedMisuseTest, MemoryThatIsSetOrCopiedAndNotWaitedFor) {
+  if (kThreadSanitizer) GTEST_SKIP() << "a race, whose report ends the process: the next test";
+  float *from = Floats(1), *out = Floats(1);
+  const auto read = [&] {
+    Launch(ReadGlobal, 1, 32, 0, stream_, static_cast<const float*>(from), 0, out);
+    EXPECT_EQ(cudaStreamSynchronize(stream_), cudaSuccess);
+    float got = 0;
+    EXPECT_EQ(cudaMemcpy(&got, out, sizeof(got), cudaMemcpyDeviceToHost), cudaSuccess);
+    return got;
+  };
+  ASSERT_EQ(cudaMemset(from, 0, sizeof(*from)), cudaSuccess);
+  EXPECT_TRUE(std::isnan(read()));  // the stream did not wait for that of the fill
+  EXPECT_EQ(read(), 0.0f);          // which cudaMemcpy waited for
+  const float one = 1;
+  ASSERT_EQ(cudaMemcpy(from, &one, sizeof(one), cudaMemcpyHostToDevice), cudaSuccess);
+  EXPECT_EQ(read(), 0.0f);
+  ASSERT_TRUE(CopyToDevice(from, &one, sizeof(one), "a value").ok());
+  EXPECT_EQ(read(), 1.0f);
+}
+TEST_F(PlantedMisuseDeathTest, RaceWithAFillThatWasNotWaitedFor) {
+  ONLY_IN_THE_TSAN_BUILD();
+  float *from = Floats(1), *out = Floats(1);
+  EXPECT_DEATH(
+      {
+        cudaMemset(from, 0, sizeof(*from));
+        Launch(ReadGlobal, 1, 32, 0, stream_, static_cast<const float*>(from), 0, out);
+        cudaDeviceSynchronize();
+      },
+      kRace);
+}
 class TwoStreamsTest : public PlantedTest {
  protected:
   void Both(bool with_event) {

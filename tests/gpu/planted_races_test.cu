@@ -115,13 +115,13 @@ __global__ void CopyStages(const uint4* from, uint4* to, int n) {
 }
 TEST_F(PlantedRaceTest, CopiesWithWaitsAndBarriersAreSilent) {
   void* from = Bytes(2048);
-  ASSERT_EQ(cudaMemset(from, 1, 2048), cudaSuccess);
+  ASSERT_TRUE(SetToZero(from, 2048, "a source").ok());
   auto* to = static_cast<uint4*>(Bytes(2048));
   Run(CopyStages<Slip::kNone>, 1, 32, 512, static_cast<const uint4*>(from), to, 4);
 }
 TEST_F(PlantedRaceTest, ACopyThatIsNotWaitedForIsNotThere) {
   void* from = Bytes(512);
-  ASSERT_EQ(cudaMemset(from, 0, 512), cudaSuccess);
+  ASSERT_TRUE(SetToZero(from, 512, "a source").ok());
   auto* to = static_cast<uint4*>(Bytes(512));
   Launch(CopyStages<Slip::kNoWait>, 1, 32, 512, stream_, static_cast<const uint4*>(from), to, 1);
   ASSERT_EQ(cudaStreamSynchronize(stream_), cudaSuccess);
@@ -226,7 +226,7 @@ class HandOverTest : public PlantedTest {
   void HandOverBy() {
     for (const Order order : {Order::kAscending, Order::kDescending, Order::kRandom}) {
       emulation::TheSettings().order = order;
-      EXPECT_EQ(cudaMemset(ready_, 0, sizeof(*ready_)), cudaSuccess);
+      EXPECT_TRUE(SetToZero(ready_, sizeof(*ready_), "a counter").ok());
       Launch(HandOver<kFlag>, 2, 32, 0, stream_, made_, ready_, out_);
       EXPECT_EQ(cudaStreamSynchronize(stream_), cudaSuccess);
     }

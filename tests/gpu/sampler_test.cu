@@ -57,8 +57,7 @@ class SamplerPair {
     ASSERT_EQ(logits.size(), batch.sampling.size() * static_cast<size_t>(vocab_size_));
     float* const on_device = logits_.As<float>() + vocab_size_ % 2;
     if (!logits.empty()) {
-      ASSERT_EQ(cudaMemcpy(on_device, logits.data(), logits.size() * sizeof(float), cudaMemcpyHostToDevice),
-                cudaSuccess);
+      ASSERT_TRUE(CopyToDevice(on_device, logits.data(), logits.size() * sizeof(float), "logits").ok());
     }
     const size_t bytes = sampling_->LayOut(batch, data_host_.data());
     ASSERT_EQ(cudaMemcpyAsync(data_.data(), data_host_.data(), bytes, cudaMemcpyHostToDevice, stream_),

@@ -4,7 +4,9 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <memory>
 #include <string>
+#include <vector>
 
 #include "machine.h"
 
@@ -25,6 +27,7 @@ using coterie::emulation::TheSettings;
 namespace {
 
 constexpr cudaError_t kLost = cudaErrorUnknown;
+constexpr size_t kMostBytesAside = size_t{4} << 20;  // of a host's copy: larger ones are waited for
 
 thread_local cudaError_t last_error = cudaSuccess;
 
@@ -226,7 +229,10 @@ cudaError_t cudaFreeAsync(void* pointer, cudaStream_t stream) {
 cudaError_t cudaHostAlloc(void** pointer, size_t bytes, unsigned) { return Allocate(pointer, bytes, true); }
 cudaError_t cudaFreeHost(void* pointer) { return Free(pointer, true); }
 
-// Not ordered with streams that do not block: done at once, while their work may still be waiting.
+// On the null stream, for which streams that do not block do not wait. To the host it is there when the call
+// returns; to the device only some time later (CUDA's "API synchronization behavior" promises no more for
+// pageable memory, which was copied aside by then): who launches a kernel that reads it waits for the device
+// first.
 cudaError_t cudaMemcpy(void* to, const void* from, size_t bytes, cudaMemcpyKind kind) {
   return Locked([&](Machine& machine) {
     CheckNotCapturing("cudaMemcpy");
@@ -234,9 +240,22 @@ cudaError_t cudaMemcpy(void* to, const void* from, size_t bytes, cudaMemcpyKind 
     if (kind == cudaMemcpyHostToDevice || kind == cudaMemcpyDeviceToDevice) CheckEnd(to, bytes, false, "to");
     if (kind == cudaMemcpyDeviceToHost || kind == cudaMemcpyDeviceToDevice)
       CheckEnd(from, bytes, false, "from");
-    machine.arena.Open();
-    std::memcpy(to, from, bytes);
-    machine.arena.Close();
+    if (kind == cudaMemcpyDeviceToHost) {
+      if (!machine.Finish(&machine.null_stream)) return kLost;
+      machine.arena.Open();
+      std::memcpy(to, from, bytes);
+      machine.arena.Close();
+      return cudaSuccess;
+    }
+    if (kind == cudaMemcpyDeviceToDevice) {
+      machine.Enqueue(nullptr, {TaskKind::kCopy, [=] { std::memmove(to, from, bytes); }});
+      return cudaSuccess;
+    }
+    const auto* const source = static_cast<const unsigned char*>(from);
+    const auto aside = std::make_shared<const std::vector<unsigned char>>(source, source + bytes);
+    machine.Enqueue(nullptr, {TaskKind::kCopy, [=] { std::memcpy(to, aside->data(), bytes); }});
+    const bool pinned = machine.arena.Find(from, bytes) != nullptr;
+    if ((pinned || bytes > kMostBytesAside) && !machine.Finish(&machine.null_stream)) return kLost;
     return cudaSuccess;
   });
 }
@@ -255,9 +274,7 @@ cudaError_t cudaMemset(void* to, int value, size_t bytes) {
     CheckNotCapturing("cudaMemset");
     if (bytes == 0) return cudaSuccess;
     CheckEnd(to, bytes, false, "to");
-    machine.arena.Open();
-    std::memset(to, value, bytes);
-    machine.arena.Close();
+    machine.Enqueue(nullptr, {TaskKind::kCopy, [=] { std::memset(to, value, bytes); }});
     return cudaSuccess;
   });
 }
