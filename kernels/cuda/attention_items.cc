@@ -29,8 +29,8 @@ std::span<const AttentionItem> AttentionItems::Build(const StepPlan& plan, int t
   }
   // What splits of a tile write to scratch memory is little where the tile is (one head's keys of 512
   // positions are 128 KiB or more, a vector's result is 0.5 KiB), so small tiles are split long before they
-  // are a worker's share.
-  const int64_t share = n_keys * n_kv_heads_ / n_workers_;
+  // are a block's share.
+  const int64_t share = n_keys * n_kv_heads_ / n_blocks_;
   const auto is_long = [&](const AttentionItem& item) {
     return static_cast<int64_t>(item.last_position + 1) * kAttentionTileVectors > share * item.n_vectors;
   };

@@ -27,9 +27,8 @@ size_t MaxAttentionItems(int max_tokens, int max_seqs, int group);
 // first. Allocates nothing once it has seen the largest step.
 class AttentionItems {
  public:
-  // `n_workers`: blocks that work at a time on the device.
-  AttentionItems(int group, int n_kv_heads, int n_workers)
-      : group_(group), n_kv_heads_(n_kv_heads), n_workers_(n_workers) {}
+  AttentionItems(int group, int n_kv_heads, int n_processors)
+      : group_(group), n_kv_heads_(n_kv_heads), n_blocks_(3 * n_processors) {}
 
   // The items of the plan's step, valid until the next call.
   std::span<const AttentionItem> Build(const StepPlan& plan, int tile_vectors);
@@ -39,7 +38,7 @@ class AttentionItems {
 
   const int group_;
   const int n_kv_heads_;
-  const int n_workers_;
+  const int n_blocks_;                     // that attend at a time
   std::vector<AttentionItem> tile_items_;  // [tiles], each over all of its keys
   std::vector<AttentionItem> items_;
 };

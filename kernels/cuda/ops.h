@@ -68,8 +68,6 @@ void RopeAndKvWrite(const StepData& step, int rows, int layer, int n_heads, cons
                     float* qkv, const KvLayout& kv, cudaStream_t stream);
 
 // --- attention.cu ---
-// Blocks that attend at a time, of those that a step's work is shared out to (AttentionItems).
-constexpr int kAttentionBlocksPerProcessor = 3;
 struct AttentionScratch {
   float* partial = nullptr;      // AttentionScratchFloats
   uint32_t* progress = nullptr;  // [kAttentionCounters, n_kv_heads]; 0 between launches

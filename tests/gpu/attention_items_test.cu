@@ -16,7 +16,7 @@ class AttentionItemsTest : public ::testing::Test {
  protected:
   // A step of sequences, each with its tokens [begin, end).
   std::vector<AttentionItem> Build(const std::vector<StepPart>& parts, int group, int n_kv_heads,
-                                   int tile_vectors, int n_workers) {
+                                   int tile_vectors, int n_processors) {
     batch_.Clear();
     batch_.cu_seqlens = {0};
     batch_.adapter_offsets = {0};
@@ -40,7 +40,7 @@ class AttentionItemsTest : public ::testing::Test {
     limits.max_seqs = batch_.n_seqs();
     StepPlan plan(limits);
     plan.Begin(batch_, table, {});
-    AttentionItems builder(group, n_kv_heads, n_workers);
+    AttentionItems builder(group, n_kv_heads, n_processors);
     const auto items = builder.Build(plan, tile_vectors);
     Check({items.begin(), items.end()}, parts, group, tile_vectors);
     return {items.begin(), items.end()};
@@ -113,21 +113,21 @@ TEST_F(AttentionItemsTest, EverySplitOfEveryTileIsInOneItem) {
       parts.push_back({s, begin, begin + (decode ? 1 : between(1, 200))});
     }
     const int group = between(1, 20);
-    Build(parts, group, between(1, 8), AttentionTileVectorsFor(decode, group), between(1, 1000));
+    Build(parts, group, between(1, 8), AttentionTileVectorsFor(decode, group), between(1, 400));
     if (HasFatalFailure()) return;
   }
 }
 
 TEST_F(AttentionItemsTest, ALongSequenceAloneIsSharedByTheWholeDevice) {
-  const auto items = Build({{0, 131071, 131072}}, 4, 8, kAttentionDecodeTileVectors, 396);
+  const auto items = Build({{0, 131071, 131072}}, 4, 8, kAttentionDecodeTileVectors, 132);
   EXPECT_EQ(items.size(), 256u);
 }
 
 TEST_F(AttentionItemsTest, APromptsTilesGoThroughTheirKeysByThemselvesWhereThereAreEnough) {
-  for (const AttentionItem& item : Build({{0, 0, 4096}}, 4, 8, kAttentionTileVectors, 264))
+  for (const AttentionItem& item : Build({{0, 0, 4096}}, 4, 8, kAttentionTileVectors, 132))
     EXPECT_EQ(item.partial_row, -1);
   // A late chunk of few tokens is split.
-  for (const AttentionItem& item : Build({{0, 8000, 8016}}, 4, 8, kAttentionTileVectors, 264)) {
+  for (const AttentionItem& item : Build({{0, 8000, 8016}}, 4, 8, kAttentionTileVectors, 132)) {
     EXPECT_NE(item.partial_row, -1);
   }
 }
@@ -136,7 +136,7 @@ TEST_F(AttentionItemsTest, MoreLongSequencesThanScratchMemoryHoldsAreNotSplit) {
   std::vector<StepPart> parts;
   for (int s = 0; s < 40; ++s) parts.push_back({s, 131071, 131072});
   size_t n_whole = 0;
-  for (const AttentionItem& item : Build(parts, 8, 8, kAttentionDecodeTileVectors, 396))
+  for (const AttentionItem& item : Build(parts, 8, 8, kAttentionDecodeTileVectors, 132))
     n_whole += item.partial_row < 0;
   EXPECT_EQ(n_whole, 40u - kAttentionPartialRows / (256 * 8));
 }

@@ -61,9 +61,10 @@ class PagedStepTest : public DeviceArraysTest {
                                       position / kKvBlockTokens)];
   }
 
-  // The step's data with its work items of attention, for a device of `n_workers` blocks.
+  // The step's data with its work items of attention, for a device of so many processors; of
+  // none: no tile is split.
   StepData MakeStep(const std::vector<StepPart>& parts, int group, int n_kv_heads, int tile_vectors,
-                    int n_workers = 12) {
+                    int n_processors = 4) {
     Batch batch;
     batch.cu_seqlens = {0};
     batch.adapter_offsets = {0};
@@ -83,9 +84,17 @@ class PagedStepTest : public DeviceArraysTest {
     limits.max_seqs = batch.n_seqs();
     StepPlan plan(limits);
     plan.Begin(batch, *blocks_, {});
-    AttentionItems builder(group, n_kv_heads, n_workers);
-    const std::span<const AttentionItem> items = builder.Build(plan, tile_vectors);
-    EXPECT_LE(items.size(), MaxAttentionItems(batch.n_tokens(), batch.n_seqs(), group));
+    AttentionItems builder(group, n_kv_heads, std::max(1, n_processors));
+    const std::span<const AttentionItem> built = builder.Build(plan, tile_vectors);
+    EXPECT_LE(built.size(), MaxAttentionItems(batch.n_tokens(), batch.n_seqs(), group));
+    std::vector<AttentionItem> items(built.begin(), built.end());
+    if (n_processors == 0) {
+      std::erase_if(items, [](const AttentionItem& item) { return item.first_split > 0; });
+      for (AttentionItem& item : items) {
+        item.end_split = item.last_position / kAttentionSplit + 1;
+        item.partial_row = -1;
+      }
+    }
 
     StepData step;
     step.n_tokens = Device<int32_t>({batch.n_tokens()});
@@ -97,7 +106,7 @@ class PagedStepTest : public DeviceArraysTest {
     step.block_table = device_table_;
     step.max_blocks = max_blocks_;
     step.n_items = Device<int32_t>({static_cast<int32_t>(items.size())});
-    step.items = Device(std::vector<AttentionItem>(items.begin(), items.end()));
+    step.items = Device(items);
     return step;
   }
 

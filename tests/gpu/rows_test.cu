@@ -5,7 +5,9 @@
 #include <vector>
 
 #include "device_arrays.h"
+#include "kernels/batch.h"
 #include "kernels/cuda/device_code.h"
+#include "kernels/cuda/matrix.h"
 #include "kernels/cuda/ops.h"
 
 namespace coterie::cuda {
@@ -17,6 +19,37 @@ class CudaRowsTest : public DeviceArraysTest {
   int AnyWidth() { return OneOf<int>({Between(1, 70), 4 * Between(1, 300), Between(500, 2500)}); }
 };
 COTERIE_IN_ALL_ORDERS(CudaRowsTest);
+
+// Ids of a step are tokens, or rows of the step before whose samples are looked up (FromRow).
+TEST_P(CudaRowsTest, EmbedsWhatTheStepBeforeHasSampledAndSomeTokenWhereThatIsNone) {
+  const int vocab = Between(3, 40), d = AnyWidth();
+  const std::vector<float> values = Normals(static_cast<size_t>(vocab * d));
+  std::vector<uint16_t> rounded(values.size());
+  for (size_t i = 0; i < values.size(); ++i) rounded[i] = FloatToBf16(values[i]);
+  HostMatrix host;
+  host.dtype = DType::kBF16;
+  host.n_out = vocab;
+  host.n_in = d;
+  host.data = reinterpret_cast<const uint8_t*>(rounded.data());
+  const auto table = PackMatrix({&host, 1}, WeightChoice::kAsStored);
+  ASSERT_TRUE(table.ok()) << table.status();
+  StepData step;
+  // Row 5 is behind the step: what stands there is of an older one, and may name any row.
+  step.n_tokens = Device<int32_t>({5});
+  step.token_ids = Device<int32_t>({vocab - 1, FromRow(1), FromRow(0), 0, FromRow(2), FromRow(1 << 30)});
+  step.sampled = Device<int32_t>({2, 1, -1});  // row 2 was not finite
+  auto* const x = DeviceOf<float>(static_cast<size_t>(6 * d));
+  Embed(step, **table, 6, x, stream_);
+  const std::vector<float> got = Host(x, static_cast<size_t>(6 * d));
+  const int want[] = {vocab - 1, 1, 2, 0, 0};
+  for (int row = 0; row < 5; ++row) {
+    for (int c = 0; c < d; ++c) {
+      ASSERT_EQ(got[static_cast<size_t>(row * d + c)],
+                Bf16ToFloat(rounded[static_cast<size_t>(want[row] * d + c)]));
+    }
+  }
+  for (int c = 0; c < d; ++c) EXPECT_TRUE(std::isnan(got[static_cast<size_t>(5 * d + c)]));
+}
 
 // One bfloat16 has 8 bits of precision.
 void ExpectOperand(uint16_t got, double want, const char* what) {
