@@ -322,7 +322,7 @@ TEST_P(CommLossTest, AThousandGroupsLeaveNothingBehind) {
   churn(2);
   const size_t n_descriptors = CountEntries("/proc/self/fd");
   const size_t n_threads = CountEntries("/proc/self/task");
-  const size_t resident = ResidentBytes();
+  [[maybe_unused]] const size_t resident = ResidentBytes();
   churn(n_rounds);
   EXPECT_EQ(CountEntries("/proc/self/fd"), n_descriptors);
   EXPECT_EQ(CountEntries("/proc/self/task"), n_threads);
