@@ -30,7 +30,9 @@ __device__ inline int LaneId() { return static_cast<int>(threadIdx.x) % kWarpLan
 __device__ inline int WarpId() { return static_cast<int>(threadIdx.x) / kWarpLanes; }
 __device__ inline int NumWarps() { return static_cast<int>(blockDim.x) / kWarpLanes; }
 
-__device__ inline float Bf16ToFloat(uint16_t bits) { return FloatOfBits(static_cast<uint32_t>(bits) << 16); }
+__host__ __device__ inline float Bf16ToFloat(uint16_t bits) {
+  return FloatOfBits(static_cast<uint32_t>(bits) << 16);
+}
 // The lower and the upper half of a register of two bfloat16.
 __device__ inline float LowBf16(uint32_t pair) { return FloatOfBits(pair << 16); }
 __device__ inline float HighBf16(uint32_t pair) { return FloatOfBits(pair & 0xFFFF0000u); }

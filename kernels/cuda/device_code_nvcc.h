@@ -6,6 +6,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "kernels/formats/half.h"
+
 // device_code.h for nvcc. PTX as the PTX ISA describes it; fragment layouts are those of its section on
 // mma.m16n8k16: with g = lane / 4 and t = lane % 4,
 //   A [16, 16]: a0 (g, 2t..), a1 (g + 8, 2t..), a2 (g, 2t + 8..), a3 (g + 8, 2t + 8..), two values a
@@ -15,8 +17,21 @@ namespace coterie::cuda {
 
 constexpr uint32_t kAllLanes = 0xFFFFFFFFu;
 
-__device__ inline float FloatOfBits(uint32_t bits) { return __uint_as_float(bits); }
-__device__ inline uint32_t BitsOfFloat(float value) { return __float_as_uint(value); }
+// Bits of a float, and bfloat16: on the host, too, for tests.
+__host__ __device__ inline float FloatOfBits(uint32_t bits) {
+#ifdef __CUDA_ARCH__
+  return __uint_as_float(bits);
+#else
+  return BitsToFloat(bits);
+#endif
+}
+__host__ __device__ inline uint32_t BitsOfFloat(float value) {
+#ifdef __CUDA_ARCH__
+  return __float_as_uint(value);
+#else
+  return FloatToBits(value);
+#endif
+}
 __device__ inline float Fma(float a, float b, float c) { return __fmaf_rn(a, b, c); }
 __device__ inline double Fma(double a, double b, double c) { return __fma_rn(a, b, c); }
 // 2^x to 2 units in the last place; subnormal results are 0.
@@ -154,7 +169,13 @@ __device__ inline uint32_t FmaBf16Pairs(uint32_t a, uint32_t b, uint32_t c) {
   asm("fma.rn.bf16x2 %0, %1, %2, %3;" : "=r"(pair) : "r"(a), "r"(b), "r"(c));
   return pair;
 }
-__device__ inline uint16_t FloatToBf16(float value) { return static_cast<uint16_t>(PackBf16(value, 0.0f)); }
+__host__ __device__ inline uint16_t FloatToBf16(float value) {
+#ifdef __CUDA_ARCH__
+  return static_cast<uint16_t>(PackBf16(value, 0.0f));
+#else
+  return value != value ? 0x7FFF : coterie::FloatToBf16(value);  // NaN as the device gives it
+#endif
+}
 __device__ inline float HalfToFloat(uint16_t bits) {
   float value;
   asm("cvt.f32.f16 %0, %1;" : "=f"(value) : "h"(bits));

@@ -10,10 +10,10 @@
 #include "device_arrays.h"
 #include "kernels/cuda/linear_product.h"
 #include "kernels/cuda/ops.h"
-#include "kernels/cuda/weight_at.h"
 #include "kernels/formats/dequantize.h"
 #include "kernels/formats/half.h"
 #include "tests/testing/random_matrix.h"
+#include "weight_values.h"
 
 namespace coterie::cuda {
 
@@ -225,13 +225,14 @@ class LoraStepTest : public DeviceArraysTest {
 
  private:
   // kFp8 and Q8_0 of floats: what they were rounded to. Weights of blocks: bounds.
-  static void ReadBack(const WeightSegment& segment, Weights* weights) {
+  void ReadBack(const WeightSegment& segment, Weights* weights) {
     const auto n_in = static_cast<size_t>(segment.n_in);
     float* const values = weights->values.data() + static_cast<size_t>(segment.first_out) * n_in;
     const size_t n = static_cast<size_t>(segment.n_out) * n_in;
-    for (size_t i = 0; i < n; ++i) {
-      values[i] = WeightAt(segment, static_cast<int64_t>(i / n_in), static_cast<int64_t>(i % n_in));
-    }
+    auto* const on_device = DeviceOf<float>(n);
+    EnqueueReadWeights(segment, on_device, stream_);
+    const std::vector<float> read = Host(on_device, n);
+    std::copy(read.begin(), read.end(), values);
     for (size_t i = 0; i < n; ++i) {
       if (!IsQuantised(segment.form)) {
         weights->bounds.push_back(std::fabs(values[i]));

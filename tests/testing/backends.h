@@ -11,15 +11,19 @@
 
 namespace coterie::testing {
 
-// The backends that tests of models and engines run on: the two modes of the CPU and, in a build that
-// emulates one, a GPU.
+// The backends that tests of models and engines run on: the two modes of the CPU and, where there is one or
+// the build emulates one, a GPU.
 enum class Backend { kExact, kFast, kGpu };
 
+inline bool HasGpu() {
 #ifdef COTERIE_EMULATED_GPU
-constexpr bool kHasGpu = true;
+  return true;  // and a test says so where it cannot be used
 #else
-constexpr bool kHasGpu = false;
+  static const bool has = CreateCudaDecoderOps({}).ok();
+  return has;
 #endif
+}
+
 // An emulated GPU takes a second for what a CPU does in a millisecond, and several under a sanitizer: tests
 // that try the same over and over do so less often there. Their whole length: tools/test emulated.
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
@@ -36,14 +40,14 @@ inline void PrintTo(Backend backend, std::ostream* out) { *out << NameOf(backend
 
 inline std::vector<Backend> AllBackends() {
   std::vector<Backend> all = {Backend::kExact, Backend::kFast};
-  if (kHasGpu) all.push_back(Backend::kGpu);
+  if (HasGpu()) all.push_back(Backend::kGpu);
   return all;
 }
 
 // `cases` without those for a GPU where there is none. Case has a field `backend`.
 template <class Case>
 std::vector<Case> OnThisMachine(std::vector<Case> cases) {
-  std::erase_if(cases, [](const Case& one) { return one.backend == Backend::kGpu && !kHasGpu; });
+  std::erase_if(cases, [](const Case& one) { return one.backend == Backend::kGpu && !HasGpu(); });
   return cases;
 }
 

@@ -7,6 +7,8 @@
 
 namespace coterie::emulation {
 
+constexpr bool kIsEmulated = true;  // tests run on real devices, too: tests/gpu/nvcc/control.h
+
 // In which order lanes and blocks get their turn. A kernel with all its barriers gives the same bits in each.
 enum class Order { kAscending, kDescending, kRandom };
 

@@ -158,7 +158,7 @@ TEST_F(GoldenLogits, FastModeStaysNearTransformers) {
 }
 
 TEST_F(GoldenLogits, AGpuStaysNearTransformers) {
-  if (!testing::kHasGpu) GTEST_SKIP() << "this build emulates no GPU";
+  if (!testing::HasGpu()) GTEST_SKIP() << "no GPU is here, and this build emulates none";
   for (const char* model : {"tiny-llama", "tiny-qwen2", "tiny-qwen3"}) {
     Check(model, testing::SourceRoot() / "tests/data" / model, "", Backend::kGpu, 0.02);
     Check(model, testing::SourceRoot() / "tests/data" / (std::string(model) + ".gguf"), "", Backend::kGpu,
@@ -170,7 +170,7 @@ TEST_F(GoldenLogits, AGpuStaysNearTransformers) {
 TEST_F(GoldenLogits, ExactModeEqualsPeftForEveryAdapter) { CheckEveryAdapter(Backend::kExact, 5e-5); }
 
 TEST_F(GoldenLogits, AGpuStaysNearPeftForEveryAdapter) {
-  if (!testing::kHasGpu) GTEST_SKIP() << "this build emulates no GPU";
+  if (!testing::HasGpu()) GTEST_SKIP() << "no GPU is here, and this build emulates none";
   CheckEveryAdapter(Backend::kGpu, 0.02);
 }
 

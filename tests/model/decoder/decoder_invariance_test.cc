@@ -6,6 +6,7 @@
 #include "kernels/create.h"
 #include "model/decoder/decoder.h"
 #include "tests/model/decoder/sequences.h"
+#include "tests/source_root.h"
 #include "tests/testing/backends.h"
 #include "tests/testing/seed.h"
 
@@ -19,7 +20,7 @@ using testing::Backend;
 using testing::LogitRows;
 using testing::TestSequence;
 
-const std::filesystem::path kData = std::filesystem::path(COTERIE_SOURCE_DIR) / "tests/data";
+const std::filesystem::path kData = testing::SourceRoot() / "tests/data";
 constexpr int kBlocksPerSequence = 8;
 constexpr int kSequences = 16;
 

@@ -9,6 +9,7 @@
 #include "model/decoder/decoder.h"
 #include "model/format/model_files.h"
 #include "model/lora/lora_adapter.h"
+#include "tests/source_root.h"
 #include "tests/testing/backends.h"
 #include "tests/worker/engine/engine_harness.h"
 
@@ -20,7 +21,7 @@ using testing::Backend;
 constexpr int kMaxTokens = 24;
 
 std::filesystem::path Data(const std::string& name) {
-  return std::filesystem::path(COTERIE_SOURCE_DIR) / "tests" / "data" / name;
+  return testing::SourceRoot() / "tests" / "data" / name;
 }
 
 const ModelFiles& Files() {

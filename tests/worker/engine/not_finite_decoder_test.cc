@@ -11,6 +11,7 @@
 #include "model/lora/lora_adapter.h"
 #include "tests/model/format/safetensors_writer.h"
 #include "tests/model/format/temp_folder.h"
+#include "tests/source_root.h"
 #include "tests/testing/backends.h"
 #include "tests/worker/engine/engine_harness.h"
 
@@ -20,7 +21,7 @@ namespace {
 using ::testing::HasSubstr;
 
 std::filesystem::path TinyFile(const std::string& name) {
-  return std::filesystem::path(COTERIE_SOURCE_DIR) / "tests" / "data" / name;
+  return testing::SourceRoot() / "tests" / "data" / name;
 }
 
 // Rank 2 on gate and up of one layer, so large that gate times up is beyond what the next norm can square.

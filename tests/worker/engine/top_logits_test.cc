@@ -4,6 +4,7 @@
 #include "kernels/create.h"
 #include "model/decoder/decoder.h"
 #include "model/format/model_files.h"
+#include "tests/source_root.h"
 #include "tests/testing/backends.h"
 #include "tests/worker/engine/engine_harness.h"
 #include "tests/worker/engine/forwarding_model.h"
@@ -54,9 +55,7 @@ class TopLogitsOfADecoder : public ::testing::TestWithParam<testing::Backend> {
  protected:
   std::vector<Answer> Answers(bool whole_rows, bool together) {
     static const ModelFiles* const files =
-        ModelFiles::Open(std::filesystem::path(COTERIE_SOURCE_DIR) / "tests" / "data" / "tiny-llama-q.gguf")
-            .value()
-            .release();
+        ModelFiles::Open(testing::SourceRoot() / "tests" / "data" / "tiny-llama-q.gguf").value().release();
     const EngineOptions engine;
     EngineHarness harness(
         engine, FakeModelOptions(), [&](FakeModelOptions) -> std::unique_ptr<LanguageModel> {
