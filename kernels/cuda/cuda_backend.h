@@ -38,6 +38,8 @@ class CudaBackend final : public DecoderOps {
   int steps_in_flight() const override { return 2; }
   int max_part_tokens() const override { return 1 << 20; }  // nothing is gained by cutting a step
 
+  cudaStream_t stream() const { return stream_; }  // of the ops, for whoever measures them
+
   MemoryRoom Room() const override;
   StatusOr<std::unique_ptr<DeviceBuffer>> Allocate(size_t n_floats, Pages pages) override;
   StatusOr<std::unique_ptr<DeviceBuffer>> Upload(std::span<const float> values) override;
