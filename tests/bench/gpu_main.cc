@@ -39,7 +39,7 @@ int main(int argc, char** argv) {
   coterie::bench::GpuBenchOptions options;
   coterie::FlagSet flags("bench_gpu", "The decoder on a GPU, beside what that GPU can do.");
   flags.String("device", &options.device, "NAME", "cuda:N, or cpu to try the program");
-  flags.String("shape", &options.shape, "NAME", "tiny, 135m, 8b or 70b");
+  flags.String("shape", &options.shape, "NAME", "tiny, 135m, 1b, 8b or 70b");
   flags.Int("layers", &options.layers, 1, 1024, "N", "layers of the shape that are loaded");
   flags.Strings("weights", &options.weights, "TYPE",
                 "types of the weights; FP8 and BF16->Q8_0 are made of BF16 when it is loaded");

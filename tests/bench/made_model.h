@@ -14,9 +14,9 @@
 
 namespace coterie::bench {
 
-// Shapes of bases that people serve: "135m" (SmolLM2), "8b" and "70b" (Llama 3), and "tiny", which an
-// emulated GPU computes in a moment. Embeddings are tied in all of them: a step reads the head alone, so that
-// nothing but the loading time depends on it. InvalidArgument names the shapes there are.
+// Shapes of bases that people serve: "135m" (SmolLM2), "1b" (Llama 3.2), "8b" and "70b" (Llama 3), and
+// "tiny", which an emulated GPU computes in a moment. Embeddings are tied in all of them: a step reads the
+// head alone, so that nothing but the loading time depends on it. InvalidArgument names the shapes there are.
 StatusOr<ModelConfig> ShapeNamed(std::string_view name);
 // "BF16" and the like; InvalidArgument names the types there are.
 StatusOr<DType> DTypeNamed(std::string_view name);
