@@ -4,6 +4,8 @@
 #include <cmath>
 #include <cstdint>
 
+#include "kernels/formats/half.h"
+
 namespace coterie {
 
 // The 8-bit float of OCP's specification that has 4 bits of exponent and 3 of fraction, and no infinities.
@@ -14,12 +16,11 @@ inline uint8_t FloatToE4M3(float value) {
   const uint8_t sign = std::signbit(value) ? 0x80 : 0;
   const float size = std::fabs(value);
   if (size >= kMaxE4M3) return sign | 0x7e;
-  // Values count up in steps of 2^-9 to 2^-6, and from there on by 8 for every doubling.
-  int exponent = 0;
-  std::frexp(size, &exponent);
-  const int unit = size < 0x1p-6f ? -9 : exponent - 4;
-  const int steps = static_cast<int>(std::nearbyint(std::ldexp(size, -unit)));
-  return sign | static_cast<uint8_t>(steps + 8 * (unit + 9));
+  // The smallest count up in steps of 2^-9; adding 2^14 leaves no smaller ones, rounded by the addition.
+  if (size < 0x1p-6f) return sign | static_cast<uint8_t>(FloatToBits(size + 0x1p14f) - FloatToBits(0x1p14f));
+  // The others have the upper 3 bits of a float's fraction, and an exponent whose bias is 120 less.
+  const uint32_t bits = FloatToBits(size);
+  return sign | static_cast<uint8_t>(((bits + 0x7ffff + (bits >> 20 & 1)) >> 20) - (120u << 3));
 }
 
 inline float E4M3ToFloat(uint8_t bits) {
