@@ -98,18 +98,20 @@ StatusOr<std::unique_ptr<GpuModel>> GpuBench::Make(const Loaded& loaded, MadeMod
   sizes.chunk_tokens = std::min(kChunkTokens, std::max(options_.prompt, options_.context));
   ModelConfig config = shape_;
   config.n_layers = n_layers;
-  for (const int rank : kRanks) {
+  for (const int rank : loaded.ranks) {
     // Ranks as slots hold them, and what alignment costs.
     sizes.adapter_bytes += kAdapters * (AdapterBytes(config, rank) + (size_t{1} << 20));
   }
   ASSIGN_OR_RETURN(std::unique_ptr<GpuModel> model, GpuModel::Make(base, n_layers, options, sizes, device_));
-  RETURN_IF_ERROR(model->AddAdapters(kRanks, kAdapters));
+  RETURN_IF_ERROR(model->AddAdapters(loaded.ranks, kAdapters));
   return model;
 }
 
 StatusOr<GpuBench::Loaded> GpuBench::Load(const std::string& weights) {
   Loaded loaded;
   loaded.name = weights;
+  // Packing adapters takes seconds: the first format has all, the others the rank that is compared.
+  loaded.ranks = weights == options_.weights.front() ? kRanks : std::vector<int>{kRanks.front()};
   std::string stored = weights;
   if (weights == "FP8" || weights == "BF16->Q8_0") {
     loaded.format.load =

@@ -41,6 +41,7 @@ class GpuBench {
   struct Loaded {
     std::string name;
     WeightFormat format;
+    std::vector<int> ranks;  // of the adapters that are made
     std::unique_ptr<GpuModel> deep, shallow;
   };
   struct DecodeCase {
