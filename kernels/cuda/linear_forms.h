@@ -15,10 +15,12 @@ struct Record {
   static constexpr int kBytes = RecordBytes(kForm);
   static constexpr bool kScaled = IsQuantised(kForm);         // blocks have scales
   static constexpr bool kHalves = kForm == WeightForm::kQ6K;  // and so has each half of a block
-  static constexpr bool kMinimum = kForm == WeightForm::kCodes8Min || kForm == WeightForm::kCodes4Min ||
+  static constexpr bool kMinimum = kForm == WeightForm::kCodes5Min || kForm == WeightForm::kCodes4Min ||
                                    kForm == WeightForm::kQ4K || kForm == WeightForm::kQ5K;
-  // Planes of products that add up: two of kPair.
-  static constexpr int kPlanes = kForm == WeightForm::kPair ? 2 : 1;
+  static constexpr bool kFiveBits =
+      kForm == WeightForm::kCodes5 || kForm == WeightForm::kCodes5Min || kForm == WeightForm::kQ5K;
+  // Planes of products that add up: two of kPair, which are stored, and of kF16, which are computed.
+  static constexpr int kPlanes = kForm == WeightForm::kPair || kForm == WeightForm::kF16 ? 2 : 1;
 
   const unsigned char* data;
   int lane;
@@ -50,17 +52,31 @@ __device__ inline uint32_t Fp8PairToBf16(uint32_t word) {
   const uint32_t bits = (word & 0x00800080u) << 8 | (word & 0x007F007Fu) << 4;
   return FmaBf16Pairs(bits, 0x7B807B80u, 0x80008000u);  // · 2^120, - 0
 }
+// The nearest bfloat16 of two binary16 (plane 0), or what is left of them (plane 1): each value is the sum of
+// the two. Infinities and NaN are in the first alone.
+__device__ inline uint32_t HalfPairToBf16(uint32_t pair, int plane) {
+  const float low = HalfToFloat(static_cast<uint16_t>(pair)),
+              high = HalfToFloat(static_cast<uint16_t>(pair >> 16));
+  const uint32_t nearest = PackBf16(low, high);
+  if (plane == 0) return nearest;
+  const float low_rest = low - LowBf16(nearest), high_rest = high - HighBf16(nearest);
+  return PackBf16(fabsf(low_rest) < 1e38f ? low_rest : 0.0f, fabsf(high_rest) < 1e38f ? high_rest : 0.0f);
+}
+// A number of up to 23 bits: one instruction where it is still to be cut out of others, and a sum.
+__device__ inline float SmallToFloat(uint32_t number) { return FloatOfBits(0x4B000000u | number) - 0x1p23f; }
 
 template <WeightForm kForm>
 __device__ void Record<kForm>::Fragments(int block, int plane, uint32_t (&a)[2][4]) const {
   constexpr uint32_t kNibbles = 0x000F000Fu;
 #pragma unroll
   for (int h = 0; h < 2; ++h) {
-    if constexpr (IsRowMajor(kForm)) {
-      const uint4 v = Piece(plane * 4 + h * 2 + block);
+    if constexpr (LiesInRows(kForm)) {
+      const uint4 v = Piece((StoredPlanes(kForm) == 1 ? 0 : plane) * 4 + h * 2 + block);
       const uint32_t words[4] = {v.x, v.y, v.z, v.w};
 #pragma unroll
-      for (int r = 0; r < 4; ++r) COTERIE_FRAGMENT(r, h) = words[r];
+      for (int r = 0; r < 4; ++r) {
+        COTERIE_FRAGMENT(r, h) = kForm == WeightForm::kF16 ? HalfPairToBf16(words[r], plane) : words[r];
+      }
     } else if constexpr (CodeBytes(kForm) == 2048) {
       const uint2 v =
           *reinterpret_cast<const uint2*>(data + (h * 2 + block / 2) * 512 + lane * 16 + block % 2 * 8);
@@ -77,7 +93,8 @@ __device__ void Record<kForm>::Fragments(int block, int plane, uint32_t (&a)[2][
         uint32_t codes = nibbles >> 4 * r & kNibbles;
         uint32_t less = 0xC300C300u;                                     // -128
         if constexpr (kForm == WeightForm::kCodes4) less = 0xC308C308u;  // -136
-        if constexpr (kForm == WeightForm::kQ5K) {
+        if constexpr (kForm == WeightForm::kCodes5) less = 0xC310C310u;  // -144
+        if constexpr (kFiveBits) {
           codes |= (Word(1024 + lane * 8 + h * 4) >> (4 * block + r) & 0x00010001u) << 4;
         }
         if constexpr (kForm == WeightForm::kQ6K) {
@@ -98,7 +115,7 @@ __device__ void Record<kForm>::Scales(int block, float (&d)[2][2], float (&m)[2]
 #pragma unroll
   for (int h = 0; h < 2; ++h) {
     const int output = lane / 4 + 8 * h;
-    const auto half = [&](int byte) {
+    [[maybe_unused]] const auto half = [&](int byte) {
       return HalfToFloat(*reinterpret_cast<const uint16_t*>(scales + byte));
     };
     if constexpr (kForm == WeightForm::kQ6K) {
@@ -109,9 +126,12 @@ __device__ void Record<kForm>::Scales(int block, float (&d)[2][2], float (&m)[2]
         d[i][h] = super * static_cast<float>(s);
       }
     } else if constexpr (kForm == WeightForm::kQ4K || kForm == WeightForm::kQ5K) {
-      const unsigned char* of_output = scales + output * 12;
-      d[0][h] = half(output * 12 + 8) * static_cast<float>(of_output[block]);
-      m[h] = -(half(output * 12 + 10) * static_cast<float>(of_output[4 + block]));
+      const uint32_t low = Word(CodeBytes(kForm) + FactorsLow(output));
+      const uint32_t high = *reinterpret_cast<const uint16_t*>(scales + FactorsHigh(output));
+      const uint32_t super = Word(CodeBytes(kForm) + SuperScales(output));
+      const uint32_t factors = FactorsOfBlock(low, high, block);
+      d[0][h] = HalfToFloat(static_cast<uint16_t>(super)) * SmallToFloat(ScaleFactor(factors));
+      m[h] = -(HalfToFloat(static_cast<uint16_t>(super >> 16)) * SmallToFloat(MinimumFactor(factors)));
     } else if constexpr (kMinimum) {
       d[0][h] = half(output * 16 + block * 2);
       m[h] = half(output * 16 + 8 + block * 2);
@@ -125,12 +145,12 @@ __device__ void Record<kForm>::Scales(int block, float (&d)[2][2], float (&m)[2]
 template <WeightForm kForm>
 __device__ inline void CopyRecord(const WeightSegment& w, int64_t strip, int64_t record, int lane,
                                   unsigned char* to) {
-  if constexpr (IsRowMajor(kForm)) {
+  if constexpr (LiesInRows(kForm)) {
     const int64_t pitch = PaddedInputs(kForm, w.n_in) * 2;  // bytes
     const uint8_t* from = w.codes + (strip * kStripOutputs + lane / 4) * pitch +
                           record * (RecordInputs(kForm) * 2) + lane % 4 * 16;
 #pragma unroll
-    for (int plane = 0; plane < Record<kForm>::kPlanes; ++plane) {
+    for (int plane = 0; plane < StoredPlanes(kForm); ++plane) {
 #pragma unroll
       for (int piece = 0; piece < 4; ++piece) {
         CopyAsync16(to + (plane * 4 + piece) * 512 + lane * 16,

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <bit>
 
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/linear_lora.h"
@@ -10,10 +11,13 @@ namespace coterie::cuda {
 namespace {
 
 constexpr int kLoraWarps = 4;
+// Left to itself, ptxas aims at more of them in some architectures, and spills.
+constexpr int kBlocksPerProcessor = 4;
 constexpr int kWindowRows = 64;  // of y that a block adds to
 
 // t = A x of every entry: a warp computes 16 ranks of a tile.
-__global__ void __launch_bounds__(kLoraWarps* kWarpLanes) ShrinkRowsKernel(LoraProduct lora) {
+__global__ void __launch_bounds__(kLoraWarps* kWarpLanes, kBlocksPerProcessor)
+    ShrinkRowsKernel(LoraProduct lora) {
   const int warp = static_cast<int>(blockIdx.x) * kLoraWarps + WarpId();
   const int n_warps = static_cast<int>(gridDim.x) * kLoraWarps;
   const int lane = LaneId(), g = lane / 4, t = lane % 4;
@@ -55,14 +59,8 @@ __device__ inline int FindTiles(const LoraProduct& lora, int first_row, int end_
       }
     }
     const uint32_t all = Ballot(inside);
-    int before = 0, together = 0;
-    for (int lane = 0; lane < kWarpLanes; ++lane) {
-      const int one = static_cast<int>(all >> lane & 1u);
-      if (lane < LaneId()) before += one;
-      together += one;
-    }
-    if (inside) found[n_found + before] = index;
-    n_found += together;
+    if (inside) found[n_found + std::popcount(all & ((1u << LaneId()) - 1))] = index;
+    n_found += std::popcount(all);
   }
   return n_found;
 }
@@ -107,10 +105,10 @@ void LoraRows(const LoraProduct& lora, int rows, float* y, int64_t y_pitch, int 
               cudaStream_t stream) {
   constexpr int kThreads = kLoraWarps * kWarpLanes;
   const auto processors = static_cast<unsigned>(n_processors);
-  Launch(ShrinkRowsKernel, processors * 4, kThreads, 0, stream, lora);
+  Launch(ShrinkRowsKernel, processors * kBlocksPerProcessor, kThreads, 0, stream, lora);
   const auto n_windows = static_cast<unsigned>((rows + kWindowRows - 1) / kWindowRows);
   const auto most_columns = static_cast<unsigned>((Strips(y_pitch) + kLoraWarps - 1) / kLoraWarps);
-  const unsigned columns = std::clamp(processors * 4 / n_windows, 1u, most_columns);
+  const unsigned columns = std::clamp(processors * kBlocksPerProcessor / n_windows, 1u, most_columns);
   // Every row of a window may have adapters of its own.
   const size_t shared_bytes = kLoraWarps * kWindowRows * kStripPitch * sizeof(float) +
                               sizeof(int) * (1 + size_t{kWindowRows} * lora.scratch.max_adapters);

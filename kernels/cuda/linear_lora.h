@@ -98,6 +98,8 @@ __device__ inline void ExpandStrip(const LoraProduct& lora, const LoraPair& pair
   const uint16_t* of_row = lora.T(tile.first + (g < tile.n_rows ? g : 0)) + rank_offset;
   constexpr uint4 kZero = {0, 0, 0, 0};
   for (int i = 0; i < 4; ++i) delta[i] = 0;
+// Unrolled, it spills, and loads nothing earlier: neither loads nor mma pass each other.
+#pragma unroll 1
   for (int r0 = 0; r0 < pair.rank; r0 += kBlockInputs) {
     const int r = r0 + 8 * t;
     const bool inside = r < pair.rank, of_tile = inside && g < tile.n_rows;

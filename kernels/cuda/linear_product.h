@@ -87,10 +87,12 @@ bool WithForm(WeightForm form, Body f) {
     return f(std::integral_constant<WeightForm, WeightForm::name>())
   switch (form) {
     COTERIE_CASE(kBf16);
+    COTERIE_CASE(kF16);
     COTERIE_CASE(kPair);
     COTERIE_CASE(kFp8);
     COTERIE_CASE(kCodes8);
-    COTERIE_CASE(kCodes8Min);
+    COTERIE_CASE(kCodes5);
+    COTERIE_CASE(kCodes5Min);
     COTERIE_CASE(kCodes4);
     COTERIE_CASE(kCodes4Min);
     COTERIE_CASE(kQ4K);

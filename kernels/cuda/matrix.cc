@@ -23,12 +23,14 @@ WeightForm FormOf(DType dtype, WeightChoice choice) {
     case DType::kBF16:
       if (choice == WeightChoice::kQ8_0) return WeightForm::kCodes8;
       if (choice == WeightChoice::kFp8) return WeightForm::kFp8;
-      return dtype == DType::kBF16 ? WeightForm::kBf16 : WeightForm::kPair;
+      if (dtype == DType::kBF16) return WeightForm::kBf16;
+      return dtype == DType::kF16 ? WeightForm::kF16 : WeightForm::kPair;
     case DType::kQ8_0:
-    case DType::kQ5_0:
       return WeightForm::kCodes8;
+    case DType::kQ5_0:
+      return WeightForm::kCodes5;
     case DType::kQ5_1:
-      return WeightForm::kCodes8Min;
+      return WeightForm::kCodes5Min;
     case DType::kQ4_0:
       return WeightForm::kCodes4;
     case DType::kQ4_1:
@@ -93,7 +95,7 @@ Status FillSegment(std::span<const HostMatrix> parts, const WeightSegment& segme
   const WeightForm form = segment.form;
   const int64_t n_strips = Strips(segment.n_out);
   // Of one plane.
-  const int64_t strip_bytes = StripBytes(form, segment.n_in) / (form == WeightForm::kPair ? 2 : 1);
+  const int64_t strip_bytes = StripBytes(form, segment.n_in) / StoredPlanes(form);
   const int64_t chunk_strips = std::clamp<int64_t>(kChunkBytes / strip_bytes, 1, n_strips);
   const std::vector<SourceRow> rows = RowsOf(parts);
   std::vector<uint8_t> codes, low_halves;

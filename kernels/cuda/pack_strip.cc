@@ -20,6 +20,15 @@ void OrWord(uint8_t* at, uint32_t bits) {
   std::memcpy(at, &word, sizeof(word));
 }
 
+void OrHalf(uint8_t* at, uint16_t bits) {
+  uint16_t half;
+  std::memcpy(&half, at, sizeof(half));
+  half |= bits;
+  std::memcpy(at, &half, sizeof(half));
+}
+
+constexpr uint32_t kQ8Offset = 128;  // CodeOffset of Q5_0 and Q6_K
+
 // The codes of 32 inputs of output `m`: block `block` of a record.
 void PlaceCodes(WeightForm form, const BlockCodes& from, int offset, int m, int block, uint8_t* record) {
   for (int i = 0; i < kBlockInputs; ++i) {
@@ -27,15 +36,18 @@ void PlaceCodes(WeightForm form, const BlockCodes& from, int offset, int m, int 
     const uint32_t code = from.code[i];
     switch (form) {
       case WeightForm::kCodes8:
-      case WeightForm::kCodes8Min:
         record[CodeByte8(place)] = static_cast<uint8_t>(static_cast<int>(code) - offset);
         break;
-      case WeightForm::kQ5K:
-        OrWord(record + FifthWord(place), (code >> 4 & 1) << FifthBit(place));
-        OrWord(record + NibbleWord(place), (code & 15) << NibbleBit(place));
+      case WeightForm::kCodes5:
+      case WeightForm::kCodes5Min:
+      case WeightForm::kQ5K: {
+        const uint32_t five_bits = form == WeightForm::kCodes5 ? code + 16 - kQ8Offset : code;
+        OrWord(record + FifthWord(place), (five_bits >> 4) << FifthBit(place));
+        OrWord(record + NibbleWord(place), (five_bits & 15) << NibbleBit(place));
         break;
+      }
       case WeightForm::kQ6K: {
-        const uint32_t six_bits = code + 32 - 128;  // 0 to 63
+        const uint32_t six_bits = code + 32 - kQ8Offset;
         OrWord(record + SixthWord(place), (six_bits >> 4) << SixthBit(place));
         OrWord(record + NibbleWord(place), (six_bits & 15) << NibbleBit(place));
         break;
@@ -50,21 +62,26 @@ void PlaceScales(WeightForm form, const BlockCodes& from, int m, int block, uint
   uint8_t* const scales = record + CodeBytes(form);
   switch (form) {
     case WeightForm::kCodes8:
+    case WeightForm::kCodes5:
     case WeightForm::kCodes4:
       std::memcpy(scales + m * 8 + block * 2, &from.d_half, 2);
       return;
-    case WeightForm::kCodes8Min:
+    case WeightForm::kCodes5Min:
     case WeightForm::kCodes4Min:
       std::memcpy(scales + m * 16 + block * 2, &from.d_half, 2);
       std::memcpy(scales + m * 16 + 8 + block * 2, &from.m_half, 2);
       return;
     case WeightForm::kQ4K:
-    case WeightForm::kQ5K:
-      scales[m * 12 + block] = static_cast<uint8_t>(from.d_factor[0]);
-      scales[m * 12 + 4 + block] = static_cast<uint8_t>(from.m_factor);
-      std::memcpy(scales + m * 12 + 8, &from.d_half, 2);
-      std::memcpy(scales + m * 12 + 10, &from.m_half, 2);
+    case WeightForm::kQ5K: {
+      const uint64_t factors =
+          static_cast<uint64_t>(from.d_factor[0] & 63) | static_cast<uint64_t>(from.m_factor & 63) << 6;
+      const uint64_t bits = factors << 12 * block;
+      OrWord(scales + FactorsLow(m), static_cast<uint32_t>(bits));
+      OrHalf(scales + FactorsHigh(m), static_cast<uint16_t>(bits >> 32));
+      std::memcpy(scales + SuperScales(m), &from.d_half, 2);
+      std::memcpy(scales + SuperScales(m) + 2, &from.m_half, 2);
       return;
+    }
     default:  // kQ6K
       std::memcpy(scales + m * 8 + block * 2, from.d_factor, 2);
       std::memcpy(scales + kStripOutputs * 8 + m * 2, &from.d_half, 2);
@@ -126,7 +143,7 @@ Status PackRow(WeightForm form, const SourceRow& row, int64_t n_in, int m, const
     return absl::OkStatus();
   }
   const size_t at = static_cast<size_t>(m * PaddedInputs(form, n_in)) * sizeof(uint16_t);
-  if (form == WeightForm::kBf16) {
+  if (form == WeightForm::kBf16 || form == WeightForm::kF16) {
     std::memcpy(to.codes + at, row.data, static_cast<size_t>(n_in) * sizeof(uint16_t));
     return absl::OkStatus();
   }

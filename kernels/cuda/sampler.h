@@ -45,7 +45,12 @@ SamplerScratch MakeSamplerScratch(void* memory, int max_rows, int vocab_size, co
 // Ki tokens: 64 greedy rows are read once, 32 MB out of the second cache, 10 us with the launches. Rows that
 // are drawn are read three times: for the top; for the sums, 55 instructions a token, 15 us for 64 rows on
 // all multiprocessors; and by one block a row that collects the candidates, which takes what one
-// multiprocessor can read, 8 us, and 5 to 10 us to rank them. One row alone takes 20 us.
+// multiprocessor can read, 8 us, and 5 to 10 us to rank them. One row alone takes 20 us. That is for some
+// thousands of candidates. A row so flat that top-k, top-p or min-p cut among most of the vocabulary (a
+// temperature of 5, say) takes 70 to 100 us, alone or beside others: its one block goes through 128 Ki
+// candidates a dozen times, 5 to 8 us each, to narrow the cut and then the draw down seven bits at a time.
+// Blocks of all the row's chunks could count those bits in place of one, for a launch each time that every
+// step would pay; nobody was seen to serve such rows.
 void SampleRows(const SamplingData& data, const float* logits, int rows, bool mixtures,
                 const SamplerScratch& scratch, int32_t* tokens, TokenLogprob* logprobs, cudaStream_t stream);
 

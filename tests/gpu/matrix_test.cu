@@ -11,6 +11,7 @@
 #include "kernels/cuda/ops.h"
 #include "kernels/formats/dequantize.h"
 #include "kernels/formats/fp8.h"
+#include "kernels/formats/half.h"
 #include "tests/testing/random_matrix.h"
 #include "weight_values.h"
 
@@ -98,10 +99,53 @@ TEST_P(CudaMatrixTest, PartsOfSeveralTypesStandSideBySide) {
   }
   const auto matrix = PackMatrix(parts, WeightChoice::kAsStored);
   ASSERT_TRUE(matrix.ok()) << matrix.status();
-  EXPECT_EQ((*matrix)->segments().size(), 4u);  // both of Q4_K are one, F16 and F32 another
+  EXPECT_EQ((*matrix)->segments().size(), 5u);  // both of Q4_K are one
   EXPECT_TRUE((*matrix)->quantised());
   const std::vector<float> got = Read(**matrix);
   for (size_t k = 0; k < want.size(); ++k) ASSERT_EQ(got[k], want[k]) << k;
+}
+
+// A device reads what it holds: more than the file has is time in every step.
+TEST(MatrixBytesTest, NoTypeTakesThreePercentMoreThanItsFile) {
+  for (const DType dtype : kAllDTypes) {
+    const int64_t n_out = 4096, n_in = 14336;
+    const auto bytes = static_cast<double>(MatrixBytes(dtype, n_out, n_in, WeightChoice::kAsStored));
+    const auto in_file = static_cast<double>(n_out * RowBytes(dtype, n_in));
+    EXPECT_LT(bytes, 1.03 * in_file) << DTypeName(dtype);
+    EXPECT_GE(bytes, in_file) << DTypeName(dtype);
+  }
+}
+
+// Infinities, NaN, the largest and the smallest numbers, as x = 1 finds them.
+TEST_P(CudaMatrixTest, F16IsMultipliedExactly) {
+  std::vector<uint16_t> halves = {0x7C00, 0xFC00, 0x7E00, 0x7BFF, 0xFBFF,
+                                  0x0001, 0x8001, 0x03FF, 0x0400, 0x8000};
+  while (halves.size() < 40)
+    halves.push_back(static_cast<uint16_t>(Between(0, 0x7BFF) | Between(0, 1) << 15));
+  constexpr int kInputs = 64;
+  std::vector<uint16_t> weights(halves.size() * kInputs);
+  std::vector<uint16_t> x(kInputs);
+  const int at = Between(0, kInputs - 1);
+  x[static_cast<size_t>(at)] = FloatToBf16(1.0f);
+  for (size_t i = 0; i < halves.size(); ++i) weights[i * kInputs + static_cast<size_t>(at)] = halves[i];
+  HostMatrix part;
+  part.dtype = DType::kF16;
+  part.n_out = static_cast<int64_t>(halves.size());
+  part.n_in = kInputs;
+  part.data = reinterpret_cast<const uint8_t*>(weights.data());
+  const auto matrix = PackMatrix({&part, 1}, WeightChoice::kAsStored);
+  ASSERT_TRUE(matrix.ok()) << matrix.status();
+  auto* const y = DeviceOf<float>(halves.size());
+  LinearLora(Device(x), 1, **matrix, nullptr, false, nullptr, {}, {}, y, 4, stream_);
+  const std::vector<float> got = Host(y, halves.size());
+  for (size_t i = 0; i < halves.size(); ++i) {
+    const float want = coterie::HalfToFloat(halves[i]);
+    if (std::isnan(want)) {
+      EXPECT_TRUE(std::isnan(got[i])) << i;
+    } else {
+      EXPECT_EQ(got[i], want) << i;
+    }
+  }
 }
 
 TEST_P(CudaMatrixTest, FloatsAreRoundedToTheTypeThatIsAskedFor) {
