@@ -12,6 +12,7 @@ inline std::filesystem::path RealModels() {
   const char* home = std::getenv("HOME");
   return std::filesystem::path(home == nullptr ? "." : home) / ".cache/coterie/models";
 }
+inline std::filesystem::path RealBase() { return RealModels() / "SmolLM2-135M-Instruct.Q4_1.gguf"; }
 
 }  // namespace coterie::testing
 

@@ -13,7 +13,7 @@
 #include "common/memory.h"
 #include "model/format/weight_names.h"
 #include "tests/bench/made_weights.h"
-#include "tests/model/format/gguf_writer.h"
+#include "tests/model/format/gguf_llama.h"
 
 namespace coterie::bench {
 namespace {
@@ -203,17 +203,7 @@ void MadeModel::Fill(uint64_t seed) {
 
 std::string MadeModel::Header(int n_layers) const {
   testing::GgufWriter writer;
-  writer.AddString("general.architecture", "llama")
-      .AddU32("llama.block_count", static_cast<uint32_t>(n_layers))
-      .AddU32("llama.context_length", static_cast<uint32_t>(config_.context_length))
-      .AddU32("llama.embedding_length", static_cast<uint32_t>(config_.hidden_size))
-      .AddU32("llama.feed_forward_length", static_cast<uint32_t>(config_.ffn_size))
-      .AddU32("llama.attention.head_count", static_cast<uint32_t>(config_.n_heads))
-      .AddU32("llama.attention.head_count_kv", static_cast<uint32_t>(config_.n_kv_heads))
-      .AddU32("llama.attention.key_length", static_cast<uint32_t>(config_.head_dim))
-      .AddU32("llama.attention.value_length", static_cast<uint32_t>(config_.head_dim))
-      .AddF32("llama.attention.layer_norm_rms_epsilon", config_.rms_eps)
-      .AddF32("llama.rope.freq_base", static_cast<float>(config_.rope_theta));
+  testing::AddLlamaConfig(config_, n_layers, &writer);
   size_t at = 0;
   ForEachWeightOf(config_, n_layers, [&](WeightRole role, int layer) {
     writer.AddTensorInfo(WeightName(role, layer, /*is_gguf=*/true), GgufTypeOf(TypeOf(role)),

@@ -23,8 +23,6 @@ using testing::TestSequence;
 
 constexpr int kMaxTokens = 512;  // the longest text of the goldens is shorter
 
-std::filesystem::path BasePath() { return testing::RealModels() / "SmolLM2-135M-Instruct.Q4_1.gguf"; }
-
 // How far the log-probabilities of a run lie from the golden ones.
 struct Distance {
   double worst = 0;  // of a log-probability among those above 1e-4
@@ -40,8 +38,8 @@ struct Distance {
 class RealBaseTest : public ::testing::TestWithParam<Backend> {
  protected:
   void SetUp() override {
-    if (!std::filesystem::exists(BasePath())) {
-      GTEST_SKIP() << BasePath() << " is not there; set COTERIE_MODELS to the folder that holds it";
+    if (!std::filesystem::exists(testing::RealBase())) {
+      GTEST_SKIP() << testing::RealBase() << " is not there; set COTERIE_MODELS to the folder that holds it";
     }
   }
 
@@ -49,7 +47,7 @@ class RealBaseTest : public ::testing::TestWithParam<Backend> {
   static int Enough(int n) { return GetParam() == Backend::kGpu ? 64 : n; }
 
   std::unique_ptr<Decoder> Open() {
-    auto files = ModelFiles::Open(BasePath());
+    auto files = ModelFiles::Open(testing::RealBase());
     EXPECT_TRUE(files.ok()) << files.status();
     DecoderOptions options;
     options.n_kv_blocks = kMaxTokens / kKvBlockTokens;

@@ -85,7 +85,7 @@ class TextGolden : public ::testing::TestWithParam<const char*> {
   void SetUp() override {
     const std::string kind = GetParam();
     if (kind == "smollm2") {
-      const std::filesystem::path path = testing::RealModels() / "SmolLM2-135M-Instruct.Q4_1.gguf";
+      const std::filesystem::path path = testing::RealBase();
       if (!std::filesystem::exists(path)) GTEST_SKIP() << "no " << path;
       tokenizer_ = LoadTokenizer(GgufFile::Open(path).value()).value();
       return;
