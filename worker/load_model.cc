@@ -17,6 +17,8 @@ namespace coterie::worker {
 namespace {
 
 constexpr int kDefaultKvTokens = 16384;  // on a CPU
+constexpr uint64_t kDefaultAdapterBytes = uint64_t{512} << 20;
+constexpr uint64_t kLeastOnGpu = uint64_t{64} << 20;
 
 int KvTokensOnCpu(const WorkerOptions& options) {
   return options.kv_tokens > 0 ? options.kv_tokens : kDefaultKvTokens;
@@ -52,15 +54,14 @@ Status TakeWhatIsLeft(const ModelFiles& files, const DecoderOps& backend, Decode
 }
 
 // Says where memory will go, and refuses to begin what the system would end in the middle.
-Status CheckMemory(const WorkerOptions& options, const ModelFiles& files, const DecoderOptions& decoder,
+Status CheckMemory(uint64_t adapter_bytes, const ModelFiles& files, const DecoderOptions& decoder,
                    const DecoderOps& backend, bool gpu) {
   ASSIGN_OR_RETURN(MemoryPlan plan, PlanMemory(files, decoder, backend));
   // Those that are packed for a GPU wait in the host's memory; what slots take of the GPU's is in the plan.
   if (gpu) {
-    RETURN_IF_ERROR(
-        CheckMemoryFor(options.adapter_bytes, "packed experts in pinned memory (--adapter-bytes)"));
+    RETURN_IF_ERROR(CheckMemoryFor(adapter_bytes, "packed experts in pinned memory (--adapter-bytes)"));
   } else {
-    plan.demands.push_back({"packed experts", options.adapter_bytes, false, "--adapter-bytes"});
+    plan.demands.push_back({"packed experts", adapter_bytes, false, "--adapter-bytes"});
   }
   const MemoryRoom room = backend.Room();
   spdlog::info("memory: {}; {} in all, {} are left ({})", plan.ToText(), MemoryText(plan.bytes()),
@@ -83,7 +84,7 @@ StatusOr<std::unique_ptr<DecoderOps>> MakeBackend(const WorkerOptions& options,
     gpu.weights = options.gpu_weights == "q8_0"  ? CudaBackendOptions::Weights::kQ8_0
                   : options.gpu_weights == "fp8" ? CudaBackendOptions::Weights::kFp8
                                                  : CudaBackendOptions::Weights::kAsStored;
-    gpu.adapter_bytes = options.adapter_bytes;
+    gpu.adapter_bytes = AdapterBytes(options, device);
     return CreateCudaDecoderOps(gpu);
   }
   CpuBackendOptions backend_options;
@@ -122,7 +123,7 @@ StatusOr<std::unique_ptr<LanguageModel>> MakeDecoder(const WorkerOptions& option
   } else {
     decoder_options.n_kv_blocks = KvTokensOnCpu(options) / kKvBlockTokens;
   }
-  RETURN_IF_ERROR(CheckMemory(options, files, decoder_options, *backend, gpu));
+  RETURN_IF_ERROR(CheckMemory(AdapterBytes(options, device), files, decoder_options, *backend, gpu));
   return Decoder::Create(files, std::move(backend), decoder_options);
 }
 
@@ -156,6 +157,11 @@ StatusOr<LoadedModel> LoadModel(const WorkerOptions& options, const devices::Cho
   }
   ASSIGN_OR_RETURN(loaded.model, MakeDecoder(options, device, *files, std::move(eos_token_ids)));
   return loaded;
+}
+
+uint64_t AdapterBytes(const WorkerOptions& options, const devices::ChosenDevice& device) {
+  if (options.adapter_bytes > 0) return options.adapter_bytes;
+  return device.gpu ? std::max(kLeastOnGpu, device.gpu->total_bytes / 16) : kDefaultAdapterBytes;
 }
 
 }  // namespace coterie::worker

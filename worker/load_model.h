@@ -24,6 +24,9 @@ struct LoadedModel {
 // packing the weights does.
 StatusOr<LoadedModel> LoadModel(const WorkerOptions& options, const devices::ChosenDevice& device);
 
+// Memory for packed experts: as told, or what suits the device.
+uint64_t AdapterBytes(const WorkerOptions& options, const devices::ChosenDevice& device);
+
 }  // namespace coterie::worker
 
 #endif  // COTERIE_WORKER_LOAD_MODEL_H_

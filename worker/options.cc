@@ -6,6 +6,11 @@
 #include "kernels/devices/choose_device.h"
 
 namespace coterie::worker {
+namespace {
+
+constexpr uint64_t kLeastAdapterBytes = 1 << 16;
+
+}  // namespace
 
 FlagSet WorkerOptions::Flags() {
   constexpr absl::Duration kNone = absl::ZeroDuration();
@@ -74,8 +79,10 @@ FlagSet WorkerOptions::Flags() {
   flags.Int("max-logit-rows", &max_logit_rows, 1, 65536, "N",
             "rows of logits of one step, at least max-seqs; scoring a prompt needs one for each token");
   flags.Int("adapter-slots", &adapter_slots, 1, 4096, "N", "experts one step can choose from");
-  flags.Bytes("adapter-bytes", &adapter_bytes, 1 << 16, uint64_t{1} << 42,
-              "memory for packed experts, slots included");
+  flags.Bytes(
+      "adapter-bytes", &adapter_bytes, 0, uint64_t{1} << 42,
+      "memory for packed experts, slots included, on a GPU as much of it and of pinned host memory; 0: "
+      "512 MB, on a GPU a sixteenth of its memory");
   flags.Int("adapter-loaders", &adapter_loaders, 1, 16, "N", "threads that read and pack experts");
   flags.Bytes(
       "packed-bytes", &packed_bytes, 0, uint64_t{1} << 46,
@@ -110,6 +117,10 @@ Status WorkerOptions::Check() const {
   if (kv_tokens > 0 && kv_tokens < kKvBlockTokens) {
     return absl::InvalidArgumentError(
         absl::StrCat("--kv-tokens=", kv_tokens, ": must be 0 or at least ", kKvBlockTokens));
+  }
+  if (adapter_bytes > 0 && adapter_bytes < kLeastAdapterBytes) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--adapter-bytes=", adapter_bytes, ": must be 0 or at least ", kLeastAdapterBytes));
   }
   if (max_batch_tokens <= max_seqs) {
     return absl::InvalidArgumentError(absl::StrCat("--max-batch-tokens=", max_batch_tokens,

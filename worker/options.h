@@ -35,7 +35,7 @@ struct WorkerOptions {
   int max_waiting = 256;
   int max_logit_rows = 64;
   int adapter_slots = 16;
-  uint64_t adapter_bytes = uint64_t{512} << 20;
+  uint64_t adapter_bytes = 0;
   int adapter_loaders = 1;
   uint64_t packed_bytes = uint64_t{4} << 30;
 

@@ -43,14 +43,14 @@ StatusOr<AdapterStore::Resolver> MakeResolver(const std::string& root) {
   return AdapterStore::Resolver([store](const Digest& digest) { return store->ObjectPath(digest); });
 }
 
-EngineOptions MakeEngineOptions(const WorkerOptions& options) {
+EngineOptions MakeEngineOptions(const WorkerOptions& options, const devices::ChosenDevice& device) {
   EngineOptions engine;
   engine.max_batch_tokens = options.max_batch_tokens;
   engine.max_seqs = options.max_seqs;
   engine.max_waiting = options.max_waiting;
   engine.max_logit_rows = options.max_logit_rows;
   engine.adapters.n_slots = options.adapter_slots;
-  engine.adapters.max_bytes = options.adapter_bytes;
+  engine.adapters.max_bytes = AdapterBytes(options, device);
   engine.adapters.n_loader_threads = options.adapter_loaders;
   return engine;
 }
@@ -80,8 +80,9 @@ Status Run(const WorkerOptions& options, ShutdownSignals* signals) {
                info.base_digest.Short(), info.numerics_class, absl::FormatDuration(MonotonicNow() - begin),
                info.weight_bytes >> 20, info.kv_bytes >> 20, info.n_kv_blocks * kKvBlockTokens);
   for (const std::string& warning : loaded.warnings) spdlog::warn("{}", warning);
-  ASSIGN_OR_RETURN(const std::unique_ptr<Engine> engine,
-                   Engine::Create(MakeEngineOptions(options), loaded.model.get(), std::move(resolver)));
+  ASSIGN_OR_RETURN(
+      const std::unique_ptr<Engine> engine,
+      Engine::Create(MakeEngineOptions(options, device), loaded.model.get(), std::move(resolver)));
 
   PeerTraffic traffic;
   MetricsRegistry registry;

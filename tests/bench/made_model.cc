@@ -130,7 +130,7 @@ int64_t MadeModel::BytesOf(WeightRole role) const {
   return RowBytes(TypeOf(role), shape.back()) * (shape.size() == 2 ? shape[0] : 1);
 }
 
-StatusOr<std::unique_ptr<MadeModel>> MadeModel::Make(const ModelConfig& config, DType dtype, uint64_t seed) {
+StatusOr<std::unique_ptr<MadeModel>> MadeModel::Outline(const ModelConfig& config, DType dtype) {
   auto model = std::unique_ptr<MadeModel>(new MadeModel(config, dtype));
   size_t bytes = 0;
   Status status;
@@ -146,11 +146,16 @@ StatusOr<std::unique_ptr<MadeModel>> MadeModel::Make(const ModelConfig& config, 
   RETURN_IF_ERROR(status);
   model->data_at_ = Aligned(model->Header(config.n_layers).size());
   bytes += model->data_at_;
-  RETURN_IF_ERROR(CheckMemoryFor(bytes, "a made base"));
   model->memory_ = cpu::AlignedBuffer(bytes, cpu::AlignedBuffer::Pages::kLater);
   if (model->memory_.data() == nullptr) {
     return absl::ResourceExhaustedError(absl::StrCat("no ", MemoryText(bytes), " for a made base"));
   }
+  return model;
+}
+
+StatusOr<std::unique_ptr<MadeModel>> MadeModel::Make(const ModelConfig& config, DType dtype, uint64_t seed) {
+  ASSIGN_OR_RETURN(std::unique_ptr<MadeModel> model, Outline(config, dtype));
+  RETURN_IF_ERROR(CheckMemoryFor(model->bytes(), "a made base"));
   model->Fill(seed);
   return model;
 }

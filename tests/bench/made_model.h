@@ -30,6 +30,9 @@ class MadeModel {
   // InvalidArgument where rows are no whole number of blocks; ResourceExhausted where memory is short.
   static StatusOr<std::unique_ptr<MadeModel>> Make(const ModelConfig& config, DType dtype, uint64_t seed = 1);
 
+  // The same without the weights, which are all zero: for plans of models that no machine here could hold.
+  static StatusOr<std::unique_ptr<MadeModel>> Outline(const ModelConfig& config, DType dtype);
+
   // The first `n_layers` layers between embedding and head. Valid until the next call, and as long as this
   // lives: a Decoder needs it no longer than until it was created.
   StatusOr<std::unique_ptr<ModelFiles>> Files(int n_layers);
