@@ -75,11 +75,16 @@ function(coterie_binary name)
   target_link_libraries(${name} PRIVATE ${ARG_DEPS})
 endfunction()
 
-# coterie_test(<folder> [PCH test_grpc] DEPS <target>...)
-#   -> one test binary <folder>_test from every *_test.cc below tests/<folder>; helpers are the other .cc files.
+# coterie_test(<folder> [PCH test_grpc] [SOURCES <file>...] [ARGS <argument>...] DEPS <target>...)
+#   -> one test binary <folder>_test from every *_test.cc below tests/<folder>; helpers are the other .cc files. SOURCES: from
+#      these instead. ARGS: how the test runs it.
 function(coterie_test folder)
-  cmake_parse_arguments(ARG "" "PCH" "DEPS;LABELS;EXCLUDE" ${ARGN})
-  file(GLOB_RECURSE sources CONFIGURE_DEPENDS RELATIVE ${CMAKE_CURRENT_SOURCE_DIR} *.cc *.cu)
+  cmake_parse_arguments(ARG "" "PCH" "SOURCES;ARGS;DEPS;LABELS;EXCLUDE" ${ARGN})
+  if(ARG_SOURCES)
+    set(sources ${ARG_SOURCES})
+  else()
+    file(GLOB_RECURSE sources CONFIGURE_DEPENDS RELATIVE ${CMAKE_CURRENT_SOURCE_DIR} *.cc *.cu)
+  endif()
   list(FILTER sources EXCLUDE REGEX "_fuzz\\.cc$")
   list(FILTER sources EXCLUDE REGEX "_main\\.cc$")
   foreach(pattern IN LISTS ARG_EXCLUDE)
@@ -99,7 +104,7 @@ function(coterie_test folder)
   # Tests find committed data from the root of the sources, whatever the build folder.
   target_compile_definitions(${folder}_test PRIVATE COTERIE_SOURCE_DIR="${CMAKE_SOURCE_DIR}"
                                                     COTERIE_BINARY_DIR="${CMAKE_RUNTIME_OUTPUT_DIRECTORY}")
-  add_test(NAME ${folder} COMMAND ${folder}_test)
+  add_test(NAME ${folder} COMMAND ${folder}_test ${ARG_ARGS})
   set_tests_properties(${folder} PROPERTIES TIMEOUT 1500 LABELS "${ARG_LABELS}")
 endfunction()
 
