@@ -76,9 +76,15 @@ function(coterie_device_code target)
       "-fmad=false;--expt-relaxed-constexpr;-Xptxas=-v;-lineinfo;-Werror=all-warnings;-Xcompiler=-ffp-contract=off;${architectures}")
     target_link_libraries(${target} PUBLIC CUDA::cudart_static)
   else()
-    # Kernels read memory as other types than it was written as, which nvcc allows.
+    # Kernels read memory as other types than it was written as, which nvcc allows. What a CPU reads in halves, a GPU refuses
+    # where it is not aligned.
+    set(aligned "")
+    if(NOT COTERIE_SANITIZE)
+      set(aligned "-fsanitize=alignment;-fno-sanitize-recover=alignment")
+      target_link_options(${target} PUBLIC -fsanitize=alignment)
+    endif()
     set_source_files_properties(${sources} PROPERTIES LANGUAGE CXX
-                                COMPILE_OPTIONS "-xc++;-Wno-unknown-pragmas;-fno-strict-aliasing"
+                                COMPILE_OPTIONS "-xc++;-Wno-unknown-pragmas;-fno-strict-aliasing;${aligned}"
                                 SKIP_PRECOMPILE_HEADERS ON)
     target_link_libraries(${target} PUBLIC coterie_gpu_emulation)
   endif()

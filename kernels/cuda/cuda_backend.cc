@@ -46,7 +46,9 @@ WeightChoice ChoiceOf(CudaBackendOptions::Weights weights) {
 constexpr int kLeastComputeCapability = 80;  // bfloat16 in tensor cores, cp.async
 
 // Of an adapter at one input: up to three modules, each rank filled up by itself.
-int FilledUpRank(const StepLimits& limits) { return limits.max_rank + 3 * (kLoraRankStep - 1); }
+int FilledUpRank(const StepLimits& limits) {
+  return (limits.max_rank + 3 * (kLoraRankStep - 1)) / kLoraRankStep * kLoraRankStep;
+}
 
 // Grows `memory` to hold `bytes`. Before any step.
 Status Reserve(size_t bytes, const char* what, DeviceMemory* memory) {

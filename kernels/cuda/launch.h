@@ -11,6 +11,17 @@ namespace coterie::cuda {
 constexpr size_t kDefaultSharedBytes = 48 * 1024;  // more must be asked for, kernel by kernel
 constexpr size_t kMostArgumentBytes = 4096;
 
+// Of a block of the current device; a process has one (worker/device).
+inline size_t SharedMemoryLimit() {
+  static const size_t limit = [] {
+    int device = 0, bytes = 0;
+    cudaGetDevice(&device);
+    cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
+    return static_cast<size_t>(bytes);
+  }();
+  return limit;
+}
+
 // Enqueues `kernel` on `stream`: the one way in which kernels are started. Its error, if any, is the stream's
 // next cudaGetLastError. Arguments are copied in the call.
 template <class... Params>
@@ -18,9 +29,10 @@ void Launch(void (*kernel)(Params...), dim3 grid, dim3 block, size_t shared_byte
             std::type_identity_t<Params>... args) {
   static_assert((sizeof(Params) + ... + 0) <= kMostArgumentBytes);
 #ifdef __CUDACC__
-  if (shared_bytes > kDefaultSharedBytes) {
+  if (shared_bytes >
+      kDefaultSharedBytes) {  // the same for each launch: those of a captured graph keep theirs
     cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize,
-                         static_cast<int>(shared_bytes));
+                         static_cast<int>(SharedMemoryLimit()));
   }
   void* pointers[sizeof...(Params) + 1] = {const_cast<void*>(static_cast<const void*>(&args))..., nullptr};
   cudaLaunchKernel(reinterpret_cast<const void*>(kernel), grid, block, pointers, shared_bytes, stream);

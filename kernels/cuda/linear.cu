@@ -20,7 +20,10 @@ void LinearLora(const uint16_t* x, int rows, const CudaMatrix& w, const float* b
   product.accumulate = accumulate;
   product.y_pitch = w.n_out();
   const bool adapters = work != nullptr && site.n_targets > 0;
-  if (adapters) product.lora = {*work, site, scratch, x, static_cast<int>(w.n_in())};
+  if (adapters) {
+    COTERIE_CHECK_EQ(scratch.max_rank % kLoraRankStep, 0) << "the scratch of products with adapters";
+    product.lora = {*work, site, scratch, x, static_cast<int>(w.n_in())};
+  }
   product.adapters = adapters && rows <= kSmallRows;
   product.shrink = product.adapters;
   product.x = x;

@@ -68,17 +68,6 @@ __device__ inline float FinishOutput(const LinearProduct& p, int64_t output, flo
   return total + delta;
 }
 
-// Of a block of the current device.
-inline size_t SharedMemoryLimit() {
-  static const size_t limit = [] {
-    int device = 0, bytes = 0;
-    cudaGetDevice(&device);
-    cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
-    return static_cast<size_t>(bytes);
-  }();
-  return limit;
-}
-
 // f(the form as a constant of the type).
 template <class Body>
 bool WithForm(WeightForm form, Body f) {

@@ -50,7 +50,7 @@ struct LoraScratch {
 };
 constexpr int kLoraProgressWords = 3;
 // Entries: rows of all tiles of a step. `max_adapters`: of a row. `max_rank`: of an adapter at one input, the
-// sum over the modules that read it, each filled up to a multiple of kLoraRankStep.
+// sum over the modules that read it, each filled up to a multiple of kLoraRankStep; so it is one, too.
 size_t LoraScratchFloats(int max_entries, int max_adapters, int max_rank, int64_t max_n_in);
 
 // y [rows, n_out] = x [rows, n_in] · wᵀ (+ bias), or y += that; then the adapters of the step at `site`

@@ -59,6 +59,16 @@ TEST_F(PlantedMisuseTest, WhatWasNeverWrittenIsNaN) {
   ASSERT_EQ(cudaMemcpy(&got, out, sizeof(got), cudaMemcpyDeviceToHost), cudaSuccess);
   EXPECT_TRUE(std::isnan(got));
 }
+__global__ void ReadPiece(const float* from, int at, float4* out) {
+  if (threadIdx.x == 0) *out = *reinterpret_cast<const float4*>(from + at);
+}
+TEST_F(PlantedMisuseDeathTest, ReadingPiecesThatAreNotAligned) {
+  if (kThreadSanitizer) GTEST_SKIP() << "all other builds find this";
+  float* from = Floats(25);
+  auto* const out = static_cast<float4*>(Bytes(sizeof(float4)));
+  Run(ReadPiece, 1, 32, 0, static_cast<const float*>(from), 4, out);
+  EXPECT_DEATH(Run(ReadPiece, 1, 32, 0, static_cast<const float*>(from), 2, out), "misaligned address");
+}
 __global__ void ReadShared(float* out) {
   if (threadIdx.x == 0) *out = SharedMemory<float>()[3];
 }
