@@ -29,36 +29,6 @@ Status Refuse(std::string_view name, std::string_view what) {
   return absl::InvalidArgumentError(absl::StrCat(ToAbsl(name), ": ", ToAbsl(what)));
 }
 
-struct Values {
-  bool finite = true;
-  bool zero = true;
-};
-
-// Reads every value once. An exponent of all ones is infinity or NaN.
-Values Inspect(const TensorView& tensor) {
-  const uint8_t* p = tensor.bytes.data();
-  const int64_t n = tensor.n_elements();
-  if (tensor.dtype == DType::kF32) {
-    uint32_t any = 0;
-    bool finite = true;
-    for (int64_t i = 0; i < n; ++i) {
-      const uint32_t v = LoadU32(p + 4 * i) & 0x7fffffff;
-      any |= v;
-      finite &= v < 0x7f800000;
-    }
-    return {finite, any == 0};
-  }
-  const uint32_t infinity = tensor.dtype == DType::kF16 ? 0x7c00 : 0x7f80;
-  uint32_t any = 0;
-  bool finite = true;
-  for (int64_t i = 0; i < n; ++i) {
-    const uint32_t v = LoadU16(p + 2 * i) & 0x7fff;
-    any |= v;
-    finite &= v < infinity;
-  }
-  return {finite, any == 0};
-}
-
 StatusOr<TensorView> Factor(const SafetensorsFile& file, const AdaptedModule& module, char factor) {
   const std::string name = FactorName(module, factor);
   if (file.Find(name) == nullptr && !file.other_tensors().contains(name)) {
@@ -120,20 +90,29 @@ std::vector<HostLora> LoraAdapter::ToHost() const {
   return out;
 }
 
-StatusOr<std::unique_ptr<const LoraAdapter>> LoraAdapter::Parse(std::string_view config_json,
-                                                                std::span<const uint8_t> safetensors,
-                                                                std::string_view name,
-                                                                const ModelConfig& base,
-                                                                const LoraLimits& limits) {
+std::unique_ptr<LoraAdapter> LoraAdapter::Read(std::string_view config_json,
+                                               std::span<const uint8_t> safetensors, std::string_view name,
+                                               const ModelConfig& base, const LoraLimits& limits,
+                                               size_t max_problems, std::vector<Status>* problems) {
   const std::string config_name = absl::StrCat(ToAbsl(name), "/adapter_config.json");
   const std::string weights_name = absl::StrCat(ToAbsl(name), "/adapter_model.safetensors");
+  // True: enough is known.
+  const auto note = [&](Status status) {
+    if (!status.ok()) problems->push_back(std::move(status));
+    return problems->size() >= max_problems;
+  };
   if (safetensors.size() > limits.max_bytes) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(weights_name, " has ", safetensors.size(), " bytes, the limit is ", limits.max_bytes));
+    note(absl::InvalidArgumentError(
+        absl::StrCat(weights_name, " has ", safetensors.size(), " bytes, the limit is ", limits.max_bytes)));
+    return nullptr;
   }
-  ASSIGN_OR_RETURN(const PeftConfig peft, ParsePeftConfig(config_json, config_name, limits));
-  ASSIGN_OR_RETURN(const std::vector<AdaptedModule> modules, ResolveModules(peft, base, config_name, limits));
-  ASSIGN_OR_RETURN(const SafetensorsFile file, SafetensorsFile::Parse(safetensors, weights_name));
+  const PeftConfig peft = ReadPeftConfig(config_json, config_name, limits, problems);
+  if (!problems->empty()) return nullptr;
+  const auto modules = ResolveModules(peft, base, config_name, limits);
+  if (!modules.ok()) note(modules.status());
+  const StatusOr<SafetensorsFile> file = SafetensorsFile::Parse(safetensors, weights_name);
+  if (problems->size() < max_problems) note(file.status());
+  if (!problems->empty()) return nullptr;
 
   auto out = std::unique_ptr<LoraAdapter>(new LoraAdapter());
   out->storage_ = std::make_unique_for_overwrite<uint8_t[]>(safetensors.size());
@@ -145,23 +124,29 @@ StatusOr<std::unique_ptr<const LoraAdapter>> LoraAdapter::Parse(std::string_view
   };
   std::set<std::string, std::less<>> expected;
   bool changes_something = false;
-  for (const AdaptedModule& module : modules) {
-    ASSIGN_OR_RETURN(const TensorView a, Factor(file, module, 'A'));
-    ASSIGN_OR_RETURN(const TensorView b, Factor(file, module, 'B'));
-    const Values a_values = Inspect(a);
-    const Values b_values = Inspect(b);
-    for (const auto& [tensor, values] : {std::pair(&a, a_values), std::pair(&b, b_values)}) {
-      if (!values.finite) {
-        return Refuse(weights_name, absl::StrCat("tensor ", Quoted(tensor->name),
-                                                 " holds infinity or NaN: its training diverged"));
+  for (const AdaptedModule& module : *modules) {
+    const StatusOr<TensorView> a = Factor(*file, module, 'A');
+    if (note(a.status())) return nullptr;
+    const StatusOr<TensorView> b = Factor(*file, module, 'B');
+    if (note(b.status())) return nullptr;
+    for (const char factor : {'A', 'B'}) expected.insert(FactorName(module, factor));
+    if (!a.ok() || !b.ok()) continue;
+    const TensorValues a_values = InspectValues(*a);
+    const TensorValues b_values = InspectValues(*b);
+    for (const auto& [tensor, values] : {std::pair(&*a, a_values), std::pair(&*b, b_values)}) {
+      if (values.finite) continue;
+      if (note(Refuse(weights_name, absl::StrCat("tensor ", Quoted(tensor->name),
+                                                 " holds infinity or NaN: its training diverged")))) {
+        return nullptr;
       }
-      expected.insert(tensor->name);
     }
-    if (const double term = LargestTerm(a, b, module.scale); !(term < kTermLimit)) {
-      return absl::FailedPreconditionError(absl::StrCat(
+    if (!a_values.finite || !b_values.finite) continue;
+    if (const double term = LargestTerm(*a, *b, module.scale); !(term < kTermLimit)) {
+      const bool enough = note(absl::FailedPreconditionError(absl::StrCat(
           weights_name, ": the update of ", module.name, " stretches its input by ", term,
           " (scale times the lengths of a row of lora_A and a column of lora_B); the limit is ", kTermLimit,
-          ": answers would not be numbers; the training diverged, publish an earlier checkpoint"));
+          ": answers would not be numbers; the training diverged, publish an earlier checkpoint")));
+      if (enough) return nullptr;
     }
     const auto scale = static_cast<float>(module.scale);
     changes_something |= scale != 0 && !a_values.zero && !b_values.zero;
@@ -171,24 +156,49 @@ StatusOr<std::unique_ptr<const LoraAdapter>> LoraAdapter::Parse(std::string_view
                            .n_in = module.n_in,
                            .n_out = module.n_out,
                            .scale = scale,
-                           .a_dtype = a.dtype,
-                           .b_dtype = b.dtype,
-                           .a = keep(a),
-                           .b = keep(b)});
+                           .a_dtype = a->dtype,
+                           .b_dtype = b->dtype,
+                           .a = keep(*a),
+                           .b = keep(*b)});
   }
-  for (const TensorView& tensor : file.tensors()) {
-    if (!expected.contains(tensor.name)) return UnexpectedTensor(weights_name, tensor.name);
+  for (const TensorView& tensor : file->tensors()) {
+    if (!expected.contains(tensor.name) && note(UnexpectedTensor(weights_name, tensor.name))) return nullptr;
   }
-  for (const auto& [tensor, type] : file.other_tensors()) return UnexpectedTensor(weights_name, tensor);
+  for (const auto& [tensor, type] : file->other_tensors()) {
+    if (!expected.contains(tensor) && note(UnexpectedTensor(weights_name, tensor))) return nullptr;
+  }
+  if (!problems->empty()) return nullptr;
   if (!changes_something) {
-    return absl::FailedPreconditionError(
-        absl::StrCat(ToAbsl(name), ": the adapter would change nothing: in each of its ", modules.size(),
-                     " modules the scale (field \"lora_alpha\") is 0 or lora_A or lora_B is all zeros"));
+    note(absl::FailedPreconditionError(
+        absl::StrCat(ToAbsl(name), ": the adapter would change nothing: in each of its ", modules->size(),
+                     " modules the scale (field \"lora_alpha\") is 0 or lora_A or lora_B is all zeros")));
+    return nullptr;
   }
   std::vector<std::pair<const AdaptedModule*, const LoraPair*>> named;
-  for (size_t i = 0; i < modules.size(); ++i) named.emplace_back(&modules[i], &out->pairs_[i]);
+  for (size_t i = 0; i < modules->size(); ++i) named.emplace_back(&(*modules)[i], &out->pairs_[i]);
   out->digest_ = ComputeDigest(std::move(named));
   return out;
+}
+
+StatusOr<std::unique_ptr<const LoraAdapter>> LoraAdapter::Parse(std::string_view config_json,
+                                                                std::span<const uint8_t> safetensors,
+                                                                std::string_view name,
+                                                                const ModelConfig& base,
+                                                                const LoraLimits& limits) {
+  std::vector<Status> problems;
+  std::unique_ptr<LoraAdapter> adapter =
+      Read(config_json, safetensors, name, base, limits, /*max_problems=*/1, &problems);
+  if (adapter == nullptr) return std::move(problems.front());
+  return adapter;
+}
+
+std::vector<Status> LoraAdapter::Problems(std::string_view config_json, std::span<const uint8_t> safetensors,
+                                          std::string_view name, const ModelConfig& base,
+                                          const LoraLimits& limits) {
+  constexpr size_t kMaxProblems = 1000;  // more help nobody, and a hostile file has no end of them
+  std::vector<Status> problems;
+  Read(config_json, safetensors, name, base, limits, kMaxProblems, &problems);
+  return problems;
 }
 
 StatusOr<std::unique_ptr<const LoraAdapter>> LoraAdapter::Load(const std::filesystem::path& folder,

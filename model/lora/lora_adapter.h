@@ -56,6 +56,11 @@ class LoraAdapter {
                                                             std::span<const uint8_t> safetensors,
                                                             std::string_view name, const ModelConfig& base,
                                                             const LoraLimits& limits = {});
+  // All that Parse refuses, in the order in which it would: of the configuration, or where that is right of
+  // weights and base. At most a thousand; empty where Parse accepts.
+  static std::vector<Status> Problems(std::string_view config_json, std::span<const uint8_t> safetensors,
+                                      std::string_view name, const ModelConfig& base,
+                                      const LoraLimits& limits = {});
 
   // By ascending (layer, module); never empty.
   const std::vector<LoraPair>& pairs() const { return pairs_; }
@@ -71,6 +76,11 @@ class LoraAdapter {
 
  private:
   LoraAdapter() = default;
+  // Null where something was wrong: up to `max_problems` of it are then in *problems, which comes empty.
+  static std::unique_ptr<LoraAdapter> Read(std::string_view config_json, std::span<const uint8_t> safetensors,
+                                           std::string_view name, const ModelConfig& base,
+                                           const LoraLimits& limits, size_t max_problems,
+                                           std::vector<Status>* problems);
 
   std::vector<LoraPair> pairs_;
   std::unique_ptr<uint8_t[]> storage_;

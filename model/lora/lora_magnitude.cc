@@ -49,4 +49,29 @@ double LargestTerm(const TensorView& a, const TensorView& b, double scale) {
   return largest;
 }
 
+// An exponent of all ones is infinity or NaN.
+TensorValues InspectValues(const TensorView& tensor) {
+  const uint8_t* p = tensor.bytes.data();
+  const int64_t n = tensor.n_elements();
+  if (tensor.dtype == DType::kF32) {
+    uint32_t any = 0;
+    bool finite = true;
+    for (int64_t i = 0; i < n; ++i) {
+      const uint32_t v = LoadU32(p + 4 * i) & 0x7fffffff;
+      any |= v;
+      finite &= v < 0x7f800000;
+    }
+    return {finite, any == 0};
+  }
+  const uint32_t infinity = tensor.dtype == DType::kF16 ? 0x7c00 : 0x7f80;
+  uint32_t any = 0;
+  bool finite = true;
+  for (int64_t i = 0; i < n; ++i) {
+    const uint32_t v = LoadU16(p + 2 * i) & 0x7fff;
+    any |= v;
+    finite &= v < infinity;
+  }
+  return {finite, any == 0};
+}
+
 }  // namespace coterie

@@ -15,6 +15,14 @@ double LargestTerm(const TensorView& a, const TensorView& b, double scale);
 // squares of the next norm, overflow float32: the training diverged.
 inline constexpr double kTermLimit = 1e12;
 
+// Whether all values of a tensor are finite, and whether all are zero.
+struct TensorValues {
+  bool finite = true;
+  bool zero = true;
+};
+// Reads every value of an F32, F16 or BF16 tensor once.
+TensorValues InspectValues(const TensorView& tensor);
+
 }  // namespace coterie
 
 #endif  // COTERIE_MODEL_LORA_LORA_MAGNITUDE_H_

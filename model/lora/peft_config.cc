@@ -66,6 +66,7 @@ constexpr std::string_view kTrainingOnly[] = {
     "runtime_config",
     "qalora_group_size",
     "ensure_weight_tying",
+    "merge_weights",  // PEFT before 0.3: whether evaluation merged; it computes the same
 };
 
 template <size_t N>
@@ -79,27 +80,46 @@ bool IsOff(const Json& value) {
          (value.is_string() && value.get_ref<const std::string&>().empty());
 }
 
-Status RefuseUnsupported(const JsonFields& fields) {
+// What is wrong with a configuration, in the order it is looked at.
+class PeftProblems {
+ public:
+  explicit PeftProblems(std::vector<Status>* all) : all_(all) {}
+  void Note(Status status) {
+    if (!status.ok()) all_->push_back(std::move(status));
+  }
+  // The value where it is right; else what *to holds already, and the problem is noted.
+  template <typename From, typename To>
+  void Take(StatusOr<From> value, To* to) {
+    if (value.ok()) {
+      *to = static_cast<To>(*std::move(value));
+    } else {
+      Note(std::move(value).status());
+    }
+  }
+
+ private:
+  std::vector<Status>* const all_;
+};
+
+void NoteUnsupported(const JsonFields& fields, PeftProblems* problems) {
   for (const auto& [key, value] : fields.object().items()) {
     if (Contains(kHonoured, key) || Contains(kTrainingOnly, key) || IsOff(value)) continue;
-    return fields.Refuse(
+    problems->Note(fields.Refuse(
         key,
         Contains(kUnsupported, key)
             ? "which is not supported; train the adapter without it"
             : "a field that is not known and may change the result; remove it if it is about training only",
-        kUnimplemented);
+        kUnimplemented));
   }
-  ASSIGN_OR_RETURN(const std::string type, fields.StringOr("peft_type", "LORA"));
-  if (type != "LORA") return fields.Refuse("peft_type", "only \"LORA\" adapters are served", kUnimplemented);
-  ASSIGN_OR_RETURN(const std::string task, fields.StringOr("task_type", "CAUSAL_LM"));
-  if (task != "CAUSAL_LM")
-    return fields.Refuse("task_type", "only \"CAUSAL_LM\" adapters are served", kUnimplemented);
-  ASSIGN_OR_RETURN(const std::string bias, fields.StringOr("bias", "none"));
-  if (bias != "none")
-    return fields.Refuse("bias", "only \"none\" is supported; train the adapter without biases",
-                         kUnimplemented);
+  const auto only = [&](std::string_view key, std::string_view served, std::string_view why) {
+    const StatusOr<std::string> value = fields.StringOr(key, served);
+    problems->Note(value.ok() && *value != served ? fields.Refuse(key, why, kUnimplemented) : value.status());
+  };
+  only("peft_type", "LORA", "only \"LORA\" adapters are served");
+  only("task_type", "CAUSAL_LM", "only \"CAUSAL_LM\" adapters are served");
+  only("bias", "none", "only \"none\" is supported; train the adapter without biases");
   // All target modules of our bases are nn.Linear, for which PEFT itself ignores fan_in_fan_out.
-  return fields.BoolOr("fan_in_fan_out", false).status();
+  problems->Note(fields.BoolOr("fan_in_fan_out", false).status());
 }
 
 // These initialisations subtract the first adapter from the base's weights, at training and again whenever
@@ -133,63 +153,84 @@ StatusOr<ModuleSelector> ReadSelector(const JsonFields& fields, std::string_view
   return out;
 }
 
-Status ReadTargets(const JsonFields& fields, PeftConfig* config) {
-  ASSIGN_OR_RETURN(config->targets, ReadSelector(fields, "target_modules"));
-  if (config->targets.empty())
-    return fields.Refuse("target_modules", "expected names, a pattern or \"all-linear\"");
+void ReadTargets(const JsonFields& fields, PeftProblems* problems, PeftConfig* config) {
+  StatusOr<ModuleSelector> targets = ReadSelector(fields, "target_modules");
+  if (targets.ok() && targets->empty()) {
+    targets = fields.Refuse("target_modules", "expected names, a pattern or \"all-linear\"");
+  }
+  problems->Take(std::move(targets), &config->targets);
   if (config->targets.regex && absl::EqualsIgnoreCase(*config->targets.regex, "all-linear")) {
     config->all_linear = true;
     config->targets = {};
   }
-  ASSIGN_OR_RETURN(config->excluded, ReadSelector(fields, "exclude_modules"));
-  const bool by_name = !config->targets.names.empty();
+  problems->Take(ReadSelector(fields, "exclude_modules"), &config->excluded);
+  bool layers_are_wrong = false;
   if (fields.Has("layers_to_transform")) {
-    ASSIGN_OR_RETURN(std::vector<int64_t> layers, fields.Ints("layers_to_transform", 0, INT32_MAX));
-    if (!layers.empty()) {
-      if (!by_name) return fields.Refuse("layers_to_transform", "it needs a list of names in target_modules");
-      config->layers_to_transform = std::move(layers);
+    StatusOr<std::vector<int64_t>> layers = fields.Ints("layers_to_transform", 0, INT32_MAX);
+    if (layers.ok() && !layers->empty() && config->targets.names.empty()) {
+      layers = fields.Refuse("layers_to_transform", "it needs a list of names in target_modules");
+    }
+    layers_are_wrong = !layers.ok();
+    if (layers_are_wrong) {
+      problems->Note(layers.status());
+    } else if (!layers->empty()) {
+      config->layers_to_transform = *std::move(layers);
     }
   }
-  ASSIGN_OR_RETURN(config->layers_patterns, fields.Strings("layers_pattern"));
+  problems->Take(fields.Strings("layers_pattern"), &config->layers_patterns);
   std::erase(config->layers_patterns, "");
-  if (!config->layers_patterns.empty() && !config->layers_to_transform) {
-    return fields.Refuse("layers_pattern", "it needs layers_to_transform");
+  if (!config->layers_patterns.empty() && !config->layers_to_transform && !layers_are_wrong) {
+    problems->Note(fields.Refuse("layers_pattern", "it needs layers_to_transform"));
   }
-  return absl::OkStatus();
 }
 
-Status ReadPatterns(const JsonFields& fields, const LoraLimits& limits, PeftConfig* config) {
-  if (fields.Has("rank_pattern")) {
-    ASSIGN_OR_RETURN(const JsonFields ranks, fields.Object("rank_pattern"));
-    for (const auto& [key, value] : ranks.object().items()) {
-      ASSIGN_OR_RETURN(const int64_t rank, ranks.Int(key, 1, limits.max_rank));
-      config->rank_pattern.emplace_back(key, static_cast<int>(rank));
-    }
-  }
-  if (fields.Has("alpha_pattern")) {
-    ASSIGN_OR_RETURN(const JsonFields alphas, fields.Object("alpha_pattern"));
-    for (const auto& [key, value] : alphas.object().items()) {
-      ASSIGN_OR_RETURN(const double alpha, alphas.Number(key, -kMaxAlpha, kMaxAlpha));
-      config->alpha_pattern.emplace_back(key, alpha);
-    }
-  }
-  return absl::OkStatus();
+void ReadPatterns(const JsonFields& fields, const LoraLimits& limits, PeftProblems* problems,
+                  PeftConfig* config) {
+  const auto read = [&](std::string_view field, const auto& take) {
+    if (!fields.Has(field)) return;
+    const StatusOr<JsonFields> pattern = fields.Object(field);
+    problems->Note(pattern.status());
+    if (!pattern.ok()) return;
+    for (const auto& [key, value] : pattern->object().items()) take(*pattern, key);
+  };
+  read("rank_pattern", [&](const JsonFields& ranks, const std::string& key) {
+    int rank = 1;
+    problems->Take(ranks.Int(key, 1, limits.max_rank), &rank);
+    config->rank_pattern.emplace_back(key, rank);
+  });
+  read("alpha_pattern", [&](const JsonFields& alphas, const std::string& key) {
+    double alpha = 1;
+    problems->Take(alphas.Number(key, -kMaxAlpha, kMaxAlpha), &alpha);
+    config->alpha_pattern.emplace_back(key, alpha);
+  });
 }
 
 }  // namespace
 
-StatusOr<PeftConfig> ParsePeftConfig(std::string_view text, std::string_view name, const LoraLimits& limits) {
-  ASSIGN_OR_RETURN(const Json json, ParseJson(text, name));
-  ASSIGN_OR_RETURN(const JsonFields fields, JsonFields::Of(json, name));
-  RETURN_IF_ERROR(RefuseUnsupported(fields));
-  RETURN_IF_ERROR(CheckInitialisation(fields));
+PeftConfig ReadPeftConfig(std::string_view text, std::string_view name, const LoraLimits& limits,
+                          std::vector<Status>* problems) {
   PeftConfig config;
-  ASSIGN_OR_RETURN(const int64_t rank, fields.IntOr("r", config.rank, 1, limits.max_rank));
-  config.rank = static_cast<int>(rank);
-  ASSIGN_OR_RETURN(config.alpha, fields.NumberOr("lora_alpha", config.alpha, -kMaxAlpha, kMaxAlpha));
-  ASSIGN_OR_RETURN(config.use_rslora, fields.BoolOr("use_rslora", false));
-  RETURN_IF_ERROR(ReadTargets(fields, &config));
-  RETURN_IF_ERROR(ReadPatterns(fields, limits, &config));
+  PeftProblems notes(problems);
+  const StatusOr<Json> json = ParseJson(text, name);
+  notes.Note(json.status());
+  if (!json.ok()) return config;
+  const StatusOr<JsonFields> fields = JsonFields::Of(*json, name);
+  notes.Note(fields.status());
+  if (!fields.ok()) return config;
+  NoteUnsupported(*fields, &notes);
+  notes.Note(CheckInitialisation(*fields));
+  notes.Take(fields->IntOr("r", config.rank, 1, limits.max_rank), &config.rank);
+  notes.Take(fields->NumberOr("lora_alpha", config.alpha, -kMaxAlpha, kMaxAlpha), &config.alpha);
+  notes.Take(fields->BoolOr("use_rslora", false), &config.use_rslora);
+  ReadTargets(*fields, &notes, &config);
+  ReadPatterns(*fields, limits, &notes, &config);
+  return config;
+}
+
+StatusOr<PeftConfig> ParsePeftConfig(std::string_view text, std::string_view name, const LoraLimits& limits) {
+  std::vector<Status> problems;
+  PeftConfig config = ReadPeftConfig(text, name, limits, &problems);
+  if (!problems.empty()) return std::move(problems.front());
   return config;
 }
 

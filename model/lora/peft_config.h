@@ -49,6 +49,10 @@ struct PeftConfig {
 // a value other than null, false or empty. Errors name field, value and limit. `name` stands in errors.
 StatusOr<PeftConfig> ParsePeftConfig(std::string_view text, std::string_view name,
                                      const LoraLimits& limits = {});
+// The same with all that is wrong: appended to *problems, of which ParsePeftConfig gives the first. What is
+// returned holds defaults where a field is wrong.
+PeftConfig ReadPeftConfig(std::string_view text, std::string_view name, const LoraLimits& limits,
+                          std::vector<Status>* problems);
 
 }  // namespace coterie
 

@@ -32,18 +32,24 @@ class CardReader {
  public:
   CardReader(std::string_view name, const CardLimits& limits) : name_(name), limits_(limits) {}
 
-  StatusOr<ExpertCard> Read(const YamlValue& root) {
+  // What is wrong goes to *problems, all of it, in the order of the file and then what is missing.
+  ExpertCard Read(const YamlValue& root, std::vector<Status>* problems) {
     if (root.kind != YamlValue::Kind::kMap) {
-      return absl::InvalidArgumentError(absl::StrCat(
+      problems->push_back(absl::InvalidArgumentError(absl::StrCat(
           name_, root.kind == YamlValue::Kind::kNull ? " is empty" : "",
-          ": a card is a map of fields, name, version and description at least (docs/expert-format.md)"));
+          ": a card is a map of fields, name, version and description at least (docs/expert-format.md)")));
+      return std::move(card_);
     }
-    for (size_t i = 0; i < root.keys.size(); ++i) RETURN_IF_ERROR(ReadField(root.keys[i], root.items[i]));
+    for (size_t i = 0; i < root.keys.size(); ++i) {
+      if (Status status = ReadField(root.keys[i], root.items[i]); !status.ok()) {
+        problems->push_back(std::move(status));
+      }
+    }
     for (const char* key : {"name", "version", "description"}) {
       if (root.Find(key) == nullptr) {
-        return absl::InvalidArgumentError(absl::StrCat(
+        problems->push_back(absl::InvalidArgumentError(absl::StrCat(
             name_, ": field ", key,
-            " is missing; a card has name, version and description at least (docs/expert-format.md)"));
+            " is missing; a card has name, version and description at least (docs/expert-format.md)")));
       }
     }
     return std::move(card_);
@@ -277,9 +283,21 @@ class CardReader {
 
 }  // namespace
 
+ExpertCard ReadExpertCard(std::string_view yaml, std::string_view name, const CardLimits& limits,
+                          std::vector<Status>* problems) {
+  const StatusOr<YamlValue> root = ParseYaml(yaml, name, {.max_bytes = limits.max_bytes});
+  if (!root.ok()) {
+    problems->push_back(root.status());
+    return {};
+  }
+  return CardReader(name, limits).Read(*root, problems);
+}
+
 StatusOr<ExpertCard> ParseExpertCard(std::string_view yaml, std::string_view name, const CardLimits& limits) {
-  ASSIGN_OR_RETURN(const YamlValue root, ParseYaml(yaml, name, {.max_bytes = limits.max_bytes}));
-  return CardReader(name, limits).Read(root);
+  std::vector<Status> problems;
+  ExpertCard card = ReadExpertCard(yaml, name, limits, &problems);
+  if (!problems.empty()) return std::move(problems.front());
+  return card;
 }
 
 }  // namespace coterie

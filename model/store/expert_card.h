@@ -56,6 +56,10 @@ struct ExpertCard {
 // refused.
 StatusOr<ExpertCard> ParseExpertCard(std::string_view yaml, std::string_view name,
                                      const CardLimits& limits = {});
+// The same with all that is wrong: appended to *problems, of which ParseExpertCard gives the first. What is
+// returned holds the fields that are right.
+ExpertCard ReadExpertCard(std::string_view yaml, std::string_view name, const CardLimits& limits,
+                          std::vector<Status>* problems);
 
 }  // namespace coterie
 

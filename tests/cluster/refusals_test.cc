@@ -187,16 +187,16 @@ std::vector<Broken> BrokenFolders() {
       // What is in the folder.
       {"a pickle",
        Renamed(kWeights, "adapter_model.bin"),
-       {kWeights, "adapter_model.bin", "pickle", "save_pretrained"}},
-      {"shards",
+       {kWeights, "adapter_model.bin", "pickle", "save_pretrained", "python3 -c", "weights_only=True"}},
+      {"shards that their index does not name",
        [](const fs::path& folder) {
          Renamed(kWeights, "adapter_model-00001-of-00002.safetensors")(folder);
          WriteAll(folder / "adapter_model.safetensors.index.json", "{}");
        },
-       {kWeights, "index.json", "sharded", "max_shard_size"}},
+       {"index.json", "weight_map"}},
       {"one shard",
        Renamed(kWeights, "adapter_model-00001-of-00002.safetensors"),
-       {"00001-of-00002", "sharded"}},
+       {"00001-of-00002", "sharded", "shard 2 of 2 is missing"}},
       {"MLX", Renamed(kWeights, "adapters.safetensors"), {"adapters.safetensors", "MLX", "convert"}},
       {"no weights",
        [](const fs::path& folder) { fs::remove(folder / kWeights); },
@@ -209,8 +209,8 @@ std::vector<Broken> BrokenFolders() {
          fs::remove(folder / kCardFile);
          fs::remove(folder / kPrototypes);
        },
-       {"plain PEFT", kCardFile, kPrototypes, "docs/expert-format.md", "name: broken", "version: \"1\"",
-        "description:"}},
+       {"plain PEFT", kCardFile, kPrototypes, "docs/expert-format.md", "--description", "--examples",
+        "name: broken", "version: \"1\"", "description:"}},
       {"no prototypes",
        [](const fs::path& folder) { fs::remove(folder / kPrototypes); },
        {kPrototypes, "docs/expert-format.md"}},

@@ -20,7 +20,7 @@ MAY_INCLUDE = {
     "worker/engine": {"common", "kernels", "model"},
     "worker": {"proto", "common", "net", "kernels", "model"},
     "gateway": {"proto", "common", "net", "kernels", "model", "router"},
-    "tools": {"proto", "common", "net"},
+    "tools": {"proto", "common", "net", "model"},
 }
 # The floors of a folder, the lowest first: its subfolders include those below their own floor, never a neighbour or one
 # above. What stands directly in the folder may include them all.

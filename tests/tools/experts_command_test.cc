@@ -201,6 +201,107 @@ TEST_F(ExpertsCommandTest, AWrongCommandLineIsToldApart) {
   EXPECT_EQ(Experts({"promote"}).exit_code, 2);
 }
 
+// A plain PEFT folder, the one that real PEFT wrote for the tests of adapters.
+std::string PlainPeft(const std::string& name) {
+  const auto folder = std::filesystem::path(testing::TempDir()) /
+                      testing::UnitTest::GetInstance()->current_test_info()->name() / name;
+  std::filesystem::remove_all(folder);
+  std::filesystem::create_directories(folder.parent_path());
+  std::filesystem::copy(std::filesystem::path(COTERIE_SOURCE_DIR) / "tests/data/tiny-adapters/llama-qv",
+                        folder);
+  return folder.string();
+}
+
+std::string WriteText(const std::string& name, const std::string& text) {
+  const auto file = std::filesystem::path(testing::TempDir()) / name;
+  std::ofstream(file) << text;
+  return file.string();
+}
+
+TEST_F(ExpertsCommandTest, APlainPeftFolderIsPublishedWithOneLine) {
+  const std::string folder = PlainPeft("Ants");
+  const std::string questions = WriteText("ants.txt",
+                                          "a one\na two\na three\na four\na five\na six\na seven\n"
+                                          "a eight\na nine\na ten\n");
+  const std::vector<std::string> line = {"publish",
+                                         folder,
+                                         "--description",
+                                         "about ants",
+                                         "--examples",
+                                         questions,
+                                         "--gateway=" + gateway_.address()};
+  std::vector<std::string> dry = line;
+  dry.emplace_back("--dry-run");
+  const CommandOutcome tried = Experts(dry);
+  EXPECT_EQ(tried.exit_code, 0) << tried.err;
+  EXPECT_THAT(tried.out, HasSubstr("10 of 10 examples (100 %) would reach ants"));
+  EXPECT_THAT(tried.out, HasSubstr("nearest rival bees, 0.36"));
+  EXPECT_THAT(tried.out, HasSubstr("dry run"));
+  EXPECT_EQ(gateway_.published().size(), 0u);
+
+  const CommandOutcome published = Experts(line);
+  EXPECT_EQ(published.exit_code, 0) << published.err;
+  EXPECT_THAT(published.out, HasSubstr("ants@aaaaaaaaaaaa is live"));
+  EXPECT_THAT(gateway_.published().at("ants/expert.yaml"), HasSubstr("description: \"about ants\""));
+  EXPECT_THAT(gateway_.published().at("ants/prototypes.safetensors"), HasSubstr(std::string(64, 'e')));
+
+  std::vector<std::string> json = dry;
+  json.emplace_back("--json");
+  const auto object = nlohmann::json::parse(Experts(json).out);
+  EXPECT_EQ(object["separation"]["reached"], 10);
+  EXPECT_EQ(object["separation"]["nearest_rival"]["name"], "bees");
+  EXPECT_EQ(object["separation"]["low"], false);
+
+  const CommandOutcome low = Experts({"publish", folder, "--description=x", "--dry-run", "--examples",
+                                      WriteText("bees.txt", "b one\nb two\na three\na four\na five\na six\n"),
+                                      "--gateway=" + gateway_.address()});
+  EXPECT_EQ(low.exit_code, 0);
+  EXPECT_THAT(low.err, HasSubstr("warning: only 67 % of the examples would reach it"));
+  EXPECT_THAT(low.err, HasSubstr("2 to bees"));
+}
+
+TEST_F(ExpertsCommandTest, PublishingAPlainFolderWithoutItsWordsSaysTheOneLine) {
+  const std::string folder = PlainPeft("ants");
+  const CommandOutcome bare = Experts({"publish", folder});
+  EXPECT_EQ(bare.exit_code, 4);
+  EXPECT_THAT(bare.err, HasSubstr("coterie experts publish " + folder + " --description"));
+  const CommandOutcome no_examples = Experts({"publish", folder, "--description=x"});
+  EXPECT_EQ(no_examples.exit_code, 4);
+  EXPECT_THAT(no_examples.err, HasSubstr("--examples FILE"));
+  EXPECT_EQ(Experts({"publish", folder, folder, "--description=x"}).exit_code, 2);
+  EXPECT_EQ(Experts({"publish", folder, "--examples=a", "--documents=b"}).exit_code, 2);
+  const CommandOutcome absent =
+      Experts({"publish", folder, "--description=x", "--examples=/nonexistent/questions.txt"});
+  EXPECT_EQ(absent.exit_code, 4);
+  EXPECT_THAT(absent.err, HasSubstr("/nonexistent/questions.txt"));
+}
+
+TEST(ExpertsCommandAloneTest, CheckSaysEverythingThatIsWrongWithFoldersWithoutACluster) {
+  const std::string good = PlainPeft("good");
+  const std::string bad = PlainPeft("bad");
+  std::filesystem::rename(bad + "/adapter_model.safetensors", bad + "/adapter_model.bin");
+  std::ofstream(bad + "/adapter_config.json") << "{\"r\": 0, \"use_dora\": true}";
+  const CommandOutcome sound = RunCommand({"experts", "check", good});
+  EXPECT_EQ(sound.exit_code, 0) << sound.err;
+  EXPECT_THAT(sound.out, HasSubstr("LoRA of rank 4"));
+  const CommandOutcome both = RunCommand({"experts", "check", good, bad});
+  EXPECT_EQ(both.exit_code, 4);
+  for (const char* words : {"4 problems", "use_dora", "\"r\"", "target_modules", "python3 -c"}) {
+    EXPECT_THAT(both.out, HasSubstr(words));
+  }
+  const CommandOutcome json = RunCommand({"experts", "check", bad, "--json"});
+  EXPECT_EQ(json.exit_code, 4);
+  EXPECT_EQ(nlohmann::json::parse(json.out)["problems"].size(), 4u);
+  const std::string base = std::string(COTERIE_SOURCE_DIR) + "/tests/data/tiny-";
+  EXPECT_EQ(RunCommand({"experts", "check", good, "--base", base + "llama"}).exit_code, 0);
+  EXPECT_EQ(RunCommand({"experts", "check", good, "--base", base + "llama.gguf"}).exit_code, 0);
+  const CommandOutcome other = RunCommand({"experts", "check", good, "--base", base + "qwen2"});
+  EXPECT_EQ(other.exit_code, 4) << other.out;
+  const CommandOutcome nowhere = RunCommand({"experts", "check", good, "--base=/nonexistent"});
+  EXPECT_NE(nowhere.exit_code, 0);
+  EXPECT_THAT(nowhere.err, HasSubstr("--base: "));
+}
+
 TEST(ExpertsCommandAloneTest, NobodyThereIsItsOwnExitCode) {
   const CommandOutcome outcome =
       RunCommand({"experts", "list", "--admin=127.0.0.1:1", "--connect-timeout=100ms"});

@@ -123,6 +123,26 @@ grpc::Status FakeGateway::Generate(grpc::ServerContext* context, const v1::Gener
   return grpc::Status::OK;
 }
 
+grpc::Status FakeGateway::Embed(grpc::ServerContext* context, const v1::EmbedRequest* request,
+                                v1::EmbedResponse* response) {
+  for (const std::string& text : request->texts()) {
+    v1::Embedding* embedding = response->add_embeddings();
+    for (int axis = 0; axis < 4; ++axis) {
+      embedding->add_values(axis == 3 ? 0.6f : !text.empty() && text[0] - 'a' == axis ? 0.8f : 0.0f);
+    }
+  }
+  response->set_model_digest(std::string(64, 'e'));
+  return grpc::Status::OK;
+}
+
+grpc::Status FakeGateway::Route(grpc::ServerContext* context, const v1::RouteRequest* request,
+                                v1::RouteResponse* response) {
+  v1::ExpertScore* bees = response->mutable_decision()->add_candidates();
+  bees->set_name("bees");
+  bees->set_score(request->prompt().starts_with("b") ? 1.0f : 0.36f);
+  return grpc::Status::OK;
+}
+
 grpc::Status FakeGateway::List(grpc::ServerContext*, const v1::ListExpertsRequest* request,
                                v1::ListExpertsResponse* response) {
   MutexLock lock(&mutex_);

@@ -46,6 +46,12 @@ class FakeGateway final : public v1::GenerationService::Service,
  private:
   grpc::Status Generate(grpc::ServerContext* context, const v1::GenerateRequest* request,
                         grpc::ServerWriter<v1::GenerateResponse>* writer) override;
+  // As an embedder of four dimensions: the first letter is an axis, the fourth is common to all texts.
+  grpc::Status Embed(grpc::ServerContext* context, const v1::EmbedRequest* request,
+                     v1::EmbedResponse* response) override;
+  // One expert is there, "bees", on the axis of 'b'.
+  grpc::Status Route(grpc::ServerContext* context, const v1::RouteRequest* request,
+                     v1::RouteResponse* response) override;
   grpc::Status List(grpc::ServerContext* context, const v1::ListExpertsRequest* request,
                     v1::ListExpertsResponse* response) override;
   grpc::Status Get(grpc::ServerContext* context, const v1::GetExpertRequest* request,

@@ -9,7 +9,6 @@
 #include "common/clock.h"
 #include "common/digest.h"
 #include "net/grpc_time.h"
-#include "tools/client/expert_folder.h"
 
 namespace coterie::client {
 namespace {
@@ -28,7 +27,7 @@ std::shared_ptr<grpc::Channel> MakeChannel(const std::string& address) {
 
 // Header and chunks of one expert. False when the server has already answered: Finish says why.
 template <typename Writer>
-bool SendExpert(const std::string& name, const std::vector<ExpertFile>& files, const PublishOptions& options,
+bool SendExpert(const std::string& name, std::span<const ExpertFile> files, const PublishOptions& options,
                 Writer* writer) {
   v1::PublishExpertRequest message;
   message.mutable_header()->set_name(name);
@@ -176,13 +175,19 @@ StatusOr<v1::RollBackExpertResponse> Client::RollBackExpert(const std::string& n
 StatusOr<v1::PublishExpertResponse> Client::PublishExpert(const ExpertFolder& expert,
                                                           const PublishOptions& options) {
   ASSIGN_OR_RETURN(const std::vector<ExpertFile> files, ReadExpertFolder(expert.folder));
+  return PublishFiles(expert.name, files, options);
+}
+
+StatusOr<v1::PublishExpertResponse> Client::PublishFiles(const std::string& name,
+                                                         std::span<const ExpertFile> files,
+                                                         const PublishOptions& options) {
   RETURN_IF_ERROR(Reach(admin_channel_.get(), options_.admin_address));
   grpc::ClientContext context;
   context.set_deadline(net::GrpcDeadline(kPublishTimeout));
   const CancellableCall registration(options_.cancellation, &context);
   v1::PublishExpertResponse response;
   const auto writer = experts_->Publish(&context, &response);
-  if (SendExpert(expert.name, files, options, writer.get())) writer->WritesDone();
+  if (SendExpert(name, files, options, writer.get())) writer->WritesDone();
   RETURN_IF_ERROR(FromGrpc(writer->Finish()));
   return response;
 }

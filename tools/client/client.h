@@ -15,6 +15,7 @@
 #include "coterie/v1/expert.grpc.pb.h"
 #include "coterie/v1/generation.grpc.pb.h"
 #include "tools/client/cancellation.h"
+#include "tools/client/expert_folder.h"
 
 namespace coterie::client {
 
@@ -62,6 +63,9 @@ class Client {
   // Sends the files of an expert in chunks. Refused as ReadExpertFolder does, before anything is sent.
   StatusOr<v1::PublishExpertResponse> PublishExpert(const ExpertFolder& expert,
                                                     const PublishOptions& options = {});
+  // The same from memory.
+  StatusOr<v1::PublishExpertResponse> PublishFiles(const std::string& name, std::span<const ExpertFile> files,
+                                                   const PublishOptions& options = {});
   // Many, in one generation of the catalogue: a result for each, in order. One that cannot be read or is
   // refused stops none of the others. An error of the whole: nobody answered, or the stream broke off; then
   // nothing was published, as far as is known. A gateway that does not know PublishMany gets them one by one.

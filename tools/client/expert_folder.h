@@ -14,10 +14,11 @@ struct ExpertFile {
   std::string content;
 };
 
-// The four files of an expert folder (docs/expert-format.md), in memory. What the server could only call
-// missing is told apart here, where the whole folder is seen: a pickle, shards, a whole model, a PEFT folder
-// without a card, another tool's adapter. NotFound for a folder or files that are not there, InvalidArgument
-// for what is no file or too large; both name the path as it was given.
+// The four files of an expert folder (docs/expert-format.md), in memory, joined or converted where they stand
+// there in another form (ReadFolder of model/publishing). What the server could only call missing is told
+// apart here, where the whole folder is seen: a pickle, a whole model, a PEFT folder without a card, another
+// tool's adapter. Errors are the first of ReadFolder's, or say what a folder without card or prototypes
+// needs.
 StatusOr<std::vector<ExpertFile>> ReadExpertFolder(const std::filesystem::path& folder);
 
 }  // namespace coterie::client

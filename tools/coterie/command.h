@@ -35,6 +35,9 @@ int RunAsk(std::span<const std::string> args);
 int RunRoute(std::span<const std::string> args);
 int RunChat(std::span<const std::string> args);
 int RunExperts(std::span<const std::string> args);
+// Of `coterie experts`.
+int RunPublishExperts(std::span<const std::string> args);
+int RunCheckExperts(std::span<const std::string> args);
 int RunBench(std::span<const std::string> args);
 int RunStatus(std::span<const std::string> args);
 int RunUp(std::span<const std::string> args);

@@ -1,5 +1,5 @@
-// coterie experts list|show|publish|promote|rollback|remove: the experts of a running cluster, through the
-// admin listener.
+// coterie experts list|show|promote|rollback|remove: the experts of a running cluster, through the admin
+// listener. `publish` stands in publish.cc, `check` in check.cc.
 #include <algorithm>
 #include <cstdio>
 #include <nlohmann/json.hpp>
@@ -8,73 +8,17 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
-#include "common/path_name.h"
 #include "common/quoted.h"
 #include "tools/coterie/answer_view.h"
 #include "tools/coterie/command.h"
-#include "tools/coterie/publish_folders.h"
+#include "tools/coterie/expert_view.h"
+#include "tools/coterie/outcome.h"
 #include "tools/coterie/terminal.h"
 
 namespace coterie::command {
 namespace {
 
 constexpr uint32_t kPageSize = 1000;
-
-nlohmann::json InfoToJson(const v1::ExpertInfo& info) {
-  nlohmann::json json = {{"name", info.name()},
-                         {"digest", info.digest()},
-                         {"revision", info.revision()},
-                         {"version", info.version()},
-                         {"description", info.description()},
-                         {"licence", info.licence()},
-                         {"prototypes", info.prototypes()},
-                         {"adapter_bytes", info.adapter_bytes()}};
-  json["tags"] = std::vector<std::string>(info.tags().begin(), info.tags().end());
-  json["previous_digests"] =
-      std::vector<std::string>(info.previous_digests().begin(), info.previous_digests().end());
-  json["resident_on"] = std::vector<std::string>(info.resident_on().begin(), info.resident_on().end());
-  if (info.has_canary()) {
-    const v1::CanaryInfo& canary = info.canary();
-    json["canary"] = {
-        {"digest", canary.digest()},
-        {"revision", canary.revision()},
-        {"version", canary.version()},
-        {"adapter_bytes", canary.adapter_bytes()},
-        {"share", canary.share()},
-        {"resident_on", std::vector<std::string>(canary.resident_on().begin(), canary.resident_on().end())}};
-  }
-  if (info.has_shadow()) {
-    const v1::ShadowReport& shadow = info.shadow();
-    json["shadow"] = {{"prompts", shadow.prompts()},
-                      {"chosen_loss", shadow.chosen_loss()},
-                      {"base_loss", shadow.base_loss()},
-                      {"regret", shadow.regret()},
-                      {"regret_standard_error", shadow.regret_standard_error()}};
-    if (shadow.runner_up_prompts() > 0) {
-      json["shadow"]["runner_up_loss"] = shadow.runner_up_loss();
-      json["shadow"]["runner_up_prompts"] = shadow.runner_up_prompts();
-    }
-    if (shadow.canary_prompts() > 0) {
-      json["shadow"]["canary_prompts"] = shadow.canary_prompts();
-      json["shadow"]["canary_difference"] = shadow.canary_difference();
-      json["shadow"]["canary_standard_error"] = shadow.canary_standard_error();
-    }
-  }
-  if (info.has_drift()) {
-    const v1::DriftReport& drift = info.drift();
-    json["drift"] = {{"questions", drift.questions()},
-                     {"mean_score", drift.mean_score()},
-                     {"shift", drift.shift()},
-                     {"shift_standard_error", drift.shift_standard_error()},
-                     {"significant", drift.significant()},
-                     {"reference",
-                      {{"mean_score", drift.reference_mean()},
-                       {"std_score", drift.reference_std()},
-                       {"n", drift.reference_n()}}}};
-  }
-  json["findings"] = std::vector<std::string>(info.findings().begin(), info.findings().end());
-  return json;
-}
 
 // Mean losses of the prompts that were routed to it, or nothing.
 std::string ShadowInWords(const v1::ExpertInfo& info) {
@@ -213,109 +157,6 @@ int RunShow(std::span<const std::string> args) {
   return kDone;
 }
 
-// "postgres@0123456789ab is live (generation 7)".
-std::string PublishedInWords(const v1::PublishExpertResponse& response) {
-  const v1::ExpertInfo& info = response.expert();
-  const std::string& digest = response.canary() ? info.canary().digest() : info.digest();
-  std::string state = response.already_published() ? "was already live" : "is live";
-  if (response.canary()) {
-    state = absl::StrFormat("%s the canary with %g %% of the requests, live is %s",
-                            response.already_published() ? "was already" : "is", info.canary().share() * 100,
-                            info.digest().substr(0, 12));
-  }
-  return absl::StrFormat(
-      "%s@%s %s (generation %d)%s", info.name(), digest.substr(0, 12), state, response.catalogue_generation(),
-      response.repaired() ? "; its files in the store were damaged and are whole again" : "");
-}
-
-void PrintPublished(const v1::PublishExpertResponse& response, bool json) {
-  if (json) {
-    nlohmann::json object = InfoToJson(response.expert());
-    object["already_published"] = response.already_published();
-    object["catalogue_generation"] = response.catalogue_generation();
-    object["published_as_canary"] = response.canary();
-    object["repaired"] = response.repaired();
-    std::printf("%s\n", Dump(object).c_str());
-  } else {
-    std::printf("%s\n", PublishedInWords(response).c_str());
-  }
-}
-
-// Of a command over several experts: each that fails is named and stops none of the others, and the first
-// gives the exit code.
-class Outcome {
- public:
-  explicit Outcome(bool json) : json_(json) {}
-  // False where nobody is there to ask about the others.
-  bool Failed(const Status& status) {
-    const int code = Fail(status, json_);
-    if (exit_code_ == kDone) exit_code_ = code;
-    return !absl::IsUnavailable(status) && !absl::IsCancelled(status);
-  }
-  int exit_code() const { return exit_code_; }
-
- private:
-  const bool json_;
-  int exit_code_ = kDone;
-};
-
-int RunPublish(std::span<const std::string> args) {
-  Connection connection;
-  std::string name;
-  double canary_share = 0;
-  FlagSet flags(
-      "coterie experts publish",
-      "Publishes expert folders (docs/expert-format.md), many in one generation of the catalogue. They take "
-      "effect without a restart; what is already live stays as it is. One that is refused is named and stops "
-      "none of the others.");
-  client::PublishOptions options;
-  flags.Positionals("FOLDER...", 1, 10'000);
-  flags.String("name", &name, "NAME",
-               "refuse the folder unless its card has this name; empty: the card's name, whatever it is");
-  // Not from 0: a share of nothing would make it live.
-  flags.Double("canary", &canary_share, 1e-6, 1, "SHARE",
-               "publish beside the live version and give it this share of its requests, until `promote` or "
-               "`rollback`; without this it becomes the live version");
-  flags.Bool("restore-catalogue", &options.restore_catalogue,
-             "where the store's catalogue is damaged or missing: write anew what is served, then publish");
-  AddConnectionFlags(&flags, &connection);
-  int exit_code = kDone;
-  if (!ParseOrExplain(&flags, args, &exit_code)) return exit_code;
-  if (!name.empty() && flags.positionals().size() > 1) {
-    std::fprintf(stderr, "error: --name goes with one folder, got %d\n",
-                 static_cast<int>(flags.positionals().size()));
-    return kUsage;
-  }
-  connection.options.cancellation = InterruptCancellation();
-  client::Client client(connection.options);
-  if (canary_share > 0) options.canary_share = canary_share;
-  std::vector<client::ExpertFolder> experts;
-  for (const std::string& folder : flags.positionals()) {
-    experts.push_back({name, folder});
-  }
-  const auto results = PublishFolders(&client, experts, options);
-  if (!results.ok()) return Fail(results.status(), connection.json);
-  Outcome outcome(connection.json);
-  for (size_t i = 0; i < results->size(); ++i) {
-    const StatusOr<v1::PublishExpertResponse>& result = (*results)[i];
-    const std::string folder = experts[i].folder.string();
-    if (!result.ok()) {
-      const bool named = absl::StrContains(result.status().message(), folder);
-      outcome.Failed(named ? result.status()
-                           : Annotate(result.status(), absl::StrCat("cannot publish ", folder)));
-      continue;
-    }
-    PrintPublished(*result, connection.json);
-    // A folder that was copied to begin another expert, and whose card was not changed, replaces the first.
-    if (!connection.json && name.empty() && PathName(folder) != result->expert().name()) {
-      std::fprintf(stderr, "note: the card in %s names the expert %s\n", Printable(folder).c_str(),
-                   result->expert().name().c_str());
-    }
-    std::fflush(stdout);
-  }
-  return outcome.exit_code();
-}
-
 int RunRemove(std::span<const std::string> args) {
   Connection connection;
   FlagSet flags("coterie experts remove",
@@ -396,7 +237,8 @@ int RunRollBack(std::span<const std::string> args) {
 constexpr Command kCommands[] = {
     {"list", "list the experts that are live", RunList},
     {"show", "show one expert and its card", RunShow},
-    {"publish", "publish expert folders, or a canary of one", RunPublish},
+    {"publish", "publish expert folders or plain PEFT adapters, or a canary of one", RunPublishExperts},
+    {"check", "say everything that is wrong with a folder; needs no cluster", RunCheckExperts},
     {"promote", "make canaries live", RunPromote},
     {"rollback", "withdraw canaries, or go back to the versions before", RunRollBack},
     {"remove", "withdraw experts", RunRemove},
