@@ -85,7 +85,10 @@ def sanitizer(place, seconds):
     few = "*Rows*Random:*RopeKv*Random:*CudaLinear*Random:*CudaAttention*Random-*131072*"
     for tool in ("memcheck", "racecheck"):
         in_front = [found[0], "--tool", tool, "--error-exitcode", "86", "--print-limit", "5"]
-        report[tool] = place.tests("gpu_test", few, seconds / 2, in_front)
+        probe = place.run(["gpu_test", "--gtest_filter=*CudaRowsTest*SwiGlu*Random"], seconds / 4, in_front)
+        if "Device not supported" in probe.output:  # as some sandboxes have it
+            return {**report, "skipped": "compute-sanitizer says: Device not supported"}
+        report[tool] = place.tests("gpu_test", few, seconds / 4, in_front)
         report["failures"] += [{**failure, "tool": tool} for failure in report[tool].get("failures", [])]
     return report
 

@@ -8,6 +8,7 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import tarfile
 import tempfile
 import time
@@ -87,9 +88,10 @@ class Place:
         vendor = [str(path) for pattern in ("/usr/local/cuda*/lib64", "/usr/local/cuda*/targets/x86_64-linux/lib")
                   for path in sorted(pathlib.Path("/").glob(pattern[1:]))]
         # Python's packages of the vendor's libraries, where there are some.
-        for base in {pathlib.Path(p) for p in os.environ.get("PATH", "").split(":") if p}:
+        prefixes = {pathlib.Path(p).parent for p in os.environ.get("PATH", "").split(":") if p} | {pathlib.Path(sys.prefix)}
+        for prefix in sorted(prefixes):
             for folder in ("cu13/lib", "cublas/lib", "nccl/lib"):
-                vendor += [str(p) for p in base.parent.glob(f"lib/python3*/site-packages/nvidia/{folder}")]
+                vendor += [str(p) for p in sorted(prefix.glob(f"lib/python3*/site-packages/nvidia/{folder}"))]
         own = [str(self.lib)] if self.lib.is_dir() else []
         given = [os.environ["LD_LIBRARY_PATH"]] if os.environ.get("LD_LIBRARY_PATH") else []
         return ":".join(own + given + vendor)
