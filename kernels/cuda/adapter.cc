@@ -56,7 +56,8 @@ StatusOr<std::vector<const HostLora*>> InOrder(std::span<const HostLora> pairs) 
 
 }  // namespace
 
-StatusOr<std::unique_ptr<CudaAdapter>> CudaAdapter::Make(std::span<const HostLora* const> sorted) {
+StatusOr<std::unique_ptr<CudaAdapter>> CudaAdapter::Make(std::span<const HostLora* const> sorted,
+                                                         PinnedPool* pool) {
   auto adapter = std::make_unique<CudaAdapter>();
   size_t end = 0;
   const auto place = [&](int64_t values) {
@@ -77,13 +78,13 @@ StatusOr<std::unique_ptr<CudaAdapter>> CudaAdapter::Make(std::span<const HostLor
     pair.b = place(pair.rank * pair.n_out);
     adapter->pairs_.push_back(pair);
   }
-  ASSIGN_OR_RETURN(adapter->memory_, PinnedMemory::Allocate(end, "an adapter"));
+  ASSIGN_OR_RETURN(adapter->memory_, pool->Take(end, "an adapter"));
   return adapter;
 }
 
-StatusOr<std::unique_ptr<CudaAdapter>> CudaAdapter::Pack(std::span<const HostLora> pairs) {
+StatusOr<std::unique_ptr<CudaAdapter>> CudaAdapter::Pack(std::span<const HostLora> pairs, PinnedPool* pool) {
   ASSIGN_OR_RETURN(const std::vector<const HostLora*> sorted, InOrder(pairs));
-  ASSIGN_OR_RETURN(std::unique_ptr<CudaAdapter> adapter, Make(sorted));
+  ASSIGN_OR_RETURN(std::unique_ptr<CudaAdapter> adapter, Make(sorted, pool));
   std::memset(adapter->memory_.data(), 0, adapter->memory_.bytes());
   std::vector<float> scratch;
   for (size_t i = 0; i < sorted.size(); ++i) {
@@ -98,9 +99,9 @@ StatusOr<std::unique_ptr<CudaAdapter>> CudaAdapter::Pack(std::span<const HostLor
 }
 
 StatusOr<std::unique_ptr<CudaAdapter>> CudaAdapter::Copy(std::span<const HostLora> pairs,
-                                                         std::span<const uint8_t> weights) {
+                                                         std::span<const uint8_t> weights, PinnedPool* pool) {
   ASSIGN_OR_RETURN(const std::vector<const HostLora*> sorted, InOrder(pairs));
-  ASSIGN_OR_RETURN(std::unique_ptr<CudaAdapter> adapter, Make(sorted));
+  ASSIGN_OR_RETURN(std::unique_ptr<CudaAdapter> adapter, Make(sorted, pool));
   if (weights.size() != adapter->memory_.bytes()) {
     return absl::InvalidArgumentError(absl::StrCat("a packed adapter of ", weights.size(),
                                                    " bytes; its pairs take ", adapter->memory_.bytes()));

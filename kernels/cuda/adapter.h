@@ -6,7 +6,7 @@
 #include <span>
 #include <vector>
 
-#include "kernels/cuda/memory.h"
+#include "kernels/cuda/pinned_pool.h"
 #include "kernels/lora.h"
 
 namespace coterie::cuda {
@@ -30,20 +30,21 @@ class CudaAdapter final : public PackedAdapter {
 
   // InvalidArgument naming the layer whose pair does not fit; ResourceExhausted naming the bytes that were
   // not there.
-  static StatusOr<std::unique_ptr<CudaAdapter>> Pack(std::span<const HostLora> pairs);
+  static StatusOr<std::unique_ptr<CudaAdapter>> Pack(std::span<const HostLora> pairs, PinnedPool* pool);
   // Restores an adapter from the weights() of one that was packed from `pairs`, whose data is not read.
   static StatusOr<std::unique_ptr<CudaAdapter>> Copy(std::span<const HostLora> pairs,
-                                                     std::span<const uint8_t> weights);
+                                                     std::span<const uint8_t> weights, PinnedPool* pool);
 
   size_t bytes() const override { return memory_.bytes(); }
   std::span<const uint8_t> weights() const override { return {memory_.As<uint8_t>(), memory_.bytes()}; }
   std::span<const Pair> pairs() const { return pairs_; }
 
  private:
-  static StatusOr<std::unique_ptr<CudaAdapter>> Make(std::span<const HostLora* const> sorted);
+  static StatusOr<std::unique_ptr<CudaAdapter>> Make(std::span<const HostLora* const> sorted,
+                                                     PinnedPool* pool);
 
   std::vector<Pair> pairs_;
-  PinnedMemory memory_;
+  PinnedPool::Block memory_;
 };
 
 }  // namespace coterie::cuda

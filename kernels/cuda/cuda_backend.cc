@@ -127,13 +127,13 @@ size_t CudaBackend::MatrixBytes(DType dtype, int64_t n_out, int64_t n_in) const 
 
 StatusOr<std::unique_ptr<PackedAdapter>> CudaBackend::PackAdapter(std::span<const HostLora> pairs) {
   Use();
-  return CudaAdapter::Pack(pairs);
+  return CudaAdapter::Pack(pairs, pinned_.get());
 }
 
 StatusOr<std::unique_ptr<PackedAdapter>> CudaBackend::CopyAdapter(std::span<const HostLora> pairs,
                                                                   std::span<const uint8_t> weights) {
   Use();
-  return CudaAdapter::Copy(pairs, weights);
+  return CudaAdapter::Copy(pairs, weights, pinned_.get());
 }
 
 size_t CudaBackend::KvBlockBytes(const KvCacheShape& shape) const {

@@ -73,7 +73,8 @@ class CudaBackend final : public DecoderOps {
   void GatherLogitRows(const StepContext& step, const float* x_dev, int d, float* y_dev) override;
 
  private:
-  explicit CudaBackend(const CudaBackendOptions& options) : options_(options) {}
+  explicit CudaBackend(const CudaBackendOptions& options)
+      : options_(options), pinned_(std::make_shared<PinnedPool>(options.adapter_bytes)) {}
   Status Start();
   void Use() const { cudaSetDevice(options_.device); }  // a thread begins with device 0
   // Device memory that ops write in between.
@@ -105,6 +106,7 @@ class CudaBackend final : public DecoderOps {
   }
 
   const CudaBackendOptions options_;
+  const std::shared_ptr<PinnedPool> pinned_;  // of adapters
   std::string device_name_;
   int n_processors_ = 0;
   int compute_capability_ = 0;  // 90 is 9.0
