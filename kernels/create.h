@@ -25,6 +25,10 @@ struct CudaBackendOptions {
   int device = 0;  // as the driver counts
   // How weights of a float type are held. Quantised ones stay as they are in the file.
   enum class Weights : uint8_t { kAsStored, kQ8_0, kFp8 } weights = Weights::kAsStored;
+  // Products of many rows. kInvariant: our kernels, which give a row the bits that it gets alone. kFast:
+  // cuBLASLt, which does not; then no step is batch-invariant.
+  enum class Prefill : uint8_t { kInvariant, kFast } prefill = Prefill::kInvariant;
+  int fast_rows = 0;  // what counts as many; 0: where cuBLASLt begins to pay. Tests have short prompts.
   size_t adapter_bytes = 0;  // device memory reserved for adapters in slots
   bool graphs = true;        // steps of decode alone are captured once and then replayed
 };

@@ -78,6 +78,7 @@ struct StepLimits {
   int n_heads = 0;       // of queries
   int vocab_size = 0;    // of rows that are sampled; 0: none are
   int max_input = 0;     // largest n_in of a product
+  int max_output = 0;    // largest n_out of one, the head's included
   int max_adapters = 0;  // of one sequence
   int max_rank = 0;      // of an adapter at one input: the sum over the modules that read it
 };

@@ -84,6 +84,7 @@ StatusOr<std::unique_ptr<DecoderOps>> MakeBackend(const WorkerOptions& options,
     gpu.weights = options.gpu_weights == "q8_0"  ? CudaBackendOptions::Weights::kQ8_0
                   : options.gpu_weights == "fp8" ? CudaBackendOptions::Weights::kFp8
                                                  : CudaBackendOptions::Weights::kAsStored;
+    if (options.gpu_prefill == "fast") gpu.prefill = CudaBackendOptions::Prefill::kFast;
     gpu.adapter_bytes = AdapterBytes(options, device);
     return CreateCudaDecoderOps(gpu);
   }

@@ -41,6 +41,10 @@ FlagSet WorkerOptions::Flags() {
   flags.Choice(
       "gpu-weights", &gpu_weights, {"stored", "q8_0", "fp8"},
       "how a GPU holds weights that the file has as floats: as they are, or rounded when they are loaded");
+  flags.Choice("gpu-prefill", &gpu_prefill, {"invariant", "fast"},
+               "products of many rows on a GPU, such as a prompt's: invariant: an answer's text depends on "
+               "nothing but "
+               "its own request; fast: by cuBLASLt, which does not promise that");
   flags.Int("threads", &threads, 0, 1024, "N", "compute threads; 0: one for each core it may use");
   flags.String("cores", &cores, "LIST", "run on these cores only, such as 0-3,8; empty: on all it may use");
   flags.Choice("isa", &isa, {"auto", "avx512_bf16", "avx512", "avx2", "neon_dot", "highway", "portable"},

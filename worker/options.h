@@ -21,6 +21,7 @@ struct WorkerOptions {
   bool list_devices = false;
   std::string mode = "fast";
   std::string gpu_weights = "stored";
+  std::string gpu_prefill = "invariant";
   std::string isa = "auto";
   std::string id;
   std::vector<std::string> serves;

@@ -79,6 +79,12 @@ Status Run(const WorkerOptions& options, ShutdownSignals* signals) {
   spdlog::info("{} (base {}, {}) is ready after {}: {} MB of weights, {} MB of KV for {} tokens", loaded.name,
                info.base_digest.Short(), info.numerics_class, absl::FormatDuration(MonotonicNow() - begin),
                info.weight_bytes >> 20, info.kv_bytes >> 20, info.n_kv_blocks * kKvBlockTokens);
+  if (!info.batch_invariant) {
+    spdlog::info(
+        "an answer's text may depend on what is computed beside it, and may change when it is resumed "
+        "elsewhere "
+        "(batch_invariant is false)");
+  }
   for (const std::string& warning : loaded.warnings) spdlog::warn("{}", warning);
   ASSIGN_OR_RETURN(
       const std::unique_ptr<Engine> engine,

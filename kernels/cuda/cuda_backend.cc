@@ -85,6 +85,18 @@ Status CudaBackend::Start() {
   }
   RETURN_IF_ERROR(ToStatus(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), name));
   graphs_ = std::make_unique<StepGraphs>(stream_);
+  return options_.prefill == CudaBackendOptions::Prefill::kFast ? OpenFastProducts() : absl::OkStatus();
+}
+
+Status CudaBackend::OpenFastProducts() {
+  FastProductsOptions options;
+  options.fewest_rows = options_.fast_rows;
+  StatusOr<std::unique_ptr<FastProducts>> opened = FastProducts::Open(options, n_processors_, stream_);
+  if (!opened.ok()) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("--gpu-prefill=fast: ", opened.status().message(), "; or use --gpu-prefill=invariant"));
+  }
+  fast_ = *std::move(opened);
   return absl::OkStatus();
 }
 
@@ -93,13 +105,15 @@ CudaBackend::~CudaBackend() {
   if (stream_ == nullptr) return;
   cudaStreamSynchronize(stream_);
   graphs_.reset();
+  fast_.reset();
   cudaStreamDestroy(stream_);
 }
 
 std::string CudaBackend::numerics_class() const {
   constexpr const char* kWeights[] = {"stored", "q8_0", "fp8"};
   return absl::StrCat("cuda/1 sm", compute_capability_, " w=", kWeights[static_cast<int>(options_.weights)],
-                      " a=bf16 kv=bf16");
+                      " a=bf16 kv=bf16",
+                      fast_ == nullptr ? "" : absl::StrCat(" prefill=cublaslt-", fast_->Version()));
 }
 
 StatusOr<std::unique_ptr<DeviceBuffer>> CudaBackend::Allocate(size_t n_floats, Pages) {
@@ -118,7 +132,9 @@ StatusOr<std::unique_ptr<DeviceBuffer>> CudaBackend::Upload(std::span<const floa
 
 StatusOr<std::unique_ptr<PackedMatrix>> CudaBackend::PackMatrix(std::span<const HostMatrix> parts) {
   Use();
-  return cuda::PackMatrix(parts, ChoiceOf(options_.weights));
+  ASSIGN_OR_RETURN(std::unique_ptr<CudaMatrix> matrix, cuda::PackMatrix(parts, ChoiceOf(options_.weights)));
+  if (fast_ != nullptr) RETURN_IF_ERROR(fast_->Prepare(*matrix));
+  return matrix;
 }
 
 size_t CudaBackend::MatrixBytes(DType dtype, int64_t n_out, int64_t n_in) const {
@@ -222,11 +238,17 @@ std::vector<MemoryDemand> CudaBackend::StepMemory(const StepLimits& limits, cons
   const uint64_t work = scratch.operand + scratch.lora + scratch.attention + scratch.counters;
   const uint64_t rows =
       scratch.logits + scratch.sampled + scratch.sampling + scratch.logprobs + scratch.sampler;
-  return {
+  std::vector<MemoryDemand> demands = {
       {"scratch of steps", work, true, "--max-batch-tokens"},
       {"logits and sampling", rows, true, "--max-logit-rows"},
       {"token counts of penalties", TokenCountsBytes(seats.n_seats, seats.vocab_size), true, "--max-seqs"},
       {"adapters in slots", options_.adapter_bytes, true, "--adapter-bytes"}};
+  if (fast_ != nullptr) {
+    demands.push_back({"cuBLASLt and unpacked weights",
+                       fast_->MemoryBytes(limits.max_output, limits.max_input), true,
+                       "--gpu-prefill=invariant"});
+  }
+  return demands;
 }
 
 Status CudaBackend::ReserveScratch(const StepLimits& limits) {
@@ -240,6 +262,7 @@ Status CudaBackend::ReserveScratch(const StepLimits& limits) {
     lora_scratch_ = {lora_floats_.As<float>(), counters_.As<uint32_t>(),
                      limits.max_tokens * limits.max_adapters, limits.max_adapters, FilledUpRank(limits)};
   }
+  if (fast_ != nullptr) RETURN_IF_ERROR(fast_->Reserve(limits.max_output, limits.max_input));
   if (limits.vocab_size == 0) return absl::OkStatus();
   RETURN_IF_ERROR(Reserve(bytes.logits, "logits", &logits_));
   RETURN_IF_ERROR(Reserve(bytes.sampled, "sampled tokens", &sampled_));
@@ -321,6 +344,7 @@ void CudaBackend::EndStep(StepContext* context) {
     if (step->error.ok()) step->error = std::move(status);
   };
   if (step->graph_rows > 0) note(graphs_->End());
+  if (fast_ != nullptr) note(fast_->TakeError());
   note(step->sampling->EnqueueCopies(sampled_.As<int32_t>(), logprobs_.As<TokenLogprob>(),
                                      logits_.As<float>(), stream_));
   note(ToStatus(cudaEventRecord(step->done, stream_), "a step"));
@@ -380,7 +404,8 @@ void CudaBackend::LinearLora(const LoraCall& lora, const LinearInput& x, int row
       y] {
     const uint16_t* operand = OperandOf(x, n_rows, static_cast<int>(w.n_in()));
     cuda::LinearLora(operand, n_rows, Of(w), bias == nullptr ? nullptr : bias->data(), accumulate,
-                     has_adapters ? &work : nullptr, site, lora_scratch_, y, n_processors_, stream_);
+                     has_adapters ? &work : nullptr, site, lora_scratch_, y, n_processors_, stream_,
+                     fast_.get());
   });
 }
 
@@ -425,7 +450,7 @@ void CudaBackend::HeadAndSample(StepContext* context, const LinearInput& x, cons
   Do([this, data, x, rows, mixtures = step->sampling->mixtures(), &head] {
     const uint16_t* operand = OperandOf(x, rows, static_cast<int>(head.n_in()));
     cuda::LinearLora(operand, rows, Of(head), nullptr, false, nullptr, {}, lora_scratch_, logits_.As<float>(),
-                     n_processors_, stream_);
+                     n_processors_, stream_, fast_.get());
     SampleRows(data, logits_.As<float>(), rows, mixtures, sampler_scratch_, sampled_.As<int32_t>(),
                logprobs_.As<TokenLogprob>(), stream_);
   });

@@ -11,6 +11,7 @@
 
 #include "kernels/create.h"
 #include "kernels/cuda/adapter_slots.h"
+#include "kernels/cuda/fast_products.h"
 #include "kernels/cuda/memory.h"
 #include "kernels/cuda/ops.h"
 #include "kernels/cuda/sampler.h"
@@ -27,13 +28,13 @@ namespace coterie::cuda {
 // (step_data.h). In the replay of a step the ops are called as ever and do nothing.
 class CudaBackend final : public DecoderOps {
  public:
-  // FailedPrecondition where the device cannot be used.
+  // FailedPrecondition where the device cannot be used, or cuBLASLt is wanted and cannot.
   static StatusOr<std::unique_ptr<CudaBackend>> Create(const CudaBackendOptions& options);
   ~CudaBackend() override;
 
   NumericsMode mode() const override { return NumericsMode::kFast; }
   std::string numerics_class() const override;
-  bool batch_invariant() const override { return true; }
+  bool batch_invariant() const override { return fast_ == nullptr; }
   std::string device_name() const override { return device_name_; }
   int steps_in_flight() const override { return 2; }
   int max_part_tokens() const override { return 1 << 20; }  // nothing is gained by cutting a step
@@ -76,6 +77,7 @@ class CudaBackend final : public DecoderOps {
   explicit CudaBackend(const CudaBackendOptions& options)
       : options_(options), pinned_(std::make_shared<PinnedPool>(options.adapter_bytes)) {}
   Status Start();
+  Status OpenFastProducts();
   void Use() const { cudaSetDevice(options_.device); }  // a thread begins with device 0
   // Device memory that ops write in between.
   struct ScratchBytes {
@@ -112,6 +114,7 @@ class CudaBackend final : public DecoderOps {
   int compute_capability_ = 0;  // 90 is 9.0
   cudaStream_t stream_ = nullptr;
   std::unique_ptr<StepGraphs> graphs_;
+  std::unique_ptr<FastProducts> fast_;  // null: all products are ours
 
   // Scratch of the ops, for the largest step.
   KvCacheShape kv_shape_;

@@ -1,6 +1,7 @@
 #include <algorithm>
 
 #include "common/check.h"
+#include "kernels/cuda/fast_products.h"
 #include "kernels/cuda/linear_product.h"
 #include "kernels/cuda/ops.h"
 
@@ -14,7 +15,10 @@ size_t LoraScratchFloats(int max_entries, int max_adapters, int max_rank, int64_
 
 void LinearLora(const uint16_t* x, int rows, const CudaMatrix& w, const float* bias, bool accumulate,
                 const LoraWork* work, const LoraSite& site, const LoraScratch& scratch, float* y,
-                int n_processors, cudaStream_t stream) {
+                int n_processors, cudaStream_t stream, FastProducts* fast) {
+  const auto is_fast = [&](const WeightSegment& segment) {
+    return fast != nullptr && fast->Takes(rows, segment);
+  };
   LinearProduct product;
   product.bias = bias;
   product.accumulate = accumulate;
@@ -24,13 +28,18 @@ void LinearLora(const uint16_t* x, int rows, const CudaMatrix& w, const float* b
     COTERIE_CHECK_EQ(scratch.max_rank % kLoraRankStep, 0) << "the scratch of products with adapters";
     product.lora = {*work, site, scratch, x, static_cast<int>(w.n_in())};
   }
-  product.adapters = adapters && rows <= kSmallRows;
+  product.adapters =
+      adapters && rows <= kSmallRows && std::none_of(w.segments().begin(), w.segments().end(), is_fast);
   product.shrink = product.adapters;
   product.x = x;
   product.rows = rows;
   product.y = y;
   for (const WeightSegment& segment : w.segments()) {
     product.w = segment;
+    if (is_fast(segment)) {
+      fast->Run(x, rows, segment, bias, accumulate, y, w.n_out());
+      continue;
+    }
     if (rows > kSmallRows && LinearLarge(product, stream)) continue;
     for (int row = 0; row < rows; row += kSmallRows) {
       LinearProduct window = product;
@@ -41,7 +50,7 @@ void LinearLora(const uint16_t* x, int rows, const CudaMatrix& w, const float* b
     }
     product.shrink = false;  // t is there for the next segment
   }
-  if (adapters && rows > kSmallRows) LoraRows(product.lora, rows, y, w.n_out(), n_processors, stream);
+  if (adapters && !product.adapters) LoraRows(product.lora, rows, y, w.n_out(), n_processors, stream);
 }
 
 }  // namespace coterie::cuda

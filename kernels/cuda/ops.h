@@ -12,6 +12,8 @@
 
 namespace coterie::cuda {
 
+class FastProducts;
+
 // The kernels' side of DecoderOps: each function enqueues its work on `stream` and returns. All pointers are
 // device memory. `rows` is how many rows the grid is made for; the rows past StepData's count are computed,
 // too, where that is harmless (a graph is captured for a rounded-up number), and written nowhere that anybody
@@ -55,11 +57,12 @@ size_t LoraScratchFloats(int max_entries, int max_adapters, int max_rank, int64_
 
 // y [rows, n_out] = x [rows, n_in] · wᵀ (+ bias), or y += that; then the adapters of the step at `site`
 // (null: none): the sum of a row's adapters, in order, is added to y. One launch for up to kSmallRows rows
-// and each of w's segments. Each value is summed in one order, whatever `rows` is.
+// and each of w's segments. Each value is summed in one order, whatever `rows` is; but not where `fast` is
+// given and takes the product (fast_products.h).
 constexpr int kSmallRows = 64;
 void LinearLora(const uint16_t* x, int rows, const CudaMatrix& w, const float* bias, bool accumulate,
                 const LoraWork* work, const LoraSite& site, const LoraScratch& scratch, float* y,
-                int n_processors, cudaStream_t stream);
+                int n_processors, cudaStream_t stream, FastProducts* fast = nullptr);
 
 // --- rope_kv.cu ---
 // See DecoderOps::RopeAndKvWrite. K and V of `qkv` stay as they are.

@@ -8,7 +8,7 @@
 
 #include "kernels/cuda/cuda_backend.h"
 #include "kernels/cuda/memory.h"
-#include "tests/gpu/bench/vendor_product.h"
+#include "kernels/cuda/vendor_product.h"
 
 namespace coterie::bench {
 namespace {
@@ -83,24 +83,35 @@ class CudaDevice final : public BenchDevice {
 
   StatusOr<double> ProductSeconds(int64_t m, int64_t n, int64_t k, int runs) override {
     if (vendor_ == nullptr) {
-      StatusOr<std::unique_ptr<gpu::VendorProduct>> opened = gpu::VendorProduct::Open();
+      StatusOr<std::unique_ptr<cuda::VendorHandle>> opened = cuda::VendorHandle::Open();
       if (!opened.ok()) return absl::UnimplementedError(opened.status().message());
       vendor_ = *std::move(opened);
     }
-    RETURN_IF_ERROR(vendor_->Prepare({m, n, k}));
+    constexpr size_t kWorkspaceBytes = size_t{64} << 20;
+    cuda::VendorProduct::Shape shape;
+    shape.n = shape.y_pitch = n;
+    shape.k = shape.w_pitch = shape.x_pitch = k;
+    ASSIGN_OR_RETURN(const std::unique_ptr<cuda::VendorProduct> product,
+                     cuda::VendorProduct::Create(vendor_.get(), shape));
+    cuda::VendorProduct::Terms terms;
+    terms.m = m;
+    terms.workspace_bytes = kWorkspaceBytes;
+    ASSIGN_OR_RETURN(const std::vector<cuda::VendorLibrary::Proposal> algorithms, product->Propose(terms));
+    if (algorithms.empty()) {
+      return absl::UnimplementedError(absl::StrCat("cuBLASLt has no algorithm for ", m, " x ", n, " x ", k));
+    }
     const auto values = [](int64_t a, int64_t b) { return static_cast<size_t>(a) * static_cast<size_t>(b); };
     ASSIGN_OR_RETURN(const DeviceMemory x, DeviceMemory::Allocate(2 * values(m, k), "x"));
     ASSIGN_OR_RETURN(const DeviceMemory w, DeviceMemory::Allocate(2 * values(n, k), "w"));
     ASSIGN_OR_RETURN(const DeviceMemory y, DeviceMemory::Allocate(2 * values(m, n), "y"));
-    ASSIGN_OR_RETURN(const DeviceMemory workspace,
-                     DeviceMemory::Allocate(gpu::VendorProduct::kWorkspaceBytes, "a workspace"));
+    ASSIGN_OR_RETURN(const DeviceMemory workspace, DeviceMemory::Allocate(kWorkspaceBytes, "a workspace"));
     RETURN_IF_ERROR(FillRandom(x.As<uint16_t>(), values(m, k)));
     RETURN_IF_ERROR(FillRandom(w.As<uint16_t>(), values(n, k)));
     double best = 0;
-    for (int algorithm = 0; algorithm < vendor_->n_algorithms(); ++algorithm) {
+    for (const cuda::VendorLibrary::Proposal& algorithm : algorithms) {
       ASSIGN_OR_RETURN(const double seconds, MedianSeconds(runs, [&] {
-                         return vendor_->Run(algorithm, x.data(), w.data(), y.data(), workspace.data(),
-                                             stream_);
+                         return product->Run(algorithm, m, x.data(), w.data(), false, y.data(),
+                                             workspace.data(), kWorkspaceBytes, stream_);
                        }));
       if (best == 0 || seconds < best) best = seconds;
     }
@@ -180,7 +191,7 @@ class CudaDevice final : public BenchDevice {
   cudaStream_t stream_ = nullptr;
   cudaEvent_t begin_ = nullptr, end_ = nullptr;
   std::vector<cudaEvent_t> marks_;
-  std::unique_ptr<gpu::VendorProduct> vendor_;
+  std::unique_ptr<cuda::VendorHandle> vendor_;
 };
 
 }  // namespace

@@ -23,6 +23,7 @@ struct Settings {
   int n_processors = 4;                   // multiprocessors: what persistent grids are sized by
   int compute_major = 9, compute_minor = 0;
   int driver_version = 13000;
+  bool vendor_library = true;  // libcublasLt.so.13 is there; COTERIE_EMULATION_WITHOUT_CUBLASLT: it is not
   // The host that touches device memory faults, as it does on a machine with a GPU. Costs a system call per
   // allocation and piece of work. Set it before the first allocation.
   bool protect = false;
@@ -32,6 +33,7 @@ Settings& TheSettings();
 // --- Failures to come. Counted from the call on; 0: now; negative: never. ---
 void FailAllocationAfter(int n_allocations);  // device and pinned memory
 void LoseDeviceAfter(int n_operations);  // every call fails from then on, as when a device fell off the bus
+void FailProductAfter(int n_products);   // of cuBLASLt: its call fails, once
 bool DeviceIsLost();
 void ForgetFailures();
 
@@ -44,7 +46,11 @@ struct Counts {
   uint64_t synchronisations = 0;  // asked for
   uint64_t waiting_frees = 0;     // cudaFree and cudaFreeHost wait for all that is under way
   uint64_t live_allocations = 0;
-  uint64_t live_bytes = 0;  // device memory
+  uint64_t live_bytes = 0;          // device memory
+  uint64_t library_searches = 0;    // for algorithms of cuBLASLt
+  uint64_t library_products = 0;    // that it was given
+  uint64_t library_split_sums = 0;  // of those products
+  uint64_t library_objects = 0;     // of its, alive
 };
 Counts CountsNow();
 

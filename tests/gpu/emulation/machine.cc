@@ -26,6 +26,7 @@ Settings FromEnvironment() {
     settings.device_bytes = std::strtoull(bytes, nullptr, 10);
   }
   settings.protect = std::getenv("COTERIE_EMULATION_PROTECT") != nullptr;
+  settings.vendor_library = std::getenv("COTERIE_EMULATION_WITHOUT_CUBLASLT") == nullptr;
   return settings;
 }
 
@@ -145,7 +146,7 @@ bool DeviceIsLost() { return TheMachine().lost; }
 void ForgetFailures() {
   Machine& machine = TheMachine();
   const std::lock_guard lock(machine.mutex);
-  machine.fail_allocation_after = machine.lose_device_after = -1;
+  machine.fail_allocation_after = machine.lose_device_after = machine.fail_product_after = -1;
   machine.lost = false;
 }
 Counts CountsNow() {

@@ -72,6 +72,7 @@ struct Machine {
   std::map<int, size_t> bytes_of_device;
   int fail_allocation_after = -1;
   int lose_device_after = -1;
+  int fail_product_after = -1;
   bool lost = false;
 
   // Adds work to a stream, or to the graph that it captures.

@@ -18,6 +18,7 @@ struct Settings {
   Order order = Order::kRandom;
   uint64_t seed = 1;
   int n_processors = 0;
+  bool vendor_library = true;
 };
 inline Settings& TheSettings() {
   static Settings settings = [] {
@@ -31,6 +32,7 @@ inline Settings& TheSettings() {
 }
 
 inline void FailAllocationAfter(int) {}
+inline void FailProductAfter(int) {}
 inline void ForgetFailures() {}
 
 struct Counts {
@@ -41,6 +43,10 @@ struct Counts {
   uint64_t synchronisations = 0;
   uint64_t live_allocations = 0;
   uint64_t live_bytes = 0;
+  uint64_t library_searches = 0;
+  uint64_t library_products = 0;
+  uint64_t library_split_sums = 0;
+  uint64_t library_objects = 0;
 };
 inline Counts CountsNow() { return {}; }
 

@@ -90,6 +90,7 @@ class GoldenLogits : public ::testing::Test {
     ASSERT_NE(decoder, nullptr);
     TestSequence sequence;
     for (uint16_t id : arrays_[name + ".ids"].As<uint16_t>()) sequence.tokens.push_back(id);
+    ASSERT_GE(sequence.tokens.size(), size_t{testing::kTestFastRows}) << "no product would be fast";
     std::unique_ptr<LoadedAdapter> loaded;
     if (!adapter.empty()) {
       absl::StatusOr<std::unique_ptr<LoadedAdapter>> result = decoder->LoadAdapter(adapter);
@@ -104,6 +105,15 @@ class GoldenLogits : public ::testing::Test {
         RelativeError(AllLogits(decoder.get(), sequence), arrays_[name + ".rows"].As<uint16_t>(),
                       arrays_[name + ".logits"].As<float>(), vocab);
     EXPECT_LT(backend == Backend::kExact ? error.largest : error.rms, bound);
+  }
+
+  void CheckEveryBaseOnAGpu(Backend backend) {
+    const std::filesystem::path data = testing::SourceRoot() / "tests/data";
+    for (const std::string model : {"tiny-llama", "tiny-qwen2", "tiny-qwen3"}) {
+      Check(model, data / model, "", backend, 0.02);
+      Check(model, data / (model + ".gguf"), "", backend, 0.02);
+    }
+    Check("tiny-llama-q", PathOf("tiny-llama-q"), "", backend, 0.02);
   }
 
   void CheckEveryAdapter(Backend backend, double bound) {
@@ -159,12 +169,12 @@ TEST_F(GoldenLogits, FastModeStaysNearTransformers) {
 
 TEST_F(GoldenLogits, AGpuStaysNearTransformers) {
   if (!testing::HasGpu()) GTEST_SKIP() << "no GPU is here, and this build emulates none";
-  for (const char* model : {"tiny-llama", "tiny-qwen2", "tiny-qwen3"}) {
-    Check(model, testing::SourceRoot() / "tests/data" / model, "", Backend::kGpu, 0.02);
-    Check(model, testing::SourceRoot() / "tests/data" / (std::string(model) + ".gguf"), "", Backend::kGpu,
-          0.02);
-  }
-  Check("tiny-llama-q", PathOf("tiny-llama-q"), "", Backend::kGpu, 0.02);
+  CheckEveryBaseOnAGpu(Backend::kGpu);
+}
+
+TEST_F(GoldenLogits, AGpuWithFastPrefillStaysAsNearToTransformers) {
+  if (!testing::HasFastGpu()) GTEST_SKIP() << "no GPU with cuBLASLt is here, and this build emulates none";
+  CheckEveryBaseOnAGpu(Backend::kGpuFast);
 }
 
 TEST_F(GoldenLogits, ExactModeEqualsPeftForEveryAdapter) { CheckEveryAdapter(Backend::kExact, 5e-5); }
@@ -172,6 +182,11 @@ TEST_F(GoldenLogits, ExactModeEqualsPeftForEveryAdapter) { CheckEveryAdapter(Bac
 TEST_F(GoldenLogits, AGpuStaysNearPeftForEveryAdapter) {
   if (!testing::HasGpu()) GTEST_SKIP() << "no GPU is here, and this build emulates none";
   CheckEveryAdapter(Backend::kGpu, 0.02);
+}
+
+TEST_F(GoldenLogits, AGpuWithFastPrefillStaysAsNearToPeft) {
+  if (!testing::HasFastGpu()) GTEST_SKIP() << "no GPU with cuBLASLt is here, and this build emulates none";
+  CheckEveryAdapter(Backend::kGpuFast, 0.02);
 }
 
 }  // namespace

@@ -10,6 +10,7 @@
 #include "kernels/create.h"
 #include "model/decoder/decoder.h"
 #include "tests/model/format/expect_refused.h"
+#include "tests/testing/backends.h"
 
 namespace coterie {
 namespace {
@@ -55,6 +56,31 @@ TEST(MemoryPlanTest, SaysWhatTheDecoderThenTakes) {
       EXPECT_LE(DemandOf(plan, "weights"), decoder->info().weight_bytes * 11 / 10);
       EXPECT_EQ(DemandOf(plan, "logits"), 4u * 16 * static_cast<uint64_t>(decoder->info().vocab_size));
     }
+  }
+}
+
+// cuBLASLt's workspace and the memory for unpacked weights are in the plan, and are what is taken.
+TEST(MemoryPlanTest, FastPrefillTakesWhatThePlanSaysBesideAllElse) {
+  if (!testing::HasFastGpu()) GTEST_SKIP() << "no GPU with cuBLASLt is here, and this build emulates none";
+  for (const char* model : {"tiny-llama", "tiny-llama-q.gguf"}) {
+    const auto files = Open(model);
+    DecoderOptions options;
+    options.n_kv_blocks = 37;
+    uint64_t planned[2], taken[2];
+    for (const bool fast : {false, true}) {
+      auto backend = testing::MakeDecoderOps(fast ? testing::Backend::kGpuFast : testing::Backend::kGpu);
+      const MemoryPlan plan = PlanMemory(*files, options, *backend).value();
+      planned[fast] = plan.bytes_at_start();
+      constexpr char kWhat[] = "cuBLASLt and unpacked weights";
+      EXPECT_EQ(plan.ToText().find(kWhat) != std::string::npos, fast) << plan.ToText();
+      if (fast) {
+        EXPECT_GE(DemandOf(plan, kWhat), uint64_t{32} << 20);
+      }
+      const uint64_t before = backend->Room().bytes;
+      const auto decoder = std::move(Decoder::Create(*files, std::move(backend), options)).value();
+      taken[fast] = before - decoder->backend().Room().bytes;
+    }
+    EXPECT_EQ(taken[true] - taken[false], planned[true] - planned[false]);
   }
 }
 
