@@ -18,7 +18,9 @@ namespace {
 
 constexpr int kDefaultKvTokens = 16384;  // on a CPU
 constexpr uint64_t kDefaultAdapterBytes = uint64_t{512} << 20;
-constexpr uint64_t kLeastOnGpu = uint64_t{64} << 20;
+constexpr uint64_t kLeastAdapterBytesOnGpu = uint64_t{64} << 20;
+constexpr int kBatchTokensOnCpu = 256;
+constexpr int kBatchTokensOnGpu = 2048;  // 256 leave half of an H200's multiprocessors without a tile
 
 int KvTokensOnCpu(const WorkerOptions& options) {
   return options.kv_tokens > 0 ? options.kv_tokens : kDefaultKvTokens;
@@ -54,14 +56,15 @@ Status TakeWhatIsLeft(const ModelFiles& files, const DecoderOps& backend, Decode
 }
 
 // Says where memory will go, and refuses to begin what the system would end in the middle.
-Status CheckMemory(uint64_t adapter_bytes, const ModelFiles& files, const DecoderOptions& decoder,
+Status CheckMemory(const WorkerOptions& options, const ModelFiles& files, const DecoderOptions& decoder,
                    const DecoderOps& backend, bool gpu) {
   ASSIGN_OR_RETURN(MemoryPlan plan, PlanMemory(files, decoder, backend));
   // Those that are packed for a GPU wait in the host's memory; what slots take of the GPU's is in the plan.
   if (gpu) {
-    RETURN_IF_ERROR(CheckMemoryFor(adapter_bytes, "packed experts in pinned memory (--adapter-bytes)"));
+    RETURN_IF_ERROR(
+        CheckMemoryFor(options.adapter_bytes, "packed experts in pinned memory (--adapter-bytes)"));
   } else {
-    plan.demands.push_back({"packed experts", adapter_bytes, false, "--adapter-bytes"});
+    plan.demands.push_back({"packed experts", options.adapter_bytes, false, "--adapter-bytes"});
   }
   const MemoryRoom room = backend.Room();
   spdlog::info("memory: {}; {} in all, {} are left ({})", plan.ToText(), MemoryText(plan.bytes()),
@@ -85,7 +88,7 @@ StatusOr<std::unique_ptr<DecoderOps>> MakeBackend(const WorkerOptions& options,
                   : options.gpu_weights == "fp8" ? CudaBackendOptions::Weights::kFp8
                                                  : CudaBackendOptions::Weights::kAsStored;
     if (options.gpu_prefill == "fast") gpu.prefill = CudaBackendOptions::Prefill::kFast;
-    gpu.adapter_bytes = AdapterBytes(options, device);
+    gpu.adapter_bytes = options.adapter_bytes;
     return CreateCudaDecoderOps(gpu);
   }
   CpuBackendOptions backend_options;
@@ -124,7 +127,7 @@ StatusOr<std::unique_ptr<LanguageModel>> MakeDecoder(const WorkerOptions& option
   } else {
     decoder_options.n_kv_blocks = KvTokensOnCpu(options) / kKvBlockTokens;
   }
-  RETURN_IF_ERROR(CheckMemory(AdapterBytes(options, device), files, decoder_options, *backend, gpu));
+  RETURN_IF_ERROR(CheckMemory(options, files, decoder_options, *backend, gpu));
   return Decoder::Create(files, std::move(backend), decoder_options);
 }
 
@@ -160,9 +163,16 @@ StatusOr<LoadedModel> LoadModel(const WorkerOptions& options, const devices::Cho
   return loaded;
 }
 
-uint64_t AdapterBytes(const WorkerOptions& options, const devices::ChosenDevice& device) {
-  if (options.adapter_bytes > 0) return options.adapter_bytes;
-  return device.gpu ? std::max(kLeastOnGpu, device.gpu->total_bytes / 16) : kDefaultAdapterBytes;
+WorkerOptions WithDefaultsFor(const devices::ChosenDevice& device, WorkerOptions options) {
+  if (options.adapter_bytes == 0) {
+    options.adapter_bytes =
+        device.gpu ? std::max(kLeastAdapterBytesOnGpu, device.gpu->total_bytes / 16) : kDefaultAdapterBytes;
+  }
+  if (options.max_batch_tokens == 0) {
+    options.max_batch_tokens =
+        std::max(device.gpu ? kBatchTokensOnGpu : kBatchTokensOnCpu, 2 * options.max_seqs);
+  }
+  return options;
 }
 
 }  // namespace coterie::worker

@@ -24,8 +24,8 @@ struct LoadedModel {
 // packing the weights does.
 StatusOr<LoadedModel> LoadModel(const WorkerOptions& options, const devices::ChosenDevice& device);
 
-// Memory for packed experts: as told, or what suits the device.
-uint64_t AdapterBytes(const WorkerOptions& options, const devices::ChosenDevice& device);
+// `options` with what suits the device where they leave it open.
+WorkerOptions WithDefaultsFor(const devices::ChosenDevice& device, WorkerOptions options);
 
 }  // namespace coterie::worker
 

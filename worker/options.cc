@@ -69,8 +69,10 @@ FlagSet WorkerOptions::Flags() {
               "the same in bytes of memory, in place of --kv-tokens; 0: --kv-tokens counts");
   flags.Int("max-context", &max_context, 0, 1 << 30, "N",
             "most tokens of one sequence; 0: all the model has");
-  flags.Int("max-batch-tokens", &max_batch_tokens, 2, 65536, "N",
-            "tokens of one step: more fill the device better, fewer delay running answers less");
+  flags.Int(
+      "max-batch-tokens", &max_batch_tokens, 0, 65536, "N",
+      "tokens of one step: more fill the device better, fewer delay running answers less; 0: 256 on a CPU, "
+      "2048 on a GPU, and twice --max-seqs at least");
   flags.Int("max-seqs", &max_seqs, 1, 4096, "N", "sequences of one step");
   flags.Int(
       "max-connections", &max_connections, 0, 1 << 20, "N",
@@ -126,7 +128,7 @@ Status WorkerOptions::Check() const {
     return absl::InvalidArgumentError(
         absl::StrCat("--adapter-bytes=", adapter_bytes, ": must be 0 or at least ", kLeastAdapterBytes));
   }
-  if (max_batch_tokens <= max_seqs) {
+  if (max_batch_tokens > 0 && max_batch_tokens <= max_seqs) {
     return absl::InvalidArgumentError(absl::StrCat("--max-batch-tokens=", max_batch_tokens,
                                                    ": must be above --max-seqs, which is ", max_seqs));
   }

@@ -31,7 +31,7 @@ struct WorkerOptions {
   int kv_tokens = 0;
   uint64_t kv_bytes = 0;
   int max_context = 0;
-  int max_batch_tokens = 256;
+  int max_batch_tokens = 0;
   int max_seqs = 16;
   int max_waiting = 256;
   int max_logit_rows = 64;

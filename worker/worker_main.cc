@@ -43,14 +43,14 @@ StatusOr<AdapterStore::Resolver> MakeResolver(const std::string& root) {
   return AdapterStore::Resolver([store](const Digest& digest) { return store->ObjectPath(digest); });
 }
 
-EngineOptions MakeEngineOptions(const WorkerOptions& options, const devices::ChosenDevice& device) {
+EngineOptions MakeEngineOptions(const WorkerOptions& options) {
   EngineOptions engine;
   engine.max_batch_tokens = options.max_batch_tokens;
   engine.max_seqs = options.max_seqs;
   engine.max_waiting = options.max_waiting;
   engine.max_logit_rows = options.max_logit_rows;
   engine.adapters.n_slots = options.adapter_slots;
-  engine.adapters.max_bytes = AdapterBytes(options, device);
+  engine.adapters.max_bytes = options.adapter_bytes;
   engine.adapters.n_loader_threads = options.adapter_loaders;
   return engine;
 }
@@ -63,13 +63,14 @@ std::string DefaultId(const std::string& listen) {
   return port == "0" ? absl::StrCat(host, "/", getpid()) : absl::StrCat(host, ":", port);
 }
 
-Status Run(const WorkerOptions& options, ShutdownSignals* signals) {
-  if (!options.cores.empty()) {
-    ASSIGN_OR_RETURN(const std::vector<int> cores, ParseCores(options.cores));
+Status Run(const WorkerOptions& asked, ShutdownSignals* signals) {
+  if (!asked.cores.empty()) {
+    ASSIGN_OR_RETURN(const std::vector<int> cores, ParseCores(asked.cores));
     RETURN_IF_ERROR(PinToCores(cores));
   }
   const devices::InventoryOptions inventory_options = devices::InventoryOptions::FromEnvironment();
-  ASSIGN_OR_RETURN(const devices::ChosenDevice device, UseDevice(options, inventory_options));
+  ASSIGN_OR_RETURN(const devices::ChosenDevice device, UseDevice(asked, inventory_options));
+  const WorkerOptions options = WithDefaultsFor(device, asked);
   ASSIGN_OR_RETURN(AdapterStore::Resolver resolver, MakeResolver(options.store));
   spdlog::info("{}", net::RaiseDescriptorLimit().ToString());
   spdlog::info("loading {}", options.model.empty() ? "the fake model" : options.model);
@@ -86,9 +87,8 @@ Status Run(const WorkerOptions& options, ShutdownSignals* signals) {
         "(batch_invariant is false)");
   }
   for (const std::string& warning : loaded.warnings) spdlog::warn("{}", warning);
-  ASSIGN_OR_RETURN(
-      const std::unique_ptr<Engine> engine,
-      Engine::Create(MakeEngineOptions(options, device), loaded.model.get(), std::move(resolver)));
+  ASSIGN_OR_RETURN(const std::unique_ptr<Engine> engine,
+                   Engine::Create(MakeEngineOptions(options), loaded.model.get(), std::move(resolver)));
 
   PeerTraffic traffic;
   MetricsRegistry registry;

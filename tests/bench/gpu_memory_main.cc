@@ -42,6 +42,7 @@ Bytes PlannedBytes(MadeModel* model, const DecoderOps& ops, int n_kv_blocks, boo
     const auto files = model->Files(n_layers);
     COTERIE_CHECK(files.ok()) << ToStd(files.status().message());
     DecoderOptions options;
+    options.max_batch_tokens = 2048;  // the worker's default on a GPU
     options.n_kv_blocks = n_kv_blocks;
     options.max_context = kKvBlockTokens;
     const auto plan = PlanMemory(**files, options, ops);
