@@ -7,6 +7,7 @@
 #include <set>
 #include <vector>
 
+#include "dropped_barriers.h"
 #include "kernels/cuda/device_code.h"
 #include "kernels/cuda/ops.h"
 #include "paged_step.h"
@@ -347,6 +348,20 @@ TEST_P(CudaAttentionTest, DecodeReadsEveryKeyAndValueOnce) {
     Attend(parts, 20, n_processors);
     EXPECT_EQ(streamed_bytes_, bytes_of(std::min(20, lengths_[0]) + 20));
   }
+}
+
+// Every barrier of the kernels is needed, that before a block counts itself among those which are done, too.
+TEST_P(CudaAttentionTest, EachBarrierIsMissed) {
+  if (GetParam() != emulation::Order::kRandom) GTEST_SKIP() << "it goes through all orders by itself";
+  MakeCache({2600, 2100}, 32, 2, 4);  // more splits than there are blocks
+  const size_t n = AttentionScratchFloats(kv_.n_kv_heads, kv_.head_dim, 0);
+  const auto run = [&](const std::vector<StepPart>& parts) {
+    Write(scratch_.partial, std::vector<float>(n, NAN));
+    return Attend(parts, 0, 400);
+  };
+  // That before the next item is not: a block has counted itself before, behind a barrier.
+  ExpectEachBarrierIsMissed([&] { return run({{0, 2599, 2600}, {1, 2099, 2100}}); }, 10, 1);
+  ExpectEachBarrierIsMissed([&] { return run({{0, 2590, 2600}, {1, 2095, 2100}}); }, 10, 1);
 }
 
 TEST_P(CudaAttentionTest, ContextsOf131072Tokens) {

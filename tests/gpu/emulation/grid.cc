@@ -9,10 +9,10 @@
 #include <cstring>
 #include <memory>
 #include <numeric>
+#include <utility>
 
 #include "control.h"
-#include "lane.h"
-#include "warp_op.h"
+#include "running.h"
 
 #if defined(__SANITIZE_ADDRESS__)
 #include <sanitizer/asan_interface.h>
@@ -23,98 +23,10 @@
 
 namespace coterie::emulation {
 
-const LanePosition* this_lane = nullptr;
-
 namespace {
 
 constexpr size_t kSharedRedZone = 256;
 constexpr unsigned char kRedZone = 0xA5;
-constexpr uint32_t kAllReady = 0xFFFFFFFFu;
-constexpr int kMostPolls = 1 << 22;
-
-// What runs: one grid at a time, on one host thread.
-struct Running {
-  const Grid* grid = nullptr;
-  Lane* lane = nullptr;
-  Context scheduler;
-  bool random = false;
-  uint64_t state = 1;  // of the random numbers
-  char start = 0,
-       finish = 0;  // what orders the grid after what its stream did before, and before what it does next
-
-  uint64_t Random() {
-    state ^= state << 13, state ^= state >> 7, state ^= state << 17;
-    return state;
-  }
-};
-Running* running = nullptr;
-uint64_t streamed_bytes = 0;
-
-std::string Where(const Lane& lane) {
-  const LanePosition& p = lane.position;
-  char text[96];
-  std::snprintf(text, sizeof(text), " (block %u,%u,%u thread %u)", p.block_idx.x, p.block_idx.y,
-                p.block_idx.z, p.thread_idx.x);
-  return text;
-}
-
-void Enter(Context* from, Lane* lane) {
-  running->lane = lane;
-  this_lane = &lane->position;
-  Switch(from, lane->fiber->context());
-}
-
-void ToScheduler(Lane* lane) {
-  running->lane = nullptr;
-  this_lane = nullptr;
-  Switch(lane->fiber->context(), &running->scheduler);
-}
-
-// Lets others run until this lane is ready again and it is its turn: the lanes of its warp whose turn is
-// later, then the earlier ones; where none is ready, other warps.
-void GiveTurn(Lane* lane) {
-  const Warp& warp = *lane->warp;
-  const uint32_t later = lane->turn == kLanes - 1 ? 0 : warp.ready & kAllReady << (lane->turn + 1);
-  const uint32_t candidates = later != 0 ? later : warp.ready;
-  if (candidates == 0) {
-    ToScheduler(lane);
-  } else {
-    Lane* const next = warp.turns[static_cast<size_t>(__builtin_ctz(candidates))];
-    if (next != lane) Enter(lane->fiber->context(), next);
-  }
-}
-
-void SetTurns(Warp* warp) {
-  for (int turn = 0; turn < kLanes; ++turn) warp->turns[static_cast<size_t>(turn)]->turn = turn;
-}
-
-void Shuffle(Warp* warp) {
-  for (size_t i = kLanes - 1; i > 0; --i) std::swap(warp->turns[i], warp->turns[running->Random() % (i + 1)]);
-  SetTurns(warp);
-}
-
-// All lanes of a warp are ready, and one of them runs: the first in turn goes on.
-void Restart(Lane* lane) {
-  Warp* const warp = lane->warp;
-  if (running->random) {
-    Shuffle(warp);
-    if (running->Random() % 8 == 0) return ToScheduler(lane);  // other warps run in between
-  }
-  Lane* const first = warp->turns[0];
-  if (first != lane) Enter(lane->fiber->context(), first);
-}
-
-void RunLane(void* argument) {
-  auto* const lane = static_cast<Lane*>(argument);
-  Acquire(&running->start);
-  Acquire(&lane->block->start);
-  running->grid->lane();
-  Release(&running->finish);
-  lane->warp->ready &= ~(1u << lane->turn);
-  ++lane->block->n_done;
-  GiveTurn(lane);
-}
-
 #ifndef COTERIE_EMULATION_TSAN
 // Blocks to use again. Not under the thread sanitizer, which knows memory, and what orders it, by its
 // address.
@@ -132,8 +44,9 @@ class Runner {
 
  private:
   std::unique_ptr<Block> Start(unsigned index);
-  // Runs the block's lanes as far as they get; whether all have ended.
-  bool Advance(Block& block);
+  enum class Advanced { kEnded, kWaits, kLeft };
+  // Runs the block's lanes as far as they get, or as one of them wants.
+  Advanced Advance(Block& block);
   void Finish(std::unique_ptr<Block> block);
   [[noreturn]] void ReportStuck(const Block& block);
   template <class T>
@@ -171,7 +84,7 @@ std::unique_ptr<Block> Runner::Start(unsigned index) {
   std::memset(block->shared, 0xFF, grid_.shared_bytes);
   std::memset(block->shared + grid_.shared_bytes, kRedZone, kSharedRedZone);
   ASAN_POISON_MEMORY_REGION(block->shared + grid_.shared_bytes, kSharedRedZone);
-  block->n_done = 0;
+  block->n_done = block->n_meetings = 0;
   block->barriers = {};
   for (size_t i = n; i < block->lanes.size(); ++i) fibers_.Return(block->lanes[i].fiber);
   block->warps.resize(n / kLanes);
@@ -209,7 +122,7 @@ std::unique_ptr<Block> Runner::Start(unsigned index) {
   return block;
 }
 
-bool Runner::Advance(Block& block) {
+Runner::Advanced Runner::Advance(Block& block) {
   bool any_paused = false;
   for (Warp& warp : block.warps) {
     warp.ready |= warp.paused;
@@ -221,11 +134,12 @@ bool Runner::Advance(Block& block) {
                                    [](const Warp* warp) { return warp->ready != 0; });
     if (next == block.order.end()) break;
     Enter(&running->scheduler, (*next)->turns[static_cast<size_t>(__builtin_ctz((*next)->ready))]);
+    if (std::exchange(running->leaves_block, false)) return Advanced::kLeft;
   }
-  if (block.n_done == static_cast<int>(block.lanes.size())) return true;
+  if (block.n_done == static_cast<int>(block.lanes.size())) return Advanced::kEnded;
   for (const Warp& warp : block.warps) any_paused |= warp.paused != 0;
   if (!any_paused) ReportStuck(block);
-  return false;
+  return Advanced::kWaits;
 }
 
 void Runner::Finish(std::unique_ptr<Block> block) {
@@ -274,11 +188,16 @@ void Runner::Run() {
   size_t next = 0;
   int n_idle_rounds = 0;
   while (next < order.size() || !resident.empty()) {
-    if (resident.size() < max_resident && next < order.size()) resident.push_back(Start(order[next++]));
+    // In random order mostly all at once, so that they run into each other.
+    do {
+      if (resident.size() < max_resident && next < order.size()) resident.push_back(Start(order[next++]));
+    } while (running->random && resident.size() < max_resident && next < order.size() &&
+             running->Random() % 8 != 0);
+    if (running->random) Arrange(&resident);
     const bool full = resident.size() == max_resident || next == order.size();
     bool any_done = false;
     for (auto& block : resident) {
-      if (!Advance(*block)) continue;
+      if (Advance(*block) != Advanced::kEnded) continue;
       Finish(std::move(block));
       any_done = true;
     }
@@ -292,127 +211,6 @@ void Runner::Run() {
 }
 
 }  // namespace
-
-void WarpTogether(WarpOp op, const uint32_t* in, uint32_t* out, int n_out) {
-  Lane& lane = *running->lane;
-  Warp& warp = *lane.warp;
-  if (warp.n_arrived == 0) {
-    warp.op = op;
-  } else if (warp.op != op) {
-    Fault("lanes of one warp call different functions of the warp");
-  }
-  warp.in[static_cast<size_t>(lane.lane)] = in;
-  warp.out[static_cast<size_t>(lane.lane)] = out;
-  char* const order = &warp.order[warp.round % 2];
-  // A shuffle moves values between lanes; what else they wrote it does not order, nor do the other functions.
-  if (op == WarpOp::kBarrier) Release(order);
-  if (++warp.n_arrived < kLanes) {
-    warp.ready &= ~(1u << lane.turn);
-    GiveTurn(&lane);
-  } else {
-    Compute(warp, n_out);
-    warp.n_arrived = 0;
-    ++warp.round;
-    warp.ready = kAllReady;
-    Restart(&lane);
-  }
-  if (op == WarpOp::kBarrier) Acquire(order);
-}
-
-void BarrierOfBlock(int id, int n_threads) {
-  Lane& lane = *running->lane;
-  Block& block = *lane.block;
-  if (id < 0 || id >= static_cast<int>(block.barriers.size())) {
-    Fault("named barrier " + std::to_string(id) + " of 16");
-  }
-  Barrier& barrier = block.barriers[static_cast<size_t>(id)];
-  const int expected = n_threads > 0 ? n_threads : static_cast<int>(block.lanes.size());
-  if (expected % kLanes != 0 || expected > static_cast<int>(block.lanes.size())) {
-    Fault("a barrier of " + std::to_string(expected) + " threads: whole warps, of a block of " +
-          std::to_string(block.lanes.size()));
-  }
-  char* const order = &barrier.order[barrier.generation % barrier.order.size()];
-  Release(order);
-  Warp& warp = *lane.warp;
-  if (++barrier.n_arrived < expected) {
-    barrier.waiting[static_cast<size_t>(&warp - block.warps.data())] |= 1u << lane.turn;
-    warp.ready &= ~(1u << lane.turn);
-    GiveTurn(&lane);
-  } else {
-    barrier.n_arrived = 0;
-    ++barrier.generation;
-    for (size_t w = 0; w < block.warps.size(); ++w) {
-      block.warps[w].ready |= barrier.waiting[w];
-      barrier.waiting[w] = 0;
-    }
-    ToScheduler(&lane);  // the first warp goes on first
-  }
-  Acquire(order);
-}
-
-void PauseLane() {
-  Lane* const lane = running->lane;
-  lane->n_polls = 0;
-  lane->warp->ready &= ~(1u << lane->turn);
-  lane->warp->paused |= 1u << lane->turn;
-  GiveTurn(lane);
-}
-
-void CountPoll() {
-  Lane& lane = *running->lane;
-  if (++lane.n_polls > kMostPolls) Fault("polls a counter without Pause()");
-}
-
-void* SharedMemoryOfBlock() { return running->lane->block->shared; }
-
-void CopyLater16(void* shared, const void* global, bool valid) {
-  Lane& lane = *running->lane;
-  if (reinterpret_cast<uintptr_t>(shared) % 16 != 0 || reinterpret_cast<uintptr_t>(global) % 16 != 0) {
-    Fault("cp.async between addresses that are not aligned to 16 bytes");
-  }
-  if (valid) streamed_bytes += 16;
-  lane.copies.push_back({shared, global, valid});
-}
-
-void CommitLaterCopies() {
-  Lane& lane = *running->lane;
-  lane.group_ends.push_back(lane.copies.size());
-}
-
-bool TakeLandedCopy(int groups_left, LaterCopy* copy) {
-  Lane& lane = *running->lane;
-  while (lane.first_group + static_cast<size_t>(groups_left) < lane.group_ends.size()) {
-    if (lane.first_copy < lane.group_ends[lane.first_group]) {
-      *copy = lane.copies[lane.first_copy++];
-      return true;
-    }
-    ++lane.first_group;
-  }
-  if (lane.first_copy == lane.copies.size() && lane.first_group == lane.group_ends.size()) {
-    lane.copies.clear();
-    lane.group_ends.clear();
-    lane.first_copy = lane.first_group = 0;
-  }
-  return false;
-}
-
-void CountStreamedBytes(size_t bytes) { streamed_bytes += bytes; }
-uint64_t StreamedBytes() { return streamed_bytes; }
-
-// A fence, and an atomic operation after it, order what was written before for whoever sees the counter and
-// fences then.
-void FenceHere() {
-  Lane& lane = *running->lane;
-  lane.fenced = true;
-  for (void* counter : lane.seen_counters) Acquire(counter);
-  lane.seen_counters.clear();
-}
-void AtomicHere(void* counter) {
-  Lane& lane = *running->lane;
-  if (lane.fenced) Release(counter);
-  const auto& seen = lane.seen_counters;
-  if (std::find(seen.begin(), seen.end(), counter) == seen.end()) lane.seen_counters.push_back(counter);
-}
 
 void CheckShape(const Grid& grid) {
   const size_t n_threads = static_cast<size_t>(grid.block.x) * grid.block.y * grid.block.z;
@@ -455,9 +253,6 @@ std::string WhoRuns() {
   if (dladdr(running->grid->kernel, &info) != 0 && info.dli_sname != nullptr) name = info.dli_sname;
   return running->lane == nullptr ? name : name + Where(*running->lane) + ":";
 }
-
-void MisalignedRow() { Fault("ldmatrix of a row that is not aligned to 16 bytes"); }
-void NotInAKernel() { Fault("threadIdx or its like read outside of a kernel"); }
 
 void Fault(const std::string& what) {
   std::fprintf(stderr, "GPU emulation: %s %s\n", WhoRuns().c_str(), what.c_str());

@@ -71,6 +71,7 @@ struct Block {
   unsigned char* shared = nullptr;
   char start = 0;  // what the sanitizer orders the making of this block before its lanes by
   int n_done = 0;
+  int n_meetings = 0;  // at which other blocks might have run in between
 };
 
 }  // namespace coterie::emulation

@@ -1,5 +1,7 @@
 #include "machine.h"
 
+#include <unistd.h>
+
 #include <chrono>
 #include <cstdlib>
 #include <string>
@@ -25,6 +27,9 @@ Settings FromEnvironment() {
   if (const char* bytes = std::getenv("COTERIE_EMULATION_BYTES")) {
     settings.device_bytes = std::strtoull(bytes, nullptr, 10);
   }
+  if (const char* devices = std::getenv("COTERIE_EMULATION_DEVICES")) {
+    settings.n_devices = static_cast<int>(std::strtol(devices, nullptr, 10));
+  }
   settings.protect = std::getenv("COTERIE_EMULATION_PROTECT") != nullptr;
   settings.vendor_library = std::getenv("COTERIE_EMULATION_WITHOUT_CUBLASLT") == nullptr;
   return settings;
@@ -38,7 +43,13 @@ Settings& TheSettings() {
 }
 
 Machine& TheMachine() {
-  static auto& machine = *new Machine;
+  static auto& machine = *[] {
+    auto* const made = new Machine;
+    if (const char* n = std::getenv("COTERIE_EMULATION_FAIL_ALLOCATION")) {
+      made->fail_allocation_after = static_cast<int>(std::strtol(n, nullptr, 10));
+    }
+    return made;
+  }();
   return machine;
 }
 
@@ -60,8 +71,24 @@ void Machine::Enqueue(cudaStream_t stream, Task task) {
   to->operations.push_back(std::move(operation));
 }
 
+bool Machine::FailsAllocation(const char* call, size_t bytes) {
+  ++counts.allocations;
+  if (fail_allocation_after < 0 || fail_allocation_after-- > 0) return false;
+  failed_allocation = {call, bytes};
+  if (n_allocation_failures < 0 || --n_allocation_failures > 0) fail_allocation_after = 0;
+  return true;
+}
+
+void Machine::LookForLoss(int device) {
+  static const char* const folder = std::getenv("COTERIE_EMULATION_LOST");
+  if (folder == nullptr || lost) return;
+  lost = access((std::string(folder) + "/cuda:" + std::to_string(device)).c_str(), F_OK) == 0;
+}
+
 bool Machine::Step(Stream* stream) {
-  if (stream->operations.empty() || lost) return false;
+  if (stream->operations.empty()) return false;
+  LookForLoss(stream == &null_stream ? CurrentDevice() : stream->device);
+  if (lost) return false;
   Operation& front = stream->operations.front();
   if (front.wait != nullptr && front.wait->completed < front.count) return false;
   if (lose_device_after >= 0 && lose_device_after-- == 0) {
@@ -128,6 +155,12 @@ void EnqueueKernel(const void* kernel, dim3 grid, dim3 block, size_t shared_byte
     Fault("a launch on a stream of device " + std::to_string(stream->device) +
           " by a thread whose device is " + std::to_string(CurrentDevice()) + " (cudaSetDevice)");
   }
+  ++machine.counts.launches;
+  if (machine.fail_launch_after >= 0 && machine.fail_launch_after-- == 0) {
+    const bool captures = stream != nullptr && stream->capture != nullptr;
+    if (captures) stream->capture->spoiled = true;
+    return SetLastError(captures ? cudaErrorStreamCaptureInvalidated : cudaErrorMemoryAllocation);
+  }
   machine.Enqueue(stream,
                   {TaskKind::kKernel, [launch = std::move(launch)] { RunGrid(launch, Timeline::Fibers()); }});
 }
@@ -140,13 +173,26 @@ void CheckArgument(const void* pointer) {
                                         : "a kernel is given a pointer to the host's memory");
 }
 
-void FailAllocationAfter(int n) { TheMachine().fail_allocation_after = n; }
+void FailAllocationAfter(int n, int n_times) {
+  Machine& machine = TheMachine();
+  const std::lock_guard lock(machine.mutex);
+  machine.fail_allocation_after = n;
+  machine.n_allocation_failures = n_times;
+  machine.failed_allocation = {};
+}
+FailedAllocation LastFailedAllocation() {
+  Machine& machine = TheMachine();
+  const std::lock_guard lock(machine.mutex);
+  return machine.failed_allocation;
+}
+void FailLaunchAfter(int n) { TheMachine().fail_launch_after = n; }
 void LoseDeviceAfter(int n) { TheMachine().lose_device_after = n; }
 bool DeviceIsLost() { return TheMachine().lost; }
 void ForgetFailures() {
   Machine& machine = TheMachine();
   const std::lock_guard lock(machine.mutex);
-  machine.fail_allocation_after = machine.lose_device_after = machine.fail_product_after = -1;
+  machine.fail_allocation_after = machine.fail_launch_after = -1;
+  machine.lose_device_after = machine.fail_product_after = -1;
   machine.lost = false;
 }
 Counts CountsNow() {

@@ -45,6 +45,7 @@ struct Operation {
 
 struct Graph {
   bool relaxed = false;
+  bool spoiled = false;  // a launch into it has failed
   std::vector<Task> tasks;
 };
 struct GraphExec {
@@ -71,10 +72,17 @@ struct Machine {
   Counts counts;
   std::map<int, size_t> bytes_of_device;
   int fail_allocation_after = -1;
+  int n_allocation_failures = 0;  // to come; negative: for ever
+  FailedAllocation failed_allocation;
+  int fail_launch_after = -1;
   int lose_device_after = -1;
   int fail_product_after = -1;
   bool lost = false;
 
+  // Whether a call that takes memory is to fail; counts it.
+  bool FailsAllocation(const char* call, size_t bytes = 0);
+  // Whether the device has been taken away from outside.
+  void LookForLoss(int device);
   // Adds work to a stream, or to the graph that it captures.
   void Enqueue(cudaStream_t stream, Task task);
   // Does one piece of a stream's work; false where there is none, or it waits for another stream.
@@ -87,6 +95,9 @@ struct Machine {
   void Join();
 };
 Machine& TheMachine();
+
+// What cudaGetLastError of this thread finds next.
+void SetLastError(cudaError_t error);
 
 // The device of the calling host thread (cudaSetDevice).
 int& CurrentDevice();

@@ -4,7 +4,6 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <memory>
 #include <string>
 #include <vector>
 
@@ -37,22 +36,26 @@ cudaError_t Return(cudaError_t error) {
   return error;
 }
 
+}  // namespace
+
+void coterie::emulation::SetLastError(cudaError_t error) { last_error = error; }
+
+namespace {
+
 // What may not be called between a thread's cudaStreamBeginCapture and its end (except in relaxed mode).
 thread_local int n_captures = 0;
 void CheckNotCapturing(const char* what) {
   if (n_captures > 0) Fault(std::string(what) + " while this thread captures a graph");
 }
 
-cudaError_t Allocate(void** pointer, size_t bytes, bool pinned) {
+cudaError_t Allocate(const char* call, void** pointer, size_t bytes, bool pinned) {
   Machine& machine = TheMachine();
   const std::lock_guard lock(machine.mutex);
   CheckNotCapturing("an allocation");
   *pointer = nullptr;
   if (machine.lost) return Return(kLost);
-  if (machine.fail_allocation_after >= 0 && machine.fail_allocation_after-- == 0) {
-    return Return(cudaErrorMemoryAllocation);
-  }
   if (bytes == 0) return cudaSuccess;
+  if (machine.FailsAllocation(call, bytes)) return Return(cudaErrorMemoryAllocation);
   const int device = CurrentDevice();
   size_t& used = machine.bytes_of_device[device];
   if (!pinned && used + bytes > TheSettings().device_bytes) return Return(cudaErrorMemoryAllocation);
@@ -118,6 +121,10 @@ const char* cudaGetErrorName(cudaError_t error) {
       return "cudaErrorMemoryAllocation";
     case cudaErrorInsufficientDriver:
       return "cudaErrorInsufficientDriver";
+    case cudaErrorDevicesUnavailable:
+      return "cudaErrorDevicesUnavailable";
+    case cudaErrorStreamCaptureInvalidated:
+      return "cudaErrorStreamCaptureInvalidated";
     case cudaErrorNoDevice:
       return "cudaErrorNoDevice";
     case cudaErrorInvalidDevice:
@@ -139,12 +146,20 @@ cudaError_t cudaGetLastError() {
 }
 
 cudaError_t cudaGetDeviceCount(int* count) {
+  int runtime_version = 0;
+  cudaRuntimeGetVersion(&runtime_version);
+  if (TheSettings().driver_version < runtime_version) return Return(cudaErrorInsufficientDriver);
   *count = TheSettings().n_devices;
   return *count > 0 ? cudaSuccess : Return(cudaErrorNoDevice);
 }
 cudaError_t cudaSetDevice(int device) {
   if (device < 0 || device >= TheSettings().n_devices) return Return(cudaErrorInvalidDevice);
   CurrentDevice() = device;
+  {
+    const std::lock_guard lock(TheMachine().mutex);
+    TheMachine().LookForLoss(device);
+  }
+  if (TheSettings().refusal != 0) return Return(static_cast<cudaError_t>(TheSettings().refusal));
   return TheMachine().lost ? Return(kLost) : cudaSuccess;
 }
 cudaError_t cudaGetDevice(int* device) {
@@ -208,7 +223,7 @@ cudaError_t cudaDeviceSynchronize() {
   });
 }
 
-cudaError_t cudaMalloc(void** pointer, size_t bytes) { return Allocate(pointer, bytes, false); }
+cudaError_t cudaMalloc(void** pointer, size_t bytes) { return Allocate("cudaMalloc", pointer, bytes, false); }
 cudaError_t cudaFree(void* pointer) { return Free(pointer, false); }
 cudaError_t cudaDeviceGetDefaultMemPool(cudaMemPool_t* pool, int) {
   *pool = nullptr;
@@ -217,7 +232,7 @@ cudaError_t cudaDeviceGetDefaultMemPool(cudaMemPool_t* pool, int) {
 cudaError_t cudaMemPoolSetAttribute(cudaMemPool_t, cudaMemPoolAttr, void*) { return cudaSuccess; }
 // There from the call on, and gone when the stream comes to it.
 cudaError_t cudaMallocAsync(void** pointer, size_t bytes, cudaStream_t) {
-  return Allocate(pointer, bytes, false);
+  return Allocate("cudaMallocAsync", pointer, bytes, false);
 }
 cudaError_t cudaFreeAsync(void* pointer, cudaStream_t stream) {
   Machine& machine = TheMachine();
@@ -226,7 +241,9 @@ cudaError_t cudaFreeAsync(void* pointer, cudaStream_t stream) {
   machine.Enqueue(stream, {TaskKind::kHost, [pointer] { Drop(pointer, false); }});
   return cudaSuccess;
 }
-cudaError_t cudaHostAlloc(void** pointer, size_t bytes, unsigned) { return Allocate(pointer, bytes, true); }
+cudaError_t cudaHostAlloc(void** pointer, size_t bytes, unsigned) {
+  return Allocate("cudaHostAlloc", pointer, bytes, true);
+}
 cudaError_t cudaFreeHost(void* pointer) { return Free(pointer, true); }
 
 // On the null stream, for which streams that do not block do not wait. To the host it is there when the call
@@ -252,8 +269,12 @@ cudaError_t cudaMemcpy(void* to, const void* from, size_t bytes, cudaMemcpyKind 
       return cudaSuccess;
     }
     const auto* const source = static_cast<const unsigned char*>(from);
-    const auto aside = std::make_shared<const std::vector<unsigned char>>(source, source + bytes);
-    machine.Enqueue(nullptr, {TaskKind::kCopy, [=] { std::memcpy(to, aside->data(), bytes); }});
+    // The work alone owns them: what the two sides of a count of owners do, the thread sanitizer would have
+    // to see ordered.
+    std::vector<unsigned char> aside(source, source + bytes);
+    machine.Enqueue(nullptr, {TaskKind::kCopy, [to, aside = std::move(aside)] {
+                                std::memcpy(to, aside.data(), aside.size());
+                              }});
     const bool pinned = machine.arena.Find(from, bytes) != nullptr;
     if ((pinned || bytes > kMostBytesAside) && !machine.Finish(&machine.null_stream)) return kLost;
     return cudaSuccess;
@@ -291,7 +312,9 @@ cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned flags) {
   return Locked([&](Machine& machine) {
     if (flags != cudaStreamNonBlocking)
       Fault("streams wait for nothing but events here: cudaStreamNonBlocking");
+    if (machine.FailsAllocation("cudaStreamCreate")) return cudaErrorMemoryAllocation;
     *stream = new Stream;
+    ++machine.counts.live_objects;
     (*stream)->device = CurrentDevice();
     machine.streams.push_back(*stream);
     return cudaSuccess;
@@ -302,6 +325,7 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream) {
   const std::lock_guard lock(machine.mutex);
   machine.Finish(stream);
   std::erase(machine.streams, stream);
+  --machine.counts.live_objects;
   delete stream;
   return cudaSuccess;
 }
@@ -323,9 +347,13 @@ cudaError_t cudaStreamQuery(cudaStream_t stream) {
 }
 
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
-  *event = new Event;
-  (*event)->device = CurrentDevice();
-  return cudaSuccess;
+  return Locked([&](Machine& machine) {
+    if (machine.FailsAllocation("cudaEventCreate")) return cudaErrorMemoryAllocation;
+    *event = new Event;
+    (*event)->device = CurrentDevice();
+    ++machine.counts.live_objects;
+    return cudaSuccess;
+  });
 }
 cudaError_t cudaEventDestroy(cudaEvent_t event) {
   Machine& machine = TheMachine();
@@ -338,6 +366,7 @@ cudaError_t cudaEventDestroy(cudaEvent_t event) {
       if (operation.wait == event) operation.wait = nullptr;
     }
   }
+  --machine.counts.live_objects;
   delete event;
   return cudaSuccess;
 }
@@ -389,8 +418,10 @@ cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t begin, cudaEve
 }
 
 cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode mode) {
-  return Locked([&](Machine&) {
+  return Locked([&](Machine& machine) {
     if (stream == nullptr || stream->capture != nullptr) return cudaErrorInvalidValue;
+    if (machine.FailsAllocation("cudaStreamBeginCapture")) return cudaErrorMemoryAllocation;
+    ++machine.counts.live_objects;
     stream->capture = new Graph;
     stream->capture->relaxed = mode == cudaStreamCaptureModeRelaxed;
     if (!stream->capture->relaxed) ++n_captures;
@@ -404,24 +435,31 @@ cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph) {
   if (stream->capture == nullptr) return Return(cudaErrorInvalidValue);
   if (!stream->capture->relaxed && --n_captures < 0) Fault("a thread ends a capture that another one began");
   stream->capture = nullptr;
-  return machine.lost ? Return(kLost) : cudaSuccess;
+  if (!(*graph)->spoiled) return machine.lost ? Return(kLost) : cudaSuccess;
+  cudaGraphDestroy(*graph);
+  *graph = nullptr;
+  return Return(machine.lost ? kLost : cudaErrorStreamCaptureInvalidated);
 }
 cudaError_t cudaGraphInstantiate(cudaGraphExec_t* exec, cudaGraph_t graph, unsigned long long) {
   return Locked([&](Machine& machine) {
-    if (machine.fail_allocation_after >= 0 && machine.fail_allocation_after-- == 0)
-      return cudaErrorMemoryAllocation;
+    if (machine.FailsAllocation("cudaGraphInstantiate")) return cudaErrorMemoryAllocation;
     *exec = new GraphExec{graph->tasks};
+    ++machine.counts.live_objects;
     return cudaSuccess;
   });
 }
 cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream) {
   return Locked([&](Machine& machine) {
+    if (machine.FailsAllocation("cudaGraphLaunch")) return cudaErrorMemoryAllocation;
     ++machine.counts.graph_launches;
     for (const auto& task : exec->tasks) machine.Enqueue(stream, task);
     return cudaSuccess;
   });
 }
 cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
+  Machine& machine = TheMachine();
+  const std::lock_guard lock(machine.mutex);
+  if (graph != nullptr) --machine.counts.live_objects;
   delete graph;
   return cudaSuccess;
 }
@@ -429,6 +467,7 @@ cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec) {
   Machine& machine = TheMachine();
   const std::lock_guard lock(machine.mutex);
   machine.FinishAll();
+  --machine.counts.live_objects;
   delete exec;
   return cudaSuccess;
 }

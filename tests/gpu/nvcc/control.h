@@ -31,9 +31,15 @@ inline Settings& TheSettings() {
   return settings;
 }
 
-inline void FailAllocationAfter(int) {}
+constexpr int kForEver = -1;
+inline void FailAllocationAfter(int, int = 1) {}
 inline void FailProductAfter(int) {}
 inline void ForgetFailures() {}
+
+constexpr int kNoBarrier = -1;
+inline void DropBarrier(int, bool = false) {}
+inline int CountBarriers() { return 0; }
+inline void KeepBarriers() {}
 
 struct Counts {
   uint64_t kernels = 0;

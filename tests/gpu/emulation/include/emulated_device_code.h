@@ -23,9 +23,15 @@ enum class WarpOp : int {
   kLoadMatricesTransposed,
 };
 void WarpTogether(WarpOp op, const uint32_t* in, uint32_t* out, int n_out);
+void BarrierOfWarp();
 void BarrierOfBlock(int id, int n_threads);  // n_threads 0: all
 void PauseLane();
 void CountPoll();  // of a counter: who polls without Pause() would wait for ever
+// Other blocks may run here, before the lane goes on: it has fenced (null), or changes a counter.
+void MeetBlocks(const void* counter);
+// Whether the release, acquire or fence that asks is to order nothing: where the thread sanitizer must say
+// so.
+bool IsOrderDropped();
 // What the thread sanitizer doesn't know of fences and relaxed atomics.
 void FenceHere();
 void AtomicHere(void* counter);
@@ -53,9 +59,12 @@ inline float Fma(float a, float b, float c) { return std::fma(a, b, c); }
 inline double Fma(double a, double b, double c) { return std::fma(a, b, c); }
 inline float Exp2(float x) { return x < -126.0f ? 0.0f : std::exp2(x); }
 
-inline void BlockBarrier() { emulation::BarrierOfBlock(0, 0); }
-inline void NamedBarrier(int id, int n_threads) { emulation::BarrierOfBlock(id, n_threads); }
-inline void WarpBarrier() { emulation::WarpTogether(emulation::WarpOp::kBarrier, nullptr, nullptr, 0); }
+// Always inline: where a barrier returns to is its place in the kernel (control.h: DropBarrier).
+[[gnu::always_inline]] inline void BlockBarrier() { emulation::BarrierOfBlock(0, 0); }
+[[gnu::always_inline]] inline void NamedBarrier(int id, int n_threads) {
+  emulation::BarrierOfBlock(id, n_threads);
+}
+[[gnu::always_inline]] inline void WarpBarrier() { emulation::BarrierOfWarp(); }
 
 // Words of a value: what a shuffle moves.
 template <class T>
@@ -106,7 +115,10 @@ inline uint32_t AtomicAdd(uint32_t* counter, uint32_t n) {
 #ifdef __SANITIZE_THREAD__
   emulation::AtomicHere(counter);
 #endif
-  return __atomic_fetch_add(counter, n, __ATOMIC_RELAXED);
+  emulation::MeetBlocks(counter);
+  const uint32_t old = __atomic_fetch_add(counter, n, __ATOMIC_RELAXED);
+  emulation::MeetBlocks(counter);
+  return old;
 }
 inline uint32_t AtomicMax(uint32_t* counter, uint32_t n) {
 #ifdef __SANITIZE_THREAD__
@@ -116,21 +128,32 @@ inline uint32_t AtomicMax(uint32_t* counter, uint32_t n) {
   while (old < n &&
          !__atomic_compare_exchange_n(counter, &old, n, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {
   }
+  emulation::MeetBlocks(counter);
   return old;
 }
-inline void DeviceFence() {
+[[gnu::always_inline]] inline void DeviceFence() {
 #ifdef __SANITIZE_THREAD__
-  emulation::FenceHere();
+  if (!emulation::IsOrderDropped()) emulation::FenceHere();
 #else
   __atomic_thread_fence(__ATOMIC_SEQ_CST);
 #endif
+  emulation::MeetBlocks(nullptr);
 }
-inline uint32_t LoadAcquire(const uint32_t* counter) {
+[[gnu::always_inline]] inline uint32_t LoadAcquire(const uint32_t* counter) {
   emulation::CountPoll();
+#ifdef __SANITIZE_THREAD__
+  if (emulation::IsOrderDropped()) return __atomic_load_n(counter, __ATOMIC_RELAXED);
+#endif
   return __atomic_load_n(counter, __ATOMIC_ACQUIRE);
 }
-inline uint32_t AddRelease(uint32_t* counter, uint32_t n) {
-  return __atomic_fetch_add(counter, n, __ATOMIC_ACQ_REL);
+[[gnu::always_inline]] inline uint32_t AddRelease(uint32_t* counter, uint32_t n) {
+  emulation::MeetBlocks(counter);
+#ifdef __SANITIZE_THREAD__
+  if (emulation::IsOrderDropped()) return __atomic_fetch_add(counter, n, __ATOMIC_RELAXED);
+#endif
+  const uint32_t old = __atomic_fetch_add(counter, n, __ATOMIC_ACQ_REL);
+  emulation::MeetBlocks(counter);
+  return old;
 }
 inline void Pause() { emulation::PauseLane(); }
 
