@@ -49,6 +49,9 @@ class AdapterSlots {
   virtual int n_slots() const = 0;
   // Starts copying an adapter into an empty slot and returns at once. The slot refers to it until Clear.
   virtual void Fill(int slot, std::shared_ptr<const PackedAdapter> adapter) = 0;
+  // Why the adapter could not be copied: ResourceExhausted where the device has no memory for it just now. No
+  // step may use the slot then; it is to be cleared.
+  virtual Status Error(int /*slot*/) const { return absl::OkStatus(); }
   // Whether steps may use the slot by now; never waits.
   virtual bool Ready(int slot) const = 0;
   // Empties the slot, which no step in flight may use.

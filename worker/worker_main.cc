@@ -134,6 +134,9 @@ Status Run(const WorkerOptions& asked, ShutdownSignals* signals) {
 }
 
 int Main(int argc, char** argv) {
+  // CUDA would bring a kernel to the device when it is first launched, which may be within a capture, or find
+  // no memory there any more. Before the driver is asked for anything.
+  setenv("CUDA_MODULE_LOADING", "EAGER", /*overwrite=*/0);
   WorkerOptions options;
   FlagSet flags = options.Flags();
   Status status = flags.Parse(argc, argv);

@@ -11,6 +11,12 @@ namespace coterie::cuda {
 
 namespace {
 
+Status NoMemory(cudaError_t error, size_t bytes, const char* what) {
+  const Status status = ToStatus(error, what);
+  if (!absl::IsResourceExhausted(status)) return status;
+  return absl::ResourceExhaustedError(absl::StrCat("no ", MemoryText(bytes), " of device memory for ", what));
+}
+
 // The stream's pool holds on to what was freed, so that neither taking memory from it nor giving it back
 // waits for the device: it gets it all at once here.
 Status ReservePool(size_t bytes, cudaStream_t stream) {
@@ -24,10 +30,7 @@ Status ReservePool(size_t bytes, cudaStream_t stream) {
   if (bytes == 0) return absl::OkStatus();
   void* memory = nullptr;
   if (const cudaError_t error = cudaMallocAsync(&memory, bytes, stream); error != cudaSuccess) {
-    cudaGetLastError();
-    if (error != cudaErrorMemoryAllocation) return ToStatus(error, "memory of adapters");
-    return absl::ResourceExhaustedError(
-        absl::StrCat("no ", MemoryText(bytes), " of device memory for adapters"));
+    return NoMemory(error, bytes, "adapters");
   }
   RETURN_IF_ERROR(ToStatus(cudaFreeAsync(memory, stream), "memory of adapters"));
   return ToStatus(cudaStreamSynchronize(stream), "memory of adapters");
@@ -64,18 +67,15 @@ void CudaAdapterSlots::Fill(int slot, std::shared_ptr<const PackedAdapter> adapt
   Slot& to = slots_.at(static_cast<size_t>(slot));
   COTERIE_CHECK(to.adapter == nullptr) << "slot " << slot << " is not empty";
   to.adapter = std::move(adapter);
-  if (const Status copied = Copy(slot, static_cast<const CudaAdapter&>(*to.adapter)); !copied.ok())
-    status_ = copied;
+  const Status copied = Copy(slot, static_cast<const CudaAdapter&>(*to.adapter));
+  (absl::IsResourceExhausted(copied) ? to.error : status_).Update(copied);
 }
 
 Status CudaAdapterSlots::Copy(int slot, const CudaAdapter& from) {
   Slot& to = slots_[static_cast<size_t>(slot)];
   if (const cudaError_t error = cudaMallocAsync(&to.memory, from.bytes(), stream_); error != cudaSuccess) {
     to.memory = nullptr;
-    cudaGetLastError();
-    if (error != cudaErrorMemoryAllocation) return ToStatus(error, "memory of an adapter");
-    return absl::ResourceExhaustedError(
-        absl::StrCat("no ", MemoryText(from.bytes()), " of device memory for an adapter"));
+    return NoMemory(error, from.bytes(), "an adapter");
   }
   const auto n_pairs = static_cast<size_t>(n_layers_) * kLoraModuleCount;
   LoraPair* const rows = rows_.As<LoraPair>() + static_cast<size_t>(slot) * n_pairs;
@@ -89,8 +89,12 @@ Status CudaAdapterSlots::Copy(int slot, const CudaAdapter& from) {
                                                                            pair.scale};
   }
   LoraPair* const table = table_.As<LoraPair>() + static_cast<size_t>(slot) * n_pairs;
-  cudaMemcpyAsync(to.memory, from.weights().data(), from.bytes(), cudaMemcpyHostToDevice, stream_);
-  cudaMemcpyAsync(table, rows, TableBytes(), cudaMemcpyHostToDevice, stream_);
+  const auto copy = [&](void* device, const void* host, size_t bytes) {
+    return ToStatus(cudaMemcpyAsync(device, host, bytes, cudaMemcpyHostToDevice, stream_),
+                    "an adapter's upload");
+  };
+  RETURN_IF_ERROR(copy(to.memory, from.weights().data(), from.bytes()));
+  RETURN_IF_ERROR(copy(table, rows, TableBytes()));
   return ToStatus(cudaEventRecord(to.arrived, stream_), "an adapter's upload");
 }
 
@@ -105,6 +109,7 @@ void CudaAdapterSlots::Clear(int slot) {
   if (IsPending(from.arrived)) cudaEventSynchronize(from.arrived);
   if (from.memory != nullptr) cudaFreeAsync(from.memory, stream_);
   from.memory = nullptr;
+  from.error = absl::OkStatus();
   from.adapter.reset();
 }
 

@@ -24,9 +24,10 @@ class CudaAdapterSlots final : public AdapterSlots {
   int n_slots() const override { return static_cast<int>(slots_.size()); }
   void Fill(int slot, std::shared_ptr<const PackedAdapter> adapter) override;
   bool Ready(int slot) const override;
+  Status Error(int slot) const override { return slots_.at(static_cast<size_t>(slot)).error; }
   void Clear(int slot) override;
 
-  // Not OK once an adapter could not be copied; the slot then counts as ready, and no step may run.
+  // Not OK once the device was lost at a copy; the slot then counts as ready, and no step may run.
   const Status& status() const { return status_; }
   const LoraPair* pairs() const { return table_.As<LoraPair>(); }  // device: see LoraWork
   int n_layers() const { return n_layers_; }
@@ -35,6 +36,7 @@ class CudaAdapterSlots final : public AdapterSlots {
   struct Slot {
     std::shared_ptr<const PackedAdapter> adapter;  // its pinned memory is read until the copy is done
     void* memory = nullptr;                        // of the pool
+    Status error;                                  // why the adapter is not there
     cudaEvent_t arrived = nullptr;
   };
   CudaAdapterSlots(int n_slots, int n_layers) : n_layers_(n_layers), slots_(static_cast<size_t>(n_slots)) {}

@@ -50,11 +50,13 @@ int FilledUpRank(const StepLimits& limits) {
   return (limits.max_rank + 3 * (kLoraRankStep - 1)) / kLoraRankStep * kLoraRankStep;
 }
 
-// Grows `memory` to hold `bytes`. Before any step.
+// Grows `memory` to hold `bytes`, zeros. Before any step. On failure it stays as it was.
 Status Reserve(size_t bytes, const char* what, DeviceMemory* memory) {
   if (memory->bytes() >= bytes) return absl::OkStatus();
-  ASSIGN_OR_RETURN(*memory, DeviceMemory::Allocate(bytes, what));
-  return SetToZero(memory->data(), bytes, what);
+  ASSIGN_OR_RETURN(DeviceMemory larger, DeviceMemory::Allocate(bytes, what));
+  RETURN_IF_ERROR(SetToZero(larger.data(), bytes, what));
+  *memory = std::move(larger);
+  return absl::OkStatus();
 }
 
 }  // namespace
@@ -101,8 +103,8 @@ Status CudaBackend::OpenFastProducts() {
 }
 
 CudaBackend::~CudaBackend() {
-  Use();
   if (stream_ == nullptr) return;
+  Use();
   cudaStreamSynchronize(stream_);
   graphs_.reset();
   fast_.reset();
@@ -297,6 +299,10 @@ void CudaBackend::BeginStep(StepContext* context, const Batch& batch, Seats* any
   const auto& slots = static_cast<const CudaAdapterSlots&>(any_slots);
   Use();
   step->error = slots.status();
+  step->shortage = absl::OkStatus();
+  const auto note = [&](Status status) {
+    if (step->error.ok()) step->error = std::move(status);
+  };
   seats->blocks.Apply(batch);
   step->plan.Begin(batch, seats->blocks, no_tokens_);
   const bool decodes = batch.n_tokens() == batch.n_seqs();
@@ -311,7 +317,7 @@ void CudaBackend::BeginStep(StepContext* context, const Batch& batch, Seats* any
   const StepLayout layout = is_graph ? *graph_layout_ : StepLayout(RoomOf(step->plan, items.size()));
   uint8_t* const device = is_graph ? graph_region_.As<uint8_t>() : step->region.As<uint8_t>();
   const size_t bytes = layout.Write(step->plan, items, step->NextStaging());
-  if (const Status copied = step->CopyStaging(bytes, device, stream_); !copied.ok()) step->error = copied;
+  note(step->CopyStaging(bytes, device, stream_));
   step->graph_rows = is_graph ? graph_rows : 0;
 
   step->data = layout.DataAt(device);
@@ -323,14 +329,12 @@ void CudaBackend::BeginStep(StepContext* context, const Batch& batch, Seats* any
 
   if (whole) {
     const size_t sampling_bytes = step->sampling->LayOut(batch, step->sampling_data.data());
-    cudaMemcpyAsync(sampling_device_.data(), step->sampling_data.data(), sampling_bytes,
-                    cudaMemcpyHostToDevice, stream_);
-    if (const Status reset = step->sampling->EnqueueResets(batch, seats->counts.As<uint32_t>(), stream_);
-        !reset.ok()) {
-      step->error = reset;
-    }
+    note(ToStatus(cudaMemcpyAsync(sampling_device_.data(), step->sampling_data.data(), sampling_bytes,
+                                  cudaMemcpyHostToDevice, stream_),
+                  "the sampling of a step"));
+    note(step->sampling->EnqueueResets(batch, seats->counts.As<uint32_t>(), stream_));
   }
-  if (is_graph) graphs_->Begin({graph_rows, step->has_adapters, step->sampling->mixtures()});
+  if (is_graph) note(graphs_->Begin({graph_rows, step->has_adapters, step->sampling->mixtures()}));
   if (whole) {
     Do([blocks = layout.BlocksAt(device), seats, this] {
       ApplyBlockChanges(blocks, seats->limits.max_blocks, seats->table.As<int32_t>(), stream_);
@@ -345,8 +349,10 @@ void CudaBackend::EndStep(StepContext* context) {
   };
   if (step->graph_rows > 0) note(graphs_->End());
   if (fast_ != nullptr) note(fast_->TakeError());
-  note(step->sampling->EnqueueCopies(sampled_.As<int32_t>(), logprobs_.As<TokenLogprob>(),
-                                     logits_.As<float>(), stream_));
+  note(ToStatus(cudaGetLastError(), "a step"));  // of its launches, before another error is told
+  step->shortage = step->sampling->EnqueueCopies(sampled_.As<int32_t>(), logprobs_.As<TokenLogprob>(),
+                                                 logits_.As<float>(), stream_);
+  if (!absl::IsResourceExhausted(step->shortage)) note(step->shortage);
   note(ToStatus(cudaEventRecord(step->done, stream_), "a step"));
   note(ToStatus(cudaGetLastError(), "a step"));
 }
@@ -359,6 +365,8 @@ StatusOr<StepResult> CudaBackend::Wait(StepContext* context) {
   for (const Status& status : {step->error, waited}) {
     if (!status.ok()) return absl::UnavailableError(status.message());
   }
+  // All was computed, and the host had no memory for what was asked to be reported.
+  RETURN_IF_ERROR(step->shortage);
   return step->sampling->Result();
 }
 

@@ -7,16 +7,29 @@ namespace coterie::cuda {
 
 Status ToStatus(cudaError_t error, std::string_view what) {
   if (error == cudaSuccess) return absl::OkStatus();
+  cudaGetLastError();
   const std::string text =
       absl::StrCat(std::string(what), ": ", cudaGetErrorName(error), " (", cudaGetErrorString(error), ")");
   switch (error) {
     case cudaErrorMemoryAllocation:
       return absl::ResourceExhaustedError(text);
     case cudaErrorInvalidValue:
-    case cudaErrorInvalidDevice:
+    case cudaErrorInitializationError:
+    case cudaErrorInvalidDeviceFunction:
     case cudaErrorNoDevice:
-    case cudaErrorInsufficientDriver:
+    case cudaErrorInvalidDevice:
+    case cudaErrorStubLibrary:
+    case cudaErrorSystemNotReady:
       return absl::FailedPreconditionError(text);
+    case cudaErrorInsufficientDriver:
+    case cudaErrorSystemDriverMismatch:
+      return absl::FailedPreconditionError(absl::StrCat(text, ": update the NVIDIA driver"));
+    case cudaErrorDevicesUnavailable:
+      return absl::FailedPreconditionError(
+          absl::StrCat(text, ": it is busy or in exclusive mode; end what computes on it, or take another"));
+    case cudaErrorNoKernelImageForDevice:
+      return absl::FailedPreconditionError(
+          absl::StrCat(text, ": this build has no code for it (COTERIE_CUDA_ARCHITECTURES)"));
     default:
       return absl::UnavailableError(absl::StrCat("the device was lost: ", text));
   }
@@ -44,8 +57,8 @@ StatusOr<Memory<kPinned>> Memory<kPinned>::Allocate(size_t bytes, std::string_vi
   const cudaError_t error =
       kPinned ? cudaHostAlloc(&memory.data_, bytes, cudaHostAllocDefault) : cudaMalloc(&memory.data_, bytes);
   if (error != cudaSuccess) {
-    cudaGetLastError();  // reported here: the next call must not find it again
-    if (error != cudaErrorMemoryAllocation) return ToStatus(error, what);
+    const Status status = ToStatus(error, what);
+    if (!absl::IsResourceExhausted(status)) return status;
     return absl::ResourceExhaustedError(absl::StrCat("no ", MemoryText(bytes), " of ",
                                                      kPinned ? "pinned host memory" : "device memory",
                                                      " for ", std::string(what)));

@@ -11,7 +11,9 @@
 
 namespace coterie::cuda {
 
-// Unavailable where the device was lost, else ResourceExhausted or Internal; names `what`.
+// Names `what`. ResourceExhausted: no memory; FailedPrecondition: the device cannot be used, or not by this
+// program; Unavailable: the device was lost. The error is said by that: whoever asks CUDA for the last error,
+// of a launch, does not find it again.
 Status ToStatus(cudaError_t error, std::string_view what);
 
 // Whether the event's stream has not come to it yet. CUDA remembers that answer as an error, which whoever

@@ -55,9 +55,10 @@ void SampleRows(const SamplingData& data, const float* logits, int rows, bool mi
                 const SamplerScratch& scratch, int32_t* tokens, TokenLogprob* logprobs, cudaStream_t stream);
 
 // Resets the counts of seats, each named once: `tokens` as Batch::counts_tokens. Both are memory that the
-// device can read, pinned host memory as well.
+// device can read, pinned host memory as well. `more`: the tokens are added to what a reset before has
+// counted.
 void ApplyCountsResets(const CountsReset* resets, int n_resets, const int32_t* tokens, int vocab_size,
-                       uint32_t* counts, cudaStream_t stream);
+                       uint32_t* counts, cudaStream_t stream, bool more = false);
 
 }  // namespace coterie::cuda
 

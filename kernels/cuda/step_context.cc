@@ -49,7 +49,8 @@ uint8_t* CudaStep::NextStaging() {
 
 Status CudaStep::CopyStaging(size_t bytes, void* to, cudaStream_t stream) {
   Staging& staging = staging_[turn_ % staging_.size()];
-  cudaMemcpyAsync(to, staging.memory.data(), bytes, cudaMemcpyHostToDevice, stream);
+  RETURN_IF_ERROR(ToStatus(cudaMemcpyAsync(to, staging.memory.data(), bytes, cudaMemcpyHostToDevice, stream),
+                           "the data of a step"));
   return ToStatus(cudaEventRecord(staging.copied, stream), "the data of a step");
 }
 

@@ -69,7 +69,8 @@ class CudaStep final : public StepContext {
   bool has_adapters = false;
   std::optional<StepSampling> sampling;  // of whole steps
   PinnedMemory sampling_data;
-  Status error;                // what went wrong since the step began
+  Status error;                // what went wrong since the step began: the device is lost
+  Status shortage;             // of memory for the step's results
   cudaEvent_t done = nullptr;  // behind the step and its results
   DeviceMemory region;         // of step data, where the step is no graph
 

@@ -7,7 +7,7 @@
 namespace coterie::cuda {
 
 StepGraphs::~StepGraphs() {
-  for (const auto& [key, graph] : graphs_) cudaGraphExecDestroy(graph);
+  for (const auto& [key, graph] : graphs_) cudaGraphExecDestroy(graph.exec);
 }
 
 int StepGraphs::RowsOf(int rows) const {
@@ -16,42 +16,52 @@ int StepGraphs::RowsOf(int rows) const {
   return rows > max_rows_ ? 0 : std::min(rounded, max_rows_);
 }
 
-void StepGraphs::Begin(const Key& key) {
+Status StepGraphs::Begin(const Key& key) {
   key_ = key;
+  const Status before = ToStatus(cudaGetLastError(), "a step");
+  // Other threads go on allocating meanwhile.
   if (graphs_.contains(key)) {
     mode_ = Mode::kReplaying;
-    return;
-  }
-  // Other threads go on allocating meanwhile.
-  if (cudaStreamBeginCapture(stream_, cudaStreamCaptureModeThreadLocal) == cudaSuccess)
+  } else if (ToStatus(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeThreadLocal), "").ok()) {
     mode_ = Mode::kCapturing;
+  } else {
+    max_rows_ = 0;
+  }
+  return before;
 }
 
 StatusOr<cudaGraphExec_t> StepGraphs::Capture() {
   cudaGraph_t graph = nullptr;
   cudaGraphExec_t exec = nullptr;
   RETURN_IF_ERROR(ToStatus(cudaStreamEndCapture(stream_, &graph), "capturing a step"));
-  const cudaError_t error = cudaGraphInstantiate(&exec, graph, 0);
+  const Status made = ToStatus(cudaGraphInstantiate(&exec, graph, 0), "making a graph of a step");
   cudaGraphDestroy(graph);
-  RETURN_IF_ERROR(ToStatus(error, "making a graph of a step"));
+  RETURN_IF_ERROR(made);
   return exec;
+}
+
+void StepGraphs::DoWithout(const Work& work) {
+  max_rows_ = 0;
+  for (const auto& again : work) again();
 }
 
 Status StepGraphs::End() {
   const Mode mode = std::exchange(mode_, Mode::kOff);
   if (mode == Mode::kOff) return absl::OkStatus();
   if (mode == Mode::kCapturing) {
-    const std::vector<std::function<void()>> work = std::exchange(work_, {});
+    Work work = std::exchange(work_, {});
     const StatusOr<cudaGraphExec_t> exec = Capture();
     if (!exec.ok()) {
-      cudaGetLastError();
-      max_rows_ = 0;
-      for (const auto& again : work) again();
+      DoWithout(work);
       return absl::OkStatus();
     }
-    graphs_[key_] = *exec;
+    graphs_[key_] = {*exec, std::move(work)};
   }
-  return ToStatus(cudaGraphLaunch(graphs_[key_], stream_), "launching a step");
+  const Graph& graph = graphs_[key_];
+  const Status launched = ToStatus(cudaGraphLaunch(graph.exec, stream_), "launching a step");
+  if (!absl::IsResourceExhausted(launched)) return launched;
+  DoWithout(graph.work);
+  return absl::OkStatus();
 }
 
 }  // namespace coterie::cuda

@@ -12,7 +12,8 @@
 
 namespace coterie::cuda {
 
-// The captured steps of one stream. One thread.
+// The captured steps of one stream. One thread. Wherever memory is wanting for a graph, the step's work is
+// done without one, and no graph is used again: the device is full.
 class StepGraphs {
  public:
   // Whatever adapters the rows have, and how many of them: one graph.
@@ -32,10 +33,10 @@ class StepGraphs {
   int RowsOf(int rows) const;
   void SetMaxRows(int rows) { max_rows_ = rows; }
 
-  // Begins the replay of the step's graph, or its capture where it was never seen.
-  void Begin(const Key& key);
-  // Launches it. Where no graph can be made of the capture, does the step's work without one, and makes none
-  // again.
+  // Begins the replay of the step's graph, or its capture where it was never seen. The error of a launch
+  // before, if any: what follows could take it for its own.
+  Status Begin(const Key& key);
+  // Launches the graph, or does the step's work without one.
   Status End();
 
   bool capturing() const { return mode_ == Mode::kCapturing; }
@@ -45,14 +46,20 @@ class StepGraphs {
 
  private:
   enum class Mode { kOff, kCapturing, kReplaying };
+  using Work = std::vector<std::function<void()>>;
+  struct Graph {
+    cudaGraphExec_t exec = nullptr;
+    Work work;  // the same: the first launch of a graph takes memory, and so may a later one
+  };
   StatusOr<cudaGraphExec_t> Capture();
+  void DoWithout(const Work& work);
 
   const cudaStream_t stream_;
   int max_rows_ = 0;
   Mode mode_ = Mode::kOff;
   Key key_;
-  std::vector<std::function<void()>> work_;
-  std::map<Key, cudaGraphExec_t> graphs_;
+  Work work_;
+  std::map<Key, Graph> graphs_;
 };
 
 }  // namespace coterie::cuda

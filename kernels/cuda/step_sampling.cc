@@ -17,12 +17,10 @@ size_t ResetBytes(size_t n_resets, size_t n_tokens) {
   return n_resets * sizeof(CountsReset) + n_tokens * sizeof(int32_t);
 }
 
-// Makes `memory` at least so large. What it held is lost.
+// Makes `memory` at least so large; what it held is lost. On failure it stays as it was.
 Status Grow(size_t bytes, std::string_view what, PinnedMemory* memory) {
   if (bytes <= memory->bytes()) return absl::OkStatus();
-  const size_t wanted = std::max(bytes, 2 * memory->bytes());
-  *memory = PinnedMemory();  // freed first, for where memory is short
-  ASSIGN_OR_RETURN(*memory, PinnedMemory::Allocate(wanted, what));
+  ASSIGN_OR_RETURN(*memory, PinnedMemory::Allocate(std::max(bytes, 2 * memory->bytes()), what));
   return absl::OkStatus();
 }
 
@@ -67,6 +65,7 @@ StatusOr<StepSampling> StepSampling::Create(const StepLimits& limits) {
                    PinnedMemory::Allocate(ResetBytes(static_cast<size_t>(limits.max_seqs), kFirstResetTokens),
                                           "token counts"));
   sampling.kept_rows_.reserve(rows);
+  sampling.to_reset_.reserve(static_cast<size_t>(limits.max_seqs));
   return sampling;
 }
 
@@ -132,19 +131,39 @@ size_t StepSampling::LayOut(const Batch& batch, void* data) {
 
 Status StepSampling::EnqueueResets(const Batch& batch, uint32_t* counts, cudaStream_t stream) {
   if (batch.counts_resets.empty()) return absl::OkStatus();
-  const size_t n_resets = batch.counts_resets.size(), n_tokens = batch.counts_tokens.size();
-  RETURN_IF_ERROR(Grow(ResetBytes(n_resets, n_tokens), "token counts", &resets_));
   // Of several resets of one seat the last counts: their blocks would not run in order.
-  const std::span<CountsReset> resets(resets_.As<CountsReset>(), n_resets);
-  size_t n_kept = 0;
+  to_reset_.clear();
   for (auto reset = batch.counts_resets.rbegin(); reset != batch.counts_resets.rend(); ++reset) {
-    const auto kept = resets.first(n_kept);
     const auto same = [&](const CountsReset& other) { return other.seat == reset->seat; };
-    if (std::none_of(kept.begin(), kept.end(), same)) resets[n_kept++] = *reset;
+    if (std::none_of(to_reset_.begin(), to_reset_.end(), same)) to_reset_.push_back(*reset);
   }
-  auto* const tokens = reinterpret_cast<int32_t*>(resets.data() + n_resets);
-  if (n_tokens > 0) std::memcpy(tokens, batch.counts_tokens.data(), n_tokens * sizeof(int32_t));
-  ApplyCountsResets(resets.data(), static_cast<int>(n_kept), tokens, limits_.vocab_size, counts, stream);
+  const size_t n_resets = to_reset_.size(), n_tokens = batch.counts_tokens.size();
+  if (!Grow(ResetBytes(n_resets, n_tokens), "token counts", &resets_).ok()) {
+    return ResetInPieces(batch, counts, stream);
+  }
+  auto* const resets = resets_.As<CountsReset>();
+  auto* const tokens = reinterpret_cast<int32_t*>(resets + n_resets);
+  std::copy(to_reset_.begin(), to_reset_.end(), resets);
+  std::copy(batch.counts_tokens.begin(), batch.counts_tokens.end(), tokens);
+  ApplyCountsResets(resets, static_cast<int>(n_resets), tokens, limits_.vocab_size, counts, stream);
+  return absl::OkStatus();
+}
+
+Status StepSampling::ResetInPieces(const Batch& batch, uint32_t* counts, cudaStream_t stream) {
+  auto* const piece = resets_.As<CountsReset>();
+  auto* const tokens = reinterpret_cast<int32_t*>(piece + 1);
+  const auto room = static_cast<int32_t>((resets_.bytes() - sizeof(CountsReset)) / sizeof(int32_t));
+  for (const CountsReset& reset : to_reset_) {
+    int32_t at = reset.begin;
+    do {  // once for a reset without tokens, too
+      const int32_t n = std::min(room, reset.end - at);
+      std::copy_n(batch.counts_tokens.begin() + at, n, tokens);
+      *piece = {reset.seat, 0, std::clamp(reset.answer - at, 0, n), n};
+      ApplyCountsResets(piece, 1, tokens, limits_.vocab_size, counts, stream, /*more=*/at > reset.begin);
+      RETURN_IF_ERROR(ToStatus(cudaStreamSynchronize(stream), "token counts"));
+      at += n;
+    } while (at < reset.end);
+  }
   return absl::OkStatus();
 }
 

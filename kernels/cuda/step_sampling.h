@@ -33,12 +33,13 @@ class StepSampling {
   bool mixtures() const { return mixtures_; }  // of the batch that was laid out last
 
   // Enqueues the batch's counts resets, before its rows are sampled. They wait in pinned memory that the
-  // device reads by itself; it grows where a step resets longer sequences than any before, and then this may
-  // fail with ResourceExhausted.
+  // device reads by itself; it grows where a step resets longer sequences than any before. Where it cannot,
+  // they are done piece by piece, and this waits for the device.
   Status EnqueueResets(const Batch& batch, uint32_t* counts, cudaStream_t stream);
 
   // Enqueues copies of what the batch asked for, after its rows were sampled: tokens, log-probabilities, and
-  // rows of `logits` [n_logit_rows, vocab_size]. Memory for the last grows as above.
+  // rows of `logits` [n_logit_rows, vocab_size]. Memory for the last grows, too: ResourceExhausted where it
+  // cannot.
   Status EnqueueCopies(const int32_t* tokens, const TokenLogprob* logprobs, const float* logits,
                        cudaStream_t stream);
   // Once they have been waited for; valid until the next LayOut.
@@ -46,6 +47,8 @@ class StepSampling {
 
  private:
   explicit StepSampling(const StepLimits& limits) : limits_(limits) {}
+  // Through as much pinned memory as there is.
+  Status ResetInPieces(const Batch& batch, uint32_t* counts, cudaStream_t stream);
 
   StepLimits limits_;
   PinnedMemory tokens_;    // [max_logit_rows]
@@ -53,6 +56,7 @@ class StepSampling {
   PinnedMemory kept_;      // [rows to report, vocab_size]
   PinnedMemory resets_;    // of CountsReset, then of their tokens
   std::vector<int32_t> kept_rows_;
+  std::vector<CountsReset> to_reset_;
   int n_rows_ = 0;
   size_t n_logprobs_ = 0;
   bool mixtures_ = false;

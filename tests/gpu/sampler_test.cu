@@ -8,6 +8,7 @@
 #include <memory>
 #include <random>
 #include <set>
+#include <span>
 #include <sstream>
 #include <string>
 #include <vector>
@@ -355,6 +356,33 @@ TEST_P(CudaSamplerTest, CountsGrowTokenByToken) {
     expected.Add(2, i);
     EXPECT_TRUE(std::ranges::equal(pair.CountsOf(2), expected.Of(2))) << i;
     EXPECT_TRUE(std::ranges::equal(pair.CountsOf(0), expected.Of(0))) << i;
+  }
+}
+
+// Of more tokens than there was memory for at the start, and no more is to be had.
+TEST_P(CudaSamplerTest, LongResetsGoThroughTheMemoryThereIs) {
+  if (!emulation::kIsEmulated) GTEST_SKIP() << "a real device has memory enough";
+  constexpr int kVocab = 40, kTokens = 150000;
+  SamplerPair pair(kVocab, 2, 3, kSmallShape);
+  std::mt19937 random(testing::TestSeed() + 4);
+  std::uniform_int_distribution<int32_t> any(0, kVocab - 3);  // some occur nowhere
+  Batch batch;
+  for (int i = 0; i < kTokens; ++i) batch.counts_tokens.push_back(any(random));
+  const int middle = std::uniform_int_distribution<int>(70000, 100000)(random);
+  batch.counts_resets = {{2, 0, middle, kTokens}, {0, 5, 40, 90}, {1, 7, 7, 7}};
+  batch.logit_rows = {0};
+  batch.sampling.resize(1);
+  emulation::FailAllocationAfter(0, emulation::kForEver);
+  pair.Compare(batch, std::vector<float>(kVocab), 1);
+  emulation::ForgetFailures();
+  cpu::TokenCounts expected(3, kVocab);
+  const std::span<const int32_t> tokens = batch.counts_tokens;
+  for (const CountsReset& reset : batch.counts_resets) {
+    const auto of = [&](int begin, int end) {
+      return tokens.subspan(static_cast<size_t>(begin), static_cast<size_t>(end - begin));
+    };
+    expected.Reset(reset.seat, of(reset.begin, reset.answer), of(reset.answer, reset.end));
+    EXPECT_TRUE(std::ranges::equal(pair.CountsOf(reset.seat), expected.Of(reset.seat))) << reset.seat;
   }
 }
 

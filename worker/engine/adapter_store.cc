@@ -112,7 +112,35 @@ void AdapterStore::Pin(std::span<AdapterEntry* const> entries, AdapterClaim* cla
       LeaveSlot(victim);
     }
     TakeSlot(entry);
+    // Idle ones give their memory, too, where the device's is not enough, or lies in pieces.
+    while (FailedUpload(*entry) && budget_.SlotVictim() != nullptr) {
+      LeaveSlot(budget_.SlotVictim());
+      AdapterSlots& slots = model_->adapter_slots();
+      slots.Clear(entry->slot);
+      slots.Fill(entry->slot, entry->loaded->packed);
+    }
   }
+}
+
+void AdapterStore::Unpin(std::span<AdapterEntry* const> entries) {
+  budget_.Unpin(entries);
+  for (AdapterEntry* entry : entries) {
+    if (entry->pins == 0 && FailedUpload(*entry)) LeaveSlot(entry);  // the next one tries anew
+  }
+}
+
+bool AdapterStore::FailedUpload(const AdapterEntry& entry) const {
+  return entry.slot >= 0 && !model_->adapter_slots().Error(entry.slot).ok();
+}
+
+Status AdapterStore::UploadError(std::span<AdapterEntry* const> entries) const {
+  for (const AdapterEntry* entry : entries) {
+    if (!FailedUpload(*entry)) continue;
+    Status error =
+        Annotate(model_->adapter_slots().Error(entry->slot), absl::StrCat("adapter ", entry->digest.Short()));
+    return MarkAdapterFailure(std::move(error), entry->digest);  // another worker may have more memory
+  }
+  return absl::OkStatus();
 }
 
 bool AdapterStore::Uploaded(std::span<AdapterEntry* const> entries) const {
@@ -191,6 +219,7 @@ void AdapterStore::Finish(Done done) {
   budget_.LoadFinished(entry, entry->loaded->bytes);
   // A free slot, never somebody else's: that waits until a sequence really starts.
   if (!free_slots_.empty()) TakeSlot(entry);
+  if (FailedUpload(*entry)) LeaveSlot(entry);  // whoever wants it tries anew
   PublishSizes();
 }
 

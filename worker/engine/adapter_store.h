@@ -87,7 +87,9 @@ class AdapterStore {
   // Into slots, after kReady; Unpin when done. Steps may use them once they are Uploaded.
   void Pin(std::span<AdapterEntry* const> entries, AdapterClaim* claim);
   bool Uploaded(std::span<AdapterEntry* const> entries) const;
-  void Unpin(std::span<AdapterEntry* const> entries) { budget_.Unpin(entries); }
+  // Why one of them is not in its slot: the device has no memory for it.
+  Status UploadError(std::span<AdapterEntry* const> entries) const;
+  void Unpin(std::span<AdapterEntry* const> entries);
   void Release(std::span<AdapterEntry* const> entries, AdapterClaim* claim) {
     budget_.Release(entries, claim);
   }
@@ -125,6 +127,7 @@ class AdapterStore {
   void StartLoad(AdapterEntry* entry);
   void Finish(Done done);
   void TakeSlot(AdapterEntry* entry);  // a free one
+  bool FailedUpload(const AdapterEntry& entry) const;
   void LeaveSlot(AdapterEntry* entry);
   // From memory: what was promised to nobody, the longest unused first, down to max_bytes.
   void EvictOverBudget();

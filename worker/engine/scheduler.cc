@@ -139,6 +139,7 @@ bool Scheduler::WantsLogits(const Sequence& s, int position) {
 void Scheduler::Plan(MonotonicTime now, std::vector<StepEntry>* plan, std::vector<FailedSequence>* failed) {
   plan->clear();
   plan_ = plan;
+  failed_ = failed;
   needs_quiet_ = false;
   waits_for_uploads_ = false;
   token_budget_ = options_.max_batch_tokens;
@@ -146,11 +147,12 @@ void Scheduler::Plan(MonotonicTime now, std::vector<StepEntry>* plan, std::vecto
   adapters_->BeginRound();
   PauseThoseWithoutCredit();
   PlanDecodes();
-  PlanPrompts(now, failed);
+  PlanPrompts(now);
   adapters_->EndRound();
   // Entries of sequences that were preempted after they had been planned.
   std::erase_if(*plan, [](const StepEntry& entry) { return entry.sequence == nullptr; });
   plan_ = nullptr;
+  failed_ = nullptr;
 }
 
 void Scheduler::PauseThoseWithoutCredit() {
@@ -178,7 +180,7 @@ bool Scheduler::HasSeat(const NewcomerLimits& limits) const {
   return !limits.blocks_short && n_running() < options_.max_seqs && token_budget_ > 0;
 }
 
-void Scheduler::PlanPrompts(MonotonicTime now, std::vector<FailedSequence>* failed) {
+void Scheduler::PlanPrompts(MonotonicTime now) {
   begun_.clear();
   for (Sequence* s : running_) {
     if (Prompting(*s)) begun_.push_back(s);
@@ -187,7 +189,7 @@ void Scheduler::PlanPrompts(MonotonicTime now, std::vector<FailedSequence>* fail
   NewcomerLimits limits;
   while (Sequence* s = turns_.Next(HasSeat(limits) ? kLookAhead : kLookAheadWithoutSeat)) {
     if (s->state == SequenceState::kWaiting) {  // also one that has begun and was preempted by a turn before
-      Admit(s, now, &limits, failed);
+      Admit(s, now, &limits);
     } else if (token_budget_ > 0) {
       PlanTokens(s);
     }
@@ -203,11 +205,18 @@ bool Scheduler::PlanTokens(Sequence* s) {
   }
   if (row_budget_ == 0 && first + n == s->n_positions()) --n;
   if (n <= 0) return true;
-  if (!s->uploaded && !adapters_->Uploaded(s->adapters)) {
-    waits_for_uploads_ = true;
-    return true;
+  if (!s->uploaded) {
+    if (HasFailed(s)) return true;
+    if (Status error = adapters_->UploadError(s->adapters); !error.ok()) {
+      failed_->push_back({s, std::move(error)});
+      return true;
+    }
+    if (!adapters_->Uploaded(s->adapters)) {
+      waits_for_uploads_ = true;
+      return true;
+    }
+    s->uploaded = true;
   }
-  s->uploaded = true;
   while (!kv_->Reserve(s, first + n)) {
     Sequence* victim = IdleHolder(s);
     if (victim == nullptr)
@@ -226,6 +235,11 @@ bool Scheduler::PlanTokens(Sequence* s) {
   shares_.Charge(s, n, first + n == s->n_positions() && !s->request.score_only);
   plan_->push_back({s, first, n});
   return true;
+}
+
+bool Scheduler::HasFailed(const Sequence* s) const {
+  return std::any_of(failed_->begin(), failed_->end(),
+                     [s](const FailedSequence& failure) { return failure.sequence == s; });
 }
 
 // The worst-ranked sequence that holds blocks without running.
@@ -270,10 +284,9 @@ bool Scheduler::MakeRoom(Sequence* s) {
   return kv_->Reserve(s, wanted);
 }
 
-void Scheduler::Admit(Sequence* s, MonotonicTime now, NewcomerLimits* limits,
-                      std::vector<FailedSequence>* failed) {
+void Scheduler::Admit(Sequence* s, MonotonicTime now, NewcomerLimits* limits) {
   const bool has_seat = HasSeat(*limits);
-  if (!s->adapters.empty() && !HasAdapters(s, now, has_seat, limits, failed)) return;
+  if (!s->adapters.empty() && !HasAdapters(s, now, has_seat, limits)) return;
   if (!has_seat) return;
   const bool fresh = s->blocks.empty();
   if (fresh) {
@@ -300,8 +313,7 @@ void Scheduler::Admit(Sequence* s, MonotonicTime now, NewcomerLimits* limits,
 // Whether `s` may start on its adapters now. They are asked for, and what failed is told, seat or none. Who
 // has waited for memory too long keeps those behind from asking for more, but not from using what they were
 // promised: it is that which he waits for.
-bool Scheduler::HasAdapters(Sequence* s, MonotonicTime now, bool has_seat, NewcomerLimits* limits,
-                            std::vector<FailedSequence>* failed) {
+bool Scheduler::HasAdapters(Sequence* s, MonotonicTime now, bool has_seat, NewcomerLimits* limits) {
   const auto blocked_too_long = [&] {
     s->blocked_since = std::min(s->blocked_since, now);
     return now - s->blocked_since > options_.slot_patience;
@@ -309,7 +321,7 @@ bool Scheduler::HasAdapters(Sequence* s, MonotonicTime now, bool has_seat, Newco
   Status error;
   switch (adapters_->Prepare(s->adapters, s->request.priority, !limits->memory_kept, &s->claim, &error)) {
     case AdapterStore::State::kFailed:
-      failed->push_back({s, error});
+      failed_->push_back({s, error});
       return false;
     case AdapterStore::State::kNoMemory:
       if (limits->memory_kept) return false;

@@ -109,12 +109,11 @@ class Scheduler {
   void PauseThoseWithoutCredit();
   void PlanDecodes();
   // Prefill: prompts, and newcomers among them.
-  void PlanPrompts(MonotonicTime now, std::vector<FailedSequence>* failed);
+  void PlanPrompts(MonotonicTime now);
   bool HasSeat(const NewcomerLimits& limits) const;
-  void Admit(Sequence* sequence, MonotonicTime now, NewcomerLimits* limits,
-             std::vector<FailedSequence>* failed);
-  bool HasAdapters(Sequence* sequence, MonotonicTime now, bool has_seat, NewcomerLimits* limits,
-                   std::vector<FailedSequence>* failed);
+  void Admit(Sequence* sequence, MonotonicTime now, NewcomerLimits* limits);
+  bool HasAdapters(Sequence* sequence, MonotonicTime now, bool has_seat, NewcomerLimits* limits);
+  bool HasFailed(const Sequence* sequence) const;  // in the plan under way
   bool MakeRoom(Sequence* sequence);
   void Start(Sequence* sequence, MonotonicTime now);
   void Unseat(Sequence* sequence);
@@ -136,6 +135,7 @@ class Scheduler {
   bool waits_for_uploads_ = false;
 
   std::vector<StepEntry>* plan_ = nullptr;  // of the Plan call under way
+  std::vector<FailedSequence>* failed_ = nullptr;
   int token_budget_ = 0;
   int row_budget_ = 0;
   uint64_t n_admitted_ = 0;
