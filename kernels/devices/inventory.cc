@@ -3,6 +3,7 @@
 #include <cstdlib>
 
 #include "absl/strings/ascii.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_format.h"
 #include "common/quoted.h"
 #include "kernels/devices/bounded_call.h"
@@ -137,12 +138,17 @@ Inventory ReadDriver(const InventoryOptions& options) {
   return inventory;
 }
 
-Inventory EmulatedInventory() {
+Inventory EmulatedInventory(int n_devices) {
   Inventory inventory;
-  Gpu gpu;
-  gpu.name = "a GPU emulated on the CPU";
-  gpu.major = 9;
-  inventory.gpus.push_back(std::move(gpu));
+  for (int i = 0; i < n_devices; ++i) {
+    Gpu gpu;
+    gpu.index = i;
+    gpu.name = "a GPU emulated on the CPU";
+    gpu.major = 9;
+    inventory.gpus.push_back(std::move(gpu));
+  }
+  if (n_devices == 0)
+    inventory.status = absl::NotFoundError("no GPU is emulated: COTERIE_EMULATION_DEVICES=0");
   return inventory;
 }
 
@@ -166,13 +172,16 @@ InventoryOptions InventoryOptions::FromEnvironment() {
   if (const char* visible = std::getenv("CUDA_VISIBLE_DEVICES"); visible != nullptr) {
     options.visible_devices = visible;
   }
+  if (const char* devices = std::getenv("COTERIE_EMULATION_DEVICES"); devices != nullptr) {
+    if (!absl::SimpleAtoi(devices, &options.n_emulated) || options.n_emulated < 0) options.n_emulated = 1;
+  }
   // NOLINTEND(concurrency-mt-unsafe)
   return options;
 }
 
 Inventory ReadInventory(const InventoryOptions& options, const CudaBuild& build) {
   Inventory none;
-  if (build.mode == CudaBuild::Mode::kEmulated) return EmulatedInventory();
+  if (build.mode == CudaBuild::Mode::kEmulated) return EmulatedInventory(options.n_emulated);
   if (build.mode == CudaBuild::Mode::kNone) {
     none.status = absl::UnimplementedError("this build has no CUDA (built without nvcc)");
     return none;

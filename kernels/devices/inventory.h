@@ -50,13 +50,15 @@ struct Inventory {
 };
 
 struct InventoryOptions {
-  // Of this machine. Two variables count: CUDA_VISIBLE_DEVICES, and COTERIE_DRIVER_FOLDER, by which tests put
-  // libraries of their own in the place of the driver's.
+  // Of this machine. Three variables count: CUDA_VISIBLE_DEVICES; COTERIE_DRIVER_FOLDER, by which tests put
+  // libraries of their own in the place of the driver's; and COTERIE_EMULATION_DEVICES, how many GPUs a build
+  // that emulates them shows.
   static InventoryOptions FromEnvironment();
 
   std::filesystem::path driver_folder;  // of libcuda.so.1 and libnvidia-ml.so.1; empty: the system's
   std::filesystem::path sysfs = "/sys";
   std::optional<std::string> visible_devices;
+  int n_emulated = 1;
   // The driver may take seconds to wake its devices, and one that hangs never answers.
   absl::Duration timeout = absl::Seconds(60);
 };
