@@ -1,8 +1,11 @@
 #ifndef COTERIE_TESTS_GPU_EMULATION_CONTROL_H_
 #define COTERIE_TESTS_GPU_EMULATION_CONTROL_H_
 
+#include <cuda_runtime.h>
+
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <string>
 
 namespace coterie::emulation {
@@ -81,6 +84,13 @@ struct Counts {
   uint64_t library_objects = 0;     // of its, alive
 };
 Counts CountsNow();
+
+// --- For the stand-in of another library that works on streams (NCCL's) ---
+// Runs `work`, which may wait for others', on a thread of its own when the stream has come to it; the stream
+// goes on when it has returned. Frees don't wait for it.
+void EnqueueForeign(cudaStream_t stream, std::function<void()> work);
+bool IsDeviceMemory(const void* pointer, size_t n_bytes);  // all of it, and not freed
+bool IsStream(cudaStream_t stream);                        // one that was made and not destroyed
 
 // Ends the process with a word on what a kernel or a caller did wrong, and where.
 [[noreturn]] void Fault(const std::string& what);

@@ -2,9 +2,11 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cstdlib>
 #include <string>
+#include <thread>
 
 #include "grid.h"
 
@@ -91,6 +93,7 @@ bool Machine::Step(Stream* stream) {
   if (lost) return false;
   Operation& front = stream->operations.front();
   if (front.wait != nullptr && front.wait->completed < front.count) return false;
+  if (front.work_over != nullptr && !*front.work_over) return false;
   if (lose_device_after >= 0 && lose_device_after-- == 0) {
     lost = true;
     return false;
@@ -100,7 +103,8 @@ bool Machine::Step(Stream* stream) {
   if (operation.wait != nullptr) stream->timeline.AcquireFrom(&operation.wait->order);
   if (operation.work != nullptr && operation.kind == TaskKind::kHost) operation.work->run();
   if (operation.work != nullptr && operation.kind != TaskKind::kHost) {
-    ++(operation.kind == TaskKind::kKernel ? counts.kernels : counts.copies);
+    counts.kernels += operation.kind == TaskKind::kKernel;
+    counts.copies += operation.kind == TaskKind::kCopy;
     arena.Open();
     stream->timeline.Do(operation.work.release());
     arena.Close();
@@ -127,10 +131,24 @@ bool Machine::Finish(Stream* stream) {
   while (!stream->operations.empty() && !lost) {
     if (random() % 4 == 0) StepAny();
     if (stream->operations.empty()) break;
-    if (!Step(stream) && !lost && !StepAny()) Fault("a stream waits for an event that nothing will reach");
+    if (Step(stream) || lost || StepAny() || AwaitForeign()) continue;
+    Fault("a stream waits for an event that nothing will reach");
   }
   stream->timeline.Join();
   return !lost;
+}
+
+bool Machine::AwaitForeign() {
+  const auto waits = [](const Stream& stream) {
+    return !stream.operations.empty() && stream.operations.front().work_over != nullptr;
+  };
+  bool any = waits(null_stream);
+  for (const Stream* stream : streams) any = any || waits(*stream);
+  if (!any) return false;
+  mutex.unlock();
+  std::this_thread::sleep_for(std::chrono::microseconds(50));
+  mutex.lock();
+  return true;
 }
 
 void Machine::FinishAll() {
@@ -163,6 +181,43 @@ void EnqueueKernel(const void* kernel, dim3 grid, dim3 block, size_t shared_byte
   }
   machine.Enqueue(stream,
                   {TaskKind::kKernel, [launch = std::move(launch)] { RunGrid(launch, Timeline::Fibers()); }});
+}
+
+void EnqueueForeign(cudaStream_t stream, std::function<void()> work) {
+  Machine& machine = TheMachine();
+  const std::lock_guard lock(machine.mutex);
+  if (machine.lost) return;
+  Stream* const to = stream == nullptr ? &machine.null_stream : stream;
+  if (to->capture != nullptr) Fault("work of another library is put into a stream that captures a graph");
+  auto over = std::make_shared<std::atomic<bool>>(false);
+  machine.Enqueue(stream, {TaskKind::kForeign, [over, work = std::move(work)] {
+                             TheMachine().arena.Open();
+                             std::thread([over, work] {
+                               work();
+                               *over = true;
+                             }).detach();
+                           }});
+  Operation wait;
+  wait.work_over = over;
+  to->operations.push_back(std::move(wait));
+  // In a turn of the stream: what comes behind sees what the work has done.
+  machine.Enqueue(stream, {TaskKind::kForeign, [over] {
+                             if (!*over) Fault("foreign work is over that is not");
+                             TheMachine().arena.Close();
+                           }});
+}
+
+bool IsDeviceMemory(const void* pointer, size_t n_bytes) {
+  Machine& machine = TheMachine();
+  const std::lock_guard lock(machine.mutex);
+  const Allocation* const allocation = machine.arena.Find(pointer, n_bytes);
+  return allocation != nullptr && !allocation->pinned;
+}
+
+bool IsStream(cudaStream_t stream) {
+  Machine& machine = TheMachine();
+  const std::lock_guard lock(machine.mutex);
+  return std::find(machine.streams.begin(), machine.streams.end(), stream) != machine.streams.end();
 }
 
 void CheckArgument(const void* pointer) {

@@ -3,6 +3,7 @@
 
 #include <cuda_runtime.h>
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <deque>
@@ -27,20 +28,22 @@ struct Event {
   char order = 0;          // what the thread sanitizer orders who waits for it by
 };
 
-enum class TaskKind { kKernel, kCopy, kHost };  // kHost: the emulation's own affair, no work of the device
+// kHost: the emulation's own affair, no work of the device. kForeign: another library's (EnqueueForeign).
+enum class TaskKind { kKernel, kCopy, kHost, kForeign };
 
 struct Task {
   TaskKind kind = TaskKind::kHost;
   std::function<void()> run;
 };
 
-// One entry of a stream: work, or a point to reach, or one to wait for.
+// One entry of a stream: work, a point to reach, or something to wait for.
 struct Operation {
   TaskKind kind = TaskKind::kHost;
   std::unique_ptr<Work> work;
   Event* record = nullptr;
   Event* wait = nullptr;
-  uint64_t count = 0;  // of the event's records
+  uint64_t count = 0;                                  // of the event's records
+  std::shared_ptr<const std::atomic<bool>> work_over;  // foreign work that goes on elsewhere
 };
 
 struct Graph {
@@ -90,7 +93,10 @@ struct Machine {
   // Does one piece of any stream's work.
   bool StepAny();
   bool Finish(Stream* stream);
-  void FinishAll();  // as far as it goes
+  void FinishAll();  // as far as it goes; does not wait for foreign work
+  // False where no stream waits for foreign work. Otherwise gives it a moment, in which others may enter: the
+  // caller holds the lock once.
+  bool AwaitForeign();
   // The calling host thread has waited for all streams: it sees what they did.
   void Join();
 };

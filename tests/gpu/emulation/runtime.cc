@@ -218,7 +218,9 @@ cudaError_t cudaDeviceSynchronize() {
   return Locked([](Machine& machine) {
     CheckNotCapturing("a wait");
     ++machine.counts.synchronisations;
-    machine.FinishAll();
+    do {
+      machine.FinishAll();
+    } while (!machine.lost && machine.AwaitForeign());
     return machine.lost ? kLost : cudaSuccess;
   });
 }
@@ -406,6 +408,7 @@ cudaError_t cudaEventSynchronize(cudaEvent_t event) {
     while (event->completed < event->recorded) {
       if (machine.StepAny()) continue;
       if (machine.lost) return kLost;
+      if (machine.AwaitForeign()) continue;
       Fault("an event is waited for that nothing will reach");
     }
     Acquire(&event->order);
