@@ -4,11 +4,10 @@
 
 #include "common/check.h"
 #include "common/quoted.h"
+#include "kernels/comm/rendezvous.h"
 
 namespace coterie {
 namespace {
-
-constexpr size_t kMaxGroupBytes = 256;
 
 Status CheckTimeout(absl::Duration timeout, std::string_view what) {
   if (timeout > absl::ZeroDuration() && timeout <= kMaxCommTimeout) return absl::OkStatus();
@@ -38,9 +37,9 @@ std::string_view CallName(int call_kind) {
 }
 
 Status PrepareOptions(CommunicatorOptions* options) {
-  if (options->group.empty() || options->group.size() > kMaxGroupBytes) {
+  if (options->group.empty() || options->group.size() > Rendezvous::kMaxGroupBytes) {
     return absl::InvalidArgumentError(absl::StrCat("group has a name of ", options->group.size(),
-                                                   " bytes; it must have 1 to ", kMaxGroupBytes));
+                                                   " bytes; it must have 1 to ", Rendezvous::kMaxGroupBytes));
   }
   if (options->members.empty() || options->members.size() > kMaxMembers) {
     return absl::InvalidArgumentError(absl::StrCat("group ", Quoted(options->group), " has ",
@@ -58,8 +57,7 @@ Status PrepareOptions(CommunicatorOptions* options) {
 }
 
 Loss Communicator::Ended() const {
-  return {absl::StatusCode::kUnavailable, rank(),
-          absl::StrCat(MemberName(rank(), options_.members), " has ended")};
+  return {Loss::kEnded, rank(), absl::StrCat(MemberName(rank(), options_.members), " has ended")};
 }
 
 Status Communicator::AllReduce(const void* input, void* output, size_t count, ElementType type, ReduceOp op,
@@ -112,6 +110,7 @@ Status Communicator::Do(Call call, const CallOptions& options) {
                                                       "); form it again under a new epoch"));
   }
   if (Status checked = CheckCall(call, options); !checked.ok()) return Annotate(checked, where);
+  call.memory = options.memory;
   call.stream = options.stream;
   call.timeout = options.timeout;
   call.deadline = MonotonicNow() + options.timeout;

@@ -15,6 +15,7 @@
 #include "common/clock.h"
 #include "common/status.h"
 #include "kernels/comm/abort_flag.h"
+#include "kernels/comm/driver_calls.h"
 #include "kernels/comm/loss.h"
 
 namespace coterie {
@@ -43,6 +44,9 @@ struct CommunicatorOptions {
   absl::Duration form_timeout = absl::Seconds(10);
   // Ends the waits of this member, from the formation on. None: only Abort() does.
   std::shared_ptr<AbortFlag> abort;
+  // With it, members that reach each other over the host (in-process, Gloo) take device memory as well: it
+  // travels through pinned memory of the host (LoadDriver).
+  std::shared_ptr<const DriverCalls> driver;
   // Called at each step of the formation and of a call, on the thread that called. For tests, which lose a
   // member here.
   std::function<void(std::string_view step)> on_step;
@@ -125,6 +129,7 @@ class Communicator {
     ElementType type = ElementType::kUint8;
     ReduceOp op = ReduceOp::kSum;
     int peer = 0;  // root, receiver or sender
+    MemoryKind memory = MemoryKind::kHost;
     void* stream = nullptr;
     absl::Duration timeout;
     MonotonicTime deadline;

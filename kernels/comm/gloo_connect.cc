@@ -3,8 +3,11 @@
 #include <gloo/transport/pair.h>
 #include <gloo/transport/tcp/attr.h>
 #include <gloo/transport/tcp/device.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <system_error>
 #include <thread>
 
@@ -28,9 +31,43 @@ struct Connecting {
   std::vector<bool> done ABSL_GUARDED_BY(mutex);
 };
 
-bool IsAddress(const std::string& text) {
-  in6_addr parsed;
-  return inet_pton(AF_INET, text.c_str(), &parsed) == 1 || inet_pton(AF_INET6, text.c_str(), &parsed) == 1;
+// What Gloo says of an error, without the place in its sources that stands before it in brackets.
+std::string GlooWords(const std::exception& e) {
+  const std::string_view text = e.what();
+  const size_t end = text.starts_with("[") ? text.find("] ") : std::string_view::npos;
+  return Shown(end == std::string_view::npos ? text : text.substr(end + 2));
+}
+
+// An IPv4 or IPv6 address with port 0; its size, or 0 where the text is none.
+socklen_t ParseAddress(const std::string& text, sockaddr_storage* address) {
+  *address = {};
+  auto* four = reinterpret_cast<sockaddr_in*>(address);
+  auto* six = reinterpret_cast<sockaddr_in6*>(address);
+  if (inet_pton(AF_INET, text.c_str(), &four->sin_addr) == 1) {
+    four->sin_family = AF_INET;
+    return sizeof(*four);
+  }
+  if (inet_pton(AF_INET6, text.c_str(), &six->sin6_addr) != 1) return 0;
+  six->sin6_family = AF_INET6;
+  return sizeof(*six);
+}
+
+// That this machine has the address, which Gloo finds out as well, and then leaks what it looked up.
+Status CheckAddress(const std::string& text) {
+  sockaddr_storage address;
+  const socklen_t n_bytes = ParseAddress(text, &address);
+  if (n_bytes == 0) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("address is ", Quoted(text), "; give an IPv4 or IPv6 address of this machine"));
+  }
+  const int fd = socket(address.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  const bool listens = fd >= 0 && bind(fd, reinterpret_cast<sockaddr*>(&address), n_bytes) == 0;
+  const int error = errno;
+  if (fd >= 0) close(fd);
+  if (listens) return absl::OkStatus();
+  return absl::UnavailableError(absl::StrCat("this member cannot listen on ", text, ": ",
+                                             std::generic_category().message(error),
+                                             "; give an address of this machine"));
 }
 
 }  // namespace
@@ -59,7 +96,7 @@ StatusOr<std::unique_ptr<GlooMesh>> GlooMesh::Listen(const std::string& address,
       mesh->peers_[static_cast<size_t>(rank)] = std::make_unique<Peer>();
     }
   } catch (const std::exception& e) {
-    return absl::UnavailableError(absl::StrCat("Gloo cannot listen on ", address, ": ", Shown(e.what())));
+    return absl::UnavailableError(absl::StrCat("Gloo cannot listen on ", address, ": ", GlooWords(e)));
   }
   return mesh;
 }
@@ -97,7 +134,7 @@ std::optional<Loss> GlooMesh::ConnectAll(const std::vector<MemberCard>& cards, M
           context_->getPair(static_cast<int>(rank))->connect({bytes.begin(), bytes.end()});
           end("");
         } catch (const std::exception& e) {
-          end(e.what());
+          end(GlooWords(e));
         }
       });
     } catch (const std::system_error& e) {  // no thread to be had
@@ -115,7 +152,7 @@ std::optional<Loss> GlooMesh::ConnectAll(const std::vector<MemberCard>& cards, M
         if (state.errors[rank].empty() || loss) continue;
         const std::string who = MemberName(static_cast<int>(rank), options_.members);
         loss = Loss{absl::StatusCode::kUnavailable, static_cast<int>(rank),
-                    absl::StrCat("cannot connect to ", who, ": ", Shown(state.errors[rank]))};
+                    absl::StrCat("cannot connect to ", who, ": ", state.errors[rank])};
       }
       if (!loss && silent.empty()) break;
       if (options_.abort->raised()) loss = LossFromAbort(options_.rank, options_.members);
@@ -166,10 +203,7 @@ StatusOr<std::unique_ptr<Communicator>> CreateGlooCommunicator(const GlooOptions
                                                                std::shared_ptr<Rendezvous> rendezvous,
                                                                CommunicatorOptions options) {
   RETURN_IF_ERROR(PrepareOptions(&options));
-  if (!IsAddress(gloo.address)) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("address is ", Quoted(gloo.address), "; give an IPv4 or IPv6 address of this machine"));
-  }
+  RETURN_IF_ERROR(CheckAddress(gloo.address));
   const MonotonicTime deadline = MonotonicNow() + options.form_timeout;
   ASSIGN_OR_RETURN(std::unique_ptr<GlooMesh> mesh, GlooMesh::Listen(gloo.address, options));
   const auto step = [&](std::string_view name) {
@@ -187,8 +221,7 @@ StatusOr<std::unique_ptr<Communicator>> CreateGlooCommunicator(const GlooOptions
   if (!loss) loss = communicator->SayHello(deadline);
   if (loss) {
     // Not every connection is there that would carry a farewell.
-    return Annotate(BlameByNotes(options, rendezvous.get(), *loss).ToStatus(),
-                    absl::StrCat("forming group ", Quoted(options.group), ", epoch ", options.epoch));
+    return Annotate(BlameByNotes(options, rendezvous.get(), *loss).ToStatus(), FormingGroup(options));
   }
   return std::unique_ptr<Communicator>(std::move(communicator));
 }

@@ -186,6 +186,7 @@ StatusOr<std::unique_ptr<Communicator>> CreateInProcessCommunicator(std::shared_
                                                                     CommunicatorOptions options) {
   RETURN_IF_ERROR(PrepareOptions(&options));
   const MonotonicTime deadline = MonotonicNow() + options.form_timeout;
+  const std::string forming = FormingGroup(options);
   // Joined first: whoever has seen this member's card finds its room.
   std::shared_ptr<InProcessRoom> room = network->Join(options);
   ASSIGN_OR_RETURN(const std::vector<MemberCard> cards,
@@ -195,7 +196,9 @@ StatusOr<std::unique_ptr<Communicator>> CreateInProcessCommunicator(std::shared_
       .backend = "in-process", .host_memory = true, .ascending_order = true, .checks_calls = true};
   auto communicator =
       std::make_unique<MeshCommunicator>(std::move(options), capabilities, std::move(transport));
-  if (const std::optional<Loss> loss = communicator->SayHello(deadline)) return loss->ToStatus();
+  if (const std::optional<Loss> loss = communicator->SayHello(deadline)) {
+    return Annotate(loss->ToStatus(), forming);
+  }
   return std::unique_ptr<Communicator>(std::move(communicator));
 }
 

@@ -44,6 +44,11 @@ Loss LossFromAbort(int rank, const std::vector<std::string>& members) {
   return {absl::StatusCode::kCancelled, rank, absl::StrCat("aborted by ", MemberName(rank, members))};
 }
 
+Loss LossFromDevice(int error, int rank, const std::vector<std::string>& members) {
+  return {absl::StatusCode::kUnavailable, rank,
+          absl::StrCat("the device of ", MemberName(rank, members), " failed with CUDA error ", error)};
+}
+
 Loss LossFromSilence(const std::vector<int>& silent, absl::Duration waited,
                      const std::vector<std::string>& members) {
   std::string names;

@@ -22,6 +22,8 @@ struct Loss {
 
   // A farewell as bytes, at most kMaxBytes, and back; a text that is none gives a Loss that says so.
   static constexpr size_t kMaxBytes = 256;
+  // The code of a farewell without a loss: the member was done with the group.
+  static constexpr absl::StatusCode kEnded = absl::StatusCode::kAborted;
   std::string Encode() const;
   static Loss Parse(std::string_view text);
 };
@@ -33,6 +35,9 @@ std::string MemberName(int rank, const std::vector<std::string>& members);
 Loss LossFromFarewell(const Loss& farewell, int peer, int self, const std::vector<std::string>& members);
 
 Loss LossFromAbort(int rank, const std::vector<std::string>& members);
+
+// The device of `rank` failed with this CUresult.
+Loss LossFromDevice(int error, int rank, const std::vector<std::string>& members);
 
 // `silent` are the members that did not answer in time; at least one.
 Loss LossFromSilence(const std::vector<int>& silent, absl::Duration waited,

@@ -63,10 +63,14 @@ StatusOr<MemberCard> MemberCard::Parse(std::string_view text) {
   return card;
 }
 
+std::string FormingGroup(const CommunicatorOptions& options) {
+  return absl::StrCat("forming group ", Quoted(options.group), ", epoch ", options.epoch);
+}
+
 StatusOr<std::vector<MemberCard>> MeetMembers(const CommunicatorOptions& options, std::string_view backend,
                                               const std::string& details, Rendezvous* rendezvous,
                                               MonotonicTime deadline) {
-  const std::string where = absl::StrCat("forming group ", Quoted(options.group), ", epoch ", options.epoch);
+  const std::string where = FormingGroup(options);
   const MemberCard mine{.backend = std::string(backend),
                         .group = options.group,
                         .epoch = options.epoch,
@@ -74,7 +78,7 @@ StatusOr<std::vector<MemberCard>> MeetMembers(const CommunicatorOptions& options
                         .members = options.members,
                         .details = details};
   const RendezvousKey key{options.group, options.epoch, options.rank, "card"};
-  if (Status published = rendezvous->Publish(key, mine.Encode()); !published.ok()) {
+  if (Status published = rendezvous->Publish(key, mine.Encode(), deadline, *options.abort); !published.ok()) {
     return Annotate(published, absl::StrCat(where, ": ", MemberName(options.rank, options.members)));
   }
   std::vector<MemberCard> cards;

@@ -30,6 +30,9 @@ struct MemberCard {
   static StatusOr<MemberCard> Parse(std::string_view text);
 };
 
+// 'forming group "g", epoch 3', for messages.
+std::string FormingGroup(const CommunicatorOptions& options);
+
 // Publishes this member's card and collects everybody's, in the order of ranks, by the deadline. A card that
 // does not fit (version, backend, group, epoch, rank, members) and a member that does not come are named.
 StatusOr<std::vector<MemberCard>> MeetMembers(const CommunicatorOptions& options, std::string_view backend,

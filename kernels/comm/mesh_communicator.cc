@@ -27,7 +27,11 @@ MeshCommunicator::MeshCommunicator(CommunicatorOptions options, CommCapabilities
     : Communicator(std::move(options)),
       capabilities_(capabilities),
       group_hash_(GroupHash(group(), this->options().members)),
-      transport_(std::move(transport)) {
+      transport_(std::move(transport)),
+      staging_(this->options().driver == nullptr
+                   ? nullptr
+                   : std::make_unique<DeviceStaging>(*this->options().driver, this->options().abort, rank(),
+                                                     this->options().members)) {
   transfers_.reserve(static_cast<size_t>(size()));
   sources_.resize(static_cast<size_t>(size()));
 }
@@ -35,7 +39,15 @@ MeshCommunicator::MeshCommunicator(CommunicatorOptions options, CommCapabilities
 MeshCommunicator::~MeshCommunicator() { Leave(Ended()); }
 
 void MeshCommunicator::Leave(const Loss& why) {
-  if (!std::exchange(left_, true)) transport_->Leave(why);
+  if (std::exchange(left_, true)) return;
+  transport_->Leave(why);
+  if (staging_ != nullptr) staging_->LetGo();
+}
+
+CommCapabilities MeshCommunicator::capabilities() const {
+  CommCapabilities capabilities = capabilities_;
+  capabilities.device_memory = staging_ != nullptr;
+  return capabilities;
 }
 
 std::optional<Loss> MeshCommunicator::SayHello(MonotonicTime deadline) {
@@ -46,7 +58,7 @@ std::optional<Loss> MeshCommunicator::SayHello(MonotonicTime deadline) {
 }
 
 std::optional<Loss> MeshCommunicator::Run(const Call& call) {
-  std::optional<Loss> loss = RunKind(call);
+  std::optional<Loss> loss = call.memory == MemoryKind::kDevice ? RunStaged(call) : RunKind(call);
   if (received_.capacity() > kKeptBytes) std::vector<std::byte>().swap(received_);
   return loss;
 }
@@ -69,6 +81,31 @@ std::optional<Loss> MeshCommunicator::RunKind(const Call& call) {
       return Exchange(call, 0);
   }
   return std::nullopt;
+}
+
+std::optional<Loss> MeshCommunicator::RunStaged(const Call& call) {
+  const bool gives =
+      call.kind != CallKind::kRecv && (call.kind != CallKind::kBroadcast || call.peer == rank());
+  const bool gets =
+      call.kind != CallKind::kSend && (call.kind != CallKind::kBroadcast || call.peer != rank());
+  const size_t in_bytes = call.bytes();
+  const size_t out_bytes =
+      call.kind == CallKind::kAllGather ? in_bytes * static_cast<size_t>(size()) : in_bytes;
+  const DeviceStaging::Wait wait{call.stream, call.timeout, call.deadline};
+  if (std::optional<Loss> loss = staging_->Reserve(in_bytes + out_bytes)) return loss;
+  std::byte* const in = staging_->data();
+  std::byte* const out = in + in_bytes;
+  Call on_host = call;
+  on_host.memory = MemoryKind::kHost;
+  on_host.input = in;
+  // A broadcast has one buffer.
+  on_host.output = call.kind == CallKind::kBroadcast && gives ? in : out;
+  if (gives) {
+    if (std::optional<Loss> loss = staging_->ToHost(in, call.input, in_bytes, wait)) return loss;
+    Step("copied");
+  }
+  if (std::optional<Loss> loss = RunKind(on_host)) return loss;
+  return gets ? staging_->ToDevice(call.output, out, out_bytes, wait) : std::nullopt;
 }
 
 std::optional<Loss> MeshCommunicator::Exchange(const Call& call, uint8_t phase) {

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "kernels/comm/communicator.h"
+#include "kernels/comm/device_staging.h"
 #include "kernels/comm/transport.h"
 
 namespace coterie {
@@ -24,7 +25,7 @@ class MeshCommunicator : public Communicator {
                    std::unique_ptr<Transport> transport);
   ~MeshCommunicator() override;
 
-  CommCapabilities capabilities() const override { return capabilities_; }
+  CommCapabilities capabilities() const override;
   // The first messages: every member hears from every other that it is who it should be.
   std::optional<Loss> SayHello(MonotonicTime deadline);
 
@@ -34,6 +35,8 @@ class MeshCommunicator : public Communicator {
 
  private:
   std::optional<Loss> RunKind(const Call& call);
+  // With device memory: the same call on the host, between two copies.
+  std::optional<Loss> RunStaged(const Call& call);
   std::optional<Loss> AllGatherBytes(const Call& call);
   std::optional<Loss> AllReduceOneHop(const Call& call);
   std::optional<Loss> AllReduceTwoHops(const Call& call);
@@ -44,6 +47,7 @@ class MeshCommunicator : public Communicator {
   const CommCapabilities capabilities_;
   const uint64_t group_hash_;
   std::unique_ptr<Transport> transport_;
+  const std::unique_ptr<DeviceStaging> staging_;  // where the options name a driver
   bool left_ = false;
   // Kept from call to call, so that calls of one size allocate nothing here.
   std::vector<Transfer> transfers_;

@@ -19,8 +19,9 @@ StatusOr<nccl::Calls> LoadNccl(const std::string& library = "");
 // current. All members must have one version of NCCL. Order of sums: NCCL's own. Members that call different
 // things are not told so: the deadline ends such a call. An empty call does not wait for the others.
 //
-// NCCL does not say which member it misses. So after a failure each member leaves a note in the rendezvous
-// and reads the others' (notes.h): whoever left none within kNoteTime more is named.
+// NCCL does not say which member it misses. So each member that fails leaves a note in the rendezvous and
+// reads the others' (notes.h): whoever left none within kNoteTime more is named. Calls that wait look for
+// notes now and then, so that a member that has aborted ends the others' calls, too.
 StatusOr<std::unique_ptr<Communicator>> CreateNcclCommunicator(const nccl::Calls& calls,
                                                                std::shared_ptr<Rendezvous> rendezvous,
                                                                CommunicatorOptions options);

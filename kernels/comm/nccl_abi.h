@@ -4,15 +4,17 @@
 #include <cstddef>
 #include <cstdint>
 
-// What we use of NCCL's C interface and of the CUDA driver's, as a table of functions. Declared here and not
+#include "kernels/comm/driver_calls.h"
+
+// What we use of NCCL's C interface, as a table of functions. Declared here and not
 // taken from their headers, so that every build has the backend and tests can put a stand-in under it;
 // nccl_library.cc fills the table at run time, and nccl_abi_check.cc compares with the headers where the
 // build finds them.
 namespace coterie::nccl {
 
 using Comm = struct OpaqueComm*;
-using Stream = void*;
-using Event = void*;
+using Stream = DriverCalls::Stream;
+using Event = DriverCalls::Event;
 
 struct UniqueId {
   char bytes[128];
@@ -41,10 +43,6 @@ struct Config {
   int blocking = 0;
 };
 
-// CUresult; the others are errors.
-inline constexpr int kCudaSuccess = 0;
-inline constexpr int kCudaNotReady = 600;
-
 struct Calls {
   // libnccl
   Result (*get_version)(int* version) = nullptr;
@@ -55,6 +53,8 @@ struct Calls {
   Result (*comm_destroy)(Comm comm) = nullptr;
   Result (*comm_abort)(Comm comm) = nullptr;
   const char* (*get_error_string)(Result result) = nullptr;
+  const char* (*get_last_error)(Comm comm) =
+      nullptr;  // of this process, in more words; the handle may be null
   Result (*group_start)() = nullptr;
   Result (*group_end)() = nullptr;
   Result (*all_reduce)(const void*, void*, size_t count, DataType, RedOp, Comm, Stream) = nullptr;
@@ -63,13 +63,8 @@ struct Calls {
   Result (*send)(const void*, size_t count, DataType, int peer, Comm, Stream) = nullptr;
   Result (*recv)(void*, size_t count, DataType, int peer, Comm, Stream) = nullptr;
 
-  // libcuda; the caller's thread has its device current
-  int (*event_create)(Event* event, unsigned int flags) = nullptr;
-  int (*event_record)(Event event, Stream stream) = nullptr;
-  int (*event_query)(Event event) = nullptr;
-  int (*event_destroy)(Event event) = nullptr;
+  DriverCalls driver;
 };
-inline constexpr unsigned int kEventDisableTiming = 2;
 
 }  // namespace coterie::nccl
 

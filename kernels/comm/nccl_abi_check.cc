@@ -24,6 +24,7 @@ static_assert(offsetof(Config, blocking) == offsetof(ncclConfig_t, blocking));
 
 // Pointers, enums and plain structs travel alike whatever they are called; counts and integers must be the
 // same types.
+static_assert(std::is_same_v<decltype(&ncclGetLastError), const char* (*)(ncclComm_t)>);
 static_assert(std::is_invocable_r_v<ncclResult_t, decltype(&ncclAllReduce), const void*, void*, size_t,
                                     ncclDataType_t, ncclRedOp_t, ncclComm_t, cudaStream_t>);
 static_assert(std::is_same_v<decltype(&ncclSend), ncclResult_t (*)(const void*, size_t, ncclDataType_t, int,

@@ -1,8 +1,6 @@
 #include "kernels/comm/nccl_communicator.h"
 
-#include <algorithm>
 #include <cstring>
-#include <thread>
 #include <vector>
 
 #include "absl/strings/escaping.h"
@@ -10,6 +8,7 @@
 #include "kernels/comm/member_card.h"
 #include "kernels/comm/nccl.h"
 #include "kernels/comm/notes.h"
+#include "kernels/comm/turns.h"
 
 namespace coterie {
 namespace {
@@ -33,19 +32,6 @@ nccl::DataType NcclType(ElementType type) {
   return nccl::kUint8;
 }
 
-// Waits a little longer each time: calls of microseconds are seen at once, and long ones cost no core.
-class Turns {
- public:
-  void Wait() {
-    ++n_;
-    if (n_ < 64) return std::this_thread::yield();
-    std::this_thread::sleep_for(std::chrono::microseconds(std::min(1'000, n_)));
-  }
-
- private:
-  int n_ = 0;
-};
-
 }  // namespace
 
 Status NcclCommunicator::Init(MonotonicTime deadline) {
@@ -56,7 +42,8 @@ Status NcclCommunicator::Init(MonotonicTime deadline) {
       return absl::UnavailableError(
           absl::StrCat("NCCL gives no id: ", Shown(calls_.get_error_string(result))));
     }
-    RETURN_IF_ERROR(rendezvous_->Publish(key, absl::BytesToHexString({id.bytes, sizeof(id.bytes)})));
+    RETURN_IF_ERROR(rendezvous_->Publish(key, absl::BytesToHexString({id.bytes, sizeof(id.bytes)}), deadline,
+                                         *options().abort));
   } else {
     StatusOr<std::string> text = rendezvous_->Await(key, deadline, *options().abort);
     if (!text.ok()) {
@@ -75,15 +62,15 @@ Status NcclCommunicator::Init(MonotonicTime deadline) {
   nccl::Config config;
   const nccl::Result begun = calls_.comm_init_rank_config(&comm_, size(), id, rank(), &config);
   std::optional<Loss> loss = WaitUntilDone(begun, /*on_device=*/false, options().form_timeout, deadline);
-  if (!loss && calls_.event_create(&event_, nccl::kEventDisableTiming) != nccl::kCudaSuccess) {
-    loss = Loss{absl::StatusCode::kUnavailable, rank(),
-                absl::StrCat(MemberName(rank(), options().members), " can make no event on its device")};
+  if (!loss) {
+    const int error = calls_.driver.event_create(&event_, kEventDisableTiming);
+    if (error != kDriverSuccess) loss = DeviceFailure(error);
   }
   if (!loss) {
     Step("init");
     return absl::OkStatus();
   }
-  const Loss blamed = BlameByNotes(options(), rendezvous_.get(), *loss);
+  const Loss blamed = Blame(*loss);
   Leave(blamed);
   return blamed.ToStatus();
 }
@@ -101,7 +88,7 @@ NcclCommunicator::~NcclCommunicator() {
       calls_.comm_destroy(comm_);
     }
   }
-  if (event_ != nullptr) calls_.event_destroy(event_);
+  if (event_ != nullptr) calls_.driver.event_destroy(event_);
 }
 
 nccl::Result NcclCommunicator::Enqueue(const Call& call) {
@@ -140,12 +127,11 @@ std::optional<Loss> NcclCommunicator::Run(const Call& call) {
   std::optional<Loss> loss = WaitUntilDone(Enqueue(call), /*on_device=*/false, call.timeout, call.deadline);
   if (!loss) {
     Step("enqueued");
-    if (calls_.event_record(event_, call.stream) == nccl::kCudaSuccess) {
+    if (const int error = calls_.driver.event_record(event_, call.stream); error == kDriverSuccess) {
       recorded_ = true;
       loss = WaitUntilDone(nccl::kSuccess, /*on_device=*/true, call.timeout, call.deadline);
     } else {
-      loss = Loss{absl::StatusCode::kUnavailable, rank(),
-                  absl::StrCat("the device of ", MemberName(rank(), options().members), " takes no event")};
+      loss = DeviceFailure(error);
     }
   }
   if (!loss) {
@@ -153,22 +139,37 @@ std::optional<Loss> NcclCommunicator::Run(const Call& call) {
     return std::nullopt;
   }
   // Whatever failed, something may stand in the stream: Leave waits for it.
-  if (!recorded_) recorded_ = calls_.event_record(event_, call.stream) == nccl::kCudaSuccess;
-  return BlameByNotes(options(), rendezvous_.get(), *loss);
+  if (!recorded_) recorded_ = calls_.driver.event_record(event_, call.stream) == kDriverSuccess;
+  return Blame(*loss);
+}
+
+std::string NcclCommunicator::LastWords() const {
+  const char* const words = calls_.get_last_error(comm_);
+  std::string_view text = words == nullptr ? "" : words;
+  while (text.ends_with('\n')) text.remove_suffix(1);
+  return text.empty() ? "" : absl::StrCat(" (", Shown(text), ")");
+}
+
+Loss NcclCommunicator::DeviceFailure(int error) const {
+  return LossFromDevice(error, rank(), options().members);
+}
+
+Loss NcclCommunicator::Blame(const Loss& loss) {
+  // Leave writes the note where it is not asked who is lost.
+  return loss.rank >= 0 ? loss : BlameByNotes(options(), rendezvous_.get(), loss);
 }
 
 std::optional<Loss> NcclCommunicator::WaitUntilDone(nccl::Result begun, bool on_device,
                                                     absl::Duration timeout, MonotonicTime deadline) {
   nccl::Result result = begun;
   Turns turns;
+  NoteWatch notes;
   for (;;) {
     if (result == nccl::kSuccess && on_device) {
-      const int event = calls_.event_query(event_);
-      if (event == nccl::kCudaSuccess) return std::nullopt;
-      if (event != nccl::kCudaNotReady) {
-        return Loss{absl::StatusCode::kUnavailable, rank(),
-                    absl::StrCat("the device of ", MemberName(rank(), options().members),
-                                 " failed with CUDA error ", event)};
+      const int event = calls_.driver.event_query(event_);
+      if (event == kDriverSuccess) return std::nullopt;
+      if (event != kDriverNotReady) {
+        return DeviceFailure(event);
       }
     } else if (result == nccl::kSuccess) {
       return std::nullopt;
@@ -178,13 +179,14 @@ std::optional<Loss> NcclCommunicator::WaitUntilDone(nccl::Result begun, bool on_
       return Loss{mine ? absl::StatusCode::kInvalidArgument : absl::StatusCode::kUnavailable,
                   mine || result == nccl::kUnhandledCudaError ? rank() : -1,
                   absl::StrCat("NCCL says ", Shown(calls_.get_error_string(result)), " on ",
-                               MemberName(rank(), options().members))};
+                               MemberName(rank(), options().members), LastWords())};
     }
     if (options().abort->raised()) return LossFromAbort(rank(), options().members);
     if (MonotonicNow() >= deadline) {
       return Loss{absl::StatusCode::kDeadlineExceeded, -1,
                   absl::StrCat("NCCL was not done within ", absl::FormatDuration(timeout))};
     }
+    if (std::optional<Loss> told = notes.Look(options(), rendezvous_.get())) return told;
     turns.Wait();
     if (comm_ == nullptr) continue;
     nccl::Result error = nccl::kSuccess;
@@ -201,7 +203,7 @@ void NcclCommunicator::Leave(const Loss& why) {
   // NCCL's kernels leave the stream after an abort; until then they may still touch the buffers.
   const MonotonicTime deadline = MonotonicNow() + kNcclEndTime;
   Turns turns;
-  while (calls_.event_query(event_) == nccl::kCudaNotReady && MonotonicNow() < deadline) turns.Wait();
+  while (calls_.driver.event_query(event_) == kDriverNotReady && MonotonicNow() < deadline) turns.Wait();
 }
 
 StatusOr<std::unique_ptr<Communicator>> CreateNcclCommunicator(const nccl::Calls& calls,
@@ -213,7 +215,7 @@ StatusOr<std::unique_ptr<Communicator>> CreateNcclCommunicator(const nccl::Calls
   if (calls.get_version(&version) != nccl::kSuccess)
     return absl::UnavailableError("NCCL does not say its version");
   const std::string details = absl::StrCat(version);
-  const std::string where = absl::StrCat("forming group ", Quoted(options.group), ", epoch ", options.epoch);
+  const std::string where = FormingGroup(options);
   if (options.on_step) options.on_step("come");
   ASSIGN_OR_RETURN(const std::vector<MemberCard> cards,
                    MeetMembers(options, "nccl", details, rendezvous.get(), deadline));

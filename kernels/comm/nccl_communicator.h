@@ -2,6 +2,7 @@
 #define COTERIE_KERNELS_COMM_NCCL_COMMUNICATOR_H_
 
 #include <memory>
+#include <string>
 
 #include "kernels/comm/communicator.h"
 #include "kernels/comm/nccl_abi.h"
@@ -33,6 +34,11 @@ class NcclCommunicator : public Communicator {
   // device.
   std::optional<Loss> WaitUntilDone(nccl::Result begun, bool on_device, absl::Duration timeout,
                                     MonotonicTime deadline);
+  // Who is lost, by the others' notes, where NCCL and its device do not say.
+  Loss Blame(const Loss& loss);
+  Loss DeviceFailure(int error) const;
+  std::string LastWords() const;  // NCCL's own of an error, in brackets
+
   const nccl::Calls calls_;
   const std::shared_ptr<Rendezvous> rendezvous_;
   nccl::Comm comm_ = nullptr;

@@ -9,6 +9,9 @@
 #include "kernels/comm/in_process.h"
 #include "kernels/comm/nccl.h"
 #include "tests/comm/nccl_standin.h"
+#ifdef COTERIE_EMULATED_GPU
+#include "tests/comm/emulated_device.h"
+#endif
 
 namespace coterie::comm_testing {
 namespace {
@@ -30,37 +33,57 @@ class GlooBackend : public Backend {
   }
 };
 
-class NcclBackend : public Backend {
+class DeviceBackend : public Backend {
  public:
-  ~NcclBackend() override {
+  ~DeviceBackend() override {
     for (const auto& [rank, stream] : streams_) DestroyStream(stream);
   }
-  StatusOr<std::unique_ptr<Communicator>> Join(const CommunicatorOptions& options) override {
-    return CreateNcclCommunicator(StandInCalls(), rendezvous_, options);
-  }
-  std::shared_ptr<std::byte> Allocate(size_t n_bytes) override { return AllocateOnStandIn(n_bytes); }
+  std::shared_ptr<Buffer> Allocate(size_t n_bytes) override { return AllocateOnStandIn(n_bytes); }
   CallOptions Call(int rank, absl::Duration timeout) override {
     MutexLock lock(&mutex_);
     nccl::Stream& stream = streams_[rank];
     if (stream == nullptr) stream = CreateStream();
     return {.timeout = timeout, .memory = MemoryKind::kDevice, .stream = stream};
   }
-  std::string Misuse() override { return TakeMisuse(/*all_should_be_gone=*/true); }
 
  private:
   Mutex mutex_;
   std::map<int, nccl::Stream> streams_ ABSL_GUARDED_BY(mutex_);
 };
 
+class NcclBackend : public DeviceBackend {
+ public:
+  StatusOr<std::unique_ptr<Communicator>> Join(const CommunicatorOptions& options) override {
+    return CreateNcclCommunicator(StandInCalls(), rendezvous_, options);
+  }
+  std::string Misuse() override { return TakeMisuse(/*all_should_be_gone=*/true); }
+};
+
+#ifdef COTERIE_EMULATED_GPU
+class StagedGlooBackend : public DeviceBackend {
+ public:
+  StatusOr<std::unique_ptr<Communicator>> Join(const CommunicatorOptions& options) override {
+    CommunicatorOptions with_device = options;
+    with_device.driver = std::make_shared<const DriverCalls>(EmulatedDriver());
+    return CreateGlooCommunicator({.address = "127.0.0.1"}, rendezvous_, with_device);
+  }
+};
+#endif
+
 }  // namespace
 
-std::shared_ptr<std::byte> Backend::Allocate(size_t n_bytes) {
-  return {new std::byte[n_bytes + 1], std::default_delete<std::byte[]>()};
+std::vector<std::string> BackendNames() {
+#ifdef COTERIE_EMULATED_GPU
+  return {"in_process", "gloo", "gloo_staged", "nccl"};
+#else
+  return {"in_process", "gloo", "nccl"};
+#endif
 }
 
-CallOptions Backend::Call(int rank, absl::Duration timeout) { return {.timeout = timeout}; }
-
 std::unique_ptr<Backend> MakeBackend(const std::string& name) {
+#ifdef COTERIE_EMULATED_GPU
+  if (name == "gloo_staged") return std::make_unique<StagedGlooBackend>();
+#endif
   if (name == "in_process") return std::make_unique<InProcessBackend>();
   if (name == "gloo") {
     auto gloo = std::make_unique<GlooBackend>();

@@ -8,6 +8,7 @@
 
 #include "kernels/comm/communicator.h"
 #include "kernels/comm/in_process_rendezvous.h"
+#include "tests/comm/buffer.h"
 
 namespace coterie::comm_testing {
 
@@ -18,10 +19,13 @@ class Backend {
  public:
   virtual ~Backend() = default;
   virtual StatusOr<std::unique_ptr<Communicator>> Join(const CommunicatorOptions& options) = 0;
-  // Bytes that a call may work on, freed with the last reference.
-  virtual std::shared_ptr<std::byte> Allocate(size_t n_bytes);
+  // What a call may work on, freed with the last reference.
+  virtual std::shared_ptr<Buffer> Allocate(size_t n_bytes) { return AllocateOnHost(n_bytes); }
+  Allocator allocator() {
+    return [this](size_t n_bytes) { return Allocate(n_bytes); };
+  }
   // For calls of one member; streams are made once per member and kept.
-  virtual CallOptions Call(int rank, absl::Duration timeout);
+  virtual CallOptions Call(int rank, absl::Duration timeout) { return {.timeout = timeout}; }
   // What was done wrong with the backend so far, in words; "" where nothing was.
   virtual std::string Misuse() { return ""; }
 
@@ -31,8 +35,11 @@ class Backend {
   std::shared_ptr<InProcessRendezvous> rendezvous_ = std::make_shared<InProcessRendezvous>();
 };
 
-// "in_process", "gloo" or "nccl" (over the stand-in). None where the build has no such backend: skip the
-// test.
+// "in_process", "gloo" and "nccl" (over the stand-in); with an emulated GPU also "gloo_staged", on its
+// memory.
+std::vector<std::string> BackendNames();
+
+// One of these. None where the build found no Gloo: skip the test.
 std::unique_ptr<Backend> MakeBackend(const std::string& name);
 
 // "m0", "m1", ...

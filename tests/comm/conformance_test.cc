@@ -56,11 +56,11 @@ double Load(ElementType type, const std::byte* data, size_t i) {
 
 // The reduction of all inputs at i in float64, and by how much a result of `type` may differ from it: a
 // rounding of the running sum for each member, of the largest sum that any order could meet.
-void ExpectReduced(ElementType type, ReduceOp op, const std::vector<std::shared_ptr<std::byte>>& inputs,
-                   size_t i, const std::byte* output) {
+void ExpectReduced(ElementType type, ReduceOp op, const std::vector<std::vector<std::byte>>& inputs, size_t i,
+                   const std::byte* output) {
   double sum = 0, magnitude = 0, largest = -INFINITY;
   for (const auto& input : inputs) {
-    const double x = Load(type, input.get(), i);
+    const double x = Load(type, input.data(), i);
     sum += x;
     magnitude += std::fabs(x);
     largest = std::max(largest, x);
@@ -95,35 +95,34 @@ TEST_P(CommConformanceTest, AllReduceAgreesWithFloat64OnAllMembersAlike) {
       const bool in_place = random_() % 2 == 0;
       SCOPED_TRACE(absl::StrCat(n_members, " members, ", count, " ", ElementName(type).data(), " in place ",
                                 in_place));
-      std::vector<std::shared_ptr<std::byte>> inputs, originals, outputs;
+      const size_t n_bytes = count * ElementBytes(type);
+      std::vector<std::shared_ptr<Buffer>> inputs, outputs;
+      std::vector<std::vector<std::byte>> originals;
       for (int rank = 0; rank < n_members; ++rank) {
-        const size_t n_bytes = count * ElementBytes(type);
+        originals.emplace_back(n_bytes);
+        FillRandomly(type, count, &random_, originals.back().data());
         inputs.push_back(backend_->Allocate(n_bytes));
-        originals.push_back(backend_->Allocate(n_bytes));
-        FillRandomly(type, count, &random_, inputs.back().get());
-        std::memcpy(originals.back().get(), inputs.back().get(), n_bytes);
+        inputs.back()->Write(originals.back());
         outputs.push_back(in_place ? inputs.back() : backend_->Allocate(n_bytes));
       }
       OnThreads(n_members, [&](int rank) {
         const auto r = static_cast<size_t>(rank);
-        EXPECT_EQ(members[r]->AllReduce(inputs[r].get(), outputs[r].get(), count, type, op,
+        EXPECT_EQ(members[r]->AllReduce(inputs[r]->data(), outputs[r]->data(), count, type, op,
                                         backend_->Call(rank, kLong)),
                   absl::OkStatus());
       });
+      const std::vector<std::byte> result = outputs[0]->Values<std::byte>(n_bytes);
       for (size_t i = 0; i < count; i += 1 + count / 5'000) {
-        ASSERT_NO_FATAL_FAILURE(ExpectReduced(type, op, originals, i, outputs[0].get()));
+        ASSERT_NO_FATAL_FAILURE(ExpectReduced(type, op, originals, i, result.data()));
       }
-      for (const auto& output : outputs) {
-        ASSERT_EQ(std::memcmp(output.get(), outputs[0].get(), count * ElementBytes(type)), 0);
-      }
+      for (const auto& output : outputs) ASSERT_EQ(output->Values<std::byte>(n_bytes), result);
       if (!members[0]->capabilities().ascending_order || count == 0) continue;
       std::vector<const std::byte*> sources;
       sources.reserve(originals.size());
-      for (const auto& original : originals) sources.push_back(original.get());
-      std::vector<std::byte> ascending(count * ElementBytes(type));
+      for (const auto& original : originals) sources.push_back(original.data());
+      std::vector<std::byte> ascending(n_bytes);
       Reduce(type, op, sources, ascending.data(), count);
-      ASSERT_EQ(std::memcmp(outputs[0].get(), ascending.data(), ascending.size()), 0)
-          << "another order of sums";
+      ASSERT_EQ(result, ascending) << "another order of sums";
     }
   }
 }
@@ -139,35 +138,41 @@ TEST_P(CommConformanceTest, BytesArriveWhole) {
     const int root = static_cast<int>(random_() % n_members);
     const int to = (root + 1 + static_cast<int>(random_() % (n_members - 1))) % n_members;
     SCOPED_TRACE(absl::StrCat(count, " ", ElementName(type).data(), " root ", root, " to ", to));
-    std::vector<std::shared_ptr<std::byte>> rows, roots, hands;
+    std::vector<std::shared_ptr<Buffer>> rows, roots, hands;
+    std::vector<std::byte> all_rows, of_root, handed;
     for (int rank = 0; rank < n_members; ++rank) {
       rows.push_back(backend_->Allocate(n_bytes * n_members));
       roots.push_back(backend_->Allocate(n_bytes));
       hands.push_back(backend_->Allocate(n_bytes));
-      FillRandomly(type, count, &random_, rows.back().get() + static_cast<size_t>(rank) * n_bytes);
-      FillRandomly(type, count, &random_, roots.back().get());
-      FillRandomly(type, count, &random_, hands.back().get());
+      std::vector<std::byte> bytes(n_bytes);
+      FillRandomly(type, count, &random_, bytes.data());
+      rows.back()->Write(static_cast<size_t>(rank) * n_bytes, bytes.data(), n_bytes);
+      all_rows.insert(all_rows.end(), bytes.begin(), bytes.end());
+      FillRandomly(type, count, &random_, bytes.data());
+      roots.back()->Write(bytes);
+      if (rank == root) of_root = bytes;
+      FillRandomly(type, count, &random_, bytes.data());
+      hands.back()->Write(bytes);
+      if (rank == root) handed = bytes;
     }
     OnThreads(n_members, [&](int rank) {
       const auto r = static_cast<size_t>(rank);
       const CallOptions call = backend_->Call(rank, kLong);
-      EXPECT_EQ(members[r]->AllGather(rows[r].get() + r * n_bytes, rows[r].get(), count, type, call),
+      EXPECT_EQ(members[r]->AllGather(rows[r]->data() + r * n_bytes, rows[r]->data(), count, type, call),
                 absl::OkStatus());
-      EXPECT_EQ(members[r]->Broadcast(roots[r].get(), count, type, root, call), absl::OkStatus());
+      EXPECT_EQ(members[r]->Broadcast(roots[r]->data(), count, type, root, call), absl::OkStatus());
       if (rank == root) {
-        EXPECT_EQ(members[r]->Send(hands[r].get(), count, type, to, call), absl::OkStatus());
+        EXPECT_EQ(members[r]->Send(hands[r]->data(), count, type, to, call), absl::OkStatus());
       }
       if (rank == to) {
-        EXPECT_EQ(members[r]->Recv(hands[r].get(), count, type, root, call), absl::OkStatus());
+        EXPECT_EQ(members[r]->Recv(hands[r]->data(), count, type, root, call), absl::OkStatus());
       }
     });
     for (size_t r = 0; r < n_members; ++r) {
-      EXPECT_EQ(std::memcmp(rows[r].get(), rows[0].get(), n_bytes * n_members), 0);
-      EXPECT_EQ(std::memcmp(roots[r].get(), roots[static_cast<size_t>(root)].get(), n_bytes), 0);
+      EXPECT_EQ(rows[r]->Values<std::byte>(n_bytes * n_members), all_rows);
+      EXPECT_EQ(roots[r]->Values<std::byte>(n_bytes), of_root);
     }
-    EXPECT_EQ(
-        std::memcmp(hands[static_cast<size_t>(to)].get(), hands[static_cast<size_t>(root)].get(), n_bytes),
-        0);
+    EXPECT_EQ(hands[static_cast<size_t>(to)]->Values<std::byte>(n_bytes), handed);
   }
 }
 
@@ -180,20 +185,21 @@ TEST_P(CommConformanceTest, TwoGroupsOfTheSameMembersDoNotMix) {
     const bool is_first = thread < n_members;
     const int rank = thread % n_members;
     Communicator& member = *(is_first ? first : second)[static_cast<size_t>(rank)];
-    const std::shared_ptr<std::byte> memory = backend_->Allocate(4 * 20'000);
-    auto* data = reinterpret_cast<int32_t*>(memory.get());
+    const std::shared_ptr<Buffer> memory = backend_->Allocate(4 * 20'000);
     const CallOptions call = backend_->Call(thread, kLong);
     for (int turn = 0; turn < 20; ++turn) {
       const size_t count = static_cast<size_t>(1 + turn * 1'000);
-      for (size_t i = 0; i < count; ++i) data[i] = is_first ? turn : -turn;
-      ASSERT_EQ(member.AllReduce(data, data, count, ElementType::kInt32, ReduceOp::kSum, call),
-                absl::OkStatus());
-      ASSERT_EQ(data[count - 1], (is_first ? turn : -turn) * n_members);
+      const int32_t value = is_first ? turn : -turn;
+      memory->Write(std::vector<int32_t>(count, value));
+      ASSERT_EQ(
+          member.AllReduce(memory->data(), memory->data(), count, ElementType::kInt32, ReduceOp::kSum, call),
+          absl::OkStatus());
+      ASSERT_EQ(memory->Values<int32_t>(1, count - 1)[0], value * n_members);
     }
   });
 }
 
-INSTANTIATE_TEST_SUITE_P(Backends, CommConformanceTest, ::testing::Values("in_process", "gloo", "nccl"),
+INSTANTIATE_TEST_SUITE_P(Backends, CommConformanceTest, ::testing::ValuesIn(BackendNames()),
                          [](const auto& info) { return info.param; });
 
 }  // namespace

@@ -11,12 +11,14 @@
 
 namespace coterie::comm_testing {
 
-// For processes of one machine: a folder with a file for each text.
+// For processes of one machine that must not need gRPC (tests/gpu/pack carries their libraries): a folder
+// with a file for each text.
 class FileRendezvous : public Rendezvous {
  public:
   explicit FileRendezvous(std::filesystem::path folder) : folder_(std::move(folder)) {}
 
-  Status Publish(const RendezvousKey& key, const std::string& text) override {
+  Status Publish(const RendezvousKey& key, const std::string& text, MonotonicTime,
+                 const AbortFlag&) override {
     const std::filesystem::path path = Path(key), unfinished = path.string() + ".unfinished";
     std::ofstream(unfinished, std::ios::binary) << text;
     std::error_code error;

@@ -1,94 +1,33 @@
 #include "kernels/comm/gloo.h"
 
 #include <arpa/inet.h>
-#include <signal.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include <atomic>
 #include <cstring>
-#include <filesystem>
 #include <thread>
 
 #include "kernels/comm/member_card.h"
-#include "tests/cluster/process.h"
 #include "tests/comm/backends.h"
+#include "tests/comm/every_step.h"
 #include "tests/comm/script.h"
 #include "tests/gateway/tcp_proxy.h"
 
-// Members that are processes of their own, and the network between them.
+// The network between members.
 namespace coterie::comm_testing {
 namespace {
 
 using gateway::testing::TcpProxy;
-using ::testing::AnyOf;
 using ::testing::HasSubstr;
 
-constexpr absl::Duration kGlooLoss = absl::Seconds(10);  // what a lost member costs
+constexpr absl::Duration kGlooLoss = absl::Seconds(3);  // what a lost member costs
 
 class GlooTest : public ::testing::Test {
  protected:
   void SetUp() override {
     if (MakeBackend("gloo") == nullptr) GTEST_SKIP() << "Gloo is not in this build";
-    char folder[] = "/tmp/coterie-comm-XXXXXX";
-    folder_ = mkdtemp(folder);
   }
-  void TearDown() override {
-    if (!folder_.empty()) std::filesystem::remove_all(folder_);
-  }
-
-  // Loses member 1 of three at its step number `step` and expects the others to name it. False when there is
-  // no such step.
-  bool LoseProcess(int signal_number, int step) {
-    const std::string group = absl::StrCat("signal ", signal_number, " step ", step);
-    std::vector<std::unique_ptr<cluster::Process>> members;
-    members.reserve(3);
-    for (int rank = 0; rank < 3; ++rank) {
-      members.push_back(std::make_unique<cluster::Process>(
-          "comm_member",
-          std::vector<std::string>{folder_, group, std::to_string(rank), "3",
-                                   std::to_string(absl::ToInt64Milliseconds(kGlooLoss)),
-                                   std::to_string(rank == 1 ? step : -1), std::to_string(signal_number)}));
-    }
-    const bool reached = members[1]->ReadLine() == "reached";
-    for (int rank : {0, 2}) {
-      const std::string line = members[static_cast<size_t>(rank)]->ReadLine();
-      SCOPED_TRACE(absl::StrCat(group, ", member ", rank));
-      EXPECT_EQ(members[static_cast<size_t>(rank)]->Wait(), 0) << line;  // no signal, no exception
-      if (!reached) {
-        EXPECT_EQ(line, "OK");
-      }
-      // In its last call, a member may have done all that the others need.
-      if (line != "OK") {
-        EXPECT_THAT(line, HasSubstr("\"m1\""));
-      }
-      n_told_ += line != "OK";
-    }
-    return reached;
-  }
-
-  int LoseProcessAtEveryStep(int signal_number) {
-    std::atomic<bool> more = true;
-    std::atomic<int> n_steps = 0;
-    for (int first = 0; more; first += 8) {
-      OnThreads(8, [&](int i) {
-        const bool reached = LoseProcess(signal_number, first + i);
-        n_steps += reached;
-        if (!reached) more = false;
-      });
-    }
-    EXPECT_GT(n_steps, 15);
-    EXPECT_GE(n_told_, 2 * (n_steps - 6));
-    return n_steps;
-  }
-
-  std::string folder_;
-  std::atomic<int> n_told_ = 0;
 };
-
-TEST_F(GlooTest, AKilledProcessIsNamedAtEveryStep) { LoseProcessAtEveryStep(SIGKILL); }
-
-TEST_F(GlooTest, AStoppedProcessIsNamedAtEveryStep) { LoseProcessAtEveryStep(SIGSTOP); }
 
 int PortOf(const MemberCard& card, int rank) {
   const size_t n_bytes = card.details.size() / card.members.size();
@@ -119,8 +58,9 @@ class ProxiedRendezvous : public Rendezvous {
  public:
   ProxiedRendezvous(Rendezvous* rendezvous, int rank) : rendezvous_(rendezvous), rank_(rank) {}
 
-  Status Publish(const RendezvousKey& key, const std::string& text) override {
-    return rendezvous_->Publish(key, text);
+  Status Publish(const RendezvousKey& key, const std::string& text, MonotonicTime deadline,
+                 const AbortFlag& abort) override {
+    return rendezvous_->Publish(key, text, deadline, abort);
   }
   StatusOr<std::string> Await(const RendezvousKey& key, MonotonicTime deadline,
                               const AbortFlag& abort) override {
@@ -142,61 +82,49 @@ class ProxiedRendezvous : public Rendezvous {
   std::vector<std::unique_ptr<TcpProxy>> proxies_;
 };
 
-TEST_F(GlooTest, AMemberThatIsCutOffIsNamedAtEveryStep) {
-  for (const bool black_hole : {false, true}) {
-    bool more = true;
-    for (int first = 0; more; first += 12) {
-      std::vector<char> reached(12);
-      OnThreads(12, [&](int lane) {
-        const int cut_at = first + lane;
-        auto rendezvous = std::make_shared<InProcessRendezvous>();
-        std::vector<Status> results(3);
-        std::vector<std::unique_ptr<Communicator>> members(3);
-        auto proxied = std::make_shared<ProxiedRendezvous>(rendezvous.get(), 2);
-        OnThreads(3, [&](int rank) {
-          CommunicatorOptions options = Member("g", 1, rank, 3);
-          options.form_timeout = kGlooLoss;
-          int step = 0;
-          if (rank == 2) {
-            options.on_step = [&](std::string_view) {
-              if (step++ != cut_at) return;
-              reached[static_cast<size_t>(lane)] = 1;
-              for (const auto& proxy : proxied->proxies())
-                black_hole ? proxy->SetBlackHole(true) : proxy->Cut();
-            };
-          }
-          // The member with the larger address connects, so it is the one that goes over the proxies.
-          StatusOr<std::unique_ptr<Communicator>> joined =
-              rank == 2 ? CreateGlooCommunicator({.address = "127.0.0.5"}, proxied, options)
-                        : CreateGlooCommunicator({.address = "127.0.0.1"}, rendezvous, options);
-          const auto r = static_cast<size_t>(rank);
-          results[r] = joined.status();
-          if (!joined.ok()) return;
-          members[r] = *std::move(joined);
-          results[r] = RunScript(members[r].get(), {.timeout = kGlooLoss}, [](size_t n) {
-            return std::shared_ptr<std::byte>(new std::byte[n + 1], std::default_delete<std::byte[]>());
-          });
-          if (!results[r].ok()) members[r].reset();
-        });
-        for (size_t rank = 0; rank < 3; ++rank) {
-          SCOPED_TRACE(absl::StrCat(black_hole ? "black hole" : "reset", " at step ", cut_at, ", member ",
-                                    rank, ": ", results[rank].ToString()));
-          if (!reached[static_cast<size_t>(lane)]) {
-            EXPECT_EQ(results[rank], absl::OkStatus());
-          }
-          if (results[rank].ok()) continue;
-          const std::string message(results[rank].message());
-          if (rank < 2) {
-            EXPECT_THAT(message, HasSubstr("\"m2\""));
-          }
-          if (rank == 2) {
-            EXPECT_THAT(message, AnyOf(HasSubstr("\"m0\""), HasSubstr("\"m1\"")));
-          }
-        }
-      });
-      for (char one : reached) more = more && one != 0;
+// Member 2 is cut off from the others at its step.
+void RunWithCut(bool black_hole, LossTrial* trial) {
+  auto rendezvous = std::make_shared<InProcessRendezvous>();
+  std::vector<std::unique_ptr<Communicator>> members(3);
+  auto proxied = std::make_shared<ProxiedRendezvous>(rendezvous.get(), 2);
+  OnThreads(3, [&](int rank) {
+    CommunicatorOptions options = Member("g", 1, rank, 3);
+    options.form_timeout = trial->timeout;
+    int step = 0;
+    if (rank == 2) {
+      options.on_step = [&](std::string_view) {
+        if (step++ != trial->step) return;
+        trial->reached = true;
+        for (const auto& proxy : proxied->proxies()) black_hole ? proxy->SetBlackHole(true) : proxy->Cut();
+      };
     }
-  }
+    // The member with the larger address connects, so it is the one that goes over the proxies.
+    StatusOr<std::unique_ptr<Communicator>> joined =
+        rank == 2 ? CreateGlooCommunicator({.address = "127.0.0.5"}, proxied, options)
+                  : CreateGlooCommunicator({.address = "127.0.0.1"}, rendezvous, options);
+    const auto r = static_cast<size_t>(rank);
+    trial->results[r] = joined.status();
+    if (!joined.ok()) return;
+    members[r] = *std::move(joined);
+    trial->results[r] = RunScript(members[r].get(), {.timeout = trial->timeout}, AllocateOnHost);
+    if (!trial->results[r].ok()) members[r].reset();
+  });
+}
+
+TEST_F(GlooTest, AMemberWhoseConnectionsAreCutIsNamedAtEveryStep) {
+  LoseAtEveryStep({.victim = 2,
+                   .victim_is_judged = true,
+                   .least_steps = 15,
+                   .harmless_steps = 10,  // no connection yet
+                   .run = [](LossTrial* trial) { RunWithCut(false, trial); }});
+}
+
+TEST_F(GlooTest, AMemberWhosePacketsVanishIsNamedAtEveryStep) {
+  LoseAtEveryStep({.victim = 2,
+                   .victim_is_judged = true,
+                   .least_steps = 15,
+                   .harmless_steps = 10,
+                   .run = [](LossTrial* trial) { RunWithCut(true, trial); }});
 }
 
 TEST_F(GlooTest, AStrangerOnThePortFailsTheFormationAndNoMore) {

@@ -1,7 +1,6 @@
 #include "kernels/comm/message.h"
 
 #include "kernels/comm/communicator.h"
-#include "kernels/comm/in_process_rendezvous.h"
 #include "kernels/comm/member_card.h"
 
 namespace coterie {
@@ -81,27 +80,6 @@ TEST(CommMessageTest, ACardComesBackAsItWasAndOtherTextIsRefused) {
   for (const char* wrong : {"", "\n\n", "coterie-comm x", "coterie-comm 1", "coterie-comm 1\n\n\n\n\n\n"}) {
     EXPECT_FALSE(MemberCard::Parse(wrong).ok()) << wrong;
   }
-}
-
-TEST(CommRendezvousTest, OldEpochsAreRefusedAndForgotten) {
-  InProcessRendezvous rendezvous;
-  const AbortFlag abort;
-  const RendezvousKey old{"g", 1, 0, "card"}, now{"g", 2, 0, "card"};
-  EXPECT_EQ(rendezvous.Publish(old, "x"), absl::OkStatus());
-  EXPECT_EQ(rendezvous.Publish(old, "y").code(), absl::StatusCode::kAlreadyExists);
-  EXPECT_EQ(*rendezvous.Await(old, MonotonicNow(), abort), "x");
-  EXPECT_EQ(rendezvous.Publish(now, "z"), absl::OkStatus());
-  EXPECT_EQ(rendezvous.size(), 1u);
-  EXPECT_EQ(rendezvous.Publish(old, "x").code(), absl::StatusCode::kFailedPrecondition);
-  EXPECT_EQ(rendezvous.Await(old, MonotonicNow(), abort).status().code(),
-            absl::StatusCode::kFailedPrecondition);
-  EXPECT_EQ(rendezvous.Await({"h", 1, 0, "card"}, MonotonicNow(), abort).status().code(),
-            absl::StatusCode::kDeadlineExceeded);
-  EXPECT_EQ(rendezvous.Publish({"h", 1, 0, "x"}, std::string(Rendezvous::kMaxBytes + 1, 'x')).code(),
-            absl::StatusCode::kInvalidArgument);
-  rendezvous.Forget("g");
-  EXPECT_EQ(rendezvous.size(), 0u);
-  EXPECT_EQ(rendezvous.Publish(old, "x"), absl::OkStatus());
 }
 
 }  // namespace

@@ -59,7 +59,7 @@ struct StandInComm : nccl::OpaqueComm {
 
 struct Operation {
   std::shared_ptr<StandInComm> comm;
-  std::shared_ptr<StandInStream> stream;
+  Stream stream = nullptr;
   std::string what;
   std::vector<std::pair<const void*, size_t>> buffers;
   std::function<Status(Communicator*)> run;
@@ -145,9 +145,8 @@ Result Launch(Operation operation) {
   }
   ++comm.n_under_way;
   comm.turns = SomeTurns();
-  // Not in the kernel: a stream that its own kernel held could not end.
-  const std::shared_ptr<StandInStream> stream = std::move(operation.stream);
-  stream->Push([operation = std::move(operation)] { RunKernel(operation); });
+  const Stream stream = operation.stream;
+  StandInDevice::Get().Push(stream, [operation = std::move(operation)] { RunKernel(operation); });
   return comm.turns > 0 ? nccl::kInProgress : nccl::kSuccess;
 }
 
@@ -160,13 +159,12 @@ Result Enqueue(Comm comm, Stream stream, const std::string& what,
     Misused(absl::StrCat(what, " before what was begun is done"));
     return nccl::kInvalidUsage;
   }
-  const std::shared_ptr<StandInStream> found = StandInDevice::Get().FindStream(stream);
-  if (found == nullptr) return nccl::kInvalidArgument;
+  if (!StandInDevice::Get().CheckStream(stream)) return nccl::kInvalidArgument;
   for (const auto& [data, n_bytes] : buffers) {
     if (!StandInDevice::Get().CheckMemory(data, n_bytes, what)) return nccl::kInvalidArgument;
   }
   if (buffers.front().second == 0) return nccl::kSuccess;  // as in NCCL: nothing happens
-  Operation operation{use.get(), found, what, std::move(buffers), std::move(run)};
+  Operation operation{use.get(), stream, what, std::move(buffers), std::move(run)};
   if (group_depth == 0) return Launch(std::move(operation));
   grouped.push_back(std::move(operation));
   return nccl::kSuccess;
@@ -278,6 +276,8 @@ const char* GetErrorString(Result result) {
                                         : "error";
 }
 
+const char* GetLastError(Comm) { return "the stand-in was told to fail\n"; }
+
 Result GroupStart() {
   ++group_depth;
   return nccl::kSuccess;
@@ -353,6 +353,7 @@ nccl::Calls StandInCalls() {
           .comm_destroy = CommDestroy,
           .comm_abort = CommAbort,
           .get_error_string = GetErrorString,
+          .get_last_error = GetLastError,
           .group_start = GroupStart,
           .group_end = GroupEnd,
           .all_reduce = AllReduce,
@@ -360,10 +361,7 @@ nccl::Calls StandInCalls() {
           .broadcast = Broadcast,
           .send = Send,
           .recv = Recv,
-          .event_create = StandInDevice::EventCreate,
-          .event_record = StandInDevice::EventRecord,
-          .event_query = StandInDevice::EventQuery,
-          .event_destroy = StandInDevice::EventDestroy};
+          .driver = StandInDevice::Driver()};
 }
 
 std::string TakeMisuse(bool all_should_be_gone) {

@@ -15,8 +15,9 @@ using ::testing::HasSubstr;
 class NcclTest : public ::testing::Test {
  protected:
   void TearDown() override { EXPECT_EQ(backend_->Misuse(), ""); }
-  Status Sum(Communicator* member, int32_t* data, size_t count, const CallOptions& call) {
-    return member->AllReduce(data, data, count, ElementType::kInt32, ReduceOp::kSum, call);
+  Status Sum(Communicator* member, Buffer* buffer, size_t count, const CallOptions& call) {
+    return member->AllReduce(buffer->data(), buffer->data(), count, ElementType::kInt32, ReduceOp::kSum,
+                             call);
   }
   std::unique_ptr<Backend> backend_ = MakeBackend("nccl");
 };
@@ -25,24 +26,22 @@ TEST_F(NcclTest, ACallIsOrderedBehindTheWorkInItsStream) {
   auto members = Form(backend_.get(), "g", 1, 2);
   ASSERT_FALSE(members.empty());
   OnThreads(2, [&](int rank) {
-    const std::shared_ptr<std::byte> memory = backend_->Allocate(4);
-    auto* data = reinterpret_cast<int32_t*>(memory.get());
+    const std::shared_ptr<Buffer> memory = backend_->Allocate(4);
     const CallOptions call = backend_->Call(rank, kLong);
-    RunOnStream(call.stream, [data] {
+    RunOnStream(call.stream, [data = memory->As<int32_t>()] {
       std::this_thread::sleep_for(std::chrono::milliseconds(30));
       *data = 21;
     });
-    EXPECT_EQ(Sum(members[static_cast<size_t>(rank)].get(), data, 1, call), absl::OkStatus());
-    EXPECT_EQ(*data, 42);
+    EXPECT_EQ(Sum(members[static_cast<size_t>(rank)].get(), memory.get(), 1, call), absl::OkStatus());
+    EXPECT_EQ(memory->Values<int32_t>(1)[0], 42);
   });
 }
 
 TEST_F(NcclTest, BuffersMayGoAsSoonAsACallHasFailed) {
   auto members = Form(backend_.get(), "g", 1, 2);
   ASSERT_FALSE(members.empty());
-  std::shared_ptr<std::byte> memory = backend_->Allocate(4'000);
-  const Status late = Sum(members[0].get(), reinterpret_cast<int32_t*>(memory.get()), 1'000,
-                          backend_->Call(0, absl::Milliseconds(100)));
+  std::shared_ptr<Buffer> memory = backend_->Allocate(4'000);
+  const Status late = Sum(members[0].get(), memory.get(), 1'000, backend_->Call(0, absl::Milliseconds(100)));
   memory.reset();
   EXPECT_EQ(late.code(), absl::StatusCode::kDeadlineExceeded) << late;
   EXPECT_THAT(std::string(late.message()), HasSubstr("member 1 \"m1\" gave no sign of life"));
@@ -59,13 +58,13 @@ TEST_F(NcclTest, AnErrorOfTheLibraryIsAStatusThatNamesTheMember) {
     OnThreads(3, [&, error = error, code = code](int rank) {
       if (rank == 2) FailNext(error);
       if (rank == 2) members[0]->Abort();  // lost for all of them
-      const std::shared_ptr<std::byte> memory = backend_->Allocate(4);
-      const Status status =
-          Sum(members[static_cast<size_t>(rank)].get(), reinterpret_cast<int32_t*>(memory.get()), 1,
-              backend_->Call(rank, absl::Seconds(1)));
+      const std::shared_ptr<Buffer> memory = backend_->Allocate(4);
+      const Status status = Sum(members[static_cast<size_t>(rank)].get(), memory.get(), 1,
+                                backend_->Call(rank, absl::Seconds(1)));
       if (rank == 2) {
         EXPECT_EQ(status.code(), code) << status;
         EXPECT_THAT(std::string(status.message()), HasSubstr("NCCL says"));
+        EXPECT_THAT(std::string(status.message()), HasSubstr("(the stand-in was told to fail)"));
       }
       EXPECT_THAT(std::string(status.message()), ::testing::ContainsRegex("\"m[012]\""));
     });
@@ -107,7 +106,7 @@ TEST_F(NcclTest, AMissingLibraryIsNamed) {
 TEST_F(NcclTest, TheStandInFindsWhatIsDoneWrong) {
   const nccl::Calls calls = StandInCalls();
   const nccl::Stream stream = CreateStream();
-  std::shared_ptr<std::byte> memory = backend_->Allocate(64);
+  std::shared_ptr<Buffer> memory = backend_->Allocate(64);
   const auto ready = [&](nccl::Comm comm) {
     nccl::Result state = nccl::kInProgress;
     while (state == nccl::kInProgress) {
@@ -128,7 +127,7 @@ TEST_F(NcclTest, TheStandInFindsWhatIsDoneWrong) {
   nccl::Comm comm = nullptr;
 
   begin(&comm);
-  sum(comm, memory.get());
+  sum(comm, memory->data());
   EXPECT_THAT(misuse(), HasSubstr("before what was begun is done"));
   EXPECT_EQ(ready(comm), nccl::kSuccess);
   std::vector<float> elsewhere(4);
@@ -139,18 +138,18 @@ TEST_F(NcclTest, TheStandInFindsWhatIsDoneWrong) {
   calls.group_start();
   EXPECT_THAT(misuse(), HasSubstr("started and not ended"));
   calls.group_end();
-  calls.all_reduce(memory.get(), memory.get(), 4, nccl::kFloat32, nccl::kSum, comm, nullptr);
+  calls.all_reduce(memory->data(), memory->data(), 4, nccl::kFloat32, nccl::kSum, comm, nullptr);
   EXPECT_THAT(misuse(), HasSubstr("stream that is not there"));
 
   std::atomic<bool> go = false;
   RunOnStream(stream, [&] {
     while (!go) std::this_thread::yield();
   });
-  sum(comm, memory.get());
+  sum(comm, memory->data());
   memory.reset();
   go = true;
   std::string found;
-  while ((found = misuse()).empty()) std::this_thread::yield();
+  while ((found = misuse()).empty()) LetStreamsRun();
   EXPECT_THAT(found, HasSubstr("ncclAllReduce in a stream: 16 bytes are not memory"));
   EXPECT_EQ(calls.comm_abort(comm), nccl::kSuccess);
   calls.comm_abort(comm);
@@ -184,17 +183,19 @@ TEST_F(NcclTest, TheStandInFindsWhatIsDoneWrong) {
   // Members that disagree hang, until an abort.
   nccl::UniqueId id;
   EXPECT_EQ(calls.get_unique_id(&id), nccl::kSuccess);
+  std::atomic<bool> seen = false;
   OnThreads(2, [&](int rank) {
     nccl::Comm one = nullptr;
     nccl::Config config;
     EXPECT_EQ(calls.comm_init_rank_config(&one, 2, id, rank, &config), nccl::kInProgress);
     EXPECT_EQ(ready(one), nccl::kSuccess);
-    const std::shared_ptr<std::byte> data = backend_->Allocate(64);
+    const std::shared_ptr<Buffer> data = backend_->Allocate(64);
     const nccl::Stream own = CreateStream();
-    calls.all_reduce(data.get(), data.get(), static_cast<size_t>(4 + rank), nccl::kFloat32, nccl::kSum, one,
-                     own);
-    while (rank == 0 && (found = misuse()).empty()) std::this_thread::sleep_for(std::chrono::milliseconds(1));
-    if (rank == 1) std::this_thread::sleep_for(std::chrono::milliseconds(100));
+    calls.all_reduce(data->data(), data->data(), static_cast<size_t>(4 + rank), nccl::kFloat32, nccl::kSum,
+                     one, own);
+    while (rank == 0 && (found = misuse()).empty()) LetStreamsRun();
+    if (rank == 0) seen = true;
+    while (!seen) LetStreamsRun();
     EXPECT_EQ(calls.comm_abort(one), nccl::kSuccess);
     DestroyStream(own);
   });

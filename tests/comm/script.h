@@ -1,14 +1,10 @@
 #ifndef COTERIE_TESTS_COMM_SCRIPT_H_
 #define COTERIE_TESTS_COMM_SCRIPT_H_
 
-#include <functional>
-#include <memory>
-
 #include "kernels/comm/communicator.h"
+#include "tests/comm/buffer.h"
 
 namespace coterie::comm_testing {
-
-using Allocator = std::function<std::shared_ptr<std::byte>(size_t n_bytes)>;
 
 // Every call once, long messages and short ones, and one at the end in which everybody hears from everybody.
 // OK when all calls were and what came is right; Internal when it is not.

@@ -1,5 +1,9 @@
 #include "tests/comm/standin_device.h"
 
+#include <deque>
+#include <map>
+#include <memory>
+#include <thread>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -10,92 +14,153 @@ namespace {
 
 constexpr int kInvalidHandle = 400;
 
-}  // namespace
-
-StandInStream::~StandInStream() {
-  {
+// Kernels in order, on a thread of its own.
+class StreamThread {
+ public:
+  StreamThread() : thread_([this] { Run(); }) {}
+  // When all that stands in it is done.
+  ~StreamThread() {
+    {
+      MutexLock lock(&mutex_);
+      stopping_ = true;
+      changed_.SignalAll();
+    }
+    thread_.join();
+  }
+  void Push(std::function<void()> kernel) {
     MutexLock lock(&mutex_);
-    stopping_ = true;
+    kernels_.push_back(std::move(kernel));
     changed_.SignalAll();
   }
-  thread_.join();
-}
 
-void StandInStream::Push(std::function<void()> kernel) {
-  MutexLock lock(&mutex_);
-  kernels_.push_back(std::move(kernel));
-  changed_.SignalAll();
-}
-
-void StandInStream::Run() {
-  mutex_.Lock();
-  for (;;) {
-    while (kernels_.empty() && !stopping_) changed_.Wait(&mutex_);
-    if (kernels_.empty()) break;
-    std::function<void()> kernel = std::move(kernels_.front());
-    kernels_.pop_front();
-    mutex_.Unlock();
-    kernel();
-    kernel = nullptr;
+ private:
+  void Run() {
     mutex_.Lock();
+    for (;;) {
+      while (kernels_.empty() && !stopping_) changed_.Wait(&mutex_);
+      if (kernels_.empty()) break;
+      std::function<void()> kernel = std::move(kernels_.front());
+      kernels_.pop_front();
+      mutex_.Unlock();
+      kernel();
+      kernel = nullptr;
+      mutex_.Lock();
+    }
+    mutex_.Unlock();
   }
-  mutex_.Unlock();
+
+  Mutex mutex_;
+  CondVar changed_;
+  bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
+  std::deque<std::function<void()>> kernels_ ABSL_GUARDED_BY(mutex_);
+  std::thread thread_;
+};
+
+struct EventState {
+  int n_recorded = 0, n_reached = 0;
+};
+
+struct Things {
+  Mutex mutex;
+  std::map<nccl::Stream, std::shared_ptr<StreamThread>> streams ABSL_GUARDED_BY(mutex);
+  std::map<const std::byte*, size_t> memory ABSL_GUARDED_BY(mutex);
+  std::map<nccl::Event, EventState> events ABSL_GUARDED_BY(mutex);
+  uintptr_t last_event ABSL_GUARDED_BY(mutex) = 0;
+};
+
+Things& TheThings() {
+  static Things* const things = new Things;
+  return *things;
 }
 
-StandInDevice& StandInDevice::Get() {
-  static StandInDevice* const device = new StandInDevice;
-  return *device;
+std::shared_ptr<StreamThread> FindStream(nccl::Stream stream) {
+  Things& things = TheThings();
+  MutexLock lock(&things.mutex);
+  const auto found = things.streams.find(stream);
+  return found == things.streams.end() ? nullptr : found->second;
 }
 
-void StandInDevice::Report(const std::string& misuse) {
-  MutexLock lock(&mutex_);
-  absl::StrAppend(&reports_, misuse, "\n");
+class StandInBuffer : public HostBuffer {
+ public:
+  explicit StandInBuffer(size_t n_bytes) : HostBuffer(n_bytes) {
+    Things& things = TheThings();
+    MutexLock lock(&things.mutex);
+    things.memory[data()] = n_bytes + 1;
+  }
+  ~StandInBuffer() override {
+    Things& things = TheThings();
+    MutexLock lock(&things.mutex);
+    things.memory.erase(StandInBuffer::data());
+  }
+  std::byte* data() final { return HostBuffer::data(); }
+};
+
+int EventCreate(nccl::Event* event, unsigned int) {
+  Things& things = TheThings();
+  MutexLock lock(&things.mutex);
+  *event = reinterpret_cast<nccl::Event>(++things.last_event);
+  things.events[*event];
+  return kDriverSuccess;
 }
 
-std::string StandInDevice::TakeReports() {
-  MutexLock lock(&mutex_);
-  return std::exchange(reports_, "");
-}
-
-nccl::Stream StandInDevice::AddStream() {
-  auto stream = std::make_shared<StandInStream>();
-  MutexLock lock(&mutex_);
-  return streams_.emplace(stream.get(), stream).first->first;
-}
-
-void StandInDevice::RemoveStream(nccl::Stream stream) {
-  std::shared_ptr<StandInStream> drained = FindStream(stream);
-  MutexLock lock(&mutex_);
-  streams_.erase(stream);
-}
-
-std::shared_ptr<StandInStream> StandInDevice::FindStream(nccl::Stream stream) {
+int EventRecord(nccl::Event event, nccl::Stream stream) {
+  if (!StandInDevice::Get().CheckStream(stream)) return kInvalidHandle;
+  int number = 0;
   {
-    MutexLock lock(&mutex_);
-    const auto found = streams_.find(stream);
-    if (found != streams_.end()) return found->second;
+    Things& things = TheThings();
+    MutexLock lock(&things.mutex);
+    const auto state = things.events.find(event);
+    if (state == things.events.end()) return kInvalidHandle;
+    number = ++state->second.n_recorded;
   }
+  StandInDevice::Get().Push(stream, [event, number] {
+    Things& now = TheThings();
+    MutexLock lock(&now.mutex);
+    if (const auto state = now.events.find(event); state != now.events.end())
+      state->second.n_reached = number;
+  });
+  return kDriverSuccess;
+}
+
+int EventQuery(nccl::Event event) {
+  Things& things = TheThings();
+  MutexLock lock(&things.mutex);
+  const auto state = things.events.find(event);
+  if (state == things.events.end()) return kInvalidHandle;
+  return state->second.n_reached == state->second.n_recorded ? kDriverSuccess : kDriverNotReady;
+}
+
+int EventDestroy(nccl::Event event) {
+  bool there = false;
+  {
+    Things& things = TheThings();
+    MutexLock lock(&things.mutex);
+    there = things.events.erase(event) == 1;
+  }
+  if (!there) StandInDevice::Get().Report("an event was destroyed that is not there");
+  return there ? kDriverSuccess : kInvalidHandle;
+}
+
+}  // namespace
+
+bool StandInDevice::CheckStream(nccl::Stream stream) {
+  if (FindStream(stream) != nullptr) return true;
   Report("a stream that is not there was used");
-  return nullptr;
+  return false;
 }
 
-void StandInDevice::AddMemory(const std::byte* begin, size_t n_bytes) {
-  MutexLock lock(&mutex_);
-  memory_[begin] = n_bytes;
-}
-
-void StandInDevice::RemoveMemory(const std::byte* begin) {
-  MutexLock lock(&mutex_);
-  memory_.erase(begin);
+void StandInDevice::Push(nccl::Stream stream, std::function<void()> kernel) {
+  if (const auto found = FindStream(stream)) found->Push(std::move(kernel));
 }
 
 bool StandInDevice::CheckMemory(const void* data, size_t n_bytes, const std::string& what) {
   if (n_bytes == 0) return true;
   const auto* begin = static_cast<const std::byte*>(data);
   {
-    MutexLock lock(&mutex_);
-    auto found = memory_.upper_bound(begin);
-    if (found != memory_.begin()) {
+    Things& things = TheThings();
+    MutexLock lock(&things.mutex);
+    auto found = things.memory.upper_bound(begin);
+    if (found != things.memory.begin()) {
       --found;
       if (begin + n_bytes <= found->first + found->second) return true;
     }
@@ -104,66 +169,33 @@ bool StandInDevice::CheckMemory(const void* data, size_t n_bytes, const std::str
   return false;
 }
 
-int StandInDevice::EventCreate(nccl::Event* event, unsigned int flags) {
-  StandInDevice& device = Get();
-  MutexLock lock(&device.mutex_);
-  *event = reinterpret_cast<nccl::Event>(++device.last_event_);
-  device.events_[*event];
-  return nccl::kCudaSuccess;
+// Without copies: nothing of ours makes any between NCCL's calls.
+DriverCalls StandInDevice::Driver() {
+  return {.event_create = EventCreate,
+          .event_record = EventRecord,
+          .event_query = EventQuery,
+          .event_destroy = EventDestroy};
 }
 
-int StandInDevice::EventRecord(nccl::Event event, nccl::Stream stream) {
-  StandInDevice& device = Get();
-  const std::shared_ptr<StandInStream> found = device.FindStream(stream);
-  if (found == nullptr) return kInvalidHandle;
-  int number = 0;
+std::shared_ptr<Buffer> AllocateOnStandIn(size_t n_bytes) { return std::make_shared<StandInBuffer>(n_bytes); }
+
+nccl::Stream CreateStream() {
+  auto stream = std::make_shared<StreamThread>();
+  Things& things = TheThings();
+  MutexLock lock(&things.mutex);
+  return things.streams.emplace(stream.get(), stream).first->first;
+}
+
+void LetStreamsRun() { std::this_thread::yield(); }
+
+void DestroyStream(nccl::Stream stream) {
+  std::shared_ptr<StreamThread> ended = FindStream(stream);
   {
-    MutexLock lock(&device.mutex_);
-    const auto state = device.events_.find(event);
-    if (state == device.events_.end()) return kInvalidHandle;
-    number = ++state->second.n_recorded;
+    Things& things = TheThings();
+    MutexLock lock(&things.mutex);
+    things.streams.erase(stream);
   }
-  found->Push([event, number] {
-    StandInDevice& now = Get();
-    MutexLock lock(&now.mutex_);
-    if (const auto state = now.events_.find(event); state != now.events_.end())
-      state->second.n_reached = number;
-  });
-  return nccl::kCudaSuccess;
-}
-
-int StandInDevice::EventQuery(nccl::Event event) {
-  StandInDevice& device = Get();
-  MutexLock lock(&device.mutex_);
-  const auto state = device.events_.find(event);
-  if (state == device.events_.end()) return kInvalidHandle;
-  return state->second.n_reached == state->second.n_recorded ? nccl::kCudaSuccess : nccl::kCudaNotReady;
-}
-
-int StandInDevice::EventDestroy(nccl::Event event) {
-  StandInDevice& device = Get();
-  bool there = false;
-  {
-    MutexLock lock(&device.mutex_);
-    there = device.events_.erase(event) == 1;
-  }
-  if (!there) device.Report("an event was destroyed that is not there");
-  return there ? nccl::kCudaSuccess : kInvalidHandle;
-}
-
-std::shared_ptr<std::byte> AllocateOnStandIn(size_t n_bytes) {
-  auto* memory = new std::byte[n_bytes + 1];
-  StandInDevice::Get().AddMemory(memory, n_bytes + 1);
-  return {memory, [](std::byte* freed) {
-            StandInDevice::Get().RemoveMemory(freed);
-            delete[] freed;
-          }};
-}
-
-nccl::Stream CreateStream() { return StandInDevice::Get().AddStream(); }
-void DestroyStream(nccl::Stream stream) { StandInDevice::Get().RemoveStream(stream); }
-void RunOnStream(nccl::Stream stream, std::function<void()> kernel) {
-  if (const auto found = StandInDevice::Get().FindStream(stream)) found->Push(std::move(kernel));
+  ended.reset();
 }
 
 }  // namespace coterie::comm_testing

@@ -18,6 +18,7 @@ MAY_INCLUDE = {
     "model": {"common", "kernels"},
     "router": {"common", "kernels"},
     "worker/engine": {"common", "kernels", "model"},
+    "worker/rendezvous": {"proto", "common", "net", "kernels"},
     "worker": {"proto", "common", "net", "kernels", "model"},
     "gateway": {"proto", "common", "net", "kernels", "model", "router"},
     "tools": {"proto", "common", "net", "model"},
@@ -31,7 +32,7 @@ OURS = {"proto", "common", "net", "kernels", "model", "router", "worker", "gatew
 
 # Vendor headers -> the only folders that may name them.
 CONFINED = {
-    r"cuda|cublas": ("kernels/cuda", "kernels/comm", "tests/gpu"),
+    r"cuda|cublas": ("kernels/cuda", "kernels/comm", "tests/gpu", "tests/comm/emulated_"),
     r"boost/context": ("tests/gpu",),
     r"nccl": ("kernels/comm",),
     r"gloo/": ("kernels/comm",),
@@ -46,7 +47,7 @@ HEADERS_WITH_GRPC = {
     "gateway/grpc/rpc_status.h", "gateway/grpc/unary_call.h", "gateway/upstream/convert_worker.h",
     "gateway/upstream/worker_stream.h", "net/grpc_listener.h", "net/grpc_time.h", "net/http2_protocol.h", "net/received.h", "net/reflection_service.h", "net/standard_services.h", "net/unknown_methods.h",
     "tools/client/cancellation.h", "tools/client/client.h", "tools/coterie/answer_view.h", "tools/coterie/conversation.h",
-    "tools/coterie/load.h", "tools/coterie/question.h", "worker/service/attach_stream.h", "worker/service/convert.h",
+    "tools/coterie/load.h", "tools/coterie/question.h", "worker/rendezvous/rendezvous_service.h", "worker/service/attach_stream.h", "worker/service/convert.h",
     "worker/service/gateway_session.h", "worker/service/sequence_log.h", "worker/service/state_tracker.h",
     "worker/service/worker_service.h", "worker/worker_server.h",
 }

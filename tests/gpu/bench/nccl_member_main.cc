@@ -7,6 +7,7 @@
 #include <cstdlib>
 #include <vector>
 
+#include "common/check.h"
 #include "kernels/comm/nccl.h"
 #include "kernels/cuda/memory.h"
 #include "tests/comm/file_rendezvous.h"
@@ -14,6 +15,29 @@
 
 namespace coterie {
 namespace {
+
+class DeviceBuffer : public comm_testing::Buffer {
+ public:
+  explicit DeviceBuffer(size_t n_bytes) {
+    StatusOr<cuda::DeviceMemory> memory = cuda::DeviceMemory::Allocate(n_bytes + 1, "a buffer");
+    COTERIE_CHECK(memory.ok()) << memory.status();
+    memory_ = *std::move(memory);
+  }
+  std::byte* data() override { return memory_.As<std::byte>(); }
+  void Write(size_t at, const void* from, size_t n_bytes) override {
+    Copy(data() + at, from, n_bytes, cudaMemcpyHostToDevice);
+  }
+  void Read(size_t at, void* to, size_t n_bytes) override {
+    Copy(to, data() + at, n_bytes, cudaMemcpyDeviceToHost);
+  }
+
+ private:
+  static void Copy(void* to, const void* from, size_t n_bytes, cudaMemcpyKind kind) {
+    COTERIE_CHECK_EQ(int{cudaMemcpy(to, from, n_bytes, kind)}, int{cudaSuccess});
+    COTERIE_CHECK_EQ(int{cudaDeviceSynchronize()}, int{cudaSuccess});
+  }
+  cuda::DeviceMemory memory_;
+};
 
 // 64 MB on the device, summed with the others': whole numbers, so that nothing is rounded.
 Status SumOnDevice(Communicator* member, const CallOptions& call) {
@@ -56,13 +80,8 @@ Status Run(const char* const* arguments, const nccl::Calls& calls) {
       CreateNcclCommunicator(calls, std::make_shared<comm_testing::FileRendezvous>(arguments[1]), options));
   const CallOptions call{.timeout = timeout, .memory = MemoryKind::kDevice, .stream = stream};
   RETURN_IF_ERROR(SumOnDevice(member.get(), call));
-  // The script looks into its buffers: memory of the host that the device can read.
-  return comm_testing::RunScript(member.get(), call, [](size_t n) {
-    StatusOr<cuda::PinnedMemory> memory = cuda::PinnedMemory::Allocate(n + 1, "a buffer");
-    if (!memory.ok()) return std::shared_ptr<std::byte>();
-    auto kept = std::make_shared<cuda::PinnedMemory>(*std::move(memory));
-    return std::shared_ptr<std::byte>(kept, kept->As<std::byte>());
-  });
+  return comm_testing::RunScript(member.get(), call,
+                                 [](size_t n) { return std::make_shared<DeviceBuffer>(n); });
 }
 
 }  // namespace
