@@ -1,5 +1,8 @@
 #include "tests/cluster/cluster_fixture.h"
 
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <chrono>
@@ -216,6 +219,23 @@ std::vector<float> ClusterTest::Embed(const GatewayProcess& gateway, const std::
 
 uint64_t ClusterTest::Generation(const GatewayProcess& gateway) const {
   return gateway.Status().catalogue_generation();
+}
+
+std::vector<int> FreePorts(size_t n) {
+  std::vector<int> sockets, ports;
+  for (size_t i = 0; i < n; ++i) {
+    const int fd = ::socket(AF_INET, SOCK_STREAM, 0);
+    sockaddr_in address = {};
+    address.sin_family = AF_INET;
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    socklen_t size = sizeof(address);
+    EXPECT_EQ(::bind(fd, reinterpret_cast<sockaddr*>(&address), size), 0);
+    EXPECT_EQ(::getsockname(fd, reinterpret_cast<sockaddr*>(&address), &size), 0);
+    sockets.push_back(fd);
+    ports.push_back(ntohs(address.sin_port));
+  }
+  for (const int fd : sockets) ::close(fd);
+  return ports;
 }
 
 v1::GenerateRequest Question(const std::string& expert, uint64_t seed, uint32_t max_tokens) {

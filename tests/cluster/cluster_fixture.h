@@ -98,6 +98,9 @@ std::string ReadAll(const std::filesystem::path& path);
 // A safetensors file with the one tensor prototypes [1, dim].
 std::string PrototypesFile(const std::vector<float>& prototype);
 
+// Ports that are free at this moment, all different.
+std::vector<int> FreePorts(size_t n);
+
 // A question to `expert` with this seed, answered in `max_tokens` tokens.
 v1::GenerateRequest Question(const std::string& expert, uint64_t seed, uint32_t max_tokens = 160);
 std::vector<v1::GenerateRequest> Questions(const std::string& expert, size_t n, uint32_t max_tokens = 160);

@@ -1,10 +1,6 @@
 // Whole systems on GPUs that the build emulates (tests/gpu/emulation): `coterie up` with a worker on each,
 // one of which falls off the bus, and workers that find no memory.
-#include <arpa/inet.h>
-#include <netinet/in.h>
 #include <signal.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <fstream>
@@ -22,18 +18,6 @@ using ::testing::AllOf;
 using ::testing::AnyOf;
 using ::testing::HasSubstr;
 namespace fs = std::filesystem;
-
-int FreePort() {
-  const int fd = ::socket(AF_INET, SOCK_STREAM, 0);
-  sockaddr_in address = {};
-  address.sin_family = AF_INET;
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  socklen_t size = sizeof(address);
-  EXPECT_EQ(::bind(fd, reinterpret_cast<sockaddr*>(&address), size), 0);
-  EXPECT_EQ(::getsockname(fd, reinterpret_cast<sockaddr*>(&address), &size), 0);
-  ::close(fd);
-  return ntohs(address.sin_port);
-}
 
 class EmulatedGpuTest : public ClusterTest {
  protected:
@@ -69,8 +53,8 @@ class EmulatedGpuTest : public ClusterTest {
             "--adapter-bytes=4M"};
   }
   std::vector<std::string> UpOn(const std::string& devices) {
-    // One behind the other; whoever takes one of them in between is told by the process that wants it.
-    listen_port_ = FreePort();
+    const std::vector<int> ports = FreePorts(3);
+    listen_port_ = ports[0];
     return {"up",
             "--devices=" + devices,
             "--model=" + (Data() / "tiny-llama").string(),
@@ -81,8 +65,8 @@ class EmulatedGpuTest : public ClusterTest {
             "--adapter-slots=4",
             "--shadow-share=0",
             absl::StrCat("--listen=127.0.0.1:", listen_port_),
-            absl::StrCat("--admin-listen=127.0.0.1:", FreePort()),
-            absl::StrCat("--worker-port=", FreePort()),
+            absl::StrCat("--admin-listen=127.0.0.1:", ports[1]),
+            absl::StrCat("--worker-port=", ports[2]),
             "--metrics-port=-1"};
   }
   fs::path log() const { return store().parent_path() / "log"; }
