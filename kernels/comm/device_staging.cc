@@ -40,12 +40,10 @@ std::optional<Loss> DeviceStaging::Reserve(size_t n_bytes) {
   Free();
   void* memory = nullptr;
   const size_t n_rounded = std::bit_ceil(std::max(n_bytes, kLeastBytes));
-  const int error = calls_.allocate_host(&memory, n_rounded);
-  if (error != kDriverSuccess && error != kDriverOutOfMemory) return Failed(error);
-  if (error == kDriverOutOfMemory) {
-    return Loss{absl::StatusCode::kResourceExhausted, rank_,
-                absl::StrCat(MemberName(rank_, members_), " gets no ", n_rounded,
-                             " bytes of pinned memory (CUDA error ", error, ")")};
+  if (const int error = calls_.allocate_host(&memory, n_rounded); error != kDriverSuccess) {
+    Loss loss = Failed(error);
+    absl::StrAppend(&loss.reason, ": no ", n_rounded, " bytes of pinned memory");
+    return loss;
   }
   data_ = static_cast<std::byte*>(memory);
   n_bytes_ = n_rounded;

@@ -5,6 +5,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_split.h"
 #include "common/quoted.h"
+#include "kernels/comm/driver_calls.h"
 
 namespace coterie {
 
@@ -45,8 +46,12 @@ Loss LossFromAbort(int rank, const std::vector<std::string>& members) {
 }
 
 Loss LossFromDevice(int error, int rank, const std::vector<std::string>& members) {
-  return {absl::StatusCode::kUnavailable, rank,
-          absl::StrCat("the device of ", MemberName(rank, members), " failed with CUDA error ", error)};
+  const std::string device = absl::StrCat("the device of ", MemberName(rank, members));
+  if (error == kDriverOutOfMemory) {
+    return {absl::StatusCode::kResourceExhausted, rank,
+            absl::StrCat(device, " is out of memory (CUDA error ", error, ")")};
+  }
+  return {absl::StatusCode::kUnavailable, rank, absl::StrCat(device, " failed with CUDA error ", error)};
 }
 
 Loss LossFromSilence(const std::vector<int>& silent, absl::Duration waited,

@@ -36,7 +36,7 @@ Loss LossFromFarewell(const Loss& farewell, int peer, int self, const std::vecto
 
 Loss LossFromAbort(int rank, const std::vector<std::string>& members);
 
-// The device of `rank` failed with this CUresult.
+// The device of `rank` failed with this CUresult, or is out of memory.
 Loss LossFromDevice(int error, int rank, const std::vector<std::string>& members);
 
 // `silent` are the members that did not answer in time; at least one.

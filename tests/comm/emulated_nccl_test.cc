@@ -188,6 +188,24 @@ TEST(EmulatedDeviceTest, ALostDeviceIsNamedAndTheOthersAreTold) {
   }
 }
 
+TEST(EmulatedDeviceTest, ADeviceOutOfMemoryIsToldToAll) {
+  const std::unique_ptr<Backend> backend = MakeBackend("gloo_staged");
+  for (const int n_before : {0, 1}) {  // the event, and the pinned memory
+    auto members = Form(backend.get(), "g", static_cast<uint64_t>(n_before), 2);
+    ASSERT_FALSE(members.empty());
+    const std::shared_ptr<Buffer> data = backend->Allocate(64);
+    const CallOptions first = backend->Call(0, kLong), second = backend->Call(1, kLong);
+    emulation::FailAllocationAfter(n_before);
+    const Status full = members[0]->Broadcast(data->data(), 64, ElementType::kUint8, 0, first);
+    emulation::ForgetFailures();
+    EXPECT_EQ(full.code(), absl::StatusCode::kResourceExhausted) << full;
+    EXPECT_THAT(std::string(full.message()), HasSubstr("the device of member 0 \"m0\" is out of memory"));
+    const Status told = members[1]->Broadcast(data->data(), 64, ElementType::kUint8, 0, second);
+    EXPECT_EQ(told.code(), absl::StatusCode::kUnavailable) << told;
+    EXPECT_THAT(std::string(told.message()), HasSubstr("is out of memory"));
+  }
+}
+
 TEST(EmulatedDeviceTest, AStreamThatStandsStillEndsTheCallByItsDeadline) {
   for (const char* name : {"nccl", "gloo_staged"}) {
     SCOPED_TRACE(name);
