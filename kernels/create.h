@@ -1,9 +1,11 @@
 #ifndef COTERIE_KERNELS_CREATE_H_
 #define COTERIE_KERNELS_CREATE_H_
 
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 
 #include "common/status.h"
 #include "kernels/decoder_ops.h"
@@ -29,8 +31,9 @@ struct CudaBackendOptions {
   // cuBLASLt, which does not; then no step is batch-invariant.
   enum class Prefill : uint8_t { kInvariant, kFast } prefill = Prefill::kInvariant;
   int fast_rows = 0;  // what counts as many; 0: where cuBLASLt begins to pay. Tests have short prompts.
-  size_t adapter_bytes = 0;  // device memory reserved for adapters in slots
-  bool graphs = true;        // steps of decode alone are captured once and then replayed
+  size_t adapter_bytes = 0;                   // device memory reserved for adapters in slots
+  bool graphs = true;                         // steps of decode alone are captured once and then replayed
+  std::function<void(std::string_view)> log;  // of what makes it slower; null: nobody is told
 };
 
 // The factories of backends. InvalidArgument for a forced instruction set that this machine lacks;

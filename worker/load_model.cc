@@ -89,6 +89,7 @@ StatusOr<std::unique_ptr<DecoderOps>> MakeBackend(const WorkerOptions& options,
                                                  : CudaBackendOptions::Weights::kAsStored;
     if (options.gpu_prefill == "fast") gpu.prefill = CudaBackendOptions::Prefill::kFast;
     gpu.adapter_bytes = options.adapter_bytes;
+    gpu.log = [](std::string_view words) { spdlog::warn("{}", words); };
     return CreateCudaDecoderOps(gpu);
   }
   CpuBackendOptions backend_options;

@@ -41,6 +41,7 @@ Status ReservePool(size_t bytes, cudaStream_t stream) {
 StatusOr<std::unique_ptr<CudaAdapterSlots>> CudaAdapterSlots::Create(int n_slots, int n_layers,
                                                                      size_t reserved_bytes) {
   auto slots = std::unique_ptr<CudaAdapterSlots>(new CudaAdapterSlots(n_slots, n_layers));
+  RETURN_IF_ERROR(ToStatus(cudaGetDevice(&slots->device_), "the device"));
   RETURN_IF_ERROR(
       ToStatus(cudaStreamCreateWithFlags(&slots->stream_, cudaStreamNonBlocking), "the stream of uploads"));
   for (Slot& slot : slots->slots_) {
@@ -66,6 +67,7 @@ CudaAdapterSlots::~CudaAdapterSlots() {
 void CudaAdapterSlots::Fill(int slot, std::shared_ptr<const PackedAdapter> adapter) {
   Slot& to = slots_.at(static_cast<size_t>(slot));
   COTERIE_CHECK(to.adapter == nullptr) << "slot " << slot << " is not empty";
+  cudaSetDevice(device_);
   to.adapter = std::move(adapter);
   const Status copied = Copy(slot, static_cast<const CudaAdapter&>(*to.adapter));
   (absl::IsResourceExhausted(copied) ? to.error : status_).Update(copied);
@@ -105,6 +107,7 @@ bool CudaAdapterSlots::Ready(int slot) const {
 
 void CudaAdapterSlots::Clear(int slot) {
   Slot& from = slots_.at(static_cast<size_t>(slot));
+  cudaSetDevice(device_);
   // An upload that was given up may still read the adapter: the last owner must not free it before.
   if (IsPending(from.arrived)) cudaEventSynchronize(from.arrived);
   if (from.memory != nullptr) cudaFreeAsync(from.memory, stream_);

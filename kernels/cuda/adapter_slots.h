@@ -44,6 +44,7 @@ class CudaAdapterSlots final : public AdapterSlots {
   size_t TableBytes() const { return static_cast<size_t>(n_layers_) * kLoraModuleCount * sizeof(LoraPair); }
 
   const int n_layers_;
+  int device_ = 0;  // the current one when they were made; threads of others begin with device 0
   Status status_;
   std::vector<Slot> slots_;
   cudaStream_t stream_ = nullptr;

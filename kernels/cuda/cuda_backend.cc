@@ -86,7 +86,7 @@ Status CudaBackend::Start() {
                                                       "; at least 8.0 is needed"));
   }
   RETURN_IF_ERROR(ToStatus(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), name));
-  graphs_ = std::make_unique<StepGraphs>(stream_);
+  graphs_ = std::make_unique<StepGraphs>(stream_, options_.log);
   return options_.prefill == CudaBackendOptions::Prefill::kFast ? OpenFastProducts() : absl::OkStatus();
 }
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "absl/strings/str_cat.h"
 #include "kernels/cuda/memory.h"
 
 namespace coterie::cuda {
@@ -22,10 +23,11 @@ Status StepGraphs::Begin(const Key& key) {
   // Other threads go on allocating meanwhile.
   if (graphs_.contains(key)) {
     mode_ = Mode::kReplaying;
-  } else if (ToStatus(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeThreadLocal), "").ok()) {
-    mode_ = Mode::kCapturing;
   } else {
-    max_rows_ = 0;
+    const Status begun =
+        ToStatus(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeThreadLocal), "capturing a step");
+    mode_ = begun.ok() ? Mode::kCapturing : Mode::kOff;
+    if (!begun.ok()) GiveUp(begun);
   }
   return before;
 }
@@ -40,8 +42,13 @@ StatusOr<cudaGraphExec_t> StepGraphs::Capture() {
   return exec;
 }
 
-void StepGraphs::DoWithout(const Work& work) {
+void StepGraphs::GiveUp(const Status& why) {
   max_rows_ = 0;
+  if (log_) log_(absl::StrCat("steps run without CUDA graphs from now on, and slower: ", why.message()));
+}
+
+void StepGraphs::DoWithout(const Work& work, const Status& why) {
+  GiveUp(why);
   for (const auto& again : work) again();
 }
 
@@ -52,7 +59,7 @@ Status StepGraphs::End() {
     Work work = std::exchange(work_, {});
     const StatusOr<cudaGraphExec_t> exec = Capture();
     if (!exec.ok()) {
-      DoWithout(work);
+      DoWithout(work, exec.status());
       return absl::OkStatus();
     }
     graphs_[key_] = {*exec, std::move(work)};
@@ -60,7 +67,7 @@ Status StepGraphs::End() {
   const Graph& graph = graphs_[key_];
   const Status launched = ToStatus(cudaGraphLaunch(graph.exec, stream_), "launching a step");
   if (!absl::IsResourceExhausted(launched)) return launched;
-  DoWithout(graph.work);
+  DoWithout(graph.work, launched);
   return absl::OkStatus();
 }
 

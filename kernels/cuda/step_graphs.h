@@ -5,6 +5,7 @@
 
 #include <functional>
 #include <map>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -24,7 +25,9 @@ class StepGraphs {
     auto operator<=>(const Key&) const = default;
   };
 
-  explicit StepGraphs(cudaStream_t stream) : stream_(stream) {}
+  // `log` is told when graphs are given up; may be null.
+  StepGraphs(cudaStream_t stream, std::function<void(std::string_view)> log)
+      : stream_(stream), log_(std::move(log)) {}
   ~StepGraphs();
   StepGraphs(const StepGraphs&) = delete;
   StepGraphs& operator=(const StepGraphs&) = delete;
@@ -52,9 +55,12 @@ class StepGraphs {
     Work work;  // the same: the first launch of a graph takes memory, and so may a later one
   };
   StatusOr<cudaGraphExec_t> Capture();
-  void DoWithout(const Work& work);
+  // No step is a graph any more.
+  void GiveUp(const Status& why);
+  void DoWithout(const Work& work, const Status& why);
 
   const cudaStream_t stream_;
+  const std::function<void(std::string_view)> log_;
   int max_rows_ = 0;
   Mode mode_ = Mode::kOff;
   Key key_;

@@ -20,6 +20,7 @@ namespace coterie::testing {
 struct GpuDecoder {
   std::unique_ptr<Decoder> decoder;
   std::vector<std::unique_ptr<LoadedAdapter>> adapters;
+  std::shared_ptr<std::vector<std::string>> log = std::make_shared<std::vector<std::string>>();
 
   AdapterSlots& slots() { return decoder->adapter_slots(); }
 };
@@ -37,7 +38,9 @@ inline StatusOr<std::unique_ptr<LoadedAdapter>> LoadTinyAdapter(Decoder* decoder
 inline StatusOr<GpuDecoder> LoadGpuDecoder(int max_seqs, bool graphs = true) {
   static const ModelFiles& files =
       *ModelFiles::Open(SourceRoot() / "tests/data/tiny-llama").value().release();
+  GpuDecoder gpu_decoder;
   CudaBackendOptions gpu;
+  gpu.log = [log = gpu_decoder.log](std::string_view words) { log->emplace_back(words); };
   gpu.adapter_bytes = size_t{4} << 20;
   gpu.graphs = graphs;
   ASSIGN_OR_RETURN(std::unique_ptr<DecoderOps> ops, CreateCudaDecoderOps(gpu));
@@ -47,7 +50,6 @@ inline StatusOr<GpuDecoder> LoadGpuDecoder(int max_seqs, bool graphs = true) {
   options.max_seqs = max_seqs;
   options.n_adapter_slots = 6;
   options.max_adapters_per_seq = 2;
-  GpuDecoder gpu_decoder;
   ASSIGN_OR_RETURN(gpu_decoder.decoder, Decoder::Create(files, std::move(ops), options));
   for (const std::string& name : GpuDecoderAdapters()) {
     ASSIGN_OR_RETURN(std::unique_ptr<LoadedAdapter> adapter,

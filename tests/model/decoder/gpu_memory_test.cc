@@ -15,8 +15,10 @@ namespace coterie {
 namespace {
 
 using ::testing::AnyOf;
+using ::testing::ElementsAre;
 using testing::GpuDecoder;
 using ::testing::HasSubstr;
+using ::testing::IsEmpty;
 using testing::LoadGpuDecoder;
 using testing::TestSequence;
 
@@ -131,8 +133,10 @@ TEST_F(GpuMemoryTest, StepsGoOnWithTheSameBitsWhateverIsWanting) {
       // The device is full: no graph is tried again.
       if (call.find("Graph") != std::string::npos || call.find("Capture") != std::string::npos) {
         EXPECT_EQ(emulation::CountsNow().graph_launches, launched) << call;
+        EXPECT_THAT(*gpu->log, ElementsAre(HasSubstr("without CUDA graphs"))) << call;
       } else {
         EXPECT_GT(emulation::CountsNow().graph_launches, launched) << call;
+        EXPECT_THAT(*gpu->log, IsEmpty()) << call;
       }
     }
   }
