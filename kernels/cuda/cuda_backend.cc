@@ -8,6 +8,7 @@
 #include "kernels/cuda/adapter.h"
 #include "kernels/cuda/attention_items.h"
 #include "kernels/cuda/block_table.h"
+#include "kernels/cuda/linear_division.h"
 
 namespace coterie {
 
@@ -27,6 +28,15 @@ class Floats final : public DeviceBuffer {
  private:
   const DeviceMemory memory_;
 };
+
+// Counters: of adapters, of attention, of products.
+size_t SplitCountersAt(const KvCacheShape& kv) {
+  return kLoraProgressWords + static_cast<size_t>(kAttentionCounters) * static_cast<size_t>(kv.n_kv_heads);
+}
+// The most rows of a product of few.
+int FewRows(const StepLimits& limits) {
+  return std::min(std::max(limits.max_tokens, limits.max_logit_rows), kSmallRows);
+}
 
 const CudaStep& Of(const StepContext& step) { return static_cast<const CudaStep&>(step); }
 const CudaMatrix& Of(const PackedMatrix& matrix) { return static_cast<const CudaMatrix&>(matrix); }
@@ -223,8 +233,9 @@ CudaBackend::ScratchBytes CudaBackend::ScratchFor(const StepLimits& limits, cons
   bytes.lora = sizeof(float) * LoraScratchFloats(limits.max_tokens * limits.max_adapters, limits.max_adapters,
                                                  FilledUpRank(limits), limits.max_input);
   bytes.attention = sizeof(float) * AttentionScratchFloats(kv.n_kv_heads, kv.head_dim, n_processors_);
-  bytes.counters = sizeof(uint32_t) * (kLoraProgressWords + static_cast<size_t>(kAttentionCounters) *
-                                                                static_cast<size_t>(kv.n_kv_heads));
+  bytes.split = sizeof(float) * SplitScratchFloats(FewRows(limits), n_processors_);
+  bytes.counters =
+      sizeof(uint32_t) * (SplitCountersAt(kv) + static_cast<size_t>(SplitCounters(n_processors_)));
   if (limits.vocab_size == 0) return bytes;
   bytes.logits = logit_rows * vocab * sizeof(float);
   bytes.sampled = logit_rows * sizeof(int32_t);
@@ -237,7 +248,7 @@ CudaBackend::ScratchBytes CudaBackend::ScratchFor(const StepLimits& limits, cons
 std::vector<MemoryDemand> CudaBackend::StepMemory(const StepLimits& limits, const KvCacheShape& kv,
                                                   const SeatLimits& seats) const {
   const ScratchBytes scratch = ScratchFor(limits, kv);
-  const uint64_t work = scratch.operand + scratch.lora + scratch.attention + scratch.counters;
+  const uint64_t work = scratch.operand + scratch.lora + scratch.split + scratch.attention + scratch.counters;
   const uint64_t rows =
       scratch.logits + scratch.sampled + scratch.sampling + scratch.logprobs + scratch.sampler;
   std::vector<MemoryDemand> demands = {
@@ -261,10 +272,19 @@ Status CudaBackend::ReserveScratch(const StepLimits& limits) {
   RETURN_IF_ERROR(Reserve(bytes.counters, "counters", &counters_));
   if (lora_floats_.bytes() < bytes.lora) {
     RETURN_IF_ERROR(Reserve(bytes.lora, "the products of adapters", &lora_floats_));
-    lora_scratch_ = {lora_floats_.As<float>(), counters_.As<uint32_t>(),
-                     limits.max_tokens * limits.max_adapters, limits.max_adapters, FilledUpRank(limits)};
+    lora_scratch_.floats = lora_floats_.As<float>();
+    lora_scratch_.progress = counters_.As<uint32_t>();
+    lora_scratch_.max_entries = limits.max_tokens * limits.max_adapters;
+    lora_scratch_.max_adapters = limits.max_adapters;
+    lora_scratch_.max_rank = FilledUpRank(limits);
   }
   if (fast_ != nullptr) RETURN_IF_ERROR(fast_->Reserve(limits.max_output, limits.max_input));
+  if (split_sums_.bytes() < bytes.split) {
+    RETURN_IF_ERROR(Reserve(bytes.split, "the products that blocks share", &split_sums_));
+    split_tokens_ = SmallTokens(FewRows(limits));
+  }
+  lora_scratch_.split = {split_sums_.As<float>(), counters_.As<uint32_t>() + SplitCountersAt(kv_shape_),
+                         split_tokens_};
   if (limits.vocab_size == 0) return absl::OkStatus();
   RETURN_IF_ERROR(Reserve(bytes.logits, "logits", &logits_));
   RETURN_IF_ERROR(Reserve(bytes.sampled, "sampled tokens", &sampled_));

@@ -81,7 +81,7 @@ class CudaBackend final : public DecoderOps {
   void Use() const { cudaSetDevice(options_.device); }  // a thread begins with device 0
   // Device memory that ops write in between.
   struct ScratchBytes {
-    size_t operand = 0, lora = 0, attention = 0, counters = 0;
+    size_t operand = 0, lora = 0, split = 0, attention = 0, counters = 0;
     size_t logits = 0, sampled = 0, sampling = 0, logprobs = 0, sampler = 0;  // of whole steps
   };
   ScratchBytes ScratchFor(const StepLimits& limits, const KvCacheShape& kv) const;
@@ -131,6 +131,8 @@ class CudaBackend final : public DecoderOps {
   DeviceMemory sampler_memory_;
   SamplerScratch sampler_scratch_;
   DeviceMemory lora_floats_;
+  DeviceMemory split_sums_;
+  int split_tokens_ = 0;  // rows that those are for
   LoraScratch lora_scratch_;
   DeviceMemory attention_partial_;
   DeviceMemory counters_;  // between blocks, 0 between launches

@@ -2,6 +2,7 @@
 
 #include "common/check.h"
 #include "kernels/cuda/fast_products.h"
+#include "kernels/cuda/linear_division.h"
 #include "kernels/cuda/linear_product.h"
 #include "kernels/cuda/ops.h"
 
@@ -11,6 +12,11 @@ size_t LoraScratchFloats(int max_entries, int max_adapters, int max_rank, int64_
   const int small_entries = std::min(max_entries, kSmallRows * max_adapters);
   return static_cast<size_t>(max_rank) *
          (static_cast<size_t>(max_entries) + static_cast<size_t>(small_entries) * ShrinkChunks(max_n_in));
+}
+
+size_t SplitScratchFloats(int max_rows, int n_processors) {
+  const size_t places = static_cast<size_t>(n_processors) * kSplitTurns;
+  return places * (kKParts + 1) * static_cast<size_t>(SmallTokens(max_rows)) * kStripOutputs;
 }
 
 void LinearLora(const uint16_t* x, int rows, const CudaMatrix& w, const float* bias, bool accumulate,
@@ -34,6 +40,7 @@ void LinearLora(const uint16_t* x, int rows, const CudaMatrix& w, const float* b
   product.x = x;
   product.rows = rows;
   product.y = y;
+  product.split = scratch.split;
   for (const WeightSegment& segment : w.segments()) {
     product.w = segment;
     if (is_fast(segment)) {

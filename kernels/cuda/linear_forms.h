@@ -172,8 +172,9 @@ __device__ inline void CopyRecord(const WeightSegment& w, int64_t strip, int64_t
 // points to x[k] in shared memory, aligned to 16 bytes. Rows of tokens are kInputPad values longer than a
 // multiple of 128 bytes: of the lanes that are served at a time, eight (kQ6K: sixteen), no two then meet in a
 // bank.
+constexpr int InputPad(WeightForm form) { return form == WeightForm::kQ6K ? 16 : 32; }  // see InputFragments
 template <WeightForm kForm>
-constexpr int kInputPad = kForm == WeightForm::kQ6K ? 16 : 32;  // see InputFragments
+constexpr int kInputPad = InputPad(kForm);
 template <WeightForm kForm>
 __device__ inline void InputFragments(const uint16_t* x, int t, uint32_t (&b)[2][2]) {
   if constexpr (kForm == WeightForm::kQ6K) {

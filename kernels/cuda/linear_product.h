@@ -21,11 +21,12 @@ struct LinearProduct {
   bool adapters = false;  // then `lora` says which
   bool shrink = false;    // computes their t first; else it is there already
   LoraProduct lora;
+  SplitScratch split;
 };
 
-// x[row, k .. k + 7], zeros behind the end of the row.
+// x[row, k .. k + 7] of up to kSmallRows rows, zeros behind the end of the row.
 __device__ inline uint4 LoadInputs(const uint16_t* x, int row, int n_in, int64_t k) {
-  const uint16_t* from = x + static_cast<int64_t>(row) * n_in + k;
+  const uint16_t* from = x + (row * n_in + static_cast<int>(k));
   if (n_in % 8 == 0) return k < n_in ? *reinterpret_cast<const uint4*>(from) : uint4{0, 0, 0, 0};
   uint32_t pairs[4];
   for (int i = 0; i < 4; ++i) {
@@ -92,8 +93,9 @@ bool WithForm(WeightForm form, Body f) {
   return false;
 }
 
-// Up to kSmallRows rows with their adapters, in one launch. linear_small.cu
-void LinearSmall(const LinearProduct& product, int n_processors, cudaStream_t stream);
+// Up to kSmallRows rows with their adapters, in one launch. `groups`: how many blocks share K (1, 2, 4, 8),
+// which no bit depends on; 0: as many as pay. linear_small.cu
+void LinearSmall(const LinearProduct& product, int n_processors, cudaStream_t stream, int groups = 0);
 
 // Any number of rows, without adapters: the same sums. False, and nothing done, where a row is no multiple of
 // 16 bytes or the device has too little shared memory. linear_large.cu

@@ -42,13 +42,24 @@ struct LoraSite {
   LoraTarget targets[3];
   int n_out[3] = {};
 };
-// Scratch of products with adapters, for the largest step.
+// Scratch of products of few rows, with adapters and without, whose K several blocks share.
+struct SplitScratch {
+  float* sums = nullptr;         // [SplitScratchFloats], aligned to 16 bytes; null: blocks share none
+  uint32_t* counters = nullptr;  // [SplitCounters]; 0 between launches
+  int tokens = 0;                // room for so many rows
+};
+constexpr int kSplitTurns = 4;  // see linear_split.h
+size_t SplitScratchFloats(int max_rows, int n_processors);
+constexpr int SplitCounters(int n_processors) { return 2 * kSplitTurns * n_processors; }
+
+// Scratch of products, for the largest step: of those with adapters, and of all.
 struct LoraScratch {
   float* floats = nullptr;       // [LoraScratchFloats]
   uint32_t* progress = nullptr;  // [kLoraProgressWords]; 0 between launches
   int max_entries = 0;           // these three as LoraScratchFloats was told
   int max_adapters = 0;
   int max_rank = 0;
+  SplitScratch split;
 };
 constexpr int kLoraProgressWords = 3;
 // Entries: rows of all tiles of a step. `max_adapters`: of a row. `max_rank`: of an adapter at one input, the

@@ -1,0 +1,109 @@
+#ifndef COTERIE_KERNELS_CUDA_LINEAR_ADAPTER_WARPS_H_
+#define COTERIE_KERNELS_CUDA_LINEAR_ADAPTER_WARPS_H_
+
+#include "kernels/cuda/linear_lora.h"
+#include "kernels/cuda/linear_split.h"
+
+// What the adapter warps of linear_small.cu do beside the product warps.
+namespace coterie::cuda {
+
+constexpr int kProductWarps = kKParts;
+constexpr int kProductThreads = kProductWarps * kWarpLanes;
+constexpr int kAdapterThreads = kSmallAdapterWarps * kWarpLanes;
+// Named barriers: 1 of the product warps, 2 to 5 of them and one adapter warp, 6 of the adapter warps.
+constexpr int kProductBarrier = 1, kDeltaBarrier = 2, kAdapterBarrier = 6;
+
+// The block's share of A x, chunk by chunk, and then of t. Every warp ends knowing that all of t is there.
+__device__ inline void ShrinkTogether(const LoraProduct& lora) {
+  const int warp = static_cast<int>(blockIdx.x) * kSmallAdapterWarps + WarpId() - kProductWarps;
+  const int n_warps = static_cast<int>(gridDim.x) * kSmallAdapterWarps;
+  const int lane = LaneId(), g = lane / 4, t = lane % 4;
+  const int n_chunks = ShrinkChunks(lora.n_in), n_targets = lora.site.n_targets, n_tiles = lora.Tiles();
+  const int max_rank = lora.scratch.max_rank < kMaxLoraRank ? lora.scratch.max_rank : kMaxLoraRank;
+  const int rank_tiles = (max_rank + 15) / 16;
+  const auto wait_for_all = [&](uint32_t* progress) {
+    NamedBarrier(kAdapterBarrier, kAdapterThreads);
+    if (static_cast<int>(threadIdx.x) == kProductThreads) AddRelease(progress, 1);
+    while (LoadAcquire(progress) < gridDim.x) Pause();
+    WarpBarrier();
+  };
+
+  for (int item = warp; item < n_tiles * n_targets * rank_tiles * n_chunks; item += n_warps) {
+    const int chunk = item % n_chunks, rank0 = item / n_chunks % rank_tiles * 16;
+    const int target = item / (n_chunks * rank_tiles) % n_targets;
+    const LoraTile tile = lora.work.tiles[item / (n_chunks * rank_tiles * n_targets)];
+    const LoraPair pair = lora.Pair(tile, target);
+    if (rank0 >= pair.rank) continue;
+    float sum[4];
+    ShrinkOneChunk(lora, pair, tile, rank0, chunk, sum);
+    const int offset = lora.RankOffset(tile, target);
+    for (int i = 0; i < 4; ++i) {
+      const int r = rank0 + g + i / 2 * 8, row = 2 * t + i % 2;
+      if (r < pair.rank && row < tile.n_rows) lora.Partial(chunk, tile.first + row)[offset + r] = sum[i];
+    }
+  }
+  wait_for_all(lora.scratch.progress);
+
+  for (int item = warp; item < n_tiles * n_targets * kLoraTileRows; item += n_warps) {
+    const int row = item % kLoraTileRows, target = item / kLoraTileRows % n_targets;
+    const LoraTile tile = lora.work.tiles[item / (kLoraTileRows * n_targets)];
+    if (row >= tile.n_rows) continue;
+    const int rank = lora.Pair(tile, target).rank, offset = lora.RankOffset(tile, target);
+    for (int r = offset + lane; r < offset + rank; r += kWarpLanes) {
+      const float* from = lora.Partial(0, tile.first + row) + r;
+      float sum = from[0];
+      for (int chunk = 1; chunk < n_chunks; ++chunk)
+        sum += from[static_cast<int64_t>(chunk) * lora.scratch.max_rank];
+      lora.StoreT(tile.first + row, r, sum);
+    }
+  }
+  wait_for_all(lora.scratch.progress + 1);
+}
+
+// The last block resets the counters for the next launch: all warps of all blocks have been through their
+// waits.
+__device__ inline void EndShrink(const LoraProduct& lora) {
+  if (static_cast<int>(threadIdx.x) != kProductThreads) return;
+  uint32_t* const progress = lora.scratch.progress;
+  if (AddRelease(progress + 2, 1) + 1 != gridDim.x) return;
+  for (int i = 0; i < kLoraProgressWords; ++i) progress[i] = 0;
+}
+
+// The deltas of the block's strips, in turn. Of one group: to shared memory, two strips ahead of the product
+// warps. Of several: each block's of one of the column's strips, as a part of its own.
+template <WeightForm kForm, int kTokens>
+__device__ inline void AdapterWarp(const LinearProduct& p, const StripsOfBlock& strips, float* deltas) {
+  if (p.shrink) ShrinkTogether(p.lora);
+  const int warp = WarpId() - kProductWarps, n_tiles = p.lora.Tiles();
+  const bool split = strips.groups > 1;
+  for (int turn = 0; strips.Strip(turn, strips.group) < strips.n_strips; ++turn) {
+    if (turn % kSmallAdapterWarps != warp) continue;
+    const int64_t strip = strips.Strip(turn, strips.group);
+    const int buffer = split ? warp : warp * 2 + turn / kSmallAdapterWarps % 2;
+    float* const to = deltas + buffer * kTokens * kStripPitch;
+    int next = 0;
+    AddDeltas(p.lora, p.w.first_out + strip * kStripOutputs, 0, kTokens, to, [&](int* index) {
+      *index = next++;
+      return *index < n_tiles;
+    });
+    if (!split) {
+      NamedBarrier(kDeltaBarrier + warp, kProductThreads + kWarpLanes);
+      continue;
+    }
+    const SplitStrip<kTokens> parts(p.split, strips, turn, strips.group);
+    parts.WaitForPlace();
+    const int g = LaneId() / 4, t = LaneId() % 4;
+    for (int tile = 0; tile * 8 < p.rows; ++tile) {
+      const float* of_row = to + (tile * 8 + 2 * t) * kStripPitch + g;
+      parts.Store(kKParts, tile, {of_row[0], of_row[kStripPitch], of_row[8], of_row[kStripPitch + 8]});
+    }
+    if (parts.Arrive(kKParts + 1)) FinishSplitStrip<kForm, kTokens>(p, parts, strip, true);
+  }
+  if (!p.shrink) return;
+  NamedBarrier(kAdapterBarrier, kAdapterThreads);
+  EndShrink(p.lora);
+}
+
+}  // namespace coterie::cuda
+
+#endif  // COTERIE_KERNELS_CUDA_LINEAR_ADAPTER_WARPS_H_
