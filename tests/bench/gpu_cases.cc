@@ -50,6 +50,7 @@ void GpuBench::Run() {
       };
       measure("decode", &GpuBench::MeasureDecode, false);
       measure("prefill", &GpuBench::MeasurePrefill, false);
+      measure("prefill", &GpuBench::MeasureFastPrefill, false);
       measure("idle", &GpuBench::MeasureIdle, true);
       measure("upload", &GpuBench::MeasureUpload, true);
       measure("graphs", &GpuBench::MeasureGraphs, true);
@@ -85,11 +86,13 @@ StatusOr<MadeModel*> GpuBench::BaseOf(DType dtype) {
   return base_.get();
 }
 
-StatusOr<std::unique_ptr<GpuModel>> GpuBench::Make(const Loaded& loaded, MadeModel* base, int n_layers,
-                                                   bool graphs) {
+StatusOr<std::unique_ptr<GpuModel>> GpuBench::Make(const WeightFormat& format, MadeModel* base,
+                                                   const Making& making) {
   CudaBackendOptions options;
-  options.weights = loaded.format.load;
-  options.graphs = graphs;
+  options.weights = format.load;
+  options.graphs = making.graphs;
+  options.prefill = making.prefill;
+  options.fast_rows = options_.fast_rows;
   GpuModelSizes sizes;
   sizes.max_batch = options_.max_batch;
   sizes.context = options_.context;
@@ -97,13 +100,14 @@ StatusOr<std::unique_ptr<GpuModel>> GpuBench::Make(const Loaded& loaded, MadeMod
   sizes.prompt_tokens = options_.prompt;
   sizes.chunk_tokens = std::min(kChunkTokens, std::max(options_.prompt, options_.context));
   ModelConfig config = shape_;
-  config.n_layers = n_layers;
-  for (const int rank : loaded.ranks) {
+  config.n_layers = making.n_layers;
+  for (const int rank : making.ranks) {
     // Ranks as slots hold them, and what alignment costs.
     sizes.adapter_bytes += kAdapters * (AdapterBytes(config, rank) + (size_t{1} << 20));
   }
-  ASSIGN_OR_RETURN(std::unique_ptr<GpuModel> model, GpuModel::Make(base, n_layers, options, sizes, device_));
-  RETURN_IF_ERROR(model->AddAdapters(loaded.ranks, kAdapters));
+  ASSIGN_OR_RETURN(std::unique_ptr<GpuModel> model,
+                   GpuModel::Make(base, making.n_layers, options, sizes, device_));
+  RETURN_IF_ERROR(model->AddAdapters(making.ranks, kAdapters));
   return model;
 }
 
@@ -121,8 +125,12 @@ StatusOr<GpuBench::Loaded> GpuBench::Load(const std::string& weights) {
   ASSIGN_OR_RETURN(loaded.format.layers, DTypeNamed(stored));
   ASSIGN_OR_RETURN(MadeModel* const base, BaseOf(loaded.format.layers));
   loaded.format.embedding = base->embedding_dtype();
-  ASSIGN_OR_RETURN(loaded.deep, Make(loaded, base, options_.layers, true));
-  ASSIGN_OR_RETURN(loaded.shallow, Make(loaded, base, std::max(1, options_.layers / 2), true));
+  Making making;
+  making.ranks = loaded.ranks;
+  making.n_layers = options_.layers;
+  ASSIGN_OR_RETURN(loaded.deep, Make(loaded.format, base, making));
+  making.n_layers = std::max(1, options_.layers / 2);
+  ASSIGN_OR_RETURN(loaded.shallow, Make(loaded.format, base, making));
   return loaded;
 }
 

@@ -2,8 +2,10 @@
 #define COTERIE_TESTS_BENCH_GPU_CASES_H_
 
 #include <functional>
+#include <map>
 #include <memory>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "tests/bench/gpu_model.h"
@@ -23,6 +25,7 @@ struct GpuBenchOptions {
   int max_batch = 64;
   int context = 512;
   int prompt = 8192;
+  int fast_rows = 0;  // see CudaBackendOptions
   int copy_mb = 2048;
   int budget_seconds = 300;  // no case begins after that
 };
@@ -53,13 +56,23 @@ class GpuBench {
   void Ceilings();
   StatusOr<MadeModel*> BaseOf(DType dtype);
   StatusOr<Loaded> Load(const std::string& weights);
-  StatusOr<std::unique_ptr<GpuModel>> Make(const Loaded& loaded, MadeModel* base, int n_layers, bool graphs);
+  struct Making {
+    int n_layers = 0;
+    std::vector<int> ranks;  // of the adapters
+    bool graphs = true;
+    CudaBackendOptions::Prefill prefill = CudaBackendOptions::Prefill::kInvariant;
+  };
+  StatusOr<std::unique_ptr<GpuModel>> Make(const WeightFormat& format, MadeModel* base, const Making& making);
   std::vector<DecodeCase> DecodeCases(const Loaded& loaded) const;
   Status MeasureDecode(const Loaded& loaded);
   Status MeasureIdle(const Loaded& loaded);
   Status MeasureGraphs(const Loaded& loaded);
   Status MeasureUpload(const Loaded& loaded);
   Status MeasurePrefill(const Loaded& loaded);
+  Status MeasureFastPrefill(const Loaded& loaded);
+  Status MeasurePrefillOf(const Loaded& loaded, GpuModel* model, const char* kind);
+  // Of y [m, n] = x [m, k] · w [n, k]ᵀ by the vendor's library; measured once.
+  StatusOr<double> LibrarySeconds(int64_t m, int64_t n, int64_t k);
   std::string DecodeFields(const Loaded& loaded, const DecodeCase& c, double deep, double shallow) const;
 
   bool Wants(const std::string& part) const;
@@ -74,6 +87,7 @@ class GpuBench {
   std::unique_ptr<MadeModel> base_;  // the one made last
   double copy_rate_ = 0;             // bytes per second, read and written; 0: not measured
   double link_rate_ = 0;
+  std::map<std::tuple<int64_t, int64_t, int64_t>, double> library_seconds_;
   int n_failed_ = 0;
 };
 

@@ -49,6 +49,8 @@ int main(int argc, char** argv) {
   flags.Int("max-batch", &options.max_batch, 1, 1024, "N", "no case has more sequences");
   flags.Int("context", &options.context, 1, 1 << 20, "N", "tokens of each sequence before decoding");
   flags.Int("prompt", &options.prompt, 1, 1 << 20, "N", "tokens of the longest prompt");
+  flags.Int("fast-rows", &options.fast_rows, 0, 1 << 20, "N",
+            "rows from which cuBLASLt computes products, where it is asked for; 0: where it pays");
   flags.Int("copy-mb", &options.copy_mb, 1, 1 << 20, "N",
             "megabytes of the copy that measures the bandwidth");
   flags.Int("budget-seconds", &options.budget_seconds, 1, 100000, "N", "no case begins after that");

@@ -1,6 +1,7 @@
 // The cases beside decoding: idle time, graphs, uploads, prefill.
 #include <algorithm>
 #include <map>
+#include <set>
 
 #include "tests/bench/gpu_cases.h"
 #include "tests/bench/gpu_lines.h"
@@ -39,8 +40,10 @@ Status GpuBench::MeasureIdle(const Loaded& loaded) {
 
 Status GpuBench::MeasureGraphs(const Loaded& loaded) {
   ASSIGN_OR_RETURN(MadeModel* const base, BaseOf(loaded.format.layers));
-  ASSIGN_OR_RETURN(const std::unique_ptr<GpuModel> plain,
-                   Make(loaded, base, loaded.shallow->n_layers(), false));
+  Making making;
+  making.n_layers = loaded.shallow->n_layers();
+  making.graphs = false;
+  ASSIGN_OR_RETURN(const std::unique_ptr<GpuModel> plain, Make(loaded.format, base, making));
   for (const int batch : {1, 16}) {
     if (batch > options_.max_batch) continue;
     std::vector<double> with, without;
@@ -75,13 +78,51 @@ Status GpuBench::MeasureUpload(const Loaded& loaded) {
   return absl::OkStatus();
 }
 
+StatusOr<double> GpuBench::LibrarySeconds(int64_t m, int64_t n, int64_t k) {
+  double& seconds = library_seconds_[{m, n, k}];
+  if (seconds == 0) {
+    ASSIGN_OR_RETURN(seconds, device_->ProductSeconds(m, n, k, 9));
+  }
+  return seconds;
+}
+
 Status GpuBench::MeasurePrefill(const Loaded& loaded) {
-  const int chunk = std::min(kChunkTokens, options_.prompt);
-  for (const int tokens : {std::min(512, options_.prompt), options_.prompt}) {
+  return MeasurePrefillOf(loaded, loaded.deep.get(), "invariant");
+}
+
+// With products by cuBLASLt, over fewer layers: the share of its peak is of the same products.
+Status GpuBench::MeasureFastPrefill(const Loaded& loaded) {
+  ASSIGN_OR_RETURN(MadeModel* const base, BaseOf(loaded.format.layers));
+  Making making;
+  making.n_layers = loaded.shallow->n_layers();
+  making.prefill = CudaBackendOptions::Prefill::kFast;
+  const StatusOr<std::unique_ptr<GpuModel>> model = Make(loaded.format, base, making);
+  std::string why;
+  if (absl::IsFailedPrecondition(model.status())) {  // the library is not here
+    why = ToStd(model.status().message());
+  } else {
+    RETURN_IF_ERROR(model.status());
+    if ((*model)->decoder().info().batch_invariant) why = "this device has no such products";
+  }
+  if (!why.empty()) {
+    Print(absl::StrCat("\"case\": \"prefill\", \"prefill\": \"fast\", \"weights\": ", JsonText(loaded.name),
+                       ", \"tokens\": ", options_.prompt,
+                       ", \"of_library\": null, \"why\": ", JsonText(why)));
+    return absl::OkStatus();
+  }
+  return MeasurePrefillOf(loaded, model->get(), "fast");
+}
+
+Status GpuBench::MeasurePrefillOf(const Loaded& loaded, GpuModel* model, const char* kind) {
+  const int chunk = std::min(kChunkTokens, options_.prompt), layers = model->n_layers();
+  // 256: where unpacking should begin to pay (fast_products.cc).
+  std::set<int> prompts = {options_.prompt};
+  for (const int tokens : {256, 512}) prompts.insert(std::min(tokens, options_.prompt));
+  for (const int tokens : prompts) {
     std::vector<double> times;
-    RETURN_IF_ERROR(loaded.deep->Prefill(tokens).status());
+    RETURN_IF_ERROR(model->Prefill(tokens).status());
     for (int round = 0; round < options_.rounds; ++round) {
-      ASSIGN_OR_RETURN(const double seconds, loaded.deep->Prefill(tokens));
+      ASSIGN_OR_RETURN(const double seconds, model->Prefill(tokens));
       times.push_back(seconds);
     }
     double flops = 0, library = 0;
@@ -90,19 +131,20 @@ Status GpuBench::MeasurePrefill(const Loaded& loaded) {
     for (int done = 0; done < tokens; done += chunk) ++chunks[std::min(chunk, tokens - done)];
     for (const auto& [rows, n] : chunks) {
       for (const ProductShape& p : LayerProducts(shape_)) {
-        const int n_products = n * options_.layers;
+        const int n_products = n * layers;
         flops += 2.0 * rows * static_cast<double>(p.n_out * p.n_in) * n_products;
         if (!why.empty()) continue;
-        const StatusOr<double> product = device_->ProductSeconds(rows, p.n_out, p.n_in, 9);
+        const StatusOr<double> product = LibrarySeconds(rows, p.n_out, p.n_in);
         if (product.ok()) library += *product * n_products;
         if (!product.ok()) why = ToStd(product.status().message());
       }
     }
     const double seconds = Median(times);
     std::string fields = absl::StrCat(
-        "\"case\": \"prefill\", \"weights\": ", JsonText(loaded.name), ", \"tokens\": ", tokens,
-        ", \"chunk\": ", chunk, ", \"layers\": ", options_.layers, ", \"ms\": ", Milliseconds(seconds),
-        ", \"tokens_per_second\": ", tokens / seconds, ", \"product_tflops\": ", flops / seconds / 1e12);
+        "\"case\": \"prefill\", \"prefill\": ", JsonText(kind), ", \"weights\": ", JsonText(loaded.name),
+        ", \"tokens\": ", tokens, ", \"chunk\": ", chunk, ", \"layers\": ", layers,
+        ", \"ms\": ", Milliseconds(seconds), ", \"tokens_per_second\": ", tokens / seconds,
+        ", \"product_tflops\": ", flops / seconds / 1e12);
     if (why.empty()) {
       absl::StrAppend(&fields, ", \"library_ms\": ", Milliseconds(library),
                       ", \"library_tflops\": ", flops / library / 1e12,
@@ -111,7 +153,6 @@ Status GpuBench::MeasurePrefill(const Loaded& loaded) {
       absl::StrAppend(&fields, ", \"of_library\": null, \"why\": ", JsonText(why));
     }
     Print(fields);
-    if (tokens == options_.prompt) break;
   }
   return absl::OkStatus();
 }

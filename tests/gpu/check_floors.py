@@ -30,7 +30,7 @@ def floors(cases) -> list:
         case = find(cases, case="decode", weights=weights, batch=16, adapters=16, ranks=[16])
         row(f"{weights}: rate with sixteen rank-16 adapters / without", case.get("rate_to_base"), 0.93, 0.97)
     for case in (case for case in cases if case.get("case") == "prefill"):
-        row(f"{case['weights']}: prefill of {case['tokens']} / the vendor's products", case.get("of_library"), 0.70, 0.80,
+        row(f"{case['weights']}: {case['prefill']} prefill of {case['tokens']} / the vendor's products", case.get("of_library"), 0.70, 0.80,
             note=case.get("why", ""))
     for case in (case for case in cases if case.get("case") == "upload"):
         row(f"upload of rank {case['rank']} / link", case.get("of_link"), 0.80, 0.90)

@@ -40,7 +40,7 @@ def decoder(place, seconds):
     return report
 
 
-TINY = ["--shape=tiny", "--layers=2", "--rounds=1", "--steps=2", "--max-batch=16", "--context=4", "--prompt=24", "--copy-mb=4",
+TINY = ["--shape=tiny", "--layers=2", "--rounds=1", "--steps=2", "--max-batch=16", "--context=4", "--prompt=24", "--copy-mb=4", "--fast-rows=16",
         "--weights=BF16,FP8,Q4_K"]
 REAL = ["--shape=8b", "--layers=8"]
 

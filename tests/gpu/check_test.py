@@ -121,12 +121,16 @@ class CheckTest(unittest.TestCase):
                  {"case": "decode", "weights": "Q4_K", "batch": 16, "adapters": 16, "ranks": [16], "of_copy_bandwidth": 0.8,
                   "extrapolated_of_copy_bandwidth": None, "rate_to_base": 0.95},
                  {"case": "idle", "batch": 1, "idle_share": 0.05}, {"case": "idle", "batch": 16, "idle_share": None, "why": "none"},
-                 {"case": "upload", "rank": 8, "of_link": 0.85}, {"case": "prefill", "weights": "Q4_K", "tokens": 512, "of_library": 0.6}]
+                 {"case": "upload", "rank": 8, "of_link": 0.85}, {"case": "prefill", "prefill": "invariant", "weights": "Q4_K", "tokens": 512, "of_library": 0.6},
+                 {"case": "prefill", "prefill": "fast", "weights": "Q4_K", "tokens": 512, "of_library": 0.75},
+                 {"case": "prefill", "prefill": "fast", "weights": "BF16", "tokens": 512, "of_library": None, "why": "no cuBLASLt"}]
         met = {row["what"]: row["met"] for row in floors(cases)}
         self.assertEqual(met, {"Q4_K: bytes of a step at B = 1 per second / copy bandwidth": None,
                                "Q4_K: B = 16 with sixteen rank-16 adapters / its byte limit": False,  # 1.25
                                "Q4_K: rate with sixteen rank-16 adapters / without": True,
-                               "Q4_K: prefill of 512 / the vendor's products": False,
+                               "Q4_K: invariant prefill of 512 / the vendor's products": False,
+                               "Q4_K: fast prefill of 512 / the vendor's products": True,
+                               "BF16: fast prefill of 512 / the vendor's products": None,
                                "upload of rank 8 / link": True, "idle between steps at B = 1": False,
                                "idle between steps at B = 16": None})
 
