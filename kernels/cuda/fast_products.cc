@@ -25,8 +25,11 @@ constexpr int64_t kPieceStrips = 16;
 // Rows of one call. A head of 262,144 outputs then has 2^30 results: some algorithms count those in 32 bits.
 constexpr int kMostRows = 4096;
 
-uint32_t AlignmentOf(int64_t bytes) {
-  return static_cast<uint32_t>(bytes % 16 == 0 ? 16 : bytes % 8 == 0 ? 8 : 4);
+// Of an address or an offset, as far as allocations are aligned.
+uint32_t AlignmentOf(uint64_t bytes) {
+  uint32_t alignment = 256;
+  while (bytes % alignment != 0) alignment /= 2;
+  return alignment;
 }
 
 }  // namespace
@@ -86,10 +89,9 @@ FastProducts::Piece FastProducts::PieceFrom(const WeightSegment& w, int64_t firs
 
 FastProducts::Key FastProducts::KeyOf(const WeightSegment& w, const Piece& piece, int64_t y_pitch) {
   const int64_t w_pitch = IsRowMajor(w.form) ? PaddedInputs(w.form, w.n_in) : UnpackedPitch(w);
-  const auto bytes = int64_t{sizeof(float)};
-  const uint32_t alignment =
-      std::min(AlignmentOf(y_pitch * bytes), AlignmentOf((w.first_out + piece.first_out) * bytes));
-  return {piece.n_out, w.n_in, w_pitch, y_pitch, alignment};
+  const uint32_t w_alignment = IsRowMajor(w.form) ? AlignmentOf(reinterpret_cast<uintptr_t>(w.codes)) : 256;
+  const auto y_bytes = static_cast<uint64_t>(w.first_out + piece.first_out) * sizeof(float);
+  return {piece.n_out, w.n_in, w_pitch, y_pitch, w_alignment, AlignmentOf(y_bytes)};
 }
 
 Status FastProducts::Prepare(const CudaMatrix& w) {
@@ -116,7 +118,7 @@ Status FastProducts::PrepareSegmentLocked(const WeightSegment& w, int64_t y_pitc
 }
 
 StatusOr<FastProducts::Plan> FastProducts::MakePlanLocked(const Key& key) {
-  const auto& [n, k, w_pitch, y_pitch, alignment] = key;
+  const auto& [n, k, w_pitch, y_pitch, w_alignment, y_alignment] = key;
   Plan plan;
   VendorProduct::Shape shape;
   shape.n = n;
@@ -125,8 +127,8 @@ StatusOr<FastProducts::Plan> FastProducts::MakePlanLocked(const Key& key) {
   shape.x_pitch = k;
   shape.y_pitch = y_pitch;
   shape.float_y = true;
-  shape.operand_alignment = 16;
-  shape.y_alignment = alignment;
+  shape.w_alignment = w_alignment;
+  shape.y_alignment = y_alignment;
   ASSIGN_OR_RETURN(plan.product, VendorProduct::Create(handle_.get(), shape));
   VendorProduct::Terms terms;
   terms.m = kCanonicalRows;
@@ -146,7 +148,7 @@ StatusOr<FastProducts::Plan> FastProducts::MakePlanLocked(const Key& key) {
 }
 
 Status FastProducts::TryLocked(const Key& key, const Plan& plan, const void* weights) {
-  const auto& [n, k, w_pitch, y_pitch, alignment] = key;
+  const auto& [n, k, w_pitch, y_pitch, w_alignment, y_alignment] = key;
   constexpr int kRows = kSmallRows + 1;
   const auto n_floats = static_cast<size_t>((kRows - 1) * y_pitch + n);
   ASSIGN_OR_RETURN(const DeviceMemory y, DeviceMemory::Allocate(n_floats * sizeof(float), "a first product"));

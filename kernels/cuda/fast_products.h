@@ -59,15 +59,16 @@ class FastProducts {
   // Whether a product with so many rows is computed here. Rows that are no multiple of 16 bytes never are.
   bool Takes(int rows, const WeightSegment& w) const;
   // Enqueues y[:, w.first_out ...] = x [rows, w.n_in] · wᵀ (+ bias of all outputs of the matrix; null: none),
-  // or += that; y is [rows, y_pitch]. What fails is told by TakeError.
+  // or += that; y is [rows, y_pitch]. x and y are aligned as allocations are. What fails is told by
+  // TakeError.
   void Run(const uint16_t* x, int rows, const WeightSegment& w, const float* bias, bool accumulate, float* y,
            int64_t y_pitch) ABSL_LOCKS_EXCLUDED(mutex_);
   // The first error of Run since the last call.
   Status TakeError() ABSL_LOCKS_EXCLUDED(mutex_);
 
  private:
-  // Outputs, inputs, pitches of w and y, alignment of y in bytes.
-  using Key = std::tuple<int64_t, int64_t, int64_t, int64_t, uint32_t>;
+  // Outputs, inputs, pitches of w and y, bytes that w and y are aligned to.
+  using Key = std::tuple<int64_t, int64_t, int64_t, int64_t, uint32_t, uint32_t>;
   struct Plan {
     std::unique_ptr<VendorProduct> product;
     VendorLibrary::Proposal algorithm;

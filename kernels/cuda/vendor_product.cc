@@ -69,8 +69,8 @@ StatusOr<std::vector<VendorLibrary::Proposal>> VendorProduct::Propose(const Term
   };
   RETURN_IF_ERROR(prefer(VendorLibrary::kPreferWorkspaceBytes, terms.workspace_bytes));
   if (terms.one_pass) RETURN_IF_ERROR(prefer(VendorLibrary::kPreferReductions, VendorLibrary::kNoReduction));
-  RETURN_IF_ERROR(prefer(VendorLibrary::kPreferAlignmentA, shape_.operand_alignment));
-  RETURN_IF_ERROR(prefer(VendorLibrary::kPreferAlignmentB, shape_.operand_alignment));
+  RETURN_IF_ERROR(prefer(VendorLibrary::kPreferAlignmentA, shape_.w_alignment));
+  RETURN_IF_ERROR(prefer(VendorLibrary::kPreferAlignmentB, shape_.x_alignment));
   RETURN_IF_ERROR(prefer(VendorLibrary::kPreferAlignmentC, shape_.y_alignment));
   RETURN_IF_ERROR(prefer(VendorLibrary::kPreferAlignmentD, shape_.y_alignment));
   std::vector<VendorLibrary::Proposal> found(static_cast<size_t>(terms.most));

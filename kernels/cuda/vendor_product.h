@@ -37,9 +37,9 @@ class VendorProduct {
  public:
   struct Shape {
     int64_t n = 0, k = 0;
-    int64_t w_pitch = 0, x_pitch = 0, y_pitch = 0;        // values from one row to the next
-    bool float_y = false;                                 // else bfloat16
-    uint32_t operand_alignment = 256, y_alignment = 256;  // bytes, of what Run is given
+    int64_t w_pitch = 0, x_pitch = 0, y_pitch = 0;                     // values from one row to the next
+    bool float_y = false;                                              // else bfloat16
+    uint32_t w_alignment = 256, x_alignment = 256, y_alignment = 256;  // bytes, of what Run is given
   };
 
   // Borrows the handle.

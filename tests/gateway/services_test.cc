@@ -229,6 +229,23 @@ TEST_F(ServicesTest, RouteDecidesWithoutAWorker) {
   EXPECT_EQ(response.decision().worker(), "");
 }
 
+TEST_F(ServicesTest, StatusSaysWhereTextsDependOnWhatRunsBesideThem) {
+  FakeWorker::Options options;
+  options.worker_id = "fast-prefill";
+  options.batch_invariant = false;
+  FakeWorker varies(options);
+  TestGateway gateway(QuickOptions({worker_.address(), varies.address()}));
+  ASSERT_TRUE(gateway.Ready(2));
+  grpc::ClientContext context;
+  v1::StatusResponse response;
+  const auto stub = v1::ClusterService::NewStub(ChannelTo(gateway.server->port()));
+  ASSERT_TRUE(stub->Status(&context, {}, &response).ok());
+  ASSERT_EQ(response.workers_size(), 2);
+  for (const v1::WorkerStatus& worker : response.workers()) {
+    EXPECT_EQ(worker.batch_invariant(), worker.address() != varies.address()) << worker.address();
+  }
+}
+
 TEST_F(ServicesTest, StatusNamesModelWorkersAndTheirHealth) {
   FakeWorker gone({});
   TestGateway gateway(QuickOptions({worker_.address(), gone.address()}));

@@ -44,7 +44,7 @@ class RealBaseTest : public ::testing::TestWithParam<Backend> {
   }
 
   // Positions to compare: an emulated GPU takes a second for ten of them.
-  static int Enough(int n) { return GetParam() == Backend::kGpu ? 64 : n; }
+  static int Enough(int n) { return testing::IsGpu(GetParam()) ? 64 : n; }
 
   std::unique_ptr<Decoder> Open() {
     auto files = ModelFiles::Open(testing::RealBase());
@@ -224,11 +224,11 @@ TEST_P(RealBaseTest, LogProbabilitiesOfEveryExpertEqualPeft) {
     EXPECT_GE(distance.n_positions, Enough(200));
     std::cout << expert << ": " << Show(distance) << "\n";
     ExpectNear(distance);
-    if (GetParam() == Backend::kGpu) break;  // one expert will do
+    if (testing::IsGpu(GetParam())) break;  // one expert will do
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(BothModes, RealBaseTest, ::testing::ValuesIn(testing::AllBackends()),
+INSTANTIATE_TEST_SUITE_P(BothModes, RealBaseTest, ::testing::ValuesIn(testing::AllBackendsAndFastGpu()),
                          [](const auto& info) { return testing::NameOf(info.param); });
 
 }  // namespace

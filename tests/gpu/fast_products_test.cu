@@ -226,8 +226,10 @@ TEST_P(FastProductsTest, OneSearchForEachShape) {
   EXPECT_EQ(searches({{DType::kF32, 48}}, n_in), 0u) << "its upper plane lies as BF16 does";
   EXPECT_EQ(searches({{DType::kBF16, 49}}, n_in), 1u);
   EXPECT_EQ(searches({{DType::kBF16, 48}}, n_in + 8), 1u);
-  EXPECT_EQ(searches({{DType::kBF16, 48}, {DType::kF32, 48}}, n_in), 1u)
-      << "of rows that are 96 outputs apart";
+  EXPECT_EQ(searches({{DType::kBF16, 64}, {DType::kF32, 64}}, n_in), 1u)
+      << "of rows that are 128 outputs apart";
+  EXPECT_EQ(searches({{DType::kBF16, 33}, {DType::kF32, 33}}, n_in), 2u)
+      << "results of the second are aligned less";
 }
 
 // Equal pieces but for the last: two shapes at most. Each fits into the memory that was set aside.

@@ -55,7 +55,7 @@ FakeModel::FakeModel(FakeModelOptions options)
   info_.eos_token_ids = options_.eos_token_ids;
   info_.base_digest = options_.base_digest.empty() ? Sha256("fake") : options_.base_digest;
   info_.numerics_class = options_.numerics_class;
-  info_.batch_invariant = true;
+  info_.batch_invariant = options_.batch_invariant;
   info_.device_name = "none (the fake model)";
   kv_.resize(static_cast<size_t>(options_.n_kv_blocks) * kKvBlockTokens);
   row_.resize(static_cast<size_t>(options_.vocab_size));

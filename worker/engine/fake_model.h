@@ -24,7 +24,8 @@ struct FakeModelOptions {
   std::vector<int32_t> eos_token_ids;  // never the most probable token
   Digest base_digest;                  // empty: one that says "fake"
   std::string numerics_class = "fake";
-  uint64_t seed = 0;  // another seed is another model
+  bool batch_invariant = true;  // what it says of itself
+  uint64_t seed = 0;            // another seed is another model
   // Emulated speed: a step takes step_time + token_time for each token.
   absl::Duration step_time;
   absl::Duration token_time;

@@ -150,8 +150,11 @@ TEST_P(NotFiniteDecoderTest, TheOthersOfItsStepsKeepTheirBits) {
     harness_->WaitFinished(ids[i]);
     harness_->WaitFinished(bad[i]);
     ExpectNamed(harness_->answer(bad[i]));
-    EXPECT_EQ(bits(harness_->answer(ids[i])), alone[i]) << i;
+    EXPECT_EQ(harness_->answer(ids[i]).finish, FinishReason::kLength) << harness_->answer(ids[i]).status;
     EXPECT_EQ(harness_->answer(ids[i]).tokens.size(), 12u);
+    // Bits of a GPU with fast prefill depend on the batch; that they are numbers doesn't.
+    if (GetParam().backend == testing::Backend::kGpuFast) continue;
+    EXPECT_EQ(bits(harness_->answer(ids[i])), alone[i]) << i;
   }
 }
 
@@ -161,6 +164,7 @@ INSTANTIATE_TEST_SUITE_P(Modes, NotFiniteDecoderTest,
                              {"tiny-llama-q.gguf", testing::Backend::kFast, 2},
                              {"tiny-llama-q.gguf", testing::Backend::kExact, 1},
                              {"tiny-llama-q.gguf", testing::Backend::kGpu, 1},
+                             {"tiny-llama-q.gguf", testing::Backend::kGpuFast, 1},
                              {"tiny-llama", testing::Backend::kFast, 0},
                              {"tiny-llama", testing::Backend::kExact, 2},
                              {"tiny-llama", testing::Backend::kGpu, 0}})),

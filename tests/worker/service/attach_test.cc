@@ -42,6 +42,19 @@ TEST(AttachTest, HelloSaysWhatTheWorkerIs) {
   EXPECT_NE(other.service->incarnation(), worker.service->incarnation());
 }
 
+TEST(AttachTest, HelloSaysWhereTextsDependOnWhatRunsBesideThem) {
+  FakeModelOptions model;
+  model.numerics_class = "cuda/1 sm90 w=stored a=bf16 kv=bf16 prefill=cublaslt-13.0.0";
+  model.batch_invariant = false;
+  TestWorker worker({}, model);
+  TestGateway gateway(worker.address());
+  ASSERT_TRUE(gateway.Connect());
+  const v1::WorkerHello hello = gateway.Hello();
+  ASSERT_TRUE(hello.has_batch_invariant()) << "what is not said counts as true";
+  EXPECT_FALSE(hello.batch_invariant());
+  EXPECT_EQ(hello.numerics_class(), model.numerics_class);
+}
+
 TEST(AttachTest, AMismatchIsRefusedNamingBothSides) {
   TestWorker worker;
   struct Case {

@@ -214,6 +214,20 @@ TEST(ProcessTest, ADeviceThatCannotBeUsedEndsTheStartAndSaysWhy) {
   EXPECT_THAT(listing.Output("out"), HasSubstr("\ncpu usable "));
 }
 
+#ifdef COTERIE_EMULATED_GPU
+TEST(ProcessTest, FastPrefillWithoutItsLibraryEndsTheStartAndSaysWhatToDo) {
+  const Variable without("COTERIE_EMULATION_WITHOUT_CUBLASLT", "1");
+  const std::string model = COTERIE_SOURCE_DIR "/tests/data/tiny-llama.gguf";
+  Process process({"--model", model, "--device=cuda:0", "--listen=127.0.0.1:0", "--gpu-prefill=fast"});
+  EXPECT_EQ(process.Wait(), 1);
+  for (const char* words : {"--gpu-prefill=fast: cuBLASLt is not on this machine", "LD_LIBRARY_PATH",
+                            "or use --gpu-prefill=invariant"}) {
+    EXPECT_THAT(process.Output("err"), HasSubstr(words));
+  }
+  EXPECT_EQ(process.Output("out"), "") << "it did not serve without";
+}
+#endif
+
 TEST(ProcessTest, AWorkerLeavesWhenTheDriverCallsItsGpuLostThoughTheStepHangs) {
   const std::string device = "device cc=90 name=H200 pci=0000:3B:00.0 memory_mb=2048 used_mb=512";
   const StandInDriver driver(device + "\n");
