@@ -4,23 +4,28 @@
 #include <cmath>
 #include <string_view>
 
+#include "common/refused_field.h"
+
 namespace coterie {
 namespace {
 
+template <typename... Words>
+Status RefuseField(std::string_view field, const Words&... words) {
+  return OfField(absl::InvalidArgumentError(absl::StrCat(words...)), field);
+}
+
 Status OutOfRange(std::string_view field, double value, std::string_view limit) {
-  return absl::InvalidArgumentError(
-      absl::StrCat(ToAbsl(field), " is ", value, "; it must be ", ToAbsl(limit)));
+  return RefuseField(field, ToAbsl(field), " is ", value, "; it must be ", ToAbsl(limit));
 }
 
 Status TooMany(std::string_view field, size_t count, size_t limit) {
-  return absl::InvalidArgumentError(
-      absl::StrCat(ToAbsl(field), " has ", count, " entries; at most ", limit, " are allowed"));
+  return RefuseField(field, ToAbsl(field), " has ", count, " entries; at most ", limit, " are allowed");
 }
 
 Status CheckToken(std::string_view field, uint32_t token, uint32_t vocab_size) {
   if (vocab_size == 0 || token < vocab_size) return absl::OkStatus();
-  return absl::InvalidArgumentError(
-      absl::StrCat(ToAbsl(field), " names token ", token, "; the vocabulary has ", vocab_size, " tokens"));
+  return RefuseField(field, ToAbsl(field), " names token ", token, "; the vocabulary has ", vocab_size,
+                     " tokens");
 }
 
 }  // namespace
@@ -49,21 +54,22 @@ Status ValidateSamplingParams(const SamplingParams& p, uint32_t vocab_size) {
   biased.reserve(p.logit_bias.size());
   for (const auto& [token, bias] : p.logit_bias) {
     if (!(std::fabs(bias) <= kMaxLogitBias)) {
-      return OutOfRange(absl::StrCat("logit_bias[", token, "]").c_str(), bias, "in [-100, 100]");
+      return OfField(OutOfRange(absl::StrCat("logit_bias[", token, "]"), bias, "in [-100, 100]"),
+                     "logit_bias");
     }
     RETURN_IF_ERROR(CheckToken("logit_bias", token, vocab_size));
     biased.push_back(token);
   }
   std::sort(biased.begin(), biased.end());
   if (auto twice = std::adjacent_find(biased.begin(), biased.end()); twice != biased.end()) {
-    return absl::InvalidArgumentError(absl::StrCat("logit_bias names token ", *twice, " twice"));
+    return RefuseField("logit_bias", "logit_bias names token ", *twice, " twice");
   }
   if (p.stop.size() > kMaxStopStrings) return TooMany("stop", p.stop.size(), kMaxStopStrings);
   for (const std::string& stop : p.stop) {
-    if (stop.empty()) return absl::InvalidArgumentError("stop has an empty string");
+    if (stop.empty()) return RefuseField("stop", "stop has an empty string");
     if (stop.size() > kMaxStopStringBytes) {
-      return absl::InvalidArgumentError(absl::StrCat("a stop string has ", stop.size(), " bytes; at most ",
-                                                     kMaxStopStringBytes, " are allowed"));
+      return RefuseField("stop", "a stop string has ", stop.size(), " bytes; at most ", kMaxStopStringBytes,
+                         " are allowed");
     }
   }
   if (p.stop_token_ids.size() > kMaxStopTokens) {
