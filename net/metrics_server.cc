@@ -84,17 +84,20 @@ class MetricsServer::Pages final : public ConnectionProtocol {
     if (target != "/metrics") {
       return Response("404 Not Found", "text/plain", "only /metrics is served here\n", with_body);
     }
-    std::vector<prometheus::MetricFamily> families = registry_->registry()->Collect();
-    if (live_ != nullptr) {
-      for (prometheus::MetricFamily& family : live_->Collect()) families.push_back(std::move(family));
-    }
-    return Response("200 OK", "text/plain; version=0.0.4; charset=utf-8",
-                    prometheus::TextSerializer().Serialize(families), with_body);
+    return Response("200 OK", kMetricsType, MetricsText(*registry_, live_.get()), with_body);
   }
 
   const MetricsRegistry* const registry_;
   const std::shared_ptr<prometheus::Collectable> live_;
 };
+
+std::string MetricsText(const MetricsRegistry& registry, prometheus::Collectable* live) {
+  std::vector<prometheus::MetricFamily> families = registry.registry()->Collect();
+  if (live != nullptr) {
+    for (prometheus::MetricFamily& family : live->Collect()) families.push_back(std::move(family));
+  }
+  return prometheus::TextSerializer().Serialize(families);
+}
 
 StatusOr<std::unique_ptr<MetricsServer>> MetricsServer::Start(MetricsRegistry* registry,
                                                               const std::string& address,

@@ -12,6 +12,11 @@
 
 namespace coterie::net {
 
+// The page of a registry in Prometheus' text format, with what `live`, which may be null, says at this
+// moment.
+std::string MetricsText(const MetricsRegistry& registry, prometheus::Collectable* live);
+inline constexpr char kMetricsType[] = "text/plain; version=0.0.4; charset=utf-8";
+
 // Serves /metrics over HTTP until destroyed. A request at a time on one thread, which a silent connection
 // cannot hold up and a page that nobody reads holds up for half a second at most.
 class MetricsServer {

@@ -19,6 +19,7 @@ struct RouteEvent {
   Decision decision;
   std::string worker;
   std::string placement_reason;
+  std::string numerics_class;  // of the worker
 };
 
 struct DescribedToken {

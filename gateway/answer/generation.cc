@@ -5,14 +5,20 @@
 
 #include "common/clock.h"
 #include "common/random.h"
+#include "common/refused_field.h"
 #include "gateway/routing/drift_watch.h"
 #include "gateway/watch/shadow_traffic.h"
 
 namespace coterie::gateway {
 
-std::shared_ptr<Generation> Generation::Create(const GatewayCore* core, AnswerRequest request,
-                                               std::shared_ptr<const StopStrings> stops,
-                                               std::shared_ptr<AnswerSink> sink) {
+StatusOr<std::shared_ptr<Generation>> Generation::Create(const GatewayCore* core, AnswerRequest request,
+                                                         std::shared_ptr<AnswerSink> sink) {
+  std::shared_ptr<const StopStrings> stops;
+  if (!request.sampling.stop.empty()) {
+    StatusOr<std::shared_ptr<const StopStrings>> created = StopStrings::Create(request.sampling.stop);
+    if (!created.ok()) return OfField(Annotate(created.status(), "sampling.stop"), "stop");
+    stops = *std::move(created);
+  }
   return std::shared_ptr<Generation>(
       new Generation(core, std::move(request), std::move(stops), std::move(sink)));
 }
@@ -66,7 +72,7 @@ void Generation::OnPlacedLocked(const SessionPlacement& placement) {
   worker_ = placement.worker;
   numerics_class_ = placement.numerics_class;
   if (placement.kind == SessionPlacement::Kind::kFirst) {
-    sink_->OnEvent(RouteEvent{decision_, placement.worker, placement.reason});
+    sink_->OnEvent(RouteEvent{decision_, placement.worker, placement.reason, placement.numerics_class});
   } else {
     sink_->OnEvent(NoticeEvent{placement});
   }

@@ -17,10 +17,10 @@ namespace coterie::gateway {
 // Thread-safe.
 class Generation final : public Task {
  public:
-  // The request has been validated. The sink is held until the end.
-  static std::shared_ptr<Generation> Create(const GatewayCore* core, AnswerRequest request,
-                                            std::shared_ptr<const StopStrings> stops,
-                                            std::shared_ptr<AnswerSink> sink);
+  // The request has been validated (CompleteRequest), but for its stop strings: InvalidArgument naming one
+  // that cannot be looked for. The sink is held until the end.
+  static StatusOr<std::shared_ptr<Generation>> Create(const GatewayCore* core, AnswerRequest request,
+                                                      std::shared_ptr<AnswerSink> sink);
   // The client took `n_tokens` more.
   void Acknowledge(uint32_t n_tokens) { Task::Acknowledge(n_tokens); }
   // Ends it with an error from outside.

@@ -39,7 +39,7 @@ Status Scoring::FillSequence(const Prepared& prepared, SequenceRequest* sequence
 }
 
 void Scoring::OnPlacedLocked(const SessionPlacement& placement) {
-  result_.route = {decision_, placement.worker, placement.reason};
+  result_.route = {decision_, placement.worker, placement.reason, placement.numerics_class};
   result_.numerics_class = placement.numerics_class;
 }
 

@@ -1,18 +1,25 @@
 #include "gateway/core/request.h"
 
+#include <random>
+
+#include "common/refused_field.h"
+
 namespace coterie::gateway {
 namespace {
 
+template <typename... Words>
+Status Refuse(std::string_view field, const Words&... words) {
+  return OfField(absl::InvalidArgumentError(absl::StrCat(words...)), field);
+}
+
 Status CheckLabel(std::string_view field, const std::string& value, size_t limit) {
   if (value.size() <= limit) return absl::OkStatus();
-  return absl::InvalidArgumentError(
-      absl::StrCat(ToAbsl(field), " has ", value.size(), " bytes, at most ", limit, " are allowed"));
+  return Refuse(field, ToAbsl(field), " has ", value.size(), " bytes, at most ", limit, " are allowed");
 }
 
 Status CheckCount(std::string_view field, size_t count, size_t limit) {
   if (count <= limit) return absl::OkStatus();
-  return absl::InvalidArgumentError(
-      absl::StrCat(ToAbsl(field), " has ", count, " entries, at most ", limit, " are allowed"));
+  return Refuse(field, ToAbsl(field), " has ", count, " entries, at most ", limit, " are allowed");
 }
 
 }  // namespace
@@ -24,15 +31,16 @@ Status ValidateInput(const TextInput& input, const RequestLimits& limits) {
   for (size_t i = 0; i < input.chat.size(); ++i) {
     const ChatMessage& message = input.chat[i];
     if (message.role.empty()) {
-      return absl::InvalidArgumentError(absl::StrCat("chat.messages[", i, "].role is empty"));
+      const std::string role = absl::StrCat("chat.messages[", i, "].role");
+      return Refuse(role, role, " is empty");
     }
     RETURN_IF_ERROR(
         CheckLabel(absl::StrCat("chat.messages[", i, "].role"), message.role, limits.max_label_bytes));
     n_bytes += message.content.size();
   }
   if (n_bytes > limits.max_input_bytes) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("the input has ", n_bytes, " bytes, at most ", limits.max_input_bytes, " are allowed"));
+    return Refuse(input.prompt ? "prompt" : "chat.messages", "the input has ", n_bytes, " bytes, at most ",
+                  limits.max_input_bytes, " are allowed");
   }
   return absl::OkStatus();
 }
@@ -42,8 +50,8 @@ Status ValidateContext(const RequestContext& context, const RequestLimits& limit
   RETURN_IF_ERROR(CheckLabel("context.trace_id", context.trace_id, limits.max_label_bytes));
   RETURN_IF_ERROR(CheckLabel("context.cache_salt", context.cache_salt, limits.max_label_bytes));
   if (context.priority < -kMaxPriority || context.priority > kMaxPriority) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "context.priority is ", context.priority, ", must lie in [", -kMaxPriority, ", ", kMaxPriority, "]"));
+    return Refuse("context.priority", "context.priority is ", context.priority, ", must lie in [",
+                  -kMaxPriority, ", ", kMaxPriority, "]");
   }
   return absl::OkStatus();
 }
@@ -55,8 +63,31 @@ Status ValidateRouting(const RoutingAsk& routing, const RequestLimits& limits) {
   }
   RETURN_IF_ERROR(
       CheckCount("routing.allowed_experts", routing.allowed_experts.size(), limits.max_allowed_experts));
-  for (const std::string& name : routing.allowed_experts) RETURN_IF_ERROR(ValidateExpertName(name));
+  for (const std::string& name : routing.allowed_experts) {
+    RETURN_IF_ERROR(OfField(ValidateExpertName(name), "routing.allowed_experts"));
+  }
   return CheckLabel("routing.policy", routing.policy, limits.max_label_bytes);
+}
+
+Status CompleteRequest(AnswerRequest* request, const RequestLimits& limits, uint32_t vocab_size) {
+  RETURN_IF_ERROR(ValidateInput(request->input, limits));
+  RETURN_IF_ERROR(ValidateSamplingParams(request->sampling, vocab_size));
+  RETURN_IF_ERROR(ValidateRouting(request->routing, limits));
+  RETURN_IF_ERROR(CompleteContext(&request->context, limits));
+  request->routing.canary_key = request->context.trace_id;
+  return absl::OkStatus();
+}
+
+Status CompleteContext(RequestContext* context, const RequestLimits& limits) {
+  if (context->trace_id.empty()) context->trace_id = DrawTraceId();
+  return ValidateContext(*context, limits);
+}
+
+std::string DrawTraceId() {
+  std::random_device device;
+  std::string id;
+  for (int i = 0; i < 4; ++i) absl::StrAppend(&id, absl::Hex(device(), absl::kZeroPad8));
+  return id;
 }
 
 }  // namespace coterie::gateway

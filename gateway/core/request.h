@@ -48,6 +48,15 @@ Status ValidateInput(const TextInput& input, const RequestLimits& limits);
 Status ValidateContext(const RequestContext& context, const RequestLimits& limits);
 Status ValidateRouting(const RoutingAsk& routing, const RequestLimits& limits);
 
+// A trace id is drawn where there is none.
+Status CompleteContext(RequestContext* context, const RequestLimits& limits);
+// What every protocol does with a request that it has read: all of the above, and what one field says of
+// another.
+Status CompleteRequest(AnswerRequest* request, const RequestLimits& limits, uint32_t vocab_size);
+
+// A W3C trace id: 32 hexadecimal digits.
+std::string DrawTraceId();
+
 }  // namespace coterie::gateway
 
 #endif  // COTERIE_GATEWAY_CORE_REQUEST_H_

@@ -1,7 +1,6 @@
 #include "gateway/grpc/convert_client.h"
 
 #include <algorithm>
-#include <random>
 #include <utility>
 
 #include "common/utf8.h"
@@ -9,14 +8,6 @@
 
 namespace coterie::gateway {
 namespace {
-
-// A W3C trace id: 32 hexadecimal digits.
-std::string DrawTraceId() {
-  std::random_device device;
-  std::string id;
-  for (int i = 0; i < 4; ++i) absl::StrAppend(&id, absl::Hex(device(), absl::kZeroPad8));
-  return id;
-}
 
 template <typename Proto>
 TextInput InputFromProto(const Proto& proto) {
@@ -35,6 +26,27 @@ RoutingAsk AskFromProto(const v1::RoutingOptions& proto) {
           {proto.allowed_experts().begin(), proto.allowed_experts().end()},
           proto.policy(),
           /*canary_key=*/""};
+}
+
+RequestContext ContextFromProto(const v1::RequestContext& proto) {
+  RequestContext context;
+  if (!proto.tenant().empty()) context.tenant = proto.tenant();
+  context.priority = proto.priority();
+  context.trace_id = proto.trace_id();
+  context.cache_salt = proto.cache_salt();
+  context.no_shadow = proto.no_shadow();
+  return context;
+}
+
+// What Generate and Route both ask.
+template <typename Proto>
+StatusOr<AnswerRequest> AnswerFromProto(const Proto& proto) {
+  AnswerRequest request;
+  request.input = InputFromProto(proto);
+  ASSIGN_OR_RETURN(request.expert, ParseExpertSelector(proto.expert()));
+  request.routing = AskFromProto(proto.routing());
+  request.context = ContextFromProto(proto.context());
+  return request;
 }
 
 SamplingParams SamplingFromProto(const v1::SamplingParams& proto) {
@@ -131,40 +143,22 @@ struct EventToProto {
 }  // namespace
 
 StatusOr<RequestContext> FromProto(const v1::RequestContext& proto, const RequestLimits& limits) {
-  RequestContext context;
-  if (!proto.tenant().empty()) context.tenant = proto.tenant();
-  context.priority = proto.priority();
-  context.trace_id = proto.trace_id().empty() ? DrawTraceId() : proto.trace_id();
-  context.cache_salt = proto.cache_salt();
-  context.no_shadow = proto.no_shadow();
-  RETURN_IF_ERROR(ValidateContext(context, limits));
+  RequestContext context = ContextFromProto(proto);
+  RETURN_IF_ERROR(CompleteContext(&context, limits));
   return context;
 }
 
 StatusOr<AnswerRequest> FromProto(const v1::GenerateRequest& proto, const RequestLimits& limits,
                                   uint32_t vocab_size) {
-  AnswerRequest request;
-  request.input = InputFromProto(proto);
-  RETURN_IF_ERROR(ValidateInput(request.input, limits));
-  ASSIGN_OR_RETURN(request.expert, ParseExpertSelector(proto.expert()));
+  ASSIGN_OR_RETURN(AnswerRequest request, AnswerFromProto(proto));
   request.sampling = SamplingFromProto(proto.sampling());
-  RETURN_IF_ERROR(ValidateSamplingParams(request.sampling, vocab_size));
-  request.routing = AskFromProto(proto.routing());
-  RETURN_IF_ERROR(ValidateRouting(request.routing, limits));
-  ASSIGN_OR_RETURN(request.context, FromProto(proto.context(), limits));
-  request.routing.canary_key = request.context.trace_id;
+  RETURN_IF_ERROR(CompleteRequest(&request, limits, vocab_size));
   return request;
 }
 
 StatusOr<AnswerRequest> FromProto(const v1::RouteRequest& proto, const RequestLimits& limits) {
-  AnswerRequest request;
-  request.input = InputFromProto(proto);
-  RETURN_IF_ERROR(ValidateInput(request.input, limits));
-  ASSIGN_OR_RETURN(request.expert, ParseExpertSelector(proto.expert()));
-  request.routing = AskFromProto(proto.routing());
-  RETURN_IF_ERROR(ValidateRouting(request.routing, limits));
-  ASSIGN_OR_RETURN(request.context, FromProto(proto.context(), limits));
-  request.routing.canary_key = request.context.trace_id;
+  ASSIGN_OR_RETURN(AnswerRequest request, AnswerFromProto(proto));
+  RETURN_IF_ERROR(CompleteRequest(&request, limits, /*vocab_size=*/0));
   return request;
 }
 

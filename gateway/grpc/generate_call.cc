@@ -1,25 +1,13 @@
 #include "gateway/grpc/generate_call.h"
 
-#include <iterator>
 #include <utility>
 
 #include "common/clock.h"
 #include "gateway/grpc/convert_client.h"
 #include "gateway/grpc/rpc_status.h"
-#include "model/text/stop_matcher.h"
 #include "net/grpc_time.h"
 
 namespace coterie::gateway {
-namespace {
-
-void Append(TextEvent&& from, TextEvent* to) {
-  to->text += from.text;
-  to->token_ids.insert(to->token_ids.end(), from.token_ids.begin(), from.token_ids.end());
-  to->logprobs.insert(to->logprobs.end(), std::make_move_iterator(from.logprobs.begin()),
-                      std::make_move_iterator(from.logprobs.end()));
-}
-
-}  // namespace
 
 grpc::ServerWriteReactor<v1::GenerateResponse>* GenerateCall::Start(const GatewayCore* core,
                                                                     grpc::CallbackServerContext* context,
@@ -32,19 +20,14 @@ grpc::ServerWriteReactor<v1::GenerateResponse>* GenerateCall::Start(const Gatewa
 
 void GenerateCall::Begin(grpc::CallbackServerContext* context, const v1::GenerateRequest& proto) {
   StatusOr<AnswerRequest> request = FromProto(proto, core_->limits, core_->text->vocab_size());
-  std::shared_ptr<const StopStrings> stops;
-  Status status = request.status();
-  if (status.ok() && !request->sampling.stop.empty()) {
-    StatusOr<std::shared_ptr<const StopStrings>> created = StopStrings::Create(request->sampling.stop);
-    status = created.ok() ? absl::OkStatus() : Annotate(created.status(), "sampling.stop");
-    if (created.ok()) stops = *std::move(created);
+  if (request.ok()) request->deadline = net::DeadlineOf(*context);
+  StatusOr<std::shared_ptr<Generation>> generation =
+      request.ok() ? Generation::Create(core_, *std::move(request), shared_from_this()) : request.status();
+  if (!generation.ok()) {
+    core_->metrics->CountRequest("Generate", generation.status());
+    return OnAnswerEnd(generation.status());
   }
-  if (!status.ok()) {
-    core_->metrics->CountRequest("Generate", status);
-    return OnAnswerEnd(status);
-  }
-  request->deadline = net::DeadlineOf(*context);
-  generation_ = Generation::Create(core_, *std::move(request), std::move(stops), shared_from_this());
+  generation_ = *std::move(generation);
   WatchStall();
   generation_->Begin();
 }
@@ -52,13 +35,7 @@ void GenerateCall::Begin(grpc::CallbackServerContext* context, const v1::Generat
 void GenerateCall::OnEvent(AnswerEvent event) {
   MutexLock lock(&mutex_);
   if (end_) return;
-  TextEvent* text = std::get_if<TextEvent>(&event);
-  TextEvent* last = pending_.empty() ? nullptr : std::get_if<TextEvent>(&pending_.back());
-  if (text != nullptr && last != nullptr) {
-    Append(std::move(*text), last);
-  } else {
-    pending_.push_back(std::move(event));
-  }
+  pending_.Push(std::move(event));
   PumpLocked();
 }
 
@@ -72,10 +49,10 @@ void GenerateCall::OnAnswerEnd(const Status& status) {
 void GenerateCall::PumpLocked() {
   if (is_writing_ || finished_) return;
   if (!pending_.empty()) {
-    const TextEvent* text = std::get_if<TextEvent>(&pending_.front());
+    AnswerEvent event = pending_.Pop();
+    const TextEvent* text = std::get_if<TextEvent>(&event);
     tokens_in_write_ = text == nullptr ? 0 : static_cast<uint32_t>(text->token_ids.size());
-    writing_ = ToProto(std::move(pending_.front()));
-    pending_.pop_front();
+    writing_ = ToProto(std::move(event));
     is_writing_ = true;
     write_began_ = MonotonicNow();
     StartWrite(&writing_);
@@ -94,7 +71,7 @@ void GenerateCall::OnWriteDone(bool ok) {
     n_tokens = std::exchange(tokens_in_write_, 0);
     if (!ok) {
       // The client is gone; OnCancel says the rest.
-      pending_.clear();
+      pending_.Clear();
       if (!end_) end_ = absl::CancelledError("the client is gone");
     }
     PumpLocked();
@@ -123,7 +100,7 @@ void GenerateCall::WatchStall() {
 void GenerateCall::OnCancel() {
   {
     MutexLock lock(&mutex_);
-    pending_.clear();
+    pending_.Clear();
     if (!end_) end_ = absl::CancelledError("the client cancelled");
     PumpLocked();
   }

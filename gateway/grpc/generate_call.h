@@ -3,14 +3,13 @@
 
 #include <grpcpp/grpcpp.h>
 
-#include <deque>
 #include <memory>
 #include <optional>
 
 #include "common/clock.h"
 #include "common/mutex.h"
 #include "coterie/v1/generation.pb.h"
-#include "gateway/answer/events.h"
+#include "gateway/answer/event_queue.h"
 #include "gateway/answer/generation.h"
 #include "gateway/core/gateway_core.h"
 
@@ -47,7 +46,7 @@ class GenerateCall final : public grpc::ServerWriteReactor<v1::GenerateResponse>
   std::shared_ptr<Generation> generation_;  // set before it begins
 
   Mutex mutex_;
-  std::deque<AnswerEvent> pending_ ABSL_GUARDED_BY(mutex_);
+  EventQueue pending_ ABSL_GUARDED_BY(mutex_);
   std::optional<Status> end_ ABSL_GUARDED_BY(mutex_);
   v1::GenerateResponse writing_ ABSL_GUARDED_BY(mutex_);
   bool is_writing_ ABSL_GUARDED_BY(mutex_) = false;

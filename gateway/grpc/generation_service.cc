@@ -1,13 +1,13 @@
 #include "gateway/grpc/generation_service.h"
 
-#include <atomic>
-#include <functional>
-#include <memory>
+#include <string>
 #include <utility>
+#include <vector>
 
 #include "gateway/access/retry_delay.h"
 #include "gateway/answer/preparation.h"
 #include "gateway/answer/scoring.h"
+#include "gateway/answer/text_embedding.h"
 #include "gateway/grpc/convert_client.h"
 #include "gateway/grpc/generate_call.h"
 #include "gateway/grpc/rpc_status.h"
@@ -16,64 +16,6 @@
 #include "net/received.h"
 
 namespace coterie::gateway {
-namespace {
-
-// Embeds the texts of one request, all at once; whoever is last answers.
-class EmbedAll : public std::enable_shared_from_this<EmbedAll> {
- public:
-  using Done = std::function<void(StatusOr<v1::EmbedResponse>)>;
-  EmbedAll(const GatewayCore* core, const v1::EmbedRequest& request, Done done)
-      : core_(core),
-        request_(request),
-        done_(std::move(done)),
-        left_(request.texts_size()),
-        results_(static_cast<size_t>(request.texts_size()), absl::UnknownError("not embedded")) {}
-
-  void Start() {
-    for (int i = 0; i < request_.texts_size(); ++i) {
-      EmbedText(core_, request_.texts(i), TextEmbedder::Urgency::kBulk,
-                [self = shared_from_this(), i](StatusOr<std::vector<float>> embedding) {
-                  self->results_[static_cast<size_t>(i)] = std::move(embedding);
-                  if (self->left_.fetch_sub(1) == 1) self->Answer();
-                });
-    }
-  }
-
- private:
-  void Answer() {
-    v1::EmbedResponse response;
-    for (const StatusOr<std::vector<float>>& embedding : results_) {
-      if (!embedding.ok()) return done_(embedding.status());
-      response.add_embeddings()->mutable_values()->Add(embedding->begin(), embedding->end());
-    }
-    response.set_model_digest(core_->embedder->digest().ToHex());
-    done_(std::move(response));
-  }
-
-  const GatewayCore* const core_;
-  const v1::EmbedRequest request_;
-  const Done done_;
-  std::atomic<int> left_;
-  std::vector<StatusOr<std::vector<float>>> results_;  // each callback writes its own
-};
-
-Status ValidateEmbed(const v1::EmbedRequest& request, const RequestLimits& limits) {
-  if (request.texts_size() == 0) return absl::InvalidArgumentError("texts is empty");
-  if (request.texts_size() > GenerationServiceImpl::kMaxEmbedTexts) {
-    return absl::InvalidArgumentError(absl::StrCat("texts has ", request.texts_size(), " entries, at most ",
-                                                   GenerationServiceImpl::kMaxEmbedTexts, " are allowed"));
-  }
-  for (int i = 0; i < request.texts_size(); ++i) {
-    if (request.texts(i).size() > limits.max_input_bytes) {
-      return absl::InvalidArgumentError(absl::StrCat("texts[", i, "] has ", request.texts(i).size(),
-                                                     " bytes, at most ", limits.max_input_bytes,
-                                                     " are allowed"));
-    }
-  }
-  return FromProto(request.context(), limits).status();
-}
-
-}  // namespace
 
 GenerationServiceImpl::GenerationServiceImpl(const GatewayCore* core, MetricsRegistry* registry)
     : core_(core), bad_calls_(registry) {
@@ -119,20 +61,24 @@ grpc::ServerUnaryReactor* GenerationServiceImpl::Embed(grpc::CallbackServerConte
                                                        const v1::EmbedRequest* request,
                                                        v1::EmbedResponse* response) {
   auto call = UnaryCall<v1::EmbedResponse>::Create(response);
-  Status status = ValidateEmbed(*request, core_->limits);
-  if (status.ok()) {
-    // A copy of the request, which is gRPC's and goes with the call.
-    auto all =
-        std::make_shared<EmbedAll>(core_, *request, [call, core = core_](StatusOr<v1::EmbedResponse> result) {
-          core->metrics->CountRequest("Embed", result.status());
-          call->Finish(std::move(result));
-        });
-    status = core_->compute->Submit([all] { all->Start(); });
-    if (status.ok()) return call->reactor();
-    status = WithRetryDelay(status, core_->admission->RetryDelayNow());
+  std::vector<std::string> texts(request->texts().begin(), request->texts().end());
+  Status status = ValidateEmbedTexts("texts", texts, core_->limits);
+  if (status.ok()) status = FromProto(request->context(), core_->limits).status();
+  if (!status.ok()) {
+    core_->metrics->CountRequest("Embed", status);
+    call->Finish(status);
+    return call->reactor();
   }
-  core_->metrics->CountRequest("Embed", status);
-  call->Finish(status);
+  EmbedTexts(core_, std::move(texts),
+             [call, core = core_](StatusOr<std::vector<std::vector<float>>> embeddings) {
+               if (!embeddings.ok()) return call->Finish(embeddings.status());
+               v1::EmbedResponse result;
+               for (const std::vector<float>& embedding : *embeddings) {
+                 result.add_embeddings()->mutable_values()->Add(embedding.begin(), embedding.end());
+               }
+               result.set_model_digest(core->embedder->digest().ToHex());
+               call->Finish(std::move(result));
+             });
   return call->reactor();
 }
 
@@ -152,7 +98,7 @@ grpc::ServerUnaryReactor* GenerationServiceImpl::Route(grpc::CallbackServerConte
       core->metrics->CountRequest("Route", prepared.status());
       if (!prepared.ok()) return call->Finish(prepared.status());
       v1::RouteResponse result;
-      *result.mutable_decision() = ToProto(RouteEvent{std::move(prepared->decision), "", ""});
+      *result.mutable_decision() = ToProto(RouteEvent{std::move(prepared->decision), "", "", ""});
       call->Finish(std::move(result));
     });
     if (status.ok()) return call->reactor();

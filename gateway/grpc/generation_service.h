@@ -11,8 +11,6 @@ namespace coterie::gateway {
 // coterie.v1.GenerationService: Generate, Score, Embed, Route.
 class GenerationServiceImpl final : public v1::GenerationService::CallbackService {
  public:
-  static constexpr int kMaxEmbedTexts = 256;
-
   // Both are borrowed.
   GenerationServiceImpl(const GatewayCore* core, MetricsRegistry* registry);
 

@@ -30,6 +30,10 @@ class EncoderEmbedder final : public TextEmbedder {
       done(std::move(embedding));
     });
   }
+  size_t CountTokens(std::string_view text) const override {
+    const StatusOr<std::vector<int32_t>> tokens = encoder_->Tokenize(text);
+    return tokens.ok() ? tokens->size() : 0;
+  }
   void Stop() override { batcher_.Stop(); }
   Work work() const override { return {batcher_.passes(), batcher_.texts()}; }
   size_t dim() const override { return static_cast<size_t>(encoder_->dim()); }

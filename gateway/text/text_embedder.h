@@ -32,6 +32,8 @@ class TextEmbedder {
   // kRequest longer than its own, smaller limit the first and the last. InvalidArgument for what cannot be
   // tokenised, ResourceExhausted when too much waits, Unavailable after Stop.
   virtual void Embed(std::string_view text, Urgency urgency, Done done) = 0;
+  // Of the tokens that a kBulk text is read as; 0 for one that cannot be tokenised.
+  virtual size_t CountTokens(std::string_view text) const = 0;
   // Refuses what waits and whatever comes, and returns when no pass runs any more, and no `done` but on
   // threads that called Embed.
   virtual void Stop() {}

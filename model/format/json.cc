@@ -100,14 +100,23 @@ StatusOr<Json> ParseJson(std::string_view text, std::string_view name, const Jso
     return absl::InvalidArgumentError(
         absl::StrCat(ToAbsl(name), " has ", text.size(), " bytes, the limit is ", limits.max_bytes));
   }
-  BoundsCheck check(limits);
-  if (!Json::sax_parse(text.begin(), text.end(), &check)) {
-    return ExplainRefusal(check.status, Content::kJson, text, name);
+  if (const Status status = CheckJson(text, limits); !status.ok()) {
+    return ExplainRefusal(status, Content::kJson, text, name);
   }
   Json json = Json::parse(text.begin(), text.end(), nullptr, /*allow_exceptions=*/false);
   if (json.is_discarded()) return absl::InvalidArgumentError(absl::StrCat(ToAbsl(name), ": not JSON"));
   RETURN_IF_ERROR(RefuseErrorBody(json, name));
   return json;
+}
+
+Status CheckJson(std::string_view text, const JsonLimits& limits) {
+  if (text.size() > limits.max_bytes) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("has ", text.size(), " bytes, the limit is ", limits.max_bytes));
+  }
+  BoundsCheck check(limits);
+  Json::sax_parse(text.begin(), text.end(), &check);
+  return check.status;
 }
 
 StatusOr<Json> ReadJsonFile(const std::string& path, const JsonLimits& limits) {

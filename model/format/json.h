@@ -26,6 +26,10 @@ struct JsonLimits {
 // reason; a key that appears twice in one object is refused, since readers disagree on which one counts.
 StatusOr<Json> ParseJson(std::string_view text, std::string_view name, const JsonLimits& limits = {});
 
+// The first half of it, for those who build something else from the text: whether it is such a document
+// within the limits. The message names the place and the reason alone.
+Status CheckJson(std::string_view text, const JsonLimits& limits);
+
 // Reads `path` and parses it; the file's name stands in errors.
 StatusOr<Json> ReadJsonFile(const std::string& path, const JsonLimits& limits = {});
 

@@ -83,6 +83,7 @@ class FakeEmbedder final : public TextEmbedder {
  public:
   static constexpr size_t kDim = 26;
   void Embed(std::string_view text, Urgency urgency, Done done) override { done(VectorOf(text)); }
+  size_t CountTokens(std::string_view text) const override { return text.size(); }
   static std::vector<float> VectorOf(std::string_view text) {
     std::vector<float> vector(kDim, 0.0f);
     const char first = text.empty() ? 'a' : text.front();

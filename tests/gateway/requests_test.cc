@@ -134,6 +134,7 @@ TEST_F(RequestsTest, AFullEmbeddingQueueAnswersWithARetryDelay) {
     void Embed(std::string_view text, Urgency urgency, Done done) override {
       done(absl::ResourceExhaustedError("full"));
     }
+    size_t CountTokens(std::string_view text) const override { return text.size(); }
     size_t dim() const override { return FakeEmbedder::kDim; }
     const Digest& digest() const override { return digest_; }
     const Digest digest_ = Sha256("full");

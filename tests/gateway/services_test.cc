@@ -136,6 +136,7 @@ TEST_F(ServicesTest, OfALongQuestionBothEndsAreEmbeddedAndOfATextItsBeginning) {
       }
       done(FakeEmbedder::VectorOf(text));
     }
+    size_t CountTokens(std::string_view text) const override { return text.size(); }
     size_t dim() const override { return FakeEmbedder::kDim; }
     const Digest& digest() const override { return digest_; }
 
