@@ -9,10 +9,11 @@
 
 namespace coterie::net {
 
-StatusOr<AcceptorOptions> ConnectionFlags::Resolve(const std::string& listener) const {
+StatusOr<AcceptorOptions> ConnectionFlags::Resolve(const std::string& listener, int n_listeners) const {
   AcceptorOptions options;
   options.listener = listener;
-  ASSIGN_OR_RETURN(options.max_connections, PlacesForConnections(max_connections, CurrentDescriptorLimit()));
+  ASSIGN_OR_RETURN(options.max_connections,
+                   PlacesForConnections(max_connections, CurrentDescriptorLimit(), n_listeners));
   if (max_connections_per_address > options.max_connections) {
     return absl::InvalidArgumentError(
         absl::StrCat("--max-connections-per-address=", max_connections_per_address, " is more than the ",

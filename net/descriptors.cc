@@ -53,9 +53,9 @@ int64_t CountOpenDescriptors() {
 
 int64_t ReservedDescriptors(int64_t limit) { return std::clamp(limit / 4, kLeastReserved, kMostReserved); }
 
-StatusOr<int> PlacesForConnections(int64_t wanted, const DescriptorLimit& limit) {
+StatusOr<int> PlacesForConnections(int64_t wanted, const DescriptorLimit& limit, int n_listeners) {
   const int64_t reserved = ReservedDescriptors(limit.soft);
-  const int64_t most = limit.soft - reserved;
+  const int64_t most = (limit.soft - reserved) / n_listeners;
   if (most < 1) {
     return absl::FailedPreconditionError(absl::StrCat(
         "the limit of ", limit.soft, " descriptors leaves no place for a connection beside the ", reserved,
@@ -67,6 +67,7 @@ StatusOr<int> PlacesForConnections(int64_t wanted, const DescriptorLimit& limit)
     return absl::InvalidArgumentError(absl::StrCat(
         "--max-connections=", wanted, " does not fit: of ", limit.soft, " descriptors (hard limit ",
         limit.hard, ") ", reserved, " are for files and workers, which leaves ", most,
+        n_listeners == 1 ? "" : absl::StrCat(" for each of ", n_listeners, " listeners"),
         "; lower it, or raise the hard limit (ulimit -Hn, or LimitNOFILE of the service)"));
   }
   return static_cast<int>(wanted);

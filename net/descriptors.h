@@ -31,8 +31,9 @@ int64_t CountOpenDescriptors();
 int64_t ReservedDescriptors(int64_t limit);
 
 // Places for clients' connections under this limit. `wanted` 0: as many as fit, at most 8,192, since an idle
-// one costs gRPC some 12 KB. InvalidArgument, with both numbers and what to do, when `wanted` does not fit.
-StatusOr<int> PlacesForConnections(int64_t wanted, const DescriptorLimit& limit);
+// one costs gRPC some 12 KB. Of a process with several listeners for clients each gets that many, and all of
+// them fit. InvalidArgument, with both numbers and what to do, when `wanted` does not fit.
+StatusOr<int> PlacesForConnections(int64_t wanted, const DescriptorLimit& limit, int n_listeners = 1);
 
 }  // namespace coterie::net
 
