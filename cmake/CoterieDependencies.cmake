@@ -13,6 +13,7 @@ find_package(PkgConfig REQUIRED)
 pkg_check_modules(PCRE2 REQUIRED IMPORTED_TARGET libpcre2-8)
 pkg_check_modules(UTF8PROC REQUIRED IMPORTED_TARGET libutf8proc)
 pkg_check_modules(XXHASH REQUIRED IMPORTED_TARGET libxxhash)
+find_package(Boost 1.81 REQUIRED)  # Asio and Beast: headers only
 if(COTERIE_CUDA STREQUAL EMULATED)
   find_package(Boost 1.81 REQUIRED COMPONENTS context)  # threads of an emulated GPU
 endif()

@@ -62,10 +62,10 @@ StatusOr<std::unique_ptr<GatewayServer>> StartServer(CommandLine line, ShutdownS
 int Main(int argc, char** argv) {
   BoundAllocator();
   CommandLine line;
-  FlagSet flags(
-      "coterie-gateway",
-      "Answers clients over gRPC: templates, tokenises, embeds and routes each question, and has a worker "
-      "generate the answer. SIGTERM lets running answers finish, then ends.");
+  FlagSet flags("coterie-gateway",
+                "Answers clients over gRPC and HTTP: templates, tokenises, embeds and routes each question, "
+                "and has a worker "
+                "generate the answer. SIGTERM lets running answers finish, then ends.");
   line.Declare(&flags);
   Status status = flags.Parse(argc, argv);
   if (flags.help_requested()) {
@@ -86,8 +86,8 @@ int Main(int argc, char** argv) {
     std::fprintf(stderr, "coterie-gateway: %s\n", Printable(ToStd(server.status().message())).c_str());
     return 1;
   }
-  std::printf("listening %d admin %d metrics %d\n", (*server)->port(), (*server)->admin_port(),
-              (*server)->metrics_port());
+  std::printf("listening %d admin %d metrics %d http %d\n", (*server)->port(), (*server)->admin_port(),
+              (*server)->metrics_port(), (*server)->http_port());
   std::fflush(stdout);
 
   const int signal = signals->WaitForFirst();

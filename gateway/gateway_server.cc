@@ -12,6 +12,7 @@
 #include "gateway/grpc/cluster_service.h"
 #include "gateway/grpc/expert_service.h"
 #include "gateway/grpc/generation_service.h"
+#include "gateway/http/http_front.h"
 #include "gateway/routing/catalogue_watch.h"
 #include "gateway/upstream/worker_directory.h"
 #include "gateway/watch/live_metrics.h"
@@ -71,6 +72,7 @@ class GatewayServerImpl final : public GatewayServer {
 
   ~GatewayServerImpl() override {
     metrics_server_.reset();
+    http_.reset();  // cancels what it still answers
     for (const auto* listener : {&front_, &admin_}) {
       if (*listener != nullptr) (*listener)->Shutdown(absl::ZeroDuration());
     }
@@ -101,7 +103,8 @@ class GatewayServerImpl final : public GatewayServer {
       core_.shadow = shadow_.get();
     }
     const int front_bytes = static_cast<int>(2 * options_.limits.max_input_bytes) + (1 << 20);
-    ASSIGN_OR_RETURN(net::AcceptorOptions connections, options_.connections.Resolve("front"));
+    const int n_listeners = options_.http.listen.empty() ? 1 : 2;
+    ASSIGN_OR_RETURN(net::AcceptorOptions connections, options_.connections.Resolve("front", n_listeners));
     ASSIGN_OR_RETURN(front_, Listen(options_.listen, std::move(connections), front_bytes, &registry_,
                                     {&generation_service_, &cluster_service_}, &front_standard_));
     if (!options_.admin_listen.empty()) {
@@ -121,6 +124,14 @@ class GatewayServerImpl final : public GatewayServer {
       ASSIGN_OR_RETURN(metrics_server_, net::MetricsServer::Start(&registry_, options_.metrics_listen,
                                                                   std::make_shared<LiveMetrics>(&core_)));
     }
+    if (!options_.http.listen.empty()) {
+      ASSIGN_OR_RETURN(net::AcceptorOptions http_connections,
+                       options_.connections.Resolve("http", n_listeners));
+      http_connections.every_second = nullptr;  // the front's watches the clock
+      http_connections.silent_timeout = options_.http.head_timeout;
+      ASSIGN_OR_RETURN(http_, http::HttpFront::Start(&core_, options_.http, std::move(http_connections),
+                                                     &registry_, std::make_shared<LiveMetrics>(&core_)));
+    }
     SetServing(true);
     return absl::OkStatus();
   }
@@ -128,10 +139,12 @@ class GatewayServerImpl final : public GatewayServer {
   int port() const override { return front_->port(); }
   int admin_port() const override { return admin_ == nullptr ? 0 : admin_->port(); }
   int metrics_port() const override { return metrics_server_ == nullptr ? 0 : metrics_server_->port(); }
+  int http_port() const override { return http_ == nullptr ? 0 : http_->port(); }
   const GatewayCore& core() const override { return core_; }
 
   bool Drain(absl::Duration timeout) override {
     SetServing(false);
+    if (http_ != nullptr) http_->BeginDrain();
     if (shadow_ != nullptr) shadow_->Stop();
     admission_.Drain();
     const MonotonicTime until = MonotonicNow() + timeout;
@@ -139,6 +152,7 @@ class GatewayServerImpl final : public GatewayServer {
     const bool clean = admission_.idle();
     spdlog::info(clean ? "drained" : "not everything ended in time; cutting off the rest");
     // What was just finished is still on its way to the client.
+    if (http_ != nullptr) http_->Drain(absl::Seconds(1));
     front_->Shutdown(absl::Seconds(1));
     return clean;
   }
@@ -216,6 +230,7 @@ class GatewayServerImpl final : public GatewayServer {
   std::unique_ptr<net::GrpcListener> front_;
   std::unique_ptr<net::GrpcListener> admin_;
   std::unique_ptr<net::MetricsServer> metrics_server_;
+  std::unique_ptr<http::HttpFront> http_;
 };
 
 }  // namespace

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "gateway/core/gateway_core.h"
+#include "gateway/http/server/http_server.h"
 #include "gateway/routing/drift_watch.h"
 #include "gateway/watch/shadow_traffic.h"
 #include "model/store/expert_store.h"
@@ -38,7 +39,8 @@ struct GatewayOptions {
   size_t embed_max_bytes = 4096;
   absl::Duration client_stall_timeout = absl::Minutes(2);
   absl::Duration catalogue_poll = absl::Milliseconds(500);
-  net::ConnectionFlags connections;  // of clients
+  net::ConnectionFlags connections;  // of clients, on each of the two listeners for them
+  http::HttpServerOptions http;
 };
 
 // What the gateway is made from.
@@ -58,6 +60,7 @@ class GatewayServer {
   virtual int port() const = 0;
   virtual int admin_port() const = 0;
   virtual int metrics_port() const = 0;
+  virtual int http_port() const = 0;
   virtual const GatewayCore& core() const = 0;
 
   // Says NOT_SERVING, takes nothing new, and returns when the last answer has ended, or after `timeout`; true

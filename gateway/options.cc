@@ -24,6 +24,8 @@ void CommandLine::Declare(FlagSet* flags) {
   flags->Section("Where it listens");
   flags->String("listen", &gateway.listen, "HOST:PORT",
                 "questions; port 0 picks a free one, printed on standard output");
+  flags->String("http-listen", &gateway.http.listen, "HOST:PORT",
+                "the same over HTTP, as OpenAI's API has it; empty: none");
   flags->String("admin-listen", &gateway.admin_listen, "HOST:PORT", "publishing experts; empty: none");
   flags->Int("metrics-port", &metrics_port, -1, 65535, "PORT",
              "/metrics on 127.0.0.1 (see --metrics-host); -1: none");
@@ -70,10 +72,10 @@ void CommandLine::Declare(FlagSet* flags) {
                 "errors, below what its card says");
 
   flags->Section("Limits");
-  flags->Int(
-      "max-connections", &max_connections, 0, 1 << 20, "N",
-      "open connections; the next one takes an idle one's place or is refused. 0: as many as the descriptors "
-      "allow (ulimit -Hn), at most 8192");
+  flags->Int("max-connections", &max_connections, 0, 1 << 20, "N",
+             "open connections, of gRPC and of HTTP each; the next one takes an idle one's place or is "
+             "refused. 0: as "
+             "many as the descriptors allow (ulimit -Hn), at most 8192");
   flags->Int("max-connections-per-address", &max_connections_per_address, 0, 1 << 20, "N",
              "of them from one address (IPv6: one /64); 0: half. Behind a proxy all come from one address");
   flags->Int("max-running", &max_running, 1, 1 << 20, "N", "requests under way");
@@ -88,6 +90,21 @@ void CommandLine::Declare(FlagSet* flags) {
                   "longest request");
   flags->Duration("drain-timeout", &drain_timeout, absl::ZeroDuration(), absl::Hours(1),
                   "how long SIGTERM waits for answers to end");
+
+  flags->Section("HTTP");
+  flags->Int("http-threads", &gateway.http.threads, 1, 64, "N",
+             "threads that read and write HTTP connections");
+  flags->Bytes("http-max-body", &http_max_body, 1 << 10, 1 << 28, "of a request's body");
+  flags->Bytes("http-max-bodies", &http_max_bodies, 1 << 20, uint64_t{1} << 40,
+               "of all bodies that are held at once; the next request gets 503");
+  flags->Duration("http-head-timeout", &gateway.http.head_timeout, absl::Milliseconds(50), absl::Minutes(10),
+                  "from a request's first byte to the end of its headers");
+  flags->Duration("http-body-timeout", &gateway.http.body_timeout, absl::Milliseconds(50), absl::Hours(1),
+                  "from there to the end of its body");
+  flags->Duration("http-idle-timeout", &gateway.http.idle_timeout, absl::Milliseconds(50), absl::Hours(24),
+                  "of a connection between two requests; longer than that of a proxy in front");
+  flags->Duration("http-comments", &gateway.http.comment_interval, absl::Milliseconds(50), absl::Hours(1),
+                  "of silence in a stream, after which a comment keeps proxies from closing it");
 
   flags->Section("Workers");
   flags->Duration("silence-timeout", &gateway.link.silence_timeout, absl::Milliseconds(50),
@@ -143,6 +160,8 @@ Status CommandLine::Finish() {
   gateway.admission.max_running_per_tenant = static_cast<uint32_t>(max_running_per_tenant);
   gateway.admission.max_waiting_per_tenant = static_cast<uint32_t>(max_waiting_per_tenant);
   gateway.session.max_moves = static_cast<uint32_t>(max_moves);
+  gateway.http.parser.max_body_bytes = http_max_body;
+  gateway.http.max_bodies_bytes = static_cast<int64_t>(http_max_bodies);
   gateway.connections = {max_connections, max_connections_per_address};
   gateway.shadow.max_tokens = static_cast<uint32_t>(shadow_tokens);
   gateway.limits.max_answer_tokens = static_cast<uint32_t>(max_answer_tokens);

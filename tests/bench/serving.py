@@ -108,7 +108,7 @@ class Serving:
         self.worker_metrics_port = int(self.worker.words[3])
         self.gateway = Process([self.bin / "coterie-gateway", f"--model={self.model}", f"--embedder={self.embedder}",
                                 f"--workers={self.worker.words[1]}", "--listen=127.0.0.1:0", "--admin-listen=127.0.0.1:0",
-                                "--metrics-port=-1", *store_flags], self.folder / "gateway.log", 1)
+                                "--http-listen=", "--metrics-port=-1", *store_flags], self.folder / "gateway.log", 1)
         self.address = f"127.0.0.1:{self.gateway.words[1]}"
         self.admin = f"127.0.0.1:{self.gateway.words[3]}"
         deadline = time.monotonic() + ANSWER_PATIENCE_SECONDS

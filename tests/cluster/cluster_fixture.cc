@@ -100,7 +100,8 @@ std::vector<std::string> ClusterTest::WorkerFlags(const std::string& listen) con
 std::vector<std::string> ClusterTest::GatewayFlags(const std::vector<std::string>& workers) const {
   return {"--model=" + model_.string(), "--embedder=" + (Data() / "tiny-bert").string(),
           "--store=" + store().string(), "--workers=" + absl::StrJoin(workers, ","), "--listen=127.0.0.1:0",
-          "--admin-listen=127.0.0.1:0", "--metrics-port=0", "--catalogue-poll=50ms", "--heartbeat=200ms",
+          "--http-listen=", "--admin-listen=127.0.0.1:0", "--metrics-port=0", "--catalogue-poll=50ms",
+          "--heartbeat=200ms",
           // Long enough for a machine that is busy with something else.
           "--silence-timeout=3s", "--reattach-grace=1s", "--worker-wait=30s",
           // Workers do what they are asked and nothing else.

@@ -18,10 +18,11 @@ class UpTest : public ClusterTest {
  protected:
   void SetUp() override {
     ClusterTest::SetUp();
-    const std::vector<int> ports = FreePorts(3);
+    const std::vector<int> ports = FreePorts(4);
     listen_ = "127.0.0.1:" + std::to_string(ports[0]);
     admin_ = "127.0.0.1:" + std::to_string(ports[1]);
     worker_port_ = std::to_string(ports[2]);
+    http_ = "127.0.0.1:" + std::to_string(ports[3]);
   }
   // Ready when this returns.
   std::unique_ptr<Process> Up(const fs::path& experts) {
@@ -32,7 +33,7 @@ class UpTest : public ClusterTest {
                        "--embedder=" + (data / "tiny-bert").string(), "--store=" + store().string(),
                        "--log-dir=" + (store().parent_path() / "log").string(), "--listen=" + listen_,
                        "--admin-listen=" + admin_, "--worker-port=" + worker_port_, "--metrics-port=-1",
-                       "--workers=1", "--experts=" + experts.string()});
+                       "--http-listen=" + http_, "--workers=1", "--experts=" + experts.string()});
     EXPECT_TRUE(Eventually([&] { return up->Errors().find(" questions to ") != std::string::npos; }))
         << up->Errors();
     return up;
@@ -44,7 +45,7 @@ class UpTest : public ClusterTest {
     return process.ReadLine();
   }
 
-  std::string listen_, admin_, worker_port_;
+  std::string listen_, admin_, http_, worker_port_;
 };
 
 TEST_F(UpTest, ARefusedExpertStopsNeitherTheStartNorTheOthers) {
@@ -55,6 +56,7 @@ TEST_F(UpTest, ARefusedExpertStopsNeitherTheStartNorTheOthers) {
   std::ofstream(bad / "expert.yaml", std::ios::app) << "colour: red\n";
   fs::remove(halved / "adapter_config.json");
   const auto up = Up(experts);
+  EXPECT_THAT(up->Errors(), HasSubstr("OpenAI clients: base_url=\"http://" + http_ + "/v1\""));
   EXPECT_THAT(up->Errors(), AllOf(HasSubstr("cannot publish bad: "), HasSubstr("unknown field \"colour\""),
                                   HasSubstr("cannot publish halved: "),
                                   HasSubstr("2 experts from " + experts.string() + " (2 new); 2 refused")));
@@ -112,7 +114,7 @@ TEST_F(UpTest, WithoutAGpuTheCpuServesUnlessAGpuIsAskedFor) {
   Process asked("coterie", {"up", "--devices=cuda:0", "--model=" + (data / "tiny-llama.gguf").string(),
                             "--embedder=" + (data / "tiny-bert").string(), "--store=" + store().string(),
                             "--log-dir=" + (store().parent_path() / "log").string(), "--listen=" + listen_,
-                            "--admin-listen=" + admin_, "--metrics-port=-1"});
+                            "--admin-listen=" + admin_, "--http-listen=", "--metrics-port=-1"});
   EXPECT_EQ(asked.Wait(), 4);
   EXPECT_THAT(asked.Errors(), HasSubstr("--devices: cuda:0: "));
   unsetenv("COTERIE_DRIVER_FOLDER");

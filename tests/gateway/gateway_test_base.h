@@ -35,6 +35,7 @@ inline GatewayOptions QuickOptions(const std::vector<std::string>& workers) {
   options.listen = "127.0.0.1:0";
   options.admin_listen = "";
   options.metrics_listen = "";
+  options.http.listen = "";
   options.workers = absl::StrJoin(workers, ",");
   options.link.heartbeat_interval = absl::Milliseconds(100);
   options.link.silence_timeout = absl::Milliseconds(800);

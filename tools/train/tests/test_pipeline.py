@@ -257,7 +257,7 @@ class _Cluster:
     def __enter__(self) -> tuple[str, str]:
         self.log = self.path / "up.log"
         command = [BIN / "coterie", "up", f"--model={MODEL}", f"--embedder={EMBEDDER}", f"--store={self.path / 'up-store'}", "--workers=1",
-                   f"--listen={self.address}", f"--admin-listen={self.admin}", f"--worker-port={free_port()}", "--metrics-port=-1", f"--log-dir={self.path / 'log'}"]
+                   f"--listen={self.address}", f"--admin-listen={self.admin}", "--http-listen=", f"--worker-port={free_port()}", "--metrics-port=-1", f"--log-dir={self.path / 'log'}"]
         with open(self.log, "wb") as log:
             self.child = subprocess.Popen([str(c) for c in command], stderr=log, stdout=log)
         deadline = time.monotonic() + 60

@@ -134,7 +134,7 @@ def own_gateway(model: pathlib.Path, embedder: pathlib.Path, *, bin_folder: path
     """A gateway on free ports of loopback, ended with the block. `threads` embed; 0: as many as it thinks right."""
     program = binaries.find_binary("coterie-gateway", bin_folder)
     command = [program, f"--model={model}", f"--embedder={embedder}", f"--workers={workers}", "--listen=127.0.0.1:0",
-               f"--admin-listen={'127.0.0.1:0' if store else ''}", "--metrics-port=-1", *([f"--embedder-threads={threads}"] if threads else []),
+               f"--admin-listen={'127.0.0.1:0' if store else ''}", "--http-listen=", "--metrics-port=-1", *([f"--embedder-threads={threads}"] if threads else []),
                *([f"--store={store}"] if store else [])]
     with tempfile.TemporaryDirectory(prefix="coterie-experts-") as scratch, \
             _process(command, pathlib.Path(scratch) / "gateway.log") as words:

@@ -1,0 +1,44 @@
+#ifndef COTERIE_GATEWAY_HTTP_API_API_H_
+#define COTERIE_GATEWAY_HTTP_API_API_H_
+
+#include <atomic>
+#include <memory>
+#include <utility>
+
+#include "common/metrics.h"
+#include "gateway/core/gateway_core.h"
+#include "gateway/http/api/models_page.h"
+#include "gateway/http/server/exchange.h"
+#include "prometheus/collectable.h"
+
+namespace coterie::gateway::http {
+
+// What the endpoints answer from. Shared by the requests under way; thread-safe.
+class Api : public std::enable_shared_from_this<Api> {
+ public:
+  // What is borrowed outlives the gateway's work pool. `live`, which may be null: see net::MetricsText.
+  Api(const GatewayCore* core, const MetricsRegistry* registry, std::shared_ptr<prometheus::Collectable> live)
+      : core_(core), registry_(registry), live_(std::move(live)), models_(core) {}
+
+  // Answers a request by its method and path; on the connection's thread.
+  void Handle(std::shared_ptr<Exchange> exchange);
+  // From now on the gateway is not ready.
+  void BeginDrain() { draining_ = true; }
+
+  const GatewayCore* core() const { return core_; }
+  const MetricsRegistry& registry() const { return *registry_; }
+  prometheus::Collectable* live() const { return live_.get(); }
+  ModelsPage& models() { return models_; }
+  bool draining() const { return draining_; }
+
+ private:
+  const GatewayCore* const core_;
+  const MetricsRegistry* const registry_;
+  const std::shared_ptr<prometheus::Collectable> live_;
+  ModelsPage models_;
+  std::atomic<bool> draining_ = false;
+};
+
+}  // namespace coterie::gateway::http
+
+#endif  // COTERIE_GATEWAY_HTTP_API_API_H_

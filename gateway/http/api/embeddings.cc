@@ -1,0 +1,102 @@
+// /v1/embeddings: by the encoder that routes.
+#include <cstring>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/escaping.h"
+#include "common/quoted.h"
+#include "common/refused_field.h"
+#include "gateway/answer/text_embedding.h"
+#include "gateway/http/api/answer_fields.h"
+#include "gateway/http/api/endpoints.h"
+#include "gateway/http/json_writer.h"
+
+namespace coterie::gateway::http {
+namespace {
+
+constexpr char kEmbedderModel[] = "embedder";
+
+struct EmbeddingAsk {
+  std::string model;
+  std::vector<std::string> texts;
+  bool base64 = false;
+};
+
+StatusOr<EmbeddingAsk> ReadEmbeddingAsk(const GatewayCore* core, const nlohmann::json& json) {
+  ASSIGN_OR_RETURN(const JsonObject body, JsonObject::Of(json, ""));
+  EmbeddingAsk ask;
+  ASSIGN_OR_RETURN(const auto model, body.String("model"));
+  ask.model = model.value_or(kEmbedderModel);
+  if (ask.model != kEmbedderModel && ask.model != "auto" && ask.model != "base") {
+    return OfField(absl::NotFoundError(absl::StrCat("there is no model ", Quoted(ask.model),
+                                                    " for embeddings; \"", kEmbedderModel, "\" is")),
+                   "model");
+  }
+  const nlohmann::json* input = body.Find("input");
+  if (input != nullptr && input->is_array() && !input->empty() && !input->front().is_string()) {
+    return body.Refuse("input",
+                       "text is expected: token ids of another tokenizer would mean something else "
+                       "(LangChain: check_embedding_ctx_length=False)");
+  }
+  ASSIGN_OR_RETURN(auto texts, body.Strings("input", /*or_one=*/true));
+  if (!texts) return body.Refuse("input", "a string or a list of strings is expected");
+  ask.texts = *std::move(texts);
+  RETURN_IF_ERROR(ValidateEmbedTexts("input", ask.texts, core->limits));
+  ASSIGN_OR_RETURN(const auto format, body.String("encoding_format"));
+  ask.base64 = format == "base64";
+  if (format && !ask.base64 && *format != "float") {
+    return body.Refuse("encoding_format", "\"float\" or \"base64\" is expected");
+  }
+  if (core->embedder == nullptr) return ask;  // EmbedTexts says so
+  const auto dim = static_cast<int64_t>(core->embedder->dim());
+  RETURN_IF_ERROR(body.Int("dimensions", dim, dim).status());
+  return ask;
+}
+
+// Little-endian float32, as numpy reads it.
+std::string ToBase64(const std::vector<float>& values) {
+  std::string bytes(values.size() * sizeof(float), '\0');
+  std::memcpy(bytes.data(), values.data(), bytes.size());
+  return absl::Base64Escape(bytes);
+}
+
+std::string EmbeddingsBody(const EmbeddingAsk& ask, const std::vector<std::vector<float>>& embeddings,
+                           size_t n_tokens) {
+  std::string body;
+  JsonWriter json(&body);
+  json.BeginObject().Key("object").String("list").Key("data").BeginArray();
+  for (size_t i = 0; i < embeddings.size(); ++i) {
+    json.BeginObject().Key("object").String("embedding").Key("index").Uint(i).Key("embedding");
+    if (ask.base64) {
+      json.String(ToBase64(embeddings[i]));
+    } else {
+      json.BeginArray();
+      for (const float value : embeddings[i]) json.Number(value);
+      json.EndArray();
+    }
+    json.EndObject();
+  }
+  json.EndArray().Key("model").String(kEmbedderModel).Key("usage").BeginObject();
+  json.Key("prompt_tokens").Uint(n_tokens).Key("total_tokens").Uint(n_tokens).EndObject().EndObject();
+  return body;
+}
+
+}  // namespace
+
+void AnswerEmbeddings(const Call& call, const nlohmann::json& body) {
+  StatusOr<EmbeddingAsk> ask = ReadEmbeddingAsk(call.core(), body);
+  if (!ask.ok()) {
+    call.core()->metrics->CountRequest("Embed", ask.status());
+    return call.Refuse(ask.status());
+  }
+  EmbedTexts(call.core(), ask->texts,
+             [call, ask = *ask](const StatusOr<std::vector<std::vector<float>>>& embeddings) {
+               if (!embeddings.ok()) return call.Refuse(embeddings.status());
+               size_t n_tokens = 0;
+               for (const std::string& text : ask.texts) n_tokens += call.core()->embedder->CountTokens(text);
+               call.Respond(HttpResponse::Json(EmbeddingsBody(ask, *embeddings, n_tokens)));
+             });
+}
+
+}  // namespace coterie::gateway::http

@@ -1,0 +1,70 @@
+// /v1/route: which expert a question would get, and why; generates nothing.
+#include <string>
+#include <utility>
+
+#include "gateway/access/retry_delay.h"
+#include "gateway/answer/preparation.h"
+#include "gateway/http/api/answer_fields.h"
+#include "gateway/http/api/completion_writer.h"
+#include "gateway/http/api/endpoints.h"
+#include "gateway/http/json_writer.h"
+
+namespace coterie::gateway::http {
+namespace {
+
+StatusOr<AnswerRequest> ReadRouteAsk(const Call& call, const nlohmann::json& json) {
+  ASSIGN_OR_RETURN(const JsonObject body, JsonObject::Of(json, ""));
+  AnswerRequest request;
+  request.context = ContextOf(call.request());
+  RETURN_IF_ERROR(ReadRoutingFields(body, &request));
+  ASSIGN_OR_RETURN(request.input.prompt, body.String("prompt"));
+  if (!request.input.prompt) {
+    ASSIGN_OR_RETURN(request.input.prompt, body.String("input"));
+  }
+  if (body.Find("messages") != nullptr) {
+    if (request.input.prompt) return body.Refuse("messages", "either a prompt or messages are expected");
+    ASSIGN_OR_RETURN(request.input.chat, ReadMessages(body));
+  } else if (!request.input.prompt) {
+    return body.Refuse("prompt", "a string, or \"messages\", is expected");
+  }
+  RETURN_IF_ERROR(CompleteRequest(&request, call.core()->limits, /*vocab_size=*/0));
+  return request;
+}
+
+void RespondRoute(const Call& call, Decision decision) {
+  const RouteEvent route{std::move(decision), "", "", ""};
+  std::string body;
+  JsonWriter json(&body);
+  json.BeginObject().Key("object").String("route").Key("model").String(ModelOf(route.decision));
+  json.Key("coterie");
+  WriteRoute(route, &json);
+  json.EndObject();
+  HttpResponse response = HttpResponse::Json(std::move(body));
+  AddRouteHeaders(route, &response.headers);
+  call.Respond(std::move(response));
+}
+
+}  // namespace
+
+void AnswerRoute(const Call& call, const nlohmann::json& body) {
+  StatusOr<AnswerRequest> request = ReadRouteAsk(call, body);
+  Status status = request.status();
+  if (status.ok()) {
+    PreparationRequest preparation;
+    preparation.input = std::move(request->input);
+    preparation.expert = request->expert;
+    preparation.routing = std::move(request->routing);
+    preparation.only_route = true;
+    status = Prepare(call.core(), std::move(preparation), [call](StatusOr<Prepared> prepared) {
+      call.core()->metrics->CountRequest("Route", prepared.status());
+      if (!prepared.ok()) return call.Refuse(prepared.status());
+      RespondRoute(call, std::move(prepared->decision));
+    });
+    if (status.ok()) return;
+    status = WithRetryDelay(status, call.core()->admission->RetryDelayNow());
+  }
+  call.core()->metrics->CountRequest("Route", status);
+  call.Refuse(status);
+}
+
+}  // namespace coterie::gateway::http

@@ -1,0 +1,232 @@
+// Which fields of a chat or completion mean what, and which are refused by name.
+#include <string>
+#include <vector>
+
+#include "common/refused_field.h"
+#include "gateway/http/api/completion_ask.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "tests/gateway/fake_text_model.h"
+
+namespace coterie::gateway::http {
+namespace {
+
+using nlohmann::json;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+
+class AskTest : public ::testing::Test {
+ protected:
+  StatusOr<CompletionAsk> Chat(const json& body) { return ReadChatAsk(body, context_); }
+  StatusOr<CompletionAsk> Completion(const json& body) { return ReadCompletionAsk(body, context_); }
+  // A chat of one question with these fields.
+  StatusOr<CompletionAsk> ChatWith(const json& fields = json::object()) {
+    json body = {{"model", "base"}, {"messages", {{{"role", "user"}, {"content", "hi"}}}}};
+    body.update(fields);
+    return Chat(body);
+  }
+  StatusOr<CompletionAsk> CompletionWith(const json& fields) {
+    json body = {{"model", "base"}, {"prompt", "hi"}};
+    body.update(fields);
+    return Completion(body);
+  }
+
+  const testing::FakeTextModel text_;
+  const RequestLimits limits_;
+  HttpRequest request_;
+  const AskContext context_{text_, limits_, request_};
+};
+
+TEST_F(AskTest, ReadsAConversationInAllItsShapes) {
+  const auto ask = Chat(json::parse(R"({"messages": [
+      {"role": "developer", "content": "be short", "name": "x"},
+      {"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]},
+      {"role": "assistant", "content": "c", "tool_calls": [], "refusal": null},
+      {"role": "user", "content": ""}]})"));
+  ASSERT_TRUE(ask.ok()) << ask.status();
+  const auto& chat = ask->requests.at(0).input.chat;
+  ASSERT_EQ(chat.size(), 4u);
+  EXPECT_EQ(chat[0].role, "system");
+  EXPECT_EQ(chat[1].content, "a\nb");
+  EXPECT_EQ(chat[2].role, "assistant");
+  EXPECT_EQ(ask->requests[0].expert.kind, ExpertSelector::Kind::kAuto);
+  EXPECT_EQ(ask->requests[0].sampling.temperature, 1.0f);  // OpenAI's defaults
+  EXPECT_EQ(ask->requests[0].sampling.max_tokens, text_.context_tokens());
+  EXPECT_FALSE(ask->stream);
+}
+
+TEST_F(AskTest, ReadsEverySamplingField) {
+  request_.id = "own-id";
+  const auto ask = ChatWith(json::parse(R"({
+      "temperature": 0.5, "top_p": 0.9, "top_k": -1, "min_p": 0.1, "presence_penalty": 1, "frequency_penalty": -1,
+      "repetition_penalty": 1.1, "seed": -3, "stop": ["a", "b"], "stop_token_ids": [5], "ignore_eos": true,
+      "logit_bias": {"7": 2, "3": -100}, "logprobs": true, "top_logprobs": 4, "max_tokens": 5,
+      "max_completion_tokens": 6, "n": 3, "stream": true, "stream_options": {"include_usage": true},
+      "priority": 2, "cache_salt": "s",
+      "coterie": {"tags": ["t"], "allowed_experts": ["x"], "policy": "nearest", "no_shadow": true}})"));
+  ASSERT_TRUE(ask.ok()) << ask.status();
+  ASSERT_EQ(ask->requests.size(), 3u);
+  const SamplingParams& params = ask->requests[0].sampling;
+  EXPECT_EQ(params.temperature, 0.5f);
+  EXPECT_EQ(params.top_p, 0.9f);
+  EXPECT_EQ(params.top_k, 0u);
+  EXPECT_EQ(params.min_p, 0.1f);
+  EXPECT_EQ(params.presence_penalty, 1.0f);
+  EXPECT_EQ(params.frequency_penalty, -1.0f);
+  EXPECT_EQ(params.repetition_penalty, 1.1f);
+  EXPECT_EQ(params.seed, static_cast<uint64_t>(-3));
+  EXPECT_EQ(ask->requests[2].sampling.seed, static_cast<uint64_t>(-1));  // each choice its own
+  EXPECT_THAT(params.stop, ElementsAre("a", "b"));
+  EXPECT_THAT(params.stop_token_ids, ElementsAre(5u));
+  EXPECT_TRUE(params.ignore_eos);
+  EXPECT_EQ(params.logit_bias.size(), 2u);
+  EXPECT_EQ(params.logprobs, 4u);
+  EXPECT_EQ(params.max_tokens, 6u);
+  EXPECT_TRUE(ask->stream && ask->include_usage);
+  EXPECT_EQ(ask->requests[0].context.priority, 2);
+  EXPECT_EQ(ask->requests[0].context.cache_salt, "s");
+  EXPECT_EQ(ask->requests[0].context.trace_id, "own-id");
+  EXPECT_TRUE(ask->requests[0].context.no_shadow);
+  EXPECT_THAT(ask->requests[0].routing.tags, ElementsAre("t"));
+  EXPECT_THAT(ask->requests[0].routing.allowed_experts, ElementsAre("x"));
+  EXPECT_EQ(ask->requests[0].routing.canary_key, "own-id");
+}
+
+TEST_F(AskTest, LetsThroughWhatAsksForNothing) {
+  for (
+      const char* fields :
+      {R"({"store": true, "metadata": {"a": "b"}, "user": "u", "service_tier": "auto", "parallel_tool_calls": true})",
+       R"({"tools": [], "tool_choice": "none", "functions": null, "response_format": {"type": "text"}})",
+       R"({"tools": null, "tool_choice": "auto", "modalities": ["text"], "audio": null, "n": null})",
+       R"({"stop": null, "seed": null, "logit_bias": {}, "stream_options": null, "max_tokens": 3.0})",
+       R"({"use_beam_search": false, "length_penalty": 1.0, "min_tokens": 0, "suffix": ""})",
+       R"({"something nobody knows": [1, 2, {"a": 3}]})"}) {
+    const auto ask = ChatWith(json::parse(fields));
+    EXPECT_TRUE(ask.ok()) << fields << ask.status();
+  }
+}
+
+TEST_F(AskTest, RefusesByNameWhatItCannotDoOrUnderstand) {
+  struct Case {
+    std::string param;
+    std::string fields;
+  };
+  const Case chats[] = {
+      {"tools", R"({"tools": [{"type": "function"}]})"},
+      {"tool_choice", R"({"tool_choice": "required"})"},
+      {"functions", R"({"functions": [{}]})"},
+      {"response_format", R"({"response_format": {"type": "json_object"}})"},
+      {"response_format", R"({"response_format": {"type": "json_schema", "json_schema": {}}})"},
+      {"response_format", R"({"response_format": "text"})"},
+      {"guided_choice", R"({"guided_choice": ["a"]})"},
+      {"modalities", R"({"modalities": ["text", "audio"]})"},
+      {"min_tokens", R"({"min_tokens": 3})"},
+      {"add_generation_prompt", R"({"add_generation_prompt": false})"},
+      {"continue_final_message", R"({"continue_final_message": true})"},
+      {"echo", R"({"echo": true})"},
+      {"messages", R"({"messages": null})"},
+      {"messages", R"({"messages": []})"},
+      {"messages", R"({"messages": "hi"})"},
+      {"messages[0]", R"({"messages": ["hi"]})"},
+      {"messages[0].role", R"({"messages": [{"content": "hi"}]})"},
+      {"messages[0].role", R"({"messages": [{"role": "tool", "content": "hi"}]})"},
+      {"messages[0].role", R"({"messages": [{"role": 1, "content": "hi"}]})"},
+      {"messages[0].content", R"({"messages": [{"role": "user"}]})"},
+      {"messages[0].content", R"({"messages": [{"role": "user", "content": 1}]})"},
+      {"messages[0].content[0].type",
+       R"({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]})"},
+      {"messages[0].content[0].text", R"({"messages": [{"role": "user", "content": [{"type": "text"}]}]})"},
+      {"messages[0].tool_calls",
+       R"({"messages": [{"role": "assistant", "content": "x", "tool_calls": [{}]}]})"},
+      {"temperature", R"({"temperature": "hot"})"},
+      {"temperature", R"({"temperature": -1})"},
+      {"temperature", R"({"temperature": 1e300})"},
+      {"top_p", R"({"top_p": 0})"},
+      {"top_k", R"({"top_k": -2})"},
+      {"presence_penalty", R"({"presence_penalty": 2.1})"},
+      {"seed", R"({"seed": 1.5})"},
+      {"stop", R"({"stop": 1})"},
+      {"stop[1]", R"({"stop": ["a", null]})"},
+      {"stop", R"({"stop": ""})"},
+      {"stop_token_ids", R"({"stop_token_ids": [99999]})"},
+      {"logit_bias", R"({"logit_bias": [1]})"},
+      {"logit_bias", R"({"logit_bias": {"x": 1}})"},
+      {"logit_bias", R"({"logit_bias": {"99999": 1}})"},
+      {"logit_bias", R"({"logit_bias": {"1": 101}})"},
+      {"logit_bias[1]", R"({"logit_bias": {"1": "x"}})"},
+      {"logprobs", R"({"logprobs": 1})"},
+      {"top_logprobs", R"({"top_logprobs": 1})"},
+      {"top_logprobs", R"({"logprobs": true, "top_logprobs": 21})"},
+      {"max_tokens", R"({"max_tokens": 0})"},
+      {"max_tokens", R"({"max_tokens": "many"})"},
+      {"max_completion_tokens", R"({"max_completion_tokens": -1})"},
+      {"n", R"({"n": 0})"},
+      {"n", R"({"n": 17})"},
+      {"stream", R"({"stream": "yes"})"},
+      {"stream_options", R"({"stream_options": {"include_usage": true}})"},
+      {"stream_options.include_usage", R"({"stream": true, "stream_options": {"include_usage": 1}})"},
+      {"priority", R"({"priority": 101})"},
+      {"context.cache_salt", R"({"cache_salt": ")" + std::string(65, 's') + "\"}"},
+      {"coterie", R"({"coterie": []})"},
+      {"coterie.polcy", R"({"coterie": {"polcy": "nearest"}})"},
+      {"coterie.tags[0]", R"({"coterie": {"tags": [1]}})"},
+      {"routing.allowed_experts", R"({"coterie": {"allowed_experts": ["Not A Name"]}})"},
+      {"model", R"({"model": 1})"},
+  };
+  for (const Case& c : chats) {
+    const auto ask = ChatWith(json::parse(c.fields));
+    EXPECT_EQ(ask.status().code(), absl::StatusCode::kInvalidArgument) << c.fields;
+    EXPECT_EQ(FieldOf(ask.status()).value_or(""), c.param) << c.fields << ask.status();
+  }
+  EXPECT_EQ(ChatWith({{"model", "No Such Model!"}}).status().code(), absl::StatusCode::kNotFound);
+  const Case completions[] = {
+      {"prompt", R"({"prompt": null})"},
+      {"prompt", R"({"prompt": [1, 2]})"},
+      {"prompt", R"({"prompt": [[1, 2]]})"},
+      {"prompt[1]", R"({"prompt": ["a", 2]})"},
+      {"prompt", R"({"prompt": []})"},
+      {"prompt", R"({"prompt": ["a", "b", "c"], "n": 6})"},
+      {"suffix", R"({"suffix": "x"})"},
+      {"best_of", R"({"best_of": 2})"},
+      {"logprobs", R"({"logprobs": true})"},
+      {"logprobs", R"({"logprobs": 21})"},
+      {"logprobs", R"({"logprobs": 1, "echo": true})"},
+      {"max_tokens", R"({"max_tokens": 0})"},
+  };
+  for (const Case& c : completions) {
+    const auto ask = CompletionWith(json::parse(c.fields));
+    EXPECT_EQ(ask.status().code(), absl::StatusCode::kInvalidArgument) << c.fields;
+    EXPECT_EQ(FieldOf(ask.status()).value_or(""), c.param) << c.fields << ask.status();
+  }
+}
+
+TEST_F(AskTest, MakesAChoiceOfEveryPromptAndN) {
+  const auto ask = CompletionWith({{"prompt", {"a", "b"}}, {"n", 2}, {"best_of", 2}, {"logprobs", 0}});
+  ASSERT_TRUE(ask.ok()) << ask.status();
+  ASSERT_EQ(ask->requests.size(), 4u);
+  EXPECT_EQ(ask->requests[1].input.prompt, "a");
+  EXPECT_EQ(ask->requests[2].input.prompt, "b");
+  EXPECT_EQ(ask->requests[0].sampling.max_tokens, 16u);  // OpenAI's default
+  EXPECT_EQ(ask->requests[0].sampling.logprobs, 0u);
+}
+
+TEST_F(AskTest, RefusesMoreLogprobsThanItHolds) {
+  const auto whole = ChatWith({{"n", 16}, {"logprobs", true}, {"top_logprobs", 20}});
+  EXPECT_THAT(std::string(whole.status().message()), HasSubstr("1376256 values, at most 1000000"));
+  EXPECT_TRUE(ChatWith({{"n", 16}, {"logprobs", true}, {"top_logprobs", 20}, {"stream", true}}).ok());
+}
+
+TEST_F(AskTest, TakesTheTraceOfTraceparent) {
+  const std::string id(32, 'a');
+  request_.headers = {{"traceparent", "00-" + id + "-00f067aa0ba902b7-01"}};
+  EXPECT_EQ(ChatWith()->requests[0].context.trace_id, id);
+  for (const std::string& bad : {std::string("x"), "00-" + std::string(32, '0') + "-00f067aa0ba902b7-01",
+                                 "00-" + std::string(32, 'G') + "-00f067aa0ba902b7-01"}) {
+    request_.headers = {{"traceparent", bad}};
+    request_.id = "fallback";
+    EXPECT_EQ(ChatWith()->requests[0].context.trace_id, "fallback") << bad;
+  }
+}
+
+}  // namespace
+}  // namespace coterie::gateway::http
