@@ -102,6 +102,7 @@ StatusOr<std::unique_ptr<Cluster>> Cluster::Start(ClusterOptions options) {
   }
   RETURN_IF_ERROR(CheckPortFree("gateway", options.listen));
   RETURN_IF_ERROR(CheckPortFree("gateway's admin service", options.admin_listen));
+  if (!options.http_listen.empty()) RETURN_IF_ERROR(CheckPortFree("gateway's HTTP", options.http_listen));
   if (options.metrics_port > 0) {
     RETURN_IF_ERROR(CheckPortFree("gateway's metrics", absl::StrCat("127.0.0.1:", options.metrics_port)));
   }
@@ -128,6 +129,7 @@ StatusOr<std::unique_ptr<Cluster>> Cluster::Start(ClusterOptions options) {
                      "--workers=" + absl::StrJoin(addresses, ","),
                      "--listen=" + o.listen,
                      "--admin-listen=" + o.admin_listen,
+                     "--http-listen=" + o.http_listen,
                      absl::StrCat("--metrics-port=", o.metrics_port)};
   gateway.command.push_back("--policy=" + o.policy);
   gateway.command.push_back(absl::StrCat("--shadow-share=", o.shadow_share));

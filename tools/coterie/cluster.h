@@ -26,9 +26,10 @@ struct ClusterOptions {
   int adapter_slots = 16;
   std::string listen = "127.0.0.1:7070";
   std::string admin_listen = "127.0.0.1:7071";
-  std::string policy = "nearest";  // the gateway's
-  double shadow_share = 0.01;      // likewise
-  std::string rules;               // likewise; empty: none
+  std::string http_listen = "127.0.0.1:7080";  // empty: none
+  std::string policy = "nearest";              // the gateway's
+  double shadow_share = 0.01;                  // likewise
+  std::string rules;                           // likewise; empty: none
   std::string classifier;
   int metrics_port = 9464;  // the gateway's; -1: none
   absl::Duration start_timeout = absl::Minutes(2);

@@ -71,6 +71,7 @@ void DeclareFlags(FlagSet* flags, UpOptions* options) {
       "of routed requests, whose prompts are scored under other experts while nobody waits; 0: none");
   flags->Section("Where it listens");
   flags->String("listen", &c.listen, "HOST:PORT", "questions");
+  flags->String("http-listen", &c.http_listen, "HOST:PORT", "OpenAI's API over HTTP; empty: none");
   flags->String("admin-listen", &c.admin_listen, "HOST:PORT", "publishing experts");
   flags->Int("worker-port", &c.worker_port, 1, 65000, "PORT", "the first worker's; the others follow");
   flags->Int("metrics-port", &c.metrics_port, -1, 65535, "PORT", "the gateway's /metrics; -1: none");
@@ -107,6 +108,12 @@ Status PublishAll(client::Client* client, const std::string& folder, const Termi
   return absl::OkStatus();
 }
 
+std::string HttpWords(const ClusterOptions& cluster) {
+  if (cluster.http_listen.empty()) return "";
+  return absl::StrCat("  OpenAI clients: base_url=\"http://", cluster.http_listen,
+                      "/v1\", any key, model \"auto\"\n");
+}
+
 }  // namespace
 
 int RunUp(std::span<const std::string> args) {
@@ -136,14 +143,15 @@ int RunUp(std::span<const std::string> args) {
   Status status = (*cluster)->WaitReady(&client, cancellation);
   if (status.ok() && !options.experts.empty()) status = PublishAll(&client, options.experts, terminal);
   if (!status.ok()) return Fail(status, false);
-  std::fprintf(stderr,
-               "%s after %s: questions to %s, experts to %s, metrics on port %d\n"
-               "  coterie ask --gateway %s \"How do I list all tables?\"\n"
-               "  coterie status --gateway %s\n",
-               terminal.Green("ready").c_str(),
-               FormatSeconds(absl::ToDoubleSeconds(MonotonicNow() - started)).c_str(),
-               options.cluster.listen.c_str(), options.cluster.admin_listen.c_str(),
-               options.cluster.metrics_port, options.cluster.listen.c_str(), options.cluster.listen.c_str());
+  std::fprintf(
+      stderr,
+      "%s after %s: questions to %s, experts to %s, metrics on port %d\n"
+      "%s"
+      "  coterie ask --gateway %s \"How do I list all tables?\"\n"
+      "  coterie status --gateway %s\n",
+      terminal.Green("ready").c_str(), FormatSeconds(absl::ToDoubleSeconds(MonotonicNow() - started)).c_str(),
+      options.cluster.listen.c_str(), options.cluster.admin_listen.c_str(), options.cluster.metrics_port,
+      HttpWords(options.cluster).c_str(), options.cluster.listen.c_str(), options.cluster.listen.c_str());
 
   while (!cancellation->cancelled()) {
     for (const std::string& line : (*cluster)->Revive()) std::fprintf(stderr, "%s\n", line.c_str());

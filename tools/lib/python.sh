@@ -1,21 +1,28 @@
-# Sourced after common.sh: the Python environment of tools/train, made once for each list of versions.
+# Sourced after common.sh: Python environments, each made once for what it is made of.
 
-# experts_python [extra]: prints the interpreter of an environment that has coterie-experts installed, and makes it where
-# it is missing. The extra `train` adds torch: some gigabytes and minutes.
-experts_python() {
-  local extra=${1:-} source=$root/tools/train mark want
-  # One for each checkout: it is installed editable.
-  local environment=$cache/python/experts${extra:+-$extra}-$(printf '%s' "$root" | sha256sum | cut -c1-8)
-  want=$(cat "$source/pyproject.toml" "$source/constraints.txt" | sha256sum | cut -d' ' -f1)
-  mark=$environment/.made-of
-  if [ "$(cat "$mark" 2>/dev/null)" != "$want" ]; then
-    say "installing the Python packages of tools/train${extra:+ with $extra} in $environment"
+# python_environment <name> <what it is made of> <pip's arguments…>: prints the interpreter of an environment into which
+# they were installed, and makes it where it is missing or was made of something else.
+python_environment() {
+  local name=$1 want environment=$cache/python/$1
+  want=$(printf '%s\n' "$2" | sha256sum | cut -d' ' -f1)
+  shift 2
+  if [ "$(cat "$environment/.made-of" 2>/dev/null)" != "$want" ]; then
+    say "installing Python packages in $environment"
     rm -rf "$environment"
     mkdir -p "$(dirname "$environment")"
     python3 -m venv "$environment"
-    quietly "$cache/log/pip-experts.log" "$environment/bin/python" -m pip install --disable-pip-version-check \
-      --constraint "$source/constraints.txt" --editable "$source${extra:+[$extra]}"
-    printf '%s' "$want" >"$mark"
+    quietly "$cache/log/pip-$name.log" "$environment/bin/python" -m pip install --disable-pip-version-check "$@"
+    printf '%s' "$want" >"$environment/.made-of"
   fi
   printf '%s/bin/python' "$environment"
+}
+
+# experts_python [extra]: of the environment that has coterie-experts (tools/train) installed. The extra `train` adds torch:
+# some gigabytes and minutes.
+experts_python() {
+  local extra=${1:-} source=$root/tools/train
+  # One for each checkout: it is installed editable.
+  python_environment "experts${extra:+-$extra}-$(printf '%s' "$root" | sha256sum | cut -c1-8)" \
+    "$(cat "$source/pyproject.toml" "$source/constraints.txt")" \
+    --constraint "$source/constraints.txt" --editable "$source${extra:+[$extra]}"
 }

@@ -1,0 +1,164 @@
+"""The official openai client, sync and async, unchanged against a gateway."""
+
+import asyncio
+import math
+import pathlib
+import sys
+import time
+import unittest
+
+import openai
+
+from served_gateway import ServedGateway
+
+BIN = pathlib.Path(sys.argv.pop(1))
+QUESTION = [{"role": "user", "content": "tell me a story"}]
+
+
+def setUpModule():
+    global gateway, client
+    gateway = ServedGateway(BIN)
+    client = openai.OpenAI(base_url=f"{gateway.url}/v1", api_key="any", max_retries=0, timeout=60)
+
+
+def tearDownModule():
+    client.close()
+    gateway.stop()
+
+
+def ask(**more):
+    return client.chat.completions.create(**{"model": "base", "messages": QUESTION, "seed": 7, "max_tokens": 24, **more})
+
+
+def text_of(stream) -> str:
+    return "".join(chunk.choices[0].delta.content or "" for chunk in stream)
+
+
+class Chats(unittest.TestCase):
+    def test_whole_and_streamed_answers_are_the_same(self):
+        whole = ask()
+        self.assertEqual(whole.choices[0].finish_reason, "length")
+        self.assertEqual(whole.usage.completion_tokens, 24)
+        self.assertEqual(whole.usage.total_tokens, whole.usage.prompt_tokens + 24)
+        self.assertGreaterEqual(whole.usage.prompt_tokens_details.cached_tokens, 0)
+        self.assertTrue(whole.system_fingerprint)
+        self.assertEqual(text_of(ask(stream=True)), whole.choices[0].message.content)
+
+    def test_usage_of_streams(self):
+        chunks = list(ask(stream=True, stream_options={"include_usage": True}))
+        self.assertEqual(chunks[-1].choices, [])
+        self.assertEqual(chunks[-1].usage.completion_tokens, 24)
+        self.assertTrue(all(chunk.usage is None for chunk in chunks[:-1]))
+        self.assertEqual([c.choices[0].finish_reason for c in chunks[:-1]][-1], "length")
+
+    def test_choices_seeds_and_stops(self):
+        two = ask(n=2)
+        self.assertEqual([c.index for c in two.choices], [0, 1])
+        self.assertEqual(two.choices[0].message.content, ask().choices[0].message.content)
+        whole = ask().choices[0].message.content
+        stopped = ask(stop=whole[5:8])
+        self.assertEqual(stopped.choices[0].message.content, whole[:whole.index(whole[5:8])])
+        self.assertEqual(stopped.choices[0].finish_reason, "stop")
+
+    def test_roles_parts_and_harmless_fields(self):
+        answer = ask(messages=[{"role": "developer", "content": "be short"},
+                               {"role": "user", "content": [{"type": "text", "text": "hi"}, {"type": "text", "text": "there"}]}],
+                     max_tokens=openai.NOT_GIVEN, max_completion_tokens=3, store=False, metadata={"a": "b"}, user="me")
+        self.assertEqual(answer.usage.completion_tokens, 3)
+
+    def test_parsed_and_raw_responses(self):
+        raw = client.chat.completions.with_raw_response.create(model="base", messages=QUESTION, max_tokens=2)
+        self.assertEqual(raw.headers["x-coterie-expert"], "base")
+        self.assertTrue(raw.headers["x-request-id"])
+        self.assertEqual(raw.parse().choices[0].finish_reason, "length")
+
+    def test_the_stream_helper(self):
+        text = ask().choices[0].message.content
+        # An answer that ends by its length is an error to the helper.
+        with client.chat.completions.stream(model="base", messages=QUESTION, seed=7, max_tokens=24, stop=text[5:8]) as stream:
+            for _ in stream:
+                pass
+            self.assertEqual(stream.get_final_completion().choices[0].finish_reason, "stop")
+
+    def test_our_own_fields_reach_the_router(self):
+        answer = ask(extra_body={"coterie": {"tags": ["law"]}, "top_k": 5})
+        self.assertEqual(answer.model, "base")
+        self.assertIn("worker", answer.coterie)
+
+
+class Others(unittest.TestCase):
+    def test_completions(self):
+        whole = client.completions.create(model="base", prompt=["a", "b"], max_tokens=5, seed=1, echo=True)
+        self.assertEqual([c.text[0] for c in whole.choices], ["a", "b"])
+        streamed = {0: "", 1: ""}
+        for chunk in client.completions.create(model="base", prompt=["a", "b"], max_tokens=5, seed=1, echo=True, stream=True):
+            streamed[chunk.choices[0].index] += chunk.choices[0].text
+        self.assertEqual(list(streamed.values()), [c.text for c in whole.choices])
+
+    def test_embeddings(self):
+        # The client asks for base64 and decodes it.
+        answer = client.embeddings.create(model="embedder", input=["one", "two"])
+        self.assertEqual(len(answer.data), 2)
+        self.assertAlmostEqual(math.fsum(x * x for x in answer.data[0].embedding), 1, places=4)
+        plain = client.embeddings.create(model="embedder", input="one", encoding_format="float")
+        for a, b in zip(plain.data[0].embedding, answer.data[0].embedding):
+            self.assertAlmostEqual(a, b, places=5)
+        self.assertGreater(answer.usage.prompt_tokens, 0)
+
+    def test_models(self):
+        self.assertEqual([model.id for model in client.models.list()][:2], ["auto", "base"])
+        self.assertEqual(client.models.retrieve("base").owned_by, "coterie")
+        with self.assertRaises(openai.NotFoundError):
+            client.models.retrieve("gpt-4o")
+
+
+class Errors(unittest.TestCase):
+    def test_each_has_its_class(self):
+        for expected, param, fields in [(openai.NotFoundError, "model", {"model": "gpt-4o"}),
+                                        (openai.BadRequestError, "temperature", {"temperature": -1}),
+                                        (openai.BadRequestError, "tools", {"tools": [{"type": "function", "function": {"name": "f"}}]}),
+                                        (openai.BadRequestError, "response_format", {"response_format": {"type": "json_object"}})]:
+            for stream in (False, True):
+                with self.assertRaises(expected) as caught:
+                    ask(stream=stream, **fields)
+                self.assertEqual(caught.exception.param, param)
+                self.assertTrue(caught.exception.request_id)
+
+    def test_what_is_refused_for_good_is_not_tried_again(self):
+        patient = client.with_options(max_retries=5)
+        before = gateway.metric("coterie_http_requests_total")
+        with self.assertRaises(openai.NotFoundError):
+            patient.chat.completions.create(model="nobody", messages=QUESTION)
+        self.assertEqual(gateway.metric("coterie_http_requests_total") - before, 2)  # it, and the page before
+
+    def test_closing_a_stream_cancels_it(self):
+        stream = ask(stream=True, max_tokens=200, messages=[{"role": "user", "content": "long"}])
+        next(iter(stream))
+        stream.close()
+        deadline = time.monotonic() + 30
+        while gateway.metric("coterie_requests_running") > 0:
+            self.assertLess(time.monotonic(), deadline)
+            time.sleep(0.02)
+
+
+class Async(unittest.TestCase):
+    def test_many_at_once_over_kept_connections(self):
+        async def run():
+            async with openai.AsyncOpenAI(base_url=f"{gateway.url}/v1", api_key="any", max_retries=0) as many:
+                async def one(seed):
+                    parts = []
+                    stream = await many.chat.completions.create(model="base", messages=QUESTION, seed=seed, max_tokens=20, stream=True)
+                    async for chunk in stream:
+                        parts.append(chunk.choices[0].delta.content or "")
+                    whole = await many.chat.completions.create(model="base", messages=QUESTION, seed=seed, max_tokens=20)
+                    return "".join(parts), whole.choices[0].message.content
+
+                for _ in range(2):
+                    for streamed, whole in await asyncio.gather(*(one(seed) for seed in range(12))):
+                        self.assertEqual(streamed, whole)
+
+        asyncio.run(run())
+
+
+if __name__ == "__main__":
+    unittest.main()
