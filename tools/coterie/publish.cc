@@ -83,8 +83,7 @@ void DeclareFlags(FlagSet* flags, PublishFlags* to) {
                 "`rollback`; without this it becomes the live version");
   flags->Bool("restore-catalogue", &to->options.restore_catalogue,
               "where the store's catalogue is damaged or missing: write anew what is served, then publish");
-  flags->Section(
-      "A folder without a card or prototypes (one folder; a card or prototypes that are there win)");
+  flags->Section("One folder without a card or prototypes (those that are there win)");
   flags->String("description", &to->card.description, "TEXT", "one line about what the expert is for");
   flags->String(
       "examples", &to->examples, "FILE",
