@@ -1,5 +1,6 @@
 """langchain-openai and litellm, unchanged against a gateway."""
 
+import os
 import pathlib
 import sys
 import unittest
@@ -7,6 +8,7 @@ import unittest
 from served_gateway import ServedGateway
 
 BIN = pathlib.Path(sys.argv.pop(1))
+os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"  # else it fetches prices, and waits where there is no network
 
 
 def setUpModule():
