@@ -36,7 +36,8 @@ struct LossTrials {
 //
 // How long members wait for the lost one is worked out from a run without a loss. On a machine that is
 // busier by now this may be too short: a trial in which somebody found a member silent that was not is done
-// again with four times as long, and must be right with the longest.
+// again with four times as long, and must be right with the longest. So is one that met a member of another
+// trial's group.
 void LoseAtEveryStep(const LossTrials& trials);
 
 }  // namespace coterie::comm_testing
