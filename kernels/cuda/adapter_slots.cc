@@ -11,12 +11,6 @@ namespace coterie::cuda {
 
 namespace {
 
-Status NoMemory(cudaError_t error, size_t bytes, const char* what) {
-  const Status status = ToStatus(error, what);
-  if (!absl::IsResourceExhausted(status)) return status;
-  return absl::ResourceExhaustedError(absl::StrCat("no ", MemoryText(bytes), " of device memory for ", what));
-}
-
 // The stream's pool holds on to what was freed, so that neither taking memory from it nor giving it back
 // waits for the device: it gets it all at once here.
 Status ReservePool(size_t bytes, cudaStream_t stream) {
@@ -29,9 +23,8 @@ Status ReservePool(size_t bytes, cudaStream_t stream) {
       ToStatus(cudaMemPoolSetAttribute(pool, cudaMemPoolAttrReleaseThreshold, &keep), "the memory pool"));
   if (bytes == 0) return absl::OkStatus();
   void* memory = nullptr;
-  if (const cudaError_t error = cudaMallocAsync(&memory, bytes, stream); error != cudaSuccess) {
-    return NoMemory(error, bytes, "adapters");
-  }
+  RETURN_IF_ERROR(
+      AllocationStatus(cudaMallocAsync(&memory, bytes, stream), bytes, "device memory", "adapters"));
   RETURN_IF_ERROR(ToStatus(cudaFreeAsync(memory, stream), "memory of adapters"));
   return ToStatus(cudaStreamSynchronize(stream), "memory of adapters");
 }
@@ -75,10 +68,10 @@ void CudaAdapterSlots::Fill(int slot, std::shared_ptr<const PackedAdapter> adapt
 
 Status CudaAdapterSlots::Copy(int slot, const CudaAdapter& from) {
   Slot& to = slots_[static_cast<size_t>(slot)];
-  if (const cudaError_t error = cudaMallocAsync(&to.memory, from.bytes(), stream_); error != cudaSuccess) {
-    to.memory = nullptr;
-    return NoMemory(error, from.bytes(), "an adapter");
-  }
+  void* memory = nullptr;
+  RETURN_IF_ERROR(AllocationStatus(cudaMallocAsync(&memory, from.bytes(), stream_), from.bytes(),
+                                   "device memory", "an adapter"));
+  to.memory = memory;
   const auto n_pairs = static_cast<size_t>(n_layers_) * kLoraModuleCount;
   LoraPair* const rows = rows_.As<LoraPair>() + static_cast<size_t>(slot) * n_pairs;
   std::fill_n(rows, n_pairs, LoraPair{});

@@ -35,6 +35,13 @@ Status ToStatus(cudaError_t error, std::string_view what) {
   }
 }
 
+Status AllocationStatus(cudaError_t error, size_t bytes, std::string_view memory, std::string_view what) {
+  const Status status = ToStatus(error, what);
+  if (!absl::IsResourceExhausted(status)) return status;
+  return absl::ResourceExhaustedError(
+      absl::StrCat("no ", MemoryText(bytes), " of ", std::string(memory), " for ", std::string(what)));
+}
+
 bool IsPending(cudaEvent_t event) {
   if (cudaEventQuery(event) != cudaErrorNotReady) return false;
   cudaGetLastError();
@@ -56,13 +63,7 @@ StatusOr<Memory<kPinned>> Memory<kPinned>::Allocate(size_t bytes, std::string_vi
   Memory memory;
   const cudaError_t error =
       kPinned ? cudaHostAlloc(&memory.data_, bytes, cudaHostAllocDefault) : cudaMalloc(&memory.data_, bytes);
-  if (error != cudaSuccess) {
-    const Status status = ToStatus(error, what);
-    if (!absl::IsResourceExhausted(status)) return status;
-    return absl::ResourceExhaustedError(absl::StrCat("no ", MemoryText(bytes), " of ",
-                                                     kPinned ? "pinned host memory" : "device memory",
-                                                     " for ", std::string(what)));
-  }
+  RETURN_IF_ERROR(AllocationStatus(error, bytes, kPinned ? "pinned host memory" : "device memory", what));
   memory.bytes_ = bytes;
   return memory;
 }

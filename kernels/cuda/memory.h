@@ -16,6 +16,10 @@ namespace coterie::cuda {
 // of a launch, does not find it again.
 Status ToStatus(cudaError_t error, std::string_view what);
 
+// What became of taking so many bytes of `memory` ("device memory") for `what`: where there were none,
+// ResourceExhausted that says so.
+Status AllocationStatus(cudaError_t error, size_t bytes, std::string_view memory, std::string_view what);
+
 // Whether the event's stream has not come to it yet. CUDA remembers that answer as an error, which whoever
 // looks for the error of a launch would find next: it is taken back.
 bool IsPending(cudaEvent_t event);

@@ -17,10 +17,10 @@ import unittest
 
 HERE = pathlib.Path(__file__).resolve().parent
 sys.dont_write_bytecode = True
-sys.path[:0] = [str(HERE), str(HERE / "peers")]
+sys.path[:0] = [str(HERE), str(HERE / "peers"), str(HERE.parent / "testing")]
 import gguf_adapter  # noqa: E402
 import measuring  # noqa: E402
-import serving  # noqa: E402
+from served_process import Process  # noqa: E402
 
 
 def load_script(path: pathlib.Path):
@@ -168,9 +168,9 @@ class Peers(unittest.TestCase):
 
 
 class Processes(unittest.TestCase):
-    def start(self, script: str, n_lines: int, patience_seconds: float) -> serving.Process:
+    def start(self, script: str, n_lines: int, patience_seconds: float) -> Process:
         with tempfile.TemporaryDirectory() as folder:
-            return serving.Process([sys.executable, "-c", script], pathlib.Path(folder) / "log", n_lines, patience_seconds)
+            return Process([sys.executable, "-c", script], pathlib.Path(folder) / "log", n_lines, patience_seconds)
 
     def test_the_words_of_the_lines_are_read_however_they_come(self):
         script = "import time; print('listening 1\\nmet', end='', flush=True); time.sleep(.2); print('rics 2', flush=True); time.sleep(60)"

@@ -2,42 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import pathlib
-import select
-import subprocess
+import sys
 import tempfile
 import time
+import urllib.error
 import urllib.request
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 DATA = ROOT / "tests/data"
-PATIENCE_SECONDS = 120
-
-
-class Child:
-    def __init__(self, command: list, log: pathlib.Path):
-        with open(log, "wb") as errors:
-            self.process = subprocess.Popen([str(c) for c in command], stdout=subprocess.PIPE, stderr=errors)
-        deadline, line = time.monotonic() + PATIENCE_SECONDS, b""
-        while not line.endswith(b"\n"):
-            left = deadline - time.monotonic()
-            if left <= 0 or not select.select([self.process.stdout], [], [], left)[0]:
-                raise RuntimeError(f"{command[0]} does not say that it listens: {log.read_text()[-2000:]}")
-            more = os.read(self.process.stdout.fileno(), 1)
-            if not more:
-                raise RuntimeError(f"{command[0]} ended: {log.read_text()[-2000:]}")
-            line += more
-        self.words = line.decode().split()
-
-    def stop(self):
-        self.process.terminate()
-        try:
-            self.process.wait(30)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-        self.process.stdout.close()
+sys.path.insert(0, str(ROOT / "tests/testing"))
+from served_process import PATIENCE_SECONDS, Process  # noqa: E402
 
 
 class ServedGateway:
@@ -61,8 +36,8 @@ class ServedGateway:
             self.stop()
             raise
 
-    def _start(self, command, log) -> Child:
-        self.children.append(Child(command, log))
+    def _start(self, command, log) -> Process:
+        self.children.append(Process(command, log, 1))
         return self.children[-1]
 
     def _wait_ready(self):
