@@ -16,6 +16,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "common/allocator.h"
 #include "net/descriptors.h"
 #include "spdlog/spdlog.h"
 
@@ -27,6 +28,8 @@ constexpr size_t kOpeningBytes = 8192;
 // Accepted before other events get their turn.
 constexpr int kAcceptsAtOnce = 64;
 constexpr absl::Duration kTick = absl::Seconds(1);
+constexpr absl::Duration kWatchInterval = absl::Milliseconds(50);  // at 20,000 resets a second, a thousand
+constexpr absl::Duration kReturnMemoryAfter = absl::Seconds(2);  // what was begun for them has ended by then
 constexpr absl::Duration kCountInterval = absl::Seconds(5);  // counting 10,000 descriptors takes milliseconds
 constexpr absl::Duration kComplaintInterval = absl::Seconds(10);
 constexpr absl::Duration kPause = absl::Milliseconds(100);
@@ -135,7 +138,9 @@ void Acceptor::Run() {
     const MonotonicTime now = MonotonicNow();
     if (now >= next_tick_) Tick();
     if (paused_until_.has_value() && now >= *paused_until_) Resume();
-    const MonotonicTime due = std::min(next_tick_, paused_until_.value_or(MonotonicTime::InfiniteFuture()));
+    if (now >= next_watch_) CutOffAbusers();
+    const MonotonicTime due =
+        std::min({next_tick_, next_watch_, paused_until_.value_or(MonotonicTime::InfiniteFuture())});
     const int64_t wait_ms =
         absl::ToInt64Milliseconds(absl::Ceil(due - MonotonicNow(), absl::Milliseconds(1)));
     const int n = epoll_wait(epoll_.get(), events.data(), static_cast<int>(events.size()),
@@ -319,6 +324,30 @@ bool Acceptor::CloseIdle(const PeerAddress* only) {
   }
 }
 
+void Acceptor::CutOffAbusers() {
+  const MonotonicTime now = MonotonicNow();
+  next_watch_ = now + kWatchInterval;
+  for (const PeerAddress& peer : protocol_->FindAbusers()) {
+    for (const auto& [id, connection] : table_.connections()) {
+      if (!connection.handed || !(connection.peer == peer)) continue;
+      const FileDescriptor duplicate(fcntl(connection.fd, F_DUPFD_CLOEXEC, 0));
+      if (duplicate.get() < 0 || InodeOf(duplicate.get()) != connection.inode) break;
+      // Dissolves the connection together with what it has sent and nobody has read, thousands of resets
+      // perhaps, which a shutdown would leave to be read.
+      const sockaddr nobody{.sa_family = AF_UNSPEC, .sa_data = {}};
+      if (connect(duplicate.get(), &nobody, sizeof(nobody)) != 0) shutdown(duplicate.get(), SHUT_RDWR);
+      metrics_.Count(Refused::kResets);
+      return_memory_at_ = now + kReturnMemoryAfter;
+      if (now >= next_complaint_) {
+        spdlog::warn("a connection of {} on the {} listener is cut off: it opens calls and breaks them off",
+                     peer.ToString(), options_.listener);
+        next_complaint_ = now + kComplaintInterval;
+      }
+      break;
+    }
+  }
+}
+
 void Acceptor::Refuse(FileDescriptor socket, Refused reason, const std::string& why) {
   metrics_.Count(reason);
   if (const std::string words = protocol_->Refusal(why); !words.empty()) {
@@ -381,6 +410,10 @@ void Acceptor::Tick() {
   if (now >= next_count_) {
     metrics_.SetDescriptors(CountOpenDescriptors(), SoftLimit());
     next_count_ = now + kCountInterval;
+  }
+  if (return_memory_at_.has_value() && now >= *return_memory_at_) {
+    ReturnFreeMemory();  // a burst of calls had taken hundreds of megabytes
+    return_memory_at_.reset();
   }
   if (options_.every_second) options_.every_second();
 }

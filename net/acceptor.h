@@ -40,8 +40,9 @@ struct AcceptorOptions {
 // per client. A connection is handed to the protocol once it has said its first words; until then it is
 // silent, costs a descriptor and nothing else, and is the first to go when others want its place. Then go
 // those on which nothing is under way; when there are none, a newcomer is refused and told why. (When the
-// process is out of descriptors only silent ones go, else the newcomer is refused.) A thread of its own; Stop
-// (or the destructor) ends it.
+// process is out of descriptors only silent ones go, else the newcomer is refused.) A peer that breaks off
+// call after call is cut off (ConnectionProtocol::FindAbusers). A thread of its own; Stop (or the destructor)
+// ends it.
 class Acceptor {
  public:
   // `protocol` outlives the acceptor. `registry`, which may be null, outlives it too.
@@ -74,6 +75,8 @@ class Acceptor {
   void Look(Id id, uint32_t events);
   void CloseSilent(Id id);
   bool CloseIdle(const PeerAddress* only);
+  // Ends the connections of those that break off too many calls.
+  void CutOffAbusers();
   bool OutOfDescriptors(int listener);
   void Refuse(FileDescriptor socket, Refused reason, const std::string& why);
   void Pause();
@@ -95,6 +98,8 @@ class Acceptor {
   MonotonicTime next_sweep_;
   MonotonicTime next_tick_;
   MonotonicTime next_count_;
+  MonotonicTime next_watch_;
+  std::optional<MonotonicTime> return_memory_at_;
   MonotonicTime next_complaint_;
   int n_refused_unsaid_ = 0;
   std::optional<MonotonicTime> paused_until_;

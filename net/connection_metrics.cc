@@ -3,7 +3,8 @@
 namespace coterie::net {
 namespace {
 
-constexpr std::array<const char*, 6> kReasons = {"full", "client", "descriptors", "wrong", "silent", "idle"};
+constexpr std::array<const char*, 7> kReasons = {"full",   "client", "descriptors", "wrong",
+                                                 "silent", "idle",   "resets"};
 
 }  // namespace
 

@@ -17,6 +17,7 @@ enum class Refused {
   kWrong,        // it spoke something else
   kSilent,       // closed: it said nothing for too long, or others wanted its place meanwhile
   kIdle,         // closed: nothing was under way on it, and others wanted its place
+  kResets,       // cut off: it broke off more calls than one connection may
 };
 
 // A listener's connections in /metrics. Thread-safe.
@@ -36,7 +37,7 @@ class ConnectionMetrics {
   prometheus::Gauge* open_;
   prometheus::Gauge* silent_;
   prometheus::Counter* accepted_;
-  std::array<prometheus::Counter*, 6> refused_;
+  std::array<prometheus::Counter*, 7> refused_;
   prometheus::Gauge* descriptors_used_;
   prometheus::Gauge* descriptors_limit_;
 };

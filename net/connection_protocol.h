@@ -30,6 +30,8 @@ class ConnectionProtocol {
   // take milliseconds; the acceptor asks seldom.
   virtual std::vector<IdleConnection> FindIdle() { return {}; }
   virtual bool StillIdle(int64_t /*token*/) { return false; }
+  // Connections whose peers break off more calls than they may. Asked twenty times a second.
+  virtual std::vector<PeerAddress> FindAbusers() { return {}; }
 };
 
 }  // namespace coterie::net

@@ -20,7 +20,7 @@ StatusOr<std::unique_ptr<GrpcListener>> GrpcListener::Start(grpc::ServerBuilder*
   listener->protocol_ = std::make_unique<Http2Protocol>(
       builder->experimental().AddExternalConnectionAcceptor(
           grpc::ServerBuilder::experimental_type::ExternalConnectionType::FROM_FD, options.credentials),
-      tls);
+      tls, options.resets);
   listener->protocol_->set_port(sockets.port);
   // From the first words to HTTP/2's settings, a TLS handshake included.
   builder->AddChannelArgument(

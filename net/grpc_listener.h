@@ -19,6 +19,7 @@ struct GrpcListenerOptions {
   AcceptorOptions connections;
   // Null: no encryption.
   std::shared_ptr<grpc::ServerCredentials> credentials;
+  ResetLimits resets;  // of each connection
 };
 
 // A gRPC server whose connections we accept: the one way in which the gateway and the workers listen.

@@ -59,6 +59,32 @@ bool IsIdle(const Json& socket) {
              Number(Member(data, "streamsSucceeded")) + Number(Member(data, "streamsFailed"));
 }
 
+// Calls use(peer, socket's id, its books) for each connection that came in by `port`.
+template <typename Use>
+void ForEachSocket(int port, Use use) {
+  const Json servers = Parse(grpc_channelz_get_servers(0));
+  for (const Json& server : Member(servers, "server")) {
+    const int64_t server_id = Number(Member(Member(server, "ref"), "serverId"));
+    for (int64_t next = 0;;) {
+      const Json page = Parse(grpc_channelz_get_server_sockets(server_id, next, 0));
+      const Json& refs = Member(page, "socketRef");
+      if (!refs.is_array() || refs.empty()) break;
+      for (const Json& ref : refs) {
+        const int64_t id = Number(Member(ref, "socketId"));
+        next = std::max(next, id + 1);
+        const Json answer = Parse(grpc_channelz_get_socket(id));
+        const Json& socket = Member(answer, "socket");
+        const std::optional<PeerAddress> remote = Address(Member(socket, "remote"));
+        const std::optional<PeerAddress> local = Address(Member(socket, "local"));
+        if (!remote.has_value() || (local.has_value() && local->port != port)) continue;
+        use(*remote, id, socket);
+      }
+      const Json& end = Member(page, "end");
+      if (end.is_boolean() && end.get<bool>()) break;
+    }
+  }
+}
+
 }  // namespace
 
 ConnectionProtocol::Opening Http2Protocol::Judge(std::string_view sent) const {
@@ -82,28 +108,45 @@ std::string Http2Protocol::Refusal(std::string_view why) const {
 
 std::vector<ConnectionProtocol::IdleConnection> Http2Protocol::FindIdle() {
   std::vector<IdleConnection> idle;
+  ForEachSocket(port_, [&](const PeerAddress& peer, int64_t id, const Json& socket) {
+    if (IsIdle(socket)) idle.push_back({peer, id});
+  });
+  return idle;
+}
+
+std::vector<PeerAddress> Http2Protocol::FindAbusers() {
+  // Of the time between two looks a tenth at most is spent looking.
+  constexpr int kShareOfTime = 10;
+  const MonotonicTime now = MonotonicNow();
+  if (now < next_look_) return {};
+  int64_t n_failed = 0;
+  int64_t n_open = 0;
   const Json servers = Parse(grpc_channelz_get_servers(0));
   for (const Json& server : Member(servers, "server")) {
-    const int64_t server_id = Number(Member(Member(server, "ref"), "serverId"));
-    for (int64_t next = 0;;) {
-      const Json page = Parse(grpc_channelz_get_server_sockets(server_id, next, 0));
-      const Json& refs = Member(page, "socketRef");
-      if (!refs.is_array() || refs.empty()) break;
-      for (const Json& ref : refs) {
-        const int64_t id = Number(Member(ref, "socketId"));
-        next = std::max(next, id + 1);
-        const Json answer = Parse(grpc_channelz_get_socket(id));
-        const Json& socket = Member(answer, "socket");
-        const std::optional<PeerAddress> remote = Address(Member(socket, "remote"));
-        const std::optional<PeerAddress> local = Address(Member(socket, "local"));
-        if (!remote.has_value() || (local.has_value() && local->port != port_)) continue;
-        if (IsIdle(socket)) idle.push_back({*remote, id});
-      }
-      const Json& end = Member(page, "end");
-      if (end.is_boolean() && end.get<bool>()) break;
-    }
+    const Json& data = Member(server, "data");
+    n_failed += Number(Member(data, "callsFailed"));
+    n_open += Number(Member(data, "callsStarted")) - Number(Member(data, "callsSucceeded")) -
+              Number(Member(data, "callsFailed"));
   }
-  return idle;
+  const auto more = static_cast<double>(n_failed - n_failed_);
+  const double seconds = absl::ToDoubleSeconds(std::min(now - counted_, absl::Seconds(1)));
+  n_failed_ = n_failed;
+  counted_ = now;
+  std::vector<PeerAddress> abusers;
+  const ResetLimits& limits = resets_.limits();
+  if (more < limits.per_second * seconds && n_open <= limits.most_open) return abusers;
+  ForEachSocket(port_, [&](const PeerAddress& peer, int64_t id, const Json& socket) {
+    const Json& data = Member(socket, "data");
+    // A stream fails that ends without our last word.
+    const int64_t failed = Number(Member(data, "streamsFailed"));
+    const int64_t open =
+        Number(Member(data, "streamsStarted")) - Number(Member(data, "streamsSucceeded")) - failed;
+    if (resets_.Exceeds(id, failed, now) || open > limits.most_open) abusers.push_back(peer);
+  });
+  resets_.ForgetOthers();
+  const MonotonicTime end = MonotonicNow();
+  next_look_ = end + (kShareOfTime - 1) * (end - now);
+  return abusers;
 }
 
 bool Http2Protocol::StillIdle(int64_t socket_id) {

@@ -15,6 +15,7 @@
 #include "grpcpp/generic/generic_stub.h"
 #include "gtest/gtest.h"
 #include "net/grpc_time.h"
+#include "tests/net/http2_frames.h"
 #include "tests/net/raw_client.h"
 
 namespace coterie::net {
@@ -23,8 +24,8 @@ namespace {
 using ::testing::HasSubstr;
 using testing::RawClient;
 
-constexpr std::string_view kPreface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-constexpr std::string_view kEmptySettings("\0\0\0\4\0\0\0\0\0", 9);
+using testing::kEmptySettings;
+using testing::kPreface;
 
 // A certificate for "localhost" that it signs itself, and its key, as PEM.
 struct Identity {
@@ -228,6 +229,34 @@ TEST_F(GrpcListenerTest, EndsWhileClientsConnect) {
     listener_.reset();
     clients.join();
   }
+}
+
+TEST_F(GrpcListenerTest, AConnectionThatBreaksOffCallAfterCallIsCutOffAndOthersAreNot) {
+  GrpcListenerOptions options;
+  options.resets = {.burst = 100, .per_second = 20};
+  Start(std::move(options));
+  const auto honest = Connect();
+  EXPECT_TRUE(Ask(honest).ok());
+  RawClient flood(listener_->port());
+  ASSERT_TRUE(flood.Send(std::string(kPreface).append(kEmptySettings)));
+  uint32_t stream = 1;
+  bool open = true;
+  for (int batch = 0; open && batch < 20'000; ++batch) {
+    std::string bytes;
+    for (int i = 0; i < 10; ++i, stream += 2) {
+      bytes += testing::OpenAndReset(stream, "/grpc.health.v1.Health/Check", testing::GrpcMessage(""));
+    }
+    open = flood.Send(bytes);
+    absl::SleepFor(absl::Milliseconds(1));
+  }
+  EXPECT_FALSE(open);
+  EXPECT_TRUE(Ask(honest).ok());
+  EXPECT_EQ(honest->GetState(false), GRPC_CHANNEL_READY);
+  EXPECT_THAT(registry_.Text(),
+              HasSubstr("coterie_connections_refused_total{listener=\"front\",reason=\"resets\"} 1"));
+  RawClient again(listener_->port());
+  EXPECT_TRUE(again.connected());
+  EXPECT_TRUE(Ask(Connect()).ok());
 }
 
 }  // namespace
