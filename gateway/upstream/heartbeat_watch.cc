@@ -22,11 +22,13 @@ bool HeartbeatWatch::Hear(MonotonicTime now) {
   return beats_lost && !we_stalled;
 }
 
-HeartbeatWatch::Verdict HeartbeatWatch::Tick(MonotonicTime now) {
+HeartbeatWatch::Verdict HeartbeatWatch::Tick(MonotonicTime now, MonotonicTime unwritten_since) {
   const bool late = TickIsLate(now);
-  if (late) late_tick_ = now;
+  const bool unwritten = now - unwritten_since > 2 * options_.interval;
+  if (late || unwritten) late_tick_ = now;
   last_tick_ = now;
   if (silence(now) <= std::min(Patience(), options_.silence_timeout)) return Verdict::kHeard;
+  if (unwritten && silence(now) <= 2 * options_.silence_timeout) return Verdict::kHeard;
   if (late && !std::exchange(verdict_put_off_, true)) return Verdict::kHeard;
   if (silence(now) > options_.silence_timeout) return Verdict::kLost;
   return std::exchange(suspect_told_, true) ? Verdict::kHeard : Verdict::kSuspect;

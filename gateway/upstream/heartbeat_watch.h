@@ -11,7 +11,9 @@ namespace coterie::gateway {
 // end they do (kLost).
 //
 // A gateway that was itself stopped for a while (SIGSTOP, swapping) has heard nothing either, and must not
-// blame its workers for it. It notices by its own ticks, which then come late. Not thread-safe.
+// blame its workers for it. It notices by its own ticks, which then come late; and, where only the threads
+// that carry its connections stand still (a client keeps them busy), by its own heartbeats, which then are
+// not written. Not thread-safe.
 class HeartbeatWatch {
  public:
   struct Options {
@@ -32,7 +34,9 @@ class HeartbeatWatch {
   bool Hear(MonotonicTime now);
   // To be called every `interval`. Where this call itself comes late, what the worker said meanwhile may wait
   // to be read: then the verdict is left to the next tick, once for each silence.
-  Verdict Tick(MonotonicTime now);
+  // `unwritten_since`: when the oldest of our messages to it was given to the connection and is not written
+  // yet. Where that is longer than two intervals ago, the verdict waits for twice the time.
+  Verdict Tick(MonotonicTime now, MonotonicTime unwritten_since = MonotonicTime::InfiniteFuture());
 
   // Up to when the worker takes new work if nothing more is heard: while the verdict is out, it goes
   // elsewhere.
@@ -49,7 +53,8 @@ class HeartbeatWatch {
   Options options_;
   MonotonicTime last_heard_ = MonotonicTime::InfinitePast();
   MonotonicTime last_tick_ = MonotonicTime::InfinitePast();
-  MonotonicTime late_tick_ = MonotonicTime::InfinitePast();  // the last one that came late
+  // The last one that came late, or found that our own messages were not written.
+  MonotonicTime late_tick_ = MonotonicTime::InfinitePast();
   // Of the present silence.
   bool suspect_told_ = false;
   bool verdict_put_off_ = false;

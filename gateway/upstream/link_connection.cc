@@ -119,7 +119,7 @@ void WorkerLinkImpl::Tick() {
     MutexLock lock(&mutex_);
     if (stopped_ || stream_ == nullptr) return;
     const MonotonicTime now = MonotonicNow();
-    switch (heartbeats_.Tick(now)) {
+    switch (heartbeats_.Tick(now, attached_ ? stream_->unwritten_since() : MonotonicTime::InfiniteFuture())) {
       case HeartbeatWatch::Verdict::kLost:
         lost = GiveUpSilent(now);
         break;

@@ -40,8 +40,18 @@ bool WorkerStream::Send(v1::GatewayMessage message) {
   MutexLock lock(&mutex_);
   if (ended_ || outgoing_.size() >= max_outgoing_) return false;
   outgoing_.push_back(std::move(message));
-  if (outgoing_.size() == 1) StartWrite(&outgoing_.front());
+  if (outgoing_.size() == 1) StartWriteLocked();
   return true;
+}
+
+void WorkerStream::StartWriteLocked() {
+  write_began_ = MonotonicNow();
+  StartWrite(&outgoing_.front());
+}
+
+MonotonicTime WorkerStream::unwritten_since() {
+  MutexLock lock(&mutex_);
+  return ended_ || outgoing_.empty() ? MonotonicTime::InfiniteFuture() : write_began_;
 }
 
 void WorkerStream::OnWriteDone(bool ok) {
@@ -49,7 +59,7 @@ void WorkerStream::OnWriteDone(bool ok) {
   outgoing_.pop_front();
   if (!ok) outgoing_.clear();  // the read in progress fails too and ends the stream
   if (ended_ || outgoing_.empty()) return;
-  StartWrite(&outgoing_.front());
+  StartWriteLocked();
 }
 
 void WorkerStream::OnReadDone(bool ok) {

@@ -5,6 +5,7 @@
 #include <deque>
 #include <memory>
 
+#include "common/clock.h"
 #include "common/mutex.h"
 #include "coterie/v1/worker.grpc.pb.h"
 #include "gateway/upstream/stream_reaper.h"
@@ -31,6 +32,8 @@ class WorkerStream : public grpc::ClientBidiReactor<v1::GatewayMessage, v1::Work
 
   // False when the queue is full or the stream has ended; the message is then dropped.
   bool Send(v1::GatewayMessage message);
+  // Since when the oldest message that was sent waits to be written; InfiniteFuture where none does.
+  MonotonicTime unwritten_since();
   // Ends the call; OnClosed follows soon. May be called again.
   void Stop() { context_.TryCancel(); }
 
@@ -38,6 +41,7 @@ class WorkerStream : public grpc::ClientBidiReactor<v1::GatewayMessage, v1::Work
   WorkerStream(std::shared_ptr<Owner> owner, size_t max_outgoing, StreamReaper* reaper)
       : owner_(std::move(owner)), max_outgoing_(max_outgoing), reaper_(reaper) {}
 
+  void StartWriteLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void OnReadDone(bool ok) override;
   void OnWriteDone(bool ok) override;
   void OnDone(const grpc::Status& status) override;
@@ -53,6 +57,7 @@ class WorkerStream : public grpc::ClientBidiReactor<v1::GatewayMessage, v1::Work
   Mutex mutex_;
   std::deque<v1::GatewayMessage> outgoing_ ABSL_GUARDED_BY(mutex_);  // the first is being written
   bool ended_ ABSL_GUARDED_BY(mutex_) = false;
+  MonotonicTime write_began_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace coterie::gateway

@@ -43,6 +43,19 @@ TEST_F(HeartbeatWatchTest, LostHeartbeatsMakeItSuspectOnceAndThenLost) {
   EXPECT_EQ(watch_.silence(now_), absl::Milliseconds(1100));
 }
 
+TEST_F(HeartbeatWatchTest, WhoCannotWriteDoesNotBlameTheWorkerForTwiceTheTime) {
+  const MonotonicTime unwritten_since = kBegin + absl::Milliseconds(100);
+  const auto tick = [&] {
+    now_ += absl::Milliseconds(100);
+    return watch_.Tick(now_, unwritten_since);
+  };
+  for (int i = 1; i <= 19; ++i) EXPECT_EQ(tick(), Verdict::kHeard) << i;
+  EXPECT_FALSE(watch_.Hear(now_));  // no failure of the worker's
+  // The same again, and nothing is ever heard.
+  for (int i = 1; i <= 20; ++i) EXPECT_EQ(tick(), Verdict::kHeard) << i;
+  EXPECT_EQ(tick(), Verdict::kLost);
+}
+
 TEST_F(HeartbeatWatchTest, EverySilenceIsSuspectAnew) {
   for (int silence = 0; silence < 3; ++silence) {
     for (int i = 1; i <= 5; ++i) EXPECT_EQ(Tick(), Verdict::kHeard);
