@@ -24,7 +24,12 @@
 namespace coterie::gateway {
 namespace {
 
-constexpr int kMaxStreams = 4096;
+// Calls open at once on one connection; a client of gRPC keeps more waiting by itself. Less than what may run
+// and wait in all, so that one connection does not fill the gateway.
+constexpr int kMaxStreams = 1024;
+// Taken from a socket in one go. gRPC's own limit, 4 MiB, is 20,000 calls that are opened and broken off, all
+// of which would be made before any other connection is looked at.
+constexpr int kReadBytes = 64 << 10;
 constexpr int kAdminMessageBytes = 2 << 20;  // a chunk of 1 MiB and what is around it
 
 std::string DrawGatewayId() {
@@ -48,6 +53,7 @@ StatusOr<std::unique_ptr<net::GrpcListener>> Listen(const std::string& address,
                                                     net::StandardServices* standard) {
   grpc::ServerBuilder builder;
   builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, kMaxStreams);
+  builder.AddChannelArgument(GRPC_ARG_TCP_MAX_READ_CHUNK_SIZE, kReadBytes);
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, 30'000);
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 10'000);
   builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, 10'000);
@@ -191,6 +197,7 @@ class GatewayServerImpl final : public GatewayServer {
     core_.session = options_.session;
     core_.embed_max_bytes = options_.embed_max_bytes;
     core_.client_stall_timeout = options_.client_stall_timeout;
+    core_.upload_idle_timeout = options_.upload_idle_timeout;
   }
 
   void SetServing(bool serving) {

@@ -38,6 +38,7 @@ struct GatewayOptions {
   size_t max_compute_jobs = 4096;
   size_t embed_max_bytes = 4096;
   absl::Duration client_stall_timeout = absl::Minutes(2);
+  absl::Duration upload_idle_timeout = absl::Minutes(1);
   absl::Duration catalogue_poll = absl::Milliseconds(500);
   net::ConnectionFlags connections;  // of clients, on each of the two listeners for them
   http::HttpServerOptions http;

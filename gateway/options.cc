@@ -78,12 +78,34 @@ void CommandLine::Declare(FlagSet* flags) {
              "many as the descriptors allow (ulimit -Hn), at most 8192");
   flags->Int("max-connections-per-address", &max_connections_per_address, 0, 1 << 20, "N",
              "of them from one address (IPv6: one /64); 0: half. Behind a proxy all come from one address");
-  flags->Int("max-running", &max_running, 1, 1 << 20, "N", "requests under way");
-  flags->Int("max-waiting", &max_waiting, 0, 1 << 20, "N", "requests waiting; more get RESOURCE_EXHAUSTED");
-  flags->Int("max-running-per-tenant", &max_running_per_tenant, 1, 1 << 20, "N",
-             "requests of one tenant under way");
+  flags->Int("max-running", &max_running, 1, 1 << 20, "N", "answers (Generate, Score) under way");
+  flags->Int(
+      "max-waiting", &max_waiting, 0, 1 << 20, "N",
+      "answers waiting; more get RESOURCE_EXHAUSTED, and of a full queue the tenant that waits for most");
+  flags->Double(
+      "tenant-share", &gateway.admission.tenant_share, 0, 1, "SHARE",
+      "of all places, within which a tenant's requests come before those of tenants that have more, "
+      "whatever their priorities; places that nobody else wants are lent");
+  flags->Int("max-running-per-tenant", &max_running_per_tenant, 0, 1 << 20, "N",
+             "answers of one tenant under way, however much is free; 0: no such limit");
   flags->Int("max-waiting-per-tenant", &max_waiting_per_tenant, 0, 1 << 20, "N",
-             "requests of one tenant waiting");
+             "answers of one tenant waiting; 0: no such limit");
+  flags->Int(
+      "max-unstarted", &max_unstarted, 1, 1 << 20, "N",
+      "answers that workers were given and have not begun, or as many as have begun; what waits behind "
+      "them waits here, in the order of shares, priorities and deadlines");
+  flags->Int("max-paused", &max_paused, 1, 1 << 20, "N",
+             "answers whose clients do not read, beside those under way; half of them of one tenant or "
+             "connection");
+  flags->Duration("client-stall-timeout", &gateway.client_stall_timeout, absl::Seconds(1), absl::Hours(24),
+                  "a client that reads nothing for so long is cut off");
+  flags->Duration("upload-idle-timeout", &gateway.upload_idle_timeout, absl::Seconds(1), absl::Hours(24),
+                  "a publication whose client sends nothing for so long is cancelled");
+  flags->Int("max-routing", &max_routing, 1, 1 << 20, "N", "Route requests under way");
+  flags->Int("max-routing-waiting", &max_routing_waiting, 0, 1 << 20, "N", "Route requests waiting");
+  flags->Int("max-embedding", &max_embedding, 1, 1 << 20, "N", "texts of Embed requests under way");
+  flags->Int("max-embedding-waiting", &max_embedding_waiting, 0, 1 << 20, "N",
+             "texts of Embed requests waiting");
   flags->Int("max-answer-tokens", &max_answer_tokens, 0, 1 << 20, "N",
              "longest answer; 0: the model's context");
   flags->Duration("max-time", &gateway.limits.max_time, absl::Milliseconds(1), absl::Hours(24),
@@ -159,6 +181,12 @@ Status CommandLine::Finish() {
   gateway.admission.max_waiting = static_cast<uint32_t>(max_waiting);
   gateway.admission.max_running_per_tenant = static_cast<uint32_t>(max_running_per_tenant);
   gateway.admission.max_waiting_per_tenant = static_cast<uint32_t>(max_waiting_per_tenant);
+  gateway.admission.max_unstarted = static_cast<uint32_t>(max_unstarted);
+  gateway.admission.max_paused = static_cast<uint32_t>(max_paused);
+  gateway.admission.max_routing = static_cast<uint32_t>(max_routing);
+  gateway.admission.max_routing_waiting = static_cast<uint32_t>(max_routing_waiting);
+  gateway.admission.max_embedding = static_cast<uint32_t>(max_embedding);
+  gateway.admission.max_embedding_waiting = static_cast<uint32_t>(max_embedding_waiting);
   gateway.session.max_moves = static_cast<uint32_t>(max_moves);
   gateway.http.parser.max_body_bytes = http_max_body;
   gateway.http.max_bodies_bytes = static_cast<int64_t>(http_max_bodies);

@@ -35,8 +35,14 @@ struct CommandLine {
   int max_connections_per_address = 0;
   int max_running = 256;
   int max_waiting = 1024;
-  int max_running_per_tenant = 256;
-  int max_waiting_per_tenant = 1024;
+  int max_running_per_tenant = 0;
+  int max_waiting_per_tenant = 0;
+  int max_unstarted = 32;
+  int max_paused = 1024;
+  int max_routing = 4;
+  int max_routing_waiting = 1024;
+  int max_embedding = 256;
+  int max_embedding_waiting = 4096;
   int max_answer_tokens = 0;
   int shadow_tokens = 256;
   int max_moves = 3;

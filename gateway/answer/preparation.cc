@@ -29,9 +29,9 @@ std::string EndsOf(std::string_view text, size_t limit) {
 // Two jobs, one result: whoever is last reports.
 class Preparation : public std::enable_shared_from_this<Preparation> {
  public:
-  Preparation(const GatewayCore* core, PreparationRequest request,
+  Preparation(const GatewayCore* core, PreparationRequest request, CancelFlag cancelled,
               std::function<void(StatusOr<Prepared>)> done)
-      : core_(core), request_(std::move(request)), done_(std::move(done)) {}
+      : core_(core), request_(std::move(request)), cancelled_(std::move(cancelled)), done_(std::move(done)) {}
 
   Status Start() {
     auto route = [self = shared_from_this()] { self->Route(); };
@@ -55,11 +55,16 @@ class Preparation : public std::enable_shared_from_this<Preparation> {
 
  private:
   void Route() {
+    if (cancelled_.is_set()) {
+      route_status_ = absl::CancelledError("cancelled before it was routed");
+      Join();
+      return;
+    }
     state_ = core_->routers->Current();
     if (!RouterState::NeedsEmbedding(request_.expert)) return Decide({}, 0);
     const std::string_view question =
         request_.input.empty() ? std::string_view(request_.completion) : request_.input.QuestionText();
-    EmbedText(core_, question, TextEmbedder::Urgency::kRequest,
+    EmbedText(core_, question, TextEmbedder::Urgency::kRequest, cancelled_,
               [self = shared_from_this(), begin = MonotonicNow()](StatusOr<std::vector<float>> embedding) {
                 if (embedding.ok()) {
                   return self->Decide(*embedding, absl::ToDoubleSeconds(MonotonicNow() - begin));
@@ -98,6 +103,7 @@ class Preparation : public std::enable_shared_from_this<Preparation> {
   // A prompt too long for the model's context, or for max_prompt_tokens, is refused: by the tokenizer, which
   // stops there, or below when input and completion together are too long.
   Status Encode() {
+    if (cancelled_.is_set()) return absl::CancelledError("cancelled before it was tokenised");
     const uint32_t context = core_->text->context_tokens();
     const uint32_t limit =
         core_->limits.max_prompt_tokens == 0 ? context : std::min(context, core_->limits.max_prompt_tokens);
@@ -164,6 +170,7 @@ class Preparation : public std::enable_shared_from_this<Preparation> {
 
   const GatewayCore* const core_;
   const PreparationRequest request_;
+  const CancelFlag cancelled_;
   const std::function<void(StatusOr<Prepared>)> done_;
   std::atomic<int> left_ = 2;
   std::shared_ptr<const RouterState> state_;  // the route's
@@ -175,9 +182,10 @@ class Preparation : public std::enable_shared_from_this<Preparation> {
 
 }  // namespace
 
-Status Prepare(const GatewayCore* core, PreparationRequest request,
+Status Prepare(const GatewayCore* core, PreparationRequest request, CancelFlag cancelled,
                std::function<void(StatusOr<Prepared>)> done) {
-  return std::make_shared<Preparation>(core, std::move(request), std::move(done))->Start();
+  return std::make_shared<Preparation>(core, std::move(request), std::move(cancelled), std::move(done))
+      ->Start();
 }
 
 std::vector<PlacementRequest::Adapter> AdaptersToPlace(const Decision& decision) {
@@ -195,16 +203,16 @@ void Prefetch(const GatewayCore& core, PlacementRequest placement) {
 }
 
 void EmbedText(const GatewayCore* core, std::string_view text, TextEmbedder::Urgency urgency,
-               TextEmbedder::Done done) {
+               CancelFlag cancelled, TextEmbedder::Done done) {
   if (core->embedder == nullptr) {
     return done(absl::FailedPreconditionError(
         "this gateway runs without an embedder (--embedder) and cannot route by text; name an expert or ask "
         "for \"base\""));
   }
   const size_t limit = core->embed_max_bytes;
-  const std::string read =
-      urgency == TextEmbedder::Urgency::kRequest ? EndsOf(text, limit) : std::string(CutUtf8(text, limit));
-  auto embedded = [core, here = std::this_thread::get_id(), begin = MonotonicNow(),
+  const bool is_question = urgency == TextEmbedder::Urgency::kRequest;
+  const std::string read = is_question ? EndsOf(text, limit) : std::string(CutUtf8(text, limit));
+  auto embedded = [core, here = std::this_thread::get_id(), begin = MonotonicNow(), is_question,
                    done = std::move(done)](StatusOr<std::vector<float>> embedding) {
     if (embedding.status().code() == absl::StatusCode::kResourceExhausted) {
       return done(WithRetryDelay(embedding.status(), core->admission->RetryDelayNow()));
@@ -214,10 +222,11 @@ void EmbedText(const GatewayCore* core, std::string_view text, TextEmbedder::Urg
     if (std::this_thread::get_id() == here) return done(std::move(embedding));  // in the pool already
     // What follows (a search, say) would hold up the next batch.
     auto shared = std::make_shared<std::vector<float>>(*std::move(embedding));
-    const Status status = core->compute->Submit([shared, done] { done(std::move(*shared)); });
+    const Status status = core->compute->Submit([shared, done] { done(std::move(*shared)); },
+                                                is_question ? WorkPool::Turn::kNext : WorkPool::Turn::kSpare);
     if (!status.ok()) done(WithRetryDelay(status, core->admission->RetryDelayNow()));
   };
-  core->embedder->Embed(read, urgency, std::move(embedded));
+  core->embedder->Embed(read, urgency, std::move(cancelled), std::move(embedded));
 }
 
 }  // namespace coterie::gateway

@@ -11,6 +11,7 @@
 #include "gateway/core/gateway_core.h"
 #include "gateway/core/request.h"
 #include "gateway/routing/router_state.h"
+#include "gateway/runtime/cancel_flag.h"
 
 namespace coterie::gateway {
 
@@ -38,7 +39,8 @@ struct PreparationRequest {
 };
 
 // Calls `done` once, from a thread of the pool; or returns why the pool took nothing, and does not call.
-Status Prepare(const GatewayCore* core, PreparationRequest request,
+// Whatever has not begun when `cancelled` is set is left out, and the result an error.
+Status Prepare(const GatewayCore* core, PreparationRequest request, CancelFlag cancelled,
                std::function<void(StatusOr<Prepared>)> done);
 
 // What placement wants to know of the decided adapters.
@@ -49,9 +51,9 @@ void Prefetch(const GatewayCore& core, PlacementRequest placement);
 
 // TextEmbedder::Embed of the text (a long one's two ends), its time measured, and `done` called on the work
 // pool (or, with an error, from anywhere). Itself called on the work pool. FailedPrecondition when the
-// gateway has no embedder.
+// gateway has no embedder, Cancelled when `cancelled` was set before it began.
 void EmbedText(const GatewayCore* core, std::string_view text, TextEmbedder::Urgency urgency,
-               TextEmbedder::Done done);
+               CancelFlag cancelled, TextEmbedder::Done done);
 
 }  // namespace coterie::gateway
 

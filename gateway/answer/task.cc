@@ -8,46 +8,14 @@
 #include "common/prefix_key.h"
 #include "gateway/access/retry_delay.h"
 #include "gateway/answer/fallback_log.h"
-#include "gateway/watch/shadow_traffic.h"
 
 namespace coterie::gateway {
 
-Task::Task(const GatewayCore* core, const char* rpc, RequestContext context, MonotonicTime deadline)
-    : core_(core),
-      rpc_(rpc),
-      context_(std::move(context)),
-      accepted_(MonotonicNow()),
-      deadline_(std::min(deadline, accepted_ + core->limits.max_time)) {}
-
-void Task::Begin() {
-  core_->metrics->tenant_requests.Get(context_.tenant).Increment();
-  {
-    MutexLock lock(&mutex_);
-    timer_ = core_->timers->At(deadline_, [weak = weak_from_this()] {
-      if (const auto self = weak.lock()) {
-        self->Fail(absl::DeadlineExceededError(absl::StrCat(
-            "the request's time was over after ", absl::FormatDuration(self->deadline_ - self->accepted_))));
-      }
-    });
-  }
-  const StatusOr<uint64_t> id = core_->admission->Enter(
-      context_.tenant, context_.priority,
-      [self = shared_from_this()](Admission::Ticket ticket) { self->Admitted(std::move(ticket)); });
-  if (core_->shadow != nullptr) core_->shadow->MakeWay();  // after Enter: it looks at what runs and waits
-  if (!id.ok()) return Fail(id.status());
-  bool waits = false;
-  {
-    MutexLock lock(&mutex_);
-    waiting_id_ = *id;
-    if (done_) core_->admission->Leave(*id);
-    waits = !done_ && !admitted_;
-  }
-  if (waits && AskedExpert().kind == ExpertSelector::Kind::kNamed) PrefetchWhileWaiting();
-}
-
-void Task::PrefetchWhileWaiting() {
+void Task::OnWaiting() {
+  if (AskedExpert().kind != ExpertSelector::Kind::kNamed) return;
   // On the pool: the threads that carry the streams place nothing. A full one costs the hint.
-  (void)core_->compute->Submit([self = shared_from_this()] {
+  (void)core_->compute->Submit([self = Self()] {
+    if (self->over_.is_set()) return;
     const StatusOr<Decision> decision =
         self->core_->routers->Current()->Decide(self->AskedExpert(), self->AskedRouting(), {});
     if (!decision.ok()) return;  // it is told when it is its turn
@@ -57,19 +25,16 @@ void Task::PrefetchWhileWaiting() {
   });
 }
 
-void Task::Admitted(Admission::Ticket ticket) {
+void Task::Run() {
   PreparationRequest request;
   {
     MutexLock lock(&mutex_);
     if (done_) return;
-    admitted_ = true;
-    ticket_ = std::move(ticket);
     request = DescribePreparation();
   }
   const Status status =
-      Prepare(core_, std::move(request), [self = shared_from_this()](StatusOr<Prepared> prepared) {
-        self->PreparationDone(std::move(prepared));
-      });
+      Prepare(core_, std::move(request), over_,
+              [self = Self()](StatusOr<Prepared> prepared) { self->PreparationDone(std::move(prepared)); });
   if (!status.ok()) Fail(WithRetryDelay(status, core_->admission->RetryDelayNow()));
 }
 
@@ -127,7 +92,7 @@ Task::Plan Task::PlanLocked(SequenceRequest sequence) {
 void Task::StartSession(Plan plan) {
   std::shared_ptr<Session> session =
       Session::Start(plan.options, core_->workers, core_->timers, std::move(plan.sequence),
-                     std::move(plan.placement), std::move(plan.prefix_keys), shared_from_this());
+                     std::move(plan.placement), std::move(plan.prefix_keys), Self());
   uint32_t acknowledged = 0;
   bool over = false;
   {
@@ -148,7 +113,7 @@ bool Task::FallBackLocked(const Status& why) {
   core_->fallback_log->Note(fallback_->names(), why, next->plan.reason, MonotonicNow());
   decision_ = *std::move(next);
   // Called by the old session, which holds its lock; a placement belongs on the pool in any case.
-  const Status status = core_->workers->Later([self = shared_from_this()] {
+  const Status status = core_->workers->Later([self = Self()] {
     Plan plan;
     {
       MutexLock lock(&self->mutex_);
@@ -202,6 +167,7 @@ void Task::OnStarted(uint32_t cached_prompt_tokens, absl::Duration queued) {
   MutexLock lock(&mutex_);
   if (done_) return;
   fallback_.reset();
+  ticket_.Start();
   if (queued_ != absl::ZeroDuration()) return;  // after a move the first start counts
   cached_prompt_tokens_ = cached_prompt_tokens;
   queued_ = submitted_ - accepted_ + queued;
@@ -224,7 +190,7 @@ bool Task::OnTokens(std::span<const int32_t> ids, std::vector<PositionLogprobs>&
   MutexLock lock(&mutex_);
   if (done_) return false;
   core_->metrics->generated_tokens.Increment(static_cast<double>(ids.size()));
-  return OnTokensLocked(ids, std::move(logprobs));
+  return OnTokensLocked(ids, std::move(logprobs)) && CountUnreadLocked(ids.size());
 }
 
 void Task::OnEnd(const SessionEnd& end) {
@@ -253,44 +219,15 @@ void Task::OnEnd(const SessionEnd& end) {
   }
 }
 
-std::shared_ptr<Session> Task::CloseLocked() {
-  done_ = true;
-  core_->timers->Cancel(timer_);
-  if (waiting_id_ != 0) core_->admission->Leave(waiting_id_);
-  ticket_.Release();
-  return std::move(session_);
-}
-
-void Task::EndLocked(const Status& status) {
-  if (done_) return;
-  CloseLocked();
-  core_->metrics->CountRequest(rpc_, status);
-  core_->metrics->end_to_end.Observe(absl::ToDoubleSeconds(MonotonicNow() - accepted_));
-  Ended(status);
-}
-
-void Task::Fail(const Status& status) {
-  std::shared_ptr<Session> session;
-  {
-    MutexLock lock(&mutex_);
-    if (done_) return;
-    session = session_;
-    EndLocked(status);
-  }
-  if (session != nullptr) session->Cancel();
-}
-
-void Task::Cancel() {
-  std::shared_ptr<Session> session;
-  {
-    MutexLock lock(&mutex_);
-    if (done_) return;
-    session = CloseLocked();
-    // At the client's deadline its gRPC cancels too, and may be quicker than our timer.
-    core_->metrics->CountRequest(
-        rpc_, MonotonicNow() < deadline_ ? absl::CancelledError() : absl::DeadlineExceededError(""));
-  }
-  if (session != nullptr) session->Cancel();
+bool Task::CountUnreadLocked(size_t n_tokens) {
+  n_unread_ += static_cast<uint32_t>(n_tokens);
+  // Credit is granted by halves of the window, so from here on it may be used up, and the worker goes on with
+  // others.
+  if (paused_ || n_unread_ <= core_->session.window_tokens / 2) return true;
+  paused_ = true;
+  const Status status = ticket_.Pause();
+  if (!status.ok()) EndLocked(status);
+  return status.ok();
 }
 
 void Task::Acknowledge(uint32_t n_tokens) {
@@ -300,6 +237,11 @@ void Task::Acknowledge(uint32_t n_tokens) {
     if (done_) return;
     session = session_;
     if (session == nullptr) unacknowledged_ += n_tokens;
+    n_unread_ -= std::min(n_unread_, n_tokens);
+    if (paused_ && n_unread_ <= core_->session.window_tokens / 4) {
+      paused_ = false;
+      ticket_.Resume();
+    }
   }
   if (session != nullptr) session->Acknowledge(n_tokens);
 }

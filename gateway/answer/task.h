@@ -3,11 +3,12 @@
 
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "common/clock.h"
 #include "common/mutex.h"
-#include "gateway/access/admission.h"
+#include "gateway/answer/admitted_task.h"
 #include "gateway/answer/fallback.h"
 #include "gateway/answer/preparation.h"
 #include "gateway/core/gateway_core.h"
@@ -15,16 +16,12 @@
 
 namespace coterie::gateway {
 
-// The way every request goes that needs a worker: admission, preparation, a session, an end; with a deadline
-// over all of it and a way out at any point. Generation and Scoring say what happens with what the session
-// brings. Lock order: the session's, then ours; so Session is never called with ours held.
-class Task : public SessionListener, public std::enable_shared_from_this<Task> {
+// The way every request goes that needs a worker: preparation, then a session. Generation and Scoring say
+// what happens with what the session brings. Whoever does not read what it is given (Acknowledge) lends its
+// place to others once it has used up its credit. Lock order: the session's, then ours; so Session is never
+// called with ours held.
+class Task : public SessionListener, public AdmittedTask {
  public:
-  // Once. What goes wrong later reaches Ended.
-  void Begin();
-  // The client is gone: nothing is reported any more.
-  void Cancel();
-
   void OnPlaced(const SessionPlacement& placement) final;
   void OnStarted(uint32_t cached_prompt_tokens, absl::Duration queued) final;
   void OnPromptLogprobs(std::vector<PositionLogprobs>&& logprobs) final;
@@ -33,7 +30,8 @@ class Task : public SessionListener, public std::enable_shared_from_this<Task> {
   void OnEnd(const SessionEnd& end) final;
 
  protected:
-  Task(const GatewayCore* core, const char* rpc, RequestContext context, MonotonicTime deadline);
+  Task(const GatewayCore* core, const char* rpc, RequestContext context, MonotonicTime deadline)
+      : AdmittedTask(core, rpc, Admission::Kind::kAnswer, 1, std::move(context), deadline) {}
 
   // The parts that differ; called with the lock held, never after the end.
   virtual PreparationRequest DescribePreparation() = 0;
@@ -54,21 +52,8 @@ class Task : public SessionListener, public std::enable_shared_from_this<Task> {
   }
   // The session finished well; calls EndLocked.
   virtual void SessionFinished(const SessionEnd& end) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) = 0;
-  // Tells the client; called once, but not after Cancel.
-  virtual void Ended(const Status& status) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) = 0;
-
-  void EndLocked(const Status& status) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Acknowledge(uint32_t n_tokens);  // without the lock
-  // Ends the task from outside of the session's calls; without the lock.
-  void Fail(const Status& status);
 
-  const GatewayCore* const core_;
-  const char* const rpc_;
-  const RequestContext context_;
-  const MonotonicTime accepted_;
-  const MonotonicTime deadline_;
-
-  Mutex mutex_;
   Decision decision_ ABSL_GUARDED_BY(mutex_);
   uint32_t n_prompt_tokens_ ABSL_GUARDED_BY(mutex_) = 0;
   uint32_t cached_prompt_tokens_ ABSL_GUARDED_BY(mutex_) = 0;
@@ -76,9 +61,10 @@ class Task : public SessionListener, public std::enable_shared_from_this<Task> {
   absl::Duration queued_ ABSL_GUARDED_BY(mutex_);
 
  private:
+  void Run() final;
   // An expert asked for by name is known before the request is admitted: its adapter can be loaded meanwhile.
-  void PrefetchWhileWaiting();
-  void Admitted(Admission::Ticket ticket);
+  void OnWaiting() final;
+  std::shared_ptr<Task> Self() { return std::static_pointer_cast<Task>(shared_from_this()); }
   void PreparationDone(StatusOr<Prepared> prepared);
   // Describes the session that carries out decision_, of `sequence`, which lacks its adapters.
   struct Plan {
@@ -92,19 +78,16 @@ class Task : public SessionListener, public std::enable_shared_from_this<Task> {
   // The adapters of decision_ could be loaded nowhere: decides anew and asks again. False: there is nothing
   // else.
   bool FallBackLocked(const Status& why) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  std::shared_ptr<Session> CloseLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // So many tokens went to a client that has not taken them yet. False: it reads too slowly and was told so.
+  bool CountUnreadLocked(size_t n_tokens) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void CountRoute() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void CountExperts() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
-  bool admitted_ ABSL_GUARDED_BY(mutex_) = false;
-  bool done_ ABSL_GUARDED_BY(mutex_) = false;
-  uint64_t waiting_id_ ABSL_GUARDED_BY(mutex_) = 0;
-  Admission::Ticket ticket_ ABSL_GUARDED_BY(mutex_);
-  std::shared_ptr<Session> session_ ABSL_GUARDED_BY(mutex_);
+  uint32_t n_unread_ ABSL_GUARDED_BY(mutex_) = 0;        // tokens
+  bool paused_ ABSL_GUARDED_BY(mutex_) = false;          // the place is lent, since nobody reads
   uint32_t unacknowledged_ ABSL_GUARDED_BY(mutex_) = 0;  // taken by the client before session_ was known
   std::unique_ptr<Fallback> fallback_ ABSL_GUARDED_BY(mutex_);  // until a worker began
   MonotonicTime submitted_ ABSL_GUARDED_BY(mutex_);
-  TimerQueue::Id timer_ ABSL_GUARDED_BY(mutex_) = 0;
 };
 
 }  // namespace coterie::gateway

@@ -42,6 +42,7 @@ struct GatewayCore {
   DriftWatch* drift = nullptr;
   size_t embed_max_bytes = 4096;  // of a text; of a question the encoder reads 64 tokens by default
   absl::Duration client_stall_timeout = absl::Minutes(2);
+  absl::Duration upload_idle_timeout = absl::Minutes(1);
 };
 
 }  // namespace coterie::gateway

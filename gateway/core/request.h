@@ -32,6 +32,8 @@ struct RequestContext {
   std::string trace_id;
   std::string cache_salt;
   bool no_shadow = false;
+  // The client's end of its connection, from whoever accepted it; for fairness only, and may be empty.
+  std::string connection;
 };
 
 struct AnswerRequest {

@@ -1,6 +1,7 @@
 #include "gateway/grpc/expert_service.h"
 
 #include <algorithm>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -11,6 +12,7 @@
 #include "gateway/grpc/convert_client.h"
 #include "gateway/grpc/expert_receiver.h"
 #include "gateway/grpc/rpc_status.h"
+#include "gateway/grpc/upload_watch.h"
 #include "gateway/routing/drift_watch.h"
 #include "gateway/watch/findings.h"
 #include "gateway/watch/shadow_traffic.h"
@@ -140,7 +142,8 @@ v1::PublishExpertResponse ExpertServiceImpl::DescribePublished(const PublishResu
 }
 
 StatusOr<v1::PublishExpertResponse> ExpertServiceImpl::ReceiveExpert(
-    net::CheckedReader<v1::PublishExpertRequest>* reader) {
+    grpc::ServerContext* context, net::CheckedReader<v1::PublishExpertRequest>* reader) {
+  std::optional<UploadWatch> watch(std::in_place, core_->timers, context, core_->upload_idle_timeout);
   v1::PublishExpertRequest message;
   if (!reader->Read(&message)) {
     RETURN_IF_ERROR(reader->problem());
@@ -149,12 +152,15 @@ StatusOr<v1::PublishExpertResponse> ExpertServiceImpl::ReceiveExpert(
   ExpertReceiver receiver(store_);
   RETURN_IF_ERROR(receiver.Take(message));
   while (reader->Read(&message)) {
+    watch->Touch();
     if (message.has_header()) {
       return absl::InvalidArgumentError("Publish takes one expert; for many there is PublishMany");
     }
     RETURN_IF_ERROR(receiver.Take(message));
   }
+  watch.reset();  // publishing takes its time
   RETURN_IF_ERROR(reader->problem());
+  if (context->IsCancelled()) return absl::CancelledError("the upload was broken off");
   RETURN_IF_ERROR(receiver.End());
   const ExpertReceiver::Outcome outcome = std::move(receiver.Commit().front());
   RETURN_IF_ERROR(outcome.result.status());
@@ -165,7 +171,7 @@ StatusOr<v1::PublishExpertResponse> ExpertServiceImpl::ReceiveExpert(
 grpc::Status ExpertServiceImpl::ReceiveOne(grpc::ServerContext* context,
                                            net::CheckedReader<v1::PublishExpertRequest>* reader,
                                            v1::PublishExpertResponse* response) {
-  StatusOr<v1::PublishExpertResponse> result = ReceiveExpert(reader);
+  StatusOr<v1::PublishExpertResponse> result = ReceiveExpert(context, reader);
   if (!result.ok()) return Refusal(result.status());
   *response = *std::move(result);
   return grpc::Status::OK;
@@ -175,11 +181,14 @@ grpc::Status ExpertServiceImpl::ReceiveMany(
     grpc::ServerContext* context, net::CheckedReader<v1::PublishExpertRequest>* reader,
     grpc::internal::WriterInterface<v1::PublishManyResponse>* writer) {
   ExpertReceiver receiver(store_);
+  std::optional<UploadWatch> watch(std::in_place, core_->timers, context, core_->upload_idle_timeout);
   v1::PublishExpertRequest message;
   while (reader->Read(&message)) {
+    watch->Touch();
     const Status status = receiver.Take(message);
     if (receiver.broken()) return Refusal(status);
   }
+  watch.reset();  // publishing takes its time
   if (!reader->problem().ok()) return Refusal(reader->problem());
   // Read ends as well when the client has gone: what it meant to publish is not whole then.
   if (context->IsCancelled()) return grpc::Status::CANCELLED;

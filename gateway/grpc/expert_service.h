@@ -40,7 +40,8 @@ class ExpertServiceImpl final : public v1::ExpertService::Service {
   // `status` as a client may read it: without the store's paths, which the log keeps.
   grpc::Status Refusal(const Status& status) const;
   StatusOr<v1::GetExpertResponse> GetExpert(const std::string& name) const;
-  StatusOr<v1::PublishExpertResponse> ReceiveExpert(net::CheckedReader<v1::PublishExpertRequest>* reader);
+  StatusOr<v1::PublishExpertResponse> ReceiveExpert(grpc::ServerContext* context,
+                                                    net::CheckedReader<v1::PublishExpertRequest>* reader);
   v1::PublishExpertResponse DescribePublished(const PublishResult& published, bool canary) const;
   v1::ExpertInfo Describe(const CatalogueEntry& entry) const;
   // `change` of the store for a request that names an expert, or one of its versions; routing follows, and

@@ -14,13 +14,17 @@ grpc::ServerWriteReactor<v1::GenerateResponse>* GenerateCall::Start(const Gatewa
                                                                     const v1::GenerateRequest& request) {
   std::shared_ptr<GenerateCall> call(new GenerateCall(core));
   call->self_ = call;
+  call->context_ = context;
   call->Begin(context, request);
   return call.get();
 }
 
 void GenerateCall::Begin(grpc::CallbackServerContext* context, const v1::GenerateRequest& proto) {
   StatusOr<AnswerRequest> request = FromProto(proto, core_->limits, core_->text->vocab_size());
-  if (request.ok()) request->deadline = net::DeadlineOf(*context);
+  if (request.ok()) {
+    request->deadline = net::DeadlineOf(*context);
+    request->context.connection = context->peer();
+  }
   StatusOr<std::shared_ptr<Generation>> generation =
       request.ok() ? Generation::Create(core_, *std::move(request), shared_from_this()) : request.status();
   if (!generation.ok()) {
@@ -79,21 +83,23 @@ void GenerateCall::OnWriteDone(bool ok) {
   if (n_tokens > 0 && ok) generation_->Acknowledge(n_tokens);
 }
 
-// A client that reads nothing holds a place and KV blocks of a worker: not forever.
+// A client that reads nothing holds memory here and KV blocks of a worker: not forever.
 void GenerateCall::WatchStall() {
   MutexLock lock(&mutex_);
   if (finished_) return;
   stall_timer_ = core_->timers->After(core_->client_stall_timeout / 4, [weak = weak_from_this()] {
     const auto self = weak.lock();
     if (self == nullptr) return;
-    bool stalled = false;
     {
       MutexLock lock(&self->mutex_);
-      stalled = self->is_writing_ && MonotonicNow() - self->write_began_ > self->core_->client_stall_timeout;
+      if (self->finished_) return;
+      if (self->is_writing_ && MonotonicNow() - self->write_began_ > self->core_->client_stall_timeout) {
+        // Not by an error, which would wait behind what is not read.
+        self->context_->TryCancel();
+        return;
+      }
     }
-    if (!stalled) return self->WatchStall();
-    self->generation_->Fail(absl::AbortedError(absl::StrCat(
-        "the client read nothing for ", absl::FormatDuration(self->core_->client_stall_timeout))));
+    self->WatchStall();
   });
 }
 

@@ -16,8 +16,9 @@
 namespace coterie::gateway {
 
 // One Generate stream: writes the answer's events as fast as the client reads. What it has not read yet waits
-// here, as one text event; credit bounds it, since tokens are acknowledged only when they were written. Lives
-// until gRPC lets go of it.
+// here, as one text event; credit bounds it, since tokens are acknowledged only when they were written. A
+// client that reads nothing at all is cut off after a while, whether its answer still grows or has ended.
+// Lives until gRPC lets go of it.
 class GenerateCall final : public grpc::ServerWriteReactor<v1::GenerateResponse>,
                            public AnswerSink,
                            public std::enable_shared_from_this<GenerateCall> {
@@ -35,6 +36,7 @@ class GenerateCall final : public grpc::ServerWriteReactor<v1::GenerateResponse>
   void Begin(grpc::CallbackServerContext* context, const v1::GenerateRequest& request);
   // Writes the next event, or finishes, if nothing is being written.
   void PumpLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Ends the call of a client that reads nothing for too long.
   void WatchStall();
 
   void OnWriteDone(bool ok) override;
@@ -42,8 +44,9 @@ class GenerateCall final : public grpc::ServerWriteReactor<v1::GenerateResponse>
   void OnDone() override;
 
   const GatewayCore* const core_;
-  std::shared_ptr<GenerateCall> self_;      // until OnDone
-  std::shared_ptr<Generation> generation_;  // set before it begins
+  grpc::CallbackServerContext* context_ = nullptr;  // gRPC's, until OnDone
+  std::shared_ptr<GenerateCall> self_;              // until OnDone
+  std::shared_ptr<Generation> generation_;          // set before it begins
 
   Mutex mutex_;
   EventQueue pending_ ABSL_GUARDED_BY(mutex_);

@@ -1,13 +1,11 @@
 #include "gateway/grpc/generation_service.h"
 
-#include <string>
 #include <utility>
 #include <vector>
 
-#include "gateway/access/retry_delay.h"
-#include "gateway/answer/preparation.h"
+#include "gateway/answer/embed_texts.h"
+#include "gateway/answer/route_question.h"
 #include "gateway/answer/scoring.h"
-#include "gateway/answer/text_embedding.h"
 #include "gateway/grpc/convert_client.h"
 #include "gateway/grpc/generate_call.h"
 #include "gateway/grpc/rpc_status.h"
@@ -16,6 +14,33 @@
 #include "net/received.h"
 
 namespace coterie::gateway {
+namespace {
+
+StatusOr<EmbedTextsRequest> FromProto(const v1::EmbedRequest& proto, const RequestLimits& limits) {
+  EmbedTextsRequest request;
+  request.texts.assign(proto.texts().begin(), proto.texts().end());
+  ASSIGN_OR_RETURN(request.context, FromProto(proto.context(), limits));
+  RETURN_IF_ERROR(ValidateEmbedTexts("texts", request.texts, limits));
+  return request;
+}
+
+v1::EmbedResponse ToProto(const std::vector<std::vector<float>>& embeddings, const Digest& model) {
+  v1::EmbedResponse response;
+  for (const std::vector<float>& embedding : embeddings) {
+    response.add_embeddings()->mutable_values()->Add(embedding.begin(), embedding.end());
+  }
+  response.set_model_digest(model.ToHex());
+  return response;
+}
+
+// How the call came, and when it must have ended.
+template <typename Request>
+void Complete(const grpc::CallbackServerContext& context, Request* request) {
+  request->context.connection = context.peer();
+  request->deadline = net::DeadlineOf(context);
+}
+
+}  // namespace
 
 GenerationServiceImpl::GenerationServiceImpl(const GatewayCore* core, MetricsRegistry* registry)
     : core_(core), bad_calls_(registry) {
@@ -44,7 +69,7 @@ grpc::ServerUnaryReactor* GenerationServiceImpl::Score(grpc::CallbackServerConte
     call->Finish(score.status());
     return call->reactor();
   }
-  score->deadline = net::DeadlineOf(*context);
+  Complete(*context, &*score);
   const auto scoring = Scoring::Create(core_, *std::move(score), [call](StatusOr<ScoreResult> result) {
     if (result.ok()) {
       call->Finish(ToProto(*result));
@@ -61,24 +86,23 @@ grpc::ServerUnaryReactor* GenerationServiceImpl::Embed(grpc::CallbackServerConte
                                                        const v1::EmbedRequest* request,
                                                        v1::EmbedResponse* response) {
   auto call = UnaryCall<v1::EmbedResponse>::Create(response);
-  std::vector<std::string> texts(request->texts().begin(), request->texts().end());
-  Status status = ValidateEmbedTexts("texts", texts, core_->limits);
-  if (status.ok()) status = FromProto(request->context(), core_->limits).status();
-  if (!status.ok()) {
-    core_->metrics->CountRequest("Embed", status);
-    call->Finish(status);
+  StatusOr<EmbedTextsRequest> texts = FromProto(*request, core_->limits);
+  if (!texts.ok()) {
+    core_->metrics->CountRequest("Embed", texts.status());
+    call->Finish(texts.status());
     return call->reactor();
   }
-  EmbedTexts(core_, std::move(texts),
-             [call, core = core_](StatusOr<std::vector<std::vector<float>>> embeddings) {
-               if (!embeddings.ok()) return call->Finish(embeddings.status());
-               v1::EmbedResponse result;
-               for (const std::vector<float>& embedding : *embeddings) {
-                 result.add_embeddings()->mutable_values()->Add(embedding.begin(), embedding.end());
-               }
-               result.set_model_digest(core->embedder->digest().ToHex());
-               call->Finish(std::move(result));
-             });
+  Complete(*context, &*texts);
+  const auto embedding = EmbedTexts::Create(
+      core_, *std::move(texts), [call, core = core_](StatusOr<std::vector<std::vector<float>>> embeddings) {
+        if (embeddings.ok()) {
+          call->Finish(ToProto(*embeddings, core->embedder->digest()));
+        } else {
+          call->Finish(embeddings.status());
+        }
+      });
+  call->WhenCancelled([embedding] { embedding->Cancel(); });
+  embedding->Begin();
   return call->reactor();
 }
 
@@ -87,25 +111,20 @@ grpc::ServerUnaryReactor* GenerationServiceImpl::Route(grpc::CallbackServerConte
                                                        v1::RouteResponse* response) {
   auto call = UnaryCall<v1::RouteResponse>::Create(response);
   StatusOr<AnswerRequest> route = FromProto(*request, core_->limits);
-  Status status = route.status();
-  if (status.ok()) {
-    PreparationRequest preparation;
-    preparation.input = std::move(route->input);
-    preparation.expert = route->expert;
-    preparation.routing = std::move(route->routing);
-    preparation.only_route = true;
-    status = Prepare(core_, std::move(preparation), [call, core = core_](StatusOr<Prepared> prepared) {
-      core->metrics->CountRequest("Route", prepared.status());
-      if (!prepared.ok()) return call->Finish(prepared.status());
-      v1::RouteResponse result;
-      *result.mutable_decision() = ToProto(RouteEvent{std::move(prepared->decision), "", "", ""});
-      call->Finish(std::move(result));
-    });
-    if (status.ok()) return call->reactor();
-    status = WithRetryDelay(status, core_->admission->RetryDelayNow());
+  if (!route.ok()) {
+    core_->metrics->CountRequest("Route", route.status());
+    call->Finish(route.status());
+    return call->reactor();
   }
-  core_->metrics->CountRequest("Route", status);
-  call->Finish(status);
+  Complete(*context, &*route);
+  const auto question = RouteQuestion::Create(core_, *std::move(route), [call](StatusOr<Decision> decision) {
+    if (!decision.ok()) return call->Finish(decision.status());
+    v1::RouteResponse result;
+    *result.mutable_decision() = ToProto(RouteEvent{*std::move(decision), "", "", ""});
+    call->Finish(std::move(result));
+  });
+  call->WhenCancelled([question] { question->Cancel(); });
+  question->Begin();
   return call->reactor();
 }
 

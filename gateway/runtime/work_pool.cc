@@ -3,6 +3,11 @@
 #include <utility>
 
 namespace coterie::gateway {
+namespace {
+
+constexpr int kMaxPassedOver = 7;
+
+}  // namespace
 
 WorkPool::WorkPool(std::string name, size_t n_threads, size_t max_queued)
     : name_(std::move(name)), max_queued_(max_queued) {
@@ -22,16 +27,26 @@ void WorkPool::Stop() {
   }
 }
 
-Status WorkPool::Submit(std::function<void()> job) {
+Status WorkPool::Submit(std::function<void()> job, Turn turn) {
   MutexLock lock(&mutex_);
   if (stopping_) return absl::UnavailableError(absl::StrCat("the gateway's ", name_, " pool is stopped"));
-  if (jobs_.size() >= max_queued_) {
+  std::deque<std::function<void()>>& queue = turn == Turn::kNext ? jobs_ : spare_jobs_;
+  if (queue.size() >= max_queued_) {
     return absl::ResourceExhaustedError(
         absl::StrCat("the gateway's ", name_, " queue is full (", max_queued_, " jobs)"));
   }
-  jobs_.push_back(std::move(job));
+  queue.push_back(std::move(job));
   changed_.Signal();
   return absl::OkStatus();
+}
+
+std::function<void()> WorkPool::TakeLocked() {
+  const bool spare = !spare_jobs_.empty() && (jobs_.empty() || n_passed_over_ >= kMaxPassedOver);
+  n_passed_over_ = spare || spare_jobs_.empty() ? 0 : n_passed_over_ + 1;
+  std::deque<std::function<void()>>& queue = spare ? spare_jobs_ : jobs_;
+  std::function<void()> job = std::move(queue.front());
+  queue.pop_front();
+  return job;
 }
 
 void WorkPool::Run() {
@@ -39,10 +54,9 @@ void WorkPool::Run() {
     std::function<void()> job;
     {
       MutexLock lock(&mutex_);
-      while (jobs_.empty() && !stopping_) changed_.Wait(&mutex_);
-      if (jobs_.empty()) return;
-      job = std::move(jobs_.front());
-      jobs_.pop_front();
+      while (jobs_.empty() && spare_jobs_.empty() && !stopping_) changed_.Wait(&mutex_);
+      if (jobs_.empty() && spare_jobs_.empty()) return;
+      job = TakeLocked();
     }
     job();
   }

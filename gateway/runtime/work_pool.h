@@ -17,7 +17,12 @@ namespace coterie::gateway {
 // own threads are few and carry every stream, so nothing may hold them. Thread-safe.
 class WorkPool {
  public:
-  // n_threads > 0; at most max_queued jobs wait.
+  enum class Turn {
+    kNext,   // somebody waits for its first token
+    kSpare,  // nobody does: behind those that somebody waits for, of which it lets a few go first
+  };
+
+  // n_threads > 0; at most max_queued jobs of each turn wait.
   WorkPool(std::string name, size_t n_threads, size_t max_queued);
   ~WorkPool();  // as Stop
   WorkPool(const WorkPool&) = delete;
@@ -25,12 +30,13 @@ class WorkPool {
 
   // ResourceExhausted, naming the pool and its limit, when the queue is full; Unavailable once it is stopped.
   // The job is then dropped.
-  Status Submit(std::function<void()> job);
+  Status Submit(std::function<void()> job, Turn turn = Turn::kNext);
   // Finishes what is queued and takes nothing more. Not from a job.
   void Stop();
 
  private:
   void Run();
+  std::function<void()> TakeLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   const std::string name_;
   const size_t max_queued_;
@@ -38,6 +44,8 @@ class WorkPool {
   CondVar changed_;
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
   std::deque<std::function<void()>> jobs_ ABSL_GUARDED_BY(mutex_);
+  std::deque<std::function<void()>> spare_jobs_ ABSL_GUARDED_BY(mutex_);
+  int n_passed_over_ ABSL_GUARDED_BY(mutex_) = 0;  // turns that spare jobs waited for
   std::vector<std::thread> threads_;
 };
 

@@ -12,6 +12,7 @@
 #include <utility>
 #include <vector>
 
+#include "common/clock.h"
 #include "common/mutex.h"
 #include "common/status.h"
 #include "gateway/text/text_embedder.h"
@@ -22,9 +23,10 @@ namespace coterie::gateway {
 // starts at once, a request's question on the very thread that brings it (while answers are being written
 // every hand-over between threads waits for a core); what comes while all passes run waits for the first to
 // end and goes together, so nothing ever waits for company. Texts that nobody generates for leave one of
-// several passes to questions. Passes are short (max_batch_tokens), and a request's
-// question goes before texts that nobody generates for, of which every pass still takes one beside its
-// questions, however long it is. Thread-safe.
+// several passes to questions, and while questions come their passes take one core. Passes are short
+// (max_batch_tokens), and a request's question goes before texts that nobody generates for, of which every
+// pass still takes one beside its questions, however long it is. Texts that were cancelled meanwhile are
+// passed over. Thread-safe.
 class EmbedBatcher {
  public:
   struct Options {
@@ -43,7 +45,8 @@ class EmbedBatcher {
   // max_passes at once.
   using Pass = std::function<StatusOr<std::vector<std::vector<float>>>(std::span<const Tokens> texts)>;
 
-  EmbedBatcher(const Options& options, Pass pass);
+  // `aside` is `pass` on one core; null: there is no difference.
+  EmbedBatcher(const Options& options, Pass pass, Pass aside = nullptr);
   ~EmbedBatcher() { Stop(); }
   EmbedBatcher(const EmbedBatcher&) = delete;
   EmbedBatcher& operator=(const EmbedBatcher&) = delete;
@@ -51,7 +54,9 @@ class EmbedBatcher {
   // `done` is called once: on a thread of the batcher, which it must not hold, or from here, for a text that
   // is refused (ResourceExhausted naming the limit; Unavailable once stopped) and for a question that found a
   // pass free, which by then is free for others.
-  void Submit(Tokens text, TextEmbedder::Urgency urgency, TextEmbedder::Done done);
+  // Once `cancelled` is set a text that waits costs no pass any more: Cancelled.
+  void Submit(Tokens text, TextEmbedder::Urgency urgency, CancelFlag cancelled, TextEmbedder::Done done);
+  static Status WhyCancelled();
 
   // Refuses what waits and whatever comes, and returns when no pass runs any more, and no callback on the
   // batcher's threads.
@@ -63,6 +68,7 @@ class EmbedBatcher {
  private:
   struct Waiting {
     Tokens text;
+    CancelFlag cancelled;
     TextEmbedder::Done done;
   };
 
@@ -74,12 +80,14 @@ class EmbedBatcher {
     return !urgent_.empty() || (!bulk_.empty() && n_bulk_running_ < most_bulk_passes_);
   }
   // The texts of the next pass: urgent ones first, one of the others wherever there is one, and what fits.
-  std::vector<Waiting> TakeBatch() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Those that were cancelled go to `dropped`; perhaps nothing else is left.
+  std::vector<Waiting> TakeBatch(std::vector<Waiting>* dropped) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Called with the pass counted by the caller; counts it off before the callbacks.
-  void RunPass(std::vector<Waiting> batch, bool only_bulk) ABSL_LOCKS_EXCLUDED(mutex_);
+  void RunPass(const Pass& pass, std::vector<Waiting> batch, bool only_bulk) ABSL_LOCKS_EXCLUDED(mutex_);
 
   const Options options_;
   const Pass pass_;
+  const Pass aside_;
   const size_t most_bulk_passes_;  // of texts that nobody generates for alone
   std::atomic<uint64_t> n_passes_ = 0, n_texts_ = 0;
 
@@ -88,6 +96,7 @@ class EmbedBatcher {
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
   size_t n_running_ ABSL_GUARDED_BY(mutex_) = 0;  // passes
   size_t n_bulk_running_ ABSL_GUARDED_BY(mutex_) = 0;
+  MonotonicTime last_question_ ABSL_GUARDED_BY(mutex_);
   std::deque<Waiting> urgent_ ABSL_GUARDED_BY(mutex_);
   std::deque<Waiting> bulk_ ABSL_GUARDED_BY(mutex_);
   std::vector<std::thread> threads_;  // one for each pass

@@ -15,20 +15,26 @@ class EncoderEmbedder final : public TextEmbedder {
   EncoderEmbedder(std::unique_ptr<Encoder> encoder, int max_question_tokens)
       : encoder_(std::move(encoder)),
         max_question_tokens_(max_question_tokens),
-        batcher_({.max_passes = static_cast<size_t>(encoder_->n_passes())},
-                 [this](std::span<const EmbedBatcher::Tokens> texts) -> StatusOr<std::vector<Embedding>> {
-                   return encoder_->EmbedTokens(texts);
-                 }) {}
+        batcher_(
+            {.max_passes = static_cast<size_t>(encoder_->n_passes())},
+            [this](std::span<const EmbedBatcher::Tokens> texts) -> StatusOr<std::vector<Embedding>> {
+              return encoder_->EmbedTokens(texts);
+            },
+            [this](std::span<const EmbedBatcher::Tokens> texts) -> StatusOr<std::vector<Embedding>> {
+              return encoder_->EmbedTokens(texts, /*one_core=*/true);
+            }) {}
 
-  void Embed(std::string_view text, Urgency urgency, Done done) override {
+  void Embed(std::string_view text, Urgency urgency, CancelFlag cancelled, Done done) override {
+    if (cancelled.is_set()) return done(EmbedBatcher::WhyCancelled());
     StatusOr<std::vector<int32_t>> tokens = urgency == Urgency::kRequest
                                                 ? encoder_->TokenizeEnds(text, max_question_tokens_)
                                                 : encoder_->Tokenize(text);
     if (!tokens.ok()) return done(tokens.status());
-    batcher_.Submit(*std::move(tokens), urgency, [done = std::move(done)](StatusOr<Embedding> embedding) {
-      if (embedding.ok() && embedding->empty()) embedding = Encoder::NotADirection();
-      done(std::move(embedding));
-    });
+    batcher_.Submit(*std::move(tokens), urgency, std::move(cancelled),
+                    [done = std::move(done)](StatusOr<Embedding> embedding) {
+                      if (embedding.ok() && embedding->empty()) embedding = Encoder::NotADirection();
+                      done(std::move(embedding));
+                    });
   }
   size_t CountTokens(std::string_view text) const override {
     const StatusOr<std::vector<int32_t>> tokens = encoder_->Tokenize(text);

@@ -9,6 +9,7 @@
 
 #include "common/digest.h"
 #include "common/status.h"
+#include "gateway/runtime/cancel_flag.h"
 
 namespace coterie::gateway {
 
@@ -31,7 +32,8 @@ class TextEmbedder {
   // held (every embedding waits for it). Of a longer text than the encoder reads the first tokens count, of a
   // kRequest longer than its own, smaller limit the first and the last. InvalidArgument for what cannot be
   // tokenised, ResourceExhausted when too much waits, Unavailable after Stop.
-  virtual void Embed(std::string_view text, Urgency urgency, Done done) = 0;
+  // Cancelled where `cancelled` was set before the text's pass began.
+  virtual void Embed(std::string_view text, Urgency urgency, CancelFlag cancelled, Done done) = 0;
   // Of the tokens that a kBulk text is read as; 0 for one that cannot be tokenised.
   virtual size_t CountTokens(std::string_view text) const = 0;
   // Refuses what waits and whatever comes, and returns when no pass runs any more, and no `done` but on

@@ -4,6 +4,7 @@
 #include <array>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "gateway/routing/drift_watch.h"
 #include "gateway/watch/shadow_traffic.h"
@@ -18,9 +19,15 @@ class Page {
  public:
   void Add(const char* name, MetricType type, const char* help, double value, const char* label = nullptr,
            std::string label_value = "") {
+    std::vector<prometheus::ClientMetric::Label> labels;
+    if (label != nullptr) labels.push_back({label, std::move(label_value)});
+    Add(name, type, help, value, std::move(labels));
+  }
+  void Add(const char* name, MetricType type, const char* help, double value,
+           std::vector<prometheus::ClientMetric::Label> labels) {
     if (families_.empty() || families_.back().name != name) families_.push_back({name, help, type, {}});
     prometheus::ClientMetric metric;
-    if (label != nullptr) metric.label.push_back({label, std::move(label_value)});
+    metric.label = std::move(labels);
     (type == MetricType::Counter ? metric.counter.value : metric.gauge.value) = value;
     families_.back().metric.push_back(std::move(metric));
   }
@@ -46,6 +53,26 @@ const char* Name(WorkerHealth health) {
       return "refused";
   }
   return "unknown";
+}
+
+void AddAdmission(const Admission& admission, Page* page) {
+  constexpr MetricType kGauge = MetricType::Gauge;
+  using Kind = Admission::Kind;
+  page->Add("coterie_requests_paused", kGauge,
+            "Answers whose clients do not read them; they hold no place among those that run.",
+            admission.paused());
+  page->Add("coterie_routes_running", kGauge, "Route requests under way.", admission.running(Kind::kRoute));
+  page->Add("coterie_routes_waiting", kGauge, "Route requests waiting for admission.",
+            admission.waiting(Kind::kRoute));
+  page->Add("coterie_embed_texts_running", kGauge, "Texts of Embed requests under way.",
+            admission.running(Kind::kEmbed));
+  page->Add("coterie_embed_texts_waiting", kGauge, "Texts of Embed requests waiting for admission.",
+            admission.waiting(Kind::kEmbed));
+  for (const Admission::Refused& refused : admission.refused()) {
+    page->Add("coterie_admission_refused_total", MetricType::Counter,
+              "Requests that admission refused, by what they asked for and why.",
+              static_cast<double>(refused.n), {{"kind", refused.kind}, {"reason", refused.reason}});
+  }
 }
 
 // Of the experts with the most prompts, or questions, only: each is a handful of series.
@@ -161,6 +188,7 @@ std::vector<MetricFamily> LiveMetrics::Collect() const {
            core_->admission->running());
   page.Add("coterie_requests_waiting", kGauge, "Requests waiting for admission.",
            core_->admission->waiting());
+  AddAdmission(*core_->admission, &page);
   const auto router = core_->routers->Current();
   page.Add("coterie_catalogue_generation", kGauge, "Generation of the expert store that is served.",
            static_cast<double>(router->catalogue().generation));

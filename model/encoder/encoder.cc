@@ -53,11 +53,12 @@ StatusOr<std::vector<int32_t>> Encoder::TokenizeEnds(std::string_view text, int 
 
 class Encoder::Lease {
  public:
-  explicit Lease(Encoder* encoder) : encoder_(encoder) {
+  Lease(Encoder* encoder, bool one_core) : encoder_(encoder) {
     MutexLock lock(&encoder->mutex_);
     while (encoder->n_in_use_ == encoder->options_.n_passes) encoder->context_free_.Wait(&encoder->mutex_);
     // Beside others never the one of all cores: its threads would wait for each other's turns on them.
-    const auto first = encoder->contexts_.begin() + (encoder->n_in_use_ == 0 ? 0 : 1);
+    const bool all_cores = encoder->n_in_use_ == 0 && (!one_core || encoder->options_.n_passes == 1);
+    const auto first = encoder->contexts_.begin() + (all_cores ? 0 : 1);
     const auto free = std::find_if(first, encoder->contexts_.end(), [](const auto& c) { return !c->in_use; });
     COTERIE_CHECK(free != encoder->contexts_.end()) << encoder->n_in_use_ << " passes run";
     context_ = free->get();
@@ -80,12 +81,14 @@ class Encoder::Lease {
   PassContext* context_;
 };
 
-StatusOr<std::vector<Embedding>> Encoder::EmbedTokens(std::span<const std::vector<int32_t>> texts) {
+StatusOr<std::vector<Embedding>> Encoder::EmbedTokens(std::span<const std::vector<int32_t>> texts,
+                                                      bool one_core) {
   std::vector<Embedding> out;
   out.reserve(texts.size());
   size_t begin = 0;
   while (begin < texts.size()) {
-    const Lease context(this);  // for one pass, so that a long list does not keep others waiting to its end
+    const Lease context(
+        this, one_core);  // for one pass, so that a long list does not keep others waiting to its end
     size_t end = begin;
     size_t n_tokens = 0;
     const auto room = static_cast<size_t>(context->max_tokens);

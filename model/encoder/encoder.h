@@ -57,7 +57,9 @@ class Encoder {
   // finite direction for a text, its embedding is empty and its caller reports NotADirection; the others are
   // sound. DataLoss when the file of the embeddings shrank.
   StatusOr<std::vector<int32_t>> Tokenize(std::string_view text) const;
-  StatusOr<std::vector<Embedding>> EmbedTokens(std::span<const std::vector<int32_t>> texts);
+  // `one_core`: on one core alone, also where no other pass runs (where there is more than one pass at once).
+  StatusOr<std::vector<Embedding>> EmbedTokens(std::span<const std::vector<int32_t>> texts,
+                                               bool one_core = false);
   // As Tokenize, but a text of more than `limit` tokens gives the first and the last limit / 2 of them. A
   // limit of max_tokens() or more changes nothing.
   StatusOr<std::vector<int32_t>> TokenizeEnds(std::string_view text, int limit) const;

@@ -82,7 +82,9 @@ class FakeTextModel : public TextModel {
 class FakeEmbedder final : public TextEmbedder {
  public:
   static constexpr size_t kDim = 26;
-  void Embed(std::string_view text, Urgency urgency, Done done) override { done(VectorOf(text)); }
+  void Embed(std::string_view text, Urgency urgency, CancelFlag cancelled, Done done) override {
+    done(VectorOf(text));
+  }
   size_t CountTokens(std::string_view text) const override { return text.size(); }
   static std::vector<float> VectorOf(std::string_view text) {
     std::vector<float> vector(kDim, 0.0f);

@@ -340,8 +340,13 @@ void FakeWorker::StepLocked(Gateway* gateway) {
     return;  // a real one goes on within its credit; here the gateway's position decides anyway
   }
   v1::WorkerMessage message;
+  uint32_t n_seated = 0;
   for (auto& [id, sequence] : gateway->sequences) {
-    if (!sequence.finished && !gateway->awaits_reattach) Produce(id, &sequence, message.mutable_step());
+    if (sequence.finished || gateway->awaits_reattach) continue;
+    if (sequence.credit > 0 && !sequence.refused && options_.seats > 0 && ++n_seated > options_.seats) {
+      continue;
+    }
+    Produce(id, &sequence, message.mutable_step());
   }
   if (message.has_step() && message.step().outputs_size() > 0) {
     *message.mutable_step()->mutable_state() = State();

@@ -38,7 +38,8 @@ class FakeWorker {
     Digest tokenizer = Sha256("tokenizer");
     absl::Duration step = absl::Milliseconds(2);  // one token of every sequence
     uint32_t max_waiting = 64;                    // sequences; more get RESOURCE_EXHAUSTED
-    uint32_t max_sequence_tokens = 4096;          // prompt and answer; there an answer ends by its length
+    uint32_t seats = 0;                   // sequences in a step, those with credit, in their order; 0: all
+    uint32_t max_sequence_tokens = 4096;  // prompt and answer; there an answer ends by its length
     uint32_t kv_blocks = 4096;
     uint32_t adapter_slots = 8;
     absl::Duration reattach_grace = absl::Seconds(5);

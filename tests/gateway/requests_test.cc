@@ -131,7 +131,7 @@ TEST_F(RequestsTest, AFullGatewayAnswersWithARetryDelay) {
 
 TEST_F(RequestsTest, AFullEmbeddingQueueAnswersWithARetryDelay) {
   class Full final : public TextEmbedder {
-    void Embed(std::string_view text, Urgency urgency, Done done) override {
+    void Embed(std::string_view text, Urgency urgency, CancelFlag cancelled, Done done) override {
       done(absl::ResourceExhaustedError("full"));
     }
     size_t CountTokens(std::string_view text) const override { return text.size(); }

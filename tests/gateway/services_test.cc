@@ -129,7 +129,7 @@ TEST_F(ServicesTest, OfALongQuestionBothEndsAreEmbeddedAndOfATextItsBeginning) {
   class Noting final : public TextEmbedder {
    public:
     Noting(Mutex* mutex, std::vector<std::string>* texts) : mutex_(mutex), texts_(texts) {}
-    void Embed(std::string_view text, Urgency urgency, Done done) override {
+    void Embed(std::string_view text, Urgency urgency, CancelFlag cancelled, Done done) override {
       {
         MutexLock lock(mutex_);
         texts_->emplace_back(text);

@@ -163,6 +163,7 @@ RequestContext ContextOf(const HttpRequest& request) {
   RequestContext context;
   context.trace_id = TraceIdOf(request.Header("traceparent"));
   if (context.trace_id.empty()) context.trace_id = request.id;
+  context.connection = absl::StrCat(request.peer.ToString(), " ", request.peer.port);
   return context;
 }
 

@@ -7,7 +7,7 @@
 #include "absl/strings/escaping.h"
 #include "common/quoted.h"
 #include "common/refused_field.h"
-#include "gateway/answer/text_embedding.h"
+#include "gateway/answer/embed_texts.h"
 #include "gateway/http/api/answer_fields.h"
 #include "gateway/http/api/endpoints.h"
 #include "gateway/http/json_writer.h"
@@ -90,13 +90,17 @@ void AnswerEmbeddings(const Call& call, const nlohmann::json& body) {
     call.core()->metrics->CountRequest("Embed", ask.status());
     return call.Refuse(ask.status());
   }
-  EmbedTexts(call.core(), ask->texts,
-             [call, ask = *ask](const StatusOr<std::vector<std::vector<float>>>& embeddings) {
-               if (!embeddings.ok()) return call.Refuse(embeddings.status());
-               size_t n_tokens = 0;
-               for (const std::string& text : ask.texts) n_tokens += call.core()->embedder->CountTokens(text);
-               call.Respond(HttpResponse::Json(EmbeddingsBody(ask, *embeddings, n_tokens)));
-             });
+  const auto embedding =
+      EmbedTexts::Create(call.core(), {ask->texts, ContextOf(call.request())},
+                         [call, ask = *ask](const StatusOr<std::vector<std::vector<float>>>& embeddings) {
+                           if (!embeddings.ok()) return call.Refuse(embeddings.status());
+                           size_t n_tokens = 0;
+                           for (const std::string& text : ask.texts)
+                             n_tokens += call.core()->embedder->CountTokens(text);
+                           call.Respond(HttpResponse::Json(EmbeddingsBody(ask, *embeddings, n_tokens)));
+                         });
+  call.exchange->WhenGone([embedding] { embedding->Cancel(); });
+  embedding->Begin();
 }
 
 }  // namespace coterie::gateway::http

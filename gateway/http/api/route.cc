@@ -2,8 +2,7 @@
 #include <string>
 #include <utility>
 
-#include "gateway/access/retry_delay.h"
-#include "gateway/answer/preparation.h"
+#include "gateway/answer/route_question.h"
 #include "gateway/http/api/answer_fields.h"
 #include "gateway/http/api/completion_writer.h"
 #include "gateway/http/api/endpoints.h"
@@ -48,23 +47,17 @@ void RespondRoute(const Call& call, Decision decision) {
 
 void AnswerRoute(const Call& call, const nlohmann::json& body) {
   StatusOr<AnswerRequest> request = ReadRouteAsk(call, body);
-  Status status = request.status();
-  if (status.ok()) {
-    PreparationRequest preparation;
-    preparation.input = std::move(request->input);
-    preparation.expert = request->expert;
-    preparation.routing = std::move(request->routing);
-    preparation.only_route = true;
-    status = Prepare(call.core(), std::move(preparation), [call](StatusOr<Prepared> prepared) {
-      call.core()->metrics->CountRequest("Route", prepared.status());
-      if (!prepared.ok()) return call.Refuse(prepared.status());
-      RespondRoute(call, std::move(prepared->decision));
-    });
-    if (status.ok()) return;
-    status = WithRetryDelay(status, call.core()->admission->RetryDelayNow());
+  if (!request.ok()) {
+    call.core()->metrics->CountRequest("Route", request.status());
+    return call.Refuse(request.status());
   }
-  call.core()->metrics->CountRequest("Route", status);
-  call.Refuse(status);
+  const auto question =
+      RouteQuestion::Create(call.core(), *std::move(request), [call](StatusOr<Decision> decision) {
+        if (!decision.ok()) return call.Refuse(decision.status());
+        RespondRoute(call, *std::move(decision));
+      });
+  call.exchange->WhenGone([question] { question->Cancel(); });
+  question->Begin();
 }
 
 }  // namespace coterie::gateway::http

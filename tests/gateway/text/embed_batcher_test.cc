@@ -1,5 +1,6 @@
 #include "gateway/text/embed_batcher.h"
 
+#include <atomic>
 #include <filesystem>
 #include <future>
 #include <string>
@@ -67,10 +68,11 @@ class HeldPass {
 
 using Embedded = std::future<StatusOr<std::vector<float>>>;
 
-Embedded Submit(EmbedBatcher* batcher, Tokens text, Urgency urgency = Urgency::kRequest) {
+Embedded Submit(EmbedBatcher* batcher, Tokens text, Urgency urgency = Urgency::kRequest,
+                CancelFlag cancelled = CancelFlag()) {
   auto promise = std::make_shared<std::promise<StatusOr<std::vector<float>>>>();
   Embedded result = promise->get_future();
-  batcher->Submit(std::move(text), urgency,
+  batcher->Submit(std::move(text), urgency, std::move(cancelled),
                   [promise](StatusOr<std::vector<float>> e) { promise->set_value(std::move(e)); });
   return result;
 }
@@ -99,6 +101,56 @@ TEST(EmbedBatcherTest, AnIdleEncoderStartsAtOnceAndWhatComesMeanwhileGoesTogethe
   EXPECT_EQ(batcher.texts(), 8u);
 }
 
+TEST(EmbedBatcherTest, WhatWasCancelledWhileItWaitedCostsNoPass) {
+  HeldPass pass;
+  EmbedBatcher batcher({}, pass.AsPass());
+  Embedded first = SubmitFirst(&batcher, &pass, {1});
+  CancelFlag bulk_gone, question_gone;
+  std::vector<Embedded> gone;
+  for (int32_t i = 10; i < 20; ++i) gone.push_back(Submit(&batcher, {i}, Urgency::kBulk, bulk_gone));
+  gone.push_back(Submit(&batcher, {20}, Urgency::kRequest, question_gone));
+  Embedded wanted = Submit(&batcher, {2}, Urgency::kBulk);
+  bulk_gone.Set();
+  question_gone.Set();
+  pass.Allow(100);
+  EXPECT_TRUE(first.get().ok());
+  EXPECT_TRUE(wanted.get().ok());
+  for (Embedded& one : gone) EXPECT_TRUE(absl::IsCancelled(one.get().status()));
+  EXPECT_THAT(pass.passes(), ElementsAre(ElementsAre(1), ElementsAre(2)));
+  EXPECT_EQ(batcher.texts(), 2u);
+}
+
+TEST(EmbedBatcherTest, WhileQuestionsComeOtherTextsTakeOneCore) {
+  std::atomic<int> n_on_all = 0, n_aside = 0;
+  const auto counting = [](std::atomic<int>* n) -> EmbedBatcher::Pass {
+    return [n](std::span<const Tokens> texts) -> StatusOr<std::vector<std::vector<float>>> {
+      ++*n;
+      return std::vector<std::vector<float>>(texts.size(), {1});
+    };
+  };
+  EmbedBatcher batcher({}, counting(&n_on_all), counting(&n_aside));
+  EXPECT_TRUE(Submit(&batcher, {1}, Urgency::kBulk).get().ok());
+  EXPECT_EQ(n_on_all, 1);  // nobody asks anything
+  EXPECT_TRUE(Submit(&batcher, {2}, Urgency::kRequest).get().ok());
+  EXPECT_EQ(n_on_all, 2);
+  EXPECT_TRUE(Submit(&batcher, {3}, Urgency::kBulk).get().ok());
+  EXPECT_EQ(n_aside, 1);
+  EXPECT_EQ(n_on_all, 2);
+}
+
+TEST(EmbedBatcherTest, WhereAllThatWaitsWasCancelledNoPassIsMade) {
+  HeldPass pass;
+  EmbedBatcher batcher({}, pass.AsPass());
+  Embedded first = SubmitFirst(&batcher, &pass, {1});
+  CancelFlag cancelled;
+  Embedded gone = Submit(&batcher, {2}, Urgency::kBulk, cancelled);
+  cancelled.Set();
+  pass.Allow(1);
+  EXPECT_TRUE(first.get().ok());
+  EXPECT_TRUE(absl::IsCancelled(gone.get().status()));
+  EXPECT_EQ(batcher.passes(), 1u);
+}
+
 TEST(EmbedBatcherTest, AQuestionThatFindsTheEncoderIdleIsEmbeddedWhereItComesFrom) {
   std::vector<std::thread::id> passes;
   EmbedBatcher batcher({}, [&](std::span<const Tokens> texts) -> StatusOr<std::vector<std::vector<float>>> {
@@ -107,10 +159,11 @@ TEST(EmbedBatcherTest, AQuestionThatFindsTheEncoderIdleIsEmbeddedWhereItComesFro
   });
   std::thread::id answered;
   bool inner_ok = false;
-  batcher.Submit({1}, Urgency::kRequest, [&](const StatusOr<std::vector<float>>&) {
+  batcher.Submit({1}, Urgency::kRequest, CancelFlag(), [&](const StatusOr<std::vector<float>>&) {
     answered = std::this_thread::get_id();
     // The encoder is free again: this one does not wait for the callback's end either.
-    batcher.Submit({2}, Urgency::kRequest, [&](const StatusOr<std::vector<float>>& e) { inner_ok = e.ok(); });
+    batcher.Submit({2}, Urgency::kRequest, CancelFlag(),
+                   [&](const StatusOr<std::vector<float>>& e) { inner_ok = e.ok(); });
   });
   EXPECT_EQ(answered, std::this_thread::get_id());
   EXPECT_TRUE(inner_ok);
@@ -299,6 +352,7 @@ TEST_P(EncoderEmbedderModeTest, ManyAtOnceHaveTheBitsOfEachAlone) {
         auto promise = std::make_shared<std::promise<StatusOr<std::vector<float>>>>();
         results[static_cast<size_t>(i)] = promise->get_future();
         (*embedder)->Embed(texts[static_cast<size_t>(i)], i % 5 == 0 ? Urgency::kBulk : Urgency::kRequest,
+                           CancelFlag(),
                            [promise](StatusOr<std::vector<float>> e) { promise->set_value(std::move(e)); });
       }
     });
@@ -320,7 +374,7 @@ TEST(EncoderEmbedderTest, OfALongQuestionItsEndsAreReadAndOfOtherTextsAll) {
   ASSERT_TRUE(embedder.ok()) << embedder.status();
   const auto embed = [&](const std::string& text, Urgency urgency) {
     std::promise<StatusOr<std::vector<float>>> promise;
-    (*embedder)->Embed(text, urgency,
+    (*embedder)->Embed(text, urgency, CancelFlag(),
                        [&](StatusOr<std::vector<float>> e) { promise.set_value(std::move(e)); });
     return promise.get_future().get().value();
   };
@@ -335,7 +389,7 @@ TEST(EncoderEmbedderTest, ATextBeyondTheLimitIsRefusedWithoutAPass) {
   const auto embedder = LoadEmbedder(kTinyBert, {});
   ASSERT_TRUE(embedder.ok()) << embedder.status();
   std::promise<StatusOr<std::vector<float>>> promise;
-  (*embedder)->Embed(std::string((1 << 20) + 1, 'x'), Urgency::kRequest,
+  (*embedder)->Embed(std::string((1 << 20) + 1, 'x'), Urgency::kRequest, CancelFlag(),
                      [&](StatusOr<std::vector<float>> e) { promise.set_value(std::move(e)); });
   const auto refused = promise.get_future().get();
   EXPECT_EQ(refused.status().code(), absl::StatusCode::kInvalidArgument);

@@ -1,0 +1,100 @@
+#include "gateway/answer/admitted_task.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "gateway/watch/shadow_traffic.h"
+
+namespace coterie::gateway {
+
+AdmittedTask::AdmittedTask(const GatewayCore* core, const char* rpc, Admission::Kind kind, uint32_t cost,
+                           RequestContext context, MonotonicTime deadline)
+    : core_(core),
+      rpc_(rpc),
+      context_(std::move(context)),
+      accepted_(MonotonicNow()),
+      deadline_(std::min(deadline, accepted_ + core->limits.max_time)),
+      kind_(kind),
+      cost_(cost) {}
+
+void AdmittedTask::Begin() {
+  core_->metrics->tenant_requests.Get(context_.tenant).Increment();
+  {
+    MutexLock lock(&mutex_);
+    timer_ = core_->timers->At(deadline_, [weak = weak_from_this()] {
+      if (const auto self = weak.lock()) {
+        self->Fail(absl::DeadlineExceededError(absl::StrCat(
+            "the request's time was over after ", absl::FormatDuration(self->deadline_ - self->accepted_))));
+      }
+    });
+  }
+  StatusOr<uint64_t> id = core_->admission->Enter(
+      {kind_, context_.tenant, context_.connection, context_.priority, cost_, deadline_},
+      [self = shared_from_this()](StatusOr<Admission::Ticket> ticket) { self->Admitted(std::move(ticket)); });
+  if (core_->shadow != nullptr) core_->shadow->MakeWay();  // after Enter: it looks at what runs and waits
+  if (!id.ok()) return Fail(id.status());
+  bool waits = false;
+  {
+    MutexLock lock(&mutex_);
+    waiting_id_ = *id;
+    if (done_) core_->admission->Leave(*id);
+    waits = !done_ && !admitted_;
+  }
+  if (waits) OnWaiting();
+}
+
+void AdmittedTask::Admitted(StatusOr<Admission::Ticket> ticket) {
+  if (!ticket.ok()) return Fail(ticket.status());
+  {
+    MutexLock lock(&mutex_);
+    if (done_) return;
+    admitted_ = true;
+    ticket_ = *std::move(ticket);
+  }
+  Run();
+}
+
+std::shared_ptr<Session> AdmittedTask::CloseLocked() {
+  done_ = true;
+  over_.Set();
+  core_->timers->Cancel(timer_);
+  if (waiting_id_ != 0) core_->admission->Leave(waiting_id_);
+  ticket_.Release();
+  return std::move(session_);
+}
+
+void AdmittedTask::EndLocked(const Status& status) {
+  if (done_) return;
+  CloseLocked();
+  core_->metrics->CountRequest(rpc_, status);
+  if (kind_ == Admission::Kind::kAnswer) {
+    core_->metrics->end_to_end.Observe(absl::ToDoubleSeconds(MonotonicNow() - accepted_));
+  }
+  Ended(status);
+}
+
+void AdmittedTask::Fail(const Status& status) {
+  std::shared_ptr<Session> session;
+  {
+    MutexLock lock(&mutex_);
+    if (done_) return;
+    session = session_;
+    EndLocked(status);
+  }
+  if (session != nullptr) session->Cancel();
+}
+
+void AdmittedTask::Cancel() {
+  std::shared_ptr<Session> session;
+  {
+    MutexLock lock(&mutex_);
+    if (done_) return;
+    session = CloseLocked();
+    // At the client's deadline its gRPC cancels too, and may be quicker than our timer.
+    core_->metrics->CountRequest(
+        rpc_, MonotonicNow() < deadline_ ? absl::CancelledError() : absl::DeadlineExceededError(""));
+  }
+  if (session != nullptr) session->Cancel();
+}
+
+}  // namespace coterie::gateway

@@ -1,0 +1,42 @@
+#include "gateway/answer/route_question.h"
+
+#include <utility>
+
+#include "gateway/access/retry_delay.h"
+
+namespace coterie::gateway {
+
+std::shared_ptr<RouteQuestion> RouteQuestion::Create(const GatewayCore* core, AnswerRequest request,
+                                                     Callback done) {
+  return std::shared_ptr<RouteQuestion>(new RouteQuestion(core, std::move(request), std::move(done)));
+}
+
+RouteQuestion::RouteQuestion(const GatewayCore* core, AnswerRequest request, Callback done)
+    : AdmittedTask(core, "Route", Admission::Kind::kRoute, 1, request.context, request.deadline),
+      request_(std::move(request)),
+      done_callback_(std::move(done)) {}
+
+void RouteQuestion::Run() {
+  PreparationRequest preparation{std::move(request_.input), request_.expert, std::move(request_.routing), "",
+                                 /*only_route=*/true};
+  const auto self = std::static_pointer_cast<RouteQuestion>(shared_from_this());
+  const Status status = Prepare(core_, std::move(preparation), over_, [self](StatusOr<Prepared> prepared) {
+    if (!prepared.ok()) return self->Fail(prepared.status());
+    MutexLock lock(&self->mutex_);
+    self->decision_ = std::move(prepared->decision);
+    self->EndLocked(absl::OkStatus());
+  });
+  if (!status.ok()) Fail(WithRetryDelay(status, core_->admission->RetryDelayNow(Admission::Kind::kRoute)));
+}
+
+void RouteQuestion::Ended(const Status& status) {
+  const Callback done = std::move(done_callback_);
+  done_callback_ = nullptr;
+  if (status.ok()) {
+    done(std::move(decision_));
+  } else {
+    done(status);
+  }
+}
+
+}  // namespace coterie::gateway
