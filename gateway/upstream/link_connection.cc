@@ -23,7 +23,7 @@ void WorkerLinkImpl::Connect() {
   *message.mutable_hello() = HelloToProto(options_);
   heartbeats_.Begin(MonotonicNow());
   attached_ = false;
-  stream_ = WorkerStream::Start(shared_from_this(), address_, message, options_.max_outgoing, reaper_);
+  stream_ = WorkerStream::Start(shared_from_this(), address_, message, options_.max_outgoing, streams_);
   ScheduleTick();
 }
 

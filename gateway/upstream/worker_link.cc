@@ -17,22 +17,22 @@ constexpr absl::Duration kMalformedStateInterval = absl::Minutes(1);
 }  // namespace
 
 std::shared_ptr<WorkerLink> WorkerLink::Start(const WorkerLinkOptions& options, std::string address,
-                                              TimerQueue* timers, StreamReaper* reaper,
+                                              TimerQueue* timers, StreamThreads* streams,
                                               std::shared_ptr<WorkPool> placement_pool,
                                               std::shared_ptr<WorkerBoard> board) {
-  auto link = std::make_shared<WorkerLinkImpl>(options, std::move(address), timers, reaper,
+  auto link = std::make_shared<WorkerLinkImpl>(options, std::move(address), timers, streams,
                                                std::move(placement_pool), std::move(board));
   link->Connect();
   return link;
 }
 
 WorkerLinkImpl::WorkerLinkImpl(const WorkerLinkOptions& options, std::string address, TimerQueue* timers,
-                               StreamReaper* reaper, std::shared_ptr<WorkPool> placement_pool,
+                               StreamThreads* streams, std::shared_ptr<WorkPool> placement_pool,
                                std::shared_ptr<WorkerBoard> board)
     : options_(options),
       address_(std::move(address)),
       timers_(timers),
-      reaper_(reaper),
+      streams_(streams),
       placement_pool_(std::move(placement_pool)),
       state_(std::move(board), address_),
       malformed_states_(kMalformedStateInterval),

@@ -11,7 +11,7 @@
 #include "gateway/runtime/work_pool.h"
 #include "gateway/upstream/outlier_watch.h"
 #include "gateway/upstream/sequence_observer.h"
-#include "gateway/upstream/stream_reaper.h"
+#include "gateway/upstream/stream_threads.h"
 #include "gateway/upstream/worker_board.h"
 #include "gateway/upstream/worker_info.h"
 
@@ -42,7 +42,7 @@ struct WorkerLinkOptions {
 class WorkerLink {
  public:
   static std::shared_ptr<WorkerLink> Start(const WorkerLinkOptions& options, std::string address,
-                                           TimerQueue* timers, StreamReaper* reaper,
+                                           TimerQueue* timers, StreamThreads* streams,
                                            std::shared_ptr<WorkPool> placement_pool,
                                            std::shared_ptr<WorkerBoard> board);
   virtual ~WorkerLink() = default;

@@ -24,7 +24,7 @@ class WorkerLinkImpl final : public WorkerLink,
                              public std::enable_shared_from_this<WorkerLinkImpl> {
  public:
   WorkerLinkImpl(const WorkerLinkOptions& options, std::string address, TimerQueue* timers,
-                 StreamReaper* reaper, std::shared_ptr<WorkPool> placement_pool,
+                 StreamThreads* streams, std::shared_ptr<WorkPool> placement_pool,
                  std::shared_ptr<WorkerBoard> board);
 
   void Connect();
@@ -100,7 +100,7 @@ class WorkerLinkImpl final : public WorkerLink,
   const WorkerLinkOptions options_;
   const std::string address_;
   TimerQueue* const timers_;
-  StreamReaper* const reaper_;
+  StreamThreads* const streams_;
   const std::shared_ptr<WorkPool> placement_pool_;
 
   mutable Mutex mutex_;

@@ -42,7 +42,6 @@ WorkerPool::WorkerPool(Options options, WorkerDirectory directory, const Placer&
       placer_(placer),
       timers_(timers),
       next_sequence_id_(RandomStart()),
-      reaper_(timers),
       placement_pool_(std::make_shared<WorkPool>("placement", 1, kMaxPlacementJobs)) {}
 
 WorkerPool::~WorkerPool() { Stop(); }
@@ -59,7 +58,7 @@ void WorkerPool::Stop() {
   if (resolver_.joinable()) resolver_.join();
   for (auto& [address, link] : links) link->Stop(absl::UnavailableError("the gateway is shutting down"));
   // Every stream was cancelled; gRPC ends a cancelled call whatever the peer does.
-  COTERIE_CHECK(reaper_.WaitForAll(absl::Minutes(1))) << "streams to workers did not end";
+  COTERIE_CHECK(streams_.WaitForAll(absl::Minutes(1))) << "streams to workers did not end";
   placement_pool_->Stop();
 }
 
@@ -89,7 +88,7 @@ void WorkerPool::Adopt(const std::vector<std::string>& addresses) {
     for (const std::string& address : addresses) {
       if (!links_.contains(address))
         links_[address] =
-            WorkerLink::Start(options_.link, address, timers_, &reaper_, placement_pool_, board_);
+            WorkerLink::Start(options_.link, address, timers_, &streams_, placement_pool_, board_);
     }
     for (auto it = links_.begin(); it != links_.end();) {
       const bool named = std::binary_search(addresses.begin(), addresses.end(), it->first);

@@ -73,7 +73,7 @@ class WorkerPool {
   TimerQueue* const timers_;
   std::atomic<uint64_t> next_sequence_id_;
   std::atomic<uint64_t> n_prefetches_ = 0;
-  StreamReaper reaper_;
+  StreamThreads streams_;
   // Shared with the links, which timers may outlive by a moment. One thread: news come in order, and 256 lost
   // sequences are placed in milliseconds.
   const std::shared_ptr<WorkPool> placement_pool_;

@@ -21,18 +21,14 @@ std::shared_ptr<grpc::Channel> MakeChannel(const std::string& address) {
 }  // namespace
 
 std::shared_ptr<WorkerStream> WorkerStream::Start(std::shared_ptr<Owner> owner, const std::string& address,
-                                                  const v1::GatewayMessage& hello, size_t max_outgoing,
-                                                  StreamReaper* reaper) {
-  std::shared_ptr<WorkerStream> stream(new WorkerStream(std::move(owner), max_outgoing, reaper));
+                                                  v1::GatewayMessage hello, size_t max_outgoing,
+                                                  StreamThreads* threads) {
+  std::shared_ptr<WorkerStream> stream(new WorkerStream(std::move(owner), max_outgoing, threads));
   stream->self_ = stream;
-  reaper->Born();
   stream->stub_ = v1::WorkerService::NewStub(MakeChannel(address));
-  stream->stub_->async()->Attach(&stream->context_, stream.get());
-  // Send may start a write at any time from another thread; without the hold the call could end under it.
-  stream->AddHold();
-  stream->Send(hello);
-  stream->StartRead(&stream->incoming_);
-  stream->StartCall();
+  stream->call_ = stream->stub_->PrepareAsyncAttach(&stream->context_, threads->queue());
+  stream->Send(std::move(hello));
+  stream->call_->StartCall(&stream->start_);
   return stream;
 }
 
@@ -40,52 +36,78 @@ bool WorkerStream::Send(v1::GatewayMessage message) {
   MutexLock lock(&mutex_);
   if (ended_ || outgoing_.size() >= max_outgoing_) return false;
   outgoing_.push_back(std::move(message));
-  if (outgoing_.size() == 1) StartWriteLocked();
+  if (outgoing_.size() > 1) return true;
+  waiting_since_ = MonotonicNow();
+  if (started_) StartWriteLocked();
   return true;
 }
 
 void WorkerStream::StartWriteLocked() {
-  write_began_ = MonotonicNow();
-  StartWrite(&outgoing_.front());
+  writing_ = true;
+  call_->Write(outgoing_.front(), &write_);
 }
 
 MonotonicTime WorkerStream::unwritten_since() {
   MutexLock lock(&mutex_);
-  return ended_ || outgoing_.empty() ? MonotonicTime::InfiniteFuture() : write_began_;
+  return ended_ || outgoing_.empty() ? MonotonicTime::InfiniteFuture() : waiting_since_;
 }
 
-void WorkerStream::OnWriteDone(bool ok) {
-  MutexLock lock(&mutex_);
-  outgoing_.pop_front();
-  if (!ok) outgoing_.clear();  // the read in progress fails too and ends the stream
-  if (ended_ || outgoing_.empty()) return;
-  StartWriteLocked();
-}
-
-void WorkerStream::OnReadDone(bool ok) {
-  if (ok) {
-    owner_->OnMessage(this, incoming_);
-    incoming_.Clear();
-    StartRead(&incoming_);
-    return;
+void WorkerStream::OnStarted(bool ok) {
+  if (!ok) return End();
+  {
+    MutexLock lock(&mutex_);
+    started_ = true;
+    StartWriteLocked();  // the hello at least
   }
+  call_->Read(&incoming_, &read_);
+}
+
+void WorkerStream::OnWritten(bool ok) {
+  const std::shared_ptr<WorkerStream> self = shared_from_this();  // beside OnFinished, either may be the last
+  {
+    MutexLock lock(&mutex_);
+    writing_ = false;
+    outgoing_.pop_front();
+    if (!ok) outgoing_.clear();  // the read in progress fails too and ends the stream
+    if (!ended_ && !outgoing_.empty()) {
+      waiting_since_ = MonotonicNow();
+      return StartWriteLocked();
+    }
+    if (!finished_) return;
+  }
+  Close();
+}
+
+void WorkerStream::OnRead(bool ok) {
+  if (!ok) return End();
+  owner_->OnMessage(this, incoming_);
+  incoming_.Clear();
+  call_->Read(&incoming_, &read_);
+}
+
+void WorkerStream::End() {
   {
     MutexLock lock(&mutex_);
     ended_ = true;
   }
-  context_.TryCancel();
-  RemoveHold();
+  context_.TryCancel();  // a write would wait for a peer that takes nothing
+  call_->Finish(&status_, &finish_);
 }
 
-void WorkerStream::OnDone(const grpc::Status& status) {
+void WorkerStream::OnFinished(bool) {
+  const std::shared_ptr<WorkerStream> self = shared_from_this();
   {
-    MutexLock lock(&mutex_);  // after Start, also where the thread that gRPC chose has seen none of our locks
-    ended_ = true;
+    MutexLock lock(&mutex_);
+    finished_ = true;
+    if (writing_) return;
   }
-  owner_->OnClosed(this, status);
+  Close();
+}
+
+void WorkerStream::Close() {
+  owner_->OnClosed(this, status_);
   owner_.reset();
-  StreamReaper* const reaper = reaper_;
-  reaper->Bury(std::move(self_));
+  self_.reset();  // whoever calls this holds another one
 }
 
 }  // namespace coterie::gateway

@@ -2,9 +2,12 @@
 #include "gateway/upstream/worker_link.h"
 
 #include <atomic>
+#include <list>
 #include <vector>
 
+#include "absl/synchronization/blocking_counter.h"
 #include "absl/synchronization/notification.h"
+#include "coterie/v1/cluster.grpc.pb.h"
 #include "tests/gateway/gateway_test_base.h"
 #include "tests/testing/captured_log.h"
 
@@ -27,6 +30,16 @@ class SlowObserver final : public SequenceObserver {
   std::atomic<bool> planned = false;
 };
 
+class CountingObserver final : public SequenceObserver {
+ public:
+  void OnOutput(SequenceOutput) override { ++n_outputs; }
+  void OnWorkerSuspect(uint64_t) override {}
+  void OnReattached(uint64_t) override {}
+  void OnWorkerLost(uint64_t, const WorkerLoss&) override {}
+
+  std::atomic<int> n_outputs = 0;
+};
+
 class WorkerLinkTest : public ::testing::Test {
  protected:
   WorkerLinkOptions QuickLink() {
@@ -37,7 +50,7 @@ class WorkerLinkTest : public ::testing::Test {
     return options;
   }
   std::shared_ptr<WorkerLink> LinkTo(const FakeWorker& worker, const WorkerLinkOptions& options) {
-    auto link = WorkerLink::Start(options, worker.address(), &timers_, &reaper_, pool_, board_);
+    auto link = WorkerLink::Start(options, worker.address(), &timers_, &streams_, pool_, board_);
     EXPECT_TRUE(Eventually([&] { return link->Report().health == WorkerHealth::kReady; }));
     return link;
   }
@@ -60,7 +73,7 @@ class WorkerLinkTest : public ::testing::Test {
   }
 
   TimerQueue timers_;
-  StreamReaper reaper_{&timers_};
+  StreamThreads streams_;
   std::shared_ptr<WorkerBoard> board_ = std::make_shared<WorkerBoard>();
   std::shared_ptr<WorkPool> pool_ = std::make_shared<WorkPool>("placement", 1, 100);
   uint64_t last_id_ = 0;
@@ -86,7 +99,40 @@ TEST_F(WorkerLinkTest, WhoIsSlowToHearOfALostWorkerHoldsNoHeartbeats) {
   link->Stop(absl::UnavailableError("over"));
   other_link->Stop(absl::UnavailableError("over"));
   EXPECT_EQ(PlacedAt(), "");
-  EXPECT_TRUE(reaper_.WaitForAll(absl::Minutes(1)));
+  EXPECT_TRUE(streams_.WaitForAll(absl::Minutes(1)));
+}
+
+// A client's calls, thousands of them perhaps, are served by these threads.
+TEST_F(WorkerLinkTest, WhoHoldsAllOfGrpcsThreadsHoldsNoHeartbeats) {
+  FakeWorker worker({});
+  const auto stub = v1::ClusterService::NewStub(  // which it does not have
+      grpc::CreateChannel(worker.address(), grpc::InsecureChannelCredentials()));
+  const auto link = LinkTo(worker, QuickLink());
+  constexpr int kCalls = 64;  // gRPC has 16 such threads at most
+  absl::Notification go_on;
+  absl::BlockingCounter over(kCalls);
+  std::atomic<int> n_held = 0;
+  std::list<grpc::ClientContext> contexts;
+  const v1::StatusRequest request;
+  v1::StatusResponse response[kCalls];
+  for (auto& one : response) {
+    stub->async()->Status(&contexts.emplace_back(), &request, &one, [&](const grpc::Status&) {
+      ++n_held;
+      go_on.WaitForNotification();
+      over.DecrementCount();
+    });
+  }
+  EXPECT_TRUE(Eventually([&] { return n_held > 0; }));
+  absl::SleepFor(2 * QuickLink().silence_timeout);
+  EXPECT_EQ(link->Report().health, WorkerHealth::kReady);
+  const auto observer = std::make_shared<CountingObserver>();
+  Submit(link.get(), observer);
+  EXPECT_TRUE(Eventually([&] { return observer->n_outputs > 10; }));
+  EXPECT_LT(n_held, kCalls);  // they were held all the while
+  go_on.Notify();
+  over.Wait();
+  link->Stop(absl::UnavailableError("over"));
+  EXPECT_TRUE(streams_.WaitForAll(absl::Minutes(1)));
 }
 
 TEST_F(WorkerLinkTest, AClosedPortIsALostWorkerAtOnce) {
@@ -105,7 +151,7 @@ TEST_F(WorkerLinkTest, AClosedPortIsALostWorkerAtOnce) {
   EXPECT_FALSE(observer->planned);
   observer->go_on.Notify();
   link->Stop(absl::UnavailableError("over"));
-  EXPECT_TRUE(reaper_.WaitForAll(absl::Minutes(1)));
+  EXPECT_TRUE(streams_.WaitForAll(absl::Minutes(1)));
 }
 
 // It says so with every message; the log must not fill the disk.
@@ -119,7 +165,7 @@ TEST_F(WorkerLinkTest, StatesThatCannotBeReadAreLoggedOnceAMinute) {
   EXPECT_EQ(link->Report().health, WorkerHealth::kReady);              // what it says beside is good
   observer->go_on.Notify();
   link->Stop(absl::UnavailableError("over"));
-  EXPECT_TRUE(reaper_.WaitForAll(absl::Minutes(1)));
+  EXPECT_TRUE(streams_.WaitForAll(absl::Minutes(1)));
   pool_->Stop();
   EXPECT_EQ(log.Count("state ignored: state.resident_added"), 1u);
 }
@@ -129,11 +175,11 @@ TEST_F(WorkerLinkTest, AWorkerThatIsRefusedAgainAndAgainIsLoggedOnce) {
   FakeWorker worker({.base = Sha256("another base")});
   WorkerLinkOptions options = QuickLink();
   options.refused_retry = absl::Milliseconds(5);
-  const auto link = WorkerLink::Start(options, worker.address(), &timers_, &reaper_, pool_, board_);
+  const auto link = WorkerLink::Start(options, worker.address(), &timers_, &streams_, pool_, board_);
   ASSERT_TRUE(Eventually([&] { return worker.hellos() >= 5; }));
   EXPECT_EQ(link->Report().health, WorkerHealth::kRefused);
   link->Stop(absl::UnavailableError("over"));
-  EXPECT_TRUE(reaper_.WaitForAll(absl::Minutes(1)));
+  EXPECT_TRUE(streams_.WaitForAll(absl::Minutes(1)));
   EXPECT_EQ(log.Count("serves base"), 1u);
 }
 
@@ -145,7 +191,7 @@ TEST_F(WorkerLinkTest, AWorkerThatLostItsDeviceIsLostAndHasFailed) {
   WorkerLinkOptions options = QuickLink();
   options.reattach_grace = absl::Hours(1);
   FakeWorker worker(broken);
-  const auto link = WorkerLink::Start(options, worker.address(), &timers_, &reaper_, pool_, board_);
+  const auto link = WorkerLink::Start(options, worker.address(), &timers_, &streams_, pool_, board_);
   ASSERT_TRUE(Eventually([&] { return link->Report().health == WorkerHealth::kLost; }));
   EXPECT_EQ(link->Report().message, "its device was lost; it is about to end");
   EXPECT_EQ(PlacedAt(), "");
@@ -156,7 +202,7 @@ TEST_F(WorkerLinkTest, AWorkerThatLostItsDeviceIsLostAndHasFailed) {
   EXPECT_FALSE(observer->planned);
   observer->go_on.Notify();
   link->Stop(absl::UnavailableError("over"));
-  EXPECT_TRUE(reaper_.WaitForAll(absl::Minutes(1)));
+  EXPECT_TRUE(streams_.WaitForAll(absl::Minutes(1)));
 }
 
 // It would stand in the log, in errors and in `coterie status` for as long as the worker is known.
@@ -175,13 +221,13 @@ TEST_F(WorkerLinkTest, AWorkerThatSaysTooMuchOfItselfIsRefusedByTheField) {
            {{.serves = {std::string(257, '*')}}, "hello.serves: \"***"},
            {{.end_token_ids = std::vector<uint32_t>(1025, 7)}, "hello.end_token_ids has 1025 entries"}}) {
     FakeWorker worker(c.options);
-    const auto link = WorkerLink::Start(QuickLink(), worker.address(), &timers_, &reaper_, pool_, board_);
+    const auto link = WorkerLink::Start(QuickLink(), worker.address(), &timers_, &streams_, pool_, board_);
     EXPECT_TRUE(Eventually([&] { return link->Report().health == WorkerHealth::kRefused; })) << c.words;
     EXPECT_THAT(link->Report().message, ::testing::HasSubstr(c.words));
     EXPECT_EQ(link->Report().identity.worker_id, "");
     link->Stop(absl::UnavailableError("over"));
   }
-  EXPECT_TRUE(reaper_.WaitForAll(absl::Minutes(1)));
+  EXPECT_TRUE(streams_.WaitForAll(absl::Minutes(1)));
 }
 
 TEST_F(WorkerLinkTest, AWorkerThatSaidItDrainsMayGoAndHasNotFailed) {
@@ -191,7 +237,7 @@ TEST_F(WorkerLinkTest, AWorkerThatSaidItDrainsMayGoAndHasNotFailed) {
   WorkerLinkOptions options = QuickLink();
   options.reattach_grace = absl::Hours(1);
   FakeWorker worker(leaving);
-  const auto link = WorkerLink::Start(options, worker.address(), &timers_, &reaper_, pool_, board_);
+  const auto link = WorkerLink::Start(options, worker.address(), &timers_, &streams_, pool_, board_);
   ASSERT_TRUE(Eventually([&] { return link->Report().health == WorkerHealth::kDraining; }));
   const auto observer = std::make_shared<SlowObserver>();
   Submit(link.get(), observer);
@@ -200,7 +246,7 @@ TEST_F(WorkerLinkTest, AWorkerThatSaidItDrainsMayGoAndHasNotFailed) {
   EXPECT_TRUE(observer->planned);
   observer->go_on.Notify();
   link->Stop(absl::UnavailableError("over"));
-  EXPECT_TRUE(reaper_.WaitForAll(absl::Minutes(1)));
+  EXPECT_TRUE(streams_.WaitForAll(absl::Minutes(1)));
 }
 
 }  // namespace
