@@ -30,6 +30,8 @@ constexpr int kMaxStreams = 1024;
 // Taken from a socket in one go. gRPC's own limit, 4 MiB, is 20,000 calls that are opened and broken off, all
 // of which would be made before any other connection is looked at.
 constexpr int kReadBytes = 64 << 10;
+// Of a listener's calls that hold one while they run: lists, states, publications.
+constexpr int kMaxThreads = 64;
 constexpr int kAdminMessageBytes = 2 << 20;  // a chunk of 1 MiB and what is around it
 
 std::string DrawGatewayId() {
@@ -59,6 +61,7 @@ StatusOr<std::unique_ptr<net::GrpcListener>> Listen(const std::string& address,
   builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, 10'000);
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
   builder.SetMaxReceiveMessageSize(max_message_bytes);
+  builder.SetResourceQuota(grpc::ResourceQuota().SetMaxThreads(kMaxThreads));
   for (grpc::Service* service : services) builder.RegisterService(service);
   standard->Register(&builder);
   return net::GrpcListener::Start(&builder, {address, std::move(connections), nullptr}, registry);
@@ -135,7 +138,9 @@ class GatewayServerImpl final : public GatewayServer {
                        options_.connections.Resolve("http", n_listeners));
       http_connections.every_second = nullptr;  // the front's watches the clock
       http_connections.silent_timeout = options_.http.head_timeout;
-      ASSIGN_OR_RETURN(http_, http::HttpFront::Start(&core_, options_.http, std::move(http_connections),
+      http::HttpServerOptions http = options_.http;
+      http.stall_timeout = options_.client_stall_timeout;
+      ASSIGN_OR_RETURN(http_, http::HttpFront::Start(&core_, std::move(http), std::move(http_connections),
                                                      &registry_, std::make_shared<LiveMetrics>(&core_)));
     }
     SetServing(true);

@@ -9,6 +9,7 @@
 #include "common/ids.h"
 #include "common/quoted.h"
 #include "common/utf8.h"
+#include "gateway/access/retry_delay.h"
 #include "gateway/grpc/convert_client.h"
 #include "gateway/grpc/expert_receiver.h"
 #include "gateway/grpc/rpc_status.h"
@@ -23,6 +24,31 @@ namespace {
 
 constexpr uint32_t kDefaultPage = 100;
 constexpr uint32_t kMaxPage = 1000;
+// Publications at once, those whose header has not come included: a thread waits for each. The store takes
+// half as many.
+constexpr int kMaxUploadCalls = 16;
+
+// A publication's place among them, for as long as its call runs.
+class UploadPlace {
+ public:
+  explicit UploadPlace(std::atomic<int>* n_calls)
+      : n_calls_(n_calls), taken_(++*n_calls <= kMaxUploadCalls) {}
+  ~UploadPlace() { --*n_calls_; }
+  UploadPlace(const UploadPlace&) = delete;
+  UploadPlace& operator=(const UploadPlace&) = delete;
+
+  Status status() const {
+    if (taken_) return absl::OkStatus();
+    return WithRetryDelay(
+        absl::ResourceExhaustedError(absl::StrCat(kMaxUploadCalls, " publications are under way; try again")),
+        absl::Seconds(1));
+  }
+
+ private:
+  std::atomic<int>* const n_calls_;
+  const bool taken_;
+};
+
 }  // namespace
 
 ExpertServiceImpl::ExpertServiceImpl(ExpertStore* store, CatalogueWatch* watch, const GatewayCore* core,
@@ -143,6 +169,8 @@ v1::PublishExpertResponse ExpertServiceImpl::DescribePublished(const PublishResu
 
 StatusOr<v1::PublishExpertResponse> ExpertServiceImpl::ReceiveExpert(
     grpc::ServerContext* context, net::CheckedReader<v1::PublishExpertRequest>* reader) {
+  const UploadPlace place(&n_upload_calls_);
+  RETURN_IF_ERROR(place.status());
   std::optional<UploadWatch> watch(std::in_place, core_->timers, context, core_->upload_idle_timeout);
   v1::PublishExpertRequest message;
   if (!reader->Read(&message)) {
@@ -180,6 +208,8 @@ grpc::Status ExpertServiceImpl::ReceiveOne(grpc::ServerContext* context,
 grpc::Status ExpertServiceImpl::ReceiveMany(
     grpc::ServerContext* context, net::CheckedReader<v1::PublishExpertRequest>* reader,
     grpc::internal::WriterInterface<v1::PublishManyResponse>* writer) {
+  const UploadPlace place(&n_upload_calls_);
+  if (!place.status().ok()) return Refusal(place.status());
   ExpertReceiver receiver(store_);
   std::optional<UploadWatch> watch(std::in_place, core_->timers, context, core_->upload_idle_timeout);
   v1::PublishExpertRequest message;

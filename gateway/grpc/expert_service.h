@@ -1,6 +1,7 @@
 #ifndef COTERIE_GATEWAY_GRPC_EXPERT_SERVICE_H_
 #define COTERIE_GATEWAY_GRPC_EXPERT_SERVICE_H_
 
+#include <atomic>
 #include <string>
 
 #include "common/metrics.h"
@@ -55,6 +56,7 @@ class ExpertServiceImpl final : public v1::ExpertService::Service {
   CatalogueWatch* const watch_;
   const GatewayCore* const core_;
   net::BadCalls bad_calls_;
+  std::atomic<int> n_upload_calls_ = 0;
 };
 
 }  // namespace coterie::gateway

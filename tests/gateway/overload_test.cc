@@ -279,6 +279,37 @@ TEST_F(OverloadTest, UploadsThatSendNothingMakeRoomForOthers) {
   std::filesystem::remove_all(folder);
 }
 
+TEST_F(OverloadTest, UploadsBeyondTheirPlacesAreRefusedAtOnce) {
+  FakeWorker worker({});
+  GatewayOptions options = QuickOptions({worker.address()});
+  options.admin_listen = "127.0.0.1:0";
+  const auto folder = FreshFolder();
+  TestGateway gateway(options, /*with_embedder=*/true, StoreWith(folder, {"alpha"}));
+  const auto stub = v1::ExpertService::NewStub(grpc::CreateChannel(
+      "127.0.0.1:" + std::to_string(gateway.server->admin_port()), grpc::InsecureChannelCredentials()));
+  // Not even a header is sent.
+  std::deque<grpc::ClientContext> contexts(100);
+  std::deque<v1::PublishExpertResponse> responses(contexts.size());
+  std::vector<std::unique_ptr<grpc::ClientWriter<v1::PublishExpertRequest>>> uploads;
+  std::atomic<int> n_refused = 0;
+  std::vector<std::thread> waiting;
+  for (size_t i = 0; i < contexts.size(); ++i) {
+    uploads.push_back(stub->Publish(&contexts[i], &responses[i]));
+    waiting.emplace_back([&n_refused, upload = uploads.back().get()] {
+      const grpc::Status status = upload->Finish();
+      n_refused += status.error_code() == grpc::StatusCode::RESOURCE_EXHAUSTED;
+    });
+  }
+  EXPECT_TRUE(Eventually([&] { return n_refused >= 84; }));
+  grpc::ClientContext context;
+  v1::ListExpertsResponse listed;
+  EXPECT_TRUE(stub->List(&context, {}, &listed).ok());
+  for (grpc::ClientContext& one : contexts) one.TryCancel();
+  for (std::thread& thread : waiting) thread.join();
+  EXPECT_LT(n_refused, 100);
+  std::filesystem::remove_all(folder);
+}
+
 TEST_F(OverloadTest, WorkIsDoneForThoseWhoStillWaitForIt) {
   constexpr uint32_t kTokens = 20;
   FakeWorker::Options worker_options;
