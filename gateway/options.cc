@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "absl/strings/str_split.h"
 #include "common/worker_protocol.h"
 #include "router/routing_limits.h"
 
@@ -114,6 +115,10 @@ void CommandLine::Declare(FlagSet* flags) {
                   "how long SIGTERM waits for answers to end");
 
   flags->Section("HTTP");
+  flags->String(
+      "http-hosts", &http_hosts, "NAME,NAME,…",
+      "names with a dot that a Host header may hold where HTTP listens on loopback, such as a proxy's "
+      "in front; *: any");
   flags->Int("http-threads", &gateway.http.threads, 1, 64, "N",
              "threads that read and write HTTP connections");
   flags->Bytes("http-max-body", &http_max_body, 1 << 10, 1 << 28, "of a request's body");
@@ -188,6 +193,7 @@ Status CommandLine::Finish() {
   gateway.admission.max_embedding = static_cast<uint32_t>(max_embedding);
   gateway.admission.max_embedding_waiting = static_cast<uint32_t>(max_embedding_waiting);
   gateway.session.max_moves = static_cast<uint32_t>(max_moves);
+  gateway.http.allowed_hosts = absl::StrSplit(http_hosts, ',', absl::SkipWhitespace());
   gateway.http.parser.max_body_bytes = http_max_body;
   gateway.http.max_bodies_bytes = static_cast<int64_t>(http_max_bodies);
   gateway.connections = {max_connections, max_connections_per_address};

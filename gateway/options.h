@@ -29,6 +29,7 @@ struct CommandLine {
   double adaptive_mass = 0.9;
   int top_k = 2;
   uint64_t embed_bytes = 4096;
+  std::string http_hosts;
   uint64_t http_max_body = 4 << 20;
   uint64_t http_max_bodies = 256 << 20;
   int max_connections = 0;

@@ -49,6 +49,13 @@ StatusOr<HostPort> ParseAddress(const std::string& address) {
   return parsed;
 }
 
+bool IsLoopback(const addrinfo& info) {
+  if (info.ai_family == AF_INET6) {
+    return IN6_IS_ADDR_LOOPBACK(&reinterpret_cast<const sockaddr_in6*>(info.ai_addr)->sin6_addr);
+  }
+  return ntohl(reinterpret_cast<const sockaddr_in*>(info.ai_addr)->sin_addr.s_addr) >> 24 == IN_LOOPBACKNET;
+}
+
 uint16_t PortOf(int fd) {
   sockaddr_storage bound{};
   socklen_t length = sizeof(bound);
@@ -123,6 +130,7 @@ StatusOr<ListenSockets> Listen(const std::string& address) {
   for (int attempt = 0; attempt < kPickAttempts; ++attempt) {
     ListenSockets result;
     result.port = parsed.port;
+    result.on_loopback = true;
     failed = absl::OkStatus();
     for (const addrinfo* info = found; info != nullptr; info = info->ai_next) {
       if (info->ai_family != AF_INET && info->ai_family != AF_INET6) continue;
@@ -134,6 +142,7 @@ StatusOr<ListenSockets> Listen(const std::string& address) {
         continue;
       }
       result.port = PortOf(socket->get());
+      result.on_loopback = result.on_loopback && IsLoopback(*info);
       result.sockets.push_back(*std::move(socket));
     }
     if (!absl::IsAlreadyExists(failed) && !result.sockets.empty()) return result;

@@ -12,6 +12,7 @@ namespace coterie::net {
 struct ListenSockets {
   std::vector<FileDescriptor> sockets;  // one for each address the host has, all of the same port
   int port = 0;
+  bool on_loopback = false;  // all of them: only this machine reaches it
 };
 
 // Listening sockets, without waiting, of "host:port", "[v6 address]:port" or ":port" (every address). Port 0

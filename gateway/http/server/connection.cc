@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "common/quoted.h"
 #include "gateway/http/server/connection_exchange.h"
 
 namespace coterie::gateway::http {
@@ -160,6 +161,12 @@ void Connection::BeginExchange() {
   phase_ = Phase::kAnswering;
   shared_.CountUnderWay(1);
   exchange_ = std::make_shared<ConnectionExchange>(shared_from_this(), std::move(request));
+  const std::string_view host = exchange_->request().Header("host");
+  if (shared_.on_loopback && !shared_.hosts.Allows(host)) {
+    return exchange_->Respond(ErrorResponse(
+        403, absl::StrCat("this listener is on loopback and goes by no such name as ", Quoted(host),
+                          "; a proxy in front of it sets another Host, or --http-hosts names this one")));
+  }
   shared_.handler(exchange_);
 }
 

@@ -81,6 +81,7 @@ class HttpServerImpl final : public HttpServer {
   Status Start(net::AcceptorOptions connections, MetricsRegistry* registry) {
     const HttpServerOptions& options = shared_->options;
     ASSIGN_OR_RETURN(net::ListenSockets sockets, net::Listen(options.listen));
+    shared_->on_loopback = sockets.on_loopback;
     for (int i = 0; i < options.threads; ++i) {
       loops_.push_back(std::make_shared<Loop>(shared_));
       loops_.back()->Start();

@@ -4,6 +4,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/time/time.h"
 #include "common/metrics.h"
@@ -16,7 +17,9 @@ namespace coterie::gateway::http {
 
 struct HttpServerOptions {
   std::string listen = "127.0.0.1:7080";  // port 0 picks one; empty: none
-  int threads = 2;                        // that read, parse and write; more connections never mean more
+  // Names by which a listener on loopback is asked for, beside those that are its own: see HostCheck.
+  std::vector<std::string> allowed_hosts;
+  int threads = 2;  // that read, parse and write; more connections never mean more
   ParserLimits parser;
   // Of all request bodies that are held at once; a request beyond is refused with 503.
   int64_t max_bodies_bytes = int64_t{256} << 20;

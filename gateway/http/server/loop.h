@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "common/mutex.h"
+#include "gateway/http/server/host_check.h"
 #include "gateway/http/server/http_metrics.h"
 #include "gateway/http/server/http_server.h"
 #include "net/connection_protocol.h"
@@ -40,7 +41,10 @@ class IdleBook {
 class ServerShared {
  public:
   ServerShared(HttpServerOptions o, HttpServer::Handler h, MetricsRegistry* registry)
-      : options(std::move(o)), handler(std::move(h)), metrics(registry, options.threads) {}
+      : options(std::move(o)),
+        handler(std::move(h)),
+        metrics(registry, options.threads),
+        hosts(options.allowed_hosts) {}
 
   int64_t NextConnectionId() { return ++last_connection_; }
   // Adds to what is held, and returns the sum.
@@ -51,6 +55,8 @@ class ServerShared {
   const HttpServerOptions options;
   const HttpServer::Handler handler;
   HttpMetrics metrics;
+  const HostCheck hosts;
+  bool on_loopback = false;  // set before the first connection
   IdleBook idle;
   std::atomic<bool> draining = false;
 

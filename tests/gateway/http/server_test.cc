@@ -324,6 +324,27 @@ TEST_F(ServerTest, AClientThatReadsNothingIsCutOff) {
   EXPECT_EQ(slow.Read().body.size(), size_t{16} << 20);
 }
 
+TEST_F(ServerTest, OnLoopbackAForeignNameIsRefused) {
+  HttpServerOptions options;
+  options.allowed_hosts = {"api.example.com"};
+  Start(options);
+  const auto code = [&](const std::string& headers) {
+    HttpClient client = Connect();
+    client.Send(absl::StrCat("GET /now HTTP/1.", headers.empty() ? "0" : "1", "\r\n", headers, "\r\n"));
+    return client.Read().code;
+  };
+  for (const char* host : {"127.0.0.1:7080", "localhost:7080", "a", "[::1]:7080", "api.example.com"}) {
+    EXPECT_EQ(code(absl::StrCat("Host: ", host, "\r\n")), 200) << host;
+  }
+  EXPECT_EQ(code(""), 200);
+  HttpClient client = Connect();
+  client.Send("GET /now HTTP/1.1\r\nHost: evil.example.com:7080\r\n\r\n");
+  const Reply refused = client.Read();
+  EXPECT_EQ(refused.code, 403);
+  EXPECT_THAT(refused.Json()["error"]["message"], HasSubstr("\"evil.example.com:7080\""));
+  EXPECT_EQ(client.Get("/now").code, 200);  // the connection goes on
+}
+
 TEST_F(ServerTest, TheFirstAnswerCounts) {
   Start();
   HttpClient client = Connect();
