@@ -191,6 +191,24 @@ StatusOr<std::vector<ChatMessage>> ReadMessages(const JsonObject& body) {
   return messages;
 }
 
+StatusOr<TextInput> ReadPromptOrMessages(const JsonObject& body, std::initializer_list<const char*> names) {
+  TextInput input;
+  bool given = body.Find("messages") != nullptr;
+  if (given) {
+    ASSIGN_OR_RETURN(input.chat, ReadMessages(body));
+  }
+  for (const char* name : names) {
+    ASSIGN_OR_RETURN(auto text, body.String(name));
+    if (!text) continue;
+    if (std::exchange(given, true)) {
+      return body.Refuse(input.prompt ? name : "messages", "one text or messages are expected, not several");
+    }
+    input.prompt = std::move(text);
+  }
+  if (!given) return body.Refuse(*names.begin(), "a string, or \"messages\", is expected");
+  return input;
+}
+
 Status ReadRoutingFields(const JsonObject& body, AnswerRequest* request) {
   ASSIGN_OR_RETURN(request->expert, ReadModel(body));
   ASSIGN_OR_RETURN(const auto priority, body.Int("priority", -kMaxPriority, kMaxPriority));

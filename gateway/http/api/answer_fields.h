@@ -1,6 +1,8 @@
 #ifndef COTERIE_GATEWAY_HTTP_API_ANSWER_FIELDS_H_
 #define COTERIE_GATEWAY_HTTP_API_ANSWER_FIELDS_H_
 
+#include <initializer_list>
+
 #include "common/status.h"
 #include "gateway/core/request.h"
 #include "gateway/http/api/json_object.h"
@@ -19,6 +21,10 @@ StatusOr<ExpertSelector> ReadModel(const JsonObject& body);
 
 // `messages`, with `developer` as "system" and content in parts joined by line breaks.
 StatusOr<std::vector<ChatMessage>> ReadMessages(const JsonObject& body);
+
+// `messages`, or a string under one of `names`: exactly one of them all. The first name is the one that an
+// error asks for.
+StatusOr<TextInput> ReadPromptOrMessages(const JsonObject& body, std::initializer_list<const char*> names);
 
 // Model, sampling, stop strings, and what `coterie`, `priority` and `cache_salt` say of routing and context.
 Status ReadAnswerFields(const JsonObject& body, AnswerRequest* request);

@@ -7,6 +7,8 @@
 #include "absl/strings/escaping.h"
 #include "common/quoted.h"
 #include "common/refused_field.h"
+#include "common/utf8.h"
+#include "gateway/access/retry_delay.h"
 #include "gateway/answer/embed_texts.h"
 #include "gateway/http/api/answer_fields.h"
 #include "gateway/http/api/endpoints.h"
@@ -16,6 +18,8 @@ namespace coterie::gateway::http {
 namespace {
 
 constexpr char kEmbedderModel[] = "embedder";
+
+using Embeddings = std::vector<std::vector<float>>;  // [texts][dim]
 
 struct EmbeddingAsk {
   std::string model;
@@ -61,8 +65,7 @@ std::string ToBase64(const std::vector<float>& values) {
   return absl::Base64Escape(bytes);
 }
 
-std::string EmbeddingsBody(const EmbeddingAsk& ask, const std::vector<std::vector<float>>& embeddings,
-                           size_t n_tokens) {
+std::string EmbeddingsBody(const EmbeddingAsk& ask, const Embeddings& embeddings, size_t n_tokens) {
   std::string body;
   JsonWriter json(&body);
   json.BeginObject().Key("object").String("list").Key("data").BeginArray();
@@ -82,6 +85,19 @@ std::string EmbeddingsBody(const EmbeddingAsk& ask, const std::vector<std::vecto
   return body;
 }
 
+// On the pool: whoever brings the embeddings must not be held for as long as counting tokens takes.
+void RespondLater(const Call& call, EmbeddingAsk ask, Embeddings embeddings) {
+  const auto work = [call, ask = std::move(ask), embeddings = std::move(embeddings)] {
+    size_t n_tokens = 0;
+    for (const std::string& text : ask.texts) {
+      n_tokens += call.core()->embedder->CountTokens(CutUtf8(text, call.core()->embed_max_bytes));
+    }
+    call.Respond(HttpResponse::Json(EmbeddingsBody(ask, embeddings, n_tokens)));
+  };
+  const Status status = call.core()->compute->Submit(work, WorkPool::Turn::kSpare);
+  if (!status.ok()) call.Refuse(WithRetryDelay(status, call.core()->admission->RetryDelayNow()));
+}
+
 }  // namespace
 
 void AnswerEmbeddings(const Call& call, const nlohmann::json& body) {
@@ -90,15 +106,11 @@ void AnswerEmbeddings(const Call& call, const nlohmann::json& body) {
     call.core()->metrics->CountRequest("Embed", ask.status());
     return call.Refuse(ask.status());
   }
-  const auto embedding =
-      EmbedTexts::Create(call.core(), {ask->texts, ContextOf(call.request())},
-                         [call, ask = *ask](const StatusOr<std::vector<std::vector<float>>>& embeddings) {
-                           if (!embeddings.ok()) return call.Refuse(embeddings.status());
-                           size_t n_tokens = 0;
-                           for (const std::string& text : ask.texts)
-                             n_tokens += call.core()->embedder->CountTokens(text);
-                           call.Respond(HttpResponse::Json(EmbeddingsBody(ask, *embeddings, n_tokens)));
-                         });
+  const auto embedding = EmbedTexts::Create(call.core(), {ask->texts, ContextOf(call.request())},
+                                            [call, ask = *ask](StatusOr<Embeddings> embeddings) {
+                                              if (!embeddings.ok()) return call.Refuse(embeddings.status());
+                                              RespondLater(call, ask, *std::move(embeddings));
+                                            });
   call.exchange->WhenGone([embedding] { embedding->Cancel(); });
   embedding->Begin();
 }

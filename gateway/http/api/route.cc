@@ -16,16 +16,7 @@ StatusOr<AnswerRequest> ReadRouteAsk(const Call& call, const nlohmann::json& jso
   AnswerRequest request;
   request.context = ContextOf(call.request());
   RETURN_IF_ERROR(ReadRoutingFields(body, &request));
-  ASSIGN_OR_RETURN(request.input.prompt, body.String("prompt"));
-  if (!request.input.prompt) {
-    ASSIGN_OR_RETURN(request.input.prompt, body.String("input"));
-  }
-  if (body.Find("messages") != nullptr) {
-    if (request.input.prompt) return body.Refuse("messages", "either a prompt or messages are expected");
-    ASSIGN_OR_RETURN(request.input.chat, ReadMessages(body));
-  } else if (!request.input.prompt) {
-    return body.Refuse("prompt", "a string, or \"messages\", is expected");
-  }
+  ASSIGN_OR_RETURN(request.input, ReadPromptOrMessages(body, {"prompt", "input"}));
   RETURN_IF_ERROR(CompleteRequest(&request, call.core()->limits, /*vocab_size=*/0));
   return request;
 }

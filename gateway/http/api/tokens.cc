@@ -1,9 +1,12 @@
 // /tokenize and /detokenize, as vLLM has them: what the model makes of a text, and back.
+#include <functional>
+#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "common/refused_field.h"
+#include "gateway/answer/pool_task.h"
 #include "gateway/http/api/answer_fields.h"
 #include "gateway/http/api/endpoints.h"
 #include "gateway/http/json_writer.h"
@@ -31,13 +34,7 @@ StatusOr<TokenizeAsk> ReadTokenizeAsk(const GatewayCore* core, const nlohmann::j
   RETURN_IF_ERROR(ReadModel(body).status());
   RETURN_IF_ERROR(RefuseUnserved(body));
   TokenizeAsk ask;
-  ASSIGN_OR_RETURN(ask.input.prompt, body.String("prompt"));
-  if (body.Find("messages") != nullptr) {
-    if (ask.input.prompt) return body.Refuse("messages", "either a prompt or messages are expected");
-    ASSIGN_OR_RETURN(ask.input.chat, ReadMessages(body));
-  } else if (!ask.input.prompt) {
-    return body.Refuse("prompt", "a string, or \"messages\", is expected");
-  }
+  ASSIGN_OR_RETURN(ask.input, ReadPromptOrMessages(body, {"prompt"}));
   RETURN_IF_ERROR(ValidateInput(ask.input, core->limits));
   ASSIGN_OR_RETURN(const auto special, body.Bool("add_special_tokens"));
   if (special && !*special && ask.input.prompt) {
@@ -79,29 +76,50 @@ std::string TokenizeBody(const GatewayCore* core, const std::vector<int32_t>& id
   return body;
 }
 
+void RefuseTokens(const Call& call, const char* rpc, const Status& status) {
+  call.core()->metrics->CountRequest(rpc, status);
+  call.Refuse(status);
+}
+
+// Answers with the JSON that `make` returns, by way of admission and the work pool.
+void AnswerFromPool(const Call& call, const char* rpc, std::function<StatusOr<std::string>()> make) {
+  const auto body = std::make_shared<std::string>();
+  const auto task = PoolTask::Create(
+      call.core(), rpc, ContextOf(call.request()),
+      [body, make = std::move(make)]() -> Status {
+        ASSIGN_OR_RETURN(*body, make());
+        return absl::OkStatus();
+      },
+      [call, body](const Status& status) {
+        if (!status.ok()) return call.Refuse(status);
+        call.Respond(HttpResponse::Json(std::move(*body)));
+      });
+  call.exchange->WhenGone([task] { task->Cancel(); });
+  task->Begin();
+}
+
 }  // namespace
 
 void AnswerTokenize(const Call& call, const nlohmann::json& body) {
   StatusOr<TokenizeAsk> ask = ReadTokenizeAsk(call.core(), body);
-  if (!ask.ok()) return call.Refuse(ask.status());
-  call.OnPool([call, ask = *std::move(ask)] {
-    const StatusOr<std::vector<int32_t>> ids = Encode(call.core(), ask.input);
-    if (!ids.ok()) return call.Refuse(ids.status());
-    call.Respond(HttpResponse::Json(TokenizeBody(call.core(), *ids, ask.with_strings)));
+  if (!ask.ok()) return RefuseTokens(call, "Tokenize", ask.status());
+  AnswerFromPool(call, "Tokenize", [core = call.core(), ask = *std::move(ask)]() -> StatusOr<std::string> {
+    ASSIGN_OR_RETURN(const std::vector<int32_t> ids, Encode(core, ask.input));
+    return TokenizeBody(core, ids, ask.with_strings);
   });
 }
 
 void AnswerDetokenize(const Call& call, const nlohmann::json& body) {
   StatusOr<std::vector<uint32_t>> ids = ReadTokens(call.core(), body);
-  if (!ids.ok()) return call.Refuse(ids.status());
-  call.OnPool([call, ids = *std::move(ids)] {
-    const std::unique_ptr<TextStream> stream = call.core()->text->NewStream({});
+  if (!ids.ok()) return RefuseTokens(call, "Detokenize", ids.status());
+  AnswerFromPool(call, "Detokenize", [core = call.core(), ids = *std::move(ids)]() -> StatusOr<std::string> {
+    const std::unique_ptr<TextStream> stream = core->text->NewStream({});
     std::string text;
     for (const uint32_t id : ids) text += stream->Append(static_cast<int32_t>(id));
     text += stream->Flush();
     std::string out;
     JsonWriter(&out).BeginObject().Key("prompt").String(text).EndObject();
-    call.Respond(HttpResponse::Json(std::move(out)));
+    return out;
   });
 }
 

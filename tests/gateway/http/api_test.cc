@@ -284,6 +284,49 @@ TEST_F(ApiTest, TokensAndBack) {
   ExpectError(Post("/tokenize", json::object()), 400, "prompt is missing", "prompt");
 }
 
+TEST_F(ApiTest, OneTextOrMessagesAreRead) {
+  Start(HttpOptions({worker_.address()}), {"alpha", "beta"});
+  const json messages = {{{"role", "user"}, {"content", "b"}}};
+  EXPECT_EQ(Post("/v1/route", {{"prompt", "a"}}).Json()["model"], "alpha");
+  EXPECT_EQ(Post("/v1/route", {{"input", "a"}}).Json()["model"], "alpha");
+  EXPECT_EQ(Post("/v1/route", {{"messages", messages}}).Json()["model"], "beta");
+  for (const char* path : {"/v1/route", "/tokenize"}) {
+    ExpectError(Post(path, {{"prompt", "a"}, {"messages", messages}}), 400, "not several", "messages");
+    ExpectError(Post(path, json::object()), 400, "prompt is missing", "prompt");
+    ExpectError(Post(path, {{"prompt", 7}}), 400, "prompt is 7", "prompt");
+    ExpectError(Post(path, {{"messages", json::array()}}), 400, "at least one message", "messages");
+  }
+  ExpectError(Post("/v1/route", {{"prompt", "a"}, {"input", "b"}}), 400, "not several", "input");
+}
+
+TEST_F(ApiTest, TokenizingPassesAdmission) {
+  Start();
+  EXPECT_EQ(Post("/tokenize", {{"prompt", "a"}}).code, 200);
+  EXPECT_EQ(Post("/detokenize", {{"tokens", {104}}}).code, 200);
+  EXPECT_TRUE(Eventually([&] { return core().admission->idle(); }));
+  core().admission->Drain();
+  ExpectError(Post("/tokenize", {{"prompt", "a"}}), 503, "draining");
+  ExpectError(Post("/detokenize", {{"tokens", {104}}}), 503, "draining");
+  EXPECT_THAT(Connect().Get("/metrics").body,
+              HasSubstr("coterie_admission_refused_total{kind=\"route\",reason=\"draining\"} 2"));
+}
+
+TEST_F(ApiTest, AClientThatTakesNothingIsCutOff) {
+  GatewayOptions options = HttpOptions({worker_.address()});
+  options.client_stall_timeout = absl::Milliseconds(500);
+  options.http.send_buffer_bytes = 16 << 10;
+  Start(std::move(options));
+  HttpClient client = Connect(/*receive_buffer=*/16 << 10);
+  client.Send(HttpClient::PostRequest(
+      "/v1/chat/completions",
+      Chat(1, 4000, {{"stream", true}, {"logprobs", true}, {"top_logprobs", 20}}).dump()));
+  EXPECT_TRUE(Eventually([&] {
+    return absl::StrContains(Connect().Get("/metrics").body,
+                             "coterie_http_requests_total{code=\"499\",route=\"/v1/chat/completions\"} 1");
+  }));
+  EXPECT_TRUE(Eventually([&] { return core().admission->idle() && worker_.live_sequences() == 0; }));
+}
+
 TEST_F(ApiTest, HealthReadyVersionAndMetrics) {
   gateway_ = std::make_unique<TestGateway>(HttpOptions({"127.0.0.1:1"}));
   EXPECT_EQ(Connect().Get("/health").code, 200);
