@@ -68,8 +68,11 @@ TEST_F(OverloadTest, FloodOfEmbeds) {
   const auto real = coterie::testing::RealModels() / "all-MiniLM-L6-v2";
   if (std::filesystem::exists(real / "model.safetensors")) more.push_back("--embedder=" + real.string());
   const auto gateway = StartGateway({worker->address()}, more);
-  v1::GenerateRequest question = Question("auto", 1, 2);
-  const std::vector<absl::Duration> alone = FirstTokens(gateway->generation.get(), question, 24);
+  const v1::GenerateRequest question = Question("auto", 1, 2);
+  const auto ask = [&](std::vector<absl::Duration>* times) {
+    for (const absl::Duration time : FirstTokens(gateway->generation.get(), question, 8))
+      times->push_back(time);
+  };
 
   v1::EmbedRequest flood;
   for (int i = 0; i < 256; ++i) {
@@ -79,25 +82,32 @@ TEST_F(OverloadTest, FloodOfEmbeds) {
   }
   const auto texts = [&] { return MetricSum(gateway->Metrics(), "coterie_embedder_texts_total"); };
   const auto flooder = ConnectTo(gateway->port);
-  std::deque<grpc::ClientContext> contexts(8);
-  std::vector<std::thread> calls;
-  for (grpc::ClientContext& context : contexts) {
-    calls.emplace_back([&] {
-      v1::EmbedResponse response;
-      flooder->Embed(&context, flood, &response);
-    });
+  std::vector<absl::Duration> alone, beside;
+  bool flooded_to_the_end = true;
+  // In turns, since what else the machine does changes.
+  for (int round = 0; round < 3; ++round) {
+    ask(&alone);
+    std::deque<grpc::ClientContext> contexts(8);
+    std::vector<std::thread> calls;
+    const double before = texts();
+    for (grpc::ClientContext& context : contexts) {
+      calls.emplace_back([&] {
+        v1::EmbedResponse response;
+        flooder->Embed(&context, flood, &response);
+      });
+    }
+    EXPECT_TRUE(Eventually([&] { return texts() > before; }));
+    ask(&beside);
+    flooded_to_the_end &= MetricSum(gateway->Metrics(), "coterie_embed_texts_running") > 0;
+    for (grpc::ClientContext& context : contexts) context.TryCancel();
+    for (std::thread& call : calls) call.join();
+    EXPECT_TRUE(Eventually([&] {
+      const std::string page = gateway->Metrics();
+      return MetricSum(page, "coterie_embed_texts_running") +
+                 MetricSum(page, "coterie_embed_texts_waiting") ==
+             0;
+    }));
   }
-  const double before = texts();
-  EXPECT_TRUE(Eventually([&] { return texts() > before; }));
-  const std::vector<absl::Duration> beside = FirstTokens(gateway->generation.get(), question, 24);
-  const bool flooded_to_the_end = MetricSum(gateway->Metrics(), "coterie_embed_texts_running") > 0;
-  for (grpc::ClientContext& context : contexts) context.TryCancel();
-  for (std::thread& call : calls) call.join();
-  EXPECT_TRUE(Eventually([&] {
-    const std::string page = gateway->Metrics();
-    return MetricSum(page, "coterie_embed_texts_running") + MetricSum(page, "coterie_embed_texts_waiting") ==
-           0;
-  }));
   // Nothing is embedded for nobody, once the pass that had begun is over.
   double last = texts();
   EXPECT_TRUE(Eventually([&] {
