@@ -100,7 +100,7 @@ void AnswerPost(const Call& call, const Endpoint& endpoint) {
 void Call::Refuse(const Status& status) const { exchange->Respond(StatusResponse(status)); }
 
 void Call::OnPool(std::function<void()> work) const {
-  const Status status = core()->compute->Submit(std::move(work));
+  const Status status = core()->compute->Submit(std::move(work), WorkPool::Turn::kSpare);
   if (!status.ok()) Refuse(WithRetryDelay(status, core()->admission->RetryDelayNow()));
 }
 

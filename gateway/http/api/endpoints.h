@@ -20,7 +20,9 @@ struct Call {
   const HttpRequest& request() const { return exchange->request(); }
   void Respond(HttpResponse response) const { exchange->Respond(std::move(response)); }
   void Refuse(const Status& status) const;
-  // Runs `work` on the gateway's work pool, or refuses the request when too much waits there.
+  // Runs `work` on the gateway's work pool, behind what was admitted: it is no work that admission knows of
+  // (long bodies to parse, pages), and a flood of it is nobody else's delay. Or refuses the request when too
+  // much waits there.
   void OnPool(std::function<void()> work) const;
 };
 
