@@ -107,6 +107,7 @@ class GatewayServerImpl final : public GatewayServer {
     pool.link.tokenizer = parts_.text->tokenizer();
     ASSIGN_OR_RETURN(workers_, WorkerPool::Start(std::move(pool), std::move(directory), &timers_));
     core_.workers = workers_.get();
+    admission_.SetCapacity(workers_->CapacityReader());
     if (options_.shadow.share > 0) {
       shadow_ = std::make_unique<ShadowTraffic>(&core_, options_.shadow);
       core_.shadow = shadow_.get();

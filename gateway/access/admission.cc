@@ -211,6 +211,11 @@ Status Admission::RefuseLocked(Kind kind, AdmissionLane::Refusal reason, Status 
   return WithRetryDelay(std::move(why), lane.places.RetryDelay());
 }
 
+void Admission::SetCapacity(std::function<uint64_t()> capacity) {
+  MutexLock lock(&mutex_);
+  LaneOf(Kind::kAnswer).places.SetCapacity(std::move(capacity));
+}
+
 void Admission::Drain() {
   MutexLock lock(&mutex_);
   draining_ = true;

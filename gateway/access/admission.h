@@ -43,7 +43,7 @@ class Admission {
     uint32_t max_waiting_per_tenant = 0;
     // Answers that workers were given and have not begun; or as many as have begun, where these are more.
     uint32_t max_unstarted = 32;
-    // Answers that nobody reads: they hold no place. Half of them of one tenant, or on one connection.
+    // Answers that nobody reads: they hold no place here. Half of them of one tenant, or on one connection.
     uint32_t max_paused = 1024;
     // More routes at once only make each other, and answers' questions, late.
     uint32_t max_routing = 4;
@@ -99,6 +99,11 @@ class Admission {
   StatusOr<uint64_t> Enter(const Entrant& entrant, Callback callback);
   // Stops waiting.
   void Leave(uint64_t id);
+
+  // What tells how many answers all workers hold together, those that wait there or stand still included; 0
+  // where nobody knows. What runs and what stands still stay within that: a worker that is full refuses
+  // whoever comes next, whatever their share. Called with the lock held.
+  void SetCapacity(std::function<uint64_t()> capacity);
 
   // From now on everything is refused; who waits and who runs goes on.
   void Drain();

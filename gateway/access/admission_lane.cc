@@ -1,6 +1,7 @@
 #include "gateway/access/admission_lane.h"
 
 #include <algorithm>
+#include <limits>
 
 #include "common/quoted.h"
 
@@ -113,18 +114,25 @@ void AdmissionLane::Start(Place* place, MonotonicTime now) {
 
 Status AdmissionLane::Pause(Place* place) {
   if (place->state != Place::State::kStarted) return absl::OkStatus();
-  const uint32_t most = std::max<uint32_t>(1, options_.max_paused / 2);
-  const auto refuse = [&](const char* whose, uint32_t n, uint32_t limit) {
-    return absl::ResourceExhaustedError(absl::StrCat(
-        "this answer is not read as fast as it comes, as ", n, " others ", whose, "; at most ", limit,
-        " may be (--max-paused ", options_.max_paused, "): read faster, or ask for less at once"));
+  const uint64_t capacity = Capacity();
+  const uint64_t most = std::min<uint64_t>(options_.max_paused, capacity - capacity / 2);
+  const uint64_t most_of_one = std::max<uint64_t>(1, most / 2);
+  const auto refuse = [&](const char* whose, uint32_t n, uint64_t limit) {
+    return absl::ResourceExhaustedError(
+        absl::StrCat("this answer is not read as fast as it comes, as ", n, " others ", whose, "; at most ",
+                     limit, " may be (--max-paused ", options_.max_paused,
+                     most < options_.max_paused
+                         ? absl::StrCat(", and half of the ", capacity, " answers that the workers hold")
+                         : "",
+                     "): read faster, or ask for less at once"));
   };
-  if (place->connection->paused + place->cost > most) {
-    return refuse("on this connection", place->connection->paused, most);
+  if (place->connection->paused + place->cost > most_of_one) {
+    return refuse("on this connection", place->connection->paused, most_of_one);
   }
-  if (place->tenant->paused + place->cost > most)
-    return refuse("of this tenant", place->tenant->paused, most);
-  if (paused_ + place->cost > options_.max_paused) return refuse("here", paused_, options_.max_paused);
+  if (place->tenant->paused + place->cost > most_of_one) {
+    return refuse("of this tenant", place->tenant->paused, most_of_one);
+  }
+  if (paused_ + place->cost > most) return refuse("here", paused_, most);
   place->state = Place::State::kPaused;
   running_ -= place->cost;
   paused_ += place->cost;
@@ -194,9 +202,17 @@ bool AdmissionLane::MayRunMore(const Books& tenant, uint32_t cost) const {
   return most == 0 || tenant.running == 0 || tenant.running + cost <= most;
 }
 
+uint64_t AdmissionLane::Capacity() const {
+  const uint64_t known = capacity_ == nullptr ? 0 : capacity_();
+  return known == 0 ? std::numeric_limits<uint32_t>::max() : known;
+}
+
 // Whatever costs more than all places there are runs alone.
 bool AdmissionLane::HasRoom(uint32_t cost) const {
   if (running_ > 0 && running_ + cost > options_.max_running) return false;
+  // Those that stand still keep a place at their worker; half of all is left to those that run.
+  const uint64_t capacity = Capacity();
+  if (running_ > 0 && running_ + cost > capacity - std::min<uint64_t>(paused_, capacity / 2)) return false;
   return options_.max_unstarted == 0 || unstarted_ < std::max(options_.max_unstarted, running_ - unstarted_);
 }
 

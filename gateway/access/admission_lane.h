@@ -2,6 +2,7 @@
 #define COTERIE_GATEWAY_ACCESS_ADMISSION_LANE_H_
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <optional>
 #include <string>
@@ -74,6 +75,9 @@ class AdmissionLane {
 
   explicit AdmissionLane(Options options) : options_(std::move(options)) {}
 
+  // See Admission::SetCapacity; null: nobody knows.
+  void SetCapacity(std::function<uint64_t()> capacity) { capacity_ = std::move(capacity); }
+
   // A newcomer may push out others, who are refused then.
   struct Entered {
     Refusal refusal = Refusal::kNone;
@@ -95,7 +99,8 @@ class AdmissionLane {
   std::optional<Next> TakeNext(MonotonicTime now);
 
   void Start(Place* place, MonotonicTime now);
-  // Gives the place up, or takes it again at once, however many run.
+  // Gives the place up, or takes it again at once, however many run. Half of what the capacity allows may
+  // stand still, and no more than max_paused.
   Status Pause(Place* place);
   void Resume(Place* place);
   void Release(Place* place, MonotonicTime now);
@@ -147,7 +152,10 @@ class AdmissionLane {
     return books.waiting + (options_.max_unstarted > 0 ? books.unstarted : books.running);
   }
 
+  uint64_t Capacity() const;  // very large where nobody knows
+
   const Options options_;
+  std::function<uint64_t()> capacity_;
   QueueForecast forecast_;
   uint32_t running_ = 0, unstarted_ = 0, waiting_ = 0, paused_ = 0;
   uint64_t n_turns_ = 0;

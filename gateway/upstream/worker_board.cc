@@ -12,6 +12,7 @@ WorkerBoard::Row WorkerBoard::Add(std::string id) {
   MutexLock lock(&mutex_);
   const Row row = table_.Add(std::move(id));
   links_.resize(table_.size());
+  capacities_.resize(table_.size());
   return row;
 }
 
@@ -27,6 +28,21 @@ void WorkerBoard::Remove(Row row) {
   MutexLock lock(&mutex_);
   table_.Remove(row);
   links_[row].reset();
+  capacities_[row] = 0;
+}
+
+void WorkerBoard::SetCapacity(Row row, uint32_t capacity) {
+  MutexLock lock(&mutex_);
+  capacities_[row] = capacity;
+}
+
+uint64_t WorkerBoard::Capacity() const {
+  MutexLock lock(&mutex_);
+  uint64_t sum = 0;
+  for (Row row = 0; row < capacities_.size(); ++row) {
+    if (table_.at(row).alive_until > MonotonicTime::InfinitePast()) sum += capacities_[row];
+  }
+  return sum;
 }
 
 StatusOr<WorkerBoard::Chosen> WorkerBoard::Place(const Placer& placer,

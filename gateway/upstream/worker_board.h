@@ -34,6 +34,10 @@ class WorkerBoard {
   // Who leads there; until then the row is not to be alive.
   void SetLink(Row row, std::weak_ptr<WorkerLink> link);
   void Remove(Row row);
+  // Sequences that the worker takes, those that wait or stand still included.
+  void SetCapacity(Row row, uint32_t capacity);
+  // Of all workers that are not given up.
+  uint64_t Capacity() const;
   // Whatever `change` answers; it has the table for itself.
   template <class Change>
   auto With(Change change) {
@@ -48,6 +52,7 @@ class WorkerBoard {
   mutable Mutex mutex_;
   WorkerTable table_ ABSL_GUARDED_BY(mutex_);
   std::vector<std::weak_ptr<WorkerLink>> links_ ABSL_GUARDED_BY(mutex_);  // [rows]
+  std::vector<uint32_t> capacities_ ABSL_GUARDED_BY(mutex_);              // [rows]
 };
 
 }  // namespace coterie::gateway

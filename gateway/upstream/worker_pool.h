@@ -55,6 +55,11 @@ class WorkerPool {
   // Ids of the workers that hold this adapter in a device slot.
   std::vector<std::string> Holders(const Digest& adapter) const;
   size_t ready() const;
+  // Sequences that all workers take together, those that wait or stand still included; 0: none has said so.
+  // May be called when the pool is gone.
+  std::function<uint64_t()> CapacityReader() const {
+    return [board = board_] { return board->Capacity(); };
+  }
   // Never given twice by this gateway, nor, in practice, by another one.
   uint64_t NextSequenceId() { return next_sequence_id_.fetch_add(1, std::memory_order_relaxed); }
 

@@ -40,6 +40,7 @@ void WorkerStateFold::Identify(const WorkerIdentity& identity) {
     traits.serves = identity.serves;
     table.SetTraits(row_, traits);
   });
+  board_->SetCapacity(row_, identity.max_running + identity.max_waiting);
   WriteLevels();
 }
 

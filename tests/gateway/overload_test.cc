@@ -243,6 +243,35 @@ TEST_F(OverloadTest, ReadersThatStandStillLendTheirPlaces) {
   EXPECT_TRUE(Eventually([&] { return admission.idle() && worker.live_sequences() == 0; }));
 }
 
+// They hold no place here, but one at their worker.
+TEST_F(OverloadTest, ReadersThatStandStillDoNotFillTheWorkers) {
+  FakeWorker::Options worker_options;
+  worker_options.max_waiting = 40;  // and 16 that run: room for 28 that stand still
+  FakeWorker worker(worker_options);
+  GatewayOptions options = QuickOptions({worker.address()});
+  options.admission.max_running = 8;
+  TestGateway gateway(options);
+  ASSERT_TRUE(gateway.Ready(1));
+  const Admission& admission = *gateway.server->core().admission;
+  std::list<AsyncAnswer> slow;
+  const std::unique_ptr<v1::GenerationService::Stub> stubs[] = {ConnectTo(gateway.server->port()),
+                                                                ConnectTo(gateway.server->port()),
+                                                                ConnectTo(gateway.server->port())};
+  for (uint64_t i = 0; i < 120; ++i) {
+    v1::GenerateRequest request = Of("slow" + std::to_string(i % 3), i, 4000);
+    request.mutable_sampling()->set_logprobs(20);
+    slow.emplace_back(stubs[i % 3].get(), request, /*reads=*/false);
+  }
+  EXPECT_TRUE(
+      Eventually([&] { return admission.paused() == 28 && admission.running() == 0; }, absl::Seconds(60)));
+  for (uint64_t i = 0; i < 28; ++i) {
+    const Answer answer = Ask(gateway.stub.get(), Of("honest", i, 20));
+    EXPECT_TRUE(answer.status.ok()) << answer.status.error_message();
+  }
+  slow.clear();
+  EXPECT_TRUE(Eventually([&] { return admission.idle() && worker.live_sequences() == 0; }));
+}
+
 TEST_F(OverloadTest, UploadsThatSendNothingMakeRoomForOthers) {
   FakeWorker worker({});
   GatewayOptions options = QuickOptions({worker.address()});

@@ -1,5 +1,6 @@
 #include "gateway/access/admission.h"
 
+#include <atomic>
 #include <deque>
 #include <mutex>
 #include <string>
@@ -335,6 +336,46 @@ TEST_F(AdmissionTest, OneConnectionMayLeaveHalfOfThePausedUnread) {
   EXPECT_THAT(std::string(refused.message()), HasSubstr("2 others on this connection; at most 2"));
   EXPECT_THAT(std::string(refused.message()), HasSubstr("--max-paused 4"));
   EXPECT_EQ(admission.running(), 1u);
+  door.ReleaseAll();
+  EXPECT_TRUE(admission.idle());
+}
+
+TEST_F(AdmissionTest, WhatRunsAndWhatStandsStillStayWithinWhatTheWorkersHold) {
+  Admission::Options limits = Limits(100, 100);
+  limits.max_unstarted = 100;
+  Admission admission(limits, &timers_);
+  std::atomic<uint64_t> capacity = 6;
+  admission.SetCapacity([&] { return capacity.load(); });
+  Door door;
+  const auto enter = [&](const std::string& name) {
+    Admission::Entrant entrant = On(name);
+    entrant.tenant = name;
+    EXPECT_TRUE(admission.Enter(entrant, door.Admit(name)).ok());
+  };
+  for (int i = 0; i < 3; ++i) enter("slow");
+  for (int i = 0; i < 4; ++i) enter("other");
+  EXPECT_EQ(admission.running(), 6u);
+  EXPECT_EQ(admission.waiting(), 1u);
+  for (size_t i = 0; i < 6; ++i) door.ticket(i).Start();
+  EXPECT_TRUE(door.ticket(0).Pause().ok());  // its place is still taken at its worker
+  EXPECT_EQ(admission.waiting(), 1u);
+  const Status refused = door.ticket(1).Pause();
+  EXPECT_TRUE(absl::IsResourceExhausted(refused));
+  EXPECT_THAT(std::string(refused.message()), HasSubstr("1 others on this connection; at most 1"));
+  EXPECT_THAT(std::string(refused.message()), HasSubstr("half of the 6 answers that the workers hold"));
+  EXPECT_TRUE(door.ticket(3).Pause().ok());
+  door.Release(1);
+  ASSERT_TRUE(door.Admitted(7));
+  // A worker went: what stands still takes half at most.
+  capacity = 2;
+  for (const size_t i : {size_t{2}, size_t{4}, size_t{5}}) door.Release(i);
+  enter("late");
+  EXPECT_EQ(admission.waiting(), 1u);  // the seventh runs
+  door.Release(6);
+  ASSERT_TRUE(door.Admitted(8));
+  capacity = 0;  // nobody knows
+  enter("more");
+  ASSERT_TRUE(door.Admitted(9));
   door.ReleaseAll();
   EXPECT_TRUE(admission.idle());
 }
