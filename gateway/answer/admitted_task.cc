@@ -18,7 +18,7 @@ AdmittedTask::AdmittedTask(const GatewayCore* core, const char* rpc, Admission::
       cost_(cost) {}
 
 void AdmittedTask::Begin() {
-  core_->metrics->tenant_requests.Get(context_.tenant).Increment();
+  core_->metrics->tenant_requests.Increment(context_.tenant);
   {
     MutexLock lock(&mutex_);
     timer_ = core_->timers->At(deadline_, [weak = weak_from_this()] {
@@ -57,6 +57,7 @@ void AdmittedTask::Admitted(StatusOr<Admission::Ticket> ticket) {
 std::shared_ptr<Session> AdmittedTask::CloseLocked() {
   done_ = true;
   over_.Set();
+  OnClosedLocked();
   core_->timers->Cancel(timer_);
   if (waiting_id_ != 0) core_->admission->Leave(waiting_id_);
   ticket_.Release();

@@ -32,6 +32,8 @@ class AdmittedTask : public std::enable_shared_from_this<AdmittedTask> {
   virtual void Run() = 0;
   // It waits for its ticket.
   virtual void OnWaiting() {}
+  // It is over, whichever way; called once, before Ended.
+  virtual void OnClosedLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {}
   // Tells the client; called once, but not after Cancel.
   virtual void Ended(const Status& status) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) = 0;
 

@@ -82,6 +82,9 @@ bool Generation::OnTokensLocked(std::span<const int32_t> ids, std::vector<Positi
   if (n_tokens_ == 0) {
     first_token_ = MonotonicNow();
     core_->metrics->time_to_first_token.Observe(absl::ToDoubleSeconds(first_token_ - accepted_));
+    for (const std::string& expert : AnsweringLocked()) {
+      core_->metrics->experts.ObserveFirstToken(expert, first_token_ - accepted_);
+    }
   }
   TextEvent event;
   for (size_t i = 0; i < ids.size(); ++i) {

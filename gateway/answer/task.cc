@@ -109,7 +109,7 @@ bool Task::FallBackLocked(const Status& why) {
   if (fallback_ == nullptr) return false;
   std::optional<Decision> next = fallback_->Next(decision_, why);
   if (!next) return false;
-  for (const std::string& name : fallback_->names()) core_->metrics->expert_fallbacks.Get(name).Increment();
+  for (const std::string& name : fallback_->names()) core_->metrics->experts.CountFallback(name);
   core_->fallback_log->Note(fallback_->names(), why, next->plan.reason, MonotonicNow());
   decision_ = *std::move(next);
   // Called by the old session, which holds its lock; a placement belongs on the pool in any case.
@@ -130,15 +130,28 @@ void Task::CountRoute() {
   core_->metrics->router_score.Observe(decision_.candidates.front().score);
   core_->metrics->router_margin.Observe(decision_.plan.margin);
   if (decision_.plan.base) core_->metrics->abstained.Increment();
+  core_->metrics->experts.CountRoute(decision_.candidates.front().name, decision_.candidates.front().score,
+                                     decision_.plan.base);
 }
 
 void Task::CountExperts() {
-  if (decision_.plan.experts.empty()) {
-    core_->metrics->expert_requests.Get("base").Increment();
-  }
+  if (decision_.plan.experts.empty()) core_->metrics->experts.CountAnswer("base", false);
   for (const PlannedExpert& expert : decision_.plan.experts) {
-    core_->metrics->expert_requests.Get(expert.name).Increment();
-    if (expert.canary) core_->metrics->canary_requests.Get(expert.name).Increment();
+    core_->metrics->experts.CountAnswer(expert.name, expert.canary);
+  }
+}
+
+std::vector<std::string> Task::AnsweringLocked() const {
+  if (decision_.plan.experts.empty()) return {"base"};
+  std::vector<std::string> names;
+  for (const PlannedExpert& expert : decision_.plan.experts) names.push_back(expert.name);
+  return names;
+}
+
+void Task::OnClosedLocked() {
+  if (n_generated_ == 0) return;
+  for (const std::string& expert : AnsweringLocked()) {
+    core_->metrics->experts.CountTokens(expert, n_generated_);
   }
 }
 
@@ -190,6 +203,7 @@ bool Task::OnTokens(std::span<const int32_t> ids, std::vector<PositionLogprobs>&
   MutexLock lock(&mutex_);
   if (done_) return false;
   core_->metrics->generated_tokens.Increment(static_cast<double>(ids.size()));
+  n_generated_ += ids.size();
   return OnTokensLocked(ids, std::move(logprobs)) && CountUnreadLocked(ids.size());
 }
 

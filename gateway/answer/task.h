@@ -52,6 +52,8 @@ class Task : public SessionListener, public AdmittedTask {
   }
   // The session finished well; calls EndLocked.
   virtual void SessionFinished(const SessionEnd& end) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) = 0;
+  // Who answers, for metrics: the experts' names, or "base".
+  std::vector<std::string> AnsweringLocked() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Acknowledge(uint32_t n_tokens);  // without the lock
 
   Decision decision_ ABSL_GUARDED_BY(mutex_);
@@ -83,6 +85,9 @@ class Task : public SessionListener, public AdmittedTask {
   void CountRoute() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void CountExperts() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
+  void OnClosedLocked() final ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+
+  size_t n_generated_ ABSL_GUARDED_BY(mutex_) = 0;       // tokens
   uint32_t n_unread_ ABSL_GUARDED_BY(mutex_) = 0;        // tokens
   bool paused_ ABSL_GUARDED_BY(mutex_) = false;          // the place is lent, since nobody reads
   uint32_t unacknowledged_ ABSL_GUARDED_BY(mutex_) = 0;  // taken by the client before session_ was known

@@ -1,5 +1,6 @@
 #include "gateway/core/gateway_metrics.h"
 
+#include <cmath>
 #include <string>
 
 namespace coterie::gateway {
@@ -8,7 +9,8 @@ namespace {
 std::vector<double> LinearBuckets(double first, double step, int n) {
   std::vector<double> buckets;
   buckets.reserve(static_cast<size_t>(n));
-  for (int i = 0; i < n; ++i) buckets.push_back(first + step * i);
+  // Rounded: they are labels, and 0.6000000000000001 is none that a person writes.
+  for (int i = 0; i < n; ++i) buckets.push_back(std::round((first + step * i) * 1e6) / 1e6);
   return buckets;
 }
 
@@ -63,14 +65,7 @@ GatewayMetrics::GatewayMetrics(MetricsRegistry* r)
       reattachments(r->Counter("coterie_reattachments_total",
                                "Answers whose connection to the worker broke and was taken up again.")),
       abstained(r->Counter("coterie_router_abstained_total", "Requests for \"auto\" that got the base.")),
-      expert_requests(r, "coterie_expert_requests_total", "Answers by expert (\"base\" for none).", "expert"),
-      canary_requests(r, "coterie_canary_requests_total", "Of these, answers that the expert's canary gave.",
-                      "expert"),
-      expert_fallbacks(
-          r, "coterie_expert_fallbacks_total",
-          "Questions that another expert or the base answered, since no worker could load this one's "
-          "adapter.",
-          "expert"),
+      experts(r),
       tenant_requests(r, "coterie_tenant_requests_total", "Requests by tenant.", "tenant", 100) {}
 
 void GatewayMetrics::CountRequest(const char* rpc, const Status& status) {

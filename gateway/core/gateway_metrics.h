@@ -3,6 +3,7 @@
 
 #include "common/metrics.h"
 #include "common/status.h"
+#include "gateway/core/expert_metrics.h"
 
 namespace coterie::gateway {
 
@@ -31,9 +32,7 @@ class GatewayMetrics {
   prometheus::Counter& failovers_other_numerics;
   prometheus::Counter& reattachments;
   prometheus::Counter& abstained;  // routed to the base for want of a good expert
-  BoundedCounters expert_requests;
-  BoundedCounters canary_requests;
-  BoundedCounters expert_fallbacks;
+  ExpertMetrics experts;
   BoundedCounters tenant_requests;
 };
 

@@ -179,6 +179,16 @@ void AddWorkers(const std::vector<WorkerReport>& reports, Page* page) {
   }
 }
 
+void AddResidency(const GatewayCore& core, const Catalogue& catalogue, Page* page) {
+  for (const std::string& name : core.metrics->experts.Named()) {
+    const auto entry = catalogue.Find(name);
+    if (entry == nullptr) continue;  // the base, or removed
+    page->Add("coterie_expert_resident_workers", MetricType::Gauge,
+              "Workers that hold the expert's live version in a device slot.",
+              static_cast<double>(core.workers->Holders(entry->live.adapter).size()), "expert", name);
+  }
+}
+
 }  // namespace
 
 std::vector<MetricFamily> LiveMetrics::Collect() const {
@@ -219,6 +229,7 @@ std::vector<MetricFamily> LiveMetrics::Collect() const {
            "Adapters that workers were told to load before the request for them came.",
            static_cast<double>(core_->workers->prefetches()));
   AddWorkers(core_->workers->Report(), &page);
+  AddResidency(*core_, router->catalogue(), &page);
   if (core_->shadow != nullptr) AddShadow(*core_->shadow, router->catalogue(), &page);
   if (core_->drift != nullptr) AddDrift(*core_->drift, router->catalogue(), &page);
   return page.Take();

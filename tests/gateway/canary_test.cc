@@ -165,8 +165,8 @@ TEST_F(CanaryTest, TheWorkerRunsTheVersionThatTheRouteNames) {
   }
   EXPECT_GT(n_canary, 0);
   EXPECT_LT(n_canary, 20);
-  EXPECT_EQ(gateway_->server->core().metrics->canary_requests.Get("algebra").Value(), n_canary);
-  EXPECT_EQ(gateway_->server->core().metrics->expert_requests.Get("algebra").Value(), 20);
+  EXPECT_EQ(ExpertCounter(gateway_->server->core(), "coterie_canary_requests_total", "algebra"), n_canary);
+  EXPECT_EQ(ExpertCounter(gateway_->server->core(), "coterie_expert_requests_total", "algebra"), 20);
 }
 
 TEST_F(CanaryTest, AScoreMeasuresTheLiveVersion) {

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "gateway/core/gateway_core.h"
 #include "model/store/expert_store.h"
 #include "tests/gateway/fake_text_model.h"
 #include "tests/model/store/store_testing.h"
@@ -44,6 +45,14 @@ inline std::unique_ptr<ExpertStore> StoreWith(const std::filesystem::path& folde
 // The digest under which `name` is live.
 inline Digest AdapterOf(const ExpertStore& store, const std::string& name) {
   return store.Snapshot()->Find(name)->live.adapter;
+}
+
+// What a counter of one expert says; 0 where it has counted nothing.
+inline double ExpertCounter(const GatewayCore& core, const std::string& name, const std::string& expert) {
+  const std::string page = core.metrics->registry->Text();
+  const std::string series = "\n" + name + "{expert=\"" + expert + "\"} ";
+  const size_t at = page.find(series);
+  return at == std::string::npos ? 0 : std::stod(page.substr(at + series.size()));
 }
 
 }  // namespace coterie::gateway::testing

@@ -36,7 +36,7 @@ class FallbackTest : public ::testing::Test {
     return Ask(gateway_->stub.get(), request);
   }
   double Fallbacks(const std::string& expert) {
-    return gateway_->server->core().metrics->expert_fallbacks.Get(expert).Value();
+    return ExpertCounter(gateway_->server->core(), "coterie_expert_fallbacks_total", expert);
   }
 
   const std::filesystem::path folder_ = FreshFolder();
@@ -132,8 +132,8 @@ TEST_F(FallbackTest, ARoutedQuestionGoesToTheNextBestExpertAndSaysSo) {
     EXPECT_TRUE(answer.notices.empty());
   }
   EXPECT_EQ(Fallbacks("algebra"), 2);
-  EXPECT_EQ(gateway_->server->core().metrics->expert_requests.Get("algebra").Value(), 0);
-  EXPECT_EQ(gateway_->server->core().metrics->expert_requests.Get("arithmetic").Value(), 2);
+  EXPECT_EQ(ExpertCounter(gateway_->server->core(), "coterie_expert_requests_total", "algebra"), 0);
+  EXPECT_EQ(ExpertCounter(gateway_->server->core(), "coterie_expert_requests_total", "arithmetic"), 2);
 }
 
 TEST_F(FallbackTest, AnExpertThatFailsEveryQuestionIsOneLineOfTheLog) {

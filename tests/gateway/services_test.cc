@@ -305,6 +305,8 @@ TEST_F(ServicesTest, MetricsCountWhatHappened) {
   EXPECT_EQ(Metric(page, "coterie_time_per_output_token_seconds_count"), 1);
   EXPECT_EQ(Metric(page, "coterie_request_seconds_count"), 2);
   EXPECT_EQ(Metric(page, "coterie_expert_requests_total{expert=\"base\"}"), 1);
+  EXPECT_EQ(Metric(page, "coterie_expert_tokens_total{expert=\"base\"}"), 25);
+  EXPECT_EQ(Metric(page, "coterie_expert_time_to_first_token_seconds_count{expert=\"base\"}"), 1);
   EXPECT_EQ(Metric(page, "coterie_requests_running"), 0);
   EXPECT_EQ(Metric(page, "coterie_workers{health=\"ready\"}"), 1);
   EXPECT_EQ(Metric(page, "coterie_bytes_between_workers_total"), 0);

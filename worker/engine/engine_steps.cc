@@ -205,6 +205,7 @@ OutputEvent* Engine::Emit(Sequence* s, OutputEvent::Kind kind) {
     event.first = true;
     event.cached_prompt_tokens = s->cached_prompt_tokens;
     event.queued_ms = s->queued_ms;
+    event.waited_for_adapter = s->waited_for_adapter;
   }
   return &event;
 }

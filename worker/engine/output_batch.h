@@ -19,9 +19,10 @@ struct OutputEvent {
   enum class Kind : uint8_t { kToken, kPromptLogprob, kFinish };
   Kind kind = Kind::kToken;
   FinishReason finish = FinishReason::kNone;  // kFinish only
-  bool first = false;                         // the first event of its sequence: the next two fields are set
+  bool first = false;  // the first event of its sequence: the next three fields are set
   uint32_t cached_prompt_tokens = 0;
-  uint32_t queued_ms = 0;  // from submit to the start of its prompt
+  uint32_t queued_ms = 0;           // from submit to the start of its prompt
+  bool waited_for_adapter = false;  // for a load, in this time
   uint64_t id = 0;
   uint32_t position =
       0;  // kToken, kFinish: in the answer, resumed tokens included; kPromptLogprob: in the prompt

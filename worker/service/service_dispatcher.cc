@@ -63,6 +63,7 @@ void WorkerServiceImpl::AppendToLogs(OutputBatch& batch, MonotonicTime now) {
     SequenceLog* log = owner->second.log;
     if (metrics_ != nullptr && event.kind == OutputEvent::Kind::kToken && event.first) {
       metrics_->ObserveFirstToken(now - log->submitted());
+      metrics_->ObserveStart(log->experts, event.waited_for_adapter, absl::Milliseconds(event.queued_ms));
     }
     log->Add(event, std::span(batch.logprobs).subspan(event.logprobs_begin, event.logprobs_count), now);
     if (metrics_ != nullptr && log->finished()) metrics_->ObserveFinish(log->finish(), log->experts);

@@ -9,10 +9,7 @@
 namespace coterie::worker {
 
 WorkerMetrics::WorkerMetrics(MetricsRegistry* registry, const Engine* engine, const PeerTraffic* traffic)
-    : registry_(registry),
-      engine_(engine),
-      requests_by_expert_(registry, "coterie_worker_expert_requests_total",
-                          "Sequences ended, by expert; \"base\" without any.", "expert") {
+    : registry_(registry), engine_(engine), experts_(registry) {
   const EngineStats& s = engine->stats();
   const AdapterStoreStats& a = engine->adapter_stats();
   const double n_blocks = std::max(1, engine->model_info().n_kv_blocks);
@@ -67,6 +64,13 @@ WorkerMetrics::WorkerMetrics(MetricsRegistry* registry, const Engine* engine, co
   AddDistribution("coterie_worker_step_seconds", "Time of an engine step.", s.step_seconds);
   AddDistribution("coterie_worker_adapter_load_seconds", "Time to load an adapter into memory.",
                   a.load_seconds);
+  // The names that vLLM gave to what schedulers of inference clusters read.
+  AddLevel("vllm:num_requests_running", "Sequences in the step loop, as vLLM reports them.",
+           [&s] { return s.running.load(); });
+  AddLevel("vllm:num_requests_waiting", "Sequences waiting, as vLLM reports them.",
+           [&s] { return s.waiting.load(); });
+  AddLevel("vllm:kv_cache_usage_perc", "KV blocks in use by sequences, 0 to 1, as vLLM reports them.",
+           [&s, n_blocks] { return s.kv_blocks_used.load() / n_blocks; });
   gateways_ = &registry->Gauge("coterie_worker_gateways", "Gateways attached.");
   first_token_ = &registry->Histogram("coterie_worker_time_to_first_token_seconds",
                                       "From a sequence's arrival at the worker to its first token.",
@@ -101,8 +105,8 @@ void WorkerMetrics::ObserveFinish(FinishReason reason, const std::vector<std::st
       ->Counter("coterie_worker_sequences_total", "Sequences ended, by reason.",
                 {{"reason", kNames[static_cast<int>(reason)]}})
       .Increment();
-  if (experts.empty()) requests_by_expert_.Get("base").Increment();
-  for (const std::string& expert : experts) requests_by_expert_.Get(expert).Increment();
+  if (experts.empty()) experts_.CountFinish("base");
+  for (const std::string& expert : experts) experts_.CountFinish(expert);
 }
 
 void WorkerMetrics::Publish(size_t gateways, const std::set<std::string>& running,

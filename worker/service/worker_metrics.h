@@ -11,6 +11,7 @@
 #include "common/metrics.h"
 #include "worker/engine/engine.h"
 #include "worker/engine/peer_traffic.h"
+#include "worker/service/expert_metrics.h"
 
 namespace coterie::worker {
 
@@ -25,6 +26,10 @@ class WorkerMetrics {
     first_token_->Observe(absl::ToDoubleSeconds(since_submit));
   }
   MetricsRegistry* registry() const { return registry_; }
+  // The first token of a sequence, which began after `queued`.
+  void ObserveStart(const std::vector<std::string>& experts, bool waited_for_adapter, absl::Duration queued) {
+    for (const std::string& expert : experts) experts_.CountStart(expert, waited_for_adapter, queued);
+  }
   void ObserveFinish(FinishReason reason, const std::vector<std::string>& experts);
   // Called by each Publish, for figures of others.
   void AlsoPublish(std::function<void()> publish);
@@ -61,7 +66,7 @@ class WorkerMetrics {
   std::vector<Distribution> distributions_;
   prometheus::Gauge* gateways_;
   prometheus::Histogram* first_token_;
-  BoundedCounters requests_by_expert_;
+  ExpertMetrics experts_;
   prometheus::Family<prometheus::Gauge>* lora_info_family_;
   prometheus::Gauge* lora_info_ = nullptr;
   std::string lora_info_labels_;

@@ -143,8 +143,8 @@ TEST_F(ShadowTrafficTest, APromptIsScoredUnderTheChosenExpertTheRunnerUpAndTheBa
   EXPECT_DOUBLE_EQ(regret.regret().mean(), 1);
   EXPECT_EQ(RegretOf("botany").n(), 0u);
   // Clients' metrics know nothing of it.
-  EXPECT_EQ(gateway_->server->core().metrics->expert_requests.Get("algebra").Value(), 1);
-  EXPECT_EQ(gateway_->server->core().metrics->expert_requests.Get("botany").Value(), 0);
+  EXPECT_EQ(ExpertCounter(gateway_->server->core(), "coterie_expert_requests_total", "algebra"), 1);
+  EXPECT_EQ(ExpertCounter(gateway_->server->core(), "coterie_expert_requests_total", "botany"), 0);
 }
 
 TEST_F(ShadowTrafficTest, OfAConversationOnlyWhatWasAskedLastIsScored) {

@@ -428,6 +428,9 @@ TEST(StateTest, MetricsTellWhatHappenedAndThatNoByteWentToOtherWorkers) {
         "coterie_worker_prefix_cache_hit_tokens_total 32\n", "coterie_worker_adapters_resident 1\n",
         "coterie_worker_bytes_between_workers_total 0\n", "coterie_worker_gateways 1\n",
         "coterie_worker_expert_requests_total{expert=\"law\"} 2\n",
+        "coterie_worker_expert_adapter_hits_total{expert=\"law\"} 1\n",
+        "coterie_worker_expert_adapter_misses_total{expert=\"law\"} 1\n", "vllm:num_requests_running 0\n",
+        "vllm:num_requests_waiting 0\n", "vllm:kv_cache_usage_perc 0",
         "coterie_worker_sequences_total{reason=\"length\"} 2\n",
         "coterie_worker_time_to_first_token_seconds_count 2\n", "vllm:lora_requests_info{max_lora=\"16\""}) {
     WaitFor([&] { return has(line); });
