@@ -1,0 +1,107 @@
+"""Every panel's question, put to a real Prometheus that scraped a real loaded cluster, has an answer in finite numbers; and what
+the processes show is what common/metrics.toml says, by type, help and labels. Usage: cluster_test.py BIN PROMETHEUS [ANSWERS.json]:
+what Prometheus answered is left there, for draw.py."""
+
+import json
+import math
+import pathlib
+import re
+import sys
+import time
+
+HERE = pathlib.Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE), str(HERE.parents[1] / "deploy/metrics"), str(HERE.parents[1] / "deploy/grafana")]
+
+import cluster as deployed
+import dashboards
+import panels
+import table
+
+WINDOW_SECONDS = 12  # of a rate
+LOAD_SECONDS = 30
+SAMPLE = re.compile(r"^([a-zA-Z_:]+)(?:\{(.*)\})? (\S+)")
+LABEL = re.compile(r'([a-zA-Z_]+)="(?:[^"\\]|\\.)*"')
+
+
+def page_of(text: str) -> dict[str, dict]:
+    """Family -> type, help and the label sets of its samples."""
+    families: dict[str, dict] = {}
+    for line in text.splitlines():
+        if match := re.match(r"# (HELP|TYPE) (\S+) (.*)", line):
+            families.setdefault(match.group(2), {"labels": set()})[match.group(1).lower()] = match.group(3)
+        elif match := SAMPLE.match(line):
+            name = match.group(1)
+            base = next((b for b in (name, re.sub(r"_(bucket|sum|count)$", "", name)) if b in families), name)
+            families.setdefault(base, {"labels": set()})["labels"].add(tuple(sorted(set(LABEL.findall(match.group(2) or "")) - {"le"})))
+    return families
+
+
+def check_pages(cluster) -> list[str]:
+    problems, seen = [], set()
+    expected = {(m.of, m.name): m for m in table.load()}
+    for job, targets in cluster.targets.items():
+        of = job.removeprefix("coterie-")
+        for target in targets:
+            try:
+                page = page_of(deployed.get(f"http://{target}/metrics"))
+            except OSError:
+                continue  # the worker that was killed
+            for name, family in page.items():
+                metric = expected.get((of, name))
+                if metric is None:
+                    problems.append(f"{of} shows {name}, which is not in the table")
+                    continue
+                seen.add((of, name))
+                problems += [f"{of}: {name}: {what} is {is_!r}, in the table {should!r}" for what, is_, should in (
+                    ("type", family.get("type"), metric.type), ("help", family.get("help"), metric.help),
+                    ("labels", family["labels"], {metric.labels})) if is_ != should]
+    return problems + [f"{of} never showed {name}" for of, name in sorted(set(expected) - seen)]
+
+
+def ask_panels(prometheus, end: float) -> tuple[list[str], dict]:
+    problems, answers = [], {}
+    for dashboard in dashboards.ALL:
+        for panel in dashboard.panels():
+            for expression, legend in panel.queries:
+                query = panels.with_job(expression).replace("$job", ".*").replace("$__rate_interval", f"{WINDOW_SECONDS}s")
+                found = prometheus.api("query_range", query=query, start=end - LOAD_SECONDS, end=end, step=1)["result"]
+                numbers = [float(value) for series in found for _, value in series["values"]]
+                where = f"{dashboard.title}, {panel.title}: {query}"
+                if not any(math.isfinite(n) for n in numbers):
+                    problems.append(f"no finite data: {where}")
+                if any(math.isinf(n) for n in numbers):
+                    problems.append(f"infinite: {where}")
+                answers.setdefault(dashboard.uid, {}).setdefault(panel.title, []).append([legend, found])
+    return problems, answers
+
+
+def main():
+    bin_folder, program = (pathlib.Path(a).resolve() for a in sys.argv[1:3])
+    with deployed.Cluster(bin_folder) as cluster:
+        prometheus = deployed.Prometheus(program, cluster.folder, cluster.targets)
+        cluster.callback(prometheus.stop)
+        cluster.fill_the_shadow()
+        begin = time.monotonic()
+        finished = False
+        threads = cluster.load(lambda: finished)
+        try:
+            time.sleep(LOAD_SECONDS * 0.6)
+            cluster.workers[2].child.kill()
+            time.sleep(max(0.0, begin + LOAD_SECONDS - time.monotonic()))
+            end = float(prometheus.api("query", query="time()")["result"][1])
+            problems = check_pages(cluster)
+            more, answers = ask_panels(prometheus, end)
+        finally:
+            finished = True
+            for thread in threads:
+                thread.join()
+    n = sum(len(p.queries) for d in dashboards.ALL for p in d.panels())
+    if len(sys.argv) > 3:
+        pathlib.Path(sys.argv[3]).write_text(json.dumps(answers))
+    if problems + more:
+        sys.exit("\n".join(problems + more))
+    print(f"{n} queries of {sum(len(d.panels()) for d in dashboards.ALL)} panels have finite data; {len(table.load())} metrics are as the table says")
+
+
+if __name__ == "__main__":
+    main()
