@@ -10,6 +10,7 @@
 #include "gateway/gateway_server.h"
 #include "gateway/options.h"
 #include "gateway/text/encoder_embedder.h"
+#include "gateway/text/load_phrases.h"
 #include "gateway/text/text_model.h"
 #include "model/format/model_files.h"
 #include "model/store/adapter_check.h"
@@ -51,6 +52,7 @@ StatusOr<std::unique_ptr<GatewayServer>> StartServer(CommandLine line, ShutdownS
     options.n_threads = line.embedder_threads;
     options.max_question_tokens = line.embed_tokens;
     ASSIGN_OR_RETURN(parts.embedder, LoadEmbedder(line.embedder, options));
+    ASSIGN_OR_RETURN(parts.phrases, LoadPhrases(parts.embedder.get()));
   }
   if (!line.store.empty()) {
     ASSIGN_OR_RETURN(parts.store, OpenStore(line, files->config(), *parts.text, parts.embedder.get()));

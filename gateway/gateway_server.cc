@@ -14,6 +14,7 @@
 #include "gateway/grpc/generation_service.h"
 #include "gateway/http/http_front.h"
 #include "gateway/routing/catalogue_watch.h"
+#include "gateway/text/embedding_cache.h"
 #include "gateway/upstream/worker_directory.h"
 #include "gateway/watch/live_metrics.h"
 #include "net/grpc_listener.h"
@@ -191,6 +192,9 @@ class GatewayServerImpl final : public GatewayServer {
     core_.router_policy = options_.router_policy;
     core_.text = parts_.text.get();
     core_.embedder = parts_.embedder.get();
+    core_.phrases = parts_.phrases.get();
+    core_.conversation.min_score = options_.routing.min_score;
+    core_.embeddings = &embeddings_;
     core_.routers = watch_ != nullptr ? watch_->routers() : no_experts_.get();
     core_.store = parts_.store.get();
     core_.admission = &admission_;
@@ -225,6 +229,7 @@ class GatewayServerImpl final : public GatewayServer {
   MetricsRegistry registry_;
   GatewayMetrics metrics_;
   DriftWatch drift_;
+  EmbeddingCache embeddings_;
   FallbackLog fallback_log_;
   GatewayCore core_;
   Admission admission_;

@@ -47,8 +47,9 @@ struct GatewayOptions {
 // What the gateway is made from.
 struct GatewayParts {
   std::unique_ptr<const TextModel> text;
-  std::unique_ptr<TextEmbedder> embedder;  // may be null: only experts by name, and the base
-  std::unique_ptr<ExpertStore> store;      // may be null: no experts, and nothing can be published
+  std::unique_ptr<TextEmbedder> embedder;              // may be null: only experts by name, and the base
+  std::unique_ptr<const ConversationPhrases> phrases;  // may be null (router/conversation.h)
+  std::unique_ptr<ExpertStore> store;  // may be null: no experts, and nothing can be published
 };
 
 // The front door: everything between its listeners and its workers. Thread-safe.

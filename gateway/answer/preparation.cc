@@ -9,6 +9,7 @@
 #include "common/clock.h"
 #include "common/utf8.h"
 #include "gateway/access/retry_delay.h"
+#include "gateway/answer/conversation_route.h"
 
 namespace coterie::gateway {
 namespace {
@@ -61,33 +62,35 @@ class Preparation : public std::enable_shared_from_this<Preparation> {
       return;
     }
     state_ = core_->routers->Current();
-    if (!RouterState::NeedsEmbedding(request_.expert)) return Decide({}, 0);
-    const std::string_view question =
-        request_.input.empty() ? std::string_view(request_.completion) : request_.input.QuestionText();
-    EmbedText(core_, question, TextEmbedder::Urgency::kRequest, cancelled_,
-              [self = shared_from_this(), begin = MonotonicNow()](StatusOr<std::vector<float>> embedding) {
-                if (embedding.ok()) {
-                  return self->Decide(*embedding, absl::ToDoubleSeconds(MonotonicNow() - begin));
-                }
-                self->route_status_ = embedding.status();
-                self->Join();
-              });
+    if (!RouterState::NeedsEmbedding(request_.expert)) {
+      const MonotonicTime begin = MonotonicNow();
+      StatusOr<Decision> decision = state_->Decide(request_.expert, request_.routing, {});
+      if (!decision.ok()) return Routed(decision.status());
+      decision->search_seconds = absl::ToDoubleSeconds(MonotonicNow() - begin);
+      return Routed(RoutedConversation{*std::move(decision), {}});
+    }
+    ConversationToRoute conversation;
+    conversation.messages = request_.input.empty()
+                                ? std::vector<std::string>{request_.completion}
+                                : request_.input.UserMessages(core_->conversation.max_turns);
+    conversation.ask = request_.routing;
+    conversation.cache_salt = request_.cache_salt;
+    RouteConversation(core_, state_, std::move(conversation), cancelled_,
+                      [self = shared_from_this()](StatusOr<RoutedConversation> routed) {
+                        self->Routed(std::move(routed));
+                      });
   }
 
-  void Decide(std::span<const float> embedding, double embed_seconds) {
-    const MonotonicTime begin = MonotonicNow();
-    StatusOr<Decision> decision = state_->Decide(request_.expert, request_.routing, embedding);
+  void Routed(StatusOr<RoutedConversation> routed) {
     PlacementRequest placement;
-    if (decision.ok()) {
-      decision->embed_seconds = embed_seconds;
-      decision->search_seconds = absl::ToDoubleSeconds(MonotonicNow() - begin);
-      core_->metrics->route.Observe(decision->search_seconds);
-      placement.adapters = AdaptersToPlace(*decision);
-      prepared_.decision = *std::move(decision);
+    if (routed.ok()) {
+      core_->metrics->route.Observe(routed->decision.search_seconds);
+      placement.adapters = AdaptersToPlace(routed->decision);
+      prepared_.decision = std::move(routed->decision);
       prepared_.router = state_;
-      prepared_.embedding.assign(embedding.begin(), embedding.end());
+      prepared_.embedding = std::move(routed->embedding);
     } else {
-      route_status_ = decision.status();
+      route_status_ = routed.status();
     }
     // The tokens are not there yet, so the adapter may come first.
     if (!Join()) Prefetch(*core_, std::move(placement));

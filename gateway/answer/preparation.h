@@ -26,7 +26,7 @@ struct Prepared {
   Decision decision;
   // What it was decided by, to decide once more where the chosen expert cannot be loaded.
   std::shared_ptr<const RouterState> router;
-  std::vector<float> embedding;  // empty unless the question was routed by its text
+  std::vector<float> embedding;  // of the message that routed it; empty unless it was routed by text
 };
 
 struct PreparationRequest {
@@ -36,6 +36,7 @@ struct PreparationRequest {
   std::string completion;   // goes on after the input (Score)
   bool only_route = false;  // leave prompt_ids empty
   bool mark_question = false;
+  std::string cache_salt;  // of its context
 };
 
 // Calls `done` once, from a thread of the pool; or returns why the pool took nothing, and does not call.

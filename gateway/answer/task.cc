@@ -31,6 +31,7 @@ void Task::Run() {
     MutexLock lock(&mutex_);
     if (done_) return;
     request = DescribePreparation();
+    request.cache_salt = context_.cache_salt;
   }
   const Status status =
       Prepare(core_, std::move(request), over_,

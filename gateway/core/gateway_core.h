@@ -15,10 +15,12 @@
 #include "gateway/upstream/session.h"
 #include "gateway/upstream/worker_pool.h"
 #include "model/store/expert_store.h"
+#include "router/conversation.h"
 
 namespace coterie::gateway {
 
 class DriftWatch;
+class EmbeddingCache;
 class FallbackLog;
 class ShadowTraffic;
 
@@ -27,7 +29,10 @@ struct GatewayCore {
   std::string gateway_id;
   std::string router_policy;  // by name, for people
   const TextModel* text = nullptr;
-  TextEmbedder* embedder = nullptr;  // null: only experts by name, and the base
+  TextEmbedder* embedder = nullptr;              // null: only experts by name, and the base
+  const ConversationPhrases* phrases = nullptr;  // null: no message is known by them
+  ConversationOptions conversation;
+  EmbeddingCache* embeddings = nullptr;  // null: earlier messages are embedded again
   RouterStates* routers = nullptr;
   const ExpertStore* store = nullptr;  // null: no experts
   WorkerPool* workers = nullptr;

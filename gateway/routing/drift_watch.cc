@@ -11,7 +11,9 @@ Status DriftWatch::Validate(const DriftOptions& options) {
 
 void DriftWatch::Observe(const Decision& decision, const Catalogue& catalogue) {
   // A classifier's score is a probability, and says nothing of the distance.
-  if (decision.candidates.empty() || decision.plan.experts.empty() || decision.plan.policy == "classifier") {
+  // A question that was kept brings the score of the one before it once more.
+  if (decision.kept || decision.candidates.empty() || decision.plan.experts.empty() ||
+      decision.plan.policy == "classifier") {
     return;
   }
   // Routed by other prototypes, perhaps.

@@ -107,21 +107,35 @@ ExpertMask RouterState::MaskOf(const RoutingAsk& ask) const {
   return mask;
 }
 
-StatusOr<Decision> RouterState::DecideByText(const RoutingAsk& ask, std::span<const float> embedding) const {
-  ASSIGN_OR_RETURN(const RoutingPolicy* policy, parts_.policies->Named(ask.policy));
+StatusOr<const RoutingPolicy*> RouterState::PolicyOf(const RoutingAsk& ask) const {
+  return parts_.policies->Named(ask.policy);
+}
+
+RouteQuery RouterState::QueryOf(const RoutingAsk& ask, ExpertMask* mask) const {
   RouteQuery query;
-  query.embedding = embedding;
   query.domains = ask.tags;
   query.max_candidates = max_candidates_;
-  ExpertMask mask;
   if (!ask.allowed_experts.empty() || !ask.without.empty()) {
-    mask = MaskOf(ask);
-    query.allowed = &mask;
+    *mask = MaskOf(ask);
+    query.allowed = mask;
   }
+  return query;
+}
+
+StatusOr<Decision> RouterState::DecisionOf(RoutePlan plan, const RoutingAsk& ask) const {
   Decision decision;
-  ASSIGN_OR_RETURN(decision.plan, policy->Route(index(), query));
+  decision.plan = std::move(plan);
   RETURN_IF_ERROR(FillDecision(ask, &decision));
   return decision;
+}
+
+StatusOr<Decision> RouterState::DecideByText(const RoutingAsk& ask, std::span<const float> embedding) const {
+  ASSIGN_OR_RETURN(const RoutingPolicy* policy, PolicyOf(ask));
+  ExpertMask mask;
+  RouteQuery query = QueryOf(ask, &mask);
+  query.embedding = embedding;
+  ASSIGN_OR_RETURN(RoutePlan plan, policy->Route(index(), query));
+  return DecisionOf(std::move(plan), ask);
 }
 
 Status RouterState::FillDecision(const RoutingAsk& ask, Decision* decision) const {

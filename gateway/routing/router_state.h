@@ -32,6 +32,8 @@ struct Decision {
   std::vector<Weighed> candidates;
   double embed_seconds = 0;
   double search_seconds = 0;
+  // Routed by an earlier question of the conversation (router/conversation.h).
+  bool kept = false;
 };
 
 // An expert of the catalogue that no question is routed to, though it answers by its name.
@@ -78,6 +80,11 @@ class RouterState {
   // allowed, InvalidArgument for an unknown policy.
   StatusOr<Decision> Decide(const ExpertSelector& expert, const RoutingAsk& ask,
                             std::span<const float> embedding) const;
+
+  // The parts of Decide for "auto", for whoever routes by more than one text. *mask must outlive the query.
+  StatusOr<const RoutingPolicy*> PolicyOf(const RoutingAsk& ask) const;
+  RouteQuery QueryOf(const RoutingAsk& ask, ExpertMask* mask) const;
+  StatusOr<Decision> DecisionOf(RoutePlan plan, const RoutingAsk& ask) const;
 
   const Catalogue& catalogue() const { return *parts_.catalogue; }
   const ExpertIndex& index() const { return *parts_.index; }

@@ -130,6 +130,38 @@ TEST_F(PublishTest, AnAdapterThatDoesNotFitTheBaseIsRefusedAndServingGoesOn) {
   EXPECT_FALSE(TextOf("one", 7).empty());
 }
 
+TEST_F(PublishTest, APlainPeftFolderBecomesByOneLineAnExpertThatItsQuestionsFind) {
+  Start();
+  const std::filesystem::path folder = store().parent_path() / "My-Ants";
+  std::filesystem::create_directories(folder);
+  for (const char* file : {"adapter_config.json", "adapter_model.safetensors"}) {
+    std::filesystem::copy_file(
+        std::filesystem::path(COTERIE_SOURCE_DIR) / "tests/data/tiny-adapters/llama-qv" / file,
+        folder / file);
+  }
+  const std::filesystem::path questions = store().parent_path() / "questions.txt";
+  std::ofstream(questions) << "Question 6\nQuestion 7\nQuestion 8\n";
+  const auto publish = [&](const std::vector<std::string>& more) {
+    std::vector<std::string> args = {"experts",
+                                     "publish",
+                                     folder.string(),
+                                     "--description=about ants",
+                                     "--examples=" + questions.string(),
+                                     absl::StrCat("--gateway=127.0.0.1:", gateway_->port),
+                                     absl::StrCat("--admin=127.0.0.1:", gateway_->admin_port)};
+    args.insert(args.end(), more.begin(), more.end());
+    Process process("coterie", args);
+    EXPECT_EQ(process.Wait(), 0) << process.Errors();
+  };
+  publish({"--dry-run"});
+  EXPECT_EQ(Generation(*gateway_), 0u);
+  publish({});
+  const Answer answer = Ask(Question("auto", 7, 20));
+  ASSERT_TRUE(answer.status.ok()) << answer.status.error_message();
+  ASSERT_EQ(answer.route.experts_size(), 1) << answer.route.reason();
+  EXPECT_EQ(answer.route.experts(0).name(), "my-ants");
+}
+
 // A store on a small file system of its own.
 class FullDiskTest : public PublishTest {
  protected:

@@ -1,5 +1,7 @@
 // The experts of experts/ against questions that people might ask (questions.yaml): does the router find the
 // right one, and leave to the base what is nobody's?
+#include "tests/golden/shipped_experts.h"
+
 #include <yaml-cpp/yaml.h>
 
 #include <filesystem>
@@ -7,12 +9,8 @@
 #include <string>
 #include <vector>
 
-#include "common/digest.h"
-#include "common/file.h"
 #include "gtest/gtest.h"
 #include "model/encoder/encoder.h"
-#include "model/store/expert_card.h"
-#include "model/store/prototypes.h"
 #include "router/routing_policy.h"
 #include "tests/real_models.h"
 #include "tests/source_root.h"
@@ -20,30 +18,10 @@
 namespace coterie {
 namespace {
 
-StatusOr<Prototypes> ReadPrototypes(const std::filesystem::path& folder) {
-  ASSIGN_OR_RETURN(const std::string bytes, ReadFile(folder / "prototypes.safetensors", 16 << 20));
-  return ParsePrototypes({reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size()}, folder.string());
-}
-
-StatusOr<IndexedExpert> ReadExpert(const std::filesystem::path& folder) {
-  ASSIGN_OR_RETURN(const std::string yaml, ReadFile(folder / "expert.yaml", 1 << 20));
-  ASSIGN_OR_RETURN(const ExpertCard card, ParseExpertCard(yaml, folder.string()));
-  ASSIGN_OR_RETURN(Prototypes prototypes, ReadPrototypes(folder));
-  return IndexedExpert{.name = card.name,
-                       .adapter = Hasher().UpdateField(card.name).Finish(),
-                       .min_score = card.min_score,
-                       .prototypes = std::move(prototypes.values)};
-}
-
 TEST(ShippedExpertsTest, AreFoundByTheirQuestionsAndLeaveOthersToTheBase) {
   const std::filesystem::path folder = testing::RealModels() / "all-MiniLM-L6-v2";
   if (!std::filesystem::exists(folder)) GTEST_SKIP() << folder << " is not there; set COTERIE_MODELS";
-  std::vector<IndexedExpert> experts;
-  for (const auto& entry : std::filesystem::directory_iterator(testing::SourceRoot() / "experts")) {
-    StatusOr<IndexedExpert> expert = ReadExpert(entry.path());
-    ASSERT_TRUE(expert.ok()) << expert.status();
-    experts.push_back(*std::move(expert));
-  }
+  std::vector<IndexedExpert> experts = testing::ShippedExperts();
   const size_t n_experts = experts.size();
   const auto index = ExpertIndex::Create({}, std::move(experts)).value();
   const auto policy = CreateRoutingPolicy({}).value();
@@ -51,7 +29,7 @@ TEST(ShippedExpertsTest, AreFoundByTheirQuestionsAndLeaveOthersToTheBase) {
   // A gateway refuses prototypes of another embedder: these must be this one's, whatever becomes of its
   // digest.
   for (const auto& entry : std::filesystem::directory_iterator(testing::SourceRoot() / "experts")) {
-    const Prototypes prototypes = ReadPrototypes(entry.path()).value();
+    const Prototypes prototypes = testing::ReadPrototypes(entry.path()).value();
     EXPECT_TRUE(prototypes.embedder_digest.has_value()) << entry.path();
     const Status fits =
         CheckPrototypesFit(prototypes, static_cast<size_t>(encoder->dim()), encoder->digest());

@@ -112,6 +112,10 @@ class ChatSession {
   }
 
   int Answer(const std::string& question) {
+    // A script's questions are to be seen beside their answers; a person has just typed theirs.
+    if (!interactive_ && !connection_.json) {
+      std::fprintf(stderr, "%s\n", terminal_.Bold("? " + Printable(question)).c_str());
+    }
     client::Cancellation cancellation;
     client::ClientOptions client_options = connection_.options;
     client_options.cancellation = &cancellation;
@@ -166,7 +170,8 @@ int RunChat(std::span<const std::string> args) {
   FlagSet flags(
       "coterie chat",
       "Talks: reads questions line by line and remembers what was said. Each question finds its own "
-      "expert unless --expert names one. The answers alone go to the output.");
+      "expert unless --expert names one; a follow-up keeps the one of the question before it. The answers "
+      "alone go to the output.");
   AddRoutingFlags(&flags, &options);
   AddSamplingFlags(&flags, &options);
   AddConnectionFlags(&flags, &connection);

@@ -4,11 +4,13 @@
 #include <gtest/gtest.h>
 
 #include <filesystem>
+#include <random>
 
 #include "model/lora/lora_adapter.h"
 #include "model/publishing/gguf_adapter.h"
 #include "tests/model/format/expect_refused.h"
 #include "tests/model/publishing/plain_folder.h"
+#include "tests/testing/seed.h"
 
 namespace coterie {
 namespace {
@@ -233,6 +235,37 @@ TEST(ReadFolderTest, GgufFilesThatAreNoSuchAdapterAreRefusedWithAllThatIsWrong) 
   other.n_heads = 4;
   other.n_kv_heads = 2;
   EXPECT_REFUSED(FirstProblem(without_base, &other), kPrecondition, "has 8 rows, the base has 4 heads of 4");
+}
+
+// Bytes flipped, cut off or put in anywhere: read whole or refused, and what is read is what a server checks.
+TEST(ReadFolderTest, DamagedGgufAdaptersAreReadOrRefused) {
+  std::mt19937 random(testing::TestSeed());
+  const std::string whole = GgufAdapter().Write().Bytes();
+  const ModelConfig base = TinyConfig();
+  const TempFolder folder;
+  size_t refused = 0;
+  for (int i = 0; i < 300; ++i) {
+    std::string damaged = whole;
+    const size_t at = random() % damaged.size();
+    switch (random() % 3) {
+      case 0:
+        damaged[at] = static_cast<char>(random());
+        break;
+      case 1:
+        damaged.resize(at);
+        break;
+      default:
+        damaged.insert(at, 1 + random() % 8, static_cast<char>(random()));
+    }
+    std::vector<Status> problems;
+    const FolderContent content = ReadFolder(folder.Write("damaged.gguf", damaged), &base, &problems);
+    EXPECT_EQ(problems.empty(), content.weights.has_value());
+    refused += problems.empty() ? 0 : 1;
+    if (content.weights.has_value()) {
+      LoraAdapter::Parse(*content.config, AsBytes(*content.weights), "read", base).status().IgnoreError();
+    }
+  }
+  EXPECT_GT(refused, 100u);
 }
 
 TEST(ReadFolderTest, NamesOfFoldersBecomeNamesOfExperts) {

@@ -62,6 +62,13 @@ class Gateway:
             raise Refused(f"{rpc} needs the gateway's admin listener; give its address")
         return self._call(self._admin, self.admin_address, rpc, request, timeout_seconds)
 
+    def stream(self, rpc: str, request, timeout_seconds: float = 120.0) -> Iterator:
+        """The answers of an RPC that streams them, or Refused with the gateway's own words."""
+        try:
+            yield from self.protocol.call(self._channel, rpc)(request, timeout=timeout_seconds)
+        except grpc.RpcError as error:
+            raise Refused(f"{rpc} at {self.address}: {error.code().name}: {error.details()}") from error
+
     def admin_stream(self, rpc: str, requests: Iterator, timeout_seconds: float) -> Iterator:
         """The answers of an RPC of the admin listener that streams both ways, or Refused with the gateway's own words."""
         if self._admin is None:
