@@ -135,7 +135,7 @@ StatusOr<GpuBench::Loaded> GpuBench::Load(const std::string& weights) {
 }
 
 std::vector<GpuBench::DecodeCase> GpuBench::DecodeCases(const Loaded& loaded) const {
-  std::vector<DecodeCase> cases;
+  std::vector<DecodeCase> cases;  // first those without adapters, which the others are compared with
   for (const int batch : {1, 4, 16, 64}) cases.push_back({batch});
   cases.push_back({16, 16, {16}});
   if (loaded.name == options_.weights.front()) {
@@ -185,37 +185,46 @@ std::string GpuBench::DecodeFields(const Loaded& loaded, const DecodeCase& c, do
   return fields;
 }
 
+// The line of case i by what was measured so far. A later line of the same case stands for it.
+void GpuBench::PrintDecode(const Loaded& loaded, const std::vector<DecodeCase>& cases,
+                           const DecodeTimes& times, size_t i) const {
+  const std::vector<double>& deep = times.deep[i];
+  std::string fields = DecodeFields(loaded, cases[i], Median(deep), Median(times.shallow[i]));
+  // The same batch without adapters, round by round.
+  for (size_t base = 0; base < cases.size(); ++base) {
+    if (cases[i].n_adapters == 0 || cases[base].n_adapters > 0 || cases[base].batch != cases[i].batch)
+      continue;
+    std::vector<double> ratios;
+    for (size_t r = 0; r < deep.size(); ++r) ratios.push_back(times.deep[base][r] / deep[r]);
+    absl::StrAppend(&fields, ", \"rate_to_base\": ", Median(ratios));
+  }
+  const auto [least, most] = std::minmax_element(deep.begin(), deep.end());
+  Print(absl::StrCat(fields, ", \"least_ms\": ", Milliseconds(*least), ", \"most_ms\": ", Milliseconds(*most),
+                     ", \"rounds\": ", deep.size()));
+}
+
 Status GpuBench::MeasureDecode(const Loaded& loaded) {
   const std::vector<DecodeCase> cases = DecodeCases(loaded);
-  std::vector<std::vector<double>> deep(cases.size()), shallow(cases.size());
-  // Rounds over all cases and both depths, so that what disturbs one disturbs all.
+  DecodeTimes times;
+  times.deep.resize(cases.size());
+  times.shallow.resize(cases.size());
+  // Rounds over all cases and both depths, so that what disturbs one disturbs all. Each case is told after
+  // its first round, and once more at the end: a run that is cut off has told what it could.
   for (int round = 0; round < options_.rounds; ++round) {
     if (round > 0 && OutOfTime(absl::StrCat("round ", round + 1, " of decode on ", loaded.name))) break;
     for (size_t i = 0; i < cases.size(); ++i) {
       const DecodeCase& c = cases[i];
-      for (const auto& [model, times] :
-           {std::pair(loaded.deep.get(), &deep), {loaded.shallow.get(), &shallow}}) {
+      for (const auto& [model, of_depth] :
+           {std::pair(loaded.deep.get(), &times.deep), {loaded.shallow.get(), &times.shallow}}) {
         const std::vector<int> slots =
             c.n_adapters == 0 ? std::vector<int>() : model->SlotsOf(c.ranks, c.n_adapters);
         ASSIGN_OR_RETURN(const GpuModel::Decoded run, model->Decode(c.batch, slots, options_.steps));
-        (*times)[i].push_back(run.seconds_per_step);
+        (*of_depth)[i].push_back(run.seconds_per_step);
       }
+      if (round == 0) PrintDecode(loaded, cases, times, i);
     }
   }
-  for (size_t i = 0; i < cases.size(); ++i) {
-    std::string fields = DecodeFields(loaded, cases[i], Median(deep[i]), Median(shallow[i]));
-    // The same batch without adapters, round by round.
-    for (size_t base = 0; base < cases.size(); ++base) {
-      if (cases[i].n_adapters == 0 || cases[base].n_adapters > 0 || cases[base].batch != cases[i].batch)
-        continue;
-      std::vector<double> ratios;
-      for (size_t r = 0; r < deep[i].size(); ++r) ratios.push_back(deep[base][r] / deep[i][r]);
-      absl::StrAppend(&fields, ", \"rate_to_base\": ", Median(ratios));
-    }
-    const auto [least, most] = std::minmax_element(deep[i].begin(), deep[i].end());
-    Print(absl::StrCat(fields, ", \"least_ms\": ", Milliseconds(*least),
-                       ", \"most_ms\": ", Milliseconds(*most), ", \"rounds\": ", deep[i].size()));
-  }
+  for (size_t i = 0; i < cases.size() && times.deep[i].size() > 1; ++i) PrintDecode(loaded, cases, times, i);
   return absl::OkStatus();
 }
 

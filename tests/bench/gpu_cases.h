@@ -30,8 +30,9 @@ struct GpuBenchOptions {
   int budget_seconds = 300;  // no case begins after that
 };
 
-// The cases of bench_gpu on one device, in order of worth. Each prints a JSON object in a line of its own;
-// one that fails prints its error and the others go on.
+// The cases of bench_gpu on one device, in order of worth. Each prints a JSON object in a line of its own,
+// one of decode a first one after its first round, too: the last line of a case counts. One that fails prints
+// its error and the others go on.
 class GpuBench {
  public:
   GpuBench(const GpuBenchOptions& options, const ModelConfig& shape, BenchDevice* device);
@@ -64,7 +65,13 @@ class GpuBench {
   };
   StatusOr<std::unique_ptr<GpuModel>> Make(const WeightFormat& format, MadeModel* base, const Making& making);
   std::vector<DecodeCase> DecodeCases(const Loaded& loaded) const;
+  // Seconds of a step, by case and round, at both depths.
+  struct DecodeTimes {
+    std::vector<std::vector<double>> deep, shallow;
+  };
   Status MeasureDecode(const Loaded& loaded);
+  void PrintDecode(const Loaded& loaded, const std::vector<DecodeCase>& cases, const DecodeTimes& times,
+                   size_t i) const;
   Status MeasureIdle(const Loaded& loaded);
   Status MeasureGraphs(const Loaded& loaded);
   Status MeasureUpload(const Loaded& loaded);

@@ -2,7 +2,8 @@
 
 
 def find(cases, **wanted):
-    return next((case for case in cases if all(case.get(key) == value for key, value in wanted.items())), {})
+    """The last one: cases of decode are told after their first round, and once more after all."""
+    return next((case for case in reversed(cases) if all(case.get(key) == value for key, value in wanted.items())), {})
 
 
 def floors(cases) -> list:

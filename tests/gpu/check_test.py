@@ -117,7 +117,9 @@ class CheckTest(unittest.TestCase):
         self.assertRegex(result["source"]["sha256"], r"^[0-9a-f]{64}$")
 
     def test_floors_are_at_least_or_at_most(self):
-        cases = [{"case": "load", "weights": "Q4_K"},
+        after_one_round = {"case": "decode", "weights": "Q4_K", "batch": 16, "adapters": 16, "ranks": [16], "of_copy_bandwidth": 0.9,
+                           "rate_to_base": 0.5}
+        cases = [{"case": "load", "weights": "Q4_K"}, after_one_round,
                  {"case": "decode", "weights": "Q4_K", "batch": 16, "adapters": 16, "ranks": [16], "of_copy_bandwidth": 0.8,
                   "extrapolated_of_copy_bandwidth": None, "rate_to_base": 0.95},
                  {"case": "idle", "batch": 1, "idle_share": 0.05}, {"case": "idle", "batch": 16, "idle_share": None, "why": "none"},
