@@ -20,26 +20,36 @@ __device__ inline void ShrinkTogether(const LoraProduct& lora) {
   const int lane = LaneId(), g = lane / 4, t = lane % 4;
   const int n_chunks = ShrinkChunks(lora.n_in), n_targets = lora.site.n_targets, n_tiles = lora.Tiles();
   const int max_rank = lora.scratch.max_rank < kMaxLoraRank ? lora.scratch.max_rank : kMaxLoraRank;
-  const int rank_tiles = (max_rank + 15) / 16;
+  // One thread of a block polls: thousands would stand in the way of those that count.
+  const bool polls = static_cast<int>(threadIdx.x) == kProductThreads;
   const auto wait_for_all = [&](uint32_t* progress) {
     NamedBarrier(kAdapterBarrier, kAdapterThreads);
-    if (static_cast<int>(threadIdx.x) == kProductThreads) AddRelease(progress, 1);
-    while (LoadAcquire(progress) < gridDim.x) Pause();
-    WarpBarrier();
+    if (polls) AddRelease(progress, 1);
+    if (polls) {
+      while (LoadAcquire(progress) < gridDim.x) Pause();
+    }
+    NamedBarrier(kAdapterBarrier, kAdapterThreads);
   };
 
-  for (int item = warp; item < n_tiles * n_targets * rank_tiles * n_chunks; item += n_warps) {
-    const int chunk = item % n_chunks, rank0 = item / n_chunks % rank_tiles * 16;
-    const int target = item / (n_chunks * rank_tiles) % n_targets;
-    const LoraTile tile = lora.work.tiles[item / (n_chunks * rank_tiles * n_targets)];
+  // A warp computes all ranks of an item, of which most adapters have 16; where there are warps left, several
+  // share them. An item for every 16 ranks that an adapter could have would cost a look at a pair each.
+  const int n_items = n_tiles * n_targets * n_chunks;
+  int shares = n_warps / n_items;
+  if (shares > (max_rank + 15) / 16) shares = (max_rank + 15) / 16;
+  if (shares < 1) shares = 1;
+  for (int item = warp; item < n_items * shares; item += n_warps) {
+    const int chunk = item % n_chunks, share = item / n_chunks % shares;
+    const int target = item / (n_chunks * shares) % n_targets;
+    const LoraTile tile = lora.work.tiles[item / (n_chunks * shares * n_targets)];
     const LoraPair pair = lora.Pair(tile, target);
-    if (rank0 >= pair.rank) continue;
-    float sum[4];
-    ShrinkOneChunk(lora, pair, tile, rank0, chunk, sum);
     const int offset = lora.RankOffset(tile, target);
-    for (int i = 0; i < 4; ++i) {
-      const int r = rank0 + g + i / 2 * 8, row = 2 * t + i % 2;
-      if (r < pair.rank && row < tile.n_rows) lora.Partial(chunk, tile.first + row)[offset + r] = sum[i];
+    for (int rank0 = share * 16; rank0 < pair.rank; rank0 += shares * 16) {
+      float sum[4];
+      ShrinkOneChunk(lora, pair, tile, rank0, chunk, sum);
+      for (int i = 0; i < 4; ++i) {
+        const int r = rank0 + g + i / 2 * 8, row = 2 * t + i % 2;
+        if (r < pair.rank && row < tile.n_rows) lora.Partial(chunk, tile.first + row)[offset + r] = sum[i];
+      }
     }
   }
   wait_for_all(lora.scratch.progress);
@@ -50,23 +60,14 @@ __device__ inline void ShrinkTogether(const LoraProduct& lora) {
     if (row >= tile.n_rows) continue;
     const int rank = lora.Pair(tile, target).rank, offset = lora.RankOffset(tile, target);
     for (int r = offset + lane; r < offset + rank; r += kWarpLanes) {
-      const float* from = lora.Partial(0, tile.first + row) + r;
-      float sum = from[0];
-      for (int chunk = 1; chunk < n_chunks; ++chunk)
-        sum += from[static_cast<int64_t>(chunk) * lora.scratch.max_rank];
-      lora.StoreT(tile.first + row, r, sum);
+      lora.StoreT(tile.first + row, r, lora.SumOfPartials(n_chunks, tile.first + row, r));
     }
   }
   wait_for_all(lora.scratch.progress + 1);
-}
 
-// The last block resets the counters for the next launch: all warps of all blocks have been through their
-// waits.
-__device__ inline void EndShrink(const LoraProduct& lora) {
-  if (static_cast<int>(threadIdx.x) != kProductThreads) return;
-  uint32_t* const progress = lora.scratch.progress;
-  if (AddRelease(progress + 2, 1) + 1 != gridDim.x) return;
-  for (int i = 0; i < kLoraProgressWords; ++i) progress[i] = 0;
+  // The last block resets the counters for the next launch: nobody polls any more.
+  if (!polls || AddRelease(lora.scratch.progress + 2, 1) + 1 != gridDim.x) return;
+  for (int i = 0; i < kLoraProgressWords; ++i) lora.scratch.progress[i] = 0;
 }
 
 // The deltas of the block's strips, in turn. Of one group: to shared memory, two strips ahead of the product
@@ -99,9 +100,6 @@ __device__ inline void AdapterWarp(const LinearProduct& p, const StripsOfBlock& 
     }
     if (parts.Arrive(kKParts + 1)) FinishSplitStrip<kForm, kTokens>(p, parts, strip, true);
   }
-  if (!p.shrink) return;
-  NamedBarrier(kAdapterBarrier, kAdapterThreads);
-  EndShrink(p.lora);
 }
 
 }  // namespace coterie::cuda

@@ -45,6 +45,24 @@ struct LoraProduct {
     const int64_t at = static_cast<int64_t>(entry) * ShrinkChunks(n_in) + chunk;
     return partials + at * scratch.max_rank;
   }
+  // Chunks' shares of rank r in order, eight loads at once.
+  __device__ float SumOfPartials(int n_chunks, int entry, int r) const {
+    constexpr int kAtOnce = 8;
+    const float* from = Partial(0, entry) + r;
+    float sum = 0;
+    for (int chunk0 = 0; chunk0 < n_chunks; chunk0 += kAtOnce) {
+      float partial[kAtOnce];
+#pragma unroll
+      for (int i = 0; i < kAtOnce; ++i) {
+        partial[i] = chunk0 + i < n_chunks ? from[static_cast<int64_t>(chunk0 + i) * scratch.max_rank] : 0;
+      }
+#pragma unroll
+      for (int i = 0; i < kAtOnce; ++i) {
+        if (chunk0 + i < n_chunks) sum = chunk0 + i == 0 ? partial[i] : sum + partial[i];
+      }
+    }
+    return sum;
+  }
   __device__ void StoreT(int entry, int r, float t) const {
     const uint16_t high = FloatToBf16(t);
     const float rest = t - Bf16ToFloat(high);
