@@ -58,6 +58,10 @@ __device__ inline T Shuffle(T value, int lane) {
   return __shfl_sync(kAllLanes, value, lane);
 }
 template <class T>
+__device__ inline T* Shuffle(T* value, int lane) {
+  return reinterpret_cast<T*>(Shuffle(reinterpret_cast<unsigned long long>(value), lane));
+}
+template <class T>
 __device__ inline T ShuffleUp(T value, int n) {  // lanes below n keep their own
   return __shfl_up_sync(kAllLanes, value, n);
 }
@@ -115,6 +119,10 @@ __device__ inline uint4 LoadStream(const uint4* from) {
                : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
                : "l"(from));
   return v;
+}
+// Starts to bring the line of `address` (128 bytes) to the second cache, and waits for nothing.
+__device__ inline void PrefetchToSecondCache(const void* address) {
+  asm volatile("prefetch.global.L2 [%0];" ::"l"(address));
 }
 // Copies 16 bytes to shared memory, aligned to 16; there only after WaitCopies (for this thread) and a
 // barrier (for others). Where `valid` is false, zeros.

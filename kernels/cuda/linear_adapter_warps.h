@@ -1,7 +1,7 @@
 #ifndef COTERIE_KERNELS_CUDA_LINEAR_ADAPTER_WARPS_H_
 #define COTERIE_KERNELS_CUDA_LINEAR_ADAPTER_WARPS_H_
 
-#include "kernels/cuda/linear_lora.h"
+#include "kernels/cuda/linear_expand.h"
 #include "kernels/cuda/linear_split.h"
 
 // What the adapter warps of linear_small.cu do beside the product warps.
@@ -14,7 +14,9 @@ constexpr int kAdapterThreads = kSmallAdapterWarps * kWarpLanes;
 constexpr int kProductBarrier = 1, kDeltaBarrier = 2, kAdapterBarrier = 6;
 
 // The block's share of A x, chunk by chunk, and then of t. Every warp ends knowing that all of t is there.
-__device__ inline void ShrinkTogether(const LoraProduct& lora) {
+// `meanwhile()` is done where the first of two waits for other blocks begins.
+template <class Meanwhile>
+__device__ inline void ShrinkTogether(const LoraProduct& lora, Meanwhile meanwhile) {
   const int warp = static_cast<int>(blockIdx.x) * kSmallAdapterWarps + WarpId() - kProductWarps;
   const int n_warps = static_cast<int>(gridDim.x) * kSmallAdapterWarps;
   const int lane = LaneId(), g = lane / 4, t = lane % 4;
@@ -22,9 +24,10 @@ __device__ inline void ShrinkTogether(const LoraProduct& lora) {
   const int max_rank = lora.scratch.max_rank < kMaxLoraRank ? lora.scratch.max_rank : kMaxLoraRank;
   // One thread of a block polls: thousands would stand in the way of those that count.
   const bool polls = static_cast<int>(threadIdx.x) == kProductThreads;
-  const auto wait_for_all = [&](uint32_t* progress) {
+  const auto wait_for_all = [&](uint32_t* progress, auto do_meanwhile) {
     NamedBarrier(kAdapterBarrier, kAdapterThreads);
     if (polls) AddRelease(progress, 1);
+    do_meanwhile();
     if (polls) {
       while (LoadAcquire(progress) < gridDim.x) Pause();
     }
@@ -52,7 +55,7 @@ __device__ inline void ShrinkTogether(const LoraProduct& lora) {
       }
     }
   }
-  wait_for_all(lora.scratch.progress);
+  wait_for_all(lora.scratch.progress, meanwhile);
 
   for (int item = warp; item < n_tiles * n_targets * kLoraTileRows; item += n_warps) {
     const int row = item % kLoraTileRows, target = item / kLoraTileRows % n_targets;
@@ -63,30 +66,36 @@ __device__ inline void ShrinkTogether(const LoraProduct& lora) {
       lora.StoreT(tile.first + row, r, lora.SumOfPartials(n_chunks, tile.first + row, r));
     }
   }
-  wait_for_all(lora.scratch.progress + 1);
+  wait_for_all(lora.scratch.progress + 1, [] {});
 
   // The last block resets the counters for the next launch: nobody polls any more.
   if (!polls || AddRelease(lora.scratch.progress + 2, 1) + 1 != gridDim.x) return;
   for (int i = 0; i < kLoraProgressWords; ++i) lora.scratch.progress[i] = 0;
 }
 
-// The deltas of the block's strips, in turn. Of one group: to shared memory, two strips ahead of the product
-// warps. Of several: each block's of one of the column's strips, as a part of its own.
+// The deltas of the block's strips, in turn. Of one group: to shared memory, up to two of the warp's strips
+// ahead of the product warps. Of several: each block's of one of the column's strips, as a part of its own.
 template <WeightForm kForm, int kTokens>
 __device__ inline void AdapterWarp(const LinearProduct& p, const StripsOfBlock& strips, float* deltas) {
-  if (p.shrink) ShrinkTogether(p.lora);
-  const int warp = WarpId() - kProductWarps, n_tiles = p.lora.Tiles();
+  const int warp = WarpId() - kProductWarps;
   const bool split = strips.groups > 1;
-  for (int turn = 0; strips.Strip(turn, strips.group) < strips.n_strips; ++turn) {
-    if (turn % kSmallAdapterWarps != warp) continue;
+  const auto column_of = [&](int turn) {
+    return p.w.first_out + strips.Strip(turn, strips.group) * kStripOutputs;
+  };
+  const auto prefetch = [&](int turn) {
+    if (strips.Strip(turn, strips.group) < strips.n_strips) PrefetchDeltas(p.lora, column_of(turn));
+  };
+  if (p.shrink) {
+    ShrinkTogether(p.lora, [&] { prefetch(warp); });
+  } else {
+    prefetch(warp);
+  }
+  for (int turn = warp; strips.Strip(turn, strips.group) < strips.n_strips; turn += kSmallAdapterWarps) {
+    prefetch(turn + kSmallAdapterWarps);
     const int64_t strip = strips.Strip(turn, strips.group);
     const int buffer = split ? warp : warp * 2 + turn / kSmallAdapterWarps % 2;
     float* const to = deltas + buffer * kTokens * kStripPitch;
-    int next = 0;
-    AddDeltas(p.lora, p.w.first_out + strip * kStripOutputs, 0, kTokens, to, [&](int* index) {
-      *index = next++;
-      return *index < n_tiles;
-    });
+    AddDeltas(p.lora, column_of(turn), 0, kTokens, to, p.lora.Tiles(), [](int i) { return i; });
     if (!split) {
       NamedBarrier(kDeltaBarrier + warp, kProductThreads + kWarpLanes);
       continue;

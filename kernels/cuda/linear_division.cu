@@ -2,8 +2,8 @@
 
 #include "common/check.h"
 #include "kernels/cuda/linear_division.h"
+#include "kernels/cuda/linear_expand.h"
 #include "kernels/cuda/linear_forms.h"
-#include "kernels/cuda/linear_lora.h"
 
 namespace coterie::cuda {
 namespace {

@@ -141,7 +141,7 @@ __global__ void __launch_bounds__(kLargeWarps* kWarpLanes, 1)
         const int64_t output = (first_strip + warp_strip + strip) * kStripOutputs + g + i / 2 * 8;
         if (row >= p.rows || output >= p.w.n_out) continue;
         float* const y = p.y + row * p.y_pitch + p.w.first_out + output;
-        *y = FinishOutput<kForm>(p, output, total[strip][tile][i], p.accumulate ? *y : 0.0f, kNoDelta);
+        *y = FinishOutput<kForm>(p, output, total[strip][tile][i], p.accumulate ? *y : 0.0f);
       }
     }
   }

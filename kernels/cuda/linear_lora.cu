@@ -2,7 +2,7 @@
 #include <bit>
 
 #include "kernels/cuda/launch.h"
-#include "kernels/cuda/linear_lora.h"
+#include "kernels/cuda/linear_expand.h"
 #include "kernels/cuda/linear_product.h"
 
 // The adapters of steps of many rows, in launches of their own behind the base's product. In steps of few
@@ -82,12 +82,8 @@ __global__ void __launch_bounds__(kLoraWarps* kWarpLanes)
   const int64_t n_strips = Strips(y_pitch);
   for (int64_t strip = static_cast<int64_t>(blockIdx.x) * kLoraWarps + WarpId(); strip < n_strips;
        strip += static_cast<int64_t>(gridDim.x) * kLoraWarps) {
-    int next = 0;
-    AddDeltas(lora, strip * kStripOutputs, first_row, n_rows, deltas, [&](int* index) {
-      if (next == n_found) return false;
-      *index = found[1 + next++];
-      return true;
-    });
+    AddDeltas(lora, strip * kStripOutputs, first_row, n_rows, deltas, n_found,
+              [&](int i) { return found[1 + i]; });
     for (int i = LaneId(); i < n_rows * kStripOutputs; i += kWarpLanes) {
       const int row = i / kStripOutputs;
       const int64_t column = strip * kStripOutputs + i % kStripOutputs;

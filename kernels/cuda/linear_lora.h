@@ -5,7 +5,8 @@
 #include "kernels/cuda/ops.h"
 #include "kernels/cuda/weight_layout.h"
 
-// What adapters add to a product: t = A x, rounded to two bfloat16 that add up to it, then B t. Ranks are the
+// What adapters add to a product: t = A x, rounded to two bfloat16 that add up to it, then B t
+// (linear_expand.h). Ranks are the
 // M side of the first product's mma and the K side of the second's, rows of a tile the N side of both, so
 // that a rank of r costs the bytes of r. One order of summation for every kernel: A x in chunks of
 // kShrinkChunk inputs that are added in order; B t over ranks in order.
@@ -74,9 +75,27 @@ struct LoraProduct {
   }
 };
 
+// Starts to bring the lines of [from, to) to the second cache; `from` begins one.
+__device__ inline void PrefetchLines(const uint16_t* from, const uint16_t* to) {
+  constexpr int kLineValues = 128 / sizeof(uint16_t);
+  for (; from < to; from += kLineValues) PrefetchToSecondCache(from);
+}
+
+// Starts reading a chunk of 16 ranks of A, of which registers take a quarter at a time; by one warp. Half a
+// row is a lane's.
+__device__ inline void PrefetchChunk(const LoraPair& pair, int64_t n_in, int rank0, int chunk) {
+  constexpr int64_t kHalf = kShrinkChunk / 2;
+  const int rank = rank0 + LaneId() / 2;
+  const int64_t k = chunk * int64_t{kShrinkChunk} + LaneId() % 2 * kHalf;
+  if (rank >= pair.rank || k >= n_in) return;
+  const uint16_t* const row = pair.a + rank * n_in;
+  PrefetchLines(row + k, row + (k + kHalf < n_in ? k + kHalf : n_in));
+}
+
 // sum [16 ranks, 8 rows] of one chunk of A x: ranks rank0.., rows of the tile.
 __device__ inline void ShrinkOneChunk(const LoraProduct& lora, const LoraPair& pair, const LoraTile& tile,
                                       int rank0, int chunk, float (&sum)[4]) {
+  PrefetchChunk(pair, lora.n_in, rank0, chunk);
   const int lane = LaneId(), g = lane / 4, t = lane % 4;
   const int64_t n_in = lora.n_in;
   const int row = g < tile.n_rows ? lora.work.rows[tile.first + g] : -1;
@@ -102,78 +121,6 @@ __device__ inline void ShrinkOneChunk(const LoraProduct& lora, const LoraPair& p
       MmaBf16(sum, {a_low[i].x, a_high[i].x, a_low[i].y, a_high[i].y}, {b[i].x, b[i].y});
       MmaBf16(sum, {a_low[i].z, a_high[i].z, a_low[i].w, a_high[i].w}, {b[i].z, b[i].w});
     }
-  }
-}
-
-// delta [16 outputs, 8 rows] = B t of a tile and a target: outputs `column`.. of y. The lane's outputs that
-// are not the target's get zeros.
-__device__ inline void ExpandStrip(const LoraProduct& lora, const LoraPair& pair, const LoraTile& tile,
-                                   int rank_offset, int64_t first_output, int n_out, float (&delta)[4]) {
-  const int lane = LaneId(), g = lane / 4, t = lane % 4;
-  const uint16_t* b = pair.b + (first_output + g) * pair.rank;
-  const bool low = first_output + g >= 0 && first_output + g < n_out;
-  const bool high = first_output + g + 8 >= 0 && first_output + g + 8 < n_out;
-  const uint16_t* of_row = lora.T(tile.first + (g < tile.n_rows ? g : 0)) + rank_offset;
-  constexpr uint4 kZero = {0, 0, 0, 0};
-  for (int i = 0; i < 4; ++i) delta[i] = 0;
-// Unrolled, it spills, and loads nothing earlier: neither loads nor mma pass each other.
-#pragma unroll 1
-  for (int r0 = 0; r0 < pair.rank; r0 += kBlockInputs) {
-    const int r = r0 + 8 * t;
-    const bool inside = r < pair.rank, of_tile = inside && g < tile.n_rows;
-    const uint4 b_low = inside && low ? LoadStream(reinterpret_cast<const uint4*>(b + r)) : kZero;
-    const uint4 b_high =
-        inside && high ? LoadStream(reinterpret_cast<const uint4*>(b + 8 * pair.rank + r)) : kZero;
-    const uint4 t_high = of_tile ? *reinterpret_cast<const uint4*>(of_row + r) : kZero;
-    const uint4 t_low = of_tile ? *reinterpret_cast<const uint4*>(of_row + lora.scratch.max_rank + r) : kZero;
-    const uint32_t first[4] = {b_low.x, b_high.x, b_low.y, b_high.y};
-    const uint32_t second[4] = {b_low.z, b_high.z, b_low.w, b_high.w};
-    MmaBf16(delta, first, {t_high.x, t_high.y});
-    MmaBf16(delta, first, {t_low.x, t_low.y});
-    MmaBf16(delta, second, {t_high.z, t_high.w});
-    MmaBf16(delta, second, {t_low.z, t_low.w});
-  }
-}
-
-// Floats between the outputs of two rows in a strip's sums in shared memory: lanes write (row 2 t, output g)
-// to banks 8 t + g, so no two meet.
-constexpr int kStripPitch = 20;
-// Nothing added: x + -0 is x for every x, -0 too.
-constexpr float kNoDelta = -0.0f;
-
-// Adds all adapters' shares of outputs [column, column + 16) to deltas [n_rows, kStripPitch] in shared
-// memory, rows first_row.. of the step; by one warp. `next_tile(&i)` gives the numbers of the tiles, in
-// order, until it is false.
-template <class NextTile>
-__device__ inline void AddDeltas(const LoraProduct& lora, int64_t column, int first_row, int n_rows,
-                                 float* deltas, NextTile next_tile) {
-  const int lane = LaneId(), g = lane / 4, t = lane % 4;
-  for (int i = lane; i < n_rows * kStripPitch; i += kWarpLanes) deltas[i] = kNoDelta;
-  WarpBarrier();
-  for (int index = 0; next_tile(&index);) {
-    const LoraTile tile = lora.work.tiles[index];
-    int rank_offset = 0;
-    for (int target = 0; target < lora.site.n_targets; ++target) {
-      const LoraPair pair = lora.Pair(tile, target);
-      const int64_t first_output = column - lora.site.targets[target].y_column;
-      const int n_out = lora.site.n_out[target];
-      if (pair.rank > 0 && first_output < n_out && first_output + kStripOutputs > 0) {
-        float delta[4];
-        ExpandStrip(lora, pair, tile, rank_offset, first_output, n_out, delta);
-#pragma unroll
-        for (int i = 0; i < 4; ++i) {
-          const int entry = tile.first + 2 * t + i % 2;
-          const int64_t output = first_output + g + i / 2 * 8;
-          if (2 * t + i % 2 >= tile.n_rows || output < 0 || output >= n_out) continue;
-          const int row = lora.work.rows[entry] - first_row;
-          if (row < 0 || row >= n_rows) continue;
-          float* const to = deltas + row * kStripPitch + (g + i / 2 * 8);
-          *to += lora.work.weights[entry] * pair.scale * delta[i];
-        }
-      }
-      rank_offset += pair.rank;
-    }
-    WarpBarrier();  // the next tile's rows may be the same ones
   }
 }
 

@@ -3,8 +3,8 @@
 
 #include <type_traits>
 
+#include "kernels/cuda/linear_expand.h"
 #include "kernels/cuda/linear_forms.h"
-#include "kernels/cuda/linear_lora.h"
 #include "kernels/cuda/matrix.h"
 
 namespace coterie::cuda {
@@ -59,14 +59,13 @@ __device__ inline void LoadInputFragments(const LinearProduct& p, int row, int64
   }
 }
 
-// What becomes of the sum of an output (of the segment) over K.
+// What becomes of the sum of an output (of the segment) over K, before adapters' delta is added.
 template <WeightForm kForm>
-__device__ inline float FinishOutput(const LinearProduct& p, int64_t output, float total, float old,
-                                     float delta) {
+__device__ inline float FinishOutput(const LinearProduct& p, int64_t output, float total, float old) {
   if constexpr (kForm == WeightForm::kFp8) total *= p.w.output_scales[output];
   if (p.bias != nullptr) total += p.bias[p.w.first_out + output];
   if (p.accumulate) total = old + total;
-  return total + delta;
+  return total;
 }
 
 // f(the form as a constant of the type).

@@ -27,8 +27,9 @@
 // takes.
 //
 // Four adapter warps of each block do first their share of t = A x, then the adapters' deltas of the block's
-// strips, ahead of the product warps, which wait for nothing but those. They wait for all blocks twice: all
-// are resident, since no more are launched.
+// strips. That takes some 8 us, in which the product warps come through several strips: the sums of up to
+// kLateStrips of them wait in registers for their deltas, so that the weights don't. Adapter warps wait for
+// all blocks twice: all are resident, since no more are launched.
 namespace coterie::cuda {
 namespace {
 
@@ -51,23 +52,64 @@ __device__ inline void StageInputs(const LinearProduct& p, const SmallDivision& 
   }
 }
 
-// Adds up the parts of a strip, which lie in shared memory, and stores its outputs; by all product warps.
-template <WeightForm kForm, int kTokens, int kElements>
-__device__ inline void FinishStrip(const LinearProduct& p, int64_t strip, const float* sums,
-                                   const float* delta, const float (&old)[kElements]) {
+// The outputs of a strip that a thread of the product warps finishes: element i is of row Row(i).
+template <int kTokens>
+struct StripElements {
+  static constexpr int kCount = (kTokens * kStripOutputs + kProductThreads - 1) / kProductThreads;
+
+  static __device__ int Row(int i) {
+    return (static_cast<int>(threadIdx.x) + i * kProductThreads) / kStripOutputs;
+  }
+  static __device__ int64_t Output(int64_t strip) {
+    return strip * kStripOutputs + static_cast<int>(threadIdx.x) % kStripOutputs;
+  }
+  // Where it stands in a strip's sums or deltas in shared memory.
+  static __device__ int Place(int i) {
+    return Row(i) * kStripPitch + static_cast<int>(threadIdx.x) % kStripOutputs;
+  }
+  static __device__ bool IsThere(const LinearProduct& p, int64_t strip, int i) {
+    return Row(i) < p.rows && Output(strip) < p.w.n_out;
+  }
+  static __device__ float* InY(const LinearProduct& p, int64_t strip, int i) {
+    return p.y + Row(i) * p.y_pitch + p.w.first_out + Output(strip);
+  }
+
+  float of[kCount];
+};
+
+// Adds up the parts of a strip, which lie in shared memory; by all product warps.
+template <WeightForm kForm, int kTokens>
+__device__ inline void AddParts(const LinearProduct& p, int64_t strip, const float* sums,
+                                const StripElements<kTokens>& old, StripElements<kTokens>* base) {
+  using Elements = StripElements<kTokens>;
 #pragma unroll
-  for (int i = 0; i < kElements; ++i) {
-    const int element = static_cast<int>(threadIdx.x) + i * kProductThreads;
-    const int row = element / kStripOutputs, at = row * kStripPitch + element % kStripOutputs;
-    const int64_t output = strip * kStripOutputs + element % kStripOutputs;
-    if (row >= p.rows || output >= p.w.n_out) continue;
+  for (int i = 0; i < Elements::kCount; ++i) {
+    base->of[i] = 0;
+    if (!Elements::IsThere(p, strip, i)) continue;
+    const int at = Elements::Place(i);
     float total = sums[at];
 #pragma unroll
     for (int j = 1; j < kKParts; ++j) total += sums[j * kTokens * kStripPitch + at];
-    p.y[row * p.y_pitch + p.w.first_out + output] =
-        FinishOutput<kForm>(p, output, total, old[i], delta != nullptr ? delta[at] : kNoDelta);
+    base->of[i] = FinishOutput<kForm>(p, Elements::Output(strip), total, old.of[i]);
   }
 }
+
+// Stores a strip's outputs, with what adapters add (null: nothing).
+template <int kTokens>
+__device__ inline void StoreStrip(const LinearProduct& p, int64_t strip, const StripElements<kTokens>& base,
+                                  const float* deltas) {
+  using Elements = StripElements<kTokens>;
+#pragma unroll
+  for (int i = 0; i < Elements::kCount; ++i) {
+    if (!Elements::IsThere(p, strip, i)) continue;
+    *Elements::InY(p, strip, i) = base.of[i] + (deltas != nullptr ? deltas[Elements::Place(i)] : kNoDelta);
+  }
+}
+
+// Strips whose sums wait for deltas. Of many rows none: registers hold other things, and a strip takes
+// longer.
+template <int kTokenTiles>
+constexpr int kLateStrips = kTokenTiles > 2 ? 0 : 4;
 
 template <WeightForm kForm, int kTokenTiles>
 __global__ void __launch_bounds__(kProductThreads + kAdapterThreads, 1)
@@ -127,20 +169,25 @@ __global__ void __launch_bounds__(kProductThreads + kAdapterThreads, 1)
     NamedBarrier(kProductBarrier, kProductThreads);  // x is there, of which each warp copied some rows
   }
 
-  int slot = 0;
-  for (int turn = 0; strips.HasTurn(turn); ++turn) {
+  using Elements = StripElements<kTokens>;
+  constexpr int kLate = kLateStrips<kTokenTiles>;
+  Elements late[kLate + 1] = {};  // of the turns up to this one
+  const auto store_late = [&](int turn, const Elements& base) {
+    const int adapter_warp = turn % kSmallAdapterWarps,
+              buffer = adapter_warp * 2 + turn / kSmallAdapterWarps % 2;
+    NamedBarrier(kDeltaBarrier + adapter_warp, kProductThreads + kWarpLanes);
+    StoreStrip(p, strips.Strip(turn, 0), base, deltas + buffer * kTokens * kStripPitch);
+  };
+
+  int slot = 0, turn = 0;
+  for (; strips.HasTurn(turn); ++turn) {
     const int64_t strip = strips.Strip(turn, strip_of_turn);
     if (strip >= strips.n_strips) break;  // of several groups: others' last turn
-    // What the sum is added to: one output of one row a thread, or several.
-    constexpr int kElements = (kTokens * kStripOutputs + kProductThreads - 1) / kProductThreads;
-    float old[kElements] = {};
+    Elements old = {};                    // what the sum is added to
     if (p.accumulate && !split) {
 #pragma unroll
-      for (int i = 0; i < kElements; ++i) {
-        const int element = static_cast<int>(threadIdx.x) + i * kProductThreads;
-        const int row = element / kStripOutputs;
-        const int64_t output = strip * kStripOutputs + element % kStripOutputs;
-        if (row < p.rows && output < p.w.n_out) old[i] = p.y[row * p.y_pitch + p.w.first_out + output];
+      for (int i = 0; i < Elements::kCount; ++i) {
+        if (Elements::IsThere(p, strip, i)) old.of[i] = *Elements::InY(p, strip, i);
       }
     }
 
@@ -198,15 +245,20 @@ __global__ void __launch_bounds__(kProductThreads + kAdapterThreads, 1)
         sums[(part * kTokens + row) * kStripPitch + g + i / 2 * 8] = sum[tile][i];
       }
     }
-    const int adapter_warp = turn % kSmallAdapterWarps;
-    if (adapters) {
-      NamedBarrier(kDeltaBarrier + adapter_warp, kProductThreads + kWarpLanes);
-    } else {
-      NamedBarrier(kProductBarrier, kProductThreads);
+    NamedBarrier(kProductBarrier, kProductThreads);
+    AddParts<kForm>(p, strip, sums, old, &late[kLate]);
+    if (!adapters) {
+      StoreStrip(p, strip, late[kLate], nullptr);
+      continue;
     }
-    const int buffer = adapter_warp * 2 + turn / kSmallAdapterWarps % 2;
-    FinishStrip<kForm, kTokens>(p, strip, sums, adapters ? deltas + buffer * kTokens * kStripPitch : nullptr,
-                                old);
+    if (turn >= kLate) store_late(turn - kLate, late[0]);
+#pragma unroll
+    for (int i = 0; i < kLate; ++i) late[i] = late[i + 1];
+  }
+  if (split || !adapters) return;
+#pragma unroll
+  for (int i = 0; i < kLate; ++i) {
+    if (turn - kLate + i >= 0) store_late(turn - kLate + i, late[i]);
   }
 }
 

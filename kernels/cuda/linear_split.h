@@ -113,7 +113,7 @@ __device__ inline void FinishSplitStrip(const LinearProduct& p, const SplitStrip
       const int64_t output = strip * kStripOutputs + g + i / 2 * 8;
       if (row >= p.rows || output >= p.w.n_out) continue;
       float* const y = p.y + row * p.y_pitch + p.w.first_out + output;
-      *y = FinishOutput<kForm>(p, output, totals[i], p.accumulate ? *y : 0.0f, deltas[i]);
+      *y = FinishOutput<kForm>(p, output, totals[i], p.accumulate ? *y : 0.0f) + deltas[i];
     }
   }
   parts.Leave();

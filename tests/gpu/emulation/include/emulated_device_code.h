@@ -167,6 +167,10 @@ T LoadStream(const T* from) {
   emulation::CountStreamedBytes(sizeof(T));
   return *from;
 }
+// Of memory that is there: the sanitizers watch.
+inline void PrefetchToSecondCache(const void* address) {
+  static_cast<void>(*static_cast<const volatile unsigned char*>(address));
+}
 // Lands at its wait. Until then nobody may read what it writes, nor write what it reads: both are touched
 // here, too, where the sanitizers watch, and what it will overwrite is NaN from now on.
 inline void CopyAsync16(void* shared, const void* global, bool valid = true) {
