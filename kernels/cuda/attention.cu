@@ -421,6 +421,7 @@ __global__ void __launch_bounds__(kAttentionThreads, AttentionLayout<kHeadDim, k
 template <int kHeadDim, bool kDecode>
 void LaunchAttend(const AttentionArgs& args, int n_processors, cudaStream_t stream) {
   using Layout = AttentionLayout<kHeadDim, kDecode>;
+  static_assert(Layout::kSharedBytes <= kLeastSharedBytes);
   const auto n_blocks = static_cast<unsigned>(n_processors * Layout::kBlocksPerProcessor);
   Launch(Attend<kHeadDim, kDecode>, n_blocks, kAttentionThreads, Layout::kSharedBytes, stream, args);
 }

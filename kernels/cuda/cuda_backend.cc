@@ -9,6 +9,7 @@
 #include "kernels/cuda/attention_items.h"
 #include "kernels/cuda/block_table.h"
 #include "kernels/cuda/linear_division.h"
+#include "kernels/cuda/shared_memory.h"
 
 namespace coterie {
 
@@ -94,6 +95,11 @@ Status CudaBackend::Start() {
     return absl::FailedPreconditionError(absl::StrCat(name, " (", device_name_, ") has compute capability ",
                                                       properties.major, ".", properties.minor,
                                                       "; at least 8.0 is needed"));
+  }
+  if (SharedMemoryLimit() < kLeastSharedBytes) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        name, " (", device_name_, ") gives a block ", SharedMemoryLimit() / 1024,
+        " KiB of shared memory; at least ", kLeastSharedBytes / 1024, " are needed; take another device"));
   }
   RETURN_IF_ERROR(ToStatus(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), name));
   graphs_ = std::make_unique<StepGraphs>(stream_, options_.log);

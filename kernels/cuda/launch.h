@@ -6,21 +6,12 @@
 #include <cstddef>
 #include <type_traits>
 
+#include "kernels/cuda/shared_memory.h"
+
 namespace coterie::cuda {
 
 constexpr size_t kDefaultSharedBytes = 48 * 1024;  // more must be asked for, kernel by kernel
 constexpr size_t kMostArgumentBytes = 4096;
-
-// Of a block of the current device; a process has one (worker/device).
-inline size_t SharedMemoryLimit() {
-  static const size_t limit = [] {
-    int device = 0, bytes = 0;
-    cudaGetDevice(&device);
-    cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
-    return static_cast<size_t>(bytes);
-  }();
-  return limit;
-}
 
 // Enqueues `kernel` on `stream`: the one way in which kernels are started. Its error, if any, is the stream's
 // next cudaGetLastError. Arguments are copied in the call.

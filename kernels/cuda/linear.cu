@@ -48,13 +48,7 @@ void LinearLora(const uint16_t* x, int rows, const CudaMatrix& w, const float* b
       continue;
     }
     if (rows > kSmallRows && LinearLarge(product, stream)) continue;
-    for (int row = 0; row < rows; row += kSmallRows) {
-      LinearProduct window = product;
-      window.x += row * w.n_in();
-      window.rows = std::min(rows - row, kSmallRows);
-      window.y += row * w.n_out();
-      LinearSmall(window, n_processors, stream);
-    }
+    LinearSmall(product, n_processors, stream);
     product.shrink = false;  // t is there for the next segment
   }
   if (adapters && !product.adapters) LoraRows(product.lora, rows, y, w.n_out(), n_processors, stream);

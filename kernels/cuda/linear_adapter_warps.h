@@ -95,7 +95,7 @@ __device__ inline void AdapterWarp(const LinearProduct& p, const StripsOfBlock& 
     const int64_t strip = strips.Strip(turn, strips.group);
     const int buffer = split ? warp : warp * 2 + turn / kSmallAdapterWarps % 2;
     float* const to = deltas + buffer * kTokens * kStripPitch;
-    AddDeltas(p.lora, column_of(turn), 0, kTokens, to, p.lora.Tiles(), [](int i) { return i; });
+    AddDeltas(p.lora, column_of(turn), p.first_row, kTokens, to, p.lora.Tiles(), [](int i) { return i; });
     if (!split) {
       NamedBarrier(kDeltaBarrier + warp, kProductThreads + kWarpLanes);
       continue;

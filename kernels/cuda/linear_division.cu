@@ -1,4 +1,6 @@
 #include <algorithm>
+#include <limits>
+#include <utility>
 
 #include "common/check.h"
 #include "kernels/cuda/linear_division.h"
@@ -11,15 +13,21 @@ namespace {
 // What the way over device memory costs at the end of a launch, a few microseconds, in bytes that a
 // multiprocessor of an H200 reads in that time (36 a nanosecond).
 constexpr double kSplitBytes = 64 * 1024;
+// How often a byte of weights counts where the shortest ring has few of them under way.
+constexpr double kShortRing = 1.5;
+// How often a byte of x counts that is loaded from the second cache right before it is multiplied: such a
+// load is waited for.
+constexpr double kUnstaged = 2;
 
-SmallDivision LayOutDivision(const SmallShape& shape, int groups) {
+SmallDivision LayOutDivision(const SmallShape& shape, int groups, int ring) {
   SmallDivision division;
   division.groups = groups;
   division.columns =
       static_cast<int>(std::clamp<int64_t>(shape.n_processors / groups, 1, Strips(shape.n_out)));
+  division.ring = ring;
   const int tokens = SmallTokens(shape.rows);
   const size_t strip_bytes = static_cast<size_t>(tokens) * kStripPitch * sizeof(float);
-  size_t at = size_t{kKParts} * static_cast<size_t>(RingRecords(shape.form) * RecordBytes(shape.form));
+  size_t at = size_t{kKParts} * static_cast<size_t>(ring * RecordBytes(shape.form));
   division.sums = at;
   if (groups == 1) at += kKParts * strip_bytes;
   division.deltas = at;
@@ -43,29 +51,58 @@ SmallDivision LayOutDivision(const SmallShape& shape, int groups) {
 double BytesOfBlock(const SmallShape& shape, const SmallDivision& division) {
   const int groups = division.groups;
   const int64_t strips = (Strips(shape.n_out) + division.columns - 1) / division.columns;
-  const auto weights = static_cast<double>(strips * StripBytes(shape.form, shape.n_in)) / groups;
+  const double slowed = division.ring == RingRecords(shape.form) ? 1 : kShortRing;
+  const double weights = slowed * static_cast<double>(strips * StripBytes(shape.form, shape.n_in)) / groups;
   const auto x = static_cast<double>(shape.rows * PaddedInputs(shape.form, shape.n_in)) * 2 / groups;
-  const double inputs = division.x_pitch > 0 ? x : x * static_cast<double>(strips);
+  const double inputs = division.x_pitch > 0 ? x : kUnstaged * x * static_cast<double>(strips);
   if (groups == 1) return weights + inputs;
   // Each strip's parts, and what adapters add, are written and read once by some block of the column.
   const double sums = (shape.rows + 7) / 8 * 8 * kStripOutputs * 4.0 * 2 * (kKParts + 1);
   return weights + inputs + kSplitBytes + sums * static_cast<double>(strips) / groups;
 }
 
+// The division that costs least of those with `groups`, or of all (0), and its cost; infinite: none fits.
+std::pair<SmallDivision, double> BestDivision(const SmallShape& shape, int groups) {
+  std::pair<SmallDivision, double> best = {{}, std::numeric_limits<double>::infinity()};
+  const bool may_split = SmallTokens(shape.rows) <= shape.split_tokens;
+  const int most = groups > 0 ? groups : may_split ? std::min(kKParts, shape.n_processors) : 1;
+  for (int n = groups > 0 ? groups : 1; n <= most; n *= 2) {
+    for (const int ring : {RingRecords(shape.form), kLeastRingRecords}) {
+      const SmallDivision division = LayOutDivision(shape, n, ring);
+      if (division.bytes > shape.shared_limit) continue;
+      const double bytes = BytesOfBlock(shape, division);
+      if (bytes < best.second) best = {division, bytes};
+    }
+  }
+  return best;
+}
+
 }  // namespace
 
 SmallDivision DivideSmall(const SmallShape& shape, int groups) {
-  if (groups > 0) {
-    COTERIE_CHECK(groups == 1 || (shape.may_split && groups <= shape.n_processors)) << groups << " groups";
-    return LayOutDivision(shape, groups);
+  COTERIE_CHECK(groups <= 1 ||
+                (SmallTokens(shape.rows) <= shape.split_tokens && groups <= shape.n_processors))
+      << groups << " groups";
+  const auto [division, bytes] = BestDivision(shape, groups);
+  COTERIE_CHECK(division.ring > 0) << shape.rows << " rows do not fit into " << shape.shared_limit
+                                   << " bytes of shared memory";
+  return division;
+}
+
+int RowsOfSmallWindow(const SmallShape& shape) {
+  const int most = std::min(shape.rows, kSmallRows);
+  int best_rows = std::min(most, kFewRows);
+  double least = std::numeric_limits<double>::infinity();
+  for (int n = 1; n <= (most + kFewRows - 1) / kFewRows; ++n) {
+    SmallShape window = shape;
+    window.rows = n == 1 ? most : (most + 8 * n - 1) / (8 * n) * 8;  // whole tiles of eight
+    const double bytes = n * BestDivision(window, 0).second;
+    if (bytes < least) {
+      least = bytes;
+      best_rows = window.rows;
+    }
   }
-  SmallDivision best = LayOutDivision(shape, 1);
-  if (!shape.may_split) return best;
-  for (int more = 2; more <= std::min(kKParts, shape.n_processors); more *= 2) {
-    const SmallDivision division = LayOutDivision(shape, more);
-    if (BytesOfBlock(shape, division) < BytesOfBlock(shape, best)) best = division;
-  }
-  return best;
+  return best_rows;
 }
 
 }  // namespace coterie::cuda

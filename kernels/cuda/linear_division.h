@@ -20,7 +20,7 @@ struct SmallShape {
   int64_t n_out = 0, n_in = 0;
   int rows = 0;
   bool adapters = false;
-  bool may_split = false;  // there is memory for partial sums
+  int split_tokens = 0;  // there is memory for the partial sums of so many rows; 0: for none
   int n_processors = 1;
   size_t shared_limit = 0;  // bytes of a block
 };
@@ -31,6 +31,7 @@ struct SmallShape {
 struct SmallDivision {
   int groups = 1;
   int columns = 1;
+  int ring = 0;  // records of a warp's ring: RingRecords, or kLeastRingRecords where x wants the room
 
   // Shared memory, in bytes from its beginning.
   size_t sums = 0;    // [kKParts, tokens, kStripPitch] floats; of one group
@@ -41,15 +42,22 @@ struct SmallDivision {
   int x_pitch = 0;  // 0: there is no room for x; it is read where it is
 };
 
-// `groups`: 1, 2, 4 or 8, or 0 for those that cost least.
+// `groups`: 1, 2, 4 or 8, or 0 for those that cost least. shape.rows are few enough: RowsOfSmallWindow.
 SmallDivision DivideSmall(const SmallShape& shape, int groups = 0);
 
+// Up to so many rows at a time of a product of shape.rows: all of them (of up to kSmallRows), but where the
+// device has too little shared memory for so many, or where reading weights for each window costs less than
+// reading x again and again. Windows of kFewRows always fit.
+int RowsOfSmallWindow(const SmallShape& shape);
+
 constexpr int kSmallAdapterWarps = 4;
-// Records of a warp's ring: at least four, and enough bytes under way (linear_small.cu).
+// Records of a warp's ring, of which all but one are under way: as many as 8 KB hold, but no fewer than have
+// 5 KB, 40 of a block, under way (linear_small.cu).
 constexpr int RingRecords(WeightForm form) {
-  const int for_latency = (8192 + RecordBytes(form) - 1) / RecordBytes(form);
-  return for_latency < 4 ? 4 : for_latency;
+  const int of_8_kb = 8192 / RecordBytes(form), of_5_kb = (5120 + RecordBytes(form) - 1) / RecordBytes(form);
+  return of_8_kb > of_5_kb + 1 ? of_8_kb : of_5_kb + 1;
 }
+constexpr int kLeastRingRecords = 2;
 
 }  // namespace coterie::cuda
 

@@ -13,6 +13,7 @@ namespace coterie::cuda {
 struct LinearProduct {
   const uint16_t* x = nullptr;  // [rows, w.n_in], bfloat16
   int rows = 0;
+  int first_row = 0;  // of the step, whose rows adapters' tiles name
   WeightSegment w;
   const float* bias = nullptr;  // of all outputs of the matrix; null: none
   bool accumulate = false;
@@ -92,8 +93,9 @@ bool WithForm(WeightForm form, Body f) {
   return false;
 }
 
-// Up to kSmallRows rows with their adapters, in one launch. `groups`: how many blocks share K (1, 2, 4, 8),
-// which no bit depends on; 0: as many as pay. linear_small.cu
+// Few rows with their adapters: in one launch, or in windows of rows with one each (RowsOfSmallWindow).
+// `groups`: how many blocks share K (1, 2, 4, 8) of up to kSmallRows rows at once, which no bit depends on;
+// 0: as many, and as many windows, as pay. linear_small.cu
 void LinearSmall(const LinearProduct& product, int n_processors, cudaStream_t stream, int groups = 0);
 
 // Any number of rows, without adapters: the same sums. False, and nothing done, where a row is no multiple of

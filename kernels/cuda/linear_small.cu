@@ -15,7 +15,7 @@
 // multiprocessors busy. A warp copies its records into a ring of its own, ahead of what it multiplies, over
 // the ends of strips, too. How far ahead: an H200 reads 4.8 TB/s, 36 bytes a nanosecond for each of its 132
 // multiprocessors, and a load takes some 800 ns under load, so 30 KB must be under way in each; the rings
-// hold 48 to 64 KB, 6 to 8 KB a warp. Registers hold none of it.
+// hold 55 to 68 KB (96 of F32), of which 44 to 54 (64) are. Registers hold none of it.
 //
 // x lies in shared memory, some 150 KB of it. Where that is too little (16 rows of more than 4,096 inputs),
 // each block would read x again for every strip: 117 MB through the second cache for 16 rows of an 8B base's
@@ -141,7 +141,8 @@ __global__ void __launch_bounds__(kProductThreads + kAdapterThreads, 1)
   const bool staged = division.x_pitch > 0;
   uint16_t* const x_part = reinterpret_cast<uint16_t*>(shared + division.x) +
                            part_of_block * division.staged_rows * division.x_pitch;
-  unsigned char* const ring = shared + WarpId() * kRing * RecordBytes(kForm);
+  const int n_slots = division.ring;
+  unsigned char* const ring = shared + WarpId() * n_slots * RecordBytes(kForm);
 
   if (staged) {
     StageInputs(p, division, strip_of_turn, strips.groups, first_record * RecordInputs(kForm),
@@ -160,12 +161,16 @@ __global__ void __launch_bounds__(kProductThreads + kAdapterThreads, 1)
       }
     }
     CommitCopies();
-    if (++copy_slot == kRing) copy_slot = 0;
+    if (++copy_slot == n_slots) copy_slot = 0;
   };
-  for (int i = 0; i < kRing - 1; ++i) copy_next();
+  for (int i = 0; i < n_slots - 1; ++i) copy_next();
   const bool adapters = p.adapters && p.lora.Tiles() > 0;
   if (split) {
-    WaitCopies<kRing - 1>();
+    if (n_slots == kRing) {
+      WaitCopies<kRing - 1>();
+    } else {
+      WaitCopies<kLeastRingRecords - 1>();
+    }
     NamedBarrier(kProductBarrier, kProductThreads);  // x is there, of which each warp copied some rows
   }
 
@@ -196,11 +201,15 @@ __global__ void __launch_bounds__(kProductThreads + kAdapterThreads, 1)
     for (int tile = 0; tile < kTokenTiles; ++tile)
       sum[tile][0] = sum[tile][1] = sum[tile][2] = sum[tile][3] = 0;
     for (int record = first_record; record < end_record; ++record) {
-      WaitCopies<kRing - 2>();
+      if (n_slots == kRing) {
+        WaitCopies<kRing - 2>();
+      } else {
+        WaitCopies<kLeastRingRecords - 2>();
+      }
       WarpBarrier();  // and the slot that is refilled next was read by all lanes
       copy_next();
       const Record<kForm> weights = {ring + slot * RecordBytes(kForm), lane};
-      if (++slot == kRing) slot = 0;
+      if (++slot == n_slots) slot = 0;
 #pragma unroll(kBlocksAtOnce)
       for (int block = 0; block < Record<kForm>::kBlocks; ++block) {
         BlockFragments<kForm> fragments;
@@ -269,20 +278,20 @@ void Run(const LinearProduct& product, const SmallDivision& division, cudaStream
          static_cast<unsigned>(n_threads), division.bytes, stream, product, division);
 }
 
-}  // namespace
-
-void LinearSmall(const LinearProduct& product, int n_processors, cudaStream_t stream, int groups) {
-  COTERIE_CHECK(product.rows > 0 && product.rows <= kSmallRows) << product.rows << " rows";
+SmallShape ShapeOf(const LinearProduct& product, int n_processors) {
   SmallShape shape;
   shape.form = product.w.form;
   shape.n_out = product.w.n_out;
   shape.n_in = product.w.n_in;
   shape.rows = product.rows;
   shape.adapters = product.adapters;
-  shape.may_split = product.split.sums != nullptr && SmallTokens(product.rows) <= product.split.tokens;
+  shape.split_tokens = product.split.sums != nullptr ? product.split.tokens : 0;
   shape.n_processors = n_processors;
   shape.shared_limit = SharedMemoryLimit();
-  const SmallDivision division = DivideSmall(shape, groups);
+  return shape;
+}
+
+void LinearSmallWindow(const LinearProduct& product, const SmallDivision& division, cudaStream_t stream) {
   WithForm(product.w.form, [&](auto form) {
     if (product.rows <= kFewRows) {
       Run<form, kFewRows / 8>(product, division, stream);
@@ -291,6 +300,24 @@ void LinearSmall(const LinearProduct& product, int n_processors, cudaStream_t st
     }
     return true;
   });
+}
+
+}  // namespace
+
+void LinearSmall(const LinearProduct& product, int n_processors, cudaStream_t stream, int groups) {
+  const SmallShape shape = ShapeOf(product, n_processors);
+  LinearProduct window = product;
+  const int rows_of_window = groups > 0 ? product.rows : RowsOfSmallWindow(shape);
+  for (int row = 0; row < product.rows; row += rows_of_window) {
+    window.x = product.x + row * product.w.n_in;
+    window.y = product.y + row * product.y_pitch;
+    window.first_row = product.first_row + row;
+    window.rows = std::min(product.rows - row, rows_of_window);
+    SmallShape of_window = shape;
+    of_window.rows = window.rows;
+    LinearSmallWindow(window, DivideSmall(of_window, groups), stream);
+    window.shrink = false;  // t is there for the next one
+  }
 }
 
 }  // namespace coterie::cuda

@@ -68,8 +68,8 @@ size_t LoraScratchFloats(int max_entries, int max_adapters, int max_rank, int64_
 
 // y [rows, n_out] = x [rows, n_in] · wᵀ (+ bias), or y += that; then the adapters of the step at `site`
 // (null: none): the sum of a row's adapters, in order, is added to y. One launch for up to kSmallRows rows
-// and each of w's segments. Each value is summed in one order, whatever `rows` is; but not where `fast` is
-// given and takes the product (fast_products.h).
+// and each of w's segments, or one for each window of such rows (linear_division.h). Each value is summed in
+// one order, whatever `rows` is; but not where `fast` is given and takes the product (fast_products.h).
 constexpr int kSmallRows = 64;
 void LinearLora(const uint16_t* x, int rows, const CudaMatrix& w, const float* bias, bool accumulate,
                 const LoraWork* work, const LoraSite& site, const LoraScratch& scratch, float* y,

@@ -82,6 +82,7 @@ __global__ void __launch_bounds__(kUnpackWarps* kWarpLanes)
 template <WeightForm kForm>
 bool RunUnpack(const WeightSegment& w, int64_t first_strip, int64_t n_strips, uint16_t* to, int n_processors,
                cudaStream_t stream) {
+  static_assert(size_t{kUnpackWarps} * 2 * RecordBytes(kForm) <= kLeastSharedBytes);
   const int64_t n_items = n_strips * Records(kForm, w.n_in);
   const int64_t blocks =
       std::min<int64_t>((n_items + kUnpackWarps - 1) / kUnpackWarps, n_processors * kUnpackBlocksEach);

@@ -26,12 +26,13 @@ class CudaStartTest : public ::testing::Test {
 };
 
 TEST_F(CudaStartTest, EachReasonAgainstADeviceIsNamed) {
-  Settings none, old, few, t4, busy, foreign;
+  Settings none, old, few, t4, busy, foreign, narrow;
   none.n_devices = 0;
   old.driver_version = 12040;
   few.n_devices = 2;
   t4.compute_major = 7;
   t4.compute_minor = 5;
+  narrow.shared_bytes = 64 << 10;
   busy.refusal = cudaErrorDevicesUnavailable;
   foreign.refusal = cudaErrorNoKernelImageForDevice;
   const struct {
@@ -43,6 +44,7 @@ TEST_F(CudaStartTest, EachReasonAgainstADeviceIsNamed) {
       {old, 0, "update the NVIDIA driver"},
       {few, 2, "device cuda:2: there are 2 devices"},
       {t4, 0, "has compute capability 7.5; at least 8.0 is needed"},
+      {narrow, 0, "gives a block 64 KiB of shared memory; at least 99 are needed"},
       {busy, 0, "it is busy or in exclusive mode; end what computes on it, or take another"},
       {foreign, 0, "this build has no code for it"},
   };

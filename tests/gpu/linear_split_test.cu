@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "kernels/cuda/linear_division.h"
+#include "kernels/cuda/shared_memory.h"
 #include "lora_step.h"
 
 namespace coterie::cuda {
@@ -14,6 +15,7 @@ namespace {
 using coterie::testing::kAllDTypes;
 
 constexpr size_t kH200Shared = 227 * 1024;
+constexpr size_t kSharedLimits[] = {kH200Shared, 163 * 1024, kLeastSharedBytes};
 constexpr int kH200Processors = 132;
 
 class LinearSplitTest : public LoraStepTest {
@@ -82,7 +84,7 @@ class LinearSplitTest : public LoraStepTest {
         if (n_in % 8 != 0) continue;  // x is then read plainly
         // Each column reads x once, where it has room for it, and weights are read once.
         SmallShape shape = {product.w.form, n_out, n_in, rows};
-        shape.may_split = true;
+        shape.split_tokens = product.split.tokens;
         shape.n_processors = n_processors;
         shape.shared_limit = SharedMemoryLimit();
         const SmallDivision division = DivideSmall(shape, groups);
@@ -159,13 +161,16 @@ TEST_P(LinearSplitTest, AGraphThatSplitsIsReplayed) {
 
 // --- How it is divided, on paper ---
 
+WeightForm FormOf(int i) { return static_cast<WeightForm>(i); }
+
 SmallShape ShapeOfH200(WeightForm form, int64_t n_out, int64_t n_in, int rows) {
   SmallShape shape;
   shape.form = form;
   shape.n_out = n_out;
   shape.n_in = n_in;
   shape.rows = rows;
-  shape.adapters = shape.may_split = true;
+  shape.adapters = true;
+  shape.split_tokens = kSmallRows;
   shape.n_processors = kH200Processors;
   shape.shared_limit = kH200Shared;
   return shape;
@@ -193,6 +198,72 @@ TEST(LinearDivisionTest, InputsStayInSharedMemoryOnShapesThatPeopleServe) {
   }
 }
 
+// All forms but F32's two planes: 16 rows of 4,096 inputs, with adapters, in one block.
+TEST(LinearDivisionTest, SixteenRowsOfAnEightBillionBaseFitOneBlock) {
+  for (int i = 0; i < kWeightFormCount; ++i) {
+    if (FormOf(i) == WeightForm::kPair) continue;
+    const SmallShape shape = ShapeOfH200(FormOf(i), 28672, 4096, 16);
+    const SmallDivision division = DivideSmall(shape);
+    EXPECT_EQ(division.groups, 1) << "form " << i;
+    EXPECT_GT(division.x_pitch, 0) << "form " << i;
+    EXPECT_EQ(division.ring, RingRecords(shape.form)) << "form " << i;
+  }
+}
+
+TEST(LinearDivisionTest, EnoughIsUnderWay) {
+  for (int i = 0; i < kWeightFormCount; ++i) {
+    const int record_bytes = RecordBytes(FormOf(i));
+    EXPECT_GE(kKParts * (RingRecords(FormOf(i)) - 1) * record_bytes, 40 * 1024) << "form " << i;
+    EXPECT_LE(kKParts * RingRecords(FormOf(i)) * record_bytes, 96 * 1024) << "form " << i;
+  }
+}
+
+// More rows than 16: x is staged, whole or in windows, for each of which weights are read once more.
+TEST(LinearDivisionTest, RowsOfLargerBatchesAreReadOnceToo) {
+  for (int i = 0; i < kWeightFormCount; ++i) {
+    for (const int64_t n_in : {2048, 4096, 8192, 14336, 28672}) {
+      for (const int rows : {17, 24, 32, 48, 64}) {
+        SmallShape shape = ShapeOfH200(FormOf(i), 4096, n_in, rows);
+        shape.rows = RowsOfSmallWindow(shape);
+        EXPECT_GT(DivideSmall(shape).x_pitch, 0) << "form " << i << ", " << n_in << " inputs, " << rows;
+        EXPECT_TRUE(shape.rows == rows || n_in > 4096) << "form " << i << ", " << n_in << " inputs";
+        // Most of a window is of use.
+        const int n_windows = (rows + shape.rows - 1) / shape.rows;
+        EXPECT_LE(n_windows * shape.rows, rows + 8 * n_windows);
+      }
+    }
+  }
+}
+
+TEST(LinearDivisionTest, EveryShapeFitsEveryDevice) {
+  for (int i = 0; i < kWeightFormCount; ++i) {
+    for (const size_t limit : kSharedLimits) {
+      for (const int64_t n_in : {2048, 4096, 5120, 8192, 11008, 14336, 28672}) {
+        for (const int rows : {1, 8, 16, 17, 33, 64, 100}) {
+          for (const bool adapters : {false, true}) {
+            for (const int split_tokens : {0, kFewRows, kSmallRows}) {
+              SmallShape shape = ShapeOfH200(FormOf(i), 4096, n_in, rows);
+              shape.shared_limit = limit;
+              shape.adapters = adapters;
+              shape.split_tokens = split_tokens;
+              shape.rows = RowsOfSmallWindow(shape);
+              const SmallDivision division = DivideSmall(shape);
+              EXPECT_LE(division.bytes, limit)
+                  << "form " << i << ", " << n_in << " inputs, " << shape.rows << " of " << rows << " rows";
+              // Of few rows, or few beyond one window, x may be read where it lies; and two planes of F32
+              // leave no room.
+              const bool wants_x =
+                  (rows == 16 || rows > 32) && split_tokens > 0 && FormOf(i) != WeightForm::kPair;
+              EXPECT_TRUE(division.x_pitch > 0 || !wants_x || n_in > 14336)
+                  << "form " << i << ", " << n_in << " inputs, " << shape.rows << " of " << rows << " rows";
+            }
+          }
+        }
+      }
+    }
+  }
+}
+
 TEST(LinearDivisionTest, StaysWithinTheDevice) {
   std::mt19937 random(testing::TestSeed());
   const auto between = [&](int low, int high) {
@@ -203,12 +274,18 @@ TEST(LinearDivisionTest, StaysWithinTheDevice) {
     SmallShape shape = ShapeOfH200(form, between(1, 1 << between(0, 17)), between(1, 1 << between(0, 15)),
                                    between(1, kSmallRows));
     shape.n_processors = between(1, 160);
-    shape.may_split = between(0, 3) > 0;
+    constexpr int kSplitTokens[] = {kSmallRows, kSmallRows, kFewRows, 0};
+    shape.split_tokens = kSplitTokens[between(0, 3)];
+    shape.shared_limit = kSharedLimits[between(0, 2)];
+    const int rows = RowsOfSmallWindow(shape);
+    EXPECT_GE(rows, std::min(shape.rows, kFewRows));
+    EXPECT_LE(rows, shape.rows);
+    shape.rows = rows;
     const SmallDivision division = DivideSmall(shape);
     EXPECT_LE(division.columns * division.groups, shape.n_processors);
     EXPECT_LE(division.columns, Strips(shape.n_out));
     EXPECT_LE(division.bytes, shape.shared_limit);
-    EXPECT_TRUE(shape.may_split || division.groups == 1);
+    EXPECT_TRUE(shape.split_tokens >= rows || division.groups == 1);
     EXPECT_EQ(division.x % 16 + division.sums % 16 + division.deltas % 16, 0u);
   }
 }

@@ -44,9 +44,11 @@ TEST_P(CudaLinearTest, EveryFormOfWeights) {
       const int n_out = OneOf<int>({Between(1, 60), Between(1, 250), Between(400, 600)});
       const int rows = OneOf<int>({Between(1, 16), Between(1, 64), n_out > 250 ? 3 : Between(65, 150)});
       const bool with_bias = Between(0, 1) == 1, accumulate = Between(0, 1) == 1;
+      TakeAnyDevice();
       SCOPED_TRACE(std::string(DTypeName(dtype)) + " choice " + std::to_string(static_cast<int>(choice)) +
                    " [" + std::to_string(n_out) + ", " + std::to_string(n_in) + "], rows " +
-                   std::to_string(rows));
+                   std::to_string(rows) + ", " + std::to_string(SharedMemoryLimit()) +
+                   " bytes of shared memory");
       const Weights w = MakeWeights({{dtype, n_out}}, n_in, choice, &random);
       const std::vector<uint16_t> x = Operand(rows, n_in);
       const std::vector<float> bias = Normals(static_cast<size_t>(n_out));
@@ -68,7 +70,7 @@ TEST_P(CudaLinearTest, EveryFormOfWeights) {
   }
 }
 
-// Alone, among others, in a step of any size: the same bits. With segments of several forms.
+// Alone, among others, in a step of any size, on any device: the same bits. With segments of several forms.
 TEST_P(CudaLinearTest, ARowHasTheSameBitsInAnyStep) {
   testing::Random random;
   const std::vector<DType> kinds(std::begin(kAllDTypes), std::end(kAllDTypes));
@@ -82,6 +84,7 @@ TEST_P(CudaLinearTest, ARowHasTheSameBitsInAnyStep) {
     const std::vector<uint16_t> x = Operand(most, n_in);
     const uint16_t* const x_device = Device(x);
     const auto run = [&](int first, int rows) {
+      TakeAnyDevice();
       auto* const y = DeviceOf<float>(static_cast<size_t>(rows) * n_out);
       LinearLora(x_device + first * n_in, rows, *w.matrix, nullptr, false, nullptr, {}, {}, y, Between(1, 4),
                  stream_);
@@ -131,7 +134,12 @@ TEST_P(CudaLinearTest, AdaptersOfMixedRanksAndWeights) {
     const int64_t n_in = 8 * Between(1, 200);
     const int n_targets = Between(1, 3);
     std::vector<Part> parts;
-    for (int target = 0; target < n_targets; ++target) parts.push_back({DType::kBF16, Between(1, 50)});
+    // Many strips: more than wait for their deltas at a time.
+    const int most_outputs = OneOf<int>({50, 50, 300});
+    for (int target = 0; target < n_targets; ++target) {
+      parts.push_back({DType::kBF16, Between(1, most_outputs)});
+    }
+    TakeAnyDevice();
     const Weights w = MakeWeights(parts, n_in, WeightChoice::kAsStored, &random);
     const int rows = OneOf<int>({Between(1, 20), Between(1, 64), Between(65, 140)});
     SCOPED_TRACE(std::to_string(rows) + " rows, " + std::to_string(n_in) + " inputs");
@@ -196,6 +204,7 @@ TEST_P(CudaLinearTest, ARowWithAdaptersHasTheSameBitsInAnyStep) {
   const auto run = [&](int first, int rows) {
     const RowAdapters some(adapters.begin() + first, adapters.begin() + first + rows);
     const Step step = MakeStep(some, rows, 3, n_in);
+    TakeAnyDevice();
     auto* const y = DeviceOf<float>(static_cast<size_t>(rows) * 57);
     LinearLora(x_device + first * n_in, rows, *w.matrix, nullptr, false, &step.work, site_, step.scratch, y,
                Between(1, 4), stream_);

@@ -10,6 +10,7 @@
 #include "device_arrays.h"
 #include "kernels/cuda/linear_product.h"
 #include "kernels/cuda/ops.h"
+#include "kernels/cuda/shared_memory.h"
 #include "kernels/formats/dequantize.h"
 #include "kernels/formats/half.h"
 #include "tests/testing/random_matrix.h"
@@ -47,6 +48,17 @@ class LoraStepTest : public DeviceArraysTest {
     LoraTile* tiles;
     float* weights;
   };
+
+  void TearDown() override {
+    DeviceArraysTest::TearDown();
+    emulation::TheSettings().shared_bytes = shared_bytes_;
+  }
+
+  // From here on the device gives a block as much shared memory as one of several kinds does. Only what a
+  // product takes of it depends on that, and no bit.
+  void TakeAnyDevice() {
+    emulation::TheSettings().shared_bytes = OneOf<size_t>({kLeastSharedBytes, 163 << 10, 227 << 10});
+  }
 
   Weights MakeWeights(const std::vector<Part>& parts, int64_t n_in, WeightChoice choice,
                       testing::Random* random) {
@@ -247,6 +259,7 @@ class LoraStepTest : public DeviceArraysTest {
     }
   }
 
+  const size_t shared_bytes_ = emulation::TheSettings().shared_bytes;
   std::vector<Adapter> adapters_;
   const LoraPair* pairs_ = nullptr;
   int max_rank_ = 8;

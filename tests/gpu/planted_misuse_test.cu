@@ -251,6 +251,8 @@ TEST_F(PlantedMisuseDeathTest, LaunchesThatAGpuRefuses) {
   EXPECT_DEATH(Launch(WriteGlobal, dim3(1, 65536), 32, 0, stream_, to, 0), "65,535");
   EXPECT_DEATH(Launch(WriteGlobal, 0, 32, 0, stream_, to, 0), "without blocks");
   EXPECT_DEATH(Launch(WriteGlobal, 1, 32, 227 * 1024 + 1, stream_, to, 0), "bytes of shared memory");
+  emulation::TheSettings().shared_bytes = 99 * 1024;  // of other devices
+  EXPECT_DEATH(Launch(WriteGlobal, 1, 32, 99 * 1024 + 1, stream_, to, 0), "of at most 101376");
 }
 TEST_F(PlantedMisuseDeathTest, ADeviceThatIsNotTheThreads) {
   emulation::TheSettings().n_devices = 2;

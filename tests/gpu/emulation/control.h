@@ -18,14 +18,15 @@ constexpr bool kIsEmulated = true;  // tests run on real devices, too: tests/gpu
 enum class Order { kAscending, kDescending, kRandom };
 
 // What a test may set. The defaults come from COTERIE_EMULATION_ORDER (ascending, descending, random),
-// COTERIE_EMULATION_SEED, COTERIE_EMULATION_DEVICES, COTERIE_EMULATION_BYTES and COTERIE_EMULATION_PROTECT,
-// so that a whole worker can be run in any order.
+// COTERIE_EMULATION_SEED, COTERIE_EMULATION_DEVICES, COTERIE_EMULATION_BYTES, COTERIE_EMULATION_SHARED_BYTES
+// and COTERIE_EMULATION_PROTECT, so that a whole worker can be run in any order.
 struct Settings {
   Order order = Order::kAscending;
   uint64_t seed = 1;
   int n_devices = 1;
-  size_t device_bytes = size_t{4} << 30;  // of each device
-  int n_processors = 4;                   // multiprocessors: what persistent grids are sized by
+  size_t device_bytes = size_t{4} << 30;    // of each device
+  int n_processors = 4;                     // multiprocessors: what persistent grids are sized by
+  size_t shared_bytes = size_t{227} << 10;  // most of a block: sm_90's; 99 KB are sm_86's, 163 sm_80's
   int compute_major = 9, compute_minor = 0;
   int driver_version = 13000;
   bool vendor_library = true;  // libcublasLt.so.13 is there; COTERIE_EMULATION_WITHOUT_CUBLASLT: it is not

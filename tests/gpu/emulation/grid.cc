@@ -223,9 +223,10 @@ void CheckShape(const Grid& grid) {
       grid.grid.y > 65535 || grid.grid.z > 65535) {
     Fault("a launch of a grid without blocks, or with more than 65,535 along y or z");
   }
-  if (grid.shared_bytes > kMostSharedBytes) {
+  const size_t most_shared_bytes = std::min(TheSettings().shared_bytes, kMostSharedBytes);
+  if (grid.shared_bytes > most_shared_bytes) {
     Fault("a launch with " + std::to_string(grid.shared_bytes) + " bytes of shared memory, of at most " +
-          std::to_string(kMostSharedBytes));
+          std::to_string(most_shared_bytes));
   }
 }
 

@@ -12,7 +12,7 @@
 
 namespace coterie::emulation {
 
-constexpr size_t kMostSharedBytes = 227 * 1024;  // of a block on sm_90
+constexpr size_t kMostSharedBytes = 227 * 1024;  // of a block on any device: settings may say less
 
 struct Grid {
   const void* kernel = nullptr;

@@ -29,6 +29,9 @@ Settings FromEnvironment() {
   if (const char* bytes = std::getenv("COTERIE_EMULATION_BYTES")) {
     settings.device_bytes = std::strtoull(bytes, nullptr, 10);
   }
+  if (const char* bytes = std::getenv("COTERIE_EMULATION_SHARED_BYTES")) {
+    settings.shared_bytes = std::strtoull(bytes, nullptr, 10);
+  }
   if (const char* devices = std::getenv("COTERIE_EMULATION_DEVICES")) {
     settings.n_devices = static_cast<int>(std::strtol(devices, nullptr, 10));
   }

@@ -170,7 +170,7 @@ cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
   const auto& settings = TheSettings();
   switch (attribute) {
     case cudaDevAttrMaxSharedMemoryPerBlockOptin:
-      *value = 227 * 1024;
+      *value = static_cast<int>(settings.shared_bytes);
       break;
     case cudaDevAttrMultiProcessorCount:
       *value = settings.n_processors;
@@ -195,7 +195,7 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int) {
   properties->major = settings.compute_major;
   properties->minor = settings.compute_minor;
   properties->multiProcessorCount = settings.n_processors;
-  properties->sharedMemPerBlockOptin = 227 * 1024;
+  properties->sharedMemPerBlockOptin = settings.shared_bytes;
   properties->l2CacheSize = 50 << 20;
   return cudaSuccess;
 }

@@ -18,6 +18,7 @@ struct Settings {
   Order order = Order::kRandom;
   uint64_t seed = 1;
   int n_processors = 0;
+  size_t shared_bytes = 0;  // setting it changes nothing
   bool vendor_library = true;
 };
 inline Settings& TheSettings() {
