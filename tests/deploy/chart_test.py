@@ -124,6 +124,11 @@ class ChartTest(unittest.TestCase):
         self.assertFalse(kinds & {"PodMonitor", "PrometheusRule"})
         self.assertTrue({"Deployment", "StatefulSet", "ConfigMap"} <= kinds)
 
+    def test_a_new_version_of_the_chart_alone_restarts_no_pod(self):
+        text = json.dumps([chart_policy.pod_of(m) for m in render(values()) if m["kind"] in ("Deployment", "StatefulSet")])
+        self.assertNotIn("helm.sh/chart", text)
+        self.assertNotIn("app.kubernetes.io/version", text)
+
     def test_alerts_and_dashboards_arrive_whole(self):
         manifests = render(values())
         rules = yaml.safe_load((CHART / "files/alerts.yaml").read_text())
@@ -136,6 +141,7 @@ class ChartTest(unittest.TestCase):
         gpu = of_kind(render(GOOD["two device classes"]), "StatefulSet", "-h200")["spec"]["template"]["spec"]
         self.assertIn("--device=cuda:0", gpu["containers"][0]["args"])
         self.assertEqual(gpu["containers"][0]["resources"]["limits"], {"memory": "64Gi", "nvidia.com/gpu": 1})
+        self.assertIn({"name": "NVIDIA_DRIVER_CAPABILITIES", "value": "compute,utility"}, gpu["containers"][0]["env"])
         cpu = of_kind(render(GOOD["two device classes"]), "StatefulSet", "-cpu")["spec"]["template"]["spec"]
         self.assertNotIn("nvidia.com/gpu", cpu["containers"][0]["resources"]["limits"])
         arguments = of_kind(render(GOOD["flags of every type"]), "Deployment")["spec"]["template"]["spec"]["containers"][0]["args"]
