@@ -2,7 +2,7 @@
 """How much of the time to the first token goes to routing a conversation: a gateway and a worker of this process's own, the
 shipped experts, one conversation after the other as their people would hold them, each question with all that was said before.
 
-    tests/bench/conversations/first_token.py [--bin build/release/bin] [--conversations 40]
+    tests/bench/conversations/first_token.py [--bin build/release/bin] [--conversations 20]
 
 Prints a line of JSON for a first question and one for questions with history: the medians of the gateway's own times (routing:
 embedding and search; first token: from the request's arrival) and of their ratio, each taken within one request, so that a busy
@@ -72,11 +72,11 @@ def measure(asker: Asker, conversations: list[dict]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bin", type=pathlib.Path, default=ROOT / "build/release/bin")
-    parser.add_argument("--conversations", type=int, default=40, help="how many of the chosen set, beside its long ones (default 40)")
+    parser.add_argument("--conversations", type=int, default=20, help="how many short ones of the chosen set, beside five long ones (default 20)")
     args = parser.parse_args()
     of_set = [conversation for conversation in made.make() if conversation["set"] == made.CHOSEN]
     short = [c for c in of_set if c["kind"] != made.LONG]
-    picked = short[::max(1, len(short) // args.conversations)] + [c for c in of_set if c["kind"] == made.LONG]
+    picked = short[::max(1, len(short) // args.conversations)][:args.conversations] + [c for c in of_set if c["kind"] == made.LONG][:5]
     with tempfile.TemporaryDirectory() as folder:
         store = pathlib.Path(folder) / "store"
         store.mkdir()
