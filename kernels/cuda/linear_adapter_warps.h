@@ -21,7 +21,6 @@ __device__ inline void ShrinkTogether(const LoraProduct& lora, Meanwhile meanwhi
   const int n_warps = static_cast<int>(gridDim.x) * kSmallAdapterWarps;
   const int lane = LaneId(), g = lane / 4, t = lane % 4;
   const int n_chunks = ShrinkChunks(lora.n_in), n_targets = lora.site.n_targets, n_tiles = lora.Tiles();
-  const int max_rank = lora.scratch.max_rank < kMaxLoraRank ? lora.scratch.max_rank : kMaxLoraRank;
   // One thread of a block polls: thousands would stand in the way of those that count.
   const bool polls = static_cast<int>(threadIdx.x) == kProductThreads;
   const auto wait_for_all = [&](uint32_t* progress, auto do_meanwhile) {
@@ -34,12 +33,8 @@ __device__ inline void ShrinkTogether(const LoraProduct& lora, Meanwhile meanwhi
     NamedBarrier(kAdapterBarrier, kAdapterThreads);
   };
 
-  // A warp computes all ranks of an item, of which most adapters have 16; where there are warps left, several
-  // share them. An item for every 16 ranks that an adapter could have would cost a look at a pair each.
   const int n_items = n_tiles * n_targets * n_chunks;
-  int shares = n_warps / n_items;
-  if (shares > (max_rank + 15) / 16) shares = (max_rank + 15) / 16;
-  if (shares < 1) shares = 1;
+  const int shares = RankShares(lora, n_warps, n_items);
   for (int item = warp; item < n_items * shares; item += n_warps) {
     const int chunk = item % n_chunks, share = item / n_chunks % shares;
     const int target = item / (n_chunks * shares) % n_targets;

@@ -15,31 +15,31 @@ constexpr int kLoraWarps = 4;
 constexpr int kBlocksPerProcessor = 4;
 constexpr int kWindowRows = 64;  // of y that a block adds to
 
-// t = A x of every entry: a warp computes 16 ranks of a tile.
+// t = A x of every entry: a warp computes 16 ranks of a tile at a time.
 __global__ void __launch_bounds__(kLoraWarps* kWarpLanes, kBlocksPerProcessor)
     ShrinkRowsKernel(LoraProduct lora) {
   const int warp = static_cast<int>(blockIdx.x) * kLoraWarps + WarpId();
   const int n_warps = static_cast<int>(gridDim.x) * kLoraWarps;
   const int lane = LaneId(), g = lane / 4, t = lane % 4;
   const int n_targets = lora.site.n_targets, n_tiles = lora.Tiles();
-  const int max_rank = lora.scratch.max_rank < kMaxLoraRank ? lora.scratch.max_rank : kMaxLoraRank;
-  const int rank_tiles = (max_rank + 15) / 16;
-  for (int item = warp; item < n_tiles * n_targets * rank_tiles; item += n_warps) {
-    const int rank0 = item % rank_tiles * 16, target = item / rank_tiles % n_targets;
-    const LoraTile tile = lora.work.tiles[item / (rank_tiles * n_targets)];
+  const int n_items = n_tiles * n_targets, shares = RankShares(lora, n_warps, n_items);
+  for (int item = warp; item < n_items * shares; item += n_warps) {
+    const int share = item % shares, target = item / shares % n_targets;
+    const LoraTile tile = lora.work.tiles[item / (shares * n_targets)];
     const LoraPair pair = lora.Pair(tile, target);
-    if (rank0 >= pair.rank) continue;
-    float total[4];
-    ShrinkOneChunk(lora, pair, tile, rank0, 0, total);
-    for (int chunk = 1; chunk < ShrinkChunks(lora.n_in); ++chunk) {
-      float sum[4];
-      ShrinkOneChunk(lora, pair, tile, rank0, chunk, sum);
-      for (int i = 0; i < 4; ++i) total[i] += sum[i];
-    }
     const int offset = lora.RankOffset(tile, target);
-    for (int i = 0; i < 4; ++i) {
-      const int r = rank0 + g + i / 2 * 8, row = 2 * t + i % 2;
-      if (r < pair.rank && row < tile.n_rows) lora.StoreT(tile.first + row, offset + r, total[i]);
+    for (int rank0 = share * 16; rank0 < pair.rank; rank0 += shares * 16) {
+      float total[4];
+      ShrinkOneChunk(lora, pair, tile, rank0, 0, total);
+      for (int chunk = 1; chunk < ShrinkChunks(lora.n_in); ++chunk) {
+        float sum[4];
+        ShrinkOneChunk(lora, pair, tile, rank0, chunk, sum);
+        for (int i = 0; i < 4; ++i) total[i] += sum[i];
+      }
+      for (int i = 0; i < 4; ++i) {
+        const int r = rank0 + g + i / 2 * 8, row = 2 * t + i % 2;
+        if (r < pair.rank && row < tile.n_rows) lora.StoreT(tile.first + row, offset + r, total[i]);
+      }
     }
   }
 }

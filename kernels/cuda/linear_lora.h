@@ -75,6 +75,15 @@ struct LoraProduct {
   }
 };
 
+// Among how many warps the ranks of one item (a tile, a target, a chunk if need be) are divided: one computes
+// all of them, of which most adapters have 16; where there are warps left, several. An item for every 16
+// ranks that an adapter could have would cost a look at a pair each.
+__device__ inline int RankShares(const LoraProduct& lora, int n_warps, int n_items) {
+  const int max_rank = lora.scratch.max_rank < kMaxLoraRank ? lora.scratch.max_rank : kMaxLoraRank;
+  const int most = (max_rank + 15) / 16, shares = n_items > 0 ? n_warps / n_items : 1;
+  return shares < 1 ? 1 : shares < most ? shares : most;
+}
+
 // Starts to bring the lines of [from, to) to the second cache; `from` begins one.
 __device__ inline void PrefetchLines(const uint16_t* from, const uint16_t* to) {
   constexpr int kLineValues = 128 / sizeof(uint16_t);
