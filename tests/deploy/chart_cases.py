@@ -44,6 +44,8 @@ GOOD = {
     "flags of every type": values({"gateway": {"flags": {"max-running": 1000000, "min-score": 0.25, "strict-serves": True, "policy": "top_k", "shadow-share": 0}},
         "workers": {"groups": [group(flags={"kv-tokens": 65536, "mode": "exact", "adapter-bytes": "1GiB"})]}}),
     "secrets by reference": values({"gateway": {"secrets": [{"name": "keys", "secretName": "coterie-keys", "mountPath": "/secrets/keys"}]}}),
+    "a worker's secrets": values({"workers": {"secrets": [{"name": "gateways", "secretName": "coterie-gateways", "mountPath": "/secrets/gateways"}]},
+        "test": {"apiKeySecret": {"name": "coterie-test", "key": "key"}}, "monitoring": {"podMonitor": {"tlsConfig": {"insecureSkipVerify": True}}}}),
     "ingress with TLS": values({"ingress": {"enabled": True, "className": "nginx", "host": "llm.example", "tlsSecret": "llm-tls",
         "annotations": {"nginx.ingress.kubernetes.io/proxy-buffering": "off"}}}),
     "ingress behind something with TLS": values({"ingress": {"enabled": True, "host": "llm.example", "insecure": True}}),

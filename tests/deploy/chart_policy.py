@@ -101,6 +101,9 @@ def ports(manifests):
                 port = next(probe[p]["port"] for p in ("httpGet", "grpc", "tcpSocket") if p in probe)
                 if port not in declared and port not in declared.values():
                     yield f"{where}: {kind} asks port {port}"
+                certificate = any(a.startswith("--tls-cert=") for a in c["args"])
+                if ("grpc" in probe and certificate) or probe.get("httpGet", {"scheme": None}).get("scheme", "HTTP") == ("HTTP" if certificate else "HTTPS"):
+                    yield f"{where}: {kind} does not speak what the listener speaks"
                 if "grpc" in probe and port != declared["grpc"]:
                     yield f"{where}: {kind} speaks gRPC to {port}"
             if c["startupProbe"]["periodSeconds"] * c["startupProbe"]["failureThreshold"] < 60:

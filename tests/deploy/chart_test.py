@@ -124,6 +124,16 @@ class ChartTest(unittest.TestCase):
         self.assertFalse(kinds & {"PodMonitor", "PrometheusRule"})
         self.assertTrue({"Deployment", "StatefulSet", "ConfigMap"} <= kinds)
 
+    def test_probes_speak_tls_where_flags_name_a_certificate(self):
+        certificate = {"tls-cert": "/secrets/tls/tls.crt", "tls-key": "/secrets/tls/tls.key"}
+        secrets = [{"name": "tls", "secretName": "coterie-tls", "mountPath": "/secrets/tls"}]
+        manifests = render(values({"gateway": {"flags": certificate, "secrets": secrets}, "workers": {"groups": [group(flags=certificate)], "secrets": secrets}}))
+        self.assertEqual(list(chart_policy.ports(manifests)) + list(chart_policy.mounts(manifests)), [])
+        gateway = of_kind(manifests, "Deployment")["spec"]["template"]["spec"]["containers"][0]
+        worker = of_kind(manifests, "StatefulSet")["spec"]["template"]["spec"]["containers"][0]
+        self.assertEqual({gateway[kind]["httpGet"]["scheme"] for kind in chart_policy.PROBES}, {"HTTPS"})
+        self.assertTrue(all("tcpSocket" in worker[kind] for kind in chart_policy.PROBES))
+
     def test_a_new_version_of_the_chart_alone_restarts_no_pod(self):
         text = json.dumps([chart_policy.pod_of(m) for m in render(values()) if m["kind"] in ("Deployment", "StatefulSet")])
         self.assertNotIn("helm.sh/chart", text)
