@@ -119,6 +119,7 @@ TEST_P(LinearSplitTest, BlocksThatShareKGiveTheSameBits) {
 
 // More turns than places: a place is used again by whoever comes next.
 TEST_P(LinearSplitTest, PlacesOfSumsAreUsedOverAndOver) {
+  if (GetParam() != emulation::Order::kRandom) GTEST_SKIP() << "one order is enough for so many turns";
   for (const bool adapters : {false, true}) {
     ExpectSameBits(DType::kQ8_0, 16 * 8 * (2 * kSplitTurns + 1) + Between(1, 100), 256, Between(1, 3), 8,
                    adapters);
