@@ -60,6 +60,8 @@ std::string ToString(const ExpertSelector& selector) {
       return "auto";
     case ExpertSelector::Kind::kBase:
       return "base";
+    case ExpertSelector::Kind::kMembers:
+      return "several experts";
     case ExpertSelector::Kind::kNamed:
       break;
   }

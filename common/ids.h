@@ -30,9 +30,10 @@ struct ExpertRef {
 // Whom a request asks for.
 struct ExpertSelector {
   enum class Kind {
-    kAuto,   // the router decides
-    kBase,   // no adapter
-    kNamed,  // `name`, in the live version or in the one `digest_prefix` names
+    kAuto,     // the router decides
+    kBase,     // no adapter
+    kNamed,    // `name`, in the live version or in the one `digest_prefix` names
+    kMembers,  // several at once, each with a selector of its own; no text parses to it
   };
   Kind kind = Kind::kAuto;
   std::string name;           // kNamed only

@@ -3,11 +3,31 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "common/digest.h"
 
 namespace coterie {
+
+// How the experts of one plan answer together. docs/several-experts.md says it for users.
+enum class CollaborationMode : uint8_t {
+  kNone,     // one expert, or the base
+  kBlend,    // one row of the batch: the weighted sum of their LoRA products, in the space of weights
+  kMixture,  // a row for each: tokens are drawn from the weighted sum of their distributions (c-BTM)
+};
+// "blend", "mixture"; empty for kNone.
+constexpr std::string_view NameOf(CollaborationMode mode) {
+  switch (mode) {
+    case CollaborationMode::kBlend:
+      return "blend";
+    case CollaborationMode::kMixture:
+      return "mixture";
+    case CollaborationMode::kNone:
+      break;
+  }
+  return "";
+}
 
 // One expert chosen for a request.
 struct PlannedExpert {
@@ -28,12 +48,15 @@ struct RouteCandidate {
 
 // The router's decision for one request; travels to the client as the answer's first message.
 struct RoutePlan {
-  std::vector<PlannedExpert> experts;  // best first; empty exactly when `base` is set
-  bool base = false;                   // answer with the frozen base and no adapter
+  // Best first, those that the request named in its own order; empty exactly when `base` is set.
+  std::vector<PlannedExpert> experts;
+  CollaborationMode mode = CollaborationMode::kNone;  // another one exactly when there are several experts
+  bool base = false;                                  // answer with the frozen base and no adapter
   // Best score minus the next one's. 1 when nothing competed.
   float margin = 1.0f;
-  std::string policy;  // "nearest", "rules", "classifier", "top_k", "adaptive_k", "by_name", "base"
-  std::string reason;  // a sentence a person can read
+  // "nearest", "rules", "classifier", "top_k", "mixture", "adaptive_k", "by_name", "base"
+  std::string policy;
+  std::string reason;                      // a sentence a person can read
   std::vector<RouteCandidate> candidates;  // best first, bounded by the query
   uint64_t catalogue_generation = 0;       // of the expert store, at the time of the decision
 };

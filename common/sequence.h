@@ -14,15 +14,24 @@
 // What gateway and worker both say of one sequence of tokens. coterie/v1/worker.proto says how it travels.
 namespace coterie {
 
-inline constexpr int kMaxPriority = 100;      // and -kMaxPriority
-inline constexpr size_t kMaxLabelBytes = 64;  // of a tenant, a cache salt
-inline constexpr size_t kMaxAdaptersPerSequence = 16;
+inline constexpr int kMaxPriority = 100;               // and -kMaxPriority
+inline constexpr size_t kMaxLabelBytes = 64;           // of a tenant, a cache salt
+inline constexpr size_t kMaxAdaptersPerSequence = 16;  // of all members together
+inline constexpr size_t kMaxMixtureMembers = 16;
 inline constexpr uint32_t kMaxCredit = 1u << 20;  // tokens; more is taken as this
 
 struct AdapterUse {
   Digest digest;
   float weight = 1.0f;
   std::string name;  // for people
+};
+
+// One member of a mixture: a row of its own in every step, with its own KV, under the next `n_adapters` of
+// SequenceRequest::adapters (none: the base). Each token is drawn from p = Σ weight · p_member (c-BTM,
+// Gururangan et al. 2023), and every member reads it.
+struct MixtureMember {
+  uint32_t n_adapters = 1;
+  float weight = 0;  // above 0; those of all members sum to 1
 };
 
 struct SequenceRequest {
@@ -33,9 +42,10 @@ struct SequenceRequest {
   SamplingParams sampling;
   // A bit per token of the vocabulary, in words of 32 from the lowest: only these may be chosen. Empty: all.
   std::vector<uint32_t> allowed_tokens;
-  std::vector<AdapterUse> adapters;  // in the order in which their products are added; none: the base
-  std::string tenant;                // whose share of the worker it uses
-  int32_t priority = 0;              // higher first
+  std::vector<AdapterUse> adapters;    // in the order in which their products are added; none: the base
+  std::vector<MixtureMember> mixture;  // empty: one row under all `adapters`
+  std::string tenant;                  // whose share of the worker it uses
+  int32_t priority = 0;                // higher first
   std::string trace_id;
   std::string cache_salt;  // only equal salts share KV
   MonotonicTime deadline = MonotonicTime::InfiniteFuture();
@@ -50,7 +60,7 @@ enum class FinishReason : uint8_t { kNone, kStop, kLength, kCancelled, kDeadline
 
 struct TokenLogprob {
   int32_t token = 0;
-  float logprob = 0;  // natural, of the raw distribution
+  float logprob = 0;  // natural, of the raw distribution (of a mixture: of p)
 };
 
 }  // namespace coterie

@@ -33,7 +33,8 @@ void CommandLine::Declare(FlagSet* flags) {
   flags->String("metrics-host", &metrics_host, "HOST", "where /metrics listens");
 
   flags->Section("Routing");
-  flags->String("policy", &gateway.router_policy, "NAME", "nearest, top_k, adaptive_k or classifier");
+  flags->String("policy", &gateway.router_policy, "NAME",
+                "nearest, top_k, mixture, adaptive_k or classifier");
   flags->String(
       "rules", &gateway.rules_file, "FILE",
       "YAML: which expert answers a declared domain, tried before anything else; read again when it "
@@ -44,7 +45,7 @@ void CommandLine::Declare(FlagSet* flags) {
   flags->Double("min-score", &min_score, -1, 1, "S", "below this cosine the base answers");
   flags->Double("min-margin", &min_margin, 0, 2, "M", "closer to the next expert than this the base answers");
   flags->Int("top-k", &top_k, 1, static_cast<int>(kMaxTopK), "K",
-             "experts of top_k, and at most of adaptive_k");
+             "experts of top_k and mixture, and at most of adaptive_k");
   flags->Double("route-temperature", &temperature, kMinRouteTemperature, 100, "T",
                 "of the weights of several experts (c-BTM)");
   flags->Double("confident-margin", &confident_margin, 0, 2, "M",

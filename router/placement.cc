@@ -55,7 +55,7 @@ struct Candidate {
 
 // Answer tokens that fit behind the prompt, of those asked for.
 uint64_t AnswerRoom(const PlacementRequest& request, const WorkerRow& worker) {
-  return std::min<uint64_t>(request.max_new_tokens, RoomOf(worker) - request.n_prompt_tokens);
+  return std::min<uint64_t>(request.max_new_tokens, RoomOf(request, worker) - request.n_prompt_tokens);
 }
 
 // One request's choice among the workers of a table.
@@ -118,6 +118,7 @@ class Choice {
     placement.row = best->row;
     placement.worker_id = workers_.id(best->row);
     placement.cost_seconds = best->cost_seconds;
+    placement.room_tokens = RoomOf(request_, workers_.at(best->row));
     placement.numerics_class_changed = (best->tier & kOtherClass) != 0;
     placement.reason = absl::StrCat(placement.worker_id, ": ", InWords(*best));
     if (next != nullptr) {

@@ -22,8 +22,9 @@ struct PlacementRequest {
     uint64_t n_bytes = 0;  // what a cold load moves
   };
   std::vector<Adapter> adapters;  // of the plan; empty for the base
+  uint32_t n_rows = 1;            // each with KV of its own: the members of a mixture
   Digest base;                    // only workers with this base are fit
-  // Of the prompt's blocks of kPrefixBlockTokens, the whole ones, in order.
+  // Of the prompt's blocks of kPrefixBlockTokens, the whole ones, in order; those of the first row.
   std::span<const PrefixKey> prefix_keys;
   uint32_t n_prompt_tokens = 0;  // with what was already generated, when resuming
   uint32_t max_new_tokens = 0;
@@ -38,6 +39,7 @@ struct Placement {
   WorkerTable::Row row = 0;
   std::string worker_id;
   double cost_seconds = 0;              // estimated time to first token
+  uint64_t room_tokens = 0;             // of prompt and answer that the request can have there
   bool numerics_class_changed = false;  // a resumed answer may differ from here on, and must say so
   std::string reason;                   // a sentence a person can read
 };
@@ -75,8 +77,9 @@ class Placer {
   static StatusOr<Placer> Create(const PlacementOptions& options);
 
   // When none is fit: InvalidArgument for a prompt that no worker has room for, FailedPrecondition for more
-  // adapters than any has slots, naming value and limit; these need no second try. Otherwise Unavailable,
-  // saying for each worker why it was unfit. Words are made for what is shown alone.
+  // adapters than any has slots or a larger mixture than any takes, naming value and limit; these need no
+  // second try. Otherwise Unavailable, saying for each worker why it was unfit. Words are made for what is
+  // shown alone.
   StatusOr<Placement> Place(const PlacementRequest& request, const WorkerTable& workers,
                             MonotonicTime now) const;
 

@@ -25,8 +25,8 @@ uint32_t BlocksFor(uint64_t n_tokens, uint32_t block_tokens) {
 // free the blocks the prompt lacks.
 double SequencesAhead(const PlacementRequest& request, const WorkerRow& worker) {
   const double max_running = std::max<uint32_t>(worker.max_running, 1);
-  const double ahead = worker.queued() + std::max(0.0, worker.running + 1.0 - max_running);
-  const uint32_t n_blocks = BlocksFor(request.n_prompt_tokens, worker.kv_block_tokens);
+  const double ahead = worker.queued() + std::max(0.0, worker.running + 1.0 * request.n_rows - max_running);
+  const double n_blocks = 1.0 * request.n_rows * BlocksFor(request.n_prompt_tokens, worker.kv_block_tokens);
   if (n_blocks <= worker.kv_blocks_free || worker.running == 0) return ahead;
   const double blocks_per_sequence =
       std::max(1.0, 1.0 * worker.kv_blocks_total - worker.kv_blocks_free) / worker.running;
@@ -71,7 +71,7 @@ CostParts CostOf(const PlacementOptions& options, const PlacementLookup& lookup,
   // The last token of a prompt is always computed: its logits are wanted.
   parts.n_warm = std::min<uint64_t>(lookup.warm_blocks(row) * uint64_t{kPrefixBlockTokens},
                                     request.n_prompt_tokens > 0 ? request.n_prompt_tokens - 1 : 0);
-  parts.prefill = static_cast<double>(request.n_prompt_tokens - parts.n_warm) /
+  parts.prefill = request.n_rows * static_cast<double>(request.n_prompt_tokens - parts.n_warm) /
                   Positive(worker.prefill_tokens_per_second);
   return parts;
 }

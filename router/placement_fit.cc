@@ -6,17 +6,22 @@ namespace coterie::router_internal {
 namespace {
 
 bool TooLong(const PlacementRequest& request, const WorkerRow& worker) {
-  return request.n_prompt_tokens >= RoomOf(worker);
+  return request.n_prompt_tokens >= RoomOf(request, worker);
 }
 
 bool FewSlots(const PlacementRequest& request, const WorkerRow& worker) {
   return request.adapters.size() > worker.adapter_slots;
 }
 
+bool FewMembers(const PlacementRequest& request, const WorkerRow& worker) {
+  return request.n_rows > 1 && request.n_rows > worker.max_mixture_members;
+}
+
 }  // namespace
 
-uint64_t RoomOf(const WorkerRow& worker) {
-  const uint64_t in_cache = uint64_t{worker.kv_blocks_total} * std::max<uint32_t>(1, worker.kv_block_tokens);
+uint64_t RoomOf(const PlacementRequest& request, const WorkerRow& worker) {
+  const uint64_t n_blocks = worker.kv_blocks_total / std::max<uint32_t>(1, request.n_rows);
+  const uint64_t in_cache = n_blocks * std::max<uint32_t>(1, worker.kv_block_tokens);
   return worker.max_sequence_tokens == 0 ? in_cache
                                          : std::min<uint64_t>(in_cache, worker.max_sequence_tokens);
 }
@@ -32,14 +37,16 @@ Fit FitOf(PlacementLookup* lookup, WorkerTable::Row row, bool strict_serves) {
   if (strict_serves && !lookup->Serves(row)) return Fit::kOutsideItsShare;
   if (TooLong(request, worker)) return Fit::kTooLong;
   if (FewSlots(request, worker)) return Fit::kFewSlots;
+  if (FewMembers(request, worker)) return Fit::kFewMembers;
   return Fit::kFit;
 }
 
 Status NoneFit(PlacementLookup* lookup, bool strict_serves) {
   const PlacementRequest& request = lookup->request();
   uint64_t most_room = 0;
-  uint32_t most_slots = 0;
-  bool too_long = false, few_slots = false, hopeless = true;  // not now and not later, whichever the worker
+  uint32_t most_slots = 0, most_members = 0;
+  bool too_long = false, few_slots = false, few_members = false,
+       hopeless = true;  // not now and not later, whichever the worker
   for (WorkerTable::Row row = 0; row < lookup->workers().size(); ++row) {
     const WorkerRow& worker = lookup->at(row);
     if (!worker.used) continue;
@@ -48,9 +55,13 @@ Status NoneFit(PlacementLookup* lookup, bool strict_serves) {
       hopeless &= worker.refused || !worker.base.empty();
       continue;
     }
-    if (TooLong(request, worker)) most_room = std::max(most_room, RoomOf(worker)), too_long = true;
+    if (TooLong(request, worker)) most_room = std::max(most_room, RoomOf(request, worker)), too_long = true;
     if (FewSlots(request, worker)) most_slots = std::max(most_slots, worker.adapter_slots), few_slots = true;
-    hopeless &= TooLong(request, worker) || FewSlots(request, worker) || worker.refused;
+    if (FewMembers(request, worker)) {
+      most_members = std::max(most_members, worker.max_mixture_members), few_members = true;
+    }
+    hopeless &= TooLong(request, worker) || FewSlots(request, worker) || FewMembers(request, worker) ||
+                worker.refused;
   }
   if (hopeless && too_long) {
     return absl::InvalidArgumentError(absl::StrCat(
@@ -64,6 +75,11 @@ Status NoneFit(PlacementLookup* lookup, bool strict_serves) {
         "the request combines ", request.adapters.size(), " adapters and no worker has more than ",
         most_slots,
         " adapter slots; ask for fewer experts (--top-k), or start workers with more (--adapter-slots)"));
+  }
+  if (hopeless && few_members) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("the request mixes ", request.n_rows, " experts and no worker mixes more than ",
+                     most_members, "; ask for fewer, or start workers with more (--max-seqs)"));
   }
   return NotNow(lookup, strict_serves);
 }

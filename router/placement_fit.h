@@ -20,11 +20,12 @@ enum class Fit : uint8_t {
   kOutsideItsShare,  // with strict_serves alone
   kTooLong,          // no room for the prompt and one token after it
   kFewSlots,         // fewer adapter slots than the request has adapters
+  kFewMembers,       // mixes fewer members than the request has, or none
 };
 Fit FitOf(PlacementLookup* lookup, WorkerTable::Row row, bool strict_serves);
 
-// Tokens of prompt and answer that one sequence can have there.
-uint64_t RoomOf(const WorkerRow& worker);
+// Tokens of prompt and answer that the request can have there. The rows of a mixture share the KV blocks.
+uint64_t RoomOf(const PlacementRequest& request, const WorkerRow& worker);
 
 // Why no worker can take the request.
 Status NoneFit(PlacementLookup* lookup, bool strict_serves);

@@ -50,11 +50,14 @@ std::string FitInWords(Fit fit, const PlacementRequest& request, const WorkerRow
     case Fit::kOutsideItsShare:
       return "does not serve this expert";
     case Fit::kTooLong:
-      return absl::StrCat("has room for ", RoomOf(worker), " tokens, the prompt has ",
+      return absl::StrCat("has room for ", RoomOf(request, worker), " tokens, the prompt has ",
                           request.n_prompt_tokens);
     case Fit::kFewSlots:
       return absl::StrCat("has ", worker.adapter_slots, " adapter slots, the request needs ",
                           request.adapters.size());
+    case Fit::kFewMembers:
+      return absl::StrCat("mixes at most ", worker.max_mixture_members, " experts, the request has ",
+                          request.n_rows);
   }
   return "";
 }

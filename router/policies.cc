@@ -31,6 +31,10 @@ void AddExpert(const ExpertIndex& index, const ExpertIndex::Hit& hit, float weig
       {.name = std::string(expert.name), .adapter = expert.adapter, .weight = weight, .score = hit.score});
 }
 
+void SetMode(CollaborationMode mode, RoutePlan* plan) {
+  plan->mode = plan->experts.size() > 1 ? mode : CollaborationMode::kNone;
+}
+
 std::string RankingInWords(const ExpertIndex& index, const RoutePlan& plan,
                            std::span<const ExpertIndex::Hit> ranked) {
   std::string words = absl::StrCat(plan.policy, ": ", ToAbsl(index.expert(ranked[0].expert).name), " ",

@@ -12,7 +12,8 @@
 namespace coterie::router_internal {
 
 std::unique_ptr<const RoutingPolicy> MakeNearestPolicy();
-std::unique_ptr<const RoutingPolicy> MakeTopKPolicy(size_t top_k, float temperature);
+// The k nearest experts, as a blend ("top_k") or a mixture ("mixture").
+std::unique_ptr<const RoutingPolicy> MakeTopKPolicy(CollaborationMode mode, size_t top_k, float temperature);
 std::unique_ptr<const RoutingPolicy> MakeAdaptiveKPolicy(size_t max_k, float temperature,
                                                          float confident_margin, float mass);
 std::unique_ptr<const RoutingPolicy> MakeClassifierPolicy(ClassifierWeights weights);
@@ -31,6 +32,8 @@ std::string TwoDecimals(float value);
 // A plan without experts yet: policy, generation, candidates and margin from `ranked` (best first).
 RoutePlan StartPlan(std::string policy, const ExpertIndex& index, std::span<const ExpertIndex::Hit> ranked,
                     size_t max_candidates);
+// `mode` once all experts were added; none where there are not several.
+void SetMode(CollaborationMode mode, RoutePlan* plan);
 void AddExpert(const ExpertIndex& index, const ExpertIndex::Hit& hit, float weight, RoutePlan* plan);
 // "<policy>: postgres 0.62, next python 0.41, margin 0.21".
 std::string RankingInWords(const ExpertIndex& index, const RoutePlan& plan,

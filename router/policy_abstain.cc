@@ -37,6 +37,7 @@ class AbstainPolicy : public RoutingPolicy {
   static void Abstain(const std::string& why, RoutePlan* plan) {
     plan->base = true;
     plan->experts.clear();
+    plan->mode = CollaborationMode::kNone;
     plan->reason = absl::StrCat("abstained: ", why);
   }
 

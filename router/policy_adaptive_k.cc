@@ -89,8 +89,8 @@ class RestOfTheMass {
   int round_ = 0;
 };
 
-// One expert where the margin is confident, otherwise the smallest set whose share of the c-BTM mass of all
-// allowed experts reaches `mass`, at most max_k.
+// One expert where the margin is confident, otherwise a blend of the smallest set whose share of the c-BTM
+// mass of all allowed experts reaches `mass`, at most max_k.
 class AdaptiveKPolicy : public RoutingPolicy {
  public:
   AdaptiveKPolicy(size_t max_k, float temperature, float confident_margin, float mass)
@@ -126,6 +126,7 @@ class AdaptiveKPolicy : public RoutingPolicy {
     for (size_t i = 0; i < k; ++i) weights.push_back(static_cast<float>(masses[i] / mass));
     weights = RoundWeights(weights);
     for (size_t i = 0; i < k; ++i) AddExpert(index, ranked[i], weights[i], &plan);
+    SetMode(CollaborationMode::kBlend, &plan);
     // Their share of the whole, as exactly as the decision needed it.
     std::string share = TwoDecimals(static_cast<float>(mass / (ranked_mass + rest.upper())));
     const std::string at_most = TwoDecimals(static_cast<float>(mass / (ranked_mass + rest.lower())));

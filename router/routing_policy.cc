@@ -5,6 +5,7 @@
 #include <set>
 
 #include "common/quoted.h"
+#include "router/mixture_weights.h"
 #include "router/policies.h"
 #include "router/routing_limits.h"
 
@@ -78,7 +79,11 @@ StatusOr<std::unique_ptr<const RoutingPolicy>> CreateRoutingPolicy(RoutingOption
       policy = router_internal::MakeNearestPolicy();
       break;
     case Selection::kTopK:
-      policy = router_internal::MakeTopKPolicy(options.top_k, options.temperature);
+      policy = router_internal::MakeTopKPolicy(CollaborationMode::kBlend, options.top_k, options.temperature);
+      break;
+    case Selection::kMixture:
+      policy =
+          router_internal::MakeTopKPolicy(CollaborationMode::kMixture, options.top_k, options.temperature);
       break;
     case Selection::kAdaptiveK:
       policy = router_internal::MakeAdaptiveKPolicy(options.top_k, options.temperature,
@@ -98,10 +103,11 @@ StatusOr<std::unique_ptr<const RoutingPolicy>> CreateRoutingPolicy(RoutingOption
 StatusOr<RoutingOptions::Selection> ParseSelection(std::string_view text) {
   if (text == "nearest") return Selection::kNearest;
   if (text == "top_k") return Selection::kTopK;
+  if (text == "mixture") return Selection::kMixture;
   if (text == "adaptive_k") return Selection::kAdaptiveK;
   if (text == "classifier") return Selection::kClassifier;
-  return absl::InvalidArgumentError(
-      absl::StrCat("routing policy ", Quoted(text), " is none of nearest, top_k, adaptive_k, classifier"));
+  return absl::InvalidArgumentError(absl::StrCat(
+      "routing policy ", Quoted(text), " is none of nearest, top_k, mixture, adaptive_k, classifier"));
 }
 
 RoutePlan PlanForBase(uint64_t catalogue_generation) {
@@ -120,6 +126,25 @@ RoutePlan PlanForExpert(const ExpertRef& expert, uint64_t catalogue_generation) 
   plan.reason = "asked for by name";
   plan.catalogue_generation = catalogue_generation;
   return plan;
+}
+
+RoutePlan PlanForMembers(std::vector<PlannedExpert> members, CollaborationMode mode,
+                         uint64_t catalogue_generation) {
+  RoutePlan plan;
+  plan.experts = std::move(members);
+  router_internal::SetMode(mode, &plan);
+  plan.policy = "by_name";
+  plan.reason = plan.experts.size() > 1 ? absl::StrCat("asked for by name, as a ", ToAbsl(NameOf(mode)))
+                                        : "asked for by name";
+  plan.catalogue_generation = catalogue_generation;
+  return plan;
+}
+
+std::vector<float> RoundPlanWeights(std::vector<float> weights) {
+  double sum = 0;
+  for (const float weight : weights) sum += static_cast<double>(weight);
+  for (float& weight : weights) weight = static_cast<float>(static_cast<double>(weight) / sum);
+  return router_internal::RoundWeights(weights);
 }
 
 }  // namespace coterie

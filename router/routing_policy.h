@@ -22,6 +22,7 @@ struct RouteQuery {
   std::span<const std::string> domains;  // domain or tags the client declared, first match wins; often empty
   const ExpertMask* allowed = nullptr;   // of the same index; null: every expert
   size_t max_candidates = 5;             // how many weighed experts the plan lists
+  size_t k = 0;                          // experts of kTopK and kMixture; 0: RoutingOptions::top_k
 };
 
 // How a prompt becomes a plan. Pure: no I/O, no clock, no state; thread-safe.
@@ -44,7 +45,8 @@ struct ClassifierWeights {
 struct RoutingOptions {
   enum class Selection {
     kNearest,     // the best expert
-    kTopK,        // top_k experts with c-BTM weights
+    kTopK,        // a blend (in the space of weights) of top_k experts with c-BTM's weights
+    kMixture,     // c-BTM: a mixture of their distributions, with the same weights
     kAdaptiveK,   // one when the margin is confident, else the smallest set whose mass reaches adaptive_mass
     kClassifier,  // the most probable class
   };
@@ -65,7 +67,7 @@ struct RoutingOptions {
   float min_score = 0.2f;
   float min_margin = 0.0f;
 
-  size_t top_k = 2;                // kTopK: 1..16. kAdaptiveK: at most so many
+  size_t top_k = 2;                // kTopK, kMixture: 1..16. kAdaptiveK: at most so many
   float temperature = 0.1f;        // of c-BTM weights, (0, 100]
   float confident_margin = 0.15f;  // kAdaptiveK: at or above it one expert is enough
   float adaptive_mass = 0.9f;      // kAdaptiveK: (0, 1]
@@ -76,12 +78,19 @@ struct RoutingOptions {
 // Builds the chain rules -> selection -> abstain. InvalidArgument naming the option, its value and the limit.
 StatusOr<std::unique_ptr<const RoutingPolicy>> CreateRoutingPolicy(RoutingOptions options);
 
-// "nearest", "top_k", "adaptive_k", "classifier"; InvalidArgument listing them.
+// "nearest", "top_k", "mixture", "adaptive_k", "classifier"; InvalidArgument listing them.
 StatusOr<RoutingOptions::Selection> ParseSelection(std::string_view text);
 
 // Plans that need no scores: the reason says that the request named them.
 RoutePlan PlanForBase(uint64_t catalogue_generation);
 RoutePlan PlanForExpert(const ExpertRef& expert, uint64_t catalogue_generation);
+// Of several members, or of one.
+RoutePlan PlanForMembers(std::vector<PlannedExpert> members, CollaborationMode mode,
+                         uint64_t catalogue_generation);
+// The weights of a plan, in whole 32nds that sum to 1, for weights that somebody gave: divided by their sum,
+// those below 1/64 dropped (0). So equal choices share prefixes. At most 32 of them, none negative, not all
+// 0.
+std::vector<float> RoundPlanWeights(std::vector<float> weights);
 
 }  // namespace coterie
 

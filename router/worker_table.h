@@ -28,7 +28,8 @@ struct WorkerTraits {
   uint32_t kv_block_tokens = kPrefixBlockTokens;  // tokens in a block, as it says
   uint32_t kv_blocks = 0;
   uint32_t adapter_slots = 0;
-  std::vector<std::string> serves;  // name patterns (shell style) of the experts it is for; empty: all
+  uint32_t max_mixture_members = 0;  // of one sequence; 0: it mixes nothing
+  std::vector<std::string> serves;   // name patterns (shell style) of the experts it is for; empty: all
 };
 
 // What placement asks of every worker, side by side in one array: a placement reads them all, and a message
@@ -53,6 +54,7 @@ struct WorkerRow {
   uint32_t kv_blocks_free = 0;  // with those that hold only cached prefixes: they can be had at once
   uint32_t kv_blocks_total = 0;
   uint32_t adapter_slots = 0;
+  uint32_t max_mixture_members = 0;
   uint32_t adapters_resident = 0;  // as it said last
   uint32_t n_resident = 0;         // as its changes add up to
   uint32_t n_coming = 0;           // adapters believed to be on their way; see WorkerTable::Expect

@@ -85,7 +85,7 @@ class Preparation : public std::enable_shared_from_this<Preparation> {
     PlacementRequest placement;
     if (routed.ok()) {
       core_->metrics->route.Observe(routed->decision.search_seconds);
-      placement.adapters = AdaptersToPlace(routed->decision);
+      placement = PlacementOf(routed->decision);
       prepared_.decision = std::move(routed->decision);
       prepared_.router = state_;
       prepared_.embedding = std::move(routed->embedding);
@@ -191,13 +191,16 @@ Status Prepare(const GatewayCore* core, PreparationRequest request, CancelFlag c
       ->Start();
 }
 
-std::vector<PlacementRequest::Adapter> AdaptersToPlace(const Decision& decision) {
-  std::vector<PlacementRequest::Adapter> adapters;
+PlacementRequest PlacementOf(const Decision& decision) {
+  PlacementRequest placement;
   for (size_t i = 0; i < decision.plan.experts.size(); ++i) {
     const PlannedExpert& expert = decision.plan.experts[i];
-    adapters.push_back({expert.name, expert.adapter, decision.adapter_bytes[i]});
+    placement.adapters.push_back({expert.name, expert.adapter, decision.adapter_bytes[i]});
   }
-  return adapters;
+  if (decision.plan.mode == CollaborationMode::kMixture) {
+    placement.n_rows = static_cast<uint32_t>(decision.plan.experts.size());
+  }
+  return placement;
 }
 
 void Prefetch(const GatewayCore& core, PlacementRequest placement) {

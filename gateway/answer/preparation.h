@@ -44,8 +44,8 @@ struct PreparationRequest {
 Status Prepare(const GatewayCore* core, PreparationRequest request, CancelFlag cancelled,
                std::function<void(StatusOr<Prepared>)> done);
 
-// What placement wants to know of the decided adapters.
-std::vector<PlacementRequest::Adapter> AdaptersToPlace(const Decision& decision);
+// What placement wants to know of the decision: the adapters, and in how many rows they run.
+PlacementRequest PlacementOf(const Decision& decision);
 
 // Has the worker that such a request would get load its adapters ahead (WorkerPool::Prefetch).
 void Prefetch(const GatewayCore& core, PlacementRequest placement);

@@ -12,16 +12,15 @@
 namespace coterie::gateway {
 
 void Task::OnWaiting() {
-  if (AskedExpert().kind != ExpertSelector::Kind::kNamed) return;
+  const ExpertSelector::Kind asked = AskedExpert().kind;
+  if (asked != ExpertSelector::Kind::kNamed && asked != ExpertSelector::Kind::kMembers) return;
   // On the pool: the threads that carry the streams place nothing. A full one costs the hint.
   (void)core_->compute->Submit([self = Self()] {
     if (self->over_.is_set()) return;
     const StatusOr<Decision> decision =
         self->core_->routers->Current()->Decide(self->AskedExpert(), self->AskedRouting(), {});
     if (!decision.ok()) return;  // it is told when it is its turn
-    PlacementRequest placement;
-    placement.adapters = AdaptersToPlace(*decision);
-    Prefetch(*self->core_, std::move(placement));
+    Prefetch(*self->core_, PlacementOf(*decision));
   });
 }
 
@@ -70,12 +69,16 @@ void Task::PreparationDone(StatusOr<Prepared> prepared) {
 
 Task::Plan Task::PlanLocked(SequenceRequest sequence) {
   Plan plan;
-  std::vector<PrefixAdapter> prefix_adapters;
+  std::vector<PrefixAdapter> prefix_adapters;  // of the first row
+  const bool mixture = decision_.plan.mode == CollaborationMode::kMixture;
   for (const PlannedExpert& expert : decision_.plan.experts) {
-    sequence.adapters.push_back({expert.adapter, expert.weight, expert.name});
-    prefix_adapters.push_back({expert.adapter, expert.weight});
+    // A member of a mixture is its expert in full, and shares the KV of that expert's own answers.
+    const float weight = mixture ? 1.0f : expert.weight;
+    sequence.adapters.push_back({expert.adapter, weight, expert.name});
+    if (mixture) sequence.mixture.push_back({1, expert.weight});
+    if (!mixture || prefix_adapters.empty()) prefix_adapters.push_back({expert.adapter, weight});
   }
-  plan.placement.adapters = AdaptersToPlace(decision_);
+  plan.placement = PlacementOf(decision_);
   plan.placement.base = core_->text->base();
   plan.placement.seed = std::hash<std::string>()(context_.trace_id);
   PrefixHasher hasher;

@@ -64,7 +64,8 @@ class Task : public SessionListener, public AdmittedTask {
 
  private:
   void Run() final;
-  // An expert asked for by name is known before the request is admitted: its adapter can be loaded meanwhile.
+  // Experts asked for by name are known before the request is admitted: their adapters can be loaded
+  // meanwhile.
   void OnWaiting() final;
   std::shared_ptr<Task> Self() { return std::static_pointer_cast<Task>(shared_from_this()); }
   void PreparationDone(StatusOr<Prepared> prepared);

@@ -2,6 +2,7 @@
 
 #include <random>
 
+#include "common/quoted.h"
 #include "common/refused_field.h"
 
 namespace coterie::gateway {
@@ -20,6 +21,23 @@ Status CheckLabel(std::string_view field, const std::string& value, size_t limit
 Status CheckCount(std::string_view field, size_t count, size_t limit) {
   if (count <= limit) return absl::OkStatus();
   return Refuse(field, ToAbsl(field), " has ", count, " entries, at most ", limit, " are allowed");
+}
+
+// What a collaboration decides, nothing else of the request may.
+Status ApplyCollaboration(AnswerRequest* request) {
+  const CollaborationAsk& ask = request->routing.collaboration;
+  if (ask.mode == CollaborationMode::kNone) return absl::OkStatus();
+  if (request->expert.kind != ExpertSelector::Kind::kAuto) {
+    return Refuse("expert", "expert is ", Quoted(ToString(request->expert)),
+                  " beside a collaboration, which names its own; leave one of the two out");
+  }
+  if (!request->routing.policy.empty()) {
+    return Refuse(
+        "routing.policy", "routing.policy is ", Quoted(request->routing.policy),
+        " beside a collaboration, which says itself how experts are chosen; leave one of the two out");
+  }
+  if (!ask.members.empty()) request->expert.kind = ExpertSelector::Kind::kMembers;
+  return absl::OkStatus();
 }
 
 }  // namespace
@@ -73,6 +91,7 @@ Status CompleteRequest(AnswerRequest* request, const RequestLimits& limits, uint
   RETURN_IF_ERROR(ValidateInput(request->input, limits));
   RETURN_IF_ERROR(ValidateSamplingParams(request->sampling, vocab_size));
   RETURN_IF_ERROR(ValidateRouting(request->routing, limits));
+  RETURN_IF_ERROR(ApplyCollaboration(request));
   RETURN_IF_ERROR(CompleteContext(&request->context, limits));
   request->routing.canary_key = request->context.trace_id;
   return absl::OkStatus();

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "absl/strings/ascii.h"
+#include "absl/strings/strip.h"
 #include "common/utf8.h"
 #include "gateway/upstream/convert_worker.h"
 
@@ -25,7 +27,9 @@ RoutingAsk AskFromProto(const v1::RoutingOptions& proto) {
   return {{proto.tags().begin(), proto.tags().end()},
           {proto.allowed_experts().begin(), proto.allowed_experts().end()},
           proto.policy(),
-          /*canary_key=*/""};
+          /*canary_key=*/"",
+          /*without=*/{},
+          /*collaboration=*/{}};
 }
 
 RequestContext ContextFromProto(const v1::RequestContext& proto) {
@@ -38,6 +42,36 @@ RequestContext ContextFromProto(const v1::RequestContext& proto) {
   return context;
 }
 
+std::string ModeFromProto(v1::CollaborationMode mode) {
+  if (mode == v1::COLLABORATION_MODE_UNSPECIFIED) return "";
+  const std::string& name = v1::CollaborationMode_Name(mode);  // empty for a number that we do not know
+  return name.empty() ? absl::StrCat(static_cast<int>(mode))
+                      : absl::AsciiStrToLower(absl::StripPrefix(name, "COLLABORATION_MODE_"));
+}
+
+RequestedCollaboration CollaborationFromProto(const v1::Collaboration& proto) {
+  RequestedCollaboration requested;
+  requested.mode = ModeFromProto(proto.mode());
+  for (const v1::CollaborationMember& member : proto.members()) {
+    requested.members.push_back({member.expert(), std::nullopt});
+    if (member.has_weight()) requested.members.back().weight = member.weight();
+  }
+  requested.k = proto.k();
+  return requested;
+}
+
+v1::CollaborationMode ModeToProto(CollaborationMode mode) {
+  switch (mode) {
+    case CollaborationMode::kBlend:
+      return v1::COLLABORATION_MODE_BLEND;
+    case CollaborationMode::kMixture:
+      return v1::COLLABORATION_MODE_MIXTURE;
+    case CollaborationMode::kNone:
+      break;
+  }
+  return v1::COLLABORATION_MODE_UNSPECIFIED;
+}
+
 // What Generate and Route both ask.
 template <typename Proto>
 StatusOr<AnswerRequest> AnswerFromProto(const Proto& proto) {
@@ -45,6 +79,10 @@ StatusOr<AnswerRequest> AnswerFromProto(const Proto& proto) {
   request.input = InputFromProto(proto);
   ASSIGN_OR_RETURN(request.expert, ParseExpertSelector(proto.expert()));
   request.routing = AskFromProto(proto.routing());
+  if (proto.has_collaboration()) {
+    ASSIGN_OR_RETURN(request.routing.collaboration,
+                     CompleteCollaboration(CollaborationFromProto(proto.collaboration())));
+  }
   request.context = ContextFromProto(proto.context());
   return request;
 }
@@ -210,6 +248,7 @@ v1::RouteDecision ToProto(const RouteEvent& event) {
       score->set_canary(expert.canary);
     }
   }
+  proto.set_mode(ModeToProto(plan.mode));
   proto.set_margin(plan.margin);
   proto.set_policy(plan.policy);
   proto.set_reason(plan.reason);

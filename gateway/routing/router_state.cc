@@ -32,6 +32,12 @@ void TryCanary(const RoutingAsk& ask, const CatalogueEntry& entry, PlannedExpert
                   canary.version.version, ", share ", canary.share, ")");
 }
 
+// A number of experts is asked of the policy that ranks them for the mode.
+std::string PolicyFor(const RoutingAsk& ask) {
+  if (ask.collaboration.k == 0) return ask.policy;
+  return ask.collaboration.mode == CollaborationMode::kMixture ? "mixture" : "top_k";
+}
+
 }  // namespace
 
 ExpertIndex::Options RouterState::IndexOptions(const Options& options, uint64_t generation) {
@@ -74,6 +80,8 @@ StatusOr<Decision> RouterState::Decide(const ExpertSelector& expert, const Routi
     }
     case ExpertSelector::Kind::kNamed:
       return DecideByName(expert, ask);
+    case ExpertSelector::Kind::kMembers:
+      return DecideMembers(ask);
     case ExpertSelector::Kind::kAuto:
       break;
   }
@@ -94,6 +102,35 @@ StatusOr<Decision> RouterState::DecideByName(const ExpertSelector& expert, const
   return decision;
 }
 
+StatusOr<Decision> RouterState::DecideMembers(const RoutingAsk& ask) const {
+  std::vector<PlannedExpert> members;
+  std::vector<uint64_t> adapter_bytes;
+  std::string canaries;
+  for (const CollaborationMember& member : ask.collaboration.members) {
+    ASSIGN_OR_RETURN(const Decision alone, DecideByName(member.expert, ask));
+    PlannedExpert expert = alone.plan.experts[0];
+    expert.weight = member.weight;
+    const auto same = std::find_if(members.begin(), members.end(), [&](const PlannedExpert& other) {
+      return other.adapter == expert.adapter;
+    });
+    if (same != members.end()) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          "collaboration.members: ", ToString(member.expert), " is the same version (",
+          expert.adapter.Short(), ") as ", same->name, ", which is a member already; give it one weight"));
+    }
+    if (expert.canary) {
+      absl::StrAppend(&canaries, "; ", expert.name, " answers as its canary ", expert.adapter.Short());
+    }
+    adapter_bytes.push_back(alone.adapter_bytes[0]);
+    members.push_back(std::move(expert));
+  }
+  Decision decision;
+  decision.plan = PlanForMembers(std::move(members), ask.collaboration.mode, catalogue().generation);
+  decision.plan.reason += canaries;
+  decision.adapter_bytes = std::move(adapter_bytes);
+  return decision;
+}
+
 ExpertMask RouterState::MaskOf(const RoutingAsk& ask) const {
   ExpertMask mask(index().size());
   if (!ask.allowed_experts.empty()) {
@@ -108,13 +145,14 @@ ExpertMask RouterState::MaskOf(const RoutingAsk& ask) const {
 }
 
 StatusOr<const RoutingPolicy*> RouterState::PolicyOf(const RoutingAsk& ask) const {
-  return parts_.policies->Named(ask.policy);
+  return parts_.policies->Named(PolicyFor(ask));
 }
 
 RouteQuery RouterState::QueryOf(const RoutingAsk& ask, ExpertMask* mask) const {
   RouteQuery query;
   query.domains = ask.tags;
   query.max_candidates = max_candidates_;
+  query.k = ask.collaboration.k;
   if (!ask.allowed_experts.empty() || !ask.without.empty()) {
     *mask = MaskOf(ask);
     query.allowed = mask;

@@ -76,8 +76,9 @@ class RouterState {
 
   // `embedding` is empty unless NeedsEmbedding(expert). An expert that has a canary answers with it where
   // `ask.canary_key` falls into its share, unless the request names a digest; scores are the live version's
-  // either way. NotFound for an unknown expert or version, PermissionDenied for one that is not among the
-  // allowed, InvalidArgument for an unknown policy.
+  // either way. Under kMembers the experts are those of `ask.collaboration`. NotFound for an unknown expert
+  // or version, PermissionDenied for one that is not among the allowed, InvalidArgument for an unknown
+  // policy.
   StatusOr<Decision> Decide(const ExpertSelector& expert, const RoutingAsk& ask,
                             std::span<const float> embedding) const;
 
@@ -95,6 +96,7 @@ class RouterState {
 
  private:
   StatusOr<Decision> DecideByName(const ExpertSelector& expert, const RoutingAsk& ask) const;
+  StatusOr<Decision> DecideMembers(const RoutingAsk& ask) const;
   StatusOr<Decision> DecideByText(const RoutingAsk& ask, std::span<const float> embedding) const;
   ExpertMask MaskOf(const RoutingAsk& ask) const;
   Status FillDecision(const RoutingAsk& ask, Decision* decision) const;

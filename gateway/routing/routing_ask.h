@@ -4,6 +4,8 @@
 #include <string>
 #include <vector>
 
+#include "gateway/routing/collaboration.h"
+
 namespace coterie::gateway {
 
 // What a request says about its routing, beside which expert it wants.
@@ -15,6 +17,7 @@ struct RoutingAsk {
   std::string canary_key;
   // Of the allowed experts, those that cannot answer at the moment (answer/fallback.h).
   std::vector<std::string> without;
+  CollaborationAsk collaboration;  // members under ExpertSelector::Kind::kMembers
 };
 
 }  // namespace coterie::gateway

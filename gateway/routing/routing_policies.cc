@@ -10,7 +10,7 @@ StatusOr<std::shared_ptr<const RoutingPolicies>> RoutingPolicies::Create(
   using Selection = coterie::RoutingOptions::Selection;
   std::shared_ptr<RoutingPolicies> policies(new RoutingPolicies());
   ASSIGN_OR_RETURN(policies->own_, CreateRoutingPolicy(options));
-  for (const char* name : {"nearest", "top_k", "adaptive_k", "classifier"}) {
+  for (const char* name : {"nearest", "top_k", "mixture", "adaptive_k", "classifier"}) {
     coterie::RoutingOptions routing = options;
     ASSIGN_OR_RETURN(routing.selection, ParseSelection(name));
     if (routing.selection == Selection::kClassifier && routing.classifier.classes.empty()) continue;

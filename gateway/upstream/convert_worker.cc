@@ -53,6 +53,7 @@ StatusOr<WorkerIdentity> HelloFromProto(const v1::WorkerHello& proto) {
   identity.kv_block_tokens = proto.kv_block_tokens();
   identity.kv_blocks = proto.kv_blocks();
   identity.adapter_slots = proto.adapter_slots();
+  identity.max_mixture_members = proto.max_mixture_members();
   identity.max_waiting = proto.max_waiting();
   identity.max_running = proto.max_running();
   identity.reattach_grace_ms = proto.reattach_grace_ms();
@@ -100,6 +101,11 @@ v1::Submit SubmitToProto(uint64_t sequence_id, const SequenceRequest& request, M
     use->set_digest(adapter.digest.ToBytes());
     use->set_weight(adapter.weight);
     use->set_name(adapter.name);
+  }
+  for (const MixtureMember& member : request.mixture) {
+    v1::MixtureMember* out = submit.add_mixture();
+    out->set_adapters(member.n_adapters);
+    out->set_weight(member.weight);
   }
   submit.set_tenant(request.tenant);
   submit.set_priority(request.priority);

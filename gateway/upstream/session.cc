@@ -55,7 +55,7 @@ void Session::PlaceLocked() {
     worker_ = placed->placement.worker_id;
     worker_class_ = placed->numerics_class;
     worker_invariant_ = placed->batch_invariant;
-    worker_room_ = placed->max_sequence_tokens;
+    worker_room_ = placed->placement.room_tokens;
     placement_reason_ = placed->placement.reason;
     granted_until_ = until;
     started_ = false;

@@ -147,7 +147,7 @@ class Session : public SequenceObserver, public std::enable_shared_from_this<Ses
   std::string worker_ ABSL_GUARDED_BY(mutex_);
   std::string worker_class_ ABSL_GUARDED_BY(mutex_);
   bool worker_invariant_ ABSL_GUARDED_BY(mutex_) = true;  // its tokens depend on nothing but this sequence
-  uint32_t worker_room_ ABSL_GUARDED_BY(mutex_) = 0;      // tokens of prompt and answer; 0: not said
+  uint64_t worker_room_ ABSL_GUARDED_BY(mutex_) = 0;      // tokens of prompt and answer; 0: not said
   std::string placement_reason_ ABSL_GUARDED_BY(mutex_);
   bool started_ ABSL_GUARDED_BY(mutex_) = false;  // its first output came
   bool reattached_ ABSL_GUARDED_BY(mutex_) = false;

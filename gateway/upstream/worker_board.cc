@@ -57,7 +57,6 @@ StatusOr<WorkerBoard::Chosen> WorkerBoard::Place(const Placer& placer,
   }
   chosen.numerics_class = table_.numerics_class(row);
   chosen.batch_invariant = table_.batch_invariant(row);
-  chosen.max_sequence_tokens = table_.at(row).max_sequence_tokens;
   return chosen;
 }
 

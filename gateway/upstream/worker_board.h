@@ -26,7 +26,6 @@ class WorkerBoard {
     Placement placement;
     std::string numerics_class;
     bool batch_invariant = true;
-    uint32_t max_sequence_tokens = 0;
   };
 
   // A row for a worker, called `id` until it has said its own.

@@ -37,6 +37,7 @@ void WorkerStateFold::Identify(const WorkerIdentity& identity) {
     if (identity.kv_block_tokens > 0) traits.kv_block_tokens = identity.kv_block_tokens;
     traits.kv_blocks = identity.kv_blocks;
     traits.adapter_slots = identity.adapter_slots;
+    traits.max_mixture_members = identity.max_mixture_members;
     traits.serves = identity.serves;
     table.SetTraits(row_, traits);
   });

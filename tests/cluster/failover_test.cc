@@ -81,6 +81,38 @@ TEST_F(FailoverTest, AnswersWhoseWorkerIsKilledGoOnElsewhereWithTheSameText) {
   EXPECT_GT(MetricSum(gateway_->Metrics(), "coterie_failovers_total"), 0);
 }
 
+TEST_F(FailoverTest, MixturesWhoseWorkerIsKilledGoOnElsewhereWithTheSameText) {
+  StartTwoWorkers();
+  v1::PublishExpertResponse published;
+  ASSERT_TRUE(Publish(*gateway_, {.name = "two", .adapter = "llama-all-linear"}, &published).ok());
+  std::vector<v1::GenerateRequest> requests = Questions("", 6);
+  for (size_t i = 0; i < requests.size(); ++i) {
+    v1::Collaboration* collaboration = requests[i].mutable_collaboration();
+    collaboration->set_mode(v1::COLLABORATION_MODE_MIXTURE);
+    for (const char* name : {"one", "two"}) {
+      collaboration->add_members()->set_expert(name);
+      collaboration->mutable_members()->rbegin()->set_weight(name[0] == 'o' ? 0.625f : 0.375f);
+    }
+    // Both members have a share of what is drawn.
+    requests[i].mutable_sampling()->set_temperature(i % 2 == 0 ? 1.0f : 0.0f);
+  }
+  const std::vector<std::string> expected = AskAll(*gateway_, requests);
+  Asking asking({gateway_->generation.get()}, requests);
+  ASSERT_TRUE(asking.WaitForTokens(kTokensBefore));
+  WorkerProcess* const lost = BusyWorker();
+  lost->process->Kill();
+  EXPECT_EQ(Texts(asking.Join()), expected);
+  ExpectResumedFrom(lost->id, asking.Join());
+  for (const Answer& answer : asking.Join()) {
+    EXPECT_EQ(answer.route.mode(), v1::COLLABORATION_MODE_MIXTURE);
+    EXPECT_EQ(answer.route.experts_size(), 2);
+  }
+  // On one worker each: nothing between them.
+  EXPECT_EQ(
+      MetricSum(workers_[lost->id == "w0" ? 1 : 0]->Metrics(), "coterie_worker_bytes_between_workers_total"),
+      0);
+}
+
 TEST_F(FailoverTest, AnswersOfALostDeviceGoOnElsewhereWithTheSameTextAndItsWorkerEnds) {
   workers_.push_back(StartWorker("w0", {"--fake-lose-device-at=60"}));
   workers_.push_back(StartWorker("w1"));

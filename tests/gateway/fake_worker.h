@@ -42,6 +42,7 @@ class FakeWorker {
     uint32_t max_sequence_tokens = 4096;  // prompt and answer; there an answer ends by its length
     uint32_t kv_blocks = 4096;
     uint32_t adapter_slots = 8;
+    uint32_t max_mixture_members = 8;
     absl::Duration reattach_grace = absl::Seconds(5);
     std::vector<std::string> serves;
     uint32_t protocol_version = 1;

@@ -296,6 +296,51 @@ TEST(PlacementTest, EveryUnfitWorkerIsNamedWithItsReason) {
   EXPECT_THAT(Refusal(request, many), HasSubstr("; and 14 more"));
 }
 
+PlacementRequest ForMixture(const std::vector<std::string>& names) {
+  PlacementRequest request = ForExpert(names[0]);
+  for (size_t i = 1; i < names.size(); ++i) request.adapters.push_back(ForExpert(names[i]).adapters[0]);
+  request.n_rows = static_cast<uint32_t>(names.size());
+  return request;
+}
+
+TEST(PlacementTest, AMixtureGoesToAWorkerThatTakesAllItsMembers) {
+  auto workers = MakeWorkers(3);
+  workers[1].max_mixture_members = 3;
+  workers[2].max_mixture_members = 2;
+  EXPECT_EQ(Place(ForMixture({"a", "b", "c"}), workers).worker_id, "w1");
+  const auto refused = TryPlace(ForMixture({"a", "b", "c", "d"}), workers);
+  EXPECT_EQ(refused.status().code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_EQ(
+      refused.status().message(),
+      "the request mixes 4 experts and no worker mixes more than 3; ask for fewer, or start workers with "
+      "more (--max-seqs)");
+  workers[1].alive = false;  // it may come back
+  EXPECT_EQ(Refusal(ForMixture({"a", "b", "c"}), workers),
+            "no worker can take this request: w0 mixes at most 0 experts, the request has 3; w1 does not "
+            "answer; w2 "
+            "mixes at most 2 experts, the request has 3");
+}
+
+TEST(PlacementTest, TheMembersOfAMixtureShareTheRoomAndEachReadsThePrompt) {
+  auto workers = MakeWorkers(2);
+  for (WorkerView& worker : workers) worker.max_mixture_members = 8;
+  workers[0].kv_blocks_free = workers[0].kv_blocks_total = 20;  // 320 tokens: 100 for each of three members
+  PlacementRequest request = ForMixture({"a", "b", "c"});
+  EXPECT_EQ(Place(request, workers).room_tokens, 333u * 16) << "w1";
+  EXPECT_EQ(Place(ForExpert("a"), std::span(workers).first(1)).room_tokens, 320u);
+  workers[1].kv_blocks_free = workers[1].kv_blocks_total = 20;
+  const auto refused = TryPlace(request, workers);
+  EXPECT_EQ(refused.status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(std::string(refused.status().message()),
+              HasSubstr("no worker has room for it: at most 96 tokens"));
+  workers = MakeWorkers(1);
+  workers[0].max_mixture_members = 8;
+  PlacementRequest one_row = request;
+  one_row.n_rows = 1;
+  const double of_one = Place(one_row, workers).cost_seconds;
+  EXPECT_NEAR(Place(request, workers).cost_seconds - of_one, 2 * 100 / 1000.0, 1e-9) << "two prompts more";
+}
+
 std::map<std::string, std::string> Homes(std::span<const WorkerView> workers, size_t n_experts) {
   std::map<std::string, std::string> homes;
   for (size_t i = 0; i < n_experts; ++i) {

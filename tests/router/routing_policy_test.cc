@@ -163,6 +163,24 @@ TEST(TopKPolicyTest, WeightsAreTheSoftmaxOfSquaredDistances) {
   EXPECT_EQ(plan.reason, "top_k: postgres 0.62 (weight 0.91), python 0.41 (weight 0.09), margin 0.21");
 }
 
+// The same experts and weights, and the difference by its name.
+TEST(TopKPolicyTest, BlendsWhileMixtureMixesTheSameExperts) {
+  RoutingOptions options{.selection = Selection::kTopK, .top_k = 2, .temperature = 0.2f};
+  const RoutePlan blend = RouteWith(options, *ThreeExperts());
+  options.selection = Selection::kMixture;
+  const RoutePlan mixture = RouteWith(options, *ThreeExperts());
+  EXPECT_EQ(blend.mode, CollaborationMode::kBlend);
+  EXPECT_EQ(mixture.mode, CollaborationMode::kMixture);
+  EXPECT_EQ(mixture.policy, "mixture");
+  EXPECT_EQ(mixture.reason, "mixture: postgres 0.62 (weight 0.91), python 0.41 (weight 0.09), margin 0.21");
+  EXPECT_EQ(Names(mixture), Names(blend));
+  for (size_t i = 0; i < 2; ++i) EXPECT_EQ(mixture.experts[i].weight, blend.experts[i].weight);
+  options.top_k = 1;
+  EXPECT_EQ(RouteWith(options, *ThreeExperts()).mode, CollaborationMode::kNone) << "one expert is alone";
+  options.min_score = 0.9f;
+  EXPECT_EQ(RouteWith(options, *ThreeExperts()).mode, CollaborationMode::kNone) << "so is the base";
+}
+
 TEST(TopKPolicyTest, WeightsAreWholeThirtySecondsThatSumToOne) {
   using router_internal::RoundWeights;
   EXPECT_THAT(RoundWeights(std::vector<float>{1}), ElementsAre(1));
@@ -376,7 +394,7 @@ TEST(RoutingPolicyTest, OptionsOutsideTheirRangeAreNamed) {
 TEST(RoutingPolicyTest, SelectionsHaveNames) {
   EXPECT_EQ(ParseSelection("adaptive_k").value(), Selection::kAdaptiveK);
   EXPECT_EQ(ParseSelection("best").status().message(),
-            "routing policy \"best\" is none of nearest, top_k, adaptive_k, classifier");
+            "routing policy \"best\" is none of nearest, top_k, mixture, adaptive_k, classifier");
 }
 
 TEST(RoutingPolicyTest, PlansThatWereAskedForByNameSaySo) {

@@ -21,6 +21,7 @@ inline WorkerTraits TraitsOf(const reference::WorkerView& view) {
   traits.kv_block_tokens = view.kv_block_tokens;
   traits.kv_blocks = view.kv_blocks_total;
   traits.adapter_slots = view.adapter_slots_total;
+  traits.max_mixture_members = view.max_mixture_members;
   return traits;
 }
 

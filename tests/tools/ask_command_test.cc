@@ -26,6 +26,44 @@ TEST(AskCommandTest, TheAnswerAloneGoesToTheOutputAndTheRouteBesideIt) {
   EXPECT_FLOAT_EQ(gateway.requests()[0].sampling().temperature(), 0.5F);
 }
 
+TEST(AskCommandTest, SeveralExpertsAndTheirWeightsGoIntoTheRequest) {
+  FakeGateway gateway;
+  const auto ask = [&](std::vector<std::string> flags) {
+    flags.insert(flags.begin(), {"ask", "--gateway=" + gateway.address()});
+    flags.push_back("hi");
+    return RunCommand(flags);
+  };
+  ASSERT_EQ(ask({"--experts=a:0.6, b@0123456789:0.4"}).exit_code, 0);
+  ASSERT_EQ(ask({"--experts=a,b", "--mode=blend"}).exit_code, 0);
+  ASSERT_EQ(ask({"--mode=mixture", "--k=3"}).exit_code, 0);
+  ASSERT_EQ(ask({"--experts=a:0", "--mode=gated"}).exit_code, 0) << "for the gateway to refuse";
+  ASSERT_EQ(ask({}).exit_code, 0);
+  const std::vector<v1::GenerateRequest> requests = gateway.requests();
+  ASSERT_EQ(requests.size(), 5u);
+  const v1::Collaboration& mixture = requests[0].collaboration();
+  EXPECT_EQ(mixture.mode(), v1::COLLABORATION_MODE_MIXTURE);
+  ASSERT_EQ(mixture.members_size(), 2);
+  EXPECT_EQ(mixture.members(0).expert(), "a");
+  EXPECT_FLOAT_EQ(mixture.members(0).weight(), 0.6f);
+  EXPECT_EQ(mixture.members(1).expert(), "b@0123456789");
+  EXPECT_FLOAT_EQ(mixture.members(1).weight(), 0.4f);
+  EXPECT_EQ(requests[1].collaboration().mode(), v1::COLLABORATION_MODE_BLEND);
+  EXPECT_FALSE(requests[1].collaboration().members(1).has_weight());
+  EXPECT_EQ(requests[2].collaboration().k(), 3u);
+  EXPECT_EQ(requests[3].collaboration().mode(), v1::COLLABORATION_MODE_GATED);
+  EXPECT_TRUE(requests[3].collaboration().members(0).has_weight());
+  EXPECT_FALSE(requests[4].has_collaboration());
+
+  const CommandOutcome mode = ask({"--experts=a,b", "--mode=average"});
+  EXPECT_EQ(mode.exit_code, 2);
+  EXPECT_THAT(mode.err, HasSubstr("--mode is \"average\"; give mixture or blend"));
+  const CommandOutcome weight = ask({"--experts=a:much"});
+  EXPECT_EQ(weight.exit_code, 2);
+  EXPECT_THAT(weight.err, HasSubstr("--experts: \"a:much\" is not NAME or NAME:WEIGHT"));
+  EXPECT_EQ(ask({"--experts=a:0.5:0.5"}).exit_code, 2);
+  EXPECT_EQ(gateway.requests().size(), 5u);
+}
+
 TEST(AskCommandTest, JsonIsOneObjectAnEvent) {
   FakeGateway gateway;
   const CommandOutcome outcome = RunCommand({"ask", "--gateway=" + gateway.address(), "--json", "hi"});

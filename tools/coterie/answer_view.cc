@@ -13,6 +13,15 @@ std::string FinishName(v1::FinishReason reason) {
   return absl::AsciiStrToLower(absl::StripPrefix(v1::FinishReason_Name(reason), "FINISH_REASON_"));
 }
 
+namespace {
+
+std::string ModeName(v1::CollaborationMode mode) {
+  if (mode == v1::COLLABORATION_MODE_UNSPECIFIED) return "";
+  return absl::AsciiStrToLower(absl::StripPrefix(v1::CollaborationMode_Name(mode), "COLLABORATION_MODE_"));
+}
+
+}  // namespace
+
 std::string ExpertNames(const v1::RouteDecision& route) {
   if (route.experts().empty()) return "base";
   if (route.experts_size() == 1) return route.experts(0).name();
@@ -26,6 +35,7 @@ std::string ExpertNames(const v1::RouteDecision& route) {
 
 std::string DescribeRoute(const v1::RouteDecision& route, const Terminal& terminal) {
   std::string line = terminal.Bold(ExpertNames(route));
+  if (const std::string mode = ModeName(route.mode()); !mode.empty()) absl::StrAppend(&line, "  ", mode);
   if (!route.experts().empty())
     absl::StrAppend(&line, absl::StrFormat("  score %.2f", route.experts(0).score()));
   absl::StrAppend(&line, absl::StrFormat("  margin %.2f", route.margin()));
@@ -54,6 +64,7 @@ json ToJson(const v1::RouteDecision& route) {
   };
   return {{"experts", scores(route.experts())},
           {"candidates", scores(route.candidates())},
+          {"mode", ModeName(route.mode())},
           {"margin", route.margin()},
           {"policy", route.policy()},
           {"reason", route.reason()},

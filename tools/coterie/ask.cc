@@ -65,6 +65,7 @@ int RunAsk(std::span<const std::string> args) {
   flags.Duration("timeout", &timeout, absl::Milliseconds(1), absl::InfiniteDuration(),
                  "give up after this long");
   AddRoutingFlags(&flags, &options);
+  AddCollaborationFlags(&flags, &options);
   AddSamplingFlags(&flags, &options);
   AddConnectionFlags(&flags, &connection);
   int exit_code = kDone;
@@ -73,6 +74,7 @@ int RunAsk(std::span<const std::string> args) {
     std::fprintf(stderr, "error: give a question, or --questions FILE\n");
     return kUsage;
   }
+  if (const Status status = CheckCollaboration(options); !status.ok()) return FailUsage(status);
   connection.options.cancellation = InterruptCancellation();
   if (questions_file.empty()) {
     return AskOne(connection, options, timeout, absl::StrJoin(flags.positionals(), " "));

@@ -9,6 +9,11 @@
 
 namespace coterie::command {
 
+int FailUsage(const Status& status) {
+  std::fprintf(stderr, "error: %s\n", std::string(status.message()).c_str());
+  return kUsage;
+}
+
 int ExitCodeOf(const Status& status) {
   switch (status.code()) {
     case absl::StatusCode::kOk:

@@ -57,6 +57,9 @@ bool ParseOrExplain(FlagSet* flags, std::span<const std::string> args, int* exit
 // code.
 int Fail(const Status& status, bool json);
 
+// The same for flags that were understood one by one and make no sense together: gives kUsage.
+int FailUsage(const Status& status);
+
 int ExitCodeOf(const Status& status);
 
 // The exit code of a command that did several things: theirs where all that failed did so alike, else

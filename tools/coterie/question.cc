@@ -1,7 +1,49 @@
 #include "tools/coterie/question.h"
 
+#include "absl/strings/ascii.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_split.h"
+#include "common/quoted.h"
+
 namespace coterie::command {
 namespace {
+
+bool IsCollaboration(const QuestionOptions& options) {
+  return !options.experts.empty() || !options.mode.empty() || options.k > 0;
+}
+
+StatusOr<v1::CollaborationMode> ParseMode(const std::string& mode) {
+  if (mode.empty()) return v1::COLLABORATION_MODE_MIXTURE;
+  v1::CollaborationMode parsed;
+  if (v1::CollaborationMode_Parse(absl::StrCat("COLLABORATION_MODE_", absl::AsciiStrToUpper(mode)),
+                                  &parsed) &&
+      parsed != v1::COLLABORATION_MODE_UNSPECIFIED) {
+    return parsed;
+  }
+  return absl::InvalidArgumentError(absl::StrCat("--mode is ", Quoted(mode), "; give mixture or blend"));
+}
+
+// What only the gateway can judge is left to it.
+StatusOr<v1::Collaboration> ParseCollaboration(const QuestionOptions& options) {
+  v1::Collaboration collaboration;
+  ASSIGN_OR_RETURN(const v1::CollaborationMode mode, ParseMode(options.mode));
+  collaboration.set_mode(mode);
+  collaboration.set_k(static_cast<uint32_t>(options.k));
+  if (options.experts.empty()) return collaboration;
+  for (const absl::string_view part : absl::StrSplit(options.experts, ',')) {
+    const std::vector<absl::string_view> pieces = absl::StrSplit(part, ':');
+    v1::CollaborationMember* member = collaboration.add_members();
+    member->set_expert(std::string(absl::StripAsciiWhitespace(pieces[0])));
+    if (pieces.size() == 1) continue;
+    float weight = 0;
+    if (pieces.size() > 2 || !absl::SimpleAtof(pieces[1], &weight)) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("--experts: ", Quoted(std::string(part)), " is not NAME or NAME:WEIGHT"));
+    }
+    member->set_weight(weight);
+  }
+  return collaboration;
+}
 
 // GenerateRequest and RouteRequest name these fields alike.
 template <typename Request>
@@ -22,6 +64,7 @@ void FillQuestion(const QuestionOptions& options, const std::string& question, R
   for (const std::string& tag : options.tags) request->mutable_routing()->add_tags(tag);
   for (const std::string& name : options.allowed) request->mutable_routing()->add_allowed_experts(name);
   request->mutable_routing()->set_policy(options.policy);
+  if (IsCollaboration(options)) *request->mutable_collaboration() = ParseCollaboration(options).value();
   request->mutable_context()->set_tenant(options.tenant);
   request->mutable_context()->set_priority(options.priority);
   request->mutable_context()->set_no_shadow(!options.shadow);
@@ -36,7 +79,7 @@ void AddRoutingFlags(FlagSet* flags, QuestionOptions* options) {
                  "a declared field of the question, tried against the rules first");
   flags->Strings("allow", &options->allowed, "NAME", "experts that may answer; none given: all");
   flags->String("policy", &options->policy, "NAME",
-                "nearest, top_k, adaptive_k, classifier; empty: the gateway's");
+                "nearest, top_k, mixture, adaptive_k, classifier; empty: the gateway's");
   flags->String("system", &options->system, "TEXT", "system message; empty: the model's own default");
   flags->Bool("raw", &options->raw, "send the text as it is, without the chat template");
   flags->String("tenant", &options->tenant, "NAME", "on whose account");
@@ -44,6 +87,19 @@ void AddRoutingFlags(FlagSet* flags, QuestionOptions* options) {
   flags->Bool("shadow", &options->shadow,
               "the gateway may keep the prompt until it has been scored under other experts; --no-shadow: it "
               "must not");
+}
+
+void AddCollaborationFlags(FlagSet* flags, QuestionOptions* options) {
+  flags->Section("Several experts");
+  flags->String("experts", &options->experts, "A:W,B:W",
+                "these together, with weights that sum to 1, or A,B");
+  flags->String("mode", &options->mode, "MODE",
+                "mixture: their distributions (as without this flag); blend: their weights");
+  flags->Int("k", &options->k, 0, 16, "K", "instead of --experts: the K best by the router; 0: none");
+}
+
+Status CheckCollaboration(const QuestionOptions& options) {
+  return IsCollaboration(options) ? ParseCollaboration(options).status() : absl::OkStatus();
 }
 
 void AddSamplingFlags(FlagSet* flags, QuestionOptions* options) {

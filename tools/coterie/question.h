@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "common/flags.h"
+#include "common/status.h"
 #include "coterie/v1/generation.pb.h"
 
 namespace coterie::command {
@@ -17,6 +18,9 @@ struct QuestionOptions {
   std::vector<std::string> tags;
   std::vector<std::string> allowed;
   std::string policy;
+  std::string experts;  // "a:0.6,b:0.4" or "a,b"
+  std::string mode;     // empty: mixture, where experts or k are given
+  int k = 0;
   std::string tenant;
   int priority = 0;
   bool shadow = true;
@@ -33,8 +37,14 @@ struct QuestionOptions {
 };
 
 void AddRoutingFlags(FlagSet* flags, QuestionOptions* options);
+// Several experts on one question.
+void AddCollaborationFlags(FlagSet* flags, QuestionOptions* options);
 void AddSamplingFlags(FlagSet* flags, QuestionOptions* options);
 
+// InvalidArgument, in the words of the flags, where --experts, --mode and --k cannot be understood.
+Status CheckCollaboration(const QuestionOptions& options);
+
+// Both of options that CheckCollaboration accepts.
 v1::GenerateRequest MakeGenerateRequest(const QuestionOptions& options, const std::string& question);
 v1::RouteRequest MakeRouteRequest(const QuestionOptions& options, const std::string& question);
 

@@ -14,9 +14,11 @@ int RunRoute(std::span<const std::string> args) {
   FlagSet flags("coterie route", "Shows which expert would answer, and why. Generates nothing.");
   flags.Positionals("QUESTION...", 1, 10'000);
   AddRoutingFlags(&flags, &options);
+  AddCollaborationFlags(&flags, &options);
   AddConnectionFlags(&flags, &connection);
   int exit_code = kDone;
   if (!ParseOrExplain(&flags, args, &exit_code)) return exit_code;
+  if (const Status status = CheckCollaboration(options); !status.ok()) return FailUsage(status);
   connection.options.cancellation = InterruptCancellation();
 
   client::Client client(connection.options);

@@ -62,7 +62,7 @@ void DeclareFlags(FlagSet* flags, UpOptions* options) {
   flags->Duration("start-timeout", &c.start_timeout, absl::Seconds(1), absl::Hours(1),
                   "how long starting may take");
   flags->Section("Routing");
-  flags->Choice("policy", &c.policy, {"nearest", "top_k", "adaptive_k", "classifier"},
+  flags->Choice("policy", &c.policy, {"nearest", "top_k", "mixture", "adaptive_k", "classifier"},
                 "how the router chooses");
   flags->String("rules", &c.rules, "FILE", "YAML: which expert answers a declared domain");
   flags->String("classifier", &c.classifier, "FILE", "safetensors: weights of the policy classifier");

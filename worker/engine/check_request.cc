@@ -13,10 +13,11 @@ Status CheckTokens(const SequenceRequest& r, const RequestLimits& limits) {
     return absl::InvalidArgumentError("the prompt has no tokens; at least 1 is needed");
   const size_t n_given = r.prompt_ids.size() + r.resume_ids.size();
   if (n_given >= static_cast<size_t>(limits.max_sequence_tokens)) {
-    return absl::InvalidArgumentError(absl::StrCat("the prompt has ", n_given, " tokens",
-                                                   r.resume_ids.empty() ? "" : " with those to resume from",
-                                                   "; this worker has room for ", limits.max_sequence_tokens,
-                                                   ", of which one must be left for the answer"));
+    return absl::InvalidArgumentError(absl::StrCat(
+        "the prompt has ", n_given, " tokens", r.resume_ids.empty() ? "" : " with those to resume from",
+        "; this worker has room for ", limits.max_sequence_tokens,
+        r.mixture.size() > 1 ? absl::StrCat(" for each of ", r.mixture.size(), " members of a mixture") : "",
+        ", of which one must be left for the answer"));
   }
   for (const std::vector<int32_t>* ids : {&r.prompt_ids, &r.resume_ids}) {
     for (int32_t id : *ids) {
@@ -70,6 +71,38 @@ Status CheckAdapters(const SequenceRequest& r, const RequestLimits& limits) {
   return absl::OkStatus();
 }
 
+// Sums of a few float32 weights are this exact.
+constexpr double kWeightSumTolerance = 1e-4;
+
+Status CheckMixture(const SequenceRequest& r, const RequestLimits& limits) {
+  if (r.mixture.empty()) return absl::OkStatus();
+  if (r.mixture.size() > static_cast<size_t>(limits.max_mixture_members)) {
+    return absl::InvalidArgumentError(absl::StrCat("the mixture has ", r.mixture.size(),
+                                                   " members; this worker mixes at most ",
+                                                   limits.max_mixture_members, " at a time (--max-seqs)"));
+  }
+  double sum = 0;
+  size_t n_adapters = 0;
+  for (size_t i = 0; i < r.mixture.size(); ++i) {
+    const MixtureMember& member = r.mixture[i];
+    if (!std::isfinite(member.weight) || member.weight <= 0) {
+      return absl::InvalidArgumentError(absl::StrCat("the weight of member ", i + 1, " of the mixture is ",
+                                                     member.weight, "; it must be above 0 and finite"));
+    }
+    sum += member.weight;
+    n_adapters += member.n_adapters;
+  }
+  if (std::abs(sum - 1) > kWeightSumTolerance) {
+    return absl::InvalidArgumentError(absl::StrCat("the weights of the mixture's ", r.mixture.size(),
+                                                   " members sum to ", sum, "; they must sum to 1"));
+  }
+  if (n_adapters != r.adapters.size()) {
+    return absl::InvalidArgumentError(absl::StrCat("the mixture's members use ", n_adapters,
+                                                   " adapters; the sequence brings ", r.adapters.size()));
+  }
+  return absl::OkStatus();
+}
+
 Status CheckScoring(const SequenceRequest& r) {
   const bool scores = r.prompt_logprobs_from.has_value();
   if (r.score_only && !scores) {
@@ -99,6 +132,7 @@ Status CheckRequest(const SequenceRequest& r, const RequestLimits& limits) {
   RETURN_IF_ERROR(CheckLabel("tenant", r.tenant));
   RETURN_IF_ERROR(CheckLabel("cache_salt", r.cache_salt));
   RETURN_IF_ERROR(CheckAdapters(r, limits));
+  RETURN_IF_ERROR(CheckMixture(r, limits));
   return CheckScoring(r);
 }
 

@@ -19,8 +19,9 @@ SchedulerOptions MakeSchedulerOptions(const EngineOptions& o, const LanguageMode
           .slot_patience = o.slot_patience};
 }
 
-int MaxSequenceTokens(const LanguageModelInfo& info) {
-  return std::min<int64_t>(info.context_length, int64_t{info.n_kv_blocks} * kPrefixBlockTokens);
+// Of a sequence of so many rows.
+int MaxSequenceTokens(const LanguageModelInfo& info, int n_rows) {
+  return std::min<int64_t>(info.context_length, int64_t{info.n_kv_blocks / n_rows} * kPrefixBlockTokens);
 }
 
 }  // namespace
@@ -57,7 +58,7 @@ Engine::Engine(const EngineOptions& options, LanguageModel* model)
     : options_(options),
       scheduler_options_(MakeSchedulerOptions(options, model->info())),
       model_(model),
-      max_sequence_tokens_(MaxSequenceTokens(model->info())),
+      max_sequence_tokens_(MaxSequenceTokens(model->info(), /*n_rows=*/1)),
       outbox_(options.max_seqs),
       kv_(model->info().n_kv_blocks),
       batch_builder_(options.max_batch_tokens, options.max_seqs,
@@ -104,13 +105,26 @@ Status Engine::device_status() const {
   return device_lost_.load(std::memory_order_acquire) ? device_status_ : absl::OkStatus();
 }
 
+int Engine::max_mixture_members() const {
+  return std::min(options_.max_seqs, static_cast<int>(kMaxMixtureMembers));
+}
+
+// More members than there may be are refused by their number, not by what room would be left for each.
+int Engine::MaxTokensOf(const SequenceRequest& request) const {
+  const auto n_members = static_cast<int>(std::min(request.mixture.size(), kMaxMixtureMembers));
+  return MaxSequenceTokens(model_->info(), std::max(1, n_members));
+}
+
 StatusOr<std::unique_ptr<Sequence>> Engine::Prepare(SequenceRequest request) const {
   RETURN_IF_ERROR(device_status());
-  RETURN_IF_ERROR(
-      CheckRequest(request, {model_->info().vocab_size, max_sequence_tokens_, options_.adapters.n_slots}));
+  const int max_tokens = MaxTokensOf(request);
+  RETURN_IF_ERROR(CheckRequest(request, {.vocab_size = model_->info().vocab_size,
+                                         .max_sequence_tokens = max_tokens,
+                                         .n_adapter_slots = options_.adapters.n_slots,
+                                         .max_mixture_members = max_mixture_members()}));
   if (n_live_.load() >= scheduler_options_.max_live) return QueueFull();
   std::unique_ptr<Sequence> sequence =
-      MakeSequence(std::move(request), model_->info().base_digest, max_sequence_tokens_);
+      MakeSequence(std::move(request), model_->info().base_digest, max_tokens);
   sequence->rank = Scheduler::Rank(scheduler_options_, sequence->arrival, sequence->request.priority);
   return sequence;
 }

@@ -30,7 +30,7 @@ namespace coterie {
 struct EngineOptions {
   // Tokens of one step: more fill the device better, fewer delay running answers less.
   int max_batch_tokens = 256;
-  int max_seqs = 32;      // sequences of one step
+  int max_seqs = 32;      // sequences of one step; each member of a mixture counts as one
   int max_waiting = 256;  // beyond max_seqs + max_waiting sequences, Submit answers RESOURCE_EXHAUSTED
   int max_logit_rows =
       64;  // rows of logits in one step; at least max_seqs, at most what the model has room for
@@ -105,8 +105,11 @@ class Engine {
   // Makes the WaitOutputs under way, or else the next one, return at once.
   void InterruptWait();
 
-  // Most tokens one sequence may have, prompt and answer: the context, or all KV blocks if those are fewer.
+  // Most tokens one sequence may have, prompt and answer: the context, or all KV blocks if those are fewer. A
+  // mixture of k has k rows of KV, and so a k-th of the blocks for each.
   int max_sequence_tokens() const { return max_sequence_tokens_; }
+  // Most members of one mixture: each takes a sequence's place in a step.
+  int max_mixture_members() const;
   const LanguageModelInfo& model_info() const { return model_->info(); }
   const EngineOptions& options() const { return options_; }
   const EngineStats& stats() const { return stats_; }
@@ -125,6 +128,7 @@ class Engine {
   Engine(const EngineOptions& options, LanguageModel* model);
   Status Start(AdapterStore::Resolver resolver);
   Status QueueFull() const;
+  int MaxTokensOf(const SequenceRequest& request) const;
 
   // The step loop and its parts, in order (engine.cc).
   void Loop();
@@ -138,6 +142,7 @@ class Engine {
   // Steps and what comes of them (engine_steps.cc).
   bool LaunchStep(MonotonicTime now);  // false: there is nothing to compute
   void CollectStep();                  // the oldest one in flight
+  void Land(const LaunchedStep& step);
   void LoseDevice(const Status& why);
   void NoteStepTime(const LaunchedStep& step, bool has_prompts);
   bool TakeResults(const LaunchedStep& step, const StepResult& result);  // true: it computed prompts

@@ -38,11 +38,8 @@ bool Engine::LaunchStep(MonotonicTime now) {
     ++entry.sequence->n_in_flight;
   }
   for (const StepRow& row : step.rows) {
-    if (row.scores) {
-      row.sequence->next_prompt_logprob = row.position + 2;
-    } else {
-      ++row.sequence->n_choosing;
-    }
+    if (row.use == StepRow::Use::kScores) row.sequence->next_prompt_logprob = row.position + 2;
+    if (row.use == StepRow::Use::kChooses) ++row.sequence->n_choosing;
   }
   return true;
 }
@@ -50,8 +47,7 @@ bool Engine::LaunchStep(MonotonicTime now) {
 void Engine::CollectStep() {
   const LaunchedStep& step = steps_[++n_collected_ % steps_.size()];
   const StatusOr<StepResult> result = model_->Collect(step.ticket);
-  for (const StepEntry& entry : step.plan) --entry.sequence->n_in_flight;
-  for (const StepRow& row : step.rows) row.sequence->n_choosing -= row.scores ? 0 : 1;
+  Land(step);
   bool has_prompts = false;
   if (result.ok()) {
     has_prompts = TakeResults(step, *result);
@@ -72,14 +68,21 @@ void Engine::CollectStep() {
   PublishStats();
 }
 
+// The step is in flight no more.
+void Engine::Land(const LaunchedStep& step) {
+  for (const StepEntry& entry : step.plan) --entry.sequence->n_in_flight;
+  for (const StepRow& row : step.rows) {
+    row.sequence->n_choosing -= row.use == StepRow::Use::kChooses ? 1 : 0;
+  }
+}
+
 // The steps still in flight are given up: to ask a lost device for them may take for ever.
 void Engine::LoseDevice(const Status& why) {
   device_status_ = why;
   device_lost_.store(true, std::memory_order_release);
   while (n_collected_ < n_launched_) {
     const LaunchedStep& step = steps_[++n_collected_ % steps_.size()];
-    for (const StepEntry& entry : step.plan) --entry.sequence->n_in_flight;
-    for (const StepRow& row : step.rows) row.sequence->n_choosing -= row.scores ? 0 : 1;
+    Land(step);
   }
   while (!sequences_.empty()) Finish(sequences_.begin()->second.get(), FinishReason::kError, -1, why);
   pending_.device_lost = why;
@@ -93,7 +96,7 @@ void Engine::NoteStepTime(const LaunchedStep& step, bool has_prompts) {
   stats_.step_seconds.Observe(absl::ToDoubleSeconds(time));
   if (!has_prompts) return;
   uint64_t n_tokens = 0;
-  for (const StepEntry& entry : step.plan) n_tokens += static_cast<uint64_t>(entry.n_tokens);
+  for (const StepEntry& entry : step.plan) n_tokens += static_cast<uint64_t>(entry.n_computed());
   stats_.prompt_step_tokens.fetch_add(n_tokens, std::memory_order_relaxed);
   stats_.prompt_step_nanos.fetch_add(static_cast<uint64_t>(absl::ToInt64Nanoseconds(time)),
                                      std::memory_order_relaxed);
@@ -108,14 +111,16 @@ bool Engine::TakeResults(const LaunchedStep& step, const StepResult& result) {
     Sequence* s = entry.sequence;
     const int end = entry.first + entry.n_tokens;
     if (s->state != SequenceState::kFinished) {
-      if (entry.n_tokens > 1 || end < s->n_tokens()) n_prompt_tokens += entry.n_tokens;
+      if (entry.n_tokens > 1 || end < s->n_tokens()) n_prompt_tokens += entry.n_computed();
       kv_.Commit(s, end);
     }
     for (; next_row < step.rows.size() && step.rows[next_row].sequence == s; ++next_row) {
       const StepRow& row = step.rows[next_row];
       const auto n = static_cast<size_t>(row.n_logprobs);
       // The sequence may have ended with a row before, or while the step was in flight.
-      if (s->state != SequenceState::kFinished) TakeRow(row, result.tokens[next_row], logprobs.first(n));
+      if (s->state != SequenceState::kFinished && row.use != StepRow::Use::kIsMixed) {
+        TakeRow(row, result.tokens[next_row], logprobs.first(n));
+      }
       logprobs = logprobs.subspan(n);
     }
   }
@@ -126,7 +131,7 @@ bool Engine::TakeResults(const LaunchedStep& step, const StepResult& result) {
 
 void Engine::TakeRow(const StepRow& row, int32_t token, std::span<const TokenLogprob> logprobs) {
   Sequence* s = row.sequence;
-  if (!row.scores) {
+  if (row.use == StepRow::Use::kChooses) {
     if (token == kNotFinite) return EndNotFinite(s, absl::StrCat("answer position ", s->answer_position()));
     return Choose(s, token, logprobs);
   }

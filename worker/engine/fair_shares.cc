@@ -115,7 +115,8 @@ void FairShares::Charge(Sequence* s, int n, bool writes_token) {
   const int fresh = s->n_launched + n - s->n_charged;
   if (fresh <= 0) return;
   s->n_charged += fresh;
-  const uint64_t cost = static_cast<uint64_t>(fresh) + (writes_token ? 1 : 0);
+  const uint64_t cost =
+      static_cast<uint64_t>(fresh) * static_cast<uint64_t>(s->n_rows()) + (writes_token ? 1 : 0);
   s->tenant_share->served += cost;
   s->expert_share->served += cost;
 }

@@ -12,7 +12,8 @@
 
 namespace coterie {
 
-// Tokens served to one party, in units of cost: a token read costs one, a token written two.
+// Tokens served to one party, in units of cost: a token read costs one for each row that reads it, a token
+// written one more.
 struct Share {
   uint64_t served = 0;
   int n_active = 0;  // sequences of the party that wait or run

@@ -18,61 +18,76 @@ constexpr size_t kMaxEvents = 65536;
 KvManager::KvManager(int n_blocks) : allocator_(n_blocks), cache_(n_blocks) { events_.reserve(1024); }
 
 void KvManager::AttachPrefix(Sequence* s, int max_tokens) {
-  COTERIE_CHECK(s->blocks.empty() && s->n_computed == 0)
+  COTERIE_CHECK(s->n_blocks() == 0 && s->n_computed == 0)
       << "sequence " << s->request.id << " already has blocks";
-  const int max_blocks =
-      std::min<int>(std::max(max_tokens, 0) / kKvBlockTokens, static_cast<int>(s->keys.size()));
-  for (int i = 0; i < max_blocks; ++i) {
-    const int32_t block = cache_.Find(s->keys[i]);
-    if (block < 0) break;
-    if (allocator_.users(block) == 0) cache_.Acquire(block);
-    allocator_.AddUser(block);
-    s->blocks.push_back(block);
+  // The rows go on together, so only what is cached of every one of them is of use.
+  int n_blocks = std::max(max_tokens, 0) / kKvBlockTokens;
+  for (const SequenceRow& row : s->rows) n_blocks = CachedBlocks(row, n_blocks);
+  for (SequenceRow& row : s->rows) {
+    for (int i = 0; i < n_blocks; ++i) {
+      const int32_t block = cache_.Find(row.keys[i]);
+      Share(block);
+      row.blocks.push_back(block);
+    }
   }
-  s->n_cached_blocks = static_cast<int>(s->blocks.size());
+  s->n_cached_blocks = n_blocks;
   s->n_computed = s->n_launched = s->n_cached_blocks * kKvBlockTokens;
 }
 
+// How many of the row's leading blocks are cached, at most `most`.
+int KvManager::CachedBlocks(const SequenceRow& row, int most) const {
+  most = std::min(most, static_cast<int>(row.keys.size()));
+  int n = 0;
+  while (n < most && cache_.Find(row.keys[n]) >= 0) ++n;
+  return n;
+}
+
 int KvManager::MissingBlocks(const Sequence& s, int n_tokens) {
-  return std::max(0, KvBlocksFor(n_tokens) - static_cast<int>(s.blocks.size()));
+  return s.n_rows() * std::max(0, KvBlocksFor(n_tokens) - s.n_blocks());
 }
 
 bool KvManager::Reserve(Sequence* s, int n_tokens) {
   const int missing = MissingBlocks(*s, n_tokens);
   if (missing > n_available()) return false;
-  for (int i = 0; i < missing; ++i) s->blocks.push_back(Take());
+  for (SequenceRow& row : s->rows) {
+    for (int i = 0; i < missing / s->n_rows(); ++i) row.blocks.push_back(Take());
+  }
   return true;
 }
 
 void KvManager::Commit(Sequence* s, int n_computed) {
   s->n_computed = n_computed;
   const int whole = n_computed / kKvBlockTokens;
-  for (int i = s->n_cached_blocks; i < whole; ++i) {
-    if (i == static_cast<int>(s->keys.size())) {
-      const PrefixHash& parent = i == 0 ? s->root : s->keys[i - 1];
-      s->keys.push_back(
-          hasher_.Extend(parent, std::span(s->tokens).subspan(i * kKvBlockTokens, kKvBlockTokens)));
-    }
-    const int32_t existing = cache_.Find(s->keys[i]);
-    if (existing < 0) {
-      cache_.Insert(s->keys[i], s->blocks[i]);
-      Record(s->keys[i], true);
-    } else if (existing != s->blocks[i]) {
-      if (allocator_.users(existing) == 0) cache_.Acquire(existing);
-      allocator_.AddUser(existing);
-      Drop(s->blocks[i]);
-      s->blocks[i] = existing;
-      s->n_table_blocks = std::min(s->n_table_blocks, i);
-    }
+  for (SequenceRow& row : s->rows) {
+    for (int i = s->n_cached_blocks; i < whole; ++i) CommitBlock(s->tokens, i, &row);
   }
   s->n_cached_blocks = std::max(s->n_cached_blocks, whole);
 }
 
+void KvManager::CommitBlock(std::span<const int32_t> tokens, int i, SequenceRow* row) {
+  if (i == static_cast<int>(row->keys.size())) {
+    const PrefixHash& parent = i == 0 ? row->root : row->keys[i - 1];
+    row->keys.push_back(hasher_.Extend(parent, tokens.subspan(i * kKvBlockTokens, kKvBlockTokens)));
+  }
+  const int32_t existing = cache_.Find(row->keys[i]);
+  if (existing < 0) {
+    cache_.Insert(row->keys[i], row->blocks[i]);
+    Record(row->keys[i], true);
+  } else if (existing != row->blocks[i]) {
+    Share(existing);
+    Drop(row->blocks[i]);
+    row->blocks[i] = existing;
+    row->n_table_blocks = std::min(row->n_table_blocks, i);
+  }
+}
+
 void KvManager::Release(Sequence* s) {
-  // Deepest first: see PrefixCache on why this keeps eviction at the leaves.
-  for (auto block = s->blocks.rbegin(); block != s->blocks.rend(); ++block) Drop(*block);
-  s->blocks.clear();
-  s->n_table_blocks = 0;
+  for (SequenceRow& row : s->rows) {
+    // Deepest first: see PrefixCache on why this keeps eviction at the leaves.
+    for (auto block = row.blocks.rbegin(); block != row.blocks.rend(); ++block) Drop(*block);
+    row.blocks.clear();
+    row.n_table_blocks = 0;
+  }
   s->n_computed = s->n_launched = 0;
   s->n_cached_blocks = 0;
 }
@@ -86,6 +101,12 @@ int32_t KvManager::Take() {
   Record(key, false);
   allocator_.AddUser(evicted);
   return evicted;
+}
+
+// One more user of a cached block.
+void KvManager::Share(int32_t block) {
+  if (allocator_.users(block) == 0) cache_.Acquire(block);
+  allocator_.AddUser(block);
 }
 
 void KvManager::Drop(int32_t block) {

@@ -2,6 +2,7 @@
 #define COTERIE_WORKER_ENGINE_KV_MANAGER_H_
 
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "common/prefix_key.h"
@@ -19,11 +20,12 @@ class KvManager {
  public:
   explicit KvManager(int n_blocks);
 
-  // Gives a sequence without blocks the longest cached chain of its tokens, which count as computed. At most
-  // `max_tokens` of them, so that at least one token is left whose logits the caller needs.
+  // Gives a sequence without blocks the longest chain of its tokens that is cached for all its rows, which
+  // count as computed. At most `max_tokens` of them, so that at least one token is left whose logits the
+  // caller needs.
   void AttachPrefix(Sequence* sequence, int max_tokens);
-  // Makes sure that blocks cover positions [0, n_tokens). False, and nothing changed, when too few can be
-  // had.
+  // Makes sure that each row's blocks cover positions [0, n_tokens). False, and nothing changed, when too few
+  // can be had.
   bool Reserve(Sequence* sequence, int n_tokens);
   // The first `n_computed` tokens have their KV: enters newly whole blocks into the cache. Where the cache
   // already has a block of that content (two sequences computed it side by side), the sequence takes that one
@@ -32,7 +34,7 @@ class KvManager {
   // Lets go of every block; cached ones stay until they are evicted. No step in flight uses them.
   void Release(Sequence* sequence);
 
-  // Blocks that Reserve(sequence, n_tokens) would have to find.
+  // Blocks that Reserve(sequence, n_tokens) would have to find, for all rows.
   static int MissingBlocks(const Sequence& sequence, int n_tokens);
 
   // Blocks that can be had without taking them from a sequence.
@@ -45,7 +47,10 @@ class KvManager {
   void TakeEvents(std::vector<PrefixEvent>* events);
 
  private:
+  int CachedBlocks(const SequenceRow& row, int most) const;
+  void CommitBlock(std::span<const int32_t> tokens, int i, SequenceRow* row);
   int32_t Take();
+  void Share(int32_t block);
   void Drop(int32_t block);
   void Record(const PrefixHash& key, bool added);
 

@@ -1,6 +1,7 @@
 #include "worker/engine/scheduler.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "common/check.h"
 #include "common/clock.h"
@@ -81,6 +82,7 @@ void Scheduler::Remove(Sequence* s) {
       break;
     case SequenceState::kRunning:
       Erase(&running_, s);
+      n_running_rows_ -= s->n_rows();
       break;
     case SequenceState::kPaused:
       Erase(&paused_, s);
@@ -102,11 +104,10 @@ void Scheduler::LetGo(Sequence* s) {
   s->adapters.clear();
 }
 
-// Of a sequence that runs no more: its seat and the slots of its adapters.
+// Of a sequence that runs no more: its seats and the slots of its adapters.
 void Scheduler::Unseat(Sequence* s) {
-  if (s->seat < 0) return;
-  free_seats_.push_back(s->seat);
-  s->seat = -1;
+  if (s->rows.front().seat < 0) return;
+  for (SequenceRow& row : s->rows) free_seats_.push_back(std::exchange(row.seat, -1));
   s->counts_stale = true;
   s->uploaded = false;
   adapters_->Unpin(s->adapters);
@@ -160,6 +161,7 @@ void Scheduler::PauseThoseWithoutCredit() {
     Sequence* s = running_[i];
     if (s->request.score_only || s->n_in_flight > 0 || Remaining(*s) > 0) continue;
     running_.erase(running_.begin() + i);
+    n_running_rows_ -= s->n_rows();
     Unseat(s);
     s->state = SequenceState::kPaused;
     Insert(&paused_, s);
@@ -177,7 +179,8 @@ void Scheduler::PlanDecodes() {
 }
 
 bool Scheduler::HasSeat(const NewcomerLimits& limits) const {
-  return !limits.blocks_short && n_running() < options_.max_seqs && token_budget_ > 0;
+  return !limits.blocks_short && !limits.seats_short && n_running_rows_ < options_.max_seqs &&
+         token_budget_ > 0;
 }
 
 void Scheduler::PlanPrompts(MonotonicTime now) {
@@ -198,12 +201,14 @@ void Scheduler::PlanPrompts(MonotonicTime now) {
 
 bool Scheduler::PlanTokens(Sequence* s) {
   const int first = s->n_launched;
-  int n = std::min(Remaining(*s), token_budget_);
+  const int n_rows = s->n_rows();
+  int n = std::min(Remaining(*s), token_budget_ / n_rows);
   if (s->next_prompt_logprob < s->n_prompt) {
     const int first_row = std::max(first, s->next_prompt_logprob - 1);
-    n = std::min(n, first_row - first + row_budget_);
+    // Logits that are mixed stand side by side in a step: one position of a mixture at a time.
+    n = std::min(n, first_row - first + (n_rows == 1 ? row_budget_ : std::min(1, row_budget_ / n_rows)));
   }
-  if (row_budget_ == 0 && first + n == s->n_positions()) --n;
+  if (row_budget_ < n_rows && first + n == s->n_positions()) --n;
   if (n <= 0) return true;
   if (!s->uploaded) {
     if (HasFailed(s)) return true;
@@ -229,9 +234,9 @@ bool Scheduler::PlanTokens(Sequence* s) {
     if (victim == s) return false;
   }
   for (int position = first; position < first + n; ++position) {
-    row_budget_ -= WantsLogits(*s, position) ? 1 : 0;
+    row_budget_ -= WantsLogits(*s, position) ? n_rows : 0;
   }
-  token_budget_ -= n;
+  token_budget_ -= n * n_rows;
   shares_.Charge(s, n, first + n == s->n_positions() && !s->request.score_only);
   plan_->push_back({s, first, n});
   return true;
@@ -245,7 +250,7 @@ bool Scheduler::HasFailed(const Sequence* s) const {
 // The worst-ranked sequence that holds blocks without running.
 Sequence* Scheduler::IdleHolder(const Sequence* besides) const {
   for (auto s = paused_.rbegin(); s != paused_.rend(); ++s) {
-    if (!(*s)->blocks.empty() && *s != besides) return *s;
+    if ((*s)->n_blocks() > 0 && *s != besides) return *s;
   }
   return turns_.LastWithBlocks(besides);
 }
@@ -257,18 +262,19 @@ void Scheduler::Preempt(Sequence* victim) {
   if (victim->state != SequenceState::kRunning) return;
   for (StepEntry& entry : *plan_) {
     if (entry.sequence != victim) continue;
-    token_budget_ += entry.n_tokens;  // its rows are not given back: they are few, and this is rare
+    token_budget_ += entry.n_computed();  // its rows are not given back: they are few, and this is rare
     entry.sequence = nullptr;
   }
   Erase(&running_, victim);
+  n_running_rows_ -= victim->n_rows();
   Unseat(victim);
   Add(victim);
 }
 
-// Room for every token `s` has, and one block for each running sequence to grow by.
+// Room for every token `s` has, and one block for each running row to grow by.
 bool Scheduler::MakeRoom(Sequence* s) {
   const int wanted = s->n_tokens();
-  while (KvManager::MissingBlocks(*s, wanted) + n_running() > kv_->n_available()) {
+  while (KvManager::MissingBlocks(*s, wanted) + n_running_rows_ > kv_->n_available()) {
     Sequence* victim = IdleHolder(s);
     if (victim == nullptr && !running_.empty()) {
       Sequence* last = running_.back();
@@ -288,7 +294,13 @@ void Scheduler::Admit(Sequence* s, MonotonicTime now, NewcomerLimits* limits) {
   const bool has_seat = HasSeat(*limits);
   if (!s->adapters.empty() && !HasAdapters(s, now, has_seat, limits)) return;
   if (!has_seat) return;
-  const bool fresh = s->blocks.empty();
+  if (n_running_rows_ + s->n_rows() > options_.max_seqs) {
+    // Those behind it wait, too: else they would take each seat as it becomes free, and a mixture would never
+    // find all of its own.
+    limits->seats_short = true;
+    return;
+  }
+  const bool fresh = s->n_blocks() == 0;
   if (fresh) {
     const bool scoring = s->next_prompt_logprob < s->n_prompt;
     kv_->AttachPrefix(s, (scoring ? std::min(s->next_prompt_logprob, s->n_tokens()) : s->n_tokens()) - 1);
@@ -303,8 +315,8 @@ void Scheduler::Admit(Sequence* s, MonotonicTime now, NewcomerLimits* limits) {
   turns_.Remove(s);
   ++n_admitted_;
   if (fresh) {
-    prefix_queried_tokens_ += s->n_tokens();
-    prefix_hit_tokens_ += n_hit;
+    prefix_queried_tokens_ += s->n_tokens() * s->n_rows();
+    prefix_hit_tokens_ += n_hit * s->n_rows();
   }
   Start(s, now);
   PlanTokens(s);
@@ -343,10 +355,13 @@ bool Scheduler::HasAdapters(Sequence* s, MonotonicTime now, bool has_seat, Newco
 
 void Scheduler::Start(Sequence* s, MonotonicTime now) {
   s->state = SequenceState::kRunning;
-  COTERIE_CHECK(!free_seats_.empty()) << "more sequences run than there are seats";
-  s->seat = free_seats_.back();
-  s->n_table_blocks = 0;
-  free_seats_.pop_back();
+  for (SequenceRow& row : s->rows) {
+    COTERIE_CHECK(!free_seats_.empty()) << "more sequences run than there are seats";
+    row.seat = free_seats_.back();
+    row.n_table_blocks = 0;
+    free_seats_.pop_back();
+  }
+  n_running_rows_ += s->n_rows();
   s->blocked_since = MonotonicTime::InfiniteFuture();
   Insert(&running_, s);
   if (s->started) return;

@@ -17,7 +17,7 @@ namespace coterie {
 
 struct SchedulerOptions {
   int max_batch_tokens = 256;  // of one step; above max_seqs, so that prompts go on however many decode
-  int max_seqs = 32;           // running at once
+  int max_seqs = 32;           // running at once; each row of a sequence counts as one
   int max_logit_rows = 64;     // of one step; at least max_seqs
   int max_live = 32 + 256;     // sequences ever known at once (memory is reserved for so many)
   int n_seats = 32;            // max_seqs for each step that may be in flight
@@ -35,8 +35,10 @@ struct SchedulerOptions {
 // One sequence's share of a step.
 struct StepEntry {
   Sequence* sequence = nullptr;
-  int first = 0;  // position
-  int n_tokens = 0;
+  int first = 0;     // position
+  int n_tokens = 0;  // for each row of the sequence
+
+  int n_computed() const { return n_tokens * sequence->n_rows(); }
 };
 
 struct FailedSequence {
@@ -54,7 +56,8 @@ struct FailedSequence {
 // Blocks run out: sequences without credit give theirs first, then the running sequence of the worst rank
 // (lowest priority, latest arrival) is preempted: put back among those that wait, and later recomputed. The
 // one of the best rank is never preempted, so there is always progress. A newcomer starts only when its whole
-// prompt has room; it waits in line for that, and takes blocks from running sequences only of lower priority.
+// prompt has room, and each of its rows a seat; it waits in line for that, and takes blocks from running
+// sequences only of lower priority.
 //
 // A plan may be made while a step is in flight. Nothing is taken from a sequence that the step reads: where
 // that would be necessary, NeedsQuiet() asks for the next plan to be made with nothing in flight.
@@ -104,6 +107,7 @@ class Scheduler {
     bool slots_kept = false;   // for a sequence that was passed over for too long
     bool memory_kept = false;  // the same
     bool blocks_short = false;
+    bool seats_short = false;
   };
 
   void PauseThoseWithoutCredit();
@@ -127,6 +131,7 @@ class Scheduler {
   KvManager* const kv_;
   AdapterStore* const adapters_;
   List running_, paused_;
+  int n_running_rows_ = 0;
   FairShares shares_;
   TurnQueue turns_;              // those that wait
   List begun_;                   // running, with a prompt to compute; of the Plan call under way

@@ -5,6 +5,35 @@
 
 namespace coterie {
 
+namespace {
+
+// The rows under the request's adapters, with the keys of `tokens` under each.
+std::vector<SequenceRow> MakeRows(const SequenceRequest& request, const Digest& base,
+                                  std::span<const int32_t> tokens, size_t max_blocks) {
+  std::vector<SequenceRow> rows(std::max<size_t>(1, request.mixture.size()));
+  PrefixHasher hasher;
+  std::span<const AdapterUse> rest = request.adapters;
+  for (size_t i = 0; i < rows.size(); ++i) {
+    SequenceRow& row = rows[i];
+    row.n_adapters = static_cast<int>(rest.size());
+    if (rows.size() > 1) {
+      row.n_adapters = static_cast<int>(request.mixture[i].n_adapters);
+      row.mix_weight = request.mixture[i].weight;
+    }
+    const auto n_adapters = static_cast<size_t>(row.n_adapters);
+    std::vector<PrefixAdapter> adapters;
+    for (const AdapterUse& use : rest.first(n_adapters)) adapters.push_back({use.digest, use.weight});
+    rest = rest.subspan(n_adapters);
+    row.root = hasher.Root(base, adapters, request.cache_salt);
+    row.keys = hasher.Chain(row.root, tokens);
+    row.keys.reserve(max_blocks);
+    row.blocks.reserve(max_blocks);
+  }
+  return rows;
+}
+
+}  // namespace
+
 std::unique_ptr<Sequence> MakeSequence(SequenceRequest request, const Digest& base, int max_sequence_tokens) {
   auto s = std::make_unique<Sequence>();
   s->n_prompt = static_cast<int>(request.prompt_ids.size());
@@ -15,14 +44,7 @@ std::unique_ptr<Sequence> MakeSequence(SequenceRequest request, const Digest& ba
   s->tokens.insert(s->tokens.end(), request.resume_ids.begin(), request.resume_ids.end());
   request.resume_ids = {};
 
-  std::vector<PrefixAdapter> prefix_adapters;
-  for (const AdapterUse& use : request.adapters) prefix_adapters.push_back({use.digest, use.weight});
-  PrefixHasher hasher;
-  s->root = hasher.Root(base, prefix_adapters, request.cache_salt);
-  const size_t max_blocks = s->max_total / kPrefixBlockTokens + 1;
-  s->keys = hasher.Chain(s->root, s->tokens);
-  s->keys.reserve(max_blocks);
-  s->blocks.reserve(max_blocks);
+  s->rows = MakeRows(request, base, s->tokens, s->max_total / kPrefixBlockTokens + 1);
   s->adapters.reserve(request.adapters.size());
 
   s->next_prompt_logprob = s->n_prompt;

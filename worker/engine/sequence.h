@@ -24,6 +24,19 @@ enum class SequenceState : uint8_t {
   kFinished,  // told to have ended; what it holds is let go with its last step in flight
 };
 
+// What a sequence has once for each of its rows in a step: one, or one for each member of a mixture. The rows
+// hold the same tokens and go through the steps together, so what is said of positions and of the number of
+// blocks is said of all of them.
+struct SequenceRow {
+  int n_adapters = 0;           // the row's share of Sequence::adapters, in order
+  float mix_weight = 0;         // 0: the only row, which is not mixed
+  int seat = -1;                // while it runs, and until its last step was collected
+  int n_table_blocks = 0;       // leading `blocks` that its seat's row of the block table has
+  std::vector<int32_t> blocks;  // in order of position
+  PrefixHash root;
+  std::vector<PrefixHash> keys;  // of the leading whole blocks of the tokens, as far as computed
+};
+
 // One sequence's whole state. Made (and all its memory reserved) on the submitter's thread, then owned by the
 // engine's thread, freed by the consumer of outputs.
 struct Sequence {
@@ -36,20 +49,16 @@ struct Sequence {
 
   // A step in flight was launched and not collected. What it chooses is known when it is collected, but the
   // next step may be planned before: then a token's position is known and its id is not.
-  int n_computed = 0;         // leading tokens whose KV stands in `blocks`: of collected steps
+  int n_computed = 0;         // leading tokens whose KV stands in the blocks: of collected steps
   int n_launched = 0;         // with those of steps in flight; never fewer
   int n_choosing = 0;         // tokens behind `tokens` that steps in flight choose
   int n_in_flight = 0;        // steps in flight that it is part of
   int32_t row_in_flight = 0;  // of the step launched last: the row that chooses for it
-  int seat = -1;              // while it runs, and until its last step was collected
-  bool counts_stale = true;   // its seat's token counts are not its own yet
-  int n_table_blocks = 0;     // leading `blocks` that its seat's row of the block table has
-  bool uploaded = false;      // its adapters: it has its seat while they are brought to their slots
+  bool counts_stale = true;   // the token counts at its first row's seat are not its own yet
+  bool uploaded = false;      // its adapters: it has its seats while they are brought to their slots
 
-  std::vector<int32_t> blocks;  // in order of position
-  PrefixHash root;
-  std::vector<PrefixHash> keys;  // of the leading whole blocks of `tokens`, as far as computed
-  int n_cached_blocks = 0;       // leading blocks that stand in the prefix cache
+  std::vector<SequenceRow> rows = std::vector<SequenceRow>(1);  // at least one
+  int n_cached_blocks = 0;  // leading blocks of each row that stand in the prefix cache
 
   std::vector<AdapterEntry*>
       adapters;        // references held while the sequence lives; parallel to request.adapters
@@ -75,6 +84,8 @@ struct Sequence {
   uint32_t queued_ms = 0;
   int next_prompt_logprob = 0;  // next prompt position to launch for scoring; n_prompt when there is none
 
+  int n_rows() const { return static_cast<int>(rows.size()); }
+  int n_blocks() const { return static_cast<int>(rows.front().blocks.size()); }     // of each row
   int n_tokens() const { return static_cast<int>(tokens.size()); }                  // whose ids are known
   int n_positions() const { return static_cast<int>(tokens.size()) + n_choosing; }  // that are taken
   uint32_t answer_position() const { return static_cast<uint32_t>(n_tokens() - n_prompt); }

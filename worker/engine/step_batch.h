@@ -1,6 +1,7 @@
 #ifndef COTERIE_WORKER_ENGINE_STEP_BATCH_H_
 #define COTERIE_WORKER_ENGINE_STEP_BATCH_H_
 
+#include <cstdint>
 #include <span>
 #include <vector>
 
@@ -12,10 +13,15 @@ namespace coterie {
 
 // What one of a step's logit rows is for.
 struct StepRow {
+  enum class Use : uint8_t {
+    kChooses,  // the answer's next token
+    kScores,   // the prompt's token at position + 1
+    kIsMixed,  // a further row of a mixture: what came of it stands with the mixture's first row
+  };
   Sequence* sequence = nullptr;
-  int position = 0;     // of the token whose logits it holds
-  bool scores = false;  // the prompt's token at position + 1; else it chooses the answer's next token
-  int n_logprobs = 0;   // entries of StepResult::logprobs
+  int position = 0;  // of the token whose logits it holds
+  Use use = Use::kChooses;
+  int n_logprobs = 0;  // entries of StepResult::logprobs
 };
 
 // Turns a plan into the Batch the model reads. Reused from step to step, so that nothing is allocated.
@@ -29,10 +35,12 @@ class StepBatchBuilder {
   const Batch& Build(std::span<const StepEntry> plan, std::vector<StepRow>* rows);
 
  private:
-  void AddTokens(const StepEntry& entry, std::vector<StepRow>* rows);
-  void AddRow(Sequence* sequence, int position, std::vector<StepRow>* rows);
-  void AddBlocks(const StepEntry& entry);
-  void AddAdapters(const Sequence& sequence);
+  void AddSequence(const StepEntry& entry, std::vector<StepRow>* rows);
+  void AddTokens(const StepEntry& entry, int row, int32_t chosen_by, std::vector<StepRow>* rows);
+  void AddLogitRow(Sequence* sequence, int row, int position, std::vector<StepRow>* rows);
+  RowSampling SamplingOf(Sequence* sequence, int position, bool scores);
+  void AddBlocks(const StepEntry& entry, SequenceRow* row);
+  int AddAdapters(const Sequence& sequence, int first, int n);
   void ResetCounts(Sequence* sequence);
 
   const int vocab_size_;

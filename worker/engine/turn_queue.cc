@@ -74,7 +74,7 @@ void TurnQueue::Add(Sequence* s) {
   (before == nullptr ? group->last : before->previous_turn) = s;
   s->turn_from = step_ + 1;
   ++n_;
-  if (!s->blocks.empty()) with_blocks_.push_back(s);
+  if (s->n_blocks() > 0) with_blocks_.push_back(s);
 }
 
 void TurnQueue::Remove(Sequence* s) {
@@ -93,7 +93,7 @@ void TurnQueue::Remove(Sequence* s) {
 Sequence* TurnQueue::LastWithBlocks(const Sequence* besides) const {
   Sequence* last = nullptr;
   for (Sequence* s : with_blocks_) {
-    if (s != besides && !s->blocks.empty() && (last == nullptr || last->before(*s))) last = s;
+    if (s != besides && s->n_blocks() > 0 && (last == nullptr || last->before(*s))) last = s;
   }
   return last;
 }

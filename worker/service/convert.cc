@@ -40,6 +40,9 @@ StatusOr<SequenceRequest> RequestFromProto(const v1::Submit& submit, MonotonicTi
     if (!digest.ok()) return Annotate(digest.status(), absl::StrCat("adapter ", Quoted(use.name())).c_str());
     request.adapters.push_back({*digest, use.weight(), use.name()});
   }
+  for (const v1::MixtureMember& member : submit.mixture()) {
+    request.mixture.push_back({member.adapters(), member.weight()});
+  }
   request.cache_salt = submit.cache_salt();
   request.priority = submit.priority();
   request.tenant = submit.tenant();

@@ -200,7 +200,9 @@ void WriteRoute(const RouteEvent& route, JsonWriter* json) {
     json->Key("score").Number(expert.score).Key("weight").Number(expert.weight);
     json->Key("canary").Bool(expert.canary).EndObject();
   }
-  json->EndArray().Key("candidates").BeginArray();
+  json->EndArray();
+  if (plan.mode != CollaborationMode::kNone) json->Key("mode").String(NameOf(plan.mode));
+  json->Key("candidates").BeginArray();
   for (const Decision::Weighed& candidate : route.decision.candidates) {
     json->BeginObject().Key("name").String(candidate.name).Key("score").Number(candidate.score).EndObject();
   }

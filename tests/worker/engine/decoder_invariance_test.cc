@@ -82,6 +82,11 @@ std::vector<SequenceRequest> Requests() {
     if (i % 2) request.sampling.temperature = 1.0f;
     if (i % 4 > 0) request.adapters = {{Adapters()[i % 4 - 1].digest, 1.0f, ""}};
     if (i % 8 == 5) request.adapters.push_back({Adapters()[2].digest, 0.5f, ""});
+    if (i == 5) request.mixture = {{1, 0.625f}, {1, 0.375f}};
+    if (i == 6) {
+      request.adapters = {{Adapters()[1].digest, 1.0f, ""}};
+      request.mixture = {{0, 0.25f}, {1, 0.75f}};
+    }
     requests.push_back(request);
   }
   return requests;

@@ -147,7 +147,7 @@ TEST(EngineTest, ASequenceMayBePreparedAheadOfItsSubmission) {
   const std::vector<int32_t> expected = harness.Run(request).tokens;
   auto prepared = harness.engine().Prepare(request);
   ASSERT_TRUE(prepared.ok()) << prepared.status();
-  EXPECT_EQ((*prepared)->keys.size(), 6u) << "hashed by now";
+  EXPECT_EQ((*prepared)->rows[0].keys.size(), 6u) << "hashed by now";
   (*prepared)->request.id = 1000;
   ASSERT_TRUE(harness.engine().Submit(*std::move(prepared)).ok());
   harness.WaitFinished(1000);
@@ -190,6 +190,23 @@ TEST(EngineTest, RefusesWhatIsOutOfBoundsNamingIt) {
         r.adapters = {{Sha256("x"), 0.0f, ""}};
       },
       "is 0 (or was not set): it would change nothing");
+  const auto expect_mixture = [&](std::vector<MixtureMember> members, const std::string& message) {
+    expect(
+        [&](auto& r) {
+          r.adapters = {{Sha256("x"), 1.0f, ""}, {Sha256("y"), 1.0f, ""}};
+          r.mixture = members;
+        },
+        message);
+  };
+  expect_mixture({{1, 0.5f}, {1, 0.25f}},
+                 "the weights of the mixture's 2 members sum to 0.75; they must sum to 1");
+  expect_mixture({{1, 1.0f}, {1, 0.0f}}, "the weight of member 2 of the mixture is 0; it must be above 0");
+  expect_mixture({{1, 1.5f}, {1, -0.5f}}, "the weight of member 2 of the mixture is -0.5");
+  expect_mixture({{1, NAN}, {1, 0.5f}}, "the weight of member 1 of the mixture is nan");
+  expect_mixture({{1, 0.5f}, {2, 0.5f}}, "the mixture's members use 3 adapters; the sequence brings 2");
+  expect_mixture({{1, 0.5f}, {0, 0.5f}}, "the mixture's members use 1 adapters; the sequence brings 2");
+  expect_mixture(std::vector<MixtureMember>(17, {0, 1.0f / 17}),
+                 "the mixture has 17 members; this worker mixes at most 16 at a time");
   expect([](auto& r) { r.sampling.max_tokens = 0; }, "max_tokens is 0");
   expect([](auto& r) { r.score_only = true; }, "score_only without prompt_logprobs_from");
   expect([](auto& r) { r.prompt_logprobs_from = 10; },

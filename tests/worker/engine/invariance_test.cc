@@ -14,7 +14,8 @@ struct Workload {
   std::vector<std::vector<int32_t>> alone;  // each one's answer on a fresh engine
 };
 
-// Sixteen different sequences: greedy and sampled, base rows, one adapter, two weighted ones, penalties.
+// Sixteen different sequences: greedy and sampled, base rows, one adapter, two weighted ones, mixtures of
+// two, penalties.
 Workload MakeWorkload() {
   Workload workload;
   const Digest a = Sha256("a"), b = Sha256("b");
@@ -25,6 +26,14 @@ Workload MakeWorkload() {
     if (i % 5 == 2) request.sampling.repetition_penalty = 1.3f;
     if (i % 3 == 1) request.adapters = {{a, 1.0f, "a"}};
     if (i % 3 == 2) request.adapters = {{b, 0.25f, "b"}, {a, 0.75f, "a"}};
+    if (i == 4 || i == 7) {
+      request.adapters = {{a, 1.0f, "a"}, {b, 1.0f, "b"}};
+      request.mixture = {{1, 0.59375f}, {1, 0.40625f}};
+    }
+    if (i == 5) {  // the base and a blend
+      request.adapters = {{b, 0.5f, "b"}, {a, 0.5f, "a"}};
+      request.mixture = {{0, 0.5f}, {2, 0.5f}};
+    }
     request.sampling.seed = 1000 + i;
     workload.requests.push_back(request);
   }

@@ -18,8 +18,8 @@ std::unique_ptr<Sequence> SequenceOf(std::vector<int32_t> tokens) {
   PrefixHasher hasher;
   s->tokens = std::move(tokens);
   s->n_prompt = s->n_tokens();
-  s->root = hasher.Root(Sha256("base"), {}, "");
-  s->keys = hasher.Chain(s->root, s->tokens);
+  s->rows[0].root = hasher.Root(Sha256("base"), {}, "");
+  s->rows[0].keys = hasher.Chain(s->rows[0].root, s->tokens);
   return s;
 }
 
@@ -84,9 +84,9 @@ TEST(KvManagerTest, SequencesInFlightShareTheSameBlocks) {
   EXPECT_EQ(kv.n_used(), 6);
   kv.Commit(a.get(), 40);
   kv.Commit(b.get(), 40);
-  EXPECT_EQ(a->blocks[0], b->blocks[0]);
-  EXPECT_EQ(a->blocks[1], b->blocks[1]);
-  EXPECT_NE(a->blocks[2], b->blocks[2]) << "the unfinished block is each one's own";
+  EXPECT_EQ(a->rows[0].blocks[0], b->rows[0].blocks[0]);
+  EXPECT_EQ(a->rows[0].blocks[1], b->rows[0].blocks[1]);
+  EXPECT_NE(a->rows[0].blocks[2], b->rows[0].blocks[2]) << "the unfinished block is each one's own";
   EXPECT_EQ(kv.n_used(), 4);
   kv.Release(a.get());
   EXPECT_EQ(kv.n_used(), 3);
@@ -168,18 +168,18 @@ TEST(KvManagerTest, RandomUseKeepsEveryInvariant) {
     }
     std::map<int32_t, std::vector<int32_t>> content;  // of blocks in use, as their sequences see it
     for (const auto& s : live) {
-      ASSERT_LE(s->n_computed, static_cast<int>(s->blocks.size()) * kPrefixBlockTokens);
+      ASSERT_LE(s->n_computed, s->n_blocks() * kPrefixBlockTokens);
       for (int b = 0; b * kPrefixBlockTokens < s->n_computed; ++b) {
         const int end = std::min(s->n_computed, (b + 1) * kPrefixBlockTokens);
         std::vector<int32_t> prefix(s->tokens.begin(), s->tokens.begin() + end);
-        const auto [found, fresh] = content.emplace(s->blocks[b], prefix);
+        const auto [found, fresh] = content.emplace(s->rows[0].blocks[b], prefix);
         if (!fresh) {
-          ASSERT_EQ(found->second, prefix) << "block " << s->blocks[b] << " at step " << i;
+          ASSERT_EQ(found->second, prefix) << "block " << s->rows[0].blocks[b] << " at step " << i;
         }
       }
     }
     std::set<int32_t> used;
-    for (const auto& s : live) used.insert(s->blocks.begin(), s->blocks.end());
+    for (const auto& s : live) used.insert(s->rows[0].blocks.begin(), s->rows[0].blocks.end());
     ASSERT_EQ(static_cast<int>(used.size()), kv.n_used());
   }
   for (auto& s : live) kv.Release(s.get());

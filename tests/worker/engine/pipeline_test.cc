@@ -56,6 +56,11 @@ std::vector<Expected> RandomRequests(int n, std::mt19937* random) {
       request.prompt_logprobs_from = (*random)() % static_cast<unsigned>(n_prompt - 1);
       request.score_only = chance(2);
     }
+    // With room for both rows in the least of the caches below.
+    if (request.adapters.size() >= 2 && n_prompt + static_cast<int>(params.max_tokens) <= 7 * 16) {
+      // Two members, of which one may be a blend.
+      request.mixture = {{static_cast<uint32_t>(request.adapters.size()) - 1, 0.75f}, {1, 0.25f}};
+    }
     EngineHarness alone({}, Model());
     for (const char* name : {"a", "b", "c", "d"}) alone.MakeAdapter(name);
     Answer answer = alone.Run(request);

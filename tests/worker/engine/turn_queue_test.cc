@@ -178,7 +178,7 @@ TEST(TurnQueueTest, OfThoseThatHoldBlocksTheLastIsTheWorstRanked) {
   std::vector<Sequence*> holders;
   for (int i = 0; i < 40; ++i) {
     Sequence* s = crowd.Come();
-    if (i % 3 == 0) s->blocks = {i};
+    if (i % 3 == 0) s->rows[0].blocks = {i};
     crowd.Wait(s);
     if (i % 3 == 0) holders.push_back(s);
   }
@@ -189,7 +189,7 @@ TEST(TurnQueueTest, OfThoseThatHoldBlocksTheLastIsTheWorstRanked) {
       EXPECT_EQ(crowd.queue.LastWithBlocks(holders.back()), holders[holders.size() - 2]);
     }
     if (holders.size() % 2 == 0) {
-      holders.back()->blocks.clear();
+      holders.back()->rows[0].blocks.clear();
     } else {
       crowd.StopWaiting(holders.back());
     }

@@ -113,6 +113,36 @@ TEST(AttachTest, ASequenceIsAnsweredWithPositionsAndAnEnd) {
   EXPECT_EQ(got.logprobs[3].top_size(), 2);
 }
 
+TEST(AttachTest, AMixtureIsOneSequenceOnTheWireOfAsManyMembersAsTheHelloSays) {
+  EngineOptions options;
+  options.max_seqs = 4;
+  TestWorker worker(options);
+  TestGateway gateway(worker.address());
+  ASSERT_TRUE(gateway.Connect());
+  EXPECT_EQ(gateway.Hello().max_mixture_members(), 4u);
+  const auto mix = [&](uint64_t id, int n_members, float weight) {
+    gateway.Submit(id, Prompt(40, 1), 20, 1000, [&](v1::Submit* submit) {
+      for (int i = 0; i < n_members; ++i) {
+        v1::AdapterUse* use = submit->add_adapters();
+        use->set_digest(worker.MakeAdapter(absl::StrCat("member ", i)).ToBytes());
+        use->set_weight(1);
+        submit->add_mixture()->set_adapters(1);
+        submit->mutable_mixture(i)->set_weight(weight);
+      }
+    });
+    EXPECT_TRUE(gateway.WaitFinished(id));
+    return gateway.Of(id);
+  };
+  const Received mixed = mix(1, 4, 0.25f);
+  EXPECT_EQ(mixed.tokens.size(), 20u);
+  EXPECT_EQ(mixed.last.finish(), v1::FINISH_REASON_LENGTH);
+  for (const auto& [id, refused] : {std::pair{2, mix(2, 5, 0.2f)}, std::pair{3, mix(3, 2, 0.25f)}}) {
+    EXPECT_EQ(refused.last.error_code(), grpc::INVALID_ARGUMENT);
+    EXPECT_THAT(refused.last.error_message(),
+                HasSubstr(id == 2 ? "the mixture has 5 members; this worker mixes at most 4" : "sum to 0.5"));
+  }
+}
+
 TEST(AttachTest, ErrorsComeAsTheSequencesEnd) {
   EngineOptions options;
   options.max_seqs = 1;
