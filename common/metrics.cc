@@ -80,7 +80,7 @@ BoundedCounters::BoundedCounters(MetricsRegistry* registry, const std::string& n
       label_(std::move(label)),
       top_(max_values) {}
 
-void BoundedCounters::Increment(const std::string& value) {
+void BoundedCounters::Increment(const std::string& value, double amount) {
   MutexLock lock(&mutex_);
   const TopValues::Place place = top_.See(value);
   if (place.evicted) {
@@ -89,7 +89,7 @@ void BoundedCounters::Increment(const std::string& value) {
   }
   prometheus::Counter*& counter = counters_[place.label];
   if (counter == nullptr) counter = &family_.Add({{label_, place.label}});
-  counter->Increment();
+  counter->Increment(amount);
 }
 
 }  // namespace coterie

@@ -81,7 +81,7 @@ class BoundedCounters {
  public:
   BoundedCounters(MetricsRegistry* registry, const std::string& name, const std::string& help,
                   std::string label, size_t max_values);
-  void Increment(const std::string& value);
+  void Increment(const std::string& value, double amount = 1);
 
  private:
   prometheus::Family<prometheus::Counter>& family_;

@@ -78,7 +78,8 @@ class GatewayServerImpl final : public GatewayServer {
         admission_(options_.admission, &timers_),
         compute_("compute", options_.compute_threads, options_.max_compute_jobs),
         generation_service_(&core_, &registry_),
-        cluster_service_(&core_, &registry_) {}
+        cluster_service_(&core_, &registry_, /*asks_for_key=*/true),
+        admin_cluster_service_(&core_, &registry_, /*asks_for_key=*/false) {}
 
   ~GatewayServerImpl() override {
     metrics_server_.reset();
@@ -100,6 +101,9 @@ class GatewayServerImpl final : public GatewayServer {
     RETURN_IF_ERROR(ShadowTraffic::Validate(options_.shadow));
     RETURN_IF_ERROR(DriftWatch::Validate(options_.drift));
     RETURN_IF_ERROR(MakeRouters());
+    if (!options_.keys.file.empty()) {
+      ASSIGN_OR_RETURN(keys_, Keys::Start(options_.keys, &registry_));
+    }
     ASSIGN_OR_RETURN(WorkerDirectory directory, WorkerDirectory::Parse(options_.workers));
     FillCore();
     WorkerPool::Options pool{options_.link, options_.placement, options_.resolve_interval};
@@ -119,7 +123,7 @@ class GatewayServerImpl final : public GatewayServer {
     ASSIGN_OR_RETURN(front_, Listen(options_.listen, std::move(connections), front_bytes, &registry_,
                                     {&generation_service_, &cluster_service_}, &front_standard_));
     if (!options_.admin_listen.empty()) {
-      std::vector<grpc::Service*> services = {&cluster_service_};
+      std::vector<grpc::Service*> services = {&admin_cluster_service_};
       std::vector<std::string> names = {v1::ClusterService::service_full_name()};
       if (parts_.store != nullptr) {
         names.push_back(v1::ExpertService::service_full_name());
@@ -197,6 +201,7 @@ class GatewayServerImpl final : public GatewayServer {
     core_.embeddings = &embeddings_;
     core_.routers = watch_ != nullptr ? watch_->routers() : no_experts_.get();
     core_.store = parts_.store.get();
+    core_.keys = keys_.get();
     core_.admission = &admission_;
     core_.compute = &compute_;
     core_.timers = &timers_;
@@ -232,6 +237,7 @@ class GatewayServerImpl final : public GatewayServer {
   EmbeddingCache embeddings_;
   FallbackLog fallback_log_;
   GatewayCore core_;
+  std::unique_ptr<Keys> keys_;  // where there is a file of them
   Admission admission_;
   TimerQueue timers_;
   std::unique_ptr<RouterStates> no_experts_;  // without a store
@@ -241,6 +247,7 @@ class GatewayServerImpl final : public GatewayServer {
   WorkPool compute_;
   GenerationServiceImpl generation_service_;
   ClusterServiceImpl cluster_service_;
+  ClusterServiceImpl admin_cluster_service_;
   std::unique_ptr<ExpertServiceImpl> expert_service_;  // with a store
   net::StandardServices front_standard_{
       {v1::GenerationService::service_full_name(), v1::ClusterService::service_full_name()}, &registry_};

@@ -22,6 +22,7 @@ struct GatewayOptions {
   WorkerLinkOptions link;                         // its ids and digests are filled in
   PlacementOptions placement;
   absl::Duration resolve_interval = absl::Seconds(5);
+  Keys::Options keys;  // without a file nobody is asked who they are
   Admission::Options admission;
   RequestLimits limits;
   SessionOptions session;

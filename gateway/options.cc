@@ -32,6 +32,11 @@ void CommandLine::Declare(FlagSet* flags) {
              "/metrics on 127.0.0.1 (see --metrics-host); -1: none");
   flags->String("metrics-host", &metrics_host, "HOST", "where /metrics listens");
 
+  flags->Section("Who may ask");
+  flags->String("keys", &gateway.keys.file, "FILE",
+                "API keys (`coterie keys`): every question shows one of them, and its tenant, experts and "
+                "quotas are the key's; read again when it changes. Without a file nobody is asked");
+
   flags->Section("Routing");
   flags->String("policy", &gateway.router_policy, "NAME",
                 "nearest, top_k, mixture, adaptive_k or classifier");

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "gateway/access/access_pass.h"
 #include "gateway/watch/shadow_traffic.h"
 
 namespace coterie::gateway {
@@ -19,6 +20,12 @@ AdmittedTask::AdmittedTask(const GatewayCore* core, const char* rpc, Admission::
 
 void AdmittedTask::Begin() {
   core_->metrics->tenant_requests.Increment(context_.tenant);
+  if (context_.pass != nullptr) {
+    if (const Status quota = context_.pass->Enter(); !quota.ok()) return Fail(quota);
+    MutexLock lock(&mutex_);
+    if (done_) return context_.pass->Leave();
+    holds_pass_ = true;
+  }
   {
     MutexLock lock(&mutex_);
     timer_ = core_->timers->At(deadline_, [weak = weak_from_this()] {
@@ -58,6 +65,8 @@ std::shared_ptr<Session> AdmittedTask::CloseLocked() {
   done_ = true;
   over_.Set();
   OnClosedLocked();
+  // Before anybody hears of the end: the client's next request may be quicker than what is left to do here.
+  if (std::exchange(holds_pass_, false)) context_.pass->Leave();
   core_->timers->Cancel(timer_);
   if (waiting_id_ != 0) core_->admission->Leave(waiting_id_);
   ticket_.Release();

@@ -13,9 +13,9 @@
 
 namespace coterie::gateway {
 
-// The way every request for work goes: through admission, on its way with a ticket, to an end, which it
-// reaches once; with a deadline over all of it and a way out at any point. What each kind does in between is
-// the derived classes'. Thread-safe.
+// The way every request for work goes: through its key's quotas and admission, on its way with a ticket, to
+// an end, which it reaches once; with a deadline over all of it and a way out at any point. What each kind
+// does in between is the derived classes'. Thread-safe.
 class AdmittedTask : public std::enable_shared_from_this<AdmittedTask> {
  public:
   virtual ~AdmittedTask() = default;
@@ -59,6 +59,7 @@ class AdmittedTask : public std::enable_shared_from_this<AdmittedTask> {
 
   const Admission::Kind kind_;
   const uint32_t cost_;
+  bool holds_pass_ ABSL_GUARDED_BY(mutex_) = false;
   bool admitted_ ABSL_GUARDED_BY(mutex_) = false;
   uint64_t waiting_id_ ABSL_GUARDED_BY(mutex_) = 0;
   TimerQueue::Id timer_ ABSL_GUARDED_BY(mutex_) = 0;

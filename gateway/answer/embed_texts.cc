@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "common/refused_field.h"
+#include "gateway/access/access_pass.h"
 #include "gateway/access/retry_delay.h"
 #include "gateway/answer/preparation.h"
 
@@ -70,6 +71,9 @@ void EmbedTexts::SubmitSome() {
         return;
       }
       at = next_++;
+    }
+    if (context_.pass != nullptr && core_->embedder != nullptr) {
+      context_.pass->SpendTokens(core_->embedder->CountTokens(texts_[at]));
     }
     EmbedText(core_, texts_[at], TextEmbedder::Urgency::kBulk, over_,
               [self = Self(), at](StatusOr<std::vector<float>> embedding) {

@@ -6,6 +6,7 @@
 
 #include "common/clock.h"
 #include "common/prefix_key.h"
+#include "gateway/access/access_pass.h"
 #include "gateway/access/retry_delay.h"
 #include "gateway/answer/fallback_log.h"
 
@@ -190,6 +191,7 @@ void Task::OnStarted(uint32_t cached_prompt_tokens, absl::Duration queued) {
   queued_ = submitted_ - accepted_ + queued;
   core_->metrics->queue.Observe(absl::ToDoubleSeconds(queued_));
   core_->metrics->prompt_tokens.Increment(n_prompt_tokens_);
+  if (context_.pass != nullptr) context_.pass->SpendTokens(n_prompt_tokens_);
   core_->metrics->cached_prompt_tokens.Increment(cached_prompt_tokens);
 }
 
@@ -208,6 +210,7 @@ bool Task::OnTokens(std::span<const int32_t> ids, std::vector<PositionLogprobs>&
   if (done_) return false;
   core_->metrics->generated_tokens.Increment(static_cast<double>(ids.size()));
   n_generated_ += ids.size();
+  if (context_.pass != nullptr) context_.pass->SpendTokens(ids.size());
   return OnTokensLocked(ids, std::move(logprobs)) && CountUnreadLocked(ids.size());
 }
 

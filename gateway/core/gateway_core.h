@@ -5,6 +5,7 @@
 #include <string>
 
 #include "gateway/access/admission.h"
+#include "gateway/access/keys.h"
 #include "gateway/core/gateway_metrics.h"
 #include "gateway/core/request.h"
 #include "gateway/routing/router_states.h"
@@ -36,6 +37,7 @@ struct GatewayCore {
   RouterStates* routers = nullptr;
   const ExpertStore* store = nullptr;  // null: no experts
   WorkerPool* workers = nullptr;
+  const Keys* keys = nullptr;  // null: nobody is asked who they are
   Admission* admission = nullptr;
   WorkPool* compute = nullptr;
   TimerQueue* timers = nullptr;

@@ -2,6 +2,7 @@
 #define COTERIE_GATEWAY_CORE_REQUEST_H_
 
 #include <cstdint>
+#include <memory>
 #include <string>
 
 #include "absl/time/time.h"
@@ -13,6 +14,8 @@
 #include "gateway/text/text_input.h"
 
 namespace coterie::gateway {
+
+class AccessPass;
 
 // Bounds on what one request may ask for.
 struct RequestLimits {
@@ -34,6 +37,8 @@ struct RequestContext {
   bool no_shadow = false;
   // The client's end of its connection, from whoever accepted it; for fairness only, and may be empty.
   std::string connection;
+  // What the caller's key allows; null: nobody asked for one.
+  std::shared_ptr<AccessPass> pass;
 };
 
 struct AnswerRequest {

@@ -1,8 +1,14 @@
 #include "gateway/grpc/cluster_service.h"
 
+#include <memory>
+#include <string>
+#include <utility>
+
 #include "common/clock.h"
 #include "gateway/core/version.h"
+#include "gateway/grpc/check_caller.h"
 #include "gateway/grpc/convert_client.h"
+#include "gateway/grpc/rpc_status.h"
 #include "gateway/watch/findings.h"
 #include "net/received.h"
 
@@ -13,8 +19,8 @@ constexpr size_t kMaxFindings = 100;
 
 }  // namespace
 
-ClusterServiceImpl::ClusterServiceImpl(const GatewayCore* core, MetricsRegistry* registry)
-    : core_(core), bad_calls_(registry), started_(MonotonicNow()) {
+ClusterServiceImpl::ClusterServiceImpl(const GatewayCore* core, MetricsRegistry* registry, bool asks_for_key)
+    : core_(core), asks_for_key_(asks_for_key), bad_calls_(registry), started_(MonotonicNow()) {
   MarkMethodCallback(net::MethodIndex(v1::ClusterService::service_full_name(), "Status"),
                      net::UnaryHandler(this, &ClusterServiceImpl::Status, &bad_calls_));
 }
@@ -22,6 +28,16 @@ ClusterServiceImpl::ClusterServiceImpl(const GatewayCore* core, MetricsRegistry*
 grpc::ServerUnaryReactor* ClusterServiceImpl::Status(grpc::CallbackServerContext* context,
                                                      const v1::StatusRequest* request,
                                                      v1::StatusResponse* response) {
+  bool restricted = false;
+  if (asks_for_key_) {
+    const StatusOr<std::shared_ptr<AccessPass>> pass = CheckCaller(*core_, *context);
+    if (!pass.ok()) {
+      grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+      reactor->Finish(ToGrpc(pass.status()));
+      return reactor;
+    }
+    restricted = *pass != nullptr && (*pass)->experts() != nullptr;
+  }
   const auto router = core_->routers->Current();
   response->set_gateway_id(core_->gateway_id);
   response->set_version(kVersion);
@@ -38,7 +54,11 @@ grpc::ServerUnaryReactor* ClusterServiceImpl::Status(grpc::CallbackServerContext
   for (const EndToken& end : core_->text->end_tokens()) *response->add_end_tokens() = ToProto(end);
   response->set_uptime_seconds(absl::ToDoubleSeconds(MonotonicNow() - started_));
   response->set_router_policy(core_->router_policy);
-  for (std::string& finding : AllFindings(*core_, kMaxFindings)) response->add_findings(std::move(finding));
+  if (!restricted) {  // they name experts of others
+    for (std::string& finding : AllFindings(*core_, kMaxFindings)) {
+      response->add_findings(std::move(finding));
+    }
+  }
   if (core_->embedder != nullptr) response->set_embedder_digest(core_->embedder->digest().ToHex());
   grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
   reactor->Finish(grpc::Status::OK);

@@ -12,14 +12,16 @@ namespace coterie::gateway {
 // coterie.v1.ClusterService: what this gateway knows of itself and its workers.
 class ClusterServiceImpl final : public v1::ClusterService::CallbackService {
  public:
-  // Both are borrowed.
-  ClusterServiceImpl(const GatewayCore* core, MetricsRegistry* registry);
+  // Both are borrowed. `asks_for_key`: for clients, who show one where the gateway has keys; operators come
+  // another way.
+  ClusterServiceImpl(const GatewayCore* core, MetricsRegistry* registry, bool asks_for_key);
 
   grpc::ServerUnaryReactor* Status(grpc::CallbackServerContext* context, const v1::StatusRequest* request,
                                    v1::StatusResponse* response) override;
 
  private:
   const GatewayCore* const core_;
+  const bool asks_for_key_;
   net::BadCalls bad_calls_;
   const MonotonicTime started_;
 };

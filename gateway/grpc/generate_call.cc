@@ -3,6 +3,8 @@
 #include <utility>
 
 #include "common/clock.h"
+#include "gateway/core/apply_pass.h"
+#include "gateway/grpc/check_caller.h"
 #include "gateway/grpc/convert_client.h"
 #include "gateway/grpc/rpc_status.h"
 #include "net/grpc_time.h"
@@ -20,8 +22,11 @@ grpc::ServerWriteReactor<v1::GenerateResponse>* GenerateCall::Start(const Gatewa
 }
 
 void GenerateCall::Begin(grpc::CallbackServerContext* context, const v1::GenerateRequest& proto) {
-  StatusOr<AnswerRequest> request = FromProto(proto, core_->limits, core_->text->vocab_size());
+  StatusOr<std::shared_ptr<AccessPass>> pass = CheckCaller(*core_, *context);
+  StatusOr<AnswerRequest> request =
+      pass.ok() ? FromProto(proto, core_->limits, core_->text->vocab_size()) : pass.status();
   if (request.ok()) {
+    ApplyPass(*std::move(pass), &request->context, &request->routing);
     request->deadline = net::DeadlineOf(*context);
     request->context.connection = context->peer();
   }

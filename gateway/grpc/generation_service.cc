@@ -1,11 +1,14 @@
 #include "gateway/grpc/generation_service.h"
 
+#include <memory>
 #include <utility>
 #include <vector>
 
 #include "gateway/answer/embed_texts.h"
 #include "gateway/answer/route_question.h"
 #include "gateway/answer/scoring.h"
+#include "gateway/core/apply_pass.h"
+#include "gateway/grpc/check_caller.h"
 #include "gateway/grpc/convert_client.h"
 #include "gateway/grpc/generate_call.h"
 #include "gateway/grpc/rpc_status.h"
@@ -40,6 +43,21 @@ void Complete(const grpc::CallbackServerContext& context, Request* request) {
   request->deadline = net::DeadlineOf(context);
 }
 
+// The request as it may be asked, by whoever asks.
+template <typename Request, typename Proto>
+StatusOr<Request> Admit(const GatewayCore& core, const grpc::CallbackServerContext& context,
+                        const Proto& proto) {
+  ASSIGN_OR_RETURN(std::shared_ptr<AccessPass> pass, CheckCaller(core, context));
+  ASSIGN_OR_RETURN(Request request, FromProto(proto, core.limits));
+  Complete(context, &request);
+  if constexpr (requires { request.routing; }) {
+    ApplyPass(std::move(pass), &request.context, &request.routing);
+  } else {
+    ApplyPass(std::move(pass), &request.context);
+  }
+  return request;
+}
+
 }  // namespace
 
 GenerationServiceImpl::GenerationServiceImpl(const GatewayCore* core, MetricsRegistry* registry)
@@ -63,13 +81,12 @@ grpc::ServerUnaryReactor* GenerationServiceImpl::Score(grpc::CallbackServerConte
                                                        const v1::ScoreRequest* request,
                                                        v1::ScoreResponse* response) {
   auto call = UnaryCall<v1::ScoreResponse>::Create(response);
-  StatusOr<ScoreRequest> score = FromProto(*request, core_->limits);
+  StatusOr<ScoreRequest> score = Admit<ScoreRequest>(*core_, *context, *request);
   if (!score.ok()) {
     core_->metrics->CountRequest("Score", score.status());
     call->Finish(score.status());
     return call->reactor();
   }
-  Complete(*context, &*score);
   const auto scoring = Scoring::Create(core_, *std::move(score), [call](StatusOr<ScoreResult> result) {
     if (result.ok()) {
       call->Finish(ToProto(*result));
@@ -86,13 +103,12 @@ grpc::ServerUnaryReactor* GenerationServiceImpl::Embed(grpc::CallbackServerConte
                                                        const v1::EmbedRequest* request,
                                                        v1::EmbedResponse* response) {
   auto call = UnaryCall<v1::EmbedResponse>::Create(response);
-  StatusOr<EmbedTextsRequest> texts = FromProto(*request, core_->limits);
+  StatusOr<EmbedTextsRequest> texts = Admit<EmbedTextsRequest>(*core_, *context, *request);
   if (!texts.ok()) {
     core_->metrics->CountRequest("Embed", texts.status());
     call->Finish(texts.status());
     return call->reactor();
   }
-  Complete(*context, &*texts);
   const auto embedding = EmbedTexts::Create(
       core_, *std::move(texts), [call, core = core_](StatusOr<std::vector<std::vector<float>>> embeddings) {
         if (embeddings.ok()) {
@@ -110,13 +126,12 @@ grpc::ServerUnaryReactor* GenerationServiceImpl::Route(grpc::CallbackServerConte
                                                        const v1::RouteRequest* request,
                                                        v1::RouteResponse* response) {
   auto call = UnaryCall<v1::RouteResponse>::Create(response);
-  StatusOr<AnswerRequest> route = FromProto(*request, core_->limits);
+  StatusOr<AnswerRequest> route = Admit<AnswerRequest>(*core_, *context, *request);
   if (!route.ok()) {
     core_->metrics->CountRequest("Route", route.status());
     call->Finish(route.status());
     return call->reactor();
   }
-  Complete(*context, &*route);
   const auto question = RouteQuestion::Create(core_, *std::move(route), [call](StatusOr<Decision> decision) {
     if (!decision.ok()) return call->Finish(decision.status());
     v1::RouteResponse result;

@@ -15,6 +15,7 @@ Status NotPermitted(const std::string& name) {
 }
 
 bool Allowed(const RoutingAsk& ask, const std::string& name) {
+  if (ask.granted != nullptr && !ask.granted->Match(name)) return false;
   return ask.allowed_experts.empty() ||
          std::find(ask.allowed_experts.begin(), ask.allowed_experts.end(), name) != ask.allowed_experts.end();
 }
@@ -131,12 +132,35 @@ StatusOr<Decision> RouterState::DecideMembers(const RoutingAsk& ask) const {
   return decision;
 }
 
+std::shared_ptr<const ExpertMask> RouterState::GrantedMask(
+    const std::shared_ptr<const NamePatterns>& granted) const {
+  constexpr size_t kMaxMasks = 1024;  // of 100,000 experts 12 MB; keys that share none pay the matching again
+  {
+    MutexLock lock(&masks_mutex_);
+    if (const auto found = masks_.find(granted); found != masks_.end()) return found->second;
+  }
+  auto mask = std::make_shared<ExpertMask>(index().size());
+  for (size_t i = 0; i < index().size(); ++i) {
+    if (granted->Match(std::string(index().expert(i).name))) mask->Set(i);
+  }
+  MutexLock lock(&masks_mutex_);
+  if (masks_.size() >= kMaxMasks) masks_.clear();
+  masks_[granted] = mask;
+  return mask;
+}
+
 ExpertMask RouterState::MaskOf(const RoutingAsk& ask) const {
   ExpertMask mask(index().size());
   if (!ask.allowed_experts.empty()) {
     mask = index().MaskOf(ask.allowed_experts);
   } else {
     for (size_t i = 0; i < index().size(); ++i) mask.Set(i);
+  }
+  if (ask.granted != nullptr) {
+    const std::shared_ptr<const ExpertMask> granted = GrantedMask(ask.granted);
+    for (size_t i = 0; i < index().size(); ++i) {
+      if (!granted->Test(i)) mask.Clear(i);
+    }
   }
   for (const std::string& name : ask.without) {
     if (const auto found = index().Find(name)) mask.Clear(*found);
@@ -153,7 +177,7 @@ RouteQuery RouterState::QueryOf(const RoutingAsk& ask, ExpertMask* mask) const {
   query.domains = ask.tags;
   query.max_candidates = max_candidates_;
   query.k = ask.collaboration.k;
-  if (!ask.allowed_experts.empty() || !ask.without.empty()) {
+  if (!ask.allowed_experts.empty() || !ask.without.empty() || ask.granted != nullptr) {
     *mask = MaskOf(ask);
     query.allowed = mask;
   }

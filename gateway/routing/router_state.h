@@ -8,7 +8,9 @@
 #include <utility>
 #include <vector>
 
+#include "absl/container/flat_hash_map.h"
 #include "common/ids.h"
+#include "common/mutex.h"
 #include "common/route_plan.h"
 #include "common/status.h"
 #include "gateway/routing/routing_ask.h"
@@ -99,10 +101,15 @@ class RouterState {
   StatusOr<Decision> DecideMembers(const RoutingAsk& ask) const;
   StatusOr<Decision> DecideByText(const RoutingAsk& ask, std::span<const float> embedding) const;
   ExpertMask MaskOf(const RoutingAsk& ask) const;
+  // Which experts match: worked out once for a key and a generation.
+  std::shared_ptr<const ExpertMask> GrantedMask(const std::shared_ptr<const NamePatterns>& granted) const;
   Status FillDecision(const RoutingAsk& ask, Decision* decision) const;
 
   const size_t max_candidates_;
   const Parts parts_;
+  mutable Mutex masks_mutex_;
+  mutable absl::flat_hash_map<std::shared_ptr<const NamePatterns>, std::shared_ptr<const ExpertMask>> masks_
+      ABSL_GUARDED_BY(masks_mutex_);
 };
 
 }  // namespace coterie::gateway

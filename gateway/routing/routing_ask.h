@@ -1,9 +1,11 @@
 #ifndef COTERIE_GATEWAY_ROUTING_ROUTING_ASK_H_
 #define COTERIE_GATEWAY_ROUTING_ROUTING_ASK_H_
 
+#include <memory>
 #include <string>
 #include <vector>
 
+#include "common/name_patterns.h"
 #include "gateway/routing/collaboration.h"
 
 namespace coterie::gateway {
@@ -18,6 +20,8 @@ struct RoutingAsk {
   // Of the allowed experts, those that cannot answer at the moment (answer/fallback.h).
   std::vector<std::string> without;
   CollaborationAsk collaboration;  // members under ExpertSelector::Kind::kMembers
+  // Those that the caller's key may use, whatever the request allows; null: every one.
+  std::shared_ptr<const NamePatterns> granted;
 };
 
 }  // namespace coterie::gateway

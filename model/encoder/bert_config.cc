@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <system_error>
 
+#include "common/json.h"
 #include "model/format/describe.h"
-#include "model/format/json.h"
 
 namespace coterie {
 namespace {

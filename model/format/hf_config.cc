@@ -4,9 +4,9 @@
 #include <cmath>
 #include <optional>
 
+#include "common/json.h"
 #include "model/format/config_check.h"
 #include "model/format/describe.h"
-#include "model/format/json.h"
 #include "model/format/model_config.h"
 
 namespace coterie {

@@ -7,9 +7,9 @@
 
 #include "common/check.h"
 #include "common/file.h"
+#include "common/json.h"
 #include "common/quoted.h"
 #include "model/format/describe.h"
-#include "model/format/json.h"
 #include "model/format/safetensors.h"
 #include "model/format/weight_names.h"
 

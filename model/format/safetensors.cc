@@ -4,8 +4,8 @@
 #include <set>
 #include <system_error>
 
+#include "common/json.h"
 #include "common/quoted.h"
-#include "model/format/json.h"
 
 namespace coterie {
 namespace {

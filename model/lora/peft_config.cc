@@ -5,7 +5,7 @@
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
-#include "model/format/json.h"
+#include "common/json.h"
 
 namespace coterie {
 namespace {

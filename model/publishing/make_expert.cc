@@ -5,8 +5,8 @@
 
 #include "absl/strings/str_join.h"
 #include "common/ids.h"
+#include "common/json.h"
 #include "common/quoted.h"
-#include "model/format/json.h"
 #include "model/store/expert_card.h"
 #include "model/store/prototypes.h"
 #include "model/store/staging.h"

@@ -3,7 +3,9 @@
 import asyncio
 import math
 import pathlib
+import subprocess
 import sys
+import tempfile
 import time
 import unittest
 
@@ -139,6 +141,73 @@ class Errors(unittest.TestCase):
         while gateway.metric("coterie_requests_running") > 0:
             self.assertLess(time.monotonic(), deadline)
             time.sleep(0.02)
+
+
+class Keys(unittest.TestCase):
+    """Another gateway, which asks who its clients are."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.folder = tempfile.TemporaryDirectory(prefix="coterie-keys-")
+        cls.file = pathlib.Path(cls.folder.name) / "keys.json"
+        cls.keys = {name: cls.add(name, *flags) for name, *flags in [
+            ("ann",), ("few", "--requests-per-minute=1"), ("late", "--expires=2020-01-01"), ("none", "--experts=law-*")]}
+        cls.gateway = ServedGateway(BIN, gateway_flags=[f"--keys={cls.file}"])
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.gateway.stop()
+        cls.folder.cleanup()
+
+    @classmethod
+    def keys_command(cls, *args) -> str:
+        return subprocess.run([BIN / "coterie", "keys", *args, f"--file={cls.file}"], check=True, capture_output=True,
+                              text=True, timeout=60).stdout.strip()
+
+    @classmethod
+    def add(cls, name, *flags) -> str:
+        return cls.keys_command("add", name, *flags)
+
+    def client(self, key):
+        return openai.OpenAI(base_url=f"{self.gateway.url}/v1", api_key=key, max_retries=0, timeout=60)
+
+    def ask(self, key, model="base"):
+        with self.client(key) as one:
+            return one.chat.completions.create(model=model, messages=QUESTION, max_tokens=3).usage.completion_tokens
+
+    def test_a_key_opens_the_door(self):
+        self.assertEqual(self.ask(self.keys["ann"]), 3)
+        with self.client(self.keys["ann"]) as one:
+            self.assertIn("base", [model.id for model in one.models.list()])
+
+    def test_wrong_expired_and_forbidden_have_their_classes(self):
+        for key in ("wrong", self.keys["late"]):
+            with self.assertRaises(openai.AuthenticationError) as caught:
+                self.ask(key)
+            self.assertEqual(caught.exception.code, "invalid_api_key")
+            self.assertNotIn(key, str(caught.exception))
+        with self.assertRaises(openai.PermissionDeniedError):
+            self.ask(self.keys["none"], model="medicine")
+
+    def test_a_quota_is_a_rate_limit(self):
+        self.ask(self.keys["few"])
+        with self.assertRaises(openai.RateLimitError) as caught:
+            self.ask(self.keys["few"])
+        self.assertGreater(int(caught.exception.response.headers["retry-after"]), 0)
+
+    def test_a_revoked_key_is_refused_while_the_gateway_runs(self):
+        key = self.add("gone")
+        deadline = time.monotonic() + 30
+        while True:  # until the gateway has seen it
+            try:
+                self.ask(key)
+                break
+            except openai.AuthenticationError:
+                self.assertLess(time.monotonic(), deadline)
+        self.keys_command("revoke", "gone")
+        with self.assertRaises(openai.AuthenticationError):
+            while time.monotonic() < deadline:
+                self.ask(key)
 
 
 class Async(unittest.TestCase):

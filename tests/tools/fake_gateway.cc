@@ -38,6 +38,11 @@ std::vector<v1::GenerateRequest> FakeGateway::requests() const {
   return requests_;
 }
 
+std::string FakeGateway::authorization() const {
+  MutexLock lock(&mutex_);
+  return authorization_;
+}
+
 std::map<std::string, std::string> FakeGateway::published() const {
   MutexLock lock(&mutex_);
   return published_;
@@ -84,6 +89,10 @@ grpc::Status FakeGateway::Generate(grpc::ServerContext* context, const v1::Gener
   {
     MutexLock lock(&mutex_);
     requests_.push_back(*request);
+    const auto authorization = context->client_metadata().find("authorization");
+    authorization_ = authorization == context->client_metadata().end()
+                         ? ""
+                         : std::string(authorization->second.data(), authorization->second.size());
     if (!failure_.ok()) return failure_;
     delay = delay_;
     most_running_ = std::max(most_running_, ++running_);

@@ -28,6 +28,8 @@ class FakeGateway final : public v1::GenerationService::Service,
 
   std::string address() const { return "127.0.0.1:" + std::to_string(port_); }
   std::vector<v1::GenerateRequest> requests() const;
+  // What the last Generate said in its `authorization`.
+  std::string authorization() const;
   // Files as they arrived, by "name/file".
   std::map<std::string, std::string> published() const;
   // Every later Generate answers this.
@@ -83,6 +85,7 @@ class FakeGateway final : public v1::GenerationService::Service,
   bool knows_publish_many_ ABSL_GUARDED_BY(mutex_) = true;
   int most_publish_many_calls_ ABSL_GUARDED_BY(mutex_) = std::numeric_limits<int>::max();
   int publish_many_calls_ ABSL_GUARDED_BY(mutex_) = 0;
+  std::string authorization_ ABSL_GUARDED_BY(mutex_);
   std::vector<v1::GenerateRequest> requests_ ABSL_GUARDED_BY(mutex_);
   std::map<std::string, std::string> published_ ABSL_GUARDED_BY(mutex_);
   std::vector<std::string> experts_ ABSL_GUARDED_BY(mutex_);

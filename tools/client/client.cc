@@ -6,8 +6,10 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/ascii.h"
 #include "common/clock.h"
 #include "common/digest.h"
+#include "common/file.h"
 #include "net/grpc_time.h"
 
 namespace coterie::client {
@@ -51,12 +53,27 @@ bool SendExpert(const std::string& name, std::span<const ExpertFile> files, cons
   return open;
 }
 
-// One unary call with its deadline and cancellation.
+void Authorize(const std::string& api_key, grpc::ClientContext* context) {
+  if (!api_key.empty()) context->AddMetadata("authorization", "Bearer " + api_key);
+}
+
+// The key of a file, or its problem.
+Status ReadApiKey(const std::string& file, std::string* key) {
+  constexpr size_t kMaxBytes = 4096;
+  ASSIGN_OR_RETURN(*key, ReadFile(file, kMaxBytes));
+  absl::StripAsciiWhitespace(key);
+  if (!key->empty() && std::all_of(key->begin(), key->end(), absl::ascii_isgraph)) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(file, " holds no API key: one line of text is expected"));
+}
+
+// One unary call with its deadline and cancellation. `api_key`: empty for operators.
 template <typename Response, typename Request, typename Stub>
-StatusOr<Response> Unary(Cancellation* cancellation, absl::Duration timeout, Stub* stub,
+StatusOr<Response> Unary(Cancellation* cancellation, const std::string& api_key, absl::Duration timeout,
+                         Stub* stub,
                          grpc::Status (Stub::*method)(grpc::ClientContext*, const Request&, Response*),
                          const Request& request) {
   grpc::ClientContext context;
+  Authorize(api_key, &context);
   context.set_deadline(net::GrpcDeadline(timeout));
   const CancellableCall registration(cancellation, &context);
   Response response;
@@ -80,6 +97,8 @@ Status FromGrpc(const grpc::Status& status) {
 
 Client::Client(ClientOptions options)
     : options_(std::move(options)),
+      setup_(options_.api_key_file.empty() ? absl::OkStatus()
+                                           : ReadApiKey(options_.api_key_file, &options_.api_key)),
       channel_(MakeChannel(options_.address)),
       admin_channel_(MakeChannel(options_.admin_address)),
       generation_(v1::GenerationService::NewStub(channel_)),
@@ -87,6 +106,7 @@ Client::Client(ClientOptions options)
       experts_(v1::ExpertService::NewStub(admin_channel_)) {}
 
 Status Client::Reach(grpc::Channel* channel, const std::string& address) {
+  RETURN_IF_ERROR(setup_);
   const MonotonicTime deadline = MonotonicNow() + options_.connect_timeout;
   grpc_connectivity_state state = channel->GetState(/*try_to_connect=*/true);
   while (state != GRPC_CHANNEL_READY) {
@@ -108,6 +128,7 @@ Status Client::Generate(const v1::GenerateRequest& request, absl::Duration timeo
                         const std::function<void(const v1::GenerateResponse&)>& on_event) {
   RETURN_IF_ERROR(Reach(channel_.get(), options_.address));
   grpc::ClientContext context;
+  Authorize(options_.api_key, &context);
   context.set_deadline(net::GrpcDeadline(timeout));
   const CancellableCall registration(options_.cancellation, &context);
   const auto reader = generation_->Generate(&context, request);
@@ -118,31 +139,32 @@ Status Client::Generate(const v1::GenerateRequest& request, absl::Duration timeo
 
 StatusOr<v1::RouteResponse> Client::Route(const v1::RouteRequest& request) {
   RETURN_IF_ERROR(Reach(channel_.get(), options_.address));
-  return Unary(options_.cancellation, kUnaryTimeout, generation_.get(), &v1::GenerationService::Stub::Route,
-               request);
+  return Unary(options_.cancellation, options_.api_key, kUnaryTimeout, generation_.get(),
+               &v1::GenerationService::Stub::Route, request);
 }
 
 StatusOr<v1::ScoreResponse> Client::Score(const v1::ScoreRequest& request) {
   RETURN_IF_ERROR(Reach(channel_.get(), options_.address));
-  return Unary(options_.cancellation, absl::InfiniteDuration(), generation_.get(),
+  return Unary(options_.cancellation, options_.api_key, absl::InfiniteDuration(), generation_.get(),
                &v1::GenerationService::Stub::Score, request);
 }
 
 StatusOr<v1::EmbedResponse> Client::Embed(const v1::EmbedRequest& request) {
   RETURN_IF_ERROR(Reach(channel_.get(), options_.address));
-  return Unary(options_.cancellation, kUnaryTimeout, generation_.get(), &v1::GenerationService::Stub::Embed,
-               request);
+  return Unary(options_.cancellation, options_.api_key, kUnaryTimeout, generation_.get(),
+               &v1::GenerationService::Stub::Embed, request);
 }
 
 StatusOr<v1::StatusResponse> Client::ClusterStatus(absl::Duration timeout) {
   RETURN_IF_ERROR(Reach(channel_.get(), options_.address));
-  return Unary(options_.cancellation, timeout, cluster_.get(), &v1::ClusterService::Stub::Status,
-               v1::StatusRequest());
+  return Unary(options_.cancellation, options_.api_key, timeout, cluster_.get(),
+               &v1::ClusterService::Stub::Status, v1::StatusRequest());
 }
 
 StatusOr<v1::ListExpertsResponse> Client::ListExperts(const v1::ListExpertsRequest& request) {
   RETURN_IF_ERROR(Reach(admin_channel_.get(), options_.admin_address));
-  return Unary(options_.cancellation, kUnaryTimeout, experts_.get(), &v1::ExpertService::Stub::List, request);
+  return Unary(options_.cancellation, "", kUnaryTimeout, experts_.get(), &v1::ExpertService::Stub::List,
+               request);
 }
 
 template <typename Request, typename Response>
@@ -153,7 +175,7 @@ StatusOr<Response> Client::CallByName(const std::string& name,
   RETURN_IF_ERROR(Reach(admin_channel_.get(), options_.admin_address));
   Request request;
   request.set_name(name);
-  return Unary(options_.cancellation, kUnaryTimeout, experts_.get(), method, request);
+  return Unary(options_.cancellation, "", kUnaryTimeout, experts_.get(), method, request);
 }
 
 StatusOr<v1::GetExpertResponse> Client::GetExpert(const std::string& name) {

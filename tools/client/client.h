@@ -22,6 +22,9 @@ namespace coterie::client {
 struct ClientOptions {
   std::string address = "127.0.0.1:7070";        // for questions
   std::string admin_address = "127.0.0.1:7071";  // for publishing experts
+  // Shown with questions (not to the admin address); the file's wins. Empty: none.
+  std::string api_key;
+  std::string api_key_file;
   // How long a call waits for the gateway to be reachable before it fails with Unavailable.
   absl::Duration connect_timeout = absl::Seconds(5);
   Cancellation* cancellation = nullptr;  // borrowed; null: calls cannot be cancelled
@@ -82,6 +85,7 @@ class Client {
                                                                                 const Request&, Response*));
 
   ClientOptions options_;
+  Status setup_;  // what is wrong with the options; every call says so
   std::shared_ptr<grpc::Channel> channel_;
   std::shared_ptr<grpc::Channel> admin_channel_;
   std::unique_ptr<v1::GenerationService::Stub> generation_;

@@ -2,9 +2,11 @@
 
 #include <csignal>
 #include <cstdio>
+#include <cstdlib>
 #include <nlohmann/json.hpp>
 #include <thread>
 
+#include "common/quoted.h"
 #include "tools/coterie/terminal.h"
 
 namespace coterie::command {
@@ -42,6 +44,11 @@ void AddConnectionFlags(FlagSet* flags, Connection* connection) {
   flags->Section("Gateway");
   flags->String("gateway", &connection->options.address, "HOST:PORT", "where questions go");
   flags->String("admin", &connection->options.admin_address, "HOST:PORT", "where experts are published");
+  // By name in the environment, which others on the machine cannot read, or in a file: a flag would stand in
+  // the list of processes.
+  if (const char* key = std::getenv("COTERIE_API_KEY"); key != nullptr) connection->options.api_key = key;
+  flags->String("api-key-file", &connection->options.api_key_file, "FILE",
+                "holds the API key that is shown to the gateway; without it $COTERIE_API_KEY is");
   flags->Duration("connect-timeout", &connection->options.connect_timeout, absl::Milliseconds(10),
                   absl::Hours(1), "how long to wait for the gateway to be there");
   flags->Bool("json", &connection->json, "machine-readable output, one JSON object a line");
@@ -60,6 +67,28 @@ bool ParseOrExplain(FlagSet* flags, std::span<const std::string> args, int* exit
     return false;
   }
   return true;
+}
+
+int RunOneOf(std::string_view name, std::span<const Command> commands, std::span<const std::string> args) {
+  const bool help = !args.empty() && (args[0] == "--help" || args[0] == "-h" || args[0] == "help");
+  for (const Command& command : commands) {
+    if (!args.empty() && command.name == args[0]) return command.run(args.subspan(1));
+  }
+  std::FILE* stream = help ? stdout : stderr;
+  const std::string own(name);
+  if (!help) {
+    std::fprintf(stream, "error: %s\n\n",
+                 args.empty()
+                     ? "which of its commands?"
+                     : absl::StrCat("unknown command ", Quoted(absl::StrCat(own, " ", args[0]))).c_str());
+  }
+  std::fprintf(stream, "Usage: coterie %s COMMAND [FLAGS...]\n\nCommands:\n", own.c_str());
+  for (const Command& command : commands) {
+    std::fprintf(stream, "  %-8s %s\n", std::string(command.name).c_str(),
+                 std::string(command.summary).c_str());
+  }
+  std::fprintf(stream, "\n`coterie %s COMMAND --help` lists a command's flags.\n", own.c_str());
+  return help ? kDone : kUsage;
 }
 
 int Fail(const Status& status, bool json) {

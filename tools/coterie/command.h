@@ -38,6 +38,7 @@ int RunExperts(std::span<const std::string> args);
 // Of `coterie experts`.
 int RunPublishExperts(std::span<const std::string> args);
 int RunCheckExperts(std::span<const std::string> args);
+int RunKeys(std::span<const std::string> args);
 int RunBench(std::span<const std::string> args);
 int RunStatus(std::span<const std::string> args);
 int RunUp(std::span<const std::string> args);
@@ -52,6 +53,10 @@ void AddConnectionFlags(FlagSet* flags, Connection* connection);
 // Parses; returns true when the command should go on, else sets *exit_code (help was printed, or an error
 // said).
 bool ParseOrExplain(FlagSet* flags, std::span<const std::string> args, int* exit_code);
+
+// Runs the one of `commands` that args[0] names, with the rest; without one, or with --help, lists them.
+// `name`: of the subcommand that they belong to.
+int RunOneOf(std::string_view name, std::span<const Command> commands, std::span<const std::string> args);
 
 // Prints `error: <message>` (or a JSON object with code and message) on the error stream and gives the exit
 // code.

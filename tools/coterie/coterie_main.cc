@@ -14,6 +14,7 @@ constexpr Command kCommands[] = {
     {"chat", "talk: questions line by line, with what was said before", RunChat},
     {"route", "show which expert would answer, and why, without asking it", RunRoute},
     {"experts", "list, show, publish and remove experts", RunExperts},
+    {"keys", "add, list and revoke API keys", RunKeys},
     {"status", "show the gateway and its workers", RunStatus},
     {"bench", "measure a running cluster", RunBench},
 };

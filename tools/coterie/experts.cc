@@ -246,25 +246,6 @@ constexpr Command kCommands[] = {
 
 }  // namespace
 
-int RunExperts(std::span<const std::string> args) {
-  const bool help = !args.empty() && (args[0] == "--help" || args[0] == "-h" || args[0] == "help");
-  for (const Command& command : kCommands) {
-    if (!args.empty() && command.name == args[0]) return command.run(args.subspan(1));
-  }
-  std::FILE* stream = help ? stdout : stderr;
-  if (!help) {
-    std::fprintf(stream, "error: %s\n\n",
-                 args.empty()
-                     ? "which of its commands?"
-                     : absl::StrCat("unknown command ", Quoted(absl::StrCat("experts ", args[0]))).c_str());
-  }
-  std::fputs("Usage: coterie experts COMMAND [FLAGS...]\n\nCommands:\n", stream);
-  for (const Command& command : kCommands) {
-    std::fprintf(stream, "  %-8s %s\n", std::string(command.name).c_str(),
-                 std::string(command.summary).c_str());
-  }
-  std::fputs("\n`coterie experts COMMAND --help` lists a command's flags.\n", stream);
-  return help ? kDone : kUsage;
-}
+int RunExperts(std::span<const std::string> args) { return RunOneOf("experts", kCommands, args); }
 
 }  // namespace coterie::command

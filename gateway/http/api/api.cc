@@ -23,21 +23,16 @@ struct Endpoint {
   const char* path;
   void (*get)(const Call&);
   void (*post)(const Call&, const nlohmann::json&);
+  bool needs_key = true;  // where the gateway has keys
 };
 
 constexpr Endpoint kEndpoints[] = {
-    {"/health", AnswerHealth, nullptr},
-    {"/ready", AnswerReady, nullptr},
-    {"/version", AnswerVersion, nullptr},
-    {"/metrics", AnswerMetrics, nullptr},
-    {"/v1/models", AnswerModels, nullptr},
-    {"/v1/models/", AnswerModel, nullptr},  // and a name
-    {"/v1/chat/completions", nullptr, AnswerChat},
-    {"/v1/completions", nullptr, AnswerCompletion},
-    {"/v1/embeddings", nullptr, AnswerEmbeddings},
-    {"/v1/route", nullptr, AnswerRoute},
-    {"/tokenize", nullptr, AnswerTokenize},
-    {"/detokenize", nullptr, AnswerDetokenize},
+    {"/health", AnswerHealth, nullptr, false},     {"/ready", AnswerReady, nullptr, false},
+    {"/version", AnswerVersion, nullptr},          {"/metrics", AnswerMetrics, nullptr},
+    {"/v1/models", AnswerModels, nullptr},         {"/v1/models/", AnswerModel, nullptr},  // and a name
+    {"/v1/chat/completions", nullptr, AnswerChat}, {"/v1/completions", nullptr, AnswerCompletion},
+    {"/v1/embeddings", nullptr, AnswerEmbeddings}, {"/v1/route", nullptr, AnswerRoute},
+    {"/tokenize", nullptr, AnswerTokenize},        {"/detokenize", nullptr, AnswerDetokenize},
 };
 
 const Endpoint* FindEndpoint(std::string_view path) {
@@ -86,6 +81,12 @@ HttpResponse RefuseRequest(int code, std::string_view words) {
   return response;
 }
 
+// The pass of the caller's key; null where the gateway has no keys.
+StatusOr<std::shared_ptr<AccessPass>> CheckCaller(const GatewayCore& core, const HttpRequest& request) {
+  if (core.keys == nullptr) return std::shared_ptr<AccessPass>();
+  return core.keys->Check(KeyIn(request.Header("authorization"), request.Header("x-api-key")));
+}
+
 void AnswerPost(const Call& call, const Endpoint& endpoint) {
   const auto answer = [call, post = endpoint.post] {
     const StatusOr<nlohmann::json> body = ParseBody(call.request().body);
@@ -105,7 +106,7 @@ void Call::OnPool(std::function<void()> work) const {
 }
 
 void Api::Handle(std::shared_ptr<Exchange> exchange) {
-  const Call call{shared_from_this(), std::move(exchange)};
+  Call call{shared_from_this(), std::move(exchange)};
   const HttpRequest& request = call.request();
   if (!IsKnownMethod(request.method)) {
     return call.Respond(
@@ -122,6 +123,11 @@ void Api::Handle(std::shared_ptr<Exchange> exchange) {
   }
   call.exchange->SetRoute(endpoint->path);
   if (request.method == "OPTIONS") return call.Respond(NoContent(AllowedMethods(*endpoint)));
+  if (endpoint->needs_key) {
+    StatusOr<std::shared_ptr<AccessPass>> pass = CheckCaller(*core_, request);
+    if (!pass.ok()) return call.Refuse(pass.status());
+    call.pass = *std::move(pass);
+  }
   if (endpoint->get != nullptr && (request.method == "GET" || request.method == "HEAD")) {
     return endpoint->get(call);
   }

@@ -5,8 +5,8 @@
 #include <variant>
 
 #include "absl/strings/str_cat.h"
+#include "common/unix_time.h"
 #include "gateway/http/api/status_response.h"
-#include "gateway/http/unix_time.h"
 
 namespace coterie::gateway::http {
 

@@ -1,6 +1,7 @@
 // /v1/chat/completions and /v1/completions: what they ask, handed to a CompletionCall.
 #include <utility>
 
+#include "gateway/core/apply_pass.h"
 #include "gateway/http/api/completion_ask.h"
 #include "gateway/http/api/completion_call.h"
 #include "gateway/http/api/endpoints.h"
@@ -13,6 +14,7 @@ void StartCompletion(const Call& call, StatusOr<CompletionAsk> ask) {
     call.core()->metrics->CountRequest("Generate", ask.status());
     return call.Refuse(ask.status());
   }
+  for (AnswerRequest& request : ask->requests) ApplyPass(call.pass, &request.context, &request.routing);
   CompletionCall::Start(call.core(), call.exchange, *std::move(ask));
 }
 

@@ -10,6 +10,7 @@
 #include "common/utf8.h"
 #include "gateway/access/retry_delay.h"
 #include "gateway/answer/embed_texts.h"
+#include "gateway/core/apply_pass.h"
 #include "gateway/http/api/answer_fields.h"
 #include "gateway/http/api/endpoints.h"
 #include "gateway/http/json_writer.h"
@@ -106,7 +107,9 @@ void AnswerEmbeddings(const Call& call, const nlohmann::json& body) {
     call.core()->metrics->CountRequest("Embed", ask.status());
     return call.Refuse(ask.status());
   }
-  const auto embedding = EmbedTexts::Create(call.core(), {ask->texts, ContextOf(call.request())},
+  RequestContext context = ContextOf(call.request());
+  ApplyPass(call.pass, &context);
+  const auto embedding = EmbedTexts::Create(call.core(), {ask->texts, std::move(context)},
                                             [call, ask = *ask](StatusOr<Embeddings> embeddings) {
                                               if (!embeddings.ok()) return call.Refuse(embeddings.status());
                                               RespondLater(call, ask, *std::move(embeddings));

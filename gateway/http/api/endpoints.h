@@ -15,6 +15,7 @@ namespace coterie::gateway::http {
 struct Call {
   std::shared_ptr<Api> api;
   std::shared_ptr<Exchange> exchange;
+  std::shared_ptr<AccessPass> pass = nullptr;  // of the caller's key; null where the gateway has none
 
   const GatewayCore* core() const { return api->core(); }
   const HttpRequest& request() const { return exchange->request(); }

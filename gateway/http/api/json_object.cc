@@ -3,9 +3,9 @@
 #include <cmath>
 #include <utility>
 
+#include "common/json.h"
 #include "common/refused_field.h"
 #include "common/utf8.h"
-#include "model/format/json.h"
 
 namespace coterie::gateway::http {
 namespace {

@@ -4,8 +4,8 @@
 
 #include "common/quoted.h"
 #include "common/refused_field.h"
+#include "common/unix_time.h"
 #include "gateway/http/json_writer.h"
-#include "gateway/http/unix_time.h"
 
 namespace coterie::gateway::http {
 namespace {
@@ -27,28 +27,43 @@ std::shared_ptr<const std::string> ModelsPage::Page() {
   const auto state = core_->routers->Current();
   MutexLock lock(&mutex_);
   if (page_ != nullptr && generation_ == state->catalogue().generation) return page_;
+  page_ = Write(state->catalogue(), nullptr);
+  generation_ = state->catalogue().generation;
+  return page_;
+}
+
+std::shared_ptr<const std::string> ModelsPage::PageOf(const NamePatterns& experts) const {
+  return Write(core_->routers->Current()->catalogue(), &experts);
+}
+
+std::shared_ptr<const std::string> ModelsPage::Write(const Catalogue& catalogue,
+                                                     const NamePatterns* experts) const {
   const uint32_t max_tokens = core_->text->context_tokens();
   auto page = std::make_shared<std::string>();
   JsonWriter json(page.get());
   json.BeginObject().Key("object").String("list").Key("data").BeginArray();
   if (core_->embedder != nullptr) WriteModel("auto", core_->text->name(), false, created_, max_tokens, &json);
   WriteModel("base", core_->text->name(), false, created_, max_tokens, &json);
-  for (const CatalogueEntry& entry : state->catalogue().entries) {
+  for (const CatalogueEntry& entry : catalogue.entries) {
+    if (experts != nullptr && !experts->Match(entry.name)) continue;
     WriteModel(entry.name, entry.live.adapter.ToHex(), true, entry.live.published_unix, max_tokens, &json);
   }
   json.EndArray().EndObject();
-  generation_ = state->catalogue().generation;
-  page_ = std::move(page);
-  return page_;
+  return page;
 }
 
-StatusOr<std::string> ModelsPage::Entry(const std::string& model) const {
+StatusOr<std::string> ModelsPage::Entry(const std::string& model, const NamePatterns* experts) const {
   const StatusOr<ExpertSelector> selector = ParseExpertSelector(model);
   std::string root = core_->text->name();
   int64_t created = created_;
   bool is_expert = false;
   Status status = selector.status();
   if (selector.ok() && selector->kind == ExpertSelector::Kind::kNamed) {
+    if (experts != nullptr && !experts->Match(selector->name)) {
+      return OfField(absl::PermissionDeniedError(absl::StrCat("expert ", Quoted(selector->name),
+                                                              " is not among those of the API key")),
+                     "model");
+    }
     const auto state = core_->routers->Current();
     const auto found = state->catalogue().Resolve(*selector);
     status = found.status();

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "common/mutex.h"
+#include "common/name_patterns.h"
 #include "common/status.h"
 #include "gateway/core/gateway_core.h"
 
@@ -20,10 +21,15 @@ class ModelsPage {
 
   // Takes as long as writing it when the generation is new: belongs on the work pool.
   std::shared_ptr<const std::string> Page();
-  // One model's entry. NotFound for what would not answer a request.
-  StatusOr<std::string> Entry(const std::string& model) const;
+  // The same with those experts alone; written anew for every reader.
+  std::shared_ptr<const std::string> PageOf(const NamePatterns& experts) const;
+  // One model's entry. NotFound for what would not answer a request, PermissionDenied for an expert that is
+  // not among `experts` (null: all), whether it is there or not.
+  StatusOr<std::string> Entry(const std::string& model, const NamePatterns* experts) const;
 
  private:
+  std::shared_ptr<const std::string> Write(const Catalogue& catalogue, const NamePatterns* experts) const;
+
   const GatewayCore* const core_;
   const int64_t created_;
   Mutex mutex_;

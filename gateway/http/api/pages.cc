@@ -33,6 +33,11 @@ void AnswerVersion(const Call& call) {
 }
 
 void AnswerMetrics(const Call& call) {
+  // They speak of all tenants, and whoever has a key is one of them.
+  if (call.pass != nullptr) {
+    return call.Refuse(absl::PermissionDeniedError(
+        "metrics are not for holders of API keys; read them where operators do (--metrics-port)"));
+  }
   call.OnPool([call] {
     HttpResponse response = HttpResponse::Json(net::MetricsText(call.api->registry(), call.api->live()));
     response.type = net::kMetricsType;
@@ -43,14 +48,17 @@ void AnswerMetrics(const Call& call) {
 void AnswerModels(const Call& call) {
   call.OnPool([call] {
     HttpResponse response;
-    response.body = call.api->models().Page();
+    response.body = call.pass == nullptr || call.pass->experts() == nullptr
+                        ? call.api->models().Page()
+                        : call.api->models().PageOf(*call.pass->experts());
     call.Respond(std::move(response));
   });
 }
 
 void AnswerModel(const Call& call) {
   const std::string name = call.request().path.substr(std::string_view("/v1/models/").size());
-  StatusOr<std::string> entry = call.api->models().Entry(name);
+  StatusOr<std::string> entry =
+      call.api->models().Entry(name, call.pass == nullptr ? nullptr : call.pass->experts().get());
   if (!entry.ok()) return call.Refuse(entry.status());
   call.Respond(HttpResponse::Json(*std::move(entry)));
 }

@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "gateway/answer/route_question.h"
+#include "gateway/core/apply_pass.h"
 #include "gateway/http/api/answer_fields.h"
 #include "gateway/http/api/completion_writer.h"
 #include "gateway/http/api/endpoints.h"
@@ -18,6 +19,7 @@ StatusOr<AnswerRequest> ReadRouteAsk(const Call& call, const nlohmann::json& jso
   RETURN_IF_ERROR(ReadRoutingFields(body, &request));
   ASSIGN_OR_RETURN(request.input, ReadPromptOrMessages(body, {"prompt", "input"}));
   RETURN_IF_ERROR(CompleteRequest(&request, call.core()->limits, /*vocab_size=*/0));
+  ApplyPass(call.pass, &request.context, &request.routing);
   return request;
 }
 

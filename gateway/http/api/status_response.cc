@@ -74,6 +74,7 @@ HttpResponse StatusResponse(const Status& status) {
     response.headers.emplace_back("Retry-After", absl::StrCat((ms + 999) / 1000));
     response.headers.emplace_back("Retry-After-Ms", absl::StrCat(ms));
   }
+  if (mapping.code == 401) response.headers.emplace_back("WWW-Authenticate", "Bearer");
   if (!mapping.should_retry.empty()) {
     response.headers.emplace_back("X-Should-Retry", std::string(mapping.should_retry));
   }

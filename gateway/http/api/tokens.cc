@@ -7,6 +7,7 @@
 
 #include "common/refused_field.h"
 #include "gateway/answer/pool_task.h"
+#include "gateway/core/apply_pass.h"
 #include "gateway/http/api/answer_fields.h"
 #include "gateway/http/api/endpoints.h"
 #include "gateway/http/json_writer.h"
@@ -84,8 +85,10 @@ void RefuseTokens(const Call& call, const char* rpc, const Status& status) {
 // Answers with the JSON that `make` returns, by way of admission and the work pool.
 void AnswerFromPool(const Call& call, const char* rpc, std::function<StatusOr<std::string>()> make) {
   const auto body = std::make_shared<std::string>();
+  RequestContext context = ContextOf(call.request());
+  ApplyPass(call.pass, &context);
   const auto task = PoolTask::Create(
-      call.core(), rpc, ContextOf(call.request()),
+      call.core(), rpc, std::move(context),
       [body, make = std::move(make)]() -> Status {
         ASSIGN_OR_RETURN(*body, make());
         return absl::OkStatus();

@@ -4,9 +4,9 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/status.h"
+#include "common/unix_time.h"
 #include "common/utf8.h"
 #include "gateway/http/json_writer.h"
-#include "gateway/http/unix_time.h"
 
 namespace coterie::gateway::http {
 namespace {

@@ -149,8 +149,8 @@ void HttpClient::Reset() {
   Close();
 }
 
-Reply HttpClient::Get(std::string_view path) {
-  Send(absl::StrCat("GET ", ToAbsl(path), " HTTP/1.1\r\nHost: test\r\n\r\n"));
+Reply HttpClient::Get(std::string_view path, std::string_view more_headers) {
+  Send(absl::StrCat("GET ", ToAbsl(path), " HTTP/1.1\r\nHost: test\r\n", ToAbsl(more_headers), "\r\n"));
   return Read();
 }
 
@@ -165,8 +165,9 @@ Reply HttpClient::PostText(std::string_view path, std::string_view body) {
   return Read();
 }
 
-Reply HttpClient::Post(std::string_view path, const nlohmann::json& body) {
-  return PostText(path, body.dump());
+Reply HttpClient::Post(std::string_view path, const nlohmann::json& body, std::string_view more_headers) {
+  Send(PostRequest(path, body.dump(), more_headers));
+  return Read();
 }
 
 }  // namespace coterie::gateway::testing

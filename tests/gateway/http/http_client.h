@@ -46,8 +46,9 @@ class HttpClient {
   // Closes it with a reset.
   void Reset();
 
-  Reply Get(std::string_view path);
-  Reply Post(std::string_view path, const nlohmann::json& body);
+  // `more_headers`: whole lines.
+  Reply Get(std::string_view path, std::string_view more_headers = {});
+  Reply Post(std::string_view path, const nlohmann::json& body, std::string_view more_headers = {});
   Reply PostText(std::string_view path, std::string_view body);
 
   static std::string PostRequest(std::string_view path, std::string_view body,

@@ -4,7 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "common/file.h"
-#include "model/format/json.h"
+#include "common/json.h"
 #include "tests/model/format/expect_refused.h"
 #include "tests/model/format/tiny_model.h"
 

@@ -5,7 +5,7 @@
 #include <map>
 
 #include "absl/strings/str_replace.h"
-#include "model/format/json.h"
+#include "common/json.h"
 #include "model/lora/module_resolver.h"
 #include "tests/model/format/expect_refused.h"
 #include "tests/model/lora/tiny_adapter.h"

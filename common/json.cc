@@ -1,4 +1,4 @@
-#include "model/format/json.h"
+#include "common/json.h"
 
 #include <algorithm>
 #include <cmath>

@@ -1,5 +1,5 @@
-#ifndef COTERIE_MODEL_FORMAT_JSON_H_
-#define COTERIE_MODEL_FORMAT_JSON_H_
+#ifndef COTERIE_COMMON_JSON_H_
+#define COTERIE_COMMON_JSON_H_
 
 #include <cstdint>
 #include <nlohmann/json.hpp>
@@ -75,4 +75,4 @@ std::string JsonText(const Json& value);
 
 }  // namespace coterie
 
-#endif  // COTERIE_MODEL_FORMAT_JSON_H_
+#endif  // COTERIE_COMMON_JSON_H_
