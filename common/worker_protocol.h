@@ -16,6 +16,7 @@ namespace coterie {
 
 inline constexpr uint32_t kWorkerProtocolVersion = 1;
 inline constexpr size_t kMaxGatewayIdBytes = 256;
+inline constexpr size_t kMaxStreamKeyBytes = 64;
 
 // What a worker says of itself stands in every gateway's log, errors, metrics and status. The worker refuses
 // its own flags by the same rules by which a gateway refuses its Hello.

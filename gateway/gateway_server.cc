@@ -8,6 +8,7 @@
 
 #include "absl/time/clock.h"
 #include "common/clock.h"
+#include "common/shared_secret.h"
 #include "gateway/answer/fallback_log.h"
 #include "gateway/grpc/cluster_service.h"
 #include "gateway/grpc/expert_service.h"
@@ -20,6 +21,7 @@
 #include "net/grpc_listener.h"
 #include "net/metrics_server.h"
 #include "net/standard_services.h"
+#include "net/tls_credentials.h"
 #include "spdlog/spdlog.h"
 
 namespace coterie::gateway {
@@ -53,7 +55,8 @@ StatusOr<std::unique_ptr<net::GrpcListener>> Listen(const std::string& address,
                                                     net::AcceptorOptions connections, int max_message_bytes,
                                                     MetricsRegistry* registry,
                                                     const std::vector<grpc::Service*>& services,
-                                                    net::StandardServices* standard) {
+                                                    net::StandardServices* standard,
+                                                    std::shared_ptr<net::TlsIdentity> tls) {
   grpc::ServerBuilder builder;
   builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, kMaxStreams);
   builder.AddChannelArgument(GRPC_ARG_TCP_MAX_READ_CHUNK_SIZE, kReadBytes);
@@ -65,7 +68,9 @@ StatusOr<std::unique_ptr<net::GrpcListener>> Listen(const std::string& address,
   builder.SetResourceQuota(grpc::ResourceQuota().SetMaxThreads(kMaxThreads));
   for (grpc::Service* service : services) builder.RegisterService(service);
   standard->Register(&builder);
-  return net::GrpcListener::Start(&builder, {address, std::move(connections), nullptr}, registry);
+  net::GrpcListenerOptions listener{address, std::move(connections), nullptr, {}};
+  if (tls != nullptr) listener.credentials = net::TlsServerCredentials(std::move(tls));
+  return net::GrpcListener::Start(&builder, std::move(listener), registry);
 }
 
 class GatewayServerImpl final : public GatewayServer {
@@ -106,8 +111,12 @@ class GatewayServerImpl final : public GatewayServer {
     }
     ASSIGN_OR_RETURN(WorkerDirectory directory, WorkerDirectory::Parse(options_.workers));
     FillCore();
+    RETURN_IF_ERROR(ReadIdentities());
     WorkerPool::Options pool{options_.link, options_.placement, options_.resolve_interval};
     pool.link.gateway_id = core_.gateway_id;
+    pool.link.stream_key = SharedSecret::DrawNonce();
+    pool.link.tls = worker_tls_;
+    pool.link.secret = secret_;
     pool.link.base = parts_.text->base();
     pool.link.tokenizer = parts_.text->tokenizer();
     ASSIGN_OR_RETURN(workers_, WorkerPool::Start(std::move(pool), std::move(directory), &timers_));
@@ -121,7 +130,7 @@ class GatewayServerImpl final : public GatewayServer {
     const int n_listeners = options_.http.listen.empty() ? 1 : 2;
     ASSIGN_OR_RETURN(net::AcceptorOptions connections, options_.connections.Resolve("front", n_listeners));
     ASSIGN_OR_RETURN(front_, Listen(options_.listen, std::move(connections), front_bytes, &registry_,
-                                    {&generation_service_, &cluster_service_}, &front_standard_));
+                                    {&generation_service_, &cluster_service_}, &front_standard_, front_tls_));
     if (!options_.admin_listen.empty()) {
       std::vector<grpc::Service*> services = {&admin_cluster_service_};
       std::vector<std::string> names = {v1::ClusterService::service_full_name()};
@@ -133,11 +142,12 @@ class GatewayServerImpl final : public GatewayServer {
       }
       admin_standard_ = std::make_unique<net::StandardServices>(std::move(names), &registry_);
       ASSIGN_OR_RETURN(admin_, Listen(options_.admin_listen, AdminConnections(), kAdminMessageBytes,
-                                      &registry_, services, admin_standard_.get()));
+                                      &registry_, services, admin_standard_.get(), operators_tls_));
     }
     if (!options_.metrics_listen.empty()) {
-      ASSIGN_OR_RETURN(metrics_server_, net::MetricsServer::Start(&registry_, options_.metrics_listen,
-                                                                  std::make_shared<LiveMetrics>(&core_)));
+      ASSIGN_OR_RETURN(metrics_server_,
+                       net::MetricsServer::Start(&registry_, options_.metrics_listen,
+                                                 std::make_shared<LiveMetrics>(&core_), operators_tls_));
     }
     if (!options_.http.listen.empty()) {
       ASSIGN_OR_RETURN(net::AcceptorOptions http_connections,
@@ -146,8 +156,9 @@ class GatewayServerImpl final : public GatewayServer {
       http_connections.silent_timeout = options_.http.head_timeout;
       http::HttpServerOptions http = options_.http;
       http.stall_timeout = options_.client_stall_timeout;
-      ASSIGN_OR_RETURN(http_, http::HttpFront::Start(&core_, std::move(http), std::move(http_connections),
-                                                     &registry_, std::make_shared<LiveMetrics>(&core_)));
+      ASSIGN_OR_RETURN(
+          http_, http::HttpFront::Start(&core_, std::move(http), std::move(http_connections), &registry_,
+                                        std::make_shared<LiveMetrics>(&core_), front_tls_));
     }
     SetServing(true);
     return absl::OkStatus();
@@ -175,6 +186,27 @@ class GatewayServerImpl final : public GatewayServer {
   }
 
  private:
+  Status ReadIdentities() {
+    const auto read = [this](const char* name, net::TlsOptions files,
+                             std::shared_ptr<net::TlsIdentity>* identity) -> Status {
+      if (!files.any()) return absl::OkStatus();
+      if (files.cert.empty() && identity != &worker_tls_) {
+        return absl::InvalidArgumentError(absl::StrCat("TLS of ", name, " has no certificate of ours"));
+      }
+      files.name = name;
+      ASSIGN_OR_RETURN(*identity, net::TlsIdentity::Start(std::move(files), &registry_));
+      return absl::OkStatus();
+    };
+    RETURN_IF_ERROR(read("clients", options_.tls, &front_tls_));
+    net::TlsOptions operators = options_.tls;
+    if (!options_.operators_ca.empty()) operators.peer_ca = options_.operators_ca;
+    RETURN_IF_ERROR(read("operators", std::move(operators), &operators_tls_));
+    RETURN_IF_ERROR(read("workers", options_.worker_tls, &worker_tls_));
+    if (options_.worker_secret.empty()) return absl::OkStatus();
+    ASSIGN_OR_RETURN(secret_, SharedSecret::Open(options_.worker_secret));
+    return absl::OkStatus();
+  }
+
   Status MakeRouters() {
     RouterState::Options options{options_.routing, parts_.embedder == nullptr ? 0 : parts_.embedder->dim(),
                                  options_.max_candidates};
@@ -237,7 +269,9 @@ class GatewayServerImpl final : public GatewayServer {
   EmbeddingCache embeddings_;
   FallbackLog fallback_log_;
   GatewayCore core_;
-  std::unique_ptr<Keys> keys_;  // where there is a file of them
+  std::unique_ptr<Keys> keys_;                                                // where there is a file of them
+  std::shared_ptr<net::TlsIdentity> front_tls_, operators_tls_, worker_tls_;  // null: no TLS there
+  std::shared_ptr<SharedSecret> secret_;
   Admission admission_;
   TimerQueue timers_;
   std::unique_ptr<RouterStates> no_experts_;  // without a store

@@ -11,6 +11,7 @@
 #include "gateway/watch/shadow_traffic.h"
 #include "model/store/expert_store.h"
 #include "net/connection_flags.h"
+#include "net/tls_identity.h"
 
 namespace coterie::gateway {
 
@@ -22,7 +23,11 @@ struct GatewayOptions {
   WorkerLinkOptions link;                         // its ids and digests are filled in
   PlacementOptions placement;
   absl::Duration resolve_interval = absl::Seconds(5);
-  Keys::Options keys;  // without a file nobody is asked who they are
+  Keys::Options keys;          // without a file nobody is asked who they are
+  net::TlsOptions tls;         // of clients' listeners, and of all others; without a certificate: none
+  std::string operators_ca;    // whose certificates the admin and metrics listeners want; empty: tls.peer_ca
+  net::TlsOptions worker_tls;  // towards workers
+  std::string worker_secret;   // file; see SharedSecret
   Admission::Options admission;
   RequestLimits limits;
   SessionOptions session;

@@ -4,6 +4,7 @@
 
 #include "absl/strings/str_split.h"
 #include "common/worker_protocol.h"
+#include "net/listen_policy.h"
 #include "router/routing_limits.h"
 
 namespace coterie::gateway {
@@ -36,6 +37,17 @@ void CommandLine::Declare(FlagSet* flags) {
   flags->String("keys", &gateway.keys.file, "FILE",
                 "API keys (`coterie keys`): every question shows one of them, and its tenant, experts and "
                 "quotas are the key's; read again when it changes. Without a file nobody is asked");
+
+  flags->String("tls-cert", &gateway.tls.cert, "FILE",
+                "certificate, and those that vouch for it, in PEM: everything that listens speaks TLS; read "
+                "again when it changes, as all of these files are");
+  flags->String("tls-key", &gateway.tls.key, "FILE", "its private key, in PEM, without a password");
+  flags->String("tls-client-ca", &gateway.tls.peer_ca, "FILE",
+                "certificates in PEM: clients must show one that these vouch for, over gRPC and HTTP");
+  flags->String("tls-operator-ca", &gateway.operators_ca, "FILE",
+                "the same for the admin and metrics listeners; empty: those of --tls-client-ca");
+  flags->Bool("insecure-listen", &insecure_listen,
+              "listen where others than this machine come, and ask none of them who they are");
 
   flags->Section("Routing");
   flags->String("policy", &gateway.router_policy, "NAME",
@@ -140,6 +152,19 @@ void CommandLine::Declare(FlagSet* flags) {
                   "of silence in a stream, after which a comment keeps proxies from closing it");
 
   flags->Section("Workers");
+  flags->String(
+      "worker-ca", &gateway.worker_tls.peer_ca, "FILE",
+      "certificates in PEM: workers are spoken to over TLS, and must show one that these vouch for; "
+      "read again when it changes, as the next three are");
+  flags->String("worker-cert", &gateway.worker_tls.cert, "FILE",
+                "certificate in PEM that is shown to workers (their --tls-client-ca)");
+  flags->String("worker-key", &gateway.worker_tls.key, "FILE", "its private key");
+  flags->String("worker-secret", &gateway.worker_secret, "FILE",
+                "the line that workers and gateways both know (their --gateway-secret); it never travels");
+  flags->String(
+      "worker-name", &gateway.link.tls_name, "HOST",
+      "that workers' certificates are for; empty: each one's host in --workers, of dns:///name:port "
+      "the name");
   flags->Duration("silence-timeout", &gateway.link.silence_timeout, absl::Milliseconds(50),
                   kMaxSilenceTimeout, "a worker that says nothing for so long is lost");
   flags->Duration("heartbeat", &gateway.link.heartbeat_interval, kMinHeartbeatInterval, kMaxHeartbeatInterval,
@@ -206,7 +231,33 @@ Status CommandLine::Finish() {
   gateway.shadow.max_tokens = static_cast<uint32_t>(shadow_tokens);
   gateway.limits.max_answer_tokens = static_cast<uint32_t>(max_answer_tokens);
   gateway.metrics_listen = metrics_port < 0 ? "" : absl::StrCat(metrics_host, ":", metrics_port);
-  return absl::OkStatus();
+  return CheckAccess();
+}
+
+Status CommandLine::CheckAccess() {
+  net::TlsOptions& to_workers = gateway.worker_tls;
+  if (!to_workers.cert.empty() && to_workers.peer_ca.empty()) {
+    return absl::InvalidArgumentError(
+        "--worker-cert wants --worker-ca: whoever answers would else be taken for a worker");
+  }
+  if (gateway.tls.cert.empty() && !(gateway.tls.peer_ca.empty() && gateway.operators_ca.empty())) {
+    return absl::InvalidArgumentError(
+        "--tls-client-ca and --tls-operator-ca want --tls-cert and --tls-key: TLS begins with ours");
+  }
+  constexpr std::string_view kDns = "dns:///";
+  if (gateway.link.tls_name.empty() && gateway.workers.substr(0, kDns.size()) == kDns) {
+    gateway.link.tls_name = gateway.workers.substr(kDns.size(), gateway.workers.rfind(':') - kDns.size());
+  }
+  const bool clients = !gateway.keys.file.empty() || !gateway.tls.cert.empty();
+  const bool operators = !gateway.operators_ca.empty() || !gateway.tls.peer_ca.empty();
+  const char* const for_clients = "--keys, or --tls-cert";
+  return net::CheckListeners(
+      {{"--listen", gateway.listen, clients, for_clients},
+       {"--http-listen", gateway.http.listen, clients, for_clients},
+       {"--admin-listen", gateway.admin_listen, operators,
+        "--tls-operator-ca, or --tls-client-ca (API keys publish nothing)"},
+       {"--metrics-host", gateway.metrics_listen, !gateway.tls.cert.empty(), "--tls-cert"}},
+      insecure_listen);
 }
 
 }  // namespace coterie::gateway

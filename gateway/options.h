@@ -47,10 +47,15 @@ struct CommandLine {
   int max_answer_tokens = 0;
   int shadow_tokens = 256;
   int max_moves = 3;
+  bool insecure_listen = false;
 
   void Declare(FlagSet* flags);
   // InvalidArgument naming the flag.
   Status Finish();
+
+ private:
+  // Who is asked who they are, and whether that fits where it listens.
+  Status CheckAccess();
 };
 
 }  // namespace coterie::gateway

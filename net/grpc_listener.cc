@@ -17,6 +17,7 @@ StatusOr<std::unique_ptr<GrpcListener>> GrpcListener::Start(grpc::ServerBuilder*
   const bool tls = options.credentials != nullptr;
   if (!tls) options.credentials = grpc::InsecureServerCredentials();
   std::unique_ptr<GrpcListener> listener(new GrpcListener());
+  listener->credentials_ = options.credentials;
   listener->protocol_ = std::make_unique<Http2Protocol>(
       builder->experimental().AddExternalConnectionAcceptor(
           grpc::ServerBuilder::experimental_type::ExternalConnectionType::FROM_FD, options.credentials),

@@ -45,6 +45,7 @@ class GrpcListener {
  private:
   GrpcListener() = default;
 
+  std::shared_ptr<grpc::ServerCredentials> credentials_;  // gRPC's core asks them at every handshake
   std::unique_ptr<Http2Protocol> protocol_;
   std::unique_ptr<grpc::Server> server_;
   std::unique_ptr<Acceptor> acceptor_;

@@ -49,13 +49,6 @@ StatusOr<HostPort> ParseAddress(const std::string& address) {
   return parsed;
 }
 
-bool IsLoopback(const addrinfo& info) {
-  if (info.ai_family == AF_INET6) {
-    return IN6_IS_ADDR_LOOPBACK(&reinterpret_cast<const sockaddr_in6*>(info.ai_addr)->sin6_addr);
-  }
-  return ntohl(reinterpret_cast<const sockaddr_in*>(info.ai_addr)->sin_addr.s_addr) >> 24 == IN_LOOPBACKNET;
-}
-
 uint16_t PortOf(int fd) {
   sockaddr_storage bound{};
   socklen_t length = sizeof(bound);
@@ -102,6 +95,13 @@ StatusOr<FileDescriptor> ListenOn(const addrinfo& info, uint16_t port, const std
 }
 
 }  // namespace
+
+bool IsLoopback(const addrinfo& info) {
+  if (info.ai_family == AF_INET6) {
+    return IN6_IS_ADDR_LOOPBACK(&reinterpret_cast<const sockaddr_in6*>(info.ai_addr)->sin6_addr);
+  }
+  return ntohl(reinterpret_cast<const sockaddr_in*>(info.ai_addr)->sin_addr.s_addr) >> 24 == IN_LOOPBACKNET;
+}
 
 StatusOr<ListenSockets> Listen(const std::string& address) {
   ASSIGN_OR_RETURN(const HostPort parsed, ParseAddress(address));

@@ -7,6 +7,8 @@
 #include "common/file_descriptor.h"
 #include "common/status.h"
 
+struct addrinfo;
+
 namespace coterie::net {
 
 struct ListenSockets {
@@ -20,6 +22,9 @@ struct ListenSockets {
 // SO_REUSEPORT): two servers on one port would share its clients at random. AlreadyExists where the port is
 // taken, InvalidArgument where the address is not one, or not one of this machine; both name it.
 StatusOr<ListenSockets> Listen(const std::string& address);
+
+// Whether only this machine reaches it.
+bool IsLoopback(const addrinfo& info);
 
 }  // namespace coterie::net
 

@@ -10,6 +10,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "net/listen_socket.h"
+#include "net/tls_pages.h"
 #include "prometheus/text_serializer.h"
 
 namespace coterie::net {
@@ -48,16 +49,23 @@ void Write(int fd, std::string_view bytes) {
 
 class MetricsServer::Pages final : public ConnectionProtocol {
  public:
-  Pages(const MetricsRegistry* registry, std::shared_ptr<prometheus::Collectable> live)
-      : registry_(registry), live_(std::move(live)) {}
+  Pages(const MetricsRegistry* registry, std::shared_ptr<prometheus::Collectable> live,
+        std::shared_ptr<TlsIdentity> tls)
+      : registry_(registry), live_(std::move(live)) {
+    if (tls == nullptr) return;
+    over_tls_ = std::make_unique<TlsPages>(std::move(tls), kRequestTimeout,
+                                           [this](std::string_view request) { return Answer(request); });
+  }
 
   Opening Judge(std::string_view sent) const override {
+    if (over_tls_ != nullptr) return sent.empty() ? Opening::kIncomplete : Opening::kComplete;
     if (sent.empty() || sent.front() < 'A' || sent.front() > 'Z') return Opening::kWrong;
     return sent.find("\r\n\r\n") != std::string_view::npos ? Opening::kComplete : Opening::kIncomplete;
   }
 
   void Take(int fd) override {
-    const FileDescriptor socket(fd);
+    FileDescriptor socket(fd);
+    if (over_tls_ != nullptr) return over_tls_->Serve(std::move(socket));
     std::array<char, 8192> request;  // all of it is there
     const ssize_t n = recv(fd, request.data(), request.size(), MSG_DONTWAIT);
     if (n <= 0) return;
@@ -67,6 +75,7 @@ class MetricsServer::Pages final : public ConnectionProtocol {
   }
 
   std::string Refusal(std::string_view why) const override {
+    if (over_tls_ != nullptr) return "";
     return Response("503 Service Unavailable", "text/plain", absl::StrCat(ToAbsl(why), "\n"), true);
   }
 
@@ -89,6 +98,7 @@ class MetricsServer::Pages final : public ConnectionProtocol {
 
   const MetricsRegistry* const registry_;
   const std::shared_ptr<prometheus::Collectable> live_;
+  std::unique_ptr<TlsPages> over_tls_;
 };
 
 std::string MetricsText(const MetricsRegistry& registry, prometheus::Collectable* live) {
@@ -101,11 +111,12 @@ std::string MetricsText(const MetricsRegistry& registry, prometheus::Collectable
 
 StatusOr<std::unique_ptr<MetricsServer>> MetricsServer::Start(MetricsRegistry* registry,
                                                               const std::string& address,
-                                                              std::shared_ptr<prometheus::Collectable> live) {
+                                                              std::shared_ptr<prometheus::Collectable> live,
+                                                              std::shared_ptr<TlsIdentity> tls) {
   StatusOr<ListenSockets> sockets = Listen(address);
   if (!sockets.ok()) return Annotate(sockets.status(), "metrics");
   std::unique_ptr<MetricsServer> server(new MetricsServer());
-  server->pages_ = std::make_unique<Pages>(registry, std::move(live));
+  server->pages_ = std::make_unique<Pages>(registry, std::move(live), std::move(tls));
   AcceptorOptions options;
   options.listener = "metrics";
   options.max_connections = kPlaces;

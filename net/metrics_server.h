@@ -8,6 +8,7 @@
 #include "common/metrics.h"
 #include "common/status.h"
 #include "net/acceptor.h"
+#include "net/tls_identity.h"
 #include "prometheus/collectable.h"
 
 namespace coterie::net {
@@ -23,10 +24,10 @@ class MetricsServer {
  public:
   // `address` is host:port; port 0 picks one. AlreadyExists, naming it, when the port is taken. `registry`
   // outlives the server. `live`, which may be null, is asked at every scrape as well, from the server's
-  // thread.
+  // thread, or from several with `tls`, which has a certificate.
   static StatusOr<std::unique_ptr<MetricsServer>> Start(
       MetricsRegistry* registry, const std::string& address,
-      std::shared_ptr<prometheus::Collectable> live = nullptr);
+      std::shared_ptr<prometheus::Collectable> live = nullptr, std::shared_ptr<TlsIdentity> tls = nullptr);
   ~MetricsServer();
   int port() const { return acceptor_->port(); }
 

@@ -4,6 +4,7 @@
 #include "common/worker_protocol.h"
 #include "kernels/decoder_ops.h"
 #include "kernels/devices/choose_device.h"
+#include "net/listen_policy.h"
 
 namespace coterie::worker {
 namespace {
@@ -55,6 +56,17 @@ FlagSet WorkerOptions::Flags() {
                "gRPC address; port 0 picks a free one, printed on standard output");
   flags.Int("metrics-port", &metrics_port, -1, 65535, "PORT",
             "serve /metrics here, on the same host; 0: a free one, -1: nowhere");
+  flags.String("tls-cert", &tls.cert, "FILE",
+               "certificate, and those that vouch for it, in PEM: everything that listens speaks TLS; read "
+               "again when it changes, as the next two are");
+  flags.String("tls-key", &tls.key, "FILE", "its private key, in PEM, without a password");
+  flags.String("tls-client-ca", &tls.peer_ca, "FILE",
+               "certificates in PEM: who comes must show one that these vouch for");
+  flags.String("gateway-secret", &gateway_secret, "FILE",
+               "a line that gateways must know, too (their --worker-secret), such as `openssl rand -hex 32` "
+               "makes; it never travels");
+  flags.Bool("insecure-listen", &insecure_listen,
+             "listen where others than this machine come, and ask none of them who they are");
   flags.String("id", &id, "NAME", "its name for people; empty: host name and port");
   flags.Duration("reattach-grace", &reattach_grace, kNone, kMaxReattachGrace,
                  "how long the answers of a gateway whose connection broke are kept");
@@ -132,6 +144,15 @@ Status WorkerOptions::Check() const {
     return absl::InvalidArgumentError(absl::StrCat("--max-batch-tokens=", max_batch_tokens,
                                                    ": must be above --max-seqs, which is ", max_seqs));
   }
+  if (!tls.peer_ca.empty() && tls.cert.empty()) {
+    return absl::InvalidArgumentError("--tls-client-ca wants --tls-cert and --tls-key: TLS begins with ours");
+  }
+  const std::string metrics =
+      metrics_port < 0 ? "" : absl::StrCat(listen.substr(0, listen.rfind(':')), ":", metrics_port);
+  RETURN_IF_ERROR(net::CheckListeners({{"--listen", listen, !gateway_secret.empty() || !tls.peer_ca.empty(),
+                                        "--gateway-secret, or --tls-client-ca"},
+                                       {"--metrics-port", metrics, !tls.cert.empty(), "--tls-cert"}},
+                                      insecure_listen));
   if (max_logit_rows < max_seqs) {
     return absl::InvalidArgumentError(absl::StrCat("--max-logit-rows=", max_logit_rows,
                                                    ": must be at least --max-seqs, which is ", max_seqs));

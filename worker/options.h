@@ -8,6 +8,7 @@
 #include "absl/time/time.h"
 #include "common/flags.h"
 #include "common/status.h"
+#include "net/tls_identity.h"
 
 namespace coterie::worker {
 
@@ -43,6 +44,9 @@ struct WorkerOptions {
   absl::Duration reattach_grace = absl::Seconds(10);
   absl::Duration drain_timeout = absl::Seconds(30);
   int metrics_port = -1;
+  net::TlsOptions tls;
+  std::string gateway_secret;
+  bool insecure_listen = false;
   int max_connections = 0;
   int max_connections_per_address = 0;
 

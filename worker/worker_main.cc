@@ -9,12 +9,14 @@
 
 #include "common/clock.h"
 #include "common/metrics.h"
+#include "common/shared_secret.h"
 #include "common/shutdown_signal.h"
 #include "common/status.h"
 #include "common/utf8.h"
 #include "model/store/expert_store.h"
 #include "net/descriptors.h"
 #include "net/metrics_server.h"
+#include "net/tls_identity.h"
 #include "spdlog/sinks/stdout_color_sinks.h"
 #include "spdlog/spdlog.h"
 #include "worker/cores.h"
@@ -93,11 +95,22 @@ Status Run(const WorkerOptions& asked, ShutdownSignals* signals) {
   PeerTraffic traffic;
   MetricsRegistry registry;
   WorkerMetrics metrics(&registry, engine.get(), &traffic);
+  std::shared_ptr<net::TlsIdentity> tls;
+  if (options.tls.any()) {
+    net::TlsOptions files = options.tls;
+    files.name = "worker";
+    ASSIGN_OR_RETURN(tls, net::TlsIdentity::Start(std::move(files), &registry));
+  }
+  std::unique_ptr<SharedSecret> secret;
+  if (!options.gateway_secret.empty()) {
+    ASSIGN_OR_RETURN(secret, SharedSecret::Open(options.gateway_secret));
+  }
   std::unique_ptr<net::MetricsServer> metrics_server;
   if (options.metrics_port >= 0) {
     const std::string host = options.listen.substr(0, options.listen.rfind(':'));
-    ASSIGN_OR_RETURN(metrics_server,
-                     net::MetricsServer::Start(&registry, absl::StrCat(host, ":", options.metrics_port)));
+    ASSIGN_OR_RETURN(
+        metrics_server,
+        net::MetricsServer::Start(&registry, absl::StrCat(host, ":", options.metrics_port), nullptr, tls));
   }
   WorkerServiceOptions service_options;
   service_options.worker_id = options.id.empty() ? DefaultId(options.listen) : options.id;
@@ -105,6 +118,7 @@ Status Run(const WorkerOptions& asked, ShutdownSignals* signals) {
   service_options.device = device.device;
   service_options.serves = options.serves;
   service_options.reattach_grace = options.reattach_grace;
+  service_options.secret = secret.get();
   DeviceLoss loss(signals);
   service_options.on_device_lost = [&loss](const Status& why) { loss.Tell(why); };
   const DeviceWatch watch(options, device, inventory_options, engine.get(), &metrics, &loss);
@@ -113,7 +127,7 @@ Status Run(const WorkerOptions& asked, ShutdownSignals* signals) {
   ASSIGN_OR_RETURN(
       std::unique_ptr<WorkerServer> server,
       WorkerServer::Start(options.listen, &service, engine->max_sequence_tokens(),
-                          {options.max_connections, options.max_connections_per_address}, &registry));
+                          {options.max_connections, options.max_connections_per_address}, &registry, tls));
 
   std::printf("listening %s:%d\n", options.listen.substr(0, options.listen.rfind(':')).c_str(),
               server->port());

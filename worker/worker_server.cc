@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "grpcpp/health_check_service_interface.h"
+#include "net/tls_credentials.h"
 
 namespace coterie::worker {
 namespace {
@@ -20,7 +21,8 @@ StatusOr<std::unique_ptr<WorkerServer>> WorkerServer::Start(const std::string& a
                                                             WorkerServiceImpl* service,
                                                             int max_sequence_tokens,
                                                             const net::ConnectionFlags& connections,
-                                                            MetricsRegistry* registry) {
+                                                            MetricsRegistry* registry,
+                                                            std::shared_ptr<net::TlsIdentity> tls) {
   std::unique_ptr<WorkerServer> server(new WorkerServer(service, registry));
   grpc::ServerBuilder builder;
   builder.RegisterService(service);
@@ -29,8 +31,9 @@ StatusOr<std::unique_ptr<WorkerServer>> WorkerServer::Start(const std::string& a
   builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, 5000);
   builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, 256);
   ASSIGN_OR_RETURN(net::AcceptorOptions places, connections.Resolve("worker"));
-  ASSIGN_OR_RETURN(server->listener_,
-                   net::GrpcListener::Start(&builder, {address, std::move(places), nullptr}, registry));
+  net::GrpcListenerOptions listener{address, std::move(places), nullptr, {}};
+  if (tls != nullptr) listener.credentials = net::TlsServerCredentials(std::move(tls));
+  ASSIGN_OR_RETURN(server->listener_, net::GrpcListener::Start(&builder, std::move(listener), registry));
   for (const char* name : {"", "coterie.v1.WorkerService"}) {
     server->listener_->server()->GetHealthCheckService()->SetServingStatus(name, true);
   }

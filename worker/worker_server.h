@@ -9,6 +9,7 @@
 #include "grpcpp/grpcpp.h"
 #include "net/grpc_listener.h"
 #include "net/standard_services.h"
+#include "net/tls_identity.h"
 #include "worker/service/worker_service.h"
 
 namespace coterie::worker {
@@ -23,7 +24,8 @@ class WorkerServer {
   static StatusOr<std::unique_ptr<WorkerServer>> Start(const std::string& address, WorkerServiceImpl* service,
                                                        int max_sequence_tokens,
                                                        const net::ConnectionFlags& connections = {},
-                                                       MetricsRegistry* registry = nullptr);
+                                                       MetricsRegistry* registry = nullptr,
+                                                       std::shared_ptr<net::TlsIdentity> tls = nullptr);
   // Ends every call at once; Drain first for a gentle end.
   ~WorkerServer();
 

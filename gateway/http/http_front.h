@@ -10,6 +10,7 @@
 #include "gateway/http/api/api.h"
 #include "gateway/http/server/http_server.h"
 #include "net/acceptor.h"
+#include "net/tls_identity.h"
 #include "prometheus/collectable.h"
 
 namespace coterie::gateway::http {
@@ -21,13 +22,14 @@ class HttpFront {
   static StatusOr<std::unique_ptr<HttpFront>> Start(const GatewayCore* core, HttpServerOptions options,
                                                     net::AcceptorOptions connections,
                                                     MetricsRegistry* registry,
-                                                    std::shared_ptr<prometheus::Collectable> live) {
+                                                    std::shared_ptr<prometheus::Collectable> live,
+                                                    std::shared_ptr<net::TlsIdentity> tls) {
     auto api = std::make_shared<Api>(core, registry, std::move(live));
-    ASSIGN_OR_RETURN(
-        auto server,
-        HttpServer::Start(
-            std::move(options), std::move(connections),
-            [api](std::shared_ptr<Exchange> exchange) { api->Handle(std::move(exchange)); }, registry));
+    ASSIGN_OR_RETURN(auto server,
+                     HttpServer::Start(
+                         std::move(options), std::move(connections),
+                         [api](std::shared_ptr<Exchange> exchange) { api->Handle(std::move(exchange)); },
+                         registry, std::move(tls)));
     return std::unique_ptr<HttpFront>(new HttpFront(std::move(api), std::move(server)));
   }
 

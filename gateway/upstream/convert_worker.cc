@@ -30,6 +30,7 @@ v1::GatewayHello HelloToProto(const WorkerLinkOptions& options) {
   v1::GatewayHello hello;
   hello.set_protocol_version(kWorkerProtocolVersion);
   hello.set_gateway_id(options.gateway_id);
+  hello.set_stream_key(options.stream_key);
   hello.set_base_digest(options.base.ToBytes());
   hello.set_tokenizer_digest(options.tokenizer.ToBytes());
   hello.set_heartbeat_interval_ms(

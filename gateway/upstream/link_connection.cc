@@ -21,9 +21,15 @@ void WorkerLinkImpl::Connect() {
   state_.SetLink(weak_from_this());  // which a constructor cannot know
   v1::GatewayMessage message;
   *message.mutable_hello() = HelloToProto(options_);
+  proven_ = options_.secret == nullptr;
+  if (!proven_) {
+    nonce_ = SharedSecret::DrawNonce();
+    message.mutable_hello()->set_nonce(nonce_);
+  }
   heartbeats_.Begin(MonotonicNow());
   attached_ = false;
-  stream_ = WorkerStream::Start(shared_from_this(), address_, message, options_.max_outgoing, streams_);
+  stream_ = WorkerStream::Start(shared_from_this(), {address_, options_.tls, options_.tls_name}, message,
+                                options_.max_outgoing, streams_);
   ScheduleTick();
 }
 

@@ -16,6 +16,8 @@ void WorkerLinkImpl::OnMessage(WorkerStream* stream, v1::WorkerMessage& message)
   switch (message.message_case()) {
     case v1::WorkerMessage::kHello:
       return OnHello(stream, message.hello());
+    case v1::WorkerMessage::kChallenge:
+      return OnChallenge(stream, message.challenge());
     case v1::WorkerMessage::kStep:
       return OnStep(stream, *message.mutable_step());
     case v1::WorkerMessage::kHeartbeat:
@@ -33,6 +35,35 @@ bool WorkerLinkImpl::Hear(WorkerStream* stream) {
   return true;
 }
 
+void WorkerLinkImpl::OnChallenge(WorkerStream* stream, const v1::Challenge& challenge) {
+  Lost lost;
+  {
+    MutexLock lock(&mutex_);
+    if (!Hear(stream) || attached_) return;
+    std::string refusal;
+    if (options_.secret == nullptr) {
+      refusal = absl::StrCat("worker ", address_, " asks for a shared secret; name it by --worker-secret");
+    } else {
+      const HandshakeFacts facts{options_.gateway_id, nonce_, challenge.nonce()};
+      if (challenge.nonce().size() == SharedSecret::kNonceBytes &&
+          options_.secret->Believes(SharedSecret::Side::kWorker, facts, challenge.proof())) {
+        proven_ = true;
+        v1::GatewayMessage message;
+        message.mutable_challenge_answer()->set_proof(
+            options_.secret->Prove(SharedSecret::Side::kGateway, facts));
+        SendOrBreak(std::move(message));
+      } else {
+        refusal = absl::StrCat("worker ", address_,
+                               " does not know our shared secret: its --gateway-secret and our "
+                               "--worker-secret must have a line in common");
+      }
+    }
+    if (!refusal.empty()) lost = RefuseWorker(absl::UnavailableError(refusal), refusal);
+    Publish();
+  }
+  TellLater(std::move(lost));
+}
+
 void WorkerLinkImpl::OnHello(WorkerStream* stream, const v1::WorkerHello& proto) {
   Lost lost;
   Observed reattached;
@@ -40,7 +71,13 @@ void WorkerLinkImpl::OnHello(WorkerStream* stream, const v1::WorkerHello& proto)
     MutexLock lock(&mutex_);
     if (!Hear(stream) || attached_) return;
     StatusOr<WorkerIdentity> hello = HelloFromProto(proto);
-    const Status fits = hello.ok() ? CheckHello(*hello, options_, address_) : hello.status();
+    Status fits = hello.ok() ? CheckHello(*hello, options_, address_) : hello.status();
+    if (!proven_) {
+      fits = absl::UnauthenticatedError(absl::StrCat(
+          "worker ", address_,
+          " asks for no shared secret, and this gateway has one; start the worker with the same in "
+          "--gateway-secret"));
+    }
     if (fits.ok()) {
       lost = Attach(*std::move(hello), proto, &reattached);
     } else {

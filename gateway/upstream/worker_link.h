@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "absl/time/time.h"
+#include "common/shared_secret.h"
 #include "gateway/runtime/timer_queue.h"
 #include "gateway/runtime/work_pool.h"
 #include "gateway/upstream/outlier_watch.h"
@@ -14,6 +15,7 @@
 #include "gateway/upstream/stream_threads.h"
 #include "gateway/upstream/worker_board.h"
 #include "gateway/upstream/worker_info.h"
+#include "net/tls_identity.h"
 
 namespace coterie::gateway {
 
@@ -32,7 +34,13 @@ struct WorkerLinkOptions {
   absl::Duration max_backoff = absl::Seconds(2);
   absl::Duration refused_retry = absl::Seconds(5);  // it may be replaced by one that fits
   size_t max_outgoing = 4096;                       // messages waiting for the connection
-  OutlierWatch::Options outliers;                   // when a worker that flaps is ejected
+  std::string stream_key;                           // drawn once by this process, told to workers alone
+  // How it shows itself to workers, and which of them it believes; null: no TLS.
+  std::shared_ptr<net::TlsIdentity> tls;
+  std::string tls_name;  // that workers' certificates are for; empty: the address's own host
+  std::shared_ptr<SharedSecret>
+      secret;                      // that workers and we prove that we know; null: nobody proves anything
+  OutlierWatch::Options outliers;  // when a worker that flaps is ejected
 };
 
 // The stream between this gateway and one worker: keeps it up, takes it up again, and tells apart a lost

@@ -59,6 +59,8 @@ class WorkerLinkImpl final : public WorkerLink,
   // --- link_messages.cc: by message ---
   // Notes that the worker is heard. False for a message of a stream that is no longer in use.
   bool Hear(WorkerStream* stream) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // The worker asks us to prove that we know the shared secret, and proves that it does.
+  void OnChallenge(WorkerStream* stream, const v1::Challenge& challenge);
   void OnHello(WorkerStream* stream, const v1::WorkerHello& hello);
   // Takes in the worker that says hello: as the one that was there before, whose sequences go on
   // (*reattached), or as a new process, which knows nothing of them (the result).
@@ -106,6 +108,8 @@ class WorkerLinkImpl final : public WorkerLink,
   mutable Mutex mutex_;
   bool stopped_ ABSL_GUARDED_BY(mutex_) = false;
   bool attached_ ABSL_GUARDED_BY(mutex_) = false;  // Hello came on stream_
+  std::string nonce_ ABSL_GUARDED_BY(mutex_);      // of stream_, where there is a secret
+  bool proven_ ABSL_GUARDED_BY(mutex_) = false;    // the worker knows the secret, or there is none
   std::shared_ptr<WorkerStream> stream_ ABSL_GUARDED_BY(mutex_);
   WorkerHealth health_ ABSL_GUARDED_BY(mutex_) = WorkerHealth::kConnecting;
   std::string message_ ABSL_GUARDED_BY(mutex_) = "connecting";

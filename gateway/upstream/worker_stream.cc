@@ -5,27 +5,32 @@
 #include <utility>
 
 #include "common/worker_protocol.h"
+#include "net/tls_credentials.h"
 
 namespace coterie::gateway {
 namespace {
 
-std::shared_ptr<grpc::Channel> MakeChannel(const std::string& address) {
+std::shared_ptr<grpc::Channel> MakeChannel(const WorkerStream::Target& target) {
   grpc::ChannelArguments args;
   args.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
   args.SetInt(GRPC_ARG_ENABLE_RETRIES, 0);
   args.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
   args.SetMaxReceiveMessageSize(static_cast<int>(kMaxWorkerMessageBytes));
-  return grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), args);
+  if (target.tls == nullptr) {
+    return grpc::CreateCustomChannel(target.address, grpc::InsecureChannelCredentials(), args);
+  }
+  if (!target.tls_name.empty()) args.SetSslTargetNameOverride(target.tls_name);
+  return grpc::CreateCustomChannel(target.address, net::TlsChannelCredentials(*target.tls->Current()), args);
 }
 
 }  // namespace
 
-std::shared_ptr<WorkerStream> WorkerStream::Start(std::shared_ptr<Owner> owner, const std::string& address,
+std::shared_ptr<WorkerStream> WorkerStream::Start(std::shared_ptr<Owner> owner, const Target& target,
                                                   v1::GatewayMessage hello, size_t max_outgoing,
                                                   StreamThreads* threads) {
   std::shared_ptr<WorkerStream> stream(new WorkerStream(std::move(owner), max_outgoing, threads));
   stream->self_ = stream;
-  stream->stub_ = v1::WorkerService::NewStub(MakeChannel(address));
+  stream->stub_ = v1::WorkerService::NewStub(MakeChannel(target));
   stream->call_ = stream->stub_->PrepareAsyncAttach(&stream->context_, threads->queue());
   stream->Send(std::move(hello));
   stream->call_->StartCall(&stream->start_);

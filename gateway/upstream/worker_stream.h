@@ -11,6 +11,7 @@
 #include "common/mutex.h"
 #include "coterie/v1/worker.grpc.pb.h"
 #include "gateway/upstream/stream_threads.h"
+#include "net/tls_identity.h"
 
 namespace coterie::gateway {
 
@@ -26,9 +27,15 @@ class WorkerStream : public std::enable_shared_from_this<WorkerStream> {
     virtual void OnClosed(WorkerStream* stream, const grpc::Status& status) = 0;
   };
 
+  // Where the worker is, and how it is spoken to.
+  struct Target {
+    std::string address;
+    std::shared_ptr<net::TlsIdentity> tls;  // null: no TLS
+    std::string tls_name;                   // see WorkerLinkOptions
+  };
   // Starts at once with `hello`. A new channel, thus a new connection, every time: the old one may be a black
   // hole that TCP still believes in.
-  static std::shared_ptr<WorkerStream> Start(std::shared_ptr<Owner> owner, const std::string& address,
+  static std::shared_ptr<WorkerStream> Start(std::shared_ptr<Owner> owner, const Target& target,
                                              v1::GatewayMessage hello, size_t max_outgoing,
                                              StreamThreads* threads);
 

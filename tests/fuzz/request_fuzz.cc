@@ -136,6 +136,7 @@ void WorkerStream(const uint8_t* data, size_t n_bytes) {
       case v1::WorkerMessage::kHeartbeat:
         state = &message.heartbeat().state();
         break;
+      case v1::WorkerMessage::kChallenge:
       case v1::WorkerMessage::MESSAGE_NOT_SET:
         continue;
     }

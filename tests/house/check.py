@@ -46,7 +46,7 @@ HEADERS_WITH_GRPC = {
     "gateway/grpc/check_caller.h", "gateway/grpc/cluster_service.h", "gateway/grpc/convert_client.h", "gateway/grpc/expert_receiver.h",
     "gateway/grpc/expert_service.h", "gateway/grpc/generate_call.h", "gateway/grpc/generation_service.h",
     "gateway/grpc/rpc_status.h", "gateway/grpc/unary_call.h", "gateway/grpc/upload_watch.h", "gateway/upstream/convert_worker.h",
-    "gateway/upstream/stream_threads.h", "gateway/upstream/worker_stream.h", "net/grpc_listener.h", "net/grpc_time.h", "net/http2_protocol.h", "net/received.h", "net/reflection_service.h", "net/standard_services.h", "net/unknown_methods.h",
+    "gateway/upstream/stream_threads.h", "gateway/upstream/worker_stream.h", "net/grpc_listener.h", "net/grpc_time.h", "net/http2_protocol.h", "net/received.h", "net/reflection_service.h", "net/standard_services.h", "net/tls_credentials.h", "net/unknown_methods.h",
     "tools/client/cancellation.h", "tools/client/client.h", "tools/coterie/answer_view.h", "tools/coterie/conversation.h",
     "tools/coterie/load.h", "tools/coterie/question.h", "worker/rendezvous/rendezvous_service.h", "worker/service/attach_stream.h", "worker/service/convert.h",
     "worker/service/gateway_session.h", "worker/service/sequence_log.h", "worker/service/state_tracker.h",

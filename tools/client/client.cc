@@ -11,6 +11,7 @@
 #include "common/digest.h"
 #include "common/file.h"
 #include "net/grpc_time.h"
+#include "net/tls_credentials.h"
 
 namespace coterie::client {
 namespace {
@@ -19,12 +20,13 @@ constexpr size_t kChunkBytes = 1 << 19;  // the server takes up to 1 MiB a messa
 constexpr absl::Duration kUnaryTimeout = absl::Seconds(60);
 constexpr absl::Duration kPublishTimeout = absl::Minutes(10);
 
-std::shared_ptr<grpc::Channel> MakeChannel(const std::string& address) {
+std::shared_ptr<grpc::Channel> MakeChannel(const std::string& address,
+                                           const std::shared_ptr<grpc::ChannelCredentials>& credentials) {
   grpc::ChannelArguments args;
   args.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS, 30'000);
   args.SetInt(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 10'000);
   args.SetMaxReceiveMessageSize(64 << 20);
-  return grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), args);
+  return grpc::CreateCustomChannel(address, credentials, args);
 }
 
 // Header and chunks of one expert. False when the server has already answered: Finish says why.
@@ -95,18 +97,26 @@ Status FromGrpc(const grpc::Status& status) {
   return Status(static_cast<absl::StatusCode>(status.error_code()), status.error_message());
 }
 
-Client::Client(ClientOptions options)
-    : options_(std::move(options)),
-      setup_(options_.api_key_file.empty() ? absl::OkStatus()
-                                           : ReadApiKey(options_.api_key_file, &options_.api_key)),
-      channel_(MakeChannel(options_.address)),
-      admin_channel_(MakeChannel(options_.admin_address)),
-      generation_(v1::GenerationService::NewStub(channel_)),
-      cluster_(v1::ClusterService::NewStub(channel_)),
-      experts_(v1::ExpertService::NewStub(admin_channel_)) {}
+Client::Client(ClientOptions options) : options_(std::move(options)), setup_(SetUp()) {}
+
+Status Client::SetUp() {
+  if (!options_.api_key_file.empty()) {
+    RETURN_IF_ERROR(ReadApiKey(options_.api_key_file, &options_.api_key));
+  }
+  auto credentials = grpc::InsecureChannelCredentials();
+  if (options_.use_tls || options_.tls.any()) {
+    ASSIGN_OR_RETURN(const net::TlsMaterial material, net::ReadTlsMaterial(options_.tls));
+    credentials = net::TlsChannelCredentials(material);
+  }
+  channel_ = MakeChannel(options_.address, credentials);
+  admin_channel_ = MakeChannel(options_.admin_address, credentials);
+  generation_ = v1::GenerationService::NewStub(channel_);
+  cluster_ = v1::ClusterService::NewStub(channel_);
+  experts_ = v1::ExpertService::NewStub(admin_channel_);
+  return absl::OkStatus();
+}
 
 Status Client::Reach(grpc::Channel* channel, const std::string& address) {
-  RETURN_IF_ERROR(setup_);
   const MonotonicTime deadline = MonotonicNow() + options_.connect_timeout;
   grpc_connectivity_state state = channel->GetState(/*try_to_connect=*/true);
   while (state != GRPC_CHANNEL_READY) {
@@ -117,8 +127,12 @@ Status Client::Reach(grpc::Channel* channel, const std::string& address) {
     }
     state = channel->GetState(true);
     if (state != GRPC_CHANNEL_READY && MonotonicNow() >= deadline) {
-      return absl::UnavailableError(absl::StrCat("no gateway answers at ", address,
-                                                 "; start one with `coterie up`, or name another address"));
+      return absl::UnavailableError(absl::StrCat(
+          "no gateway answers at ", address,
+          options_.use_tls || options_.tls.any() ? " over TLS, or its certificate is not one that we "
+                                                   "believe for that host (--tls-ca)"
+                                                 : "; start one with `coterie up`, or name another address "
+                                                   "(where the gateway speaks TLS, say --tls or --tls-ca)"));
     }
   }
   return absl::OkStatus();
@@ -126,6 +140,7 @@ Status Client::Reach(grpc::Channel* channel, const std::string& address) {
 
 Status Client::Generate(const v1::GenerateRequest& request, absl::Duration timeout,
                         const std::function<void(const v1::GenerateResponse&)>& on_event) {
+  RETURN_IF_ERROR(setup_);
   RETURN_IF_ERROR(Reach(channel_.get(), options_.address));
   grpc::ClientContext context;
   Authorize(options_.api_key, &context);
@@ -138,30 +153,35 @@ Status Client::Generate(const v1::GenerateRequest& request, absl::Duration timeo
 }
 
 StatusOr<v1::RouteResponse> Client::Route(const v1::RouteRequest& request) {
+  RETURN_IF_ERROR(setup_);
   RETURN_IF_ERROR(Reach(channel_.get(), options_.address));
   return Unary(options_.cancellation, options_.api_key, kUnaryTimeout, generation_.get(),
                &v1::GenerationService::Stub::Route, request);
 }
 
 StatusOr<v1::ScoreResponse> Client::Score(const v1::ScoreRequest& request) {
+  RETURN_IF_ERROR(setup_);
   RETURN_IF_ERROR(Reach(channel_.get(), options_.address));
   return Unary(options_.cancellation, options_.api_key, absl::InfiniteDuration(), generation_.get(),
                &v1::GenerationService::Stub::Score, request);
 }
 
 StatusOr<v1::EmbedResponse> Client::Embed(const v1::EmbedRequest& request) {
+  RETURN_IF_ERROR(setup_);
   RETURN_IF_ERROR(Reach(channel_.get(), options_.address));
   return Unary(options_.cancellation, options_.api_key, kUnaryTimeout, generation_.get(),
                &v1::GenerationService::Stub::Embed, request);
 }
 
 StatusOr<v1::StatusResponse> Client::ClusterStatus(absl::Duration timeout) {
+  RETURN_IF_ERROR(setup_);
   RETURN_IF_ERROR(Reach(channel_.get(), options_.address));
   return Unary(options_.cancellation, options_.api_key, timeout, cluster_.get(),
                &v1::ClusterService::Stub::Status, v1::StatusRequest());
 }
 
 StatusOr<v1::ListExpertsResponse> Client::ListExperts(const v1::ListExpertsRequest& request) {
+  RETURN_IF_ERROR(setup_);
   RETURN_IF_ERROR(Reach(admin_channel_.get(), options_.admin_address));
   return Unary(options_.cancellation, "", kUnaryTimeout, experts_.get(), &v1::ExpertService::Stub::List,
                request);
@@ -172,6 +192,7 @@ StatusOr<Response> Client::CallByName(const std::string& name,
                                       grpc::Status (v1::ExpertService::Stub::*method)(grpc::ClientContext*,
                                                                                       const Request&,
                                                                                       Response*)) {
+  RETURN_IF_ERROR(setup_);
   RETURN_IF_ERROR(Reach(admin_channel_.get(), options_.admin_address));
   Request request;
   request.set_name(name);
@@ -203,6 +224,7 @@ StatusOr<v1::PublishExpertResponse> Client::PublishExpert(const ExpertFolder& ex
 StatusOr<v1::PublishExpertResponse> Client::PublishFiles(const std::string& name,
                                                          std::span<const ExpertFile> files,
                                                          const PublishOptions& options) {
+  RETURN_IF_ERROR(setup_);
   RETURN_IF_ERROR(Reach(admin_channel_.get(), options_.admin_address));
   grpc::ClientContext context;
   context.set_deadline(net::GrpcDeadline(kPublishTimeout));
@@ -216,6 +238,7 @@ StatusOr<v1::PublishExpertResponse> Client::PublishFiles(const std::string& name
 
 StatusOr<PublishResults> Client::PublishExperts(std::span<const ExpertFolder> experts,
                                                 const PublishOptions& options) {
+  RETURN_IF_ERROR(setup_);
   RETURN_IF_ERROR(Reach(admin_channel_.get(), options_.admin_address));
   grpc::ClientContext context;
   context.set_deadline(

@@ -14,6 +14,7 @@
 #include "coterie/v1/cluster.grpc.pb.h"
 #include "coterie/v1/expert.grpc.pb.h"
 #include "coterie/v1/generation.grpc.pb.h"
+#include "net/tls_identity.h"
 #include "tools/client/cancellation.h"
 #include "tools/client/expert_folder.h"
 
@@ -25,6 +26,9 @@ struct ClientOptions {
   // Shown with questions (not to the admin address); the file's wins. Empty: none.
   std::string api_key;
   std::string api_key_file;
+  // Over TLS: by the system's authorities, or those of `tls.peer_ca`; `tls.cert` is shown.
+  bool use_tls = false;
+  net::TlsOptions tls;
   // How long a call waits for the gateway to be reachable before it fails with Unavailable.
   absl::Duration connect_timeout = absl::Seconds(5);
   Cancellation* cancellation = nullptr;  // borrowed; null: calls cannot be cancelled
@@ -76,6 +80,7 @@ class Client {
                                           const PublishOptions& options = {});
 
  private:
+  Status SetUp();
   // Waits until `channel` is ready.
   Status Reach(grpc::Channel* channel, const std::string& address);
   // A call about one expert, of which the request says the name and nothing else.
@@ -85,12 +90,13 @@ class Client {
                                                                                 const Request&, Response*));
 
   ClientOptions options_;
-  Status setup_;  // what is wrong with the options; every call says so
   std::shared_ptr<grpc::Channel> channel_;
   std::shared_ptr<grpc::Channel> admin_channel_;
   std::unique_ptr<v1::GenerationService::Stub> generation_;
   std::unique_ptr<v1::ClusterService::Stub> cluster_;
   std::unique_ptr<v1::ExpertService::Stub> experts_;
+  Status
+      setup_;  // what is wrong with the options, where the above are null; every call says so. The last made
 };
 
 // The same code and message; InvalidArgument for a message that gRPC itself refused for its size.

@@ -133,6 +133,8 @@ StatusOr<std::unique_ptr<Cluster>> Cluster::Start(ClusterOptions options) {
                      absl::StrCat("--metrics-port=", o.metrics_port)};
   gateway.command.push_back("--policy=" + o.policy);
   gateway.command.push_back(absl::StrCat("--shadow-share=", o.shadow_share));
+  if (!o.keys.empty()) gateway.command.push_back("--keys=" + o.keys);
+  if (o.insecure_listen) gateway.command.push_back("--insecure-listen");
   if (!o.rules.empty()) gateway.command.push_back("--rules=" + o.rules);
   if (!o.classifier.empty()) gateway.command.push_back("--classifier=" + o.classifier);
   cluster->members_.push_back(std::move(gateway));

@@ -31,7 +31,9 @@ struct ClusterOptions {
   double shadow_share = 0.01;                  // likewise
   std::string rules;                           // likewise; empty: none
   std::string classifier;
-  int metrics_port = 9464;  // the gateway's; -1: none
+  std::string keys;              // likewise
+  bool insecure_listen = false;  // likewise
+  int metrics_port = 9464;       // the gateway's; -1: none
   absl::Duration start_timeout = absl::Minutes(2);
 };
 

@@ -49,6 +49,13 @@ void AddConnectionFlags(FlagSet* flags, Connection* connection) {
   if (const char* key = std::getenv("COTERIE_API_KEY"); key != nullptr) connection->options.api_key = key;
   flags->String("api-key-file", &connection->options.api_key_file, "FILE",
                 "holds the API key that is shown to the gateway; without it $COTERIE_API_KEY is");
+  flags->Bool("tls", &connection->options.use_tls,
+              "speak TLS to the gateway, believing the system's authorities");
+  flags->String("tls-ca", &connection->options.tls.peer_ca, "FILE",
+                "the same, believing these certificates (PEM) instead");
+  flags->String("tls-cert", &connection->options.tls.cert, "FILE",
+                "certificate in PEM that is shown to the gateway, where it asks for one");
+  flags->String("tls-key", &connection->options.tls.key, "FILE", "its private key");
   flags->Duration("connect-timeout", &connection->options.connect_timeout, absl::Milliseconds(10),
                   absl::Hours(1), "how long to wait for the gateway to be there");
   flags->Bool("json", &connection->json, "machine-readable output, one JSON object a line");

@@ -73,6 +73,10 @@ void DeclareFlags(FlagSet* flags, UpOptions* options) {
   flags->String("listen", &c.listen, "HOST:PORT", "questions");
   flags->String("http-listen", &c.http_listen, "HOST:PORT", "OpenAI's API over HTTP; empty: none");
   flags->String("admin-listen", &c.admin_listen, "HOST:PORT", "publishing experts");
+  flags->String("keys", &c.keys, "FILE",
+                "API keys that questions must show (`coterie keys`); empty: nobody is asked");
+  flags->Bool("insecure-listen", &c.insecure_listen,
+              "listen where others than this machine come, and ask none of them who they are");
   flags->Int("worker-port", &c.worker_port, 1, 65000, "PORT", "the first worker's; the others follow");
   flags->Int("metrics-port", &c.metrics_port, -1, 65535, "PORT", "the gateway's /metrics; -1: none");
 }
@@ -131,7 +135,8 @@ int RunUp(std::span<const std::string> args) {
   const MonotonicTime started = MonotonicNow();
   StatusOr<std::unique_ptr<Cluster>> cluster = Cluster::Start(options.cluster);
   if (!cluster.ok()) return Fail(cluster.status(), false);
-  client::Client client({.address = options.cluster.listen,
+  // An operator's: it has no API key.
+  client::Client client({.address = options.cluster.admin_listen,
                          .admin_address = options.cluster.admin_listen,
                          .connect_timeout = absl::Milliseconds(200),
                          .cancellation = cancellation});

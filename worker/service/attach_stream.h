@@ -1,9 +1,11 @@
 #ifndef COTERIE_WORKER_SERVICE_ATTACH_STREAM_H_
 #define COTERIE_WORKER_SERVICE_ATTACH_STREAM_H_
 
+#include <optional>
 #include <string>
 
 #include "common/clock.h"
+#include "common/shared_secret.h"
 #include "coterie/v1/worker.grpc.pb.h"
 #include "grpcpp/grpcpp.h"
 #include "net/received.h"
@@ -49,6 +51,13 @@ class AttachStream : public grpc::ServerBidiReactor<net::Received<v1::GatewayMes
   void MarkWritten() { writing_ = false; }
 
   std::string gateway_id;  // empty until Hello
+  // The hello that waits for its proof, with what the proof is bound to; empty where none is asked for.
+  struct Unproven {
+    v1::GatewayHello hello;
+    HandshakeFacts facts;
+    bool proven = false;  // and the challenge is still being written
+  };
+  std::optional<Unproven> unproven;
   MonotonicTime opened() const { return opened_; }
   std::string peer() const { return context_->peer(); }
 

@@ -26,6 +26,9 @@ class GatewaySession {
   explicit GatewaySession(std::string id) : id_(std::move(id)) {}
 
   const std::string& id() const { return id_; }
+  std::string stream_key;  // what its later streams must show
+  MonotonicTime attached_at;
+  bool has_asked = false;  // it has submitted something
 
   // --- The connection ---
   AttachStream* stream = nullptr;  // borrowed; null while the gateway is away

@@ -31,6 +31,11 @@ grpc::Status WorkerServiceImpl::CheckHello(const v1::GatewayHello& hello) const 
     return {grpc::StatusCode::INVALID_ARGUMENT,
             "hello.gateway_id holds other characters than printable ones of ASCII"};
   }
+  if (hello.stream_key().size() > kMaxStreamKeyBytes) {
+    return {grpc::StatusCode::INVALID_ARGUMENT,
+            absl::StrCat("hello.stream_key has ", hello.stream_key().size(), " bytes; it may have ",
+                         kMaxStreamKeyBytes)};
+  }
   if (hello.protocol_version() != kWorkerProtocolVersion) {
     return {grpc::StatusCode::FAILED_PRECONDITION,
             absl::StrCat("the gateway speaks protocol ", hello.protocol_version(), ", this worker speaks ",
@@ -56,23 +61,104 @@ grpc::Status WorkerServiceImpl::CheckHello(const v1::GatewayHello& hello) const 
   return grpc::Status::OK;
 }
 
+void WorkerServiceImpl::RefuseHello(AttachStream* stream, const std::string& gateway_id,
+                                    const grpc::Status& status) {
+  if (const auto n_left_out = refused_hellos_.Note(MonotonicNow())) {
+    spdlog::warn("gateway {} at {} refused: {} ({} more refused since the last such line)",
+                 absl::CHexEscape(gateway_id.substr(0, 80)), stream->peer(), status.error_message(),
+                 *n_left_out);
+  }
+  stream->End(status);
+}
+
+void WorkerServiceImpl::Welcome(AttachStream* stream, const v1::GatewayMessage& message) {
+  if (stream->unproven) {
+    if (message.has_challenge_answer()) return CheckAnswer(stream, message.challenge_answer());
+    return stream->End({grpc::StatusCode::UNAUTHENTICATED,
+                        "the answer to this worker's challenge must come before anything else"});
+  }
+  if (!message.has_hello()) {
+    return stream->End({grpc::StatusCode::INVALID_ARGUMENT, "the first message of a stream must be hello"});
+  }
+  if (options_.secret != nullptr) return SendChallenge(stream, message.hello());
+  OnHello(stream, message.hello());
+}
+
+void WorkerServiceImpl::SendChallenge(AttachStream* stream, const v1::GatewayHello& hello) {
+  if (hello.gateway_id().size() > kMaxGatewayIdBytes) return OnHello(stream, hello);  // says what is wrong
+  if (hello.nonce().size() != SharedSecret::kNonceBytes) {
+    return RefuseHello(stream, hello.gateway_id(),
+                       {grpc::StatusCode::UNAUTHENTICATED,
+                        "this worker asks its gateways for a shared secret (its --gateway-secret); start the "
+                        "gateway with the same in --worker-secret"});
+  }
+  stream->unproven.emplace();
+  stream->unproven->hello = hello;
+  HandshakeFacts& facts = stream->unproven->facts;
+  facts = {hello.gateway_id(), hello.nonce(), SharedSecret::DrawNonce()};
+  v1::Challenge* challenge = stream->outgoing()->mutable_challenge();
+  challenge->set_nonce(facts.worker_nonce);
+  challenge->set_proof(options_.secret->Prove(SharedSecret::Side::kWorker, facts));
+  stream->Write();
+}
+
+void WorkerServiceImpl::CheckAnswer(AttachStream* stream, const v1::ChallengeAnswer& answer) {
+  AttachStream::Unproven& unproven = *stream->unproven;
+  if (!options_.secret->Believes(SharedSecret::Side::kGateway, unproven.facts, answer.proof())) {
+    return RefuseHello(stream, unproven.hello.gateway_id(),
+                       {grpc::StatusCode::UNAUTHENTICATED,
+                        "the gateway does not know this worker's shared secret: its --worker-secret and the "
+                        "worker's --gateway-secret must have a line in common"});
+  }
+  unproven.proven = true;
+  if (!stream->can_write()) return;  // the challenge is still on its way: OnWritten goes on
+  const v1::GatewayHello hello = unproven.hello;
+  stream->unproven.reset();
+  OnHello(stream, hello);
+}
+
+bool WorkerServiceImpl::MakePlace() {
+  if (sessions_.size() < static_cast<size_t>(options_.max_gateways)) return true;
+  const GatewaySession* idle = nullptr;
+  for (const auto& [id, session] : sessions_) {
+    if (session->has_asked) continue;
+    if (idle == nullptr || session->attached_at < idle->attached_at) idle = session.get();
+  }
+  if (idle == nullptr) return false;
+  const std::string id = idle->id();
+  if (idle->stream != nullptr) {
+    idle->stream->End({grpc::StatusCode::RESOURCE_EXHAUSTED,
+                       absl::StrCat("this worker serves at most ", options_.max_gateways,
+                                    " gateways, and this one had asked for nothing when another came")},
+                      /*abandon=*/true);
+  }
+  ForgetGateway(id);
+  return true;
+}
+
 void WorkerServiceImpl::OnHello(AttachStream* stream, const v1::GatewayHello& hello) {
   const MonotonicTime now = MonotonicNow();
   if (const grpc::Status status = CheckHello(hello); !status.ok()) {
-    if (const auto n_left_out = refused_hellos_.Note(now)) {
-      spdlog::warn("gateway {} at {} refused: {} ({} more refused since the last such line)",
-                   absl::CHexEscape(hello.gateway_id().substr(0, 80)), stream->peer(), status.error_message(),
-                   *n_left_out);
-    }
-    return stream->End(status);
+    return RefuseHello(stream, hello.gateway_id(), status);
   }
-  const bool known = sessions_.contains(hello.gateway_id());
-  if (!known && sessions_.size() >= static_cast<size_t>(options_.max_gateways)) {
+  const auto found = sessions_.find(hello.gateway_id());
+  const bool known = found != sessions_.end();
+  if (known && found->second->stream_key != hello.stream_key()) {
+    return RefuseHello(stream, hello.gateway_id(),
+                       {grpc::StatusCode::PERMISSION_DENIED,
+                        "a gateway of this gateway_id is attached, and this is not it: each process draws "
+                        "its own"});
+  }
+  if (!known && !MakePlace()) {
     return stream->End({grpc::StatusCode::RESOURCE_EXHAUSTED,
                         absl::StrCat("this worker serves at most ", options_.max_gateways, " gateways")});
   }
   std::unique_ptr<GatewaySession>& session = sessions_[hello.gateway_id()];
-  if (session == nullptr) session = std::make_unique<GatewaySession>(hello.gateway_id());
+  if (session == nullptr) {
+    session = std::make_unique<GatewaySession>(hello.gateway_id());
+    session->stream_key = hello.stream_key();
+    session->attached_at = now;
+  }
   BeginStream(session.get(), stream, hello, now);
   SayHello(session.get());
   timers_changed_ = true;

@@ -15,15 +15,12 @@ namespace coterie::worker {
 
 bool WorkerServiceImpl::OnMessage(AttachStream* stream, const v1::GatewayMessage& message) {
   StatusOr<std::unique_ptr<Sequence>> prepared = absl::UnknownError("not a submit");
+  // Before it is known whether the sender may: it takes no lock, and bounds itself.
   if (message.has_submit()) prepared = PrepareSubmit(stream, message.submit());
   MutexLock lock(&mutex_);
   if (stream->ended()) return false;
   if (stream->gateway_id.empty()) {
-    if (message.has_hello()) {
-      OnHello(stream, message.hello());
-    } else {
-      stream->End({grpc::StatusCode::INVALID_ARGUMENT, "the first message of a stream must be hello"});
-    }
+    Welcome(stream, message);
     return !stream->ended();
   }
   if (message.has_hello()) {
@@ -45,7 +42,14 @@ void WorkerServiceImpl::OnWritten(AttachStream* stream, bool ok) {
   MutexLock lock(&mutex_);
   stream->MarkWritten();
   changed_.SignalAll();
-  if (!ok || stream->ended() || stream->gateway_id.empty()) return;
+  if (!ok || stream->ended()) return;
+  if (stream->unproven && stream->unproven->proven) {
+    const v1::GatewayHello hello = stream->unproven->hello;
+    stream->unproven.reset();
+    OnHello(stream, hello);
+    return;
+  }
+  if (stream->gateway_id.empty()) return;
   Send(sessions_.at(stream->gateway_id).get(), MonotonicNow());
 }
 
@@ -112,6 +116,7 @@ void WorkerServiceImpl::Obey(GatewaySession* session, const v1::GatewayMessage& 
       }
       return;
     case v1::GatewayMessage::kHello:
+    case v1::GatewayMessage::kChallengeAnswer:
     case v1::GatewayMessage::kHeartbeat:
     case v1::GatewayMessage::MESSAGE_NOT_SET:  // something a newer gateway says
       return;
@@ -136,6 +141,7 @@ StatusOr<std::unique_ptr<Sequence>> WorkerServiceImpl::PrepareSubmit(AttachStrea
 
 void WorkerServiceImpl::OnSubmit(GatewaySession* session, uint64_t id,
                                  StatusOr<std::unique_ptr<Sequence>> prepared) {
+  session->has_asked = true;
   if (session->Find(id) != nullptr) {
     Drop(session, id);
     return session->Refuse(id,

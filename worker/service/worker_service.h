@@ -14,6 +14,7 @@
 #include "common/digest.h"
 #include "common/log_allowance.h"
 #include "common/mutex.h"
+#include "common/shared_secret.h"
 #include "coterie/v1/worker.grpc.pb.h"
 #include "net/bad_calls.h"
 #include "worker/engine/engine.h"
@@ -34,6 +35,8 @@ struct WorkerServiceOptions {
   // How long the sequences of a gateway that went away are kept.
   absl::Duration reattach_grace = absl::Seconds(10);
   int max_gateways = 64;
+  // What gateways prove that they know; null: whoever reaches the port is believed. Borrowed.
+  SharedSecret* secret = nullptr;
   // A call that sends no Hello for so long is ended.
   absl::Duration hello_timeout = absl::Seconds(10);
   // Told once, by the dispatcher's thread, that the engine lost its device. HandOver is then to be called,
@@ -82,6 +85,16 @@ class WorkerServiceImpl : public v1::WorkerService::Service, private StreamOwner
 
   // --- service_hello.cc: a gateway attaches ---
   grpc::Status CheckHello(const v1::GatewayHello& hello) const;
+  void RefuseHello(AttachStream* stream, const std::string& gateway_id, const grpc::Status& status)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // The first messages of a stream, up to its hello, or to the proof that follows it.
+  void Welcome(AttachStream* stream, const v1::GatewayMessage& message) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void SendChallenge(AttachStream* stream, const v1::GatewayHello& hello)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void CheckAnswer(AttachStream* stream, const v1::ChallengeAnswer& answer)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // True with a place for one more gateway: that of one which never asked for anything, where all are taken.
+  bool MakePlace() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void OnHello(AttachStream* stream, const v1::GatewayHello& hello) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void BeginStream(GatewaySession* session, AttachStream* stream, const v1::GatewayHello& hello,
                    MonotonicTime now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);

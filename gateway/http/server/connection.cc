@@ -32,16 +32,37 @@ Connection::Connection(std::shared_ptr<Loop> loop, boost::asio::ip::tcp::socket 
       shared_(loop_->shared()),
       peer_(peer),
       id_(shared_.NextConnectionId()),
-      socket_(std::move(socket)),
+      transport_(std::move(socket), shared_.tls == nullptr ? nullptr : shared_.tls->ServerContext()),
       timer_(loop_->context()),
       phase_since_(MonotonicNow()) {}
 
 void Connection::Start() {
   loop_->Add(shared_from_this());
-  boost::system::error_code ec;
-  socket_.non_blocking(true, ec);
-  socket_.set_option(boost::asio::socket_base::send_buffer_size(shared_.options.send_buffer_bytes), ec);
+  transport_.Prepare(shared_.options.send_buffer_bytes);
   parser_.emplace(shared_.options.parser);
+  if (!transport_.tls()) return BeginReading();
+  if (transport_.SpeaksPlainly()) {
+    transport_.StopTls();
+    return Refuse(400, "this port speaks TLS; ask it by https://");
+  }
+  phase_ = Phase::kHandshaking;
+  transport_.AsyncHandshake(
+      [self = shared_from_this()](boost::system::error_code ec) { self->OnHandshake(ec); });
+  Arm();
+}
+
+void Connection::OnHandshake(const boost::system::error_code& ec) {
+  if (phase_ == Phase::kClosed) return;
+  if (ec) {
+    shared_.NoteFailedHandshake(peer_, transport_.HandshakeErrors(ec));
+    return Close();
+  }
+  phase_ = Phase::kReading;
+  phase_since_ = MonotonicNow();
+  BeginReading();
+}
+
+void Connection::BeginReading() {
   Read();
   Arm();
 }
@@ -51,9 +72,8 @@ void Connection::Close() {
   const auto self = shared_from_this();
   if (idle()) shared_.idle.Remove(id_);
   phase_ = Phase::kClosed;
-  boost::system::error_code ec;
   timer_.cancel();
-  socket_.close(ec);
+  transport_.Close();
   shared_.AddBodyBytes(-std::exchange(charged_bytes_, 0));
   if (streaming_) shared_.metrics.streams.Decrement();
   if (const auto exchange = std::move(exchange_); exchange != nullptr) {
@@ -74,13 +94,13 @@ void Connection::Read() {
   // Nowhere else: the kernel writes into it until the read is over, and one almost always is under way.
   const size_t wanted = in_body_ ? kBodyBufferBytes : kIdleBufferBytes;
   if (read_buffer_.size() != wanted) read_buffer_ = std::vector<char>(wanted);
-  socket_.async_read_some(boost::asio::buffer(read_buffer_),
-                          [self = shared_from_this()](boost::system::error_code ec, size_t n_bytes) {
-                            self->reading_ = false;
-                            if (self->phase_ == Phase::kClosed) return;
-                            if (ec) return self->Close();
-                            self->OnRead(n_bytes);
-                          });
+  transport_.AsyncReadSome(boost::asio::buffer(read_buffer_),
+                           [self = shared_from_this()](boost::system::error_code ec, size_t n_bytes) {
+                             self->reading_ = false;
+                             if (self->phase_ == Phase::kClosed) return;
+                             if (ec) return self->Close();
+                             self->OnRead(n_bytes);
+                           });
 }
 
 void Connection::OnRead(size_t n_bytes) {
@@ -142,10 +162,7 @@ bool Connection::ChargeBody() {
 void Connection::SendContinue() {
   // Nothing else is on its way, so a few bytes fit; where they do not, nobody is there.
   constexpr std::string_view kContinue = "HTTP/1.1 100 Continue\r\n\r\n";
-  boost::system::error_code ec;
-  if (socket_.write_some(boost::asio::buffer(kContinue.data(), kContinue.size()), ec) != kContinue.size()) {
-    Close();
-  }
+  if (transport_.WriteNow(kContinue) != kContinue.size()) Close();
 }
 
 void Connection::BeginExchange() {
@@ -189,8 +206,7 @@ void Connection::Refuse(int code, const std::string& words) {
 }
 
 void Connection::Linger() {
-  boost::system::error_code ec;
-  socket_.shutdown(boost::asio::ip::tcp::socket::shutdown_send, ec);
+  transport_.FinishSending(shared_from_this());
   shared_.AddBodyBytes(-std::exchange(charged_bytes_, 0));
   parser_.reset();
   inbox_.clear();
@@ -313,7 +329,7 @@ void Connection::WriteSome() {
   const std::array<boost::asio::const_buffer, 2> rest = {
       boost::asio::buffer(head.data() + of_head, head.size() - of_head),
       boost::asio::buffer(body.data() + of_body, body.size() - of_body)};
-  socket_.async_write_some(rest, [self = shared_from_this()](boost::system::error_code ec, size_t n_bytes) {
+  transport_.AsyncWriteSome(rest, [self = shared_from_this()](boost::system::error_code ec, size_t n_bytes) {
     if (self->phase_ == Phase::kClosed) return;
     if (ec) return self->Close();
     self->n_output_written_ += n_bytes;
@@ -345,6 +361,8 @@ void Connection::WriteComment() {
 MonotonicTime Connection::Due() const {
   const HttpServerOptions& options = shared_.options;
   switch (phase_) {
+    case Phase::kHandshaking:
+      return phase_since_ + options.head_timeout;
     case Phase::kReading:
       if (in_body_) return phase_since_ + options.body_timeout;
       // The first words of a connection are there when it comes to us.

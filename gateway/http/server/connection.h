@@ -13,6 +13,7 @@
 #include "gateway/http/server/http_response.h"
 #include "gateway/http/server/loop.h"
 #include "gateway/http/server/request_parser.h"
+#include "gateway/http/server/transport.h"
 #include "net/peer_address.h"
 
 namespace coterie::gateway::http {
@@ -43,13 +44,15 @@ class Connection : public std::enable_shared_from_this<Connection> {
   const std::shared_ptr<Loop>& loop() const { return loop_; }
 
  private:
-  enum class Phase { kReading, kAnswering, kLingering, kClosed };
+  enum class Phase { kHandshaking, kReading, kAnswering, kLingering, kClosed };
   struct Output {
     std::string head;                         // or all of it
     std::shared_ptr<const std::string> body;  // behind it; may be null
     std::function<void()> done;
   };
 
+  void BeginReading();
+  void OnHandshake(const boost::system::error_code& ec);
   void Read();
   void OnRead(size_t n_bytes);
   void Advance();
@@ -77,7 +80,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   ServerShared& shared_;
   const net::PeerAddress peer_;
   const int64_t id_;
-  boost::asio::ip::tcp::socket socket_;
+  Transport transport_;
   boost::asio::steady_timer timer_;
   MonotonicTime timer_due_ = MonotonicTime::InfiniteFuture();
 

@@ -10,6 +10,8 @@ HttpMetrics::HttpMetrics(MetricsRegistry* registry, int threads)
       body_bytes(registry->Gauge("coterie_http_body_bytes", "Request bodies that are held at this moment.")),
       comments(registry->Counter("coterie_http_keep_alive_comments_total",
                                  "Comments sent into event streams that were silent.")),
+      failed_handshakes(registry->Counter("coterie_http_tls_handshake_failures_total",
+                                          "Connections that ended before TLS was agreed on.")),
       registry_(registry) {
   registry->Gauge("coterie_http_threads", "Threads that read and write HTTP connections.").Set(threads);
 }

@@ -21,6 +21,7 @@ class HttpMetrics {
   prometheus::Gauge& streams;    // of them event streams that have begun
   prometheus::Gauge& body_bytes;
   prometheus::Counter& comments;
+  prometheus::Counter& failed_handshakes;
 
  private:
   MetricsRegistry* const registry_;

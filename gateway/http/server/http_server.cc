@@ -49,6 +49,7 @@ class HttpProtocol final : public net::ConnectionProtocol {
   }
 
   std::string Refusal(std::string_view why) const override {
+    if (shared_->tls != nullptr) return "";  // before a handshake nothing can be put into words
     HttpResponse response = ErrorResponse(503, why);
     response.headers.emplace_back("Retry-After", "1");
     ResponseHead head;
@@ -69,8 +70,10 @@ class HttpProtocol final : public net::ConnectionProtocol {
 
 class HttpServerImpl final : public HttpServer {
  public:
-  HttpServerImpl(HttpServerOptions options, Handler handler, MetricsRegistry* registry)
-      : shared_(std::make_shared<ServerShared>(std::move(options), std::move(handler), registry)),
+  HttpServerImpl(HttpServerOptions options, Handler handler, MetricsRegistry* registry,
+                 std::shared_ptr<net::TlsIdentity> tls)
+      : shared_(
+            std::make_shared<ServerShared>(std::move(options), std::move(handler), registry, std::move(tls))),
         protocol_(shared_, &loops_) {}
 
   ~HttpServerImpl() override {
@@ -117,12 +120,14 @@ class HttpServerImpl final : public HttpServer {
 
 StatusOr<std::unique_ptr<HttpServer>> HttpServer::Start(HttpServerOptions options,
                                                         net::AcceptorOptions connections, Handler handler,
-                                                        MetricsRegistry* registry) {
+                                                        MetricsRegistry* registry,
+                                                        std::shared_ptr<net::TlsIdentity> tls) {
   if (options.threads < 1 || options.threads > 64) {
     return absl::InvalidArgumentError(
         absl::StrCat("the HTTP listener has ", options.threads, " threads, must have 1 to 64"));
   }
-  auto server = std::make_unique<HttpServerImpl>(std::move(options), std::move(handler), registry);
+  auto server =
+      std::make_unique<HttpServerImpl>(std::move(options), std::move(handler), registry, std::move(tls));
   RETURN_IF_ERROR(server->Start(std::move(connections), registry));
   return std::unique_ptr<HttpServer>(std::move(server));
 }

@@ -12,6 +12,7 @@
 #include "gateway/http/server/exchange.h"
 #include "gateway/http/server/request_parser.h"
 #include "net/acceptor.h"
+#include "net/tls_identity.h"
 
 namespace coterie::gateway::http {
 
@@ -45,9 +46,11 @@ class HttpServer {
   using Handler = std::function<void(std::shared_ptr<Exchange>)>;
 
   // AlreadyExists where the port is taken; InvalidArgument naming the option. `registry` outlives the server.
+  // `tls`, where it is not null, has a certificate: the listener then speaks HTTPS alone.
   static StatusOr<std::unique_ptr<HttpServer>> Start(HttpServerOptions options,
                                                      net::AcceptorOptions connections, Handler handler,
-                                                     MetricsRegistry* registry);
+                                                     MetricsRegistry* registry,
+                                                     std::shared_ptr<net::TlsIdentity> tls = nullptr);
   // Cuts off what still runs. Exchanges may outlive it.
   virtual ~HttpServer() = default;
 

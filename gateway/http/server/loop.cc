@@ -4,7 +4,10 @@
 #include <utility>
 #include <vector>
 
+#include "common/clock.h"
+#include "common/quoted.h"
 #include "gateway/http/server/connection.h"
+#include "spdlog/spdlog.h"
 
 namespace coterie::gateway::http {
 
@@ -40,6 +43,15 @@ int64_t ServerShared::AddBodyBytes(int64_t n_bytes) {
 void ServerShared::CountUnderWay(int change) {
   n_under_way_ += change;
   metrics.under_way.Increment(change);
+}
+
+void ServerShared::NoteFailedHandshake(const net::PeerAddress& peer, const std::string& why) {
+  metrics.failed_handshakes.Increment();
+  MutexLock lock(&mutex_);
+  if (const auto n_left_out = failed_handshakes_.Note(MonotonicNow())) {
+    spdlog::warn("HTTP client {} and we do not agree on TLS: {} ({} more since the last such line)",
+                 peer.ToString(), Shown(why), *n_left_out);
+  }
 }
 
 void Loop::Start() {

@@ -13,11 +13,13 @@
 #include <utility>
 #include <vector>
 
+#include "common/log_allowance.h"
 #include "common/mutex.h"
 #include "gateway/http/server/host_check.h"
 #include "gateway/http/server/http_metrics.h"
 #include "gateway/http/server/http_server.h"
 #include "net/connection_protocol.h"
+#include "net/tls_identity.h"
 
 namespace coterie::gateway::http {
 
@@ -40,20 +42,26 @@ class IdleBook {
 // What all connections of a server share. Thread-safe.
 class ServerShared {
  public:
-  ServerShared(HttpServerOptions o, HttpServer::Handler h, MetricsRegistry* registry)
+  ServerShared(HttpServerOptions o, HttpServer::Handler h, MetricsRegistry* registry,
+               std::shared_ptr<net::TlsIdentity> t)
       : options(std::move(o)),
         handler(std::move(h)),
+        tls(std::move(t)),
         metrics(registry, options.threads),
-        hosts(options.allowed_hosts) {}
+        hosts(options.allowed_hosts),
+        failed_handshakes_(absl::Seconds(10)) {}
 
   int64_t NextConnectionId() { return ++last_connection_; }
   // Adds to what is held, and returns the sum.
   int64_t AddBodyBytes(int64_t n_bytes);
   void CountUnderWay(int change);
   int64_t n_under_way() const { return n_under_way_; }
+  // A client and we did not agree on TLS, for `why`.
+  void NoteFailedHandshake(const net::PeerAddress& peer, const std::string& why);
 
   const HttpServerOptions options;
   const HttpServer::Handler handler;
+  const std::shared_ptr<net::TlsIdentity> tls;  // null: none
   HttpMetrics metrics;
   const HostCheck hosts;
   bool on_loopback = false;  // set before the first connection
@@ -63,6 +71,8 @@ class ServerShared {
  private:
   std::atomic<int64_t> last_connection_ = 0;
   std::atomic<int64_t> body_bytes_ = 0;
+  Mutex mutex_;
+  LogAllowance failed_handshakes_ ABSL_GUARDED_BY(mutex_);
   std::atomic<int64_t> n_under_way_ = 0;  // requests whose answer is not written yet
 };
 
