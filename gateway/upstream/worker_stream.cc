@@ -91,12 +91,15 @@ void WorkerStream::OnRead(bool ok) {
 }
 
 void WorkerStream::End() {
+  bool is_writing;
   {
     MutexLock lock(&mutex_);
     ended_ = true;
+    is_writing = writing_;
   }
-  context_.TryCancel();  // a write would wait for a peer that takes nothing
+  // First: to cancel before it would put CANCELLED in the place of why the worker ended the stream.
   call_->Finish(&status_, &finish_);
+  if (is_writing) context_.TryCancel();  // a write would wait for a peer that takes nothing
 }
 
 void WorkerStream::OnFinished(bool) {
