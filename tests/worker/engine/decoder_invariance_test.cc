@@ -159,9 +159,12 @@ TEST_P(DecoderInvarianceTest, UnderAnyChunkingAndThreadCount) {
 }
 
 TEST_P(DecoderInvarianceTest, WhenPreemptedAndRecomputed) {
-  Setting setting;
-  setting.n_kv_blocks = 12;
-  ExpectSame(setting);
+  // Whether some outgrow the cache together depends on which of them a step happened to begin with.
+  for (int round = 0; round < 5 && preemptions_ == 0; ++round) {
+    Setting setting;
+    setting.n_kv_blocks = 12;
+    ExpectSame(setting);
+  }
   EXPECT_GT(preemptions_, 0u);
 }
 

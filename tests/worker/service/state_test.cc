@@ -281,6 +281,8 @@ TEST(StateTest, AStreamMustBeginWithHelloAndSoon) {
   EXPECT_EQ(mute->Finish().error_code(), grpc::DEADLINE_EXCEEDED);
   TestGateway first(worker.address());
   ASSERT_TRUE(first.Connect());
+  first.Submit(1, Prompt(10, 1), 1);  // one that never asked for anything would give way
+  ASSERT_TRUE(first.WaitFinished(1));
   TestGateway::Options another;
   another.id = "gateway-2";
   TestGateway second(worker.address(), another);
