@@ -336,6 +336,7 @@ void Acceptor::CutOffAbusers() {
       // perhaps, which a shutdown would leave to be read.
       const sockaddr nobody{.sa_family = AF_UNSPEC, .sa_data = {}};
       if (connect(duplicate.get(), &nobody, sizeof(nobody)) != 0) shutdown(duplicate.get(), SHUT_RDWR);
+      table_.Remove(id);  // once: until its owner has closed it, it is found again
       metrics_.Count(Refused::kResets);
       return_memory_at_ = now + kReturnMemoryAfter;
       if (now >= next_complaint_) {

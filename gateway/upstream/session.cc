@@ -103,7 +103,10 @@ SessionEnd Session::WhyNobodyLocked(const Status& why, MonotonicTime now) {
   const absl::Duration waited = now - waits_since_;
   const bool is_over = waited >= options_.worker_wait || now >= request_.deadline;
   // A full queue before an adapter's error: asked later, that worker may well load it.
-  if (!refusal_.ok() && (is_new || is_over)) return {refusal_};
+  if (!refusal_.ok()) {
+    if (is_over || (is_new && waited >= options_.queue_wait)) return {refusal_};
+    return {};
+  }
   if (!adapter_error_.ok()) {
     const bool may_appear = absl::IsNotFound(adapter_error_) && waited < options_.adapter_wait;
     if (is_over || (is_new && !may_appear)) {

@@ -28,6 +28,8 @@ struct SessionOptions {
   absl::Duration worker_poll = absl::Milliseconds(100);  // doubling to five times that
   // How long a new request waits for an adapter that no worker sees: network volumes show new files late.
   absl::Duration adapter_wait = absl::Seconds(2);
+  // And how long where all queues are full: they hold what has ended here until they hear of it.
+  absl::Duration queue_wait = absl::Seconds(2);
   // Tokens a worker may run ahead of the client. This bounds what piles up for a slow reader: about a
   // second's worth at 50 tokens per second.
   uint32_t window_tokens = 64;

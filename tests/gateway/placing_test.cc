@@ -4,6 +4,7 @@
 #include <thread>
 #include <vector>
 
+#include "absl/synchronization/notification.h"
 #include "tests/gateway/experts.h"
 #include "tests/gateway/gateway_test_base.h"
 
@@ -113,7 +114,9 @@ TEST(PlacingTest, AFullClusterIsWalkedOnlySoFar) {
     workers.push_back(std::make_unique<FakeWorker>(Full("w" + std::to_string(i))));
     addresses.push_back(workers.back()->address());
   }
-  TestGateway gateway(Patient(addresses));
+  GatewayOptions options = Patient(addresses);
+  options.session.queue_wait = absl::ZeroDuration();
+  TestGateway gateway(options);
   ASSERT_TRUE(gateway.Ready(8));
   const Answer answer = Ask(gateway.stub.get(), BaseRequest(1, 10));
   EXPECT_EQ(answer.status.error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
@@ -122,6 +125,38 @@ TEST(PlacingTest, AFullClusterIsWalkedOnlySoFar) {
   uint64_t n_submits = 0;
   for (const auto& worker : workers) n_submits += worker->submits();
   EXPECT_EQ(n_submits, 3u);
+}
+
+// A gateway knows of its own answers only: another one's may fill a worker.
+TEST(PlacingTest, AQuestionWaitsAWhileForAPlaceInAFullQueue) {
+  FakeWorker::Options one_place;
+  one_place.max_waiting = 1;
+  FakeWorker worker(one_place);
+  TestGateway first(QuickOptions({worker.address()}));
+  GatewayOptions patient = QuickOptions({worker.address()});
+  patient.session.queue_wait = patient.session.worker_wait = absl::Hours(1);
+  TestGateway second(patient);
+  ASSERT_TRUE(first.Ready(1));
+  ASSERT_TRUE(second.Ready(1));
+  absl::Notification began, refused;
+  std::thread holder([&] {
+    const Answer answer = Ask(first.stub.get(), BaseRequest(1, 2000), [&](const Answer& so_far) {
+      if (so_far.token_ids.empty() || began.HasBeenNotified()) return;
+      began.Notify();
+      refused.WaitForNotification();  // unread, it holds its place
+    });
+    EXPECT_TRUE(answer.status.ok()) << answer.status.error_message();
+  });
+  began.WaitForNotification();
+  std::thread asker([&] {
+    const Answer answer = Ask(second.stub.get(), BaseRequest(2, 10));
+    EXPECT_TRUE(answer.status.ok()) << answer.status.error_message();
+    EXPECT_EQ(answer.text, FakeText(2, 10));
+  });
+  EXPECT_TRUE(Eventually([&] { return worker.submits() >= 2; }));
+  refused.Notify();
+  holder.join();
+  asker.join();
 }
 
 TEST(PlacingTest, AnAnswerThatLostItsWorkerWaitsForAPlaceElsewhere) {
