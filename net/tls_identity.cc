@@ -60,28 +60,8 @@ StatusOr<std::shared_ptr<TlsIdentity>> TlsIdentity::Start(TlsOptions options, Me
     MutexLock lock(&identity->refresh_mutex_);
     RETURN_IF_ERROR(Annotate(identity->Read(), absl::StrCat(identity->options_.name, " TLS")));
   }
-  identity->thread_ = std::thread([raw = identity.get()] { raw->Run(); });
+  identity->refreshes_.emplace(identity->options_.poll, [raw = identity.get()] { raw->Refresh(); });
   return identity;
-}
-
-TlsIdentity::~TlsIdentity() {
-  {
-    MutexLock lock(&mutex_);
-    stopped_ = true;
-  }
-  wake_.SignalAll();
-  if (thread_.joinable()) thread_.join();
-}
-
-void TlsIdentity::Run() {
-  while (true) {
-    {
-      MutexLock lock(&mutex_);
-      if (!stopped_) wake_.WaitFor(&mutex_, options_.poll);
-      if (stopped_) return;
-    }
-    Refresh();
-  }
 }
 
 std::shared_ptr<const TlsMaterial> TlsIdentity::Current() const {

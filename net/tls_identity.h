@@ -4,13 +4,14 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
-#include <thread>
 #include <utility>
 
 #include "absl/time/time.h"
 #include "common/metrics.h"
 #include "common/mutex.h"
+#include "common/repeated_call.h"
 #include "common/status.h"
 #include "common/unix_time.h"
 #include "common/watched_file.h"
@@ -42,7 +43,6 @@ class TlsIdentity {
   // The error of the files where they are wrong at the start; InvalidArgument where a certificate has no key
   // or the other way round. `registry` may be null, and outlives this.
   static StatusOr<std::shared_ptr<TlsIdentity>> Start(TlsOptions options, MetricsRegistry* registry);
-  ~TlsIdentity();
 
   std::shared_ptr<const TlsMaterial> Current() const;
   // Of a server, for those who speak OpenSSL themselves: TLS 1.2 and 1.3, http/1.1 by ALPN, and where there
@@ -54,7 +54,6 @@ class TlsIdentity {
  private:
   TlsIdentity(TlsOptions options, MetricsRegistry* registry);
   Status Read() ABSL_EXCLUSIVE_LOCKS_REQUIRED(refresh_mutex_);
-  void Run();
 
   const TlsOptions options_;
   prometheus::Gauge* expiry_ = nullptr;  // null: nobody looks
@@ -70,11 +69,9 @@ class TlsIdentity {
   bool warned_ ABSL_GUARDED_BY(refresh_mutex_) = false;
 
   mutable Mutex mutex_;
-  CondVar wake_;
-  bool stopped_ ABSL_GUARDED_BY(mutex_) = false;
   std::shared_ptr<const TlsMaterial> current_ ABSL_GUARDED_BY(mutex_);
   std::shared_ptr<ssl_ctx_st> context_ ABSL_GUARDED_BY(mutex_);
-  std::thread thread_;
+  std::optional<RepeatedCall> refreshes_;
 };
 
 }  // namespace coterie::net

@@ -25,28 +25,8 @@ StatusOr<std::unique_ptr<Keys>> Keys::Start(Options options, MetricsRegistry* re
     MutexLock lock(&keys->refresh_mutex_);
     RETURN_IF_ERROR(Annotate(keys->Read(), "--keys"));
   }
-  keys->thread_ = std::thread([raw = keys.get()] { raw->Run(); });
+  keys->refreshes_.emplace(keys->options_.poll, [raw = keys.get()] { raw->Refresh(); });
   return keys;
-}
-
-Keys::~Keys() {
-  {
-    MutexLock lock(&mutex_);
-    stopped_ = true;
-  }
-  wake_.SignalAll();
-  if (thread_.joinable()) thread_.join();
-}
-
-void Keys::Run() {
-  while (true) {
-    {
-      MutexLock lock(&mutex_);
-      if (!stopped_) wake_.WaitFor(&mutex_, options_.poll);
-      if (stopped_) return;
-    }
-    Refresh();
-  }
 }
 
 void Keys::Refresh() {

@@ -4,13 +4,14 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
-#include <thread>
 #include <utility>
 
 #include "common/metrics.h"
 #include "common/mutex.h"
+#include "common/repeated_call.h"
 #include "common/unix_time.h"
 #include "common/watched_file.h"
 #include "gateway/access/key_ring.h"
@@ -30,7 +31,6 @@ class Keys {
   };
   // The error of the file where it is broken at the start. `registry` outlives this.
   static StatusOr<std::unique_ptr<Keys>> Start(Options options, MetricsRegistry* registry);
-  ~Keys();
 
   // The pass of a request that shows `key`; empty: it shows none. Unauthenticated otherwise, in words that
   // say what to do and nothing of the key.
@@ -45,7 +45,6 @@ class Keys {
         file_(options_.file, ApiKeyLimits::kMaxFileBytes) {}
 
   Status Read() ABSL_EXCLUSIVE_LOCKS_REQUIRED(refresh_mutex_);
-  void Run();
 
   const Options options_;
   const std::shared_ptr<AccessMetrics> metrics_;
@@ -54,10 +53,8 @@ class Keys {
   Status broken_ ABSL_GUARDED_BY(refresh_mutex_);          // why what was read last is not used
   std::string complaint_ ABSL_GUARDED_BY(refresh_mutex_);  // said once
   mutable Mutex mutex_;
-  CondVar wake_;
-  bool stopped_ ABSL_GUARDED_BY(mutex_) = false;
   std::shared_ptr<const KeyRing> ring_ ABSL_GUARDED_BY(mutex_);  // not null
-  std::thread thread_;
+  std::optional<RepeatedCall> refreshes_;
 };
 
 // The key in what a client sent: of `authorization` ("Bearer KEY"), else of `x-api-key`. Empty where neither
