@@ -99,7 +99,7 @@ bool WithForm(WeightForm form, Body f) {
 void LinearSmall(const LinearProduct& product, int n_processors, cudaStream_t stream, int groups = 0);
 
 // Any number of rows, without adapters: the same sums. False, and nothing done, where a row is no multiple of
-// 16 bytes or the device has too little shared memory. linear_large.cu
+// 16 bytes. linear_large.cu
 bool LinearLarge(const LinearProduct& product, cudaStream_t stream);
 
 // The adapters of any number of rows, for y that holds the base's product: the same sums. linear_lora.cu
