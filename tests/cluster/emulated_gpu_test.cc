@@ -1,9 +1,11 @@
 // Whole systems on GPUs that the build emulates (tests/gpu/emulation): `coterie up` with a worker on each,
-// one of which falls off the bus, and workers that find no memory.
+// one of which falls off the bus; several experts on one question; prompts by cuBLASLt; workers that find no
+// memory.
 #include <signal.h>
 
 #include <algorithm>
 #include <fstream>
+#include <map>
 #include <random>
 
 #include "absl/strings/str_cat.h"
@@ -69,6 +71,51 @@ class EmulatedGpuTest : public ClusterTest {
             absl::StrCat("--worker-port=", ports[2]),
             "--metrics-port=-1"};
   }
+  // A worker that computes on this device; ready when this returns.
+  std::unique_ptr<WorkerProcess> StartWorkerOn(const std::string& device,
+                                               const std::vector<std::string>& more = {}) {
+    Surround(Emulated());
+    std::vector<std::string> flags = {
+        "--fake=no",        "--device=" + device, "--max-seqs=16",     "--max-batch-tokens=512",
+        "--kv-tokens=8192", "--adapter-slots=4",  "--adapter-bytes=4M"};
+    flags.insert(flags.end(), more.begin(), more.end());
+    std::unique_ptr<WorkerProcess> worker = StartWorker(device, flags);
+    Surround({});
+    return worker;
+  }
+  // Workers on both devices behind a gateway that knows the experts "one" and "two".
+  void StartOnBoth(const std::vector<std::string>& worker_flags = {}) {
+    for (const char* device : {"cuda:0", "cuda:1"}) workers_[device] = StartWorkerOn(device, worker_flags);
+    gateway_ = std::move(*StartGateway({workers_["cuda:0"]->address(), workers_["cuda:1"]->address()}));
+    v1::PublishExpertResponse published;
+    ASSERT_TRUE(Publish(gateway_, {.name = "one"}, &published).ok());
+    ASSERT_TRUE(Publish(gateway_, {.name = "two", .adapter = "llama-all-linear"}, &published).ok());
+  }
+  // A device that has answers under way; it is lost when this returns.
+  std::string LoseABusyDevice() {
+    std::string busy;
+    EXPECT_TRUE(Eventually([&] {
+      for (const auto& [device, worker] : workers_) {
+        if (IsBusy(device)) busy = device;
+      }
+      return !busy.empty();
+    }));
+    std::ofstream(lost_ / busy) << "it fell off the bus\n";
+    return busy;
+  }
+  // Answers of a device that was lost before it had ended them went on elsewhere, with a notice of this kind.
+  static void ExpectMovedFrom(const std::string& lost, const std::deque<Answer>& answers,
+                              v1::Notice::Kind kind) {
+    int n_moved = 0;
+    for (const Answer& answer : answers) {
+      if (answer.route.worker() != lost || answer.finish.worker() == lost) continue;
+      ++n_moved;
+      ASSERT_FALSE(answer.notices.empty());
+      EXPECT_EQ(answer.notices[0].kind(), kind);
+      EXPECT_THAT(answer.notices[0].message(), HasSubstr("lost its device"));
+    }
+    EXPECT_GT(n_moved, 0) << "no answer moved away from " << lost;
+  }
   fs::path log() const { return store().parent_path() / "log"; }
 
   // Ready when this returns.
@@ -100,6 +147,7 @@ class EmulatedGpuTest : public ClusterTest {
 
   fs::path lost_;
   int listen_port_ = 0;
+  std::map<std::string, std::unique_ptr<WorkerProcess>> workers_;  // by device
   GatewayProcess gateway_;
 };
 
@@ -141,6 +189,71 @@ TEST_F(EmulatedGpuTest, AnswersLeaveADeviceThatIsLostWithTheSameTextAndComeBackW
   EXPECT_EQ(AskAll(gateway_, requests), expected);
   up->Signal(SIGTERM);
   EXPECT_EQ(up->Wait(), 0);
+}
+
+// Mixtures (several rows of a step each) and blends (rows of several adapters) beside each other.
+TEST_F(EmulatedGpuTest, MixturesAndBlendsLeaveADeviceThatIsLostWithTheSameText) {
+  StartOnBoth();
+  // Each question once as a mixture, once as a blend.
+  std::vector<v1::GenerateRequest> requests;
+  for (const v1::GenerateRequest& question : Questions("", 3, 100)) {
+    for (const v1::CollaborationMode mode : {v1::COLLABORATION_MODE_MIXTURE, v1::COLLABORATION_MODE_BLEND}) {
+      v1::Collaboration* collaboration = requests.emplace_back(question).mutable_collaboration();
+      collaboration->set_mode(mode);
+      for (const char* name : {"one", "two"}) {
+        v1::CollaborationMember* member = collaboration->add_members();
+        member->set_expert(name);
+        member->set_weight(name[0] == 'o' ? 0.625f : 0.375f);
+      }
+    }
+  }
+  const std::vector<std::string> expected = AskAll(gateway_, requests);
+  const std::vector<std::string> of_one = AskAll(gateway_, Questions("one", 3, 100));
+  for (size_t i = 0; i < of_one.size(); ++i) {
+    EXPECT_NE(expected[2 * i], of_one[i]) << "the mixture is one member's";
+    EXPECT_NE(expected[2 * i + 1], of_one[i]) << "the blend is one member's";
+    EXPECT_NE(expected[2 * i], expected[2 * i + 1]);
+  }
+
+  Asking asking({gateway_.generation.get()}, requests);
+  ASSERT_TRUE(asking.WaitForTokens(5));
+  const std::string lost = LoseABusyDevice();
+  const std::vector<std::string> texts = Texts(asking.Join());
+  ExpectMovedFrom(lost, asking.Join(), v1::Notice::KIND_RESUMED);
+  for (size_t i = 0; i < requests.size(); ++i) {
+    EXPECT_EQ(asking.Join()[i].route.mode(), requests[i].collaboration().mode());
+    EXPECT_EQ(asking.Join()[i].route.experts_size(), 2);
+  }
+  EXPECT_EQ(workers_[lost]->process->Wait(), kDeviceLostExitCode);
+  EXPECT_EQ(texts, expected);
+  const WorkerProcess& left = *workers_[lost == "cuda:0" ? "cuda:1" : "cuda:0"];
+  EXPECT_EQ(MetricSum(left.Metrics(), "coterie_worker_bytes_between_workers_total"), 0);
+}
+
+// Prompts by cuBLASLt: nobody is promised what their bits do not hold.
+TEST_F(EmulatedGpuTest, FastPrefillAnswersAndPromisesNoTextAfterALoss) {
+  StartOnBoth({"--gpu-prefill=fast"});
+  const v1::StatusResponse status = gateway_.Status();
+  for (const v1::WorkerStatus& worker : status.workers()) {
+    EXPECT_THAT(worker.numerics_class(), HasSubstr(" prefill=cublaslt-"));
+    EXPECT_FALSE(worker.batch_invariant());
+  }
+  std::vector<v1::GenerateRequest> requests = Questions("one", 6, 80);
+  for (size_t i = 0; i < requests.size(); ++i) {
+    if (i % 3 == 1) requests[i].set_expert("base");
+    // More rows than our own kernels take in this mode, and no two prompts begin alike.
+    v1::ChatMessage* message = requests[i].mutable_chat()->mutable_messages(0);
+    message->set_content(absl::StrCat(i, " of these. ", std::string(110, 'x'), message->content()));
+  }
+  Asking asking({gateway_.generation.get()}, requests);
+  ASSERT_TRUE(asking.WaitForTokens(5));
+  const std::string lost = LoseABusyDevice();
+  Texts(asking.Join());
+  ExpectMovedFrom(lost, asking.Join(), v1::Notice::KIND_RESUMED_OTHER_NUMERICS);
+  for (const Answer& answer : asking.Join()) {
+    EXPECT_GT(answer.finish.usage().prompt_tokens(), 64u);
+  }
+  EXPECT_EQ(workers_[lost]->process->Wait(), kDeviceLostExitCode);
 }
 
 TEST_F(EmulatedGpuTest, NamedDevicesGetAWorkerEachAndOthersNone) {

@@ -70,7 +70,7 @@ class EngineHarness {
   // Held steps go one by one until `done`; what a step gave has come out when the next one waits.
   void StepUntil(const std::function<bool()>& done);
 
-  // Takes outputs in until `done`, or fails the test after 20 seconds.
+  // Takes outputs in until `done`, or fails the test after a minute without any.
   void PumpUntil(const std::function<bool()>& done);
   void PumpFor(absl::Duration time);
   void WaitFinished(uint64_t id);
