@@ -156,9 +156,9 @@ class GatewayServerImpl final : public GatewayServer {
       http_connections.silent_timeout = options_.http.head_timeout;
       http::HttpServerOptions http = options_.http;
       http.stall_timeout = options_.client_stall_timeout;
-      ASSIGN_OR_RETURN(
-          http_, http::HttpFront::Start(&core_, std::move(http), std::move(http_connections), &registry_,
-                                        std::make_shared<LiveMetrics>(&core_), front_tls_));
+      ASSIGN_OR_RETURN(http_, http::HttpFront::Start(&core_, std::move(http), options_.console,
+                                                     std::move(http_connections), &registry_,
+                                                     std::make_shared<LiveMetrics>(&core_), front_tls_));
     }
     SetServing(true);
     return absl::OkStatus();

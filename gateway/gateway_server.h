@@ -48,6 +48,7 @@ struct GatewayOptions {
   absl::Duration catalogue_poll = absl::Milliseconds(500);
   net::ConnectionFlags connections;  // of clients, on each of the two listeners for them
   http::HttpServerOptions http;
+  bool console = true;  // the page at "/" of HTTP
 };
 
 // What the gateway is made from.

@@ -133,6 +133,7 @@ void CommandLine::Declare(FlagSet* flags) {
                   "how long SIGTERM waits for answers to end");
 
   flags->Section("HTTP");
+  flags->Bool("console", &gateway.console, "the page at / that asks questions and shows where they go");
   flags->String(
       "http-hosts", &http_hosts, "NAME,NAME,…",
       "names with a dot that a Host header may hold where HTTP listens on loopback, such as a proxy's "

@@ -275,6 +275,13 @@ KnownExpert ExpertIndex::expert(size_t i) const {
   return {segment.name(i), segment.adapters[i], segment.min_score(i)};
 }
 
+std::span<const float> ExpertIndex::prototype(size_t expert, size_t i) const {
+  const size_t s = SegmentOf(expert);
+  const Segment& segment = *segments_[s];
+  const size_t row = segment.offsets[expert - first_expert_[s]] + i;
+  return std::span(segment.rows).subspan(row * stride_, options_.dim);
+}
+
 std::optional<float> ExpertIndex::Segment::min_score(size_t i) const {
   if (min_scores.empty() || std::isnan(min_scores[i])) return std::nullopt;
   return min_scores[i];

@@ -111,6 +111,11 @@ class ExpertIndex {
   size_t dim() const { return options_.dim; }
   uint64_t generation() const { return options_.generation; }
   KnownExpert expert(size_t i) const;
+  size_t n_prototypes_of(size_t expert) const {
+    return prototype_offsets_[expert + 1] - prototype_offsets_[expert];
+  }
+  // One of them: [dim], of this index.
+  std::span<const float> prototype(size_t expert, size_t i) const;
   std::optional<uint32_t> Find(std::string_view name) const;
   // Experts that declare `domain`, in the order of their names. Every segment is asked, in about a
   // hundredth of the time that a search takes.

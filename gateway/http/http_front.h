@@ -19,12 +19,13 @@ namespace coterie::gateway::http {
 class HttpFront {
  public:
   // What is borrowed outlives the gateway's work pool, which may still hold requests when this is gone.
+  // `has_console`: with the page at "/".
   static StatusOr<std::unique_ptr<HttpFront>> Start(const GatewayCore* core, HttpServerOptions options,
-                                                    net::AcceptorOptions connections,
+                                                    bool has_console, net::AcceptorOptions connections,
                                                     MetricsRegistry* registry,
                                                     std::shared_ptr<prometheus::Collectable> live,
                                                     std::shared_ptr<net::TlsIdentity> tls) {
-    auto api = std::make_shared<Api>(core, registry, std::move(live));
+    auto api = std::make_shared<Api>(core, registry, std::move(live), has_console);
     ASSIGN_OR_RETURN(auto server,
                      HttpServer::Start(
                          std::move(options), std::move(connections),

@@ -19,6 +19,8 @@ enum class WorkerHealth {
   kDraining = 5,
   kRefused = 6,
 };
+// "ready" for kReady: in metrics and pages.
+const char* NameOf(WorkerHealth health);
 
 // What a worker says of itself in its Hello.
 struct WorkerIdentity {

@@ -37,24 +37,6 @@ class Page {
   std::vector<MetricFamily> families_;
 };
 
-const char* Name(WorkerHealth health) {
-  switch (health) {
-    case WorkerHealth::kConnecting:
-      return "connecting";
-    case WorkerHealth::kReady:
-      return "ready";
-    case WorkerHealth::kSuspect:
-      return "suspect";
-    case WorkerHealth::kLost:
-      return "lost";
-    case WorkerHealth::kDraining:
-      return "draining";
-    case WorkerHealth::kRefused:
-      return "refused";
-  }
-  return "unknown";
-}
-
 void AddAdmission(const Admission& admission, Page* page) {
   constexpr MetricType kGauge = MetricType::Gauge;
   using Kind = Admission::Kind;
@@ -140,7 +122,7 @@ void AddWorkers(const std::vector<WorkerReport>& reports, Page* page) {
     size_t n = 0;
     for (const WorkerReport& report : reports) n += report.health == health;
     page->Add("coterie_workers", kGauge, "Workers by health.", static_cast<double>(n), "health",
-              Name(health));
+              NameOf(health));
   }
   double bytes = 0;
   for (const WorkerReport& report : reports) bytes += static_cast<double>(report.state.bytes_between_workers);

@@ -32,6 +32,7 @@ constexpr Endpoint kEndpoints[] = {
     {"/v1/models", AnswerModels, nullptr},         {"/v1/models/", AnswerModel, nullptr},  // and a name
     {"/v1/chat/completions", nullptr, AnswerChat}, {"/v1/completions", nullptr, AnswerCompletion},
     {"/v1/embeddings", nullptr, AnswerEmbeddings}, {"/v1/route", nullptr, AnswerRoute},
+    {"/v1/cluster", AnswerCluster, nullptr},       {"/v1/map", AnswerMap, nullptr},
     {"/tokenize", nullptr, AnswerTokenize},        {"/detokenize", nullptr, AnswerDetokenize},
 };
 
@@ -115,6 +116,10 @@ void Api::Handle(std::shared_ptr<Exchange> exchange) {
   if (request.path == "*") {
     if (request.method == "OPTIONS") return call.Respond(NoContent("GET, HEAD, POST, OPTIONS"));
     return call.Respond(RefuseRequest(400, "the target \"*\" is for OPTIONS alone"));
+  }
+  if (console_.has_value() && console_->Has(request.path)) {
+    call.exchange->SetRoute("/");
+    return call.Respond(console_->Answer(request));
   }
   const Endpoint* endpoint = FindEndpoint(request.path);
   if (endpoint == nullptr) {

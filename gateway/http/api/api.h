@@ -3,11 +3,14 @@
 
 #include <atomic>
 #include <memory>
+#include <optional>
 #include <utility>
 
 #include "common/metrics.h"
 #include "gateway/core/gateway_core.h"
+#include "gateway/http/api/map_page.h"
 #include "gateway/http/api/models_page.h"
+#include "gateway/http/console/console.h"
 #include "gateway/http/server/exchange.h"
 #include "prometheus/collectable.h"
 
@@ -17,8 +20,12 @@ namespace coterie::gateway::http {
 class Api : public std::enable_shared_from_this<Api> {
  public:
   // What is borrowed outlives the gateway's work pool. `live`, which may be null: see net::MetricsText.
-  Api(const GatewayCore* core, const MetricsRegistry* registry, std::shared_ptr<prometheus::Collectable> live)
-      : core_(core), registry_(registry), live_(std::move(live)), models_(core) {}
+  // `has_console`: serves the page at "/", too.
+  Api(const GatewayCore* core, const MetricsRegistry* registry, std::shared_ptr<prometheus::Collectable> live,
+      bool has_console)
+      : core_(core), registry_(registry), live_(std::move(live)), models_(core), map_(core) {
+    if (has_console) console_.emplace();
+  }
 
   // Answers a request by its method and path; on the connection's thread.
   void Handle(std::shared_ptr<Exchange> exchange);
@@ -29,6 +36,7 @@ class Api : public std::enable_shared_from_this<Api> {
   const MetricsRegistry& registry() const { return *registry_; }
   prometheus::Collectable* live() const { return live_.get(); }
   ModelsPage& models() { return models_; }
+  MapPage& map() { return map_; }
   bool draining() const { return draining_; }
 
  private:
@@ -36,6 +44,8 @@ class Api : public std::enable_shared_from_this<Api> {
   const MetricsRegistry* const registry_;
   const std::shared_ptr<prometheus::Collectable> live_;
   ModelsPage models_;
+  MapPage map_;
+  std::optional<Console> console_;
   std::atomic<bool> draining_ = false;
 };
 

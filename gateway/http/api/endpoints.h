@@ -33,6 +33,8 @@ void AnswerVersion(const Call& call);
 void AnswerMetrics(const Call& call);
 void AnswerModels(const Call& call);
 void AnswerModel(const Call& call);  // /v1/models/{name}
+void AnswerCluster(const Call& call);
+void AnswerMap(const Call& call);
 
 void AnswerChat(const Call& call, const nlohmann::json& body);
 void AnswerCompletion(const Call& call, const nlohmann::json& body);

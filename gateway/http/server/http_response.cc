@@ -73,7 +73,8 @@ std::string FormatHead(const HttpResponse& response, const ResponseHead& head) {
   for (const auto& [name, value] : response.headers) absl::StrAppend(&out, name, ": ", value, "\r\n");
   if (head.chunked) {
     out += "Transfer-Encoding: chunked\r\n";
-  } else if (head.length >= 0 && response.code >= 200 && response.code != 204) {
+  } else if (head.length >= 0 && response.code >= 200 && response.code != 204 &&
+             response.code != 304) {  // what is not sent again has the length it had
     absl::StrAppend(&out, "Content-Length: ", head.length, "\r\n");
   }
   if (head.close) out += "Connection: close\r\n";
@@ -89,6 +90,8 @@ std::string_view ReasonPhrase(int code) {
       return "OK";
     case 204:
       return "No Content";
+    case 304:
+      return "Not Modified";
     case 400:
       return "Bad Request";
     case 401:

@@ -98,7 +98,7 @@ Reply HttpClient::Read(absl::Duration timeout, bool is_head) {
   }
   if (!line) return reply;
   reply.chunked = reply.headers["transfer-encoding"] == "chunked";
-  if (is_head || reply.code == 204 || reply.code == 100) {
+  if (is_head || reply.code == 204 || reply.code == 304 || reply.code == 100) {
     reply.complete = true;
   } else if (reply.chunked) {
     for (;;) {

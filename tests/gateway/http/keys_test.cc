@@ -88,11 +88,11 @@ TEST_F(KeyedGatewayTest, EveryDoorAsksForTheKey) {
     const Reply reply = Connect().Post(path, body, Of("ann"));
     EXPECT_EQ(reply.code, 200) << path << " " << reply.body;
   }
-  for (const char* path : {"/v1/models", "/v1/models/base", "/version"}) {
+  for (const char* path : {"/v1/models", "/v1/models/base", "/v1/cluster", "/v1/map", "/version"}) {
     EXPECT_EQ(Connect().Get(path).code, 401) << path;
     EXPECT_EQ(Connect().Get(path, Of("ann")).code, 200) << path;
   }
-  for (const char* path : {"/health", "/ready"}) EXPECT_EQ(Connect().Get(path).code, 200) << path;
+  for (const char* path : {"/health", "/ready", "/"}) EXPECT_EQ(Connect().Get(path).code, 200) << path;
   EXPECT_EQ(Connect().Get("/metrics").code, 401);
   ExpectError(Connect().Get("/metrics", Of("ann")), 403, "--metrics-port");
 
