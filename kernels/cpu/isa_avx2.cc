@@ -5,10 +5,17 @@
 #include "kernels/cpu/isa/simd_avx2.h"
 #define COTERIE_ISA avx2
 #include "kernels/cpu/isa/table.h"
+// Products of its own, in terms of the others'.
+#include "kernels/cpu/isa/linear_avx2.h"
 
 namespace coterie::cpu {
 namespace {
-constexpr KernelTable kTable = avx2::MakeTable("avx2");
+constexpr KernelTable MakeTable() {
+  KernelTable table = avx2::MakeTable("avx2");
+  table.linear = avx2::LinearPanelsAvx2;
+  return table;
+}
+constexpr KernelTable kTable = MakeTable();
 }  // namespace
 const KernelTable* Avx2Table() { return &kTable; }
 }  // namespace coterie::cpu

@@ -23,8 +23,8 @@ enum class PanelKind : uint8_t {
   kQ4_0,  // 4 bit, w = d·(u - 8); d[16] binary16 [288]
   kQ8_0,  // 8 bit, w = d·(u - 128); d[16] binary16 [544]; also Q5_0
   kQ4F,   // 4 bit, w = d·u + m; d[16], m[16] float32 [384]: Q4_K
-  kQ8F,   // 8 bit, w = d·u + m; d[16], m[16] float32 [640]: Q5_1, Q5_K
-  kQ6_K,  // 8 bit, w = d·(u - 128), one d per 16 K; d0[16], d1[16] float32 [640]
+  kQ8F,   // 8 bit, w = d·u + m; d[16], m[16] float32 [640]; codes below 32: Q5_1, Q5_K
+  kQ6_K,  // 8 bit, w = d·(u - 128), one d per 16 K; d0[16], d1[16] float32 [640]; codes in [96, 159]
   kF32,   // one vector of 16 values per k
   kBF16,
   kF16,

@@ -14,8 +14,8 @@ struct Shape {
   int64_t n_in;
 };
 
-// Every remainder of rows (tiles of up to 6; of 4 from 16 rows on), of outputs (panels of 16, tiles of 3
-// panels), and of K where it may have one.
+// Every remainder of rows (tiles of up to 6; of 4 from 16 rows on, and on AVX2), of outputs (panels of 16,
+// tiles of 3 panels), and of K where it may have one.
 std::vector<Shape> ShapesFor(DType dtype, Random* random) {
   const int64_t block = BlockElements(dtype);
   const auto k = [&](int most) {
@@ -193,6 +193,51 @@ TEST(Linear, ARowAloneEqualsTheRowInABatch) {
       ASSERT_TRUE(SameBits(alone, {together.data() + row * 100, 100}));
     }
   });
+}
+
+// The largest sums of an instruction set that adds up products in 16 bits for as long as it can
+// (linear_avx2.h), over more blocks and rows than it takes at a time.
+TEST(Linear, TheLargestCodesTimesTheLargestActivationsGiveTheOraclesBits) {
+  constexpr int64_t kOutputs = 20, kInputs = 2304;
+  constexpr int kRows = 70;
+  std::vector<float> x(kRows * kInputs);
+  for (int row = 0; row < kRows; ++row) {
+    for (int64_t k = 0; k < kInputs; ++k) {
+      const float signs[] = {-1, 1, k % 2 == 0 ? 1.0f : -1.0f, k % 8 < 4 ? -1.0f : 1.0f,
+                             k % 32 == 0 ? 1.0f : -1.0f};
+      x[static_cast<size_t>(row * kInputs + k)] = signs[row % 5];
+    }
+  }
+  for (const DType dtype : kAllDTypes) {
+    if (BlockElements(dtype) == 1) continue;
+    Random random;
+    RandomMatrix matrix(dtype, kOutputs, kInputs, &random);
+    const auto row_bytes = static_cast<size_t>(RowBytes(dtype, kInputs));
+    constexpr uint8_t kBytes[] = {0xff, 0x00, 0x7f, 0x80, 0xf0};
+    for (size_t i = 0; i < matrix.bytes.size(); ++i) {
+      const size_t in_block = i % row_bytes % static_cast<size_t>(BlockBytes(dtype));
+      const bool scale = dtype == DType::kQ6_K ? in_block >= 208 : in_block < 4;  // as it was drawn
+      if (!scale) matrix.bytes[i] = kBytes[i / row_bytes % std::size(kBytes)];
+    }
+    std::vector<float> expected;
+    for (int row = 0; row < kRows; ++row) {
+      const std::span<const float> x_row(x.data() + row * kInputs, static_cast<size_t>(kInputs));
+      // Rows of five kinds.
+      for (int64_t n = 0; n < kOutputs; ++n) {
+        const auto before = static_cast<size_t>((row - 5) * kOutputs + n);
+        expected.push_back(row < 5 ? oracle::LinearFast(matrix.host, n, x_row) : expected[before]);
+      }
+    }
+    ForEveryBackend(NumericsMode::kFast, [&](Backend& backend) {
+      SCOPED_TRACE(::testing::Message() << DTypeName(dtype) << " on " << backend.device_name());
+      const std::unique_ptr<PackedMatrix> packed = Pack(backend, {&matrix.host, 1});
+      for (const int rows : {1, 2, 5, kRows}) {
+        std::vector<float> y(static_cast<size_t>(rows * kOutputs));
+        backend.Linear(x.data(), rows, *packed, nullptr, false, y.data());
+        ASSERT_TRUE(SameBits(y, {expected.data(), y.size()})) << rows << " rows";
+      }
+    });
+  }
 }
 
 TEST(Linear, ActivationsAtTheEndsOfTheirRangeGiveTheOraclesBits) {
