@@ -9,7 +9,9 @@
 
 #include "common/clock.h"
 #include "common/digest.h"
+#include "common/gang_plan.h"
 #include "common/sampling_params.h"
+#include "common/token_logprob.h"
 
 // What gateway and worker both say of one sequence of tokens. coterie/v1/worker.proto says how it travels.
 namespace coterie {
@@ -44,8 +46,11 @@ struct SequenceRequest {
   std::vector<uint32_t> allowed_tokens;
   std::vector<AdapterUse> adapters;    // in the order in which their products are added; none: the base
   std::vector<MixtureMember> mixture;  // empty: one row under all `adapters`
-  std::string tenant;                  // whose share of the worker it uses
-  int32_t priority = 0;                // higher first
+  // Other workers compute further members, and tokens are drawn for all of them together: `mixture` has those
+  // of this worker.
+  std::optional<GangPlan> gang;
+  std::string tenant;    // whose share of the worker it uses
+  int32_t priority = 0;  // higher first
   std::string trace_id;
   std::string cache_salt;  // only equal salts share KV
   MonotonicTime deadline = MonotonicTime::InfiniteFuture();
@@ -57,11 +62,6 @@ struct SequenceRequest {
 };
 
 enum class FinishReason : uint8_t { kNone, kStop, kLength, kCancelled, kDeadline, kError };
-
-struct TokenLogprob {
-  int32_t token = 0;
-  float logprob = 0;  // natural, of the raw distribution (of a mixture: of p)
-};
 
 }  // namespace coterie
 

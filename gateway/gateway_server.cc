@@ -112,7 +112,8 @@ class GatewayServerImpl final : public GatewayServer {
     ASSIGN_OR_RETURN(WorkerDirectory directory, WorkerDirectory::Parse(options_.workers));
     FillCore();
     RETURN_IF_ERROR(ReadIdentities());
-    WorkerPool::Options pool{options_.link, options_.placement, options_.resolve_interval};
+    WorkerPool::Options pool{options_.link, options_.placement, options_.resolve_interval,
+                             options_.gang_top_tokens};
     pool.link.gateway_id = core_.gateway_id;
     pool.link.stream_key = SharedSecret::DrawNonce();
     pool.link.tls = worker_tls_;

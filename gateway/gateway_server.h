@@ -22,6 +22,7 @@ struct GatewayOptions {
   std::string workers;                            // see WorkerDirectory
   WorkerLinkOptions link;                         // its ids and digests are filled in
   PlacementOptions placement;
+  uint32_t gang_top_tokens = 0;  // see GangPlan
   absl::Duration resolve_interval = absl::Seconds(5);
   Keys::Options keys;          // without a file nobody is asked who they are
   net::TlsOptions tls;         // of clients' listeners, and of all others; without a certificate: none

@@ -176,6 +176,15 @@ void CommandLine::Declare(FlagSet* flags) {
       "strict-serves", &gateway.placement.strict_serves,
       "a worker whose --serves lacks the expert never gets its requests; without this it does when no "
       "other can");
+  flags->Int(
+      "gang-top-tokens", &gang_top_tokens, 0, 1 << 20, "N",
+      "of a mixture over several workers, how many of its largest logits each member tells the worker that "
+      "draws the token, which is then one of them; 0: all, 4 bytes each, and the text of one worker with all "
+      "members");
+  flags->Duration(
+      "member-wait", &gateway.session.member_wait, absl::ZeroDuration(), absl::Minutes(10),
+      "how long such an answer that lost a worker waits for another with its members, before it goes on "
+      "without them");
   flags->Duration("worker-wait", &gateway.session.worker_wait, absl::Milliseconds(1), absl::Minutes(10),
                   "how long an answer waits for any worker");
   flags->Int("max-moves", &max_moves, 0, 1 << 20, "N",
@@ -225,6 +234,7 @@ Status CommandLine::Finish() {
   gateway.admission.max_embedding = static_cast<uint32_t>(max_embedding);
   gateway.admission.max_embedding_waiting = static_cast<uint32_t>(max_embedding_waiting);
   gateway.session.max_moves = static_cast<uint32_t>(max_moves);
+  gateway.gang_top_tokens = static_cast<uint32_t>(gang_top_tokens);
   gateway.http.allowed_hosts = absl::StrSplit(http_hosts, ',', absl::SkipWhitespace());
   gateway.http.parser.max_body_bytes = http_max_body;
   gateway.http.max_bodies_bytes = static_cast<int64_t>(http_max_bodies);

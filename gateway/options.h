@@ -47,6 +47,7 @@ struct CommandLine {
   int max_answer_tokens = 0;
   int shadow_tokens = 256;
   int max_moves = 3;
+  int gang_top_tokens = 0;
   bool insecure_listen = false;
 
   void Declare(FlagSet* flags);

@@ -5,7 +5,7 @@
 #include <span>
 
 #include "common/sampling_params.h"
-#include "common/sequence.h"
+#include "common/token_logprob.h"
 
 namespace coterie {
 

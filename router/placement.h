@@ -23,6 +23,7 @@ struct PlacementRequest {
   };
   std::vector<Adapter> adapters;  // of the plan; empty for the base
   uint32_t n_rows = 1;            // each with KV of its own: the members of a mixture
+  bool in_gang = false;           // with further members on other workers
   Digest base;                    // only workers with this base are fit
   // Of the prompt's blocks of kPrefixBlockTokens, the whole ones, in order; those of the first row.
   std::span<const PrefixKey> prefix_keys;
@@ -42,6 +43,13 @@ struct Placement {
   uint64_t room_tokens = 0;             // of prompt and answer that the request can have there
   bool numerics_class_changed = false;  // a resumed answer may differ from here on, and must say so
   std::string reason;                   // a sentence a person can read
+};
+
+// What one worker of a gang computes: members of the mixture, by their adapters' places in
+// PlacementRequest::adapters, ascending.
+struct GangPart {
+  Placement placement;
+  std::vector<uint32_t> members;
 };
 
 struct PlacementOptions {
@@ -82,6 +90,12 @@ class Placer {
   // shown alone.
   StatusOr<Placement> Place(const PlacementRequest& request, const WorkerTable& workers,
                             MonotonicTime now) const;
+
+  // Of a mixture (n_rows members, each with one adapter) that no worker can hold alone: as few workers as a
+  // greedy choice finds, the one with the most members first, each the best for its part. Errors as Place's,
+  // of a member that no worker can take; all such members are added to `*homeless`.
+  StatusOr<std::vector<GangPart>> PlaceGang(const PlacementRequest& request, const WorkerTable& workers,
+                                            MonotonicTime now, std::vector<uint32_t>* homeless) const;
 
  private:
   explicit Placer(const PlacementOptions& options) : options_(options) {}

@@ -38,6 +38,7 @@ Fit FitOf(PlacementLookup* lookup, WorkerTable::Row row, bool strict_serves) {
   if (TooLong(request, worker)) return Fit::kTooLong;
   if (FewSlots(request, worker)) return Fit::kFewSlots;
   if (FewMembers(request, worker)) return Fit::kFewMembers;
+  if (request.in_gang && worker.max_gangs == 0) return Fit::kNoGangs;
   return Fit::kFit;
 }
 

@@ -21,6 +21,7 @@ enum class Fit : uint8_t {
   kTooLong,          // no room for the prompt and one token after it
   kFewSlots,         // fewer adapter slots than the request has adapters
   kFewMembers,       // mixes fewer members than the request has, or none
+  kNoGangs,          // answers nothing together with other workers
 };
 Fit FitOf(PlacementLookup* lookup, WorkerTable::Row row, bool strict_serves);
 

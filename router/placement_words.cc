@@ -58,6 +58,8 @@ std::string FitInWords(Fit fit, const PlacementRequest& request, const WorkerRow
     case Fit::kFewMembers:
       return absl::StrCat("mixes at most ", worker.max_mixture_members, " experts, the request has ",
                           request.n_rows);
+    case Fit::kNoGangs:
+      return "answers nothing together with others (--max-gangs, and no --tls-cert)";
   }
   return "";
 }

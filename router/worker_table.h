@@ -29,6 +29,7 @@ struct WorkerTraits {
   uint32_t kv_blocks = 0;
   uint32_t adapter_slots = 0;
   uint32_t max_mixture_members = 0;  // of one sequence; 0: it mixes nothing
+  uint32_t max_gangs = 0;            // mixtures that it answers together with other workers
   std::vector<std::string> serves;   // name patterns (shell style) of the experts it is for; empty: all
 };
 
@@ -55,6 +56,7 @@ struct WorkerRow {
   uint32_t kv_blocks_total = 0;
   uint32_t adapter_slots = 0;
   uint32_t max_mixture_members = 0;
+  uint32_t max_gangs = 0;
   uint32_t adapters_resident = 0;  // as it said last
   uint32_t n_resident = 0;         // as its changes add up to
   uint32_t n_coming = 0;           // adapters believed to be on their way; see WorkerTable::Expect

@@ -102,6 +102,10 @@ FlagSet WorkerOptions::Flags() {
       "memory for packed experts, slots included, on a GPU as much of it and of pinned host memory; 0: "
       "512 MB, on a GPU a sixteenth of its memory");
   flags.Int("adapter-loaders", &adapter_loaders, 1, 16, "N", "threads that read and pack experts");
+  flags.Int(
+      "max-gangs", &max_gangs, 0, 1024, "N",
+      "mixtures it answers at a time together with other workers, where no worker has all members; what they "
+      "say to each other is not encrypted, so with --tls-cert there are none. 0: none");
   flags.Bytes(
       "packed-bytes", &packed_bytes, 0, uint64_t{1} << 46,
       "disk in the store for experts as this worker packed them, which makes loading them again a copy; "

@@ -25,8 +25,11 @@
 #include "worker/device/use_device.h"
 #include "worker/engine/engine.h"
 #include "worker/engine/peer_traffic.h"
+#include "worker/gang/gangs.h"
+#include "worker/gang/gloo_meeting.h"
 #include "worker/load_model.h"
 #include "worker/options.h"
+#include "worker/rendezvous/rendezvous_service.h"
 #include "worker/service/worker_metrics.h"
 #include "worker/service/worker_service.h"
 #include "worker/worker_server.h"
@@ -122,12 +125,20 @@ Status Run(const WorkerOptions& asked, ShutdownSignals* signals) {
   DeviceLoss loss(signals);
   service_options.on_device_lost = [&loss](const Status& why) { loss.Tell(why); };
   const DeviceWatch watch(options, device, inventory_options, engine.get(), &metrics, &loss);
-  WorkerServiceImpl service(service_options, engine.get(), &traffic, &metrics);
+  RendezvousServiceImpl rendezvous({}, &registry);
+  GlooMeeting meeting(&rendezvous);
+  std::unique_ptr<Gangs> gangs;
+  // What the workers of a gang say to each other is not encrypted.
+  if (options.max_gangs > 0 && tls == nullptr) {
+    gangs = std::make_unique<Gangs>(GangOptions{.max_gangs = options.max_gangs}, engine.get(), &meeting,
+                                    &traffic);
+  }
+  WorkerServiceImpl service(service_options, engine.get(), &traffic, &metrics, gangs.get());
   signals->BeginServing();
-  ASSIGN_OR_RETURN(
-      std::unique_ptr<WorkerServer> server,
-      WorkerServer::Start(options.listen, &service, engine->max_sequence_tokens(),
-                          {options.max_connections, options.max_connections_per_address}, &registry, tls));
+  ASSIGN_OR_RETURN(std::unique_ptr<WorkerServer> server,
+                   WorkerServer::Start(options.listen, &service, engine->max_sequence_tokens(),
+                                       {options.max_connections, options.max_connections_per_address},
+                                       &registry, tls, gangs == nullptr ? nullptr : &rendezvous));
 
   std::printf("listening %s:%d\n", options.listen.substr(0, options.listen.rfind(':')).c_str(),
               server->port());

@@ -17,15 +17,14 @@ int MaxMessageBytes(int max_sequence_tokens) {
 
 }  // namespace
 
-StatusOr<std::unique_ptr<WorkerServer>> WorkerServer::Start(const std::string& address,
-                                                            WorkerServiceImpl* service,
-                                                            int max_sequence_tokens,
-                                                            const net::ConnectionFlags& connections,
-                                                            MetricsRegistry* registry,
-                                                            std::shared_ptr<net::TlsIdentity> tls) {
+StatusOr<std::unique_ptr<WorkerServer>> WorkerServer::Start(
+    const std::string& address, WorkerServiceImpl* service, int max_sequence_tokens,
+    const net::ConnectionFlags& connections, MetricsRegistry* registry, std::shared_ptr<net::TlsIdentity> tls,
+    grpc::Service* beside) {
   std::unique_ptr<WorkerServer> server(new WorkerServer(service, registry));
   grpc::ServerBuilder builder;
   builder.RegisterService(service);
+  if (beside != nullptr) builder.RegisterService(beside);
   server->standard_.Register(&builder);
   builder.SetMaxReceiveMessageSize(MaxMessageBytes(max_sequence_tokens));
   builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, 5000);

@@ -19,13 +19,15 @@ namespace coterie::worker {
 class WorkerServer {
  public:
   // `service` is borrowed, and so is `registry`, which may be null. AlreadyExists or InvalidArgument, naming
-  // the address, when it cannot be had. `max_sequence_tokens`: what a Submit may bring along decides how
+  // the address, when it cannot be had. `beside`: another service on the same port, borrowed.
+  // `max_sequence_tokens`: what a Submit may bring along decides how
   // large a message may be.
   static StatusOr<std::unique_ptr<WorkerServer>> Start(const std::string& address, WorkerServiceImpl* service,
                                                        int max_sequence_tokens,
                                                        const net::ConnectionFlags& connections = {},
                                                        MetricsRegistry* registry = nullptr,
-                                                       std::shared_ptr<net::TlsIdentity> tls = nullptr);
+                                                       std::shared_ptr<net::TlsIdentity> tls = nullptr,
+                                                       grpc::Service* beside = nullptr);
   // Ends every call at once; Drain first for a gentle end.
   ~WorkerServer();
 

@@ -174,6 +174,9 @@ void Task::OnPlaced(const SessionPlacement& placement) {
     case SessionPlacement::Kind::kResumedOtherNumerics:
       core_->metrics->failovers_other_numerics.Increment();
       break;
+    case SessionPlacement::Kind::kMembersLost:
+      core_->metrics->failovers_other_numerics.Increment();
+      break;
     case SessionPlacement::Kind::kReattached:
       core_->metrics->reattachments.Increment();
       break;

@@ -156,6 +156,9 @@ struct EventToProto {
       case SessionPlacement::Kind::kReattached:
         notice->set_kind(v1::Notice::KIND_REATTACHED);
         break;
+      case SessionPlacement::Kind::kMembersLost:
+        notice->set_kind(v1::Notice::KIND_MEMBERS_LOST);
+        break;
     }
     notice->set_message(Printable(event.placement.reason));  // may quote what a broken connection said
     notice->set_worker(event.placement.worker);

@@ -6,6 +6,7 @@
 
 #include "common/adapter_failure.h"
 #include "common/clock.h"
+#include "common/lost_worker.h"
 #include "common/worker_protocol.h"
 
 namespace coterie::gateway {
@@ -22,6 +23,22 @@ uint32_t MillisecondsLeft(MonotonicTime deadline, MonotonicTime now) {
   if (deadline == MonotonicTime::InfiniteFuture()) return 0;
   const int64_t left = absl::ToInt64Milliseconds(deadline - now);
   return static_cast<uint32_t>(std::clamp<int64_t>(left, 1, std::numeric_limits<uint32_t>::max()));
+}
+
+v1::Gang GangToProto(const GangPlan& plan) {
+  v1::Gang gang;
+  gang.set_group(plan.group);
+  gang.set_token(plan.token);
+  gang.set_rank(plan.rank);
+  for (const GangWorker& worker : plan.workers) {
+    v1::Gang::Worker* out = gang.add_workers();
+    out->set_name(worker.name);
+    out->set_address(worker.address);
+    out->mutable_members()->Assign(worker.members.begin(), worker.members.end());
+  }
+  gang.mutable_weights()->Assign(plan.weights.begin(), plan.weights.end());
+  gang.set_top_tokens(plan.top_tokens);
+  return gang;
 }
 
 }  // namespace
@@ -55,6 +72,7 @@ StatusOr<WorkerIdentity> HelloFromProto(const v1::WorkerHello& proto) {
   identity.kv_blocks = proto.kv_blocks();
   identity.adapter_slots = proto.adapter_slots();
   identity.max_mixture_members = proto.max_mixture_members();
+  identity.max_gangs = proto.max_gangs();
   identity.max_waiting = proto.max_waiting();
   identity.max_running = proto.max_running();
   identity.reattach_grace_ms = proto.reattach_grace_ms();
@@ -108,6 +126,7 @@ v1::Submit SubmitToProto(uint64_t sequence_id, const SequenceRequest& request, M
     out->set_adapters(member.n_adapters);
     out->set_weight(member.weight);
   }
+  if (request.gang) *submit.mutable_gang() = GangToProto(*request.gang);
   submit.set_tenant(request.tenant);
   submit.set_priority(request.priority);
   submit.set_trace_id(request.trace_id);
@@ -151,6 +170,7 @@ SequenceOutput OutputFromProto(v1::SequenceOutput&& proto) {
       if (const StatusOr<Digest> adapter = Digest::FromBytes(proto.failed_adapter()); adapter.ok()) {
         output.error = MarkAdapterFailure(std::move(output.error), *adapter);
       }
+      output.error = MarkLostWorker(std::move(output.error), proto.lost_worker());
       break;
   }
   if (proto.has_stop_token_id()) output.stop_token_id = static_cast<int32_t>(proto.stop_token_id());

@@ -4,6 +4,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/clock.h"
+#include "common/lost_worker.h"
 #include "gateway/upstream/convert_worker.h"
 #include "gateway/upstream/hello_check.h"
 #include "gateway/upstream/link_errors.h"
@@ -130,7 +131,7 @@ void WorkerLinkImpl::OnStep(WorkerStream* stream, v1::Step& step) {
       output.worker_drains = drains;
       std::shared_ptr<SequenceObserver> observer = sequences_.Follow(output);
       if (observer == nullptr) continue;  // given up before
-      failed |= !drains && IsWorkersFault(output.error);
+      failed |= !drains && IsWorkersFault(output.error) && LostWorker(output.error).empty();
       outputs.emplace_back(std::move(observer), std::move(output));
     }
     if (failed) NoteFailureOnce(heartbeats_.last_heard());

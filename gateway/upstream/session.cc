@@ -3,8 +3,10 @@
 #include <algorithm>
 #include <utility>
 
+#include "absl/strings/str_join.h"
 #include "common/adapter_failure.h"
 #include "common/clock.h"
+#include "common/lost_worker.h"
 
 namespace coterie::gateway {
 
@@ -44,26 +46,66 @@ void Session::DescribePlacementLocked() {
 void Session::PlaceLocked() {
   DescribePlacementLocked();
   while (true) {
-    StatusOr<WorkerPool::Placed> placed = pool_->Place(placement_);
-    if (!placed.ok()) return NobodyTakesItLocked(placed.status());
+    std::vector<uint32_t> homeless;
+    StatusOr<WorkerPool::Placed> placed = pool_->Place(placement_, &homeless);
+    if (!placed.ok()) {
+      if (GoOnWithoutLocked(homeless)) continue;
+      return NobodyTakesItLocked(placed.status());
+    }
     const uint64_t id = pool_->NextSequenceId();
     const uint32_t until = std::max(acknowledged_ + options_.window_tokens, received());
     request_.initial_credit = until - received();
     // Known before Submit returns: the first output may be quicker.
-    link_ = placed->link;
+    link_ = placed->home;
     sequence_id_ = id;
-    worker_ = placed->placement.worker_id;
+    worker_ = placed->worker;
     worker_class_ = placed->numerics_class;
     worker_invariant_ = placed->batch_invariant;
-    worker_room_ = placed->placement.room_tokens;
-    placement_reason_ = placed->placement.reason;
+    worker_room_ = placed->room_tokens;
+    placement_reason_ = placed->reason;
     granted_until_ = until;
     started_ = false;
     reattached_ = false;
-    if (link_->Submit(id, request_, shared_from_this()).ok()) return;
-    placement_.exclude.insert(worker_);
+    const Status submitted = link_->Submit(id, request_, shared_from_this());
+    if (submitted.ok()) return;
+    placement_.exclude.insert(WorkerAtFaultLocked(submitted));
     link_.reset();
   }
+}
+
+std::string Session::WorkerAtFaultLocked(const Status& error) const {
+  const std::string lost = LostWorker(error);
+  return lost.empty() ? worker_ : lost;
+}
+
+bool Session::GoOnWithoutLocked(const std::vector<uint32_t>& homeless) {
+  const size_t n_members = request_.mixture.size();
+  if (received() == 0 || homeless.empty() || homeless.size() >= n_members ||
+      n_members != request_.adapters.size()) {
+    return false;
+  }
+  const MonotonicTime now = MonotonicNow();
+  if (waits_since_ == MonotonicTime::InfiniteFuture()) waits_since_ = now;
+  if (now - waits_since_ < options_.member_wait) return false;
+  std::vector<std::string> names;
+  for (auto member = homeless.rbegin(); member != homeless.rend(); ++member) {  // ascending as they come
+    names.push_back(request_.adapters[*member].name);
+    request_.mixture.erase(request_.mixture.begin() + *member);
+    request_.adapters.erase(request_.adapters.begin() + *member);
+    placement_.adapters.erase(placement_.adapters.begin() + *member);
+  }
+  double sum = 0;
+  for (const MixtureMember& member : request_.mixture) sum += static_cast<double>(member.weight);
+  for (MixtureMember& member : request_.mixture) {
+    member.weight = static_cast<float>(static_cast<double>(member.weight) / sum);
+  }
+  placement_.n_rows = static_cast<uint32_t>(request_.mixture.size());
+  placement_.prefix_keys = {};  // those of the first row, which may have gone
+  members_lost_ = true;
+  absl::StrAppend(&move_reason_, move_reason_.empty() ? "" : "; ", "no worker holds ",
+                  absl::StrJoin(names, ", "),
+                  " now: the answer goes on without, the other members' weights in proportion");
+  return true;
 }
 
 void Session::PlaceLaterLocked() {
@@ -160,9 +202,9 @@ void Session::MoveLocked(const WorkerLoss& loss) {
   PlaceLaterLocked();
 }
 
-void Session::TryAnotherLocked() {
-  placement_.exclude.insert(worker_);
-  link_.reset();
+void Session::TryAnotherLocked(const std::string& worker) {
+  placement_.exclude.insert(worker);
+  DropAttemptLocked();
   // Each refusal was a submit and a placement: a full cluster must not be walked to its end.
   if (++n_refusals_ < options_.max_refusals) return PlaceLaterLocked();
   NobodyTakesItLocked(absl::UnavailableError(absl::StrCat(n_refusals_, " workers refused it")));
@@ -178,12 +220,13 @@ void Session::AnnounceLocked() {
     if (moved_) absl::StrAppend(&event.reason, "; asked before: ", move_reason_);
   } else {
     const bool same_text = worker_class_ == numerics_class_ && worker_invariant_ && invariant_;
-    event.kind = same_text || received() == 0 ? SessionPlacement::Kind::kResumed
-                                              : SessionPlacement::Kind::kResumedOtherNumerics;
+    event.kind = members_lost_                  ? SessionPlacement::Kind::kMembersLost
+                 : same_text || received() == 0 ? SessionPlacement::Kind::kResumed
+                                                : SessionPlacement::Kind::kResumedOtherNumerics;
     event.reason = move_reason_;
   }
   announced_ = true;
-  moved_ = false;
+  moved_ = members_lost_ = false;
   numerics_class_ = worker_class_;
   invariant_ = worker_invariant_;
   listener_->OnPlaced(event);
@@ -245,7 +288,6 @@ void Session::OnReattached(uint64_t sequence_id) {
 void Session::OnWorkerLost(uint64_t sequence_id, const WorkerLoss& loss) {
   MutexLock lock(&mutex_);
   if (listener_ == nullptr || link_ == nullptr || sequence_id != sequence_id_) return;
-  link_.reset();  // it has forgotten the sequence already
   MoveLocked(loss);
 }
 
@@ -298,30 +340,28 @@ bool Session::IsAdapterErrorLocked(const Status& error) const {
 
 void Session::HandleErrorLocked(const SequenceOutput& output) {
   const Status& error = output.error;
+  const std::string at_fault = WorkerAtFaultLocked(error);
   if (IsAdapterErrorLocked(error)) {
-    adapter_error_ = Annotate(error, absl::StrCat("worker ", worker_));
-    return TryAnotherLocked();
+    adapter_error_ = Annotate(error, absl::StrCat("worker ", at_fault));
+    return TryAnotherLocked(at_fault);
   }
   if (absl::IsResourceExhausted(error) && !started_) {  // its queue is full; others may have room
     refusal_ = error;
-    return TryAnotherLocked();
+    return TryAnotherLocked(at_fault);
   }
   switch (error.code()) {
     case absl::StatusCode::kResourceExhausted:
     case absl::StatusCode::kUnavailable:  // draining, or losing its device
     case absl::StatusCode::kAborted:
-      placement_.exclude.insert(worker_);
-      link_.reset();
+      placement_.exclude.insert(at_fault);
       return MoveLocked({error, output.worker_drains});
     case absl::StatusCode::kNotFound:
       if (!reattached_) break;
-      link_.reset();
       return MoveLocked(
           {absl::UnavailableError(absl::StrCat("worker ", worker_, " had forgotten the answer"))});
     default:
       break;
   }
-  link_.reset();
   EndLocked({Annotate(error, absl::StrCat("worker ", worker_)), FinishReason::kError, std::nullopt, worker_,
              worker_class_});
 }

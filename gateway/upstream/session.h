@@ -23,6 +23,9 @@ struct SessionOptions {
   // How many workers may refuse it, for a full queue or an adapter that they cannot load, before that is the
   // answer.
   uint32_t max_refusals = 3;
+  // How long an answer over several workers that lost one waits for another with the same members, before it
+  // goes on without them.
+  absl::Duration member_wait = absl::Seconds(1);
   // How long an answer waits for a worker when none can take it.
   absl::Duration worker_wait = absl::Seconds(5);
   absl::Duration worker_poll = absl::Milliseconds(100);  // doubling to five times that
@@ -38,7 +41,8 @@ struct SessionOptions {
 // Where a sequence runs from now on. Told once the worker has begun: one that refuses, or dies before, was
 // none.
 struct SessionPlacement {
-  enum class Kind { kFirst, kResumed, kResumedOtherNumerics, kReattached };  // as coterie.v1.Notice
+  // As coterie.v1.Notice.
+  enum class Kind { kFirst, kResumed, kResumedOtherNumerics, kReattached, kMembersLost };
   Kind kind = Kind::kFirst;
   std::string worker;
   std::string reason;  // of the placement, or of the move
@@ -110,6 +114,9 @@ class Session : public SequenceObserver, public std::enable_shared_from_this<Ses
   // On the placement pool: at once, or after a while.
   void PlaceLaterLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void PlaceAfterLocked(absl::Duration delay) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Members of a running mixture that no worker holds: goes on without them, where it has waited for them
+  // long enough. False: it has not, or it is not that.
+  bool GoOnWithoutLocked(const std::vector<uint32_t>& homeless) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Nobody takes the sequence now: ends it, or tries again later.
   void NobodyTakesItLocked(const Status& why) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Why no worker took it, for the client; OK while it should go on waiting.
@@ -120,7 +127,9 @@ class Session : public SequenceObserver, public std::enable_shared_from_this<Ses
   // Fails over: the worker was lost together with the sequence, which goes on elsewhere.
   void MoveLocked(const WorkerLoss& loss) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // The worker did not take the sequence: the next one may.
-  void TryAnotherLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Which worker an error came through.
+  std::string WorkerAtFaultLocked(const Status& error) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void TryAnotherLocked(const std::string& worker) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void TakeTokensLocked(SequenceOutput& output) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void HandleErrorLocked(const SequenceOutput& output) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Whether `error` speaks of an adapter that this worker cannot load.
@@ -144,7 +153,7 @@ class Session : public SequenceObserver, public std::enable_shared_from_this<Ses
   PlacementRequest placement_ ABSL_GUARDED_BY(mutex_);
 
   // This attempt, or the last one.
-  std::shared_ptr<WorkerLink> link_ ABSL_GUARDED_BY(mutex_);  // null between attempts
+  std::shared_ptr<SequenceHome> link_ ABSL_GUARDED_BY(mutex_);  // null between attempts
   uint64_t sequence_id_ ABSL_GUARDED_BY(mutex_) = 0;
   std::string worker_ ABSL_GUARDED_BY(mutex_);
   std::string worker_class_ ABSL_GUARDED_BY(mutex_);
@@ -162,6 +171,7 @@ class Session : public SequenceObserver, public std::enable_shared_from_this<Ses
   uint32_t n_losses_ ABSL_GUARDED_BY(mutex_) = 0;  // unplanned ones
   bool moved_ ABSL_GUARDED_BY(mutex_) = false;     // a worker was lost since the last announcement
   std::string move_reason_ ABSL_GUARDED_BY(mutex_);
+  bool members_lost_ ABSL_GUARDED_BY(mutex_) = false;   // likewise
   uint32_t acknowledged_ ABSL_GUARDED_BY(mutex_) = 0;   // tokens
   uint32_t granted_until_ ABSL_GUARDED_BY(mutex_) = 0;  // position
 

@@ -48,8 +48,26 @@ uint64_t WorkerBoard::Capacity() const {
 StatusOr<WorkerBoard::Chosen> WorkerBoard::Place(const Placer& placer,
                                                  const PlacementRequest& request) const {
   MutexLock lock(&mutex_);
+  ASSIGN_OR_RETURN(Placement placement, placer.Place(request, table_, MonotonicNow()));
+  return ChooseLocked(std::move(placement));
+}
+
+StatusOr<std::vector<WorkerBoard::ChosenPart>> WorkerBoard::PlaceGang(const Placer& placer,
+                                                                      const PlacementRequest& request,
+                                                                      std::vector<uint32_t>* homeless) const {
+  MutexLock lock(&mutex_);
+  ASSIGN_OR_RETURN(std::vector<GangPart> parts, placer.PlaceGang(request, table_, MonotonicNow(), homeless));
+  std::vector<ChosenPart> chosen;
+  for (GangPart& part : parts) {
+    ASSIGN_OR_RETURN(Chosen one, ChooseLocked(std::move(part.placement)));
+    chosen.push_back({std::move(one), std::move(part.members)});
+  }
+  return chosen;
+}
+
+StatusOr<WorkerBoard::Chosen> WorkerBoard::ChooseLocked(Placement placement) const {
   Chosen chosen;
-  ASSIGN_OR_RETURN(chosen.placement, placer.Place(request, table_, MonotonicNow()));
+  chosen.placement = std::move(placement);
   const Row row = chosen.placement.row;
   chosen.link = links_[row].lock();
   if (chosen.link == nullptr) {

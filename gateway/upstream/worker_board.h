@@ -46,8 +46,17 @@ class WorkerBoard {
 
   // As Placer::Place, with the link that leads there.
   StatusOr<Chosen> Place(const Placer& placer, const PlacementRequest& request) const;
+  // As Placer::PlaceGang, likewise; a part for each worker.
+  struct ChosenPart {
+    Chosen chosen;
+    std::vector<uint32_t> members;
+  };
+  StatusOr<std::vector<ChosenPart>> PlaceGang(const Placer& placer, const PlacementRequest& request,
+                                              std::vector<uint32_t>* homeless) const;
 
  private:
+  StatusOr<Chosen> ChooseLocked(Placement placement) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+
   mutable Mutex mutex_;
   WorkerTable table_ ABSL_GUARDED_BY(mutex_);
   std::vector<std::weak_ptr<WorkerLink>> links_ ABSL_GUARDED_BY(mutex_);  // [rows]

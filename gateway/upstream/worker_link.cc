@@ -3,7 +3,9 @@
 
 #include <utility>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_replace.h"
 #include "common/clock.h"
 #include "gateway/upstream/convert_worker.h"
 #include "gateway/upstream/worker_link_impl.h"
@@ -13,6 +15,13 @@ namespace {
 
 // Between two lines of the log about one worker's states that cannot be read.
 constexpr absl::Duration kMalformedStateInterval = absl::Minutes(1);
+
+// Of gRPC's name for a peer: "ipv4:10.0.0.3:7601", "ipv6:%5Bfd00::3%5D:7601". Empty for any other.
+std::string NumericAddress(const std::string& peer) {
+  if (absl::StartsWith(peer, "ipv4:")) return peer.substr(5);
+  if (!absl::StartsWith(peer, "ipv6:")) return "";
+  return absl::StrReplaceAll(peer.substr(5), {{"%5B", "["}, {"%5D", "]"}, {"%5b", "["}, {"%5d", "]"}});
+}
 
 }  // namespace
 
@@ -109,6 +118,11 @@ bool WorkerLinkImpl::Holds(const Digest& adapter) const {
 size_t WorkerLinkImpl::sequences() const {
   MutexLock lock(&mutex_);
   return sequences_.size();
+}
+
+std::string WorkerLinkImpl::numeric_address() const {
+  MutexLock lock(&mutex_);
+  return stream_ == nullptr ? "" : NumericAddress(stream_->peer());
 }
 
 void WorkerLinkImpl::Stop(const Status& why) {

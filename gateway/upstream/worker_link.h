@@ -11,7 +11,7 @@
 #include "gateway/runtime/timer_queue.h"
 #include "gateway/runtime/work_pool.h"
 #include "gateway/upstream/outlier_watch.h"
-#include "gateway/upstream/sequence_observer.h"
+#include "gateway/upstream/sequence_home.h"
 #include "gateway/upstream/stream_threads.h"
 #include "gateway/upstream/worker_board.h"
 #include "gateway/upstream/worker_info.h"
@@ -47,30 +47,22 @@ struct WorkerLinkOptions {
 // connection (re-attached within the grace time) from a lost worker (silent, gone or replaced). Whoever
 // follows a sequence hears of a lost worker on the placement pool: placing hundreds of them again must not
 // hold the threads that carry heartbeats. Thread-safe.
-class WorkerLink {
+class WorkerLink : public SequenceHome {
  public:
   static std::shared_ptr<WorkerLink> Start(const WorkerLinkOptions& options, std::string address,
                                            TimerQueue* timers, StreamThreads* streams,
                                            std::shared_ptr<WorkPool> placement_pool,
                                            std::shared_ptr<WorkerBoard> board);
-  virtual ~WorkerLink() = default;
-
-  // Unavailable when the worker cannot take it at this moment; the observer is then not called.
-  virtual Status Submit(uint64_t sequence_id, const SequenceRequest& request,
-                        std::shared_ptr<SequenceObserver> observer) = 0;
-  // The sequence is forgotten here at once and at the worker soon. Unknown ids are ignored.
-  virtual void Cancel(uint64_t sequence_id) = 0;
   // Says that a request for `adapter` is on its way; the worker loads it where that delays nobody. A hint:
   // nothing waits for it, and it is left out (false) when the worker has the adapter or was just asked for
   // it, when too many are on their way there (WorkerStateFold), and when the worker is not ready.
   virtual bool Prefetch(const Digest& adapter) = 0;
-  // The worker may send `tokens` more.
-  virtual void Grant(uint64_t sequence_id, uint32_t tokens) = 0;
-
   virtual WorkerReport Report() const = 0;
   virtual bool Holds(const Digest& adapter) const = 0;
   virtual size_t sequences() const = 0;
   virtual const std::string& address() const = 0;
+  // Numeric, as the stream has it: "10.0.0.3:7601", "[fd00::3]:7601". Empty while there is none.
+  virtual std::string numeric_address() const = 0;
 
   // Ends the stream for good; its sequences are lost with `why`, as planned.
   virtual void Stop(const Status& why) = 0;

@@ -39,6 +39,7 @@ class WorkerLinkImpl final : public WorkerLink,
   bool Holds(const Digest& adapter) const override;
   size_t sequences() const override;
   const std::string& address() const override { return address_; }
+  std::string numeric_address() const override;
   void Stop(const Status& why) override;
 
   // --- The stream (gRPC's threads) ---

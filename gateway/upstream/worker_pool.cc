@@ -2,11 +2,14 @@
 
 #include <algorithm>
 #include <random>
+#include <set>
 #include <utility>
 
+#include "absl/strings/str_join.h"
 #include "common/check.h"
 #include "common/clock.h"
 #include "common/log_allowance.h"
+#include "gateway/upstream/gang.h"
 #include "spdlog/spdlog.h"
 
 namespace coterie::gateway {
@@ -115,8 +118,16 @@ std::vector<std::shared_ptr<WorkerLink>> WorkerPool::Links() const {
   return links;
 }
 
-StatusOr<WorkerPool::Placed> WorkerPool::Place(const PlacementRequest& request) const {
-  StatusOr<Placed> placed = board_->Place(placer_, request);
+StatusOr<WorkerPool::Placed> WorkerPool::Place(const PlacementRequest& request,
+                                               std::vector<uint32_t>* homeless) {
+  StatusOr<WorkerBoard::Chosen> chosen = board_->Place(placer_, request);
+  if (chosen.ok()) {
+    return Placed{std::move(chosen->link),           std::move(chosen->placement.worker_id),
+                  std::move(chosen->numerics_class), chosen->batch_invariant,
+                  chosen->placement.room_tokens,     std::move(chosen->placement.reason)};
+  }
+  const bool may_share = request.n_rows > 1 && request.n_rows == request.adapters.size();
+  StatusOr<Placed> placed = may_share ? PlaceTogether(request, chosen.status(), homeless) : chosen.status();
   if (placed.ok() || !absl::IsUnavailable(placed.status())) return placed;
   std::string words(placed.status().message());
   for (const auto& link : Links()) {
@@ -129,9 +140,36 @@ StatusOr<WorkerPool::Placed> WorkerPool::Place(const PlacementRequest& request) 
   return absl::UnavailableError(words);
 }
 
+StatusOr<WorkerPool::Placed> WorkerPool::PlaceTogether(const PlacementRequest& request, const Status& alone,
+                                                       std::vector<uint32_t>* homeless) {
+  StatusOr<std::vector<WorkerBoard::ChosenPart>> chosen = board_->PlaceGang(placer_, request, homeless);
+  // Why no single worker can take it says more where several cannot either.
+  if (!chosen.ok()) return homeless->size() < request.adapters.size() ? chosen.status() : alone;
+  Placed placed;
+  std::vector<Gang::Part> parts;
+  std::set<std::string> classes;
+  for (WorkerBoard::ChosenPart& part : *chosen) {
+    std::vector<std::string> names;
+    for (const uint32_t member : part.members) names.push_back(request.adapters[member].name);
+    absl::StrAppend(&placed.reason, placed.reason.empty() ? "several workers together: " : "; ",
+                    part.chosen.placement.worker_id, " with ", absl::StrJoin(names, ", "));
+    classes.insert(part.chosen.numerics_class);
+    placed.batch_invariant &= part.chosen.batch_invariant;
+    const uint64_t room = part.chosen.placement.room_tokens;
+    placed.room_tokens = parts.empty() ? room : std::min(placed.room_tokens, room);
+    parts.push_back(
+        {std::move(part.chosen.link), std::move(part.chosen.placement.worker_id), std::move(part.members)});
+  }
+  placed.worker = parts.front().worker;
+  placed.numerics_class = absl::StrJoin(classes, "+");
+  placed.home =
+      std::make_shared<Gang>(std::move(parts), options_.gang_top_tokens, [this] { return NextSequenceId(); });
+  return placed;
+}
+
 void WorkerPool::Prefetch(const PlacementRequest& request) {
   if (request.adapters.empty()) return;
-  const StatusOr<Placed> placed = Place(request);
+  const StatusOr<WorkerBoard::Chosen> placed = board_->Place(placer_, request);
   if (!placed.ok()) return;
   for (const PlacementRequest::Adapter& adapter : request.adapters) {
     if (placed->link->Prefetch(adapter.digest)) {

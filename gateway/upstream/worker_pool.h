@@ -27,8 +27,18 @@ class WorkerPool {
     WorkerLinkOptions link;
     PlacementOptions placement;
     absl::Duration resolve_interval = absl::Seconds(5);  // of a name; a list is read once
+    // Of a mixture over several workers: how many of its largest logits each row tells the worker that draws;
+    // 0: all of them (GangPlan).
+    uint32_t gang_top_tokens = 0;
   };
-  using Placed = WorkerBoard::Chosen;
+  struct Placed {
+    std::shared_ptr<SequenceHome> home;
+    std::string worker;          // that is heard, for people
+    std::string numerics_class;  // of several workers all, unless they are of one
+    bool batch_invariant = true;
+    uint64_t room_tokens = 0;
+    std::string reason;
+  };
 
   // InvalidArgument naming the placement option that is out of bounds.
   static StatusOr<std::unique_ptr<WorkerPool>> Start(Options options, WorkerDirectory directory,
@@ -38,8 +48,10 @@ class WorkerPool {
   WorkerPool& operator=(const WorkerPool&) = delete;
 
   // Unavailable, saying of each worker why it cannot be used, when none can at this moment; the errors that
-  // need no second try are Placer::Place's.
-  StatusOr<Placed> Place(const PlacementRequest& request) const;
+  // need no second try are Placer::Place's. A mixture that no worker can hold is placed on several, which
+  // answer it together; where even so members have no home, the error is of one of them, and `homeless` gets
+  // them all.
+  StatusOr<Placed> Place(const PlacementRequest& request, std::vector<uint32_t>* homeless);
 
   // Runs `job` on the placement pool: what places a sequence anew does so there, never on the threads that
   // carry streams and heartbeats, of which hundreds of placements would be the end. As WorkPool::Submit.
@@ -68,6 +80,8 @@ class WorkerPool {
 
  private:
   WorkerPool(Options options, WorkerDirectory directory, const Placer& placer, TimerQueue* timers);
+  StatusOr<Placed> PlaceTogether(const PlacementRequest& request, const Status& alone,
+                                 std::vector<uint32_t>* homeless);
   void FollowName();
   void Adopt(const std::vector<std::string>& addresses);
   std::vector<std::shared_ptr<WorkerLink>> Links() const;

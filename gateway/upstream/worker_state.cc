@@ -38,6 +38,7 @@ void WorkerStateFold::Identify(const WorkerIdentity& identity) {
     traits.kv_blocks = identity.kv_blocks;
     traits.adapter_slots = identity.adapter_slots;
     traits.max_mixture_members = identity.max_mixture_members;
+    traits.max_gangs = identity.max_gangs;
     traits.serves = identity.serves;
     table.SetTraits(row_, traits);
   });

@@ -45,6 +45,8 @@ class WorkerStream : public std::enable_shared_from_this<WorkerStream> {
   MonotonicTime unwritten_since();
   // Ends the call; OnClosed follows soon. May be called again.
   void Stop() { context_.TryCancel(); }
+  // As gRPC names it; once the worker has been heard.
+  std::string peer() const { return context_.peer(); }
 
  private:
   // The first member: what follows uses the threads' queue.

@@ -2,12 +2,31 @@
 
 #include <algorithm>
 
+#include "absl/strings/cord.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_split.h"
 #include "common/quoted.h"
 #include "kernels/comm/driver_calls.h"
 
 namespace coterie {
+namespace {
+
+constexpr char kLostMemberType[] = "coterie/lost-member";
+
+}  // namespace
+
+Status Loss::ToStatus() const {
+  Status status(code, reason);
+  if (rank >= 0) status.SetPayload(kLostMemberType, absl::Cord(absl::StrCat(rank)));
+  return status;
+}
+
+std::optional<int> LostMember(const Status& status) {
+  const auto payload = status.GetPayload(kLostMemberType);
+  int rank = -1;
+  if (!payload || !absl::SimpleAtoi(std::string(*payload), &rank)) return std::nullopt;
+  return rank;
+}
 
 std::string Loss::Encode() const {
   size_t n = std::min(reason.size(), kMaxBytes - 32);

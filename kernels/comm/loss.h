@@ -18,7 +18,7 @@ struct Loss {
   int rank = -1;       // the member at fault; -1: not known
   std::string reason;  // names that member
 
-  Status ToStatus() const { return Status(code, reason); }
+  Status ToStatus() const;  // LostMember() finds the rank in it
 
   // A farewell as bytes, at most kMaxBytes, and back; a text that is none gives a Loss that says so.
   static constexpr size_t kMaxBytes = 256;
@@ -27,6 +27,9 @@ struct Loss {
   std::string Encode() const;
   static Loss Parse(std::string_view text);
 };
+
+// The rank of the member through which a call or a formation failed; nothing where that is not known.
+std::optional<int> LostMember(const Status& status);
 
 // 'member 2 "worker-c"'.
 std::string MemberName(int rank, const std::vector<std::string>& members);

@@ -87,8 +87,9 @@ StatusOr<std::vector<MemberCard>> MeetMembers(const CommunicatorOptions& options
     StatusOr<std::string> text =
         rendezvous->Await({options.group, options.epoch, rank, "card"}, deadline, *options.abort);
     if (absl::IsDeadlineExceeded(text.status())) {
-      return absl::DeadlineExceededError(
-          absl::StrCat(who, " did not come within ", absl::FormatDuration(options.form_timeout)));
+      return Loss{absl::StatusCode::kDeadlineExceeded, rank,
+                  absl::StrCat(who, " did not come within ", absl::FormatDuration(options.form_timeout))}
+          .ToStatus();
     }
     if (!text.ok())
       return Annotate(text.status(),
@@ -96,7 +97,7 @@ StatusOr<std::vector<MemberCard>> MeetMembers(const CommunicatorOptions& options
     StatusOr<MemberCard> card = MemberCard::Parse(*text);
     if (!card.ok()) return absl::FailedPreconditionError(absl::StrCat(who, " ", card.status().message()));
     if (const std::string misfit = Misfit(mine, rank, *card); !misfit.empty()) {
-      return absl::FailedPreconditionError(absl::StrCat(who, " ", misfit));
+      return Loss{absl::StatusCode::kFailedPrecondition, rank, absl::StrCat(who, " ", misfit)}.ToStatus();
     }
     cards.push_back(*std::move(card));
   }

@@ -5,7 +5,7 @@
 #include <cstdint>
 
 #include "common/philox.h"
-#include "common/sequence.h"
+#include "common/token_logprob.h"
 #include "kernels/cuda/sampler_steps.h"
 #include "kernels/cuda/select.h"
 

@@ -90,6 +90,13 @@ void FakeWorker::FailAll(grpc::StatusCode code, const std::string& message) {
   fail_message_ = message;
 }
 
+void FakeWorker::LoseMember(const std::string& worker) {
+  MutexLock lock(&mutex_);
+  for (auto& [id, gateway] : gateways_) {
+    for (auto& [sequence_id, sequence] : gateway.sequences) sequence.lost_worker = worker;
+  }
+}
+
 void FakeWorker::BreakAdapter(const Digest& adapter, grpc::StatusCode code, bool marked) {
   MutexLock lock(&mutex_);
   broken_adapters_[adapter] = {code, marked};
@@ -184,6 +191,7 @@ grpc::Status FakeWorker::Attach(grpc::ServerContext* context, Stream* stream) {
     mine->set_max_waiting(options_.max_waiting);
     mine->set_max_running(16);
     mine->set_max_mixture_members(options_.max_mixture_members);
+    mine->set_max_gangs(options_.max_gangs);
     mine->set_reattach_grace_ms(static_cast<uint32_t>(absl::ToInt64Milliseconds(options_.reattach_grace)));
     for (const std::string& pattern : options_.serves) mine->add_serves(pattern);
     for (const uint32_t id : options_.end_token_ids) mine->add_end_token_ids(id);
@@ -277,6 +285,11 @@ void FakeWorker::Produce(uint64_t id, Sequence* sequence, v1::Step* step) {
   };
   if (sequence->refused) return fail(grpc::StatusCode::RESOURCE_EXHAUSTED, "the worker's queue is full");
   if (fail_code_ != grpc::StatusCode::OK) return fail(fail_code_, fail_message_);
+  if (!sequence->lost_worker.empty()) {
+    fail(grpc::StatusCode::UNAVAILABLE, "the gang is over");
+    output->set_lost_worker(sequence->lost_worker);
+    return;
+  }
   for (const v1::AdapterUse& use : submit.adapters()) {
     const auto broken = broken_adapters_.find(Digest::FromBytes(use.digest()).value());
     if (broken == broken_adapters_.end()) continue;

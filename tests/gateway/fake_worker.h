@@ -43,6 +43,7 @@ class FakeWorker {
     uint32_t kv_blocks = 4096;
     uint32_t adapter_slots = 8;
     uint32_t max_mixture_members = 8;
+    uint32_t max_gangs = 0;  // as a member it says what it would say alone
     absl::Duration reattach_grace = absl::Seconds(5);
     std::vector<std::string> serves;
     uint32_t protocol_version = 1;
@@ -74,6 +75,8 @@ class FakeWorker {
   void Thaw();
   // Every sequence gets this error instead of tokens.
   void FailAll(grpc::StatusCode code, const std::string& message);
+  // What runs now ends as a gang's leader says that it lost a worker.
+  void LoseMember(const std::string& worker);
   // Every sequence with this adapter gets this error; `marked`: as one that names the adapter.
   void BreakAdapter(const Digest& adapter, grpc::StatusCode code, bool marked = true);
   void MendAdapters();
@@ -101,6 +104,7 @@ class FakeWorker {
     uint32_t n_steps = 0;
     bool finished = false;
     bool refused = false;
+    std::string lost_worker;
   };
   struct Gateway {
     Stream* stream = nullptr;

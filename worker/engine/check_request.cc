@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "common/quoted.h"
 #include "kernels/batch.h"
 
 namespace coterie {
@@ -92,13 +93,71 @@ Status CheckMixture(const SequenceRequest& r, const RequestLimits& limits) {
     sum += member.weight;
     n_adapters += member.n_adapters;
   }
-  if (std::abs(sum - 1) > kWeightSumTolerance) {
+  if (!r.gang && std::abs(sum - 1) > kWeightSumTolerance) {
     return absl::InvalidArgumentError(absl::StrCat("the weights of the mixture's ", r.mixture.size(),
                                                    " members sum to ", sum, "; they must sum to 1"));
   }
   if (n_adapters != r.adapters.size()) {
     return absl::InvalidArgumentError(absl::StrCat("the mixture's members use ", n_adapters,
                                                    " adapters; the sequence brings ", r.adapters.size()));
+  }
+  return absl::OkStatus();
+}
+
+// Members of the whole mixture, of which this worker has some.
+Status CheckGang(const SequenceRequest& r, const RequestLimits& limits) {
+  if (!r.gang) return absl::OkStatus();
+  const GangPlan& gang = *r.gang;
+  const size_t n_workers = gang.workers.size(), n_members = gang.weights.size();
+  if (n_workers < 2 || n_workers > n_members || n_members > kMaxMixtureMembers) {
+    return absl::InvalidArgumentError(absl::StrCat("the gang has ", n_workers, " workers for ", n_members,
+                                                   " members; at least 2 workers and at most ",
+                                                   kMaxMixtureMembers, " members, each worker with one"));
+  }
+  if (gang.rank >= n_workers) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("the gang's rank is ", gang.rank, "; it has ", n_workers, " workers"));
+  }
+  if (gang.top_tokens > static_cast<uint32_t>(limits.vocab_size)) {
+    return absl::InvalidArgumentError(absl::StrCat("the gang's top_tokens is ", gang.top_tokens,
+                                                   "; the vocabulary has ", limits.vocab_size, " tokens"));
+  }
+  double sum = 0;
+  for (const float weight : gang.weights) {
+    if (!std::isfinite(weight) || weight <= 0) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("a weight of the gang's mixture is ", weight, "; it must be above 0 and finite"));
+    }
+    sum += weight;
+  }
+  if (std::abs(sum - 1) > kWeightSumTolerance) {
+    return absl::InvalidArgumentError(absl::StrCat("the weights of the gang's ", n_members,
+                                                   " members sum to ", sum, "; they must sum to 1"));
+  }
+  std::vector<bool> has(n_members);
+  size_t n_given = 0;
+  for (const GangWorker& worker : gang.workers) {
+    for (const uint32_t member : worker.members) {
+      if (member >= n_members || has[member]) {
+        return absl::InvalidArgumentError(absl::StrCat("worker ", Quoted(worker.name),
+                                                       " of the gang has member ", member, " of ", n_members,
+                                                       member < n_members ? ", which another has" : ""));
+      }
+      has[member] = true;
+      ++n_given;
+    }
+  }
+  if (n_given != n_members) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("the gang's workers have ", n_given, " of its ", n_members, " members"));
+  }
+  if (gang.workers[gang.rank].members.size() != r.mixture.size()) {
+    return absl::InvalidArgumentError(absl::StrCat("the gang gives this worker ",
+                                                   gang.workers[gang.rank].members.size(),
+                                                   " members; the sequence brings ", r.mixture.size()));
+  }
+  if (r.prompt_logprobs_from.has_value() || r.score_only) {
+    return absl::InvalidArgumentError("a gang of workers scores no prompt");
   }
   return absl::OkStatus();
 }
@@ -133,6 +192,7 @@ Status CheckRequest(const SequenceRequest& r, const RequestLimits& limits) {
   RETURN_IF_ERROR(CheckLabel("cache_salt", r.cache_salt));
   RETURN_IF_ERROR(CheckAdapters(r, limits));
   RETURN_IF_ERROR(CheckMixture(r, limits));
+  RETURN_IF_ERROR(CheckGang(r, limits));
   return CheckScoring(r);
 }
 

@@ -125,6 +125,10 @@ StatusOr<std::unique_ptr<Sequence>> Engine::Prepare(SequenceRequest request) con
   if (n_live_.load() >= scheduler_options_.max_live) return QueueFull();
   std::unique_ptr<Sequence> sequence =
       MakeSequence(std::move(request), model_->info().base_digest, max_tokens);
+  if (sequence->request.gang) {
+    sequence->gang_logits = std::make_shared<std::vector<float>>(
+        sequence->rows.size() * static_cast<size_t>(model_->info().vocab_size));
+  }
   sequence->rank = Scheduler::Rank(scheduler_options_, sequence->arrival, sequence->request.priority);
   return sequence;
 }
@@ -145,6 +149,10 @@ Status Engine::Submit(std::unique_ptr<Sequence> sequence) {
 }
 
 void Engine::Cancel(uint64_t id) { inbox_.Cancel(id); }
+
+void Engine::Fail(uint64_t id, Status why) { inbox_.Fail({id, std::move(why)}); }
+
+void Engine::PutToken(DrawnToken drawn) { inbox_.PutToken(std::move(drawn)); }
 
 void Engine::AddCredit(uint64_t id, uint32_t tokens) { inbox_.Credit({id, tokens, false}); }
 
@@ -204,6 +212,19 @@ void Engine::ApplyInbox() {
     scheduler_->Add(s);
     if (!s->request.score_only && s->n_tokens() >= s->max_total) {
       Finish(s, FinishReason::kLength, -1, absl::OkStatus());
+    }
+  }
+  for (const DrawnToken& drawn : notes_.drawn) {
+    auto found = sequences_.find(drawn.id);
+    if (found == sequences_.end()) continue;
+    Sequence* s = found->second.get();
+    if (!s->awaits_token || drawn.position != s->answer_position()) continue;
+    s->awaits_token = false;
+    TakeToken(s, drawn.token, drawn.logprobs);
+  }
+  for (FailNote& note : notes_.fails) {
+    if (auto s = sequences_.find(note.id); s != sequences_.end()) {
+      Finish(s->second.get(), FinishReason::kError, -1, std::move(note.why));
     }
   }
   for (const CreditGrant& grant : notes_.credits) {

@@ -88,6 +88,10 @@ class Engine {
   Status Submit(std::unique_ptr<Sequence> sequence);
   // Unknown and finished ids are ignored by these.
   void Cancel(uint64_t id);
+  void Fail(uint64_t id, Status why);  // ends it with FinishReason::kError
+  // The token at `position` of the answer of a gang's sequence that awaits it (kLogits), kNotFinite included;
+  // log-probabilities as they are to be reported. Ignored where the sequence awaits another one.
+  void PutToken(DrawnToken drawn);
   void AddCredit(uint64_t id, uint32_t tokens);
   // Takes the place of all credit before: tokens may be generated up to this answer position.
   void SetCreditUntil(uint64_t id, uint32_t position);
@@ -148,7 +152,9 @@ class Engine {
   bool TakeResults(const LaunchedStep& step, const StepResult& result);  // true: it computed prompts
   void TakeRow(const StepRow& row, int32_t token, std::span<const TokenLogprob> logprobs);
   void Score(const StepRow& row, std::span<const TokenLogprob> logprobs);
+  void TellLogits(const LaunchedStep& step, size_t row, std::span<const float> logits);
   void Choose(Sequence* s, int32_t token, std::span<const TokenLogprob> logprobs);
+  void TakeToken(Sequence* s, int32_t token, std::span<const TokenLogprob> logprobs);
   void EndNotFinite(Sequence* s, const std::string& place);
   void Finish(Sequence* s, FinishReason reason, int32_t stop_token, Status status);
   void RetireThoseThatLeft();

@@ -106,6 +106,7 @@ bool Engine::TakeResults(const LaunchedStep& step, const StepResult& result) {
   COTERIE_CHECK_EQ(result.tokens.size(), step.rows.size()) << "rows that the model gave";
   uint64_t n_prompt_tokens = 0;
   std::span<const TokenLogprob> logprobs = result.logprobs;
+  std::span<const float> logits = result.logits;
   size_t next_row = 0;
   for (const StepEntry& entry : step.plan) {
     Sequence* s = entry.sequence;
@@ -117,6 +118,11 @@ bool Engine::TakeResults(const LaunchedStep& step, const StepResult& result) {
     for (; next_row < step.rows.size() && step.rows[next_row].sequence == s; ++next_row) {
       const StepRow& row = step.rows[next_row];
       const auto n = static_cast<size_t>(row.n_logprobs);
+      if (row.tells_logits) {
+        if (s->state != SequenceState::kFinished) TellLogits(step, next_row, logits);
+        logits = logits.subspan(static_cast<size_t>(model_->info().vocab_size));
+        continue;
+      }
       // The sequence may have ended with a row before, or while the step was in flight.
       if (s->state != SequenceState::kFinished && row.use != StepRow::Use::kIsMixed) {
         TakeRow(row, result.tokens[next_row], logprobs.first(n));
@@ -131,15 +137,30 @@ bool Engine::TakeResults(const LaunchedStep& step, const StepResult& result) {
 
 void Engine::TakeRow(const StepRow& row, int32_t token, std::span<const TokenLogprob> logprobs) {
   Sequence* s = row.sequence;
-  if (row.use == StepRow::Use::kChooses) {
-    if (token == kNotFinite) return EndNotFinite(s, absl::StrCat("answer position ", s->answer_position()));
-    return Choose(s, token, logprobs);
-  }
+  if (row.use == StepRow::Use::kChooses) return TakeToken(s, token, logprobs);
   if (token == kNotFinite) return EndNotFinite(s, absl::StrCat("prompt position ", row.position + 1));
   Score(row, logprobs);
   if (s->request.score_only && row.position + 2 == s->n_prompt) {
     Finish(s, FinishReason::kStop, -1, absl::OkStatus());
   }
+}
+
+void Engine::TakeToken(Sequence* s, int32_t token, std::span<const TokenLogprob> logprobs) {
+  if (token == kNotFinite) return EndNotFinite(s, absl::StrCat("answer position ", s->answer_position()));
+  Choose(s, token, logprobs);
+}
+
+// Row `row` of the step is one of a gang's sequence; with its last one they are all told.
+void Engine::TellLogits(const LaunchedStep& step, size_t row, std::span<const float> logits) {
+  Sequence* s = step.rows[row].sequence;
+  const auto vocab_size = static_cast<size_t>(model_->info().vocab_size);
+  size_t n_before = 0;  // rows of the sequence
+  while (n_before < row && step.rows[row - n_before - 1].sequence == s) ++n_before;
+  std::copy_n(logits.begin(), vocab_size,
+              s->gang_logits->begin() + static_cast<ptrdiff_t>(n_before * vocab_size));
+  if (n_before + 1 < s->rows.size()) return;
+  s->awaits_token = true;
+  Emit(s, OutputEvent::Kind::kLogits)->position = s->answer_position();
 }
 
 void Engine::EndNotFinite(Sequence* s, const std::string& place) {
@@ -166,7 +187,7 @@ void Engine::Choose(Sequence* s, int32_t token, std::span<const TokenLogprob> lo
   event->token = token;
   Report(event, logprobs);
   s->tokens.push_back(token);
-  --s->credit;
+  if (s->credit > 0) --s->credit;  // it may have been taken back since the step was planned
   stats_.generated_tokens.fetch_add(1, std::memory_order_relaxed);
   if (s->n_tokens() >= s->max_total) Finish(s, FinishReason::kLength, -1, absl::OkStatus());
 }
@@ -205,7 +226,7 @@ OutputEvent* Engine::Emit(Sequence* s, OutputEvent::Kind kind) {
   OutputEvent& event = pending_.events.emplace_back();
   event.kind = kind;
   event.id = s->request.id;
-  if (!s->reported) {
+  if (!s->reported && kind != OutputEvent::Kind::kLogits) {
     s->reported = true;
     event.first = true;
     event.cached_prompt_tokens = s->cached_prompt_tokens;

@@ -6,6 +6,8 @@ namespace coterie {
 
 void InboxNotes::Clear() {
   submits.clear();
+  drawn.clear();
+  fails.clear();
   credits.clear();
   cancels.clear();
   prefetches.clear();
@@ -15,6 +17,18 @@ void InboxNotes::Clear() {
 void Inbox::Submit(std::unique_ptr<Sequence> sequence) {
   MutexLock lock(&mutex_);
   notes_.submits.push_back(std::move(sequence));
+  changed_.Signal();
+}
+
+void Inbox::PutToken(DrawnToken drawn) {
+  MutexLock lock(&mutex_);
+  notes_.drawn.push_back(std::move(drawn));
+  changed_.Signal();
+}
+
+void Inbox::Fail(FailNote note) {
+  MutexLock lock(&mutex_);
+  notes_.fails.push_back(std::move(note));
   changed_.Signal();
 }
 

@@ -20,16 +20,32 @@ struct CreditGrant {
   bool absolute = false;
 };
 
+// The token of a gang's sequence, drawn by the gang's leader.
+struct DrawnToken {
+  uint64_t id = 0;
+  uint32_t position = 0;  // in the answer
+  int32_t token = 0;      // or kNotFinite
+  std::vector<TokenLogprob> logprobs;
+};
+
+struct FailNote {
+  uint64_t id = 0;
+  Status why;
+};
+
 // What callers have asked for since the engine last looked.
 struct InboxNotes {
   std::vector<std::unique_ptr<Sequence>> submits;
+  std::vector<DrawnToken> drawn;
+  std::vector<FailNote> fails;
   std::vector<CreditGrant> credits;
   std::vector<uint64_t> cancels;
   std::vector<Digest> prefetches;
   Status end_all;  // not ok: end every sequence with it
 
   bool empty() const {
-    return submits.empty() && credits.empty() && cancels.empty() && prefetches.empty() && end_all.ok();
+    return submits.empty() && drawn.empty() && fails.empty() && credits.empty() && cancels.empty() &&
+           prefetches.empty() && end_all.ok();
   }
   void Clear();
 };
@@ -39,6 +55,8 @@ class Inbox {
  public:
   // --- Any thread. ---
   void Submit(std::unique_ptr<Sequence> sequence);
+  void PutToken(DrawnToken drawn);
+  void Fail(FailNote note);
   void Credit(const CreditGrant& grant);
   void Cancel(uint64_t id);
   void Prefetch(const Digest& adapter);  // a hint: dropped when there are many

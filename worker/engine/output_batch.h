@@ -16,16 +16,17 @@ struct Sequence;
 
 // What happened to one sequence in one step.
 struct OutputEvent {
-  enum class Kind : uint8_t { kToken, kPromptLogprob, kFinish };
+  // kLogits: of a gang's sequence, which stands still until it is told the token (Engine::PutToken).
+  enum class Kind : uint8_t { kToken, kPromptLogprob, kLogits, kFinish };
   Kind kind = Kind::kToken;
   FinishReason finish = FinishReason::kNone;  // kFinish only
-  bool first = false;  // the first event of its sequence: the next three fields are set
+  bool first = false;  // the first event of its sequence, kLogits left out: the next three fields are set
   uint32_t cached_prompt_tokens = 0;
   uint32_t queued_ms = 0;           // from submit to the start of its prompt
   bool waited_for_adapter = false;  // for a load, in this time
   uint64_t id = 0;
   uint32_t position =
-      0;  // kToken, kFinish: in the answer, resumed tokens included; kPromptLogprob: in the prompt
+      0;  // kToken, kLogits, kFinish: in the answer, resumed tokens included; kPromptLogprob: in the prompt
   int32_t token = -1;           // kFinish by a stop or end-of-text token: that token; else -1
   uint32_t logprobs_begin = 0;  // in OutputBatch::logprobs: the token itself, then the most probable ones
   uint32_t logprobs_count = 0;

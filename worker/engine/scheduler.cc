@@ -120,11 +120,12 @@ void Scheduler::AddCredit(Sequence* s, uint32_t tokens) {
   Add(s);
 }
 
-// Tokens that may be computed now. The last one yields an answer token and so wants credit and room; scoring
-// alone never needs it at all.
+// Tokens that may be computed now. The last one yields an answer token and so wants credit and room, and of a
+// gang's sequence the one before it; scoring alone never needs it at all.
 int Scheduler::Remaining(const Sequence& s) {
-  const bool without_last = s.request.score_only || s.credit <= static_cast<uint32_t>(s.n_choosing) ||
-                            s.n_positions() >= s.max_total;
+  const bool waits_for_token = s.gang_logits != nullptr && (s.awaits_token || s.n_choosing > 0);
+  const bool without_last = s.request.score_only || waits_for_token ||
+                            s.credit <= static_cast<uint32_t>(s.n_choosing) || s.n_positions() >= s.max_total;
   return s.n_positions() - (without_last ? 1 : 0) - s.n_launched;
 }
 
@@ -159,7 +160,7 @@ void Scheduler::Plan(MonotonicTime now, std::vector<StepEntry>* plan, std::vecto
 void Scheduler::PauseThoseWithoutCredit() {
   for (size_t i = running_.size(); i-- > 0;) {
     Sequence* s = running_[i];
-    if (s->request.score_only || s->n_in_flight > 0 || Remaining(*s) > 0) continue;
+    if (s->request.score_only || s->n_in_flight > 0 || s->awaits_token || Remaining(*s) > 0) continue;
     running_.erase(running_.begin() + i);
     n_running_rows_ -= s->n_rows();
     Unseat(s);
@@ -186,7 +187,7 @@ bool Scheduler::HasSeat(const NewcomerLimits& limits) const {
 void Scheduler::PlanPrompts(MonotonicTime now) {
   begun_.clear();
   for (Sequence* s : running_) {
-    if (Prompting(*s)) begun_.push_back(s);
+    if (Prompting(*s) && !s->awaits_token) begun_.push_back(s);
   }
   turns_.Begin(begun_, now, /*overdue_due=*/n_admitted_ % kOverdueEvery == 0);
   NewcomerLimits limits;

@@ -57,6 +57,11 @@ struct Sequence {
   bool counts_stale = true;   // the token counts at its first row's seat are not its own yet
   bool uploaded = false;      // its adapters: it has its seats while they are brought to their slots
 
+  // Of a gang: the logits of the rows behind the last token [rows, vocab_size], from the kLogits event until
+  // the token comes that was drawn from all members' (Engine::PutToken). Whoever draws it holds them too.
+  std::shared_ptr<std::vector<float>> gang_logits;
+  bool awaits_token = false;
+
   std::vector<SequenceRow> rows = std::vector<SequenceRow>(1);  // at least one
   int n_cached_blocks = 0;  // leading blocks of each row that stand in the prefix cache
 

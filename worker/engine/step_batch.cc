@@ -60,6 +60,7 @@ void StepBatchBuilder::AddTokens(const StepEntry& entry, int row, int32_t chosen
 
 // The first row says how the mixture is drawn from; the others bring their distributions.
 void StepBatchBuilder::AddLogitRow(Sequence* s, int row, int position, std::vector<StepRow>* rows) {
+  if (s->gang_logits != nullptr) return AddToldRow(s, row, position, rows);
   const bool scores = position + 1 < s->n_prompt;
   RowSampling sampling;
   StepRow::Use use = StepRow::Use::kIsMixed;
@@ -72,6 +73,17 @@ void StepBatchBuilder::AddLogitRow(Sequence* s, int row, int position, std::vect
   sampling.mix_weight = s->rows[row].mix_weight;
   batch_.sampling.push_back(sampling);
   rows->push_back({s, position, use, NumLogprobs(sampling, vocab_size_)});
+}
+
+// Of a gang: the token is drawn elsewhere.
+void StepBatchBuilder::AddToldRow(Sequence* s, int row, int position, std::vector<StepRow>* rows) {
+  RowSampling sampling;
+  sampling.keep_logits = true;
+  batch_.sampling.push_back(sampling);
+  rows->push_back({.sequence = s,
+                   .position = position,
+                   .use = row == 0 ? StepRow::Use::kChooses : StepRow::Use::kIsMixed,
+                   .tells_logits = true});
 }
 
 RowSampling StepBatchBuilder::SamplingOf(Sequence* s, int position, bool scores) {

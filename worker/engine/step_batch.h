@@ -21,7 +21,8 @@ struct StepRow {
   Sequence* sequence = nullptr;
   int position = 0;  // of the token whose logits it holds
   Use use = Use::kChooses;
-  int n_logprobs = 0;  // entries of StepResult::logprobs
+  int n_logprobs = 0;         // entries of StepResult::logprobs
+  bool tells_logits = false;  // of a gang's sequence: a row of StepResult::logits
 };
 
 // Turns a plan into the Batch the model reads. Reused from step to step, so that nothing is allocated.
@@ -38,6 +39,7 @@ class StepBatchBuilder {
   void AddSequence(const StepEntry& entry, std::vector<StepRow>* rows);
   void AddTokens(const StepEntry& entry, int row, int32_t chosen_by, std::vector<StepRow>* rows);
   void AddLogitRow(Sequence* sequence, int row, int position, std::vector<StepRow>* rows);
+  void AddToldRow(Sequence* sequence, int row, int position, std::vector<StepRow>* rows);
   RowSampling SamplingOf(Sequence* sequence, int position, bool scores);
   void AddBlocks(const StepEntry& entry, SequenceRow* row);
   int AddAdapters(const Sequence& sequence, int first, int n);

@@ -29,6 +29,21 @@ StatusOr<SamplingParams> SamplingFromProto(const v1::SamplingParams& proto) {
   return p;
 }
 
+namespace {
+
+GangPlan GangFromProto(const v1::Gang& proto) {
+  GangPlan plan{.group = proto.group(), .token = proto.token(), .rank = proto.rank()};
+  for (const v1::Gang::Worker& worker : proto.workers()) {
+    plan.workers.push_back(
+        {worker.name(), worker.address(), {worker.members().begin(), worker.members().end()}});
+  }
+  plan.weights.assign(proto.weights().begin(), proto.weights().end());
+  plan.top_tokens = proto.top_tokens();
+  return plan;
+}
+
+}  // namespace
+
 StatusOr<SequenceRequest> RequestFromProto(const v1::Submit& submit, MonotonicTime now) {
   SequenceRequest request;
   // Ids above int32 become negative and are refused with the rest of those outside the vocabulary.
@@ -43,6 +58,7 @@ StatusOr<SequenceRequest> RequestFromProto(const v1::Submit& submit, MonotonicTi
   for (const v1::MixtureMember& member : submit.mixture()) {
     request.mixture.push_back({member.adapters(), member.weight()});
   }
+  if (submit.has_gang()) request.gang = GangFromProto(submit.gang());
   request.cache_salt = submit.cache_salt();
   request.priority = submit.priority();
   request.tenant = submit.tenant();

@@ -4,6 +4,7 @@
 
 #include "common/adapter_failure.h"
 #include "common/clock.h"
+#include "common/lost_worker.h"
 #include "common/utf8.h"
 #include "worker/service/convert.h"
 
@@ -25,6 +26,8 @@ void SequenceLog::Add(const OutputEvent& event, std::span<const TokenLogprob> sc
       prompt_stride_ = scored.size();
       prompt_logprobs_.insert(prompt_logprobs_.end(), scored.begin(), scored.end());
       break;
+    case OutputEvent::Kind::kLogits:
+      break;  // the gang's
     case OutputEvent::Kind::kFinish:
       finish_ = event.finish;
       stop_token_ = event.token;
@@ -81,6 +84,7 @@ void SequenceLog::Take(v1::SequenceOutput* out, size_t* budget) {
     // Bytes of an adapter's files may stand in it: a message with such a text would end the stream.
     out->set_error_message(Printable(ToStd(error_.message())));
     if (const auto adapter = FailedAdapter(error_)) out->set_failed_adapter(adapter->ToBytes());
+    if (const std::string worker = LostWorker(error_); !worker.empty()) out->set_lost_worker(worker);
   }
 }
 

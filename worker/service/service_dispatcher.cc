@@ -58,6 +58,7 @@ void WorkerServiceImpl::Dispatch() {
 void WorkerServiceImpl::AppendToLogs(OutputBatch& batch, MonotonicTime now) {
   tracker_.Apply(batch.residency, batch.prefixes);
   for (const OutputEvent& event : batch.events) {
+    if (gangs_ != nullptr) gangs_->OnEvent(event);
     auto owner = owners_.find(event.id);
     if (owner == owners_.end()) continue;  // given up before
     SequenceLog* log = owner->second.log;

@@ -204,6 +204,7 @@ void WorkerServiceImpl::SayHello(GatewaySession* session) {
   out->set_adapter_slots(static_cast<uint32_t>(engine_->options().adapters.n_slots));
   out->set_max_waiting(static_cast<uint32_t>(engine_->options().max_waiting));
   out->set_max_mixture_members(static_cast<uint32_t>(engine_->max_mixture_members()));
+  if (gangs_ != nullptr) out->set_max_gangs(static_cast<uint32_t>(gangs_->max_gangs()));
   out->set_max_running(static_cast<uint32_t>(engine_->options().max_seqs));
   out->set_reattach_grace_ms(static_cast<uint32_t>(absl::ToInt64Milliseconds(options_.reattach_grace)));
   for (const std::string& pattern : options_.serves) out->add_serves(pattern);

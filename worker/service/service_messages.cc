@@ -156,7 +156,16 @@ void WorkerServiceImpl::OnSubmit(GatewaySession* session, uint64_t id,
   for (const AdapterUse& use : request.adapters) {
     log->experts.push_back(use.name.empty() ? use.digest.Short() : use.name);
   }
+  const bool in_gang = request.gang.has_value();
+  if (in_gang) {
+    const Status status = gangs_ != nullptr
+                              ? gangs_->Start(**prepared)
+                              : absl::UnimplementedError(absl::StrCat(
+                                    "worker ", options_.worker_id, " answers nothing together with others"));
+    if (!status.ok()) return session->Refuse(id, status);
+  }
   if (Status status = engine_->Submit(*std::move(prepared)); !status.ok()) {
+    if (in_gang) gangs_->Drop(engine_id);
     return session->Refuse(id, std::move(status));
   }
   // The dispatcher appends events under the mutex held here: none can come before this.

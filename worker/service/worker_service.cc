@@ -24,11 +24,12 @@ std::string DrawIncarnation() {
 }  // namespace
 
 WorkerServiceImpl::WorkerServiceImpl(const WorkerServiceOptions& options, Engine* engine,
-                                     const PeerTraffic* traffic, WorkerMetrics* metrics)
+                                     const PeerTraffic* traffic, WorkerMetrics* metrics, Gangs* gangs)
     : options_(options),
       engine_(engine),
       traffic_(traffic),
       metrics_(metrics),
+      gangs_(gangs),
       bad_calls_(metrics == nullptr ? nullptr : metrics->registry()),
       incarnation_(DrawIncarnation()),
       tracker_(std::clamp<size_t>(static_cast<size_t>(engine->model_info().n_kv_blocks), 1,

@@ -19,6 +19,7 @@
 #include "net/bad_calls.h"
 #include "worker/engine/engine.h"
 #include "worker/engine/peer_traffic.h"
+#include "worker/gang/gangs.h"
 #include "worker/service/attach_stream.h"
 #include "worker/service/gateway_session.h"
 #include "worker/service/speed_meter.h"
@@ -51,9 +52,9 @@ struct WorkerServiceOptions {
 // one.
 class WorkerServiceImpl : public v1::WorkerService::Service, private StreamOwner {
  public:
-  // Borrows all of them; `metrics` may be null.
+  // Borrows all of them; the last two may be null.
   WorkerServiceImpl(const WorkerServiceOptions& options, Engine* engine, const PeerTraffic* traffic,
-                    WorkerMetrics* metrics);
+                    WorkerMetrics* metrics, Gangs* gangs = nullptr);
   // Call after the server's Shutdown: waits until the last stream is gone.
   ~WorkerServiceImpl() override;
 
@@ -140,6 +141,7 @@ class WorkerServiceImpl : public v1::WorkerService::Service, private StreamOwner
   Engine* const engine_;
   const PeerTraffic* const traffic_;
   WorkerMetrics* const metrics_;
+  Gangs* const gangs_;
   net::BadCalls bad_calls_;
   const std::string incarnation_;
 

@@ -65,7 +65,10 @@ uint64_t EngineHarness::Submit(SequenceRequest request) {
 Status EngineHarness::TrySubmit(SequenceRequest request) {
   request.id = next_id_++;
   resumed_[request.id] = static_cast<uint32_t>(request.resume_ids.size());
-  return engine_->Submit(std::move(request));
+  if (!on_prepared) return engine_->Submit(std::move(request));
+  ASSIGN_OR_RETURN(std::unique_ptr<Sequence> sequence, engine_->Prepare(std::move(request)));
+  RETURN_IF_ERROR(on_prepared(*sequence));
+  return engine_->Submit(std::move(sequence));
 }
 
 void EngineHarness::StepUntil(const std::function<bool()>& done) {
@@ -88,6 +91,7 @@ void EngineHarness::StepUntil(const std::function<bool()>& done) {
 void EngineHarness::Take(OutputBatch& batch) {
   for (const OutputEvent& event : batch.events) {
     if (on_event) on_event(event);
+    if (event.kind == OutputEvent::Kind::kLogits) continue;  // for who draws the token
     Answer& answer = answers_[event.id];
     EXPECT_EQ(answer.finish, FinishReason::kNone) << "an event after the end of " << event.id;
     if (event.first) {
@@ -99,6 +103,8 @@ void EngineHarness::Take(OutputBatch& batch) {
     const auto logprobs = batch.logprobs.begin() + event.logprobs_begin;
     std::vector<TokenLogprob> scored(logprobs, logprobs + event.logprobs_count);
     switch (event.kind) {
+      case OutputEvent::Kind::kLogits:
+        break;
       case OutputEvent::Kind::kToken:
         EXPECT_EQ(event.position, resumed_[event.id] + answer.tokens.size());
         answer.tokens.push_back(event.token);

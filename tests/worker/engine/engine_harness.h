@@ -12,6 +12,7 @@
 #include "tests/worker/engine/gated_model.h"
 #include "worker/engine/engine.h"
 #include "worker/engine/fake_model.h"
+#include "worker/engine/sequence.h"
 
 namespace coterie {
 
@@ -82,6 +83,8 @@ class EngineHarness {
   const std::set<uint64_t>& prefixes() const { return prefixes_; }
   Engine& engine() { return *engine_; }
   void StopEngine();
+  // Called with each sequence before the engine has it; an error is TrySubmit's.
+  std::function<Status(const Sequence&)> on_prepared;
   // Called with each event, in order.
   std::function<void(const OutputEvent&)> on_event;
 
