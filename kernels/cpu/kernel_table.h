@@ -114,7 +114,7 @@ struct LoraShrinkArgs {
 // The scale of 32 values of t = A x (fewer at the end of the rank): t = scale · q.
 struct LoraBlock {
   float scale;
-  int32_t offset;  // -128 Σ q
+  int32_t offset;  // of Σ c q from what expand_lora multiplies: -128 Σ q, or 0
 };
 
 struct LoraExpandArgs {

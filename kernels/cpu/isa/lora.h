@@ -35,11 +35,11 @@ inline void ShrinkTile(const LoraShrinkArgs& a, int row, int panel) {
     }
 #pragma GCC unroll 8
     for (int j = 0; j < kVectors; ++j) {
-      const I codes = LoadI(w + 2 * kOutputs + 64 * j);
-      sum = Dot4(sum, codes, Set1I(0x01010101));
+      const I codes = CentreCodes(LoadI(w + 2 * kOutputs + 64 * j));
+      sum = SumCodes(sum, codes);
       for (int r = 0; r < R; ++r) {
         const int8_t* p = blocks[r][b].q + 4 * j;
-        dot[r] = Dot4(dot[r], codes, kHalf ? Broadcast4BytesTwice(p, p + 16) : Broadcast4Bytes(p));
+        dot[r] = DotCodes(dot[r], codes, kHalf ? Broadcast4BytesTwice(p, p + 16) : Broadcast4Bytes(p));
       }
     }
     F d;
@@ -50,9 +50,11 @@ inline void ShrinkTile(const LoraShrinkArgs& a, int row, int panel) {
     }
     for (int r = 0; r < R; ++r) {
       const QuantisedBlock& block = blocks[r][b];
-      I whole = AddProduct16(dot[r], sum, Set1I(block.zero));
+      // In 16 bits: a sum that may be negative must not meet a zero point's sign in its upper half.
+      const int32_t zero = kCodeExcess == 0 ? block.zero & 0xffff : block.zero;
+      I whole = AddProduct16(dot[r], sum, Set1I(zero));
       if (kHalf) whole = AddUpperHalf(whole);
-      whole = AddI(whole, Set1I(-128 * (block.half_sum[0] + block.half_sum[1])));
+      whole = AddI(whole, Set1I(-kCodeExcess * (block.half_sum[0] + block.half_sum[1])));
       acc[r] = Fma(ToFloat(whole), Mul(d, Set1(block.scale)), acc[r]);
     }
   }
@@ -106,7 +108,7 @@ inline void QuantiseLora(const float* t, int rank, int8_t* q, LoraBlock* blocks)
       sum += ReduceAddI(q2);
     }
     blocks->scale = !numbers ? __builtin_nanf("") : empty ? 0.0f : most / 127.0f;
-    blocks->offset = -128 * sum;
+    blocks->offset = -kCodeExcess * sum;
   }
 }
 
@@ -126,12 +128,12 @@ template <int kVectors>
   for (int64_t panel = panel_begin; panel < panel_end; ++panel, w += 2 * kPanelOutputs + 64 * kVectors) {
     const F d = LoadBf16(reinterpret_cast<const uint16_t*>(w));
     I codes[kVectors];
-    for (int j = 0; j < kVectors; ++j) codes[j] = LoadI(w + 2 * kPanelOutputs + 64 * j);
+    for (int j = 0; j < kVectors; ++j) codes[j] = CentreCodes(LoadI(w + 2 * kPanelOutputs + 64 * j));
     for (int row = 0; row < a.rows; ++row) {
       const int8_t* q = a.q + row * a.q_stride;
       const LoraBlock& block = a.blocks[row * a.block_stride];
       I dot = Set1I(block.offset);
-      for (int j = 0; j < kVectors; ++j) dot = Dot4(dot, codes[j], Broadcast4Bytes(q + 4 * j));
+      for (int j = 0; j < kVectors; ++j) dot = DotCodes(dot, codes[j], Broadcast4Bytes(q + 4 * j));
       AddScaled(a, row, panel * kPanelOutputs, Fma(ToFloat(dot), Mul(d, Set1(block.scale)), Zero()));
     }
   }
@@ -151,7 +153,8 @@ template <int kVectors>
         w += 2 * kPanelOutputs;
         I dot = Set1I(block->offset);
         const int end = a.rank - begin < kPanelBlock ? a.rank : begin + kPanelBlock;
-        for (int k = begin; k < end; k += 4, w += 64) dot = Dot4(dot, LoadI(w), Broadcast4Bytes(q + k));
+        for (int k = begin; k < end; k += 4, w += 64)
+          dot = DotCodes(dot, CentreCodes(LoadI(w)), Broadcast4Bytes(q + k));
         acc = Fma(ToFloat(dot), Mul(d, Set1(block->scale)), acc);
       }
       AddScaled(a, row, panel * kPanelOutputs, acc);

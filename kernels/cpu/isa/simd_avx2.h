@@ -15,6 +15,7 @@ constexpr int kWideTileRows = 2;
 constexpr int kWideTilePanels = 1;
 constexpr int kWideRows = 1;
 constexpr int kFloatTileRows = 4;
+constexpr int kCodeExcess = 0;       // CentreCodes (simd_plain.h)
 constexpr int kScoreTileBlocks = 1;  // blocks of 16 keys in a tile of 12 query vectors (attention.h)
 constexpr int kPairTileRows = 4;
 constexpr int kPairTileVectors = 1;
@@ -133,6 +134,20 @@ inline __m256i Dot4NibblesHalf(__m256i acc, __m256i u4, __m256i s8) {
 inline I Dot4Nibbles(I acc, I u4, I s8) {
   return {Dot4NibblesHalf(acc.lo, u4.lo, s8.lo), Dot4NibblesHalf(acc.hi, u4.hi, s8.hi)};
 }
+// Signed codes in [-127, 127] times |q| <= 128, with q's signs given to the codes: 2 · 127 · 128 = 32,512.
+inline I CentreCodes(I codes) { return XorI(codes, Set1I(static_cast<int32_t>(0x80808080u))); }
+inline __m256i DotCodesHalf(__m256i acc, __m256i c, __m256i q) {
+  const __m256i pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(q), _mm256_sign_epi8(c, q));
+  return _mm256_add_epi32(acc, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+}
+inline I DotCodes(I acc, I codes, I q) {
+  return {DotCodesHalf(acc.lo, codes.lo, q.lo), DotCodesHalf(acc.hi, codes.hi, q.hi)};
+}
+inline __m256i SumCodesHalf(__m256i acc, __m256i c) {
+  const __m256i pairs = _mm256_maddubs_epi16(_mm256_set1_epi8(1), c);
+  return _mm256_add_epi32(acc, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+}
+inline I SumCodes(I acc, I codes) { return {SumCodesHalf(acc.lo, codes.lo), SumCodesHalf(acc.hi, codes.hi)}; }
 
 inline __m128i LoadHalf(const uint16_t* p) { return _mm_loadu_si128(reinterpret_cast<const __m128i*>(p)); }
 inline F LoadBf16(const uint16_t* p) {

@@ -16,6 +16,7 @@ constexpr int kWideTileRows = 4;  // from kWideRows rows on; 5 x 2 and 6 x 2 wer
 constexpr int kWideTilePanels = 3;
 constexpr int kWideRows = 16;
 constexpr int kFloatTileRows = 8;
+constexpr int kCodeExcess = 128;     // CentreCodes (simd_plain.h)
 constexpr int kScoreTileBlocks = 2;  // blocks of 16 keys in a tile of 12 query vectors (attention.h)
 constexpr int kPairTileRows = 6;     // query vectors of a tile over bfloat16 pairs (attention_bf16.h)
 #if defined(__AVX512BF16__)

@@ -25,6 +25,7 @@ constexpr int kWideTileRows = 2;
 constexpr int kWideTilePanels = 1;
 constexpr int kWideRows = 1;
 constexpr int kFloatTileRows = 4;
+constexpr int kCodeExcess = 128;     // CentreCodes (simd_plain.h)
 constexpr int kScoreTileBlocks = 1;  // blocks of 16 keys in a tile of 12 query vectors (attention.h)
 constexpr int kPairTileRows = 4;
 constexpr int kPairTileVectors = 1;

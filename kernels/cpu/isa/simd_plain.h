@@ -60,6 +60,23 @@ inline void StoreHalves(void* first, void* second, V a) {
   std::memcpy(second, bytes + 32, 32);
 }
 
+// Codes of adapters are bytes c + 128, c in [-127, 127] (kernel_table.h). An instruction set may multiply
+// other bytes: CentreCodes gives them, kCodeExcess (a constant beside the tiles' sizes) is what they have
+// more than c. acc + Σ (c + kCodeExcess) · q for q in [-128, 127], and acc + Σ (c + kCodeExcess), by fours of
+// bytes.
+template <class V>
+inline V CentreCodes(V codes) {
+  return codes;
+}
+template <class V>
+inline V DotCodes(V acc, V codes, V q) {
+  return Dot4(acc, codes, q);
+}
+template <class V>
+inline V SumCodes(V acc, V codes) {
+  return Dot4(acc, codes, Set1I(0x01010101));
+}
+
 // RoundToBf16 of 32 values: `first` in the low 8 lanes of the result, `second` in the high ones.
 template <class V>
 inline I RoundToBf16(V first, V second) {
