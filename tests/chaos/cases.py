@@ -91,6 +91,39 @@ def kill(bin_folder: pathlib.Path, report: Report, n_kills=100):
         settled(fleet, report)
 
 
+def all_killed(bin_folder: pathlib.Path, report: Report, n_rounds=6):
+    """kill -9 of every worker at once: answers wait for the first that comes back."""
+    with Fleet(bin_folder) as fleet:
+        with under_load(fleet, report) as load:
+            for _ in range(n_rounds):
+                for worker in fleet.workers:
+                    worker.child.kill()
+                for worker in fleet.workers:
+                    worker.child.wait()
+                    worker.stop()
+                time.sleep(0.5)
+                for n in range(len(fleet.workers)):
+                    fleet.start_worker(n)
+                fleet.wait_ready()
+                time.sleep(1.5)
+        report.figures["rounds"] = n_rounds
+        report.gaps(load, LONGEST_GAP_SILENT)
+        settled(fleet, report)
+
+
+def gateway_stopped(bin_folder: pathlib.Path, report: Report, lengths=(1.0, 4.0, 8.0)):
+    """SIGSTOP of the gateway: it has heard nobody for a while, and must not take its workers for lost."""
+    with Fleet(bin_folder) as fleet:
+        with under_load(fleet, report):
+            for seconds in lengths:
+                fleet.gateways[0].child.send_signal(signal.SIGSTOP)
+                time.sleep(seconds)
+                fleet.gateways[0].child.send_signal(signal.SIGCONT)
+                time.sleep(2)
+        report.figures["seconds_stopped"] = list(lengths)
+        settled(fleet, report)
+
+
 def stopped(bin_folder: pathlib.Path, report: Report, n_rounds=4, seconds=5.0):
     """SIGSTOP: a worker that neither answers nor refuses, and comes back with what it still thinks it does."""
     with Fleet(bin_folder) as fleet:
