@@ -36,6 +36,7 @@ CONFINED = {
     r"boost/context": ("tests/gpu",),
     r"boost/(asio|beast)": ("gateway/http/server",),
     r"nccl": ("kernels/comm",),
+    r"xgrammar/": ("model/grammar",),
     r"gloo/": ("kernels/comm",),
     r"grpcpp/|grpc/": ("net", "worker", "gateway", "tools", "tests", "proto"),
 }
