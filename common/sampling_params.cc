@@ -76,6 +76,12 @@ Status ValidateSamplingParams(const SamplingParams& p, uint32_t vocab_size) {
     return TooMany("stop_token_ids", p.stop_token_ids.size(), kMaxStopTokens);
   }
   for (uint32_t token : p.stop_token_ids) RETURN_IF_ERROR(CheckToken("stop_token_ids", token, vocab_size));
+  if (p.constraint && p.ignore_eos) {
+    return RefuseField("ignore_eos",
+                       "ignore_eos is set beside a constraint, which ends the answer where its text is "
+                       "complete; leave one of "
+                       "the two out");
+  }
   if (p.logprobs.has_value() && *p.logprobs > kMaxLogprobs) {
     return OutOfRange("logprobs", *p.logprobs, absl::StrCat("at most ", kMaxLogprobs));
   }

@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "common/constraint.h"
 #include "common/status.h"
 
 namespace coterie {
@@ -45,6 +46,7 @@ struct SamplingParams : DrawParams {
   std::vector<std::string> stop;  // matched by the gateway
   std::vector<uint32_t> stop_token_ids;
   bool ignore_eos = false;
+  Constraint constraint;  // what the answer's text must be; ends by itself, so not beside ignore_eos
   // How many alternatives to report beside the token's own log-probability; absent: nothing.
   std::optional<uint32_t> logprobs;
 };

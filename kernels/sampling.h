@@ -1,13 +1,22 @@
 #ifndef COTERIE_KERNELS_SAMPLING_H_
 #define COTERIE_KERNELS_SAMPLING_H_
 
+#include <atomic>
 #include <cstdint>
 #include <span>
+#include <vector>
 
 #include "common/sampling_params.h"
 #include "common/token_logprob.h"
 
 namespace coterie {
+
+// The mask of a row that another thread makes while the step is computed, read when the row is sampled. By
+// backends that have one step in flight; others want a row of Batch::mask_words.
+struct LateMask {
+  std::atomic<bool> ready{false};  // set behind `words`
+  std::vector<uint32_t> words;     // [MaskWords(vocab_size)]
+};
 
 // How the token of one row of logits is chosen, and what is reported of the row. The token is a function of
 // (parameters, seed, position, logits, token counts) alone, the same bits on every machine.
@@ -27,6 +36,9 @@ struct RowSampling : DrawParams {
   int32_t bias_begin = 0;  // of Batch::biases
   int32_t bias_end = 0;
   int32_t mask = -1;  // row of Batch::mask_words: only tokens whose bit is set may be chosen; -1: all
+  // Likewise, and instead. A row whose mask is not ready by then gives kMaskIsLate: it is to be computed
+  // again.
+  const LateMask* late_mask = nullptr;
 
   // Rows whose distributions are mixed, p = Σ mix_weight · softmax(logits), are consecutive. The first says
   // how many there are, and its other fields apply to the mixture: penalties, truncation, the draw, the
@@ -56,11 +68,14 @@ struct CountsReset {
   int32_t end = 0;
 };
 
-constexpr int32_t kNotFinite = -1;  // in place of a token: one of its row's logits is NaN or infinite
+// In place of a token.
+constexpr int32_t kNotFinite = -1;  // one of its row's logits is NaN or infinite
+constexpr int32_t kMaskIsLate =
+    -2;  // see RowSampling::late_mask; its log-probabilities are those of kNotFinite
 
 // The results of a step's logit rows, in the batch's order. Owned by the backend.
 struct StepResult {
-  std::span<const int32_t> tokens;  // [n_logit_rows]: the chosen or scored token, or kNotFinite
+  std::span<const int32_t> tokens;  // [n_logit_rows]: the chosen or scored token, kNotFinite or kMaskIsLate
   // For each row with n_logprobs >= 0, NumLogprobs() entries: the token's own, then the most probable ones,
   // best first. For a row that is not finite: tokens kNotFinite, values NaN.
   std::span<const TokenLogprob> logprobs;

@@ -122,7 +122,7 @@ int32_t Sampler::DrawById(uint64_t target) const {
 
 int Sampler::TopNeeded(const RowSampling& row, int vocab_size, int most) {
   if (row.keep_logits || row.n_logprobs >= 0 || row.mix_weight > 0 || row.has_penalties() || row.mask >= 0 ||
-      row.bias_begin < row.bias_end) {
+      row.late_mask != nullptr || row.bias_begin < row.bias_end) {
     return 0;
   }
   const uint32_t k = row.greedy() ? 1 : row.top_k;

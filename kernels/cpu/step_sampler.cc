@@ -61,7 +61,10 @@ void StepSampler::MixRow(std::span<const float> logits) {
 
 void StepSampler::SampleRow(const RowSampling& row, std::span<const float> logits) {
   int32_t token = row.score_token;
-  if (token < 0) {
+  const bool is_late = row.late_mask != nullptr && !row.late_mask->ready.load(std::memory_order_acquire);
+  if (is_late) {
+    token = kMaskIsLate;
+  } else if (token < 0) {
     SamplerInputs inputs;
     inputs.biases =
         std::span(batch_->biases)
@@ -70,6 +73,7 @@ void StepSampler::SampleRow(const RowSampling& row, std::span<const float> logit
     if (row.mask >= 0) {
       inputs.mask = std::span(batch_->mask_words).subspan(static_cast<size_t>(row.mask) * words, words);
     }
+    if (row.late_mask != nullptr) inputs.mask = row.late_mask->words;
     if (row.has_penalties()) inputs.counts = counts_.Of(row.seat);
     token = sampler_.Sample(row, logits, inputs);
   }
@@ -77,10 +81,10 @@ void StepSampler::SampleRow(const RowSampling& row, std::span<const float> logit
     const size_t begin = output_->logprobs.size();
     output_->logprobs.resize(begin + static_cast<size_t>(NumLogprobs(row, vocab_size_)));
     const std::span<TokenLogprob> out = std::span(output_->logprobs).subspan(begin);
-    // A row whose mask allows no token has no log-probabilities.
+    // A row whose mask allows no token, or is late, has no log-probabilities.
     const bool finite = sampler_.Logprobs(logits, std::max(token, 0), out);
     if (!finite || token < 0) std::fill(out.begin(), out.end(), TokenLogprob{kNotFinite, NAN});
-    if (!finite) token = kNotFinite;
+    if (!finite && !is_late) token = kNotFinite;
   }
   Choose(row, token);
 }

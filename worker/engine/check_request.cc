@@ -45,6 +45,20 @@ Status CheckAllowedTokens(const SequenceRequest& r, int vocab_size) {
   return absl::InvalidArgumentError("allowed_tokens lets no token be chosen");
 }
 
+Status CheckConstraint(const SequenceRequest& r, const RequestLimits& limits) {
+  if (!r.sampling.constraint) return absl::OkStatus();
+  if (!limits.takes_constraints) {
+    return absl::UnimplementedError(
+        "this worker's model has no text: it takes no constraint (response_format, regex, choice)");
+  }
+  if (r.score_only) return absl::InvalidArgumentError("score_only takes no constraint: it chooses no token");
+  if (!r.allowed_tokens.empty()) {
+    return absl::InvalidArgumentError(
+        "allowed_tokens and a constraint exclude each other; leave one of the two out");
+  }
+  return absl::OkStatus();
+}
+
 Status CheckLabel(const char* field, const std::string& value) {
   if (value.size() <= kMaxLabelBytes) return absl::OkStatus();
   return absl::InvalidArgumentError(
@@ -159,6 +173,9 @@ Status CheckGang(const SequenceRequest& r, const RequestLimits& limits) {
   if (r.prompt_logprobs_from.has_value() || r.score_only) {
     return absl::InvalidArgumentError("a gang of workers scores no prompt");
   }
+  if (r.sampling.constraint) {
+    return absl::InvalidArgumentError("a gang of workers holds its answer to no constraint");
+  }
   return absl::OkStatus();
 }
 
@@ -184,6 +201,7 @@ Status CheckRequest(const SequenceRequest& r, const RequestLimits& limits) {
   RETURN_IF_ERROR(ValidateSamplingParams(r.sampling, limits.vocab_size));
   RETURN_IF_ERROR(CheckTokens(r, limits));
   RETURN_IF_ERROR(CheckAllowedTokens(r, limits.vocab_size));
+  RETURN_IF_ERROR(CheckConstraint(r, limits));
   if (r.priority < -kMaxPriority || r.priority > kMaxPriority) {
     return absl::InvalidArgumentError(absl::StrCat("priority is ", r.priority, "; it must be in [-",
                                                    kMaxPriority, ", ", kMaxPriority, "]"));

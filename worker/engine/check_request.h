@@ -11,6 +11,7 @@ struct RequestLimits {
   int max_sequence_tokens = 0;  // with so many members as the request has
   int n_adapter_slots = 0;
   int max_mixture_members = 1;
+  bool takes_constraints = false;
 };
 
 // InvalidArgument naming the field, its value and the limit, where a request cannot be served as it stands.

@@ -14,6 +14,7 @@ SchedulerOptions MakeSchedulerOptions(const EngineOptions& o, const LanguageMode
           .max_seqs = o.max_seqs,
           .max_logit_rows = o.max_logit_rows,
           .max_live = o.max_seqs + o.max_waiting,
+          .late_masks = info.steps_in_flight == 1,
           .n_seats = o.max_seqs * info.steps_in_flight,
           .aging_interval = o.aging_interval,
           .slot_patience = o.slot_patience};
@@ -27,7 +28,7 @@ int MaxSequenceTokens(const LanguageModelInfo& info, int n_rows) {
 }  // namespace
 
 StatusOr<std::unique_ptr<Engine>> Engine::Create(const EngineOptions& options, LanguageModel* model,
-                                                 AdapterStore::Resolver resolver) {
+                                                 AdapterStore::Resolver resolver, MatcherSource* matchers) {
   if (options.max_waiting < 0) {
     return absl::InvalidArgumentError(absl::StrCat("max_waiting is ", options.max_waiting, "; at least 0"));
   }
@@ -50,7 +51,7 @@ StatusOr<std::unique_ptr<Engine>> Engine::Create(const EngineOptions& options, L
                                                    options.adapters.n_slots, " are to be used"));
   }
   std::unique_ptr<Engine> engine(new Engine(options, model));
-  RETURN_IF_ERROR(engine->Start(std::move(resolver)));
+  RETURN_IF_ERROR(engine->Start(std::move(resolver), matchers));
   return engine;
 }
 
@@ -63,7 +64,7 @@ Engine::Engine(const EngineOptions& options, LanguageModel* model)
       kv_(model->info().n_kv_blocks),
       batch_builder_(options.max_batch_tokens, options.max_seqs,
                      options.max_seqs * (max_sequence_tokens_ / kPrefixBlockTokens + 1),
-                     options.max_logit_rows, model->info().vocab_size),
+                     options.max_logit_rows, model->info().vocab_size, model->info().steps_in_flight == 1),
       steps_(static_cast<size_t>(model->info().steps_in_flight)) {
   COTERIE_CHECK(steps_.size() == 1 || steps_.size() == 2) << "steps in flight: " << steps_.size();
   sequences_.reserve(scheduler_options_.max_live);
@@ -76,10 +77,14 @@ Engine::Engine(const EngineOptions& options, LanguageModel* model)
   pending_.Reserve(options.max_seqs);
 }
 
-Status Engine::Start(AdapterStore::Resolver resolver) {
+Status Engine::Start(AdapterStore::Resolver resolver, MatcherSource* matchers) {
   ASSIGN_OR_RETURN(adapters_, AdapterStore::Create(options_.adapters, model_, std::move(resolver),
                                                    [this] { inbox_.Wake(); }));
   scheduler_ = std::make_unique<Scheduler>(scheduler_options_, &kv_, adapters_.get());
+  if (matchers != nullptr) {
+    masks_ = std::make_unique<MaskMaker>(matchers, model_->info().vocab_size, scheduler_options_.max_live,
+                                         [this] { inbox_.Wake(); });
+  }
   thread_ = std::thread([this] { Loop(); });
   return absl::OkStatus();
 }
@@ -91,6 +96,7 @@ Engine::~Engine() {
   while (n_collected_ < n_launched_) (void)model_->Collect(steps_[++n_collected_ % steps_.size()].ticket);
   scheduler_.reset();
   adapters_.reset();  // first: loaders that end wake the inbox
+  masks_.reset();     // likewise
 }
 
 // --- Callers' threads ---
@@ -121,14 +127,20 @@ StatusOr<std::unique_ptr<Sequence>> Engine::Prepare(SequenceRequest request) con
   RETURN_IF_ERROR(CheckRequest(request, {.vocab_size = model_->info().vocab_size,
                                          .max_sequence_tokens = max_tokens,
                                          .n_adapter_slots = options_.adapters.n_slots,
-                                         .max_mixture_members = max_mixture_members()}));
+                                         .max_mixture_members = max_mixture_members(),
+                                         .takes_constraints = takes_constraints()}));
   if (n_live_.load() >= scheduler_options_.max_live) return QueueFull();
+  std::shared_ptr<AnswerMasks> masks;
+  if (request.sampling.constraint) {
+    ASSIGN_OR_RETURN(masks, masks_->Begin(std::move(request.sampling.constraint), request.resume_ids));
+  }
   std::unique_ptr<Sequence> sequence =
       MakeSequence(std::move(request), model_->info().base_digest, max_tokens);
   if (sequence->request.gang) {
     sequence->gang_logits = std::make_shared<std::vector<float>>(
         sequence->rows.size() * static_cast<size_t>(model_->info().vocab_size));
   }
+  sequence->masks = std::move(masks);
   sequence->rank = Scheduler::Rank(scheduler_options_, sequence->arrival, sequence->request.priority);
   return sequence;
 }
@@ -181,6 +193,7 @@ void Engine::Loop() {
     const MonotonicTime now = MonotonicNow();
     EndExpired(now);
     while (scheduler_->NeedsQuiet() && n_in_flight() > 0) CollectStep();
+    if (masks_ != nullptr) masks_->Flush(/*may_wait=*/false);
     const bool launched = LaunchStep(now);
     if (n_in_flight() == steps_.size() || (!launched && n_in_flight() > 0)) {
       CollectStep();
@@ -288,6 +301,7 @@ void Engine::Flush(bool may_wait) {
 // a finished load or the next deadline.
 void Engine::WaitForWork() {
   if (adapters_->Poll(/*may_wait=*/true) > 0) return;  // somebody may run now
+  if (masks_ != nullptr) masks_->Flush(/*may_wait=*/true);
   PublishStats();
   Flush(/*may_wait=*/true);
   // An upload tells nobody that it has ended.

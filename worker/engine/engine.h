@@ -20,6 +20,7 @@
 #include "worker/engine/histogram.h"
 #include "worker/engine/inbox.h"
 #include "worker/engine/kv_manager.h"
+#include "worker/engine/mask_maker.h"
 #include "worker/engine/outbox.h"
 #include "worker/engine/output_batch.h"
 #include "worker/engine/scheduler.h"
@@ -54,6 +55,7 @@ struct EngineStats {
   std::atomic<uint64_t> prompt_step_tokens{0};
   std::atomic<uint64_t> prompt_step_nanos{0};
   std::atomic<uint64_t> preemptions{0};
+  std::atomic<uint64_t> late_masks{0};  // rows computed again, since which tokens were allowed came too late
   std::atomic<uint64_t> not_finite{0};  // sequences ended because their logits were no finite numbers
   std::atomic<uint64_t> prefix_queried_tokens{0};
   std::atomic<uint64_t> prefix_hit_tokens{0};
@@ -74,8 +76,10 @@ struct EngineStats {
 class Engine {
  public:
   // `model` is borrowed and used by this engine alone. InvalidArgument naming the option out of range.
+  // `matchers` (borrowed) says which tokens a constraint allows; null: constrained requests are refused.
   static StatusOr<std::unique_ptr<Engine>> Create(const EngineOptions& options, LanguageModel* model,
-                                                  AdapterStore::Resolver resolver);
+                                                  AdapterStore::Resolver resolver,
+                                                  MatcherSource* matchers = nullptr);
   // Stops after the step under way; sequences still there end without an event.
   ~Engine();
 
@@ -114,6 +118,7 @@ class Engine {
   int max_sequence_tokens() const { return max_sequence_tokens_; }
   // Most members of one mixture: each takes a sequence's place in a step.
   int max_mixture_members() const;
+  bool takes_constraints() const { return masks_ != nullptr; }
   const LanguageModelInfo& model_info() const { return model_->info(); }
   const EngineOptions& options() const { return options_; }
   const EngineStats& stats() const { return stats_; }
@@ -130,7 +135,7 @@ class Engine {
   };
 
   Engine(const EngineOptions& options, LanguageModel* model);
-  Status Start(AdapterStore::Resolver resolver);
+  Status Start(AdapterStore::Resolver resolver, MatcherSource* matchers);
   Status QueueFull() const;
   int MaxTokensOf(const SequenceRequest& request) const;
 
@@ -150,6 +155,7 @@ class Engine {
   void LoseDevice(const Status& why);
   void NoteStepTime(const LaunchedStep& step, bool has_prompts);
   bool TakeResults(const LaunchedStep& step, const StepResult& result);  // true: it computed prompts
+  bool MaskWasLate(const LaunchedStep& step, const StepResult& result, size_t row, const Sequence* s) const;
   void TakeRow(const StepRow& row, int32_t token, std::span<const TokenLogprob> logprobs);
   void Score(const StepRow& row, std::span<const TokenLogprob> logprobs);
   void TellLogits(const LaunchedStep& step, size_t row, std::span<const float> logits);
@@ -176,6 +182,7 @@ class Engine {
   KvManager kv_;
   std::unique_ptr<AdapterStore> adapters_;
   std::unique_ptr<Scheduler> scheduler_;
+  std::unique_ptr<MaskMaker> masks_;
   StepBatchBuilder batch_builder_;
   SequenceMap sequences_;
   std::vector<std::unique_ptr<Sequence>> leaving_;  // finished, and part of a step in flight

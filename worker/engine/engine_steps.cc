@@ -13,7 +13,8 @@ bool Engine::LaunchStep(MonotonicTime now) {
   failed_.clear();
   scheduler_->Plan(now, &step.plan, &failed_);
   for (FailedSequence& failure : failed_) {
-    Finish(failure.sequence, FinishReason::kError, -1, std::move(failure.status));
+    const FinishReason reason = failure.status.ok() ? FinishReason::kStop : FinishReason::kError;
+    Finish(failure.sequence, reason, -1, std::move(failure.status));
   }
   if (step.plan.empty()) return !failed_.empty();
 
@@ -110,7 +111,13 @@ bool Engine::TakeResults(const LaunchedStep& step, const StepResult& result) {
   size_t next_row = 0;
   for (const StepEntry& entry : step.plan) {
     Sequence* s = entry.sequence;
-    const int end = entry.first + entry.n_tokens;
+    int end = entry.first + entry.n_tokens;
+    if (MaskWasLate(step, result, next_row, s)) {
+      // Its last token is computed again, into the same place: a block that others share is never written to.
+      s->n_launched = --end;
+      s->mask_may_be_late = false;
+      stats_.late_masks.fetch_add(1, std::memory_order_relaxed);
+    }
     if (s->state != SequenceState::kFinished) {
       if (entry.n_tokens > 1 || end < s->n_tokens()) n_prompt_tokens += entry.n_computed();
       kv_.Commit(s, end);
@@ -135,9 +142,22 @@ bool Engine::TakeResults(const LaunchedStep& step, const StepResult& result) {
   return n_prompt_tokens > 0;
 }
 
+// Of the sequence's rows in the step, which begin at `row`, the last chooses.
+bool Engine::MaskWasLate(const LaunchedStep& step, const StepResult& result, size_t row,
+                         const Sequence* s) const {
+  if (s->masks == nullptr) return false;
+  for (; row < step.rows.size() && step.rows[row].sequence == s; ++row) {
+    if (result.tokens[row] == kMaskIsLate) return true;
+  }
+  return false;
+}
+
 void Engine::TakeRow(const StepRow& row, int32_t token, std::span<const TokenLogprob> logprobs) {
   Sequence* s = row.sequence;
-  if (row.use == StepRow::Use::kChooses) return TakeToken(s, token, logprobs);
+  if (row.use == StepRow::Use::kChooses) {
+    if (token != kMaskIsLate) TakeToken(s, token, logprobs);
+    return;
+  }
   if (token == kNotFinite) return EndNotFinite(s, absl::StrCat("prompt position ", row.position + 1));
   Score(row, logprobs);
   if (s->request.score_only && row.position + 2 == s->n_prompt) {
@@ -189,7 +209,11 @@ void Engine::Choose(Sequence* s, int32_t token, std::span<const TokenLogprob> lo
   s->tokens.push_back(token);
   if (s->credit > 0) --s->credit;  // it may have been taken back since the step was planned
   stats_.generated_tokens.fetch_add(1, std::memory_order_relaxed);
-  if (s->n_tokens() >= s->max_total) Finish(s, FinishReason::kLength, -1, absl::OkStatus());
+  if (s->n_tokens() >= s->max_total) return Finish(s, FinishReason::kLength, -1, absl::OkStatus());
+  if (s->masks != nullptr) {
+    s->mask_may_be_late = scheduler_options_.late_masks;
+    masks_->Next(s->masks, token);
+  }
 }
 
 void Engine::Finish(Sequence* s, FinishReason reason, int32_t stop_token, Status status) {

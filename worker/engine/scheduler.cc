@@ -5,6 +5,7 @@
 
 #include "common/check.h"
 #include "common/clock.h"
+#include "worker/engine/mask_maker.h"
 
 namespace coterie {
 namespace {
@@ -210,6 +211,7 @@ bool Scheduler::PlanTokens(Sequence* s) {
     n = std::min(n, first_row - first + (n_rows == 1 ? row_budget_ : std::min(1, row_budget_ / n_rows)));
   }
   if (row_budget_ < n_rows && first + n == s->n_positions()) --n;
+  if (s->masks != nullptr && first + n == s->n_positions() && n > 0 && !MayChoose(s)) --n;
   if (n <= 0) return true;
   if (!s->uploaded) {
     if (HasFailed(s)) return true;
@@ -241,6 +243,15 @@ bool Scheduler::PlanTokens(Sequence* s) {
   shares_.Charge(s, n, first + n == s->n_positions() && !s->request.score_only);
   plan_->push_back({s, first, n});
   return true;
+}
+
+bool Scheduler::MayChoose(Sequence* s) {
+  // A step in flight chooses the token before: nobody knows yet what may follow it.
+  if (s->n_choosing > 0 || HasFailed(s)) return false;
+  if (!s->masks->ready()) return options_.late_masks && s->mask_may_be_late;
+  if (s->masks->next == NextTokens::kSome) return true;
+  failed_->push_back({s, s->masks->status});
+  return false;
 }
 
 bool Scheduler::HasFailed(const Sequence* s) const {

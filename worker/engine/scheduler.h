@@ -20,7 +20,9 @@ struct SchedulerOptions {
   int max_seqs = 32;           // running at once; each row of a sequence counts as one
   int max_logit_rows = 64;     // of one step; at least max_seqs
   int max_live = 32 + 256;     // sequences ever known at once (memory is reserved for so many)
-  int n_seats = 32;            // max_seqs for each step that may be in flight
+  // Whether a mask may come while its step is computed; else a row wants it when the step is launched.
+  bool late_masks = false;
+  int n_seats = 32;  // max_seqs for each step that may be in flight
   // One level of priority is worth this much waiting: a sequence overtakes those of higher priority that
   // arrive later than that.
   absl::Duration aging_interval = absl::Seconds(10);
@@ -43,7 +45,7 @@ struct StepEntry {
 
 struct FailedSequence {
   Sequence* sequence = nullptr;
-  Status status;
+  Status status;  // ok: its constraint has ended it
 };
 
 // Decides which tokens the next step computes (continuous batching as in Orca, Yu et al. 2022; paging and
@@ -118,6 +120,9 @@ class Scheduler {
   void Admit(Sequence* sequence, MonotonicTime now, NewcomerLimits* limits);
   bool HasAdapters(Sequence* sequence, MonotonicTime now, bool has_seat, NewcomerLimits* limits);
   bool HasFailed(const Sequence* sequence) const;  // in the plan under way
+  // Whether a step that chooses the sequence's next token may be launched now. Notes where its constraint has
+  // ended it.
+  bool MayChoose(Sequence* sequence);
   bool MakeRoom(Sequence* sequence);
   void Start(Sequence* sequence, MonotonicTime now);
   void Unseat(Sequence* sequence);

@@ -14,6 +14,7 @@
 
 namespace coterie {
 
+struct AnswerMasks;
 struct Share;
 struct TurnGroup;
 
@@ -61,6 +62,11 @@ struct Sequence {
   // the token comes that was drawn from all members' (Engine::PutToken). Whoever draws it holds them too.
   std::shared_ptr<std::vector<float>> gang_logits;
   bool awaits_token = false;
+  // Which tokens its constraint allows next; null: it has none. Asked for with each token, made beside the
+  // steps.
+  std::shared_ptr<AnswerMasks> masks;
+  // The next token's mask has a step's time to be ready: the step that wants it may be launched before.
+  bool mask_may_be_late = false;
 
   std::vector<SequenceRow> rows = std::vector<SequenceRow>(1);  // at least one
   int n_cached_blocks = 0;  // leading blocks of each row that stand in the prefix cache

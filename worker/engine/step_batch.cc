@@ -2,6 +2,7 @@
 
 #include "common/check.h"
 #include "kernels/decoder_ops.h"
+#include "worker/engine/mask_maker.h"
 
 namespace coterie {
 namespace {
@@ -17,10 +18,13 @@ RowSampling ToRow(const SamplingParams& params) {
 }  // namespace
 
 StepBatchBuilder::StepBatchBuilder(int max_tokens, int max_seqs, int max_blocks, int max_logit_rows,
-                                   int vocab_size)
-    : vocab_size_(vocab_size) {
+                                   int vocab_size, bool late_masks)
+    : vocab_size_(vocab_size), late_masks_(late_masks) {
   batch_.Reserve(max_tokens, max_seqs, max_blocks, max_seqs * static_cast<int>(kMaxAdaptersPerSequence),
                  max_logit_rows);
+  if (!late_masks) {
+    batch_.mask_words.reserve(static_cast<size_t>(max_seqs) * static_cast<size_t>(MaskWords(vocab_size)));
+  }
 }
 
 const Batch& StepBatchBuilder::Build(std::span<const StepEntry> plan, std::vector<StepRow>* rows) {
@@ -106,6 +110,7 @@ RowSampling StepBatchBuilder::SamplingOf(Sequence* s, int position, bool scores)
     row.mask = static_cast<int32_t>(batch_.mask_words.size() / mask.size());
     batch_.mask_words.insert(batch_.mask_words.end(), mask.begin(), mask.end());
   }
+  if (s->masks != nullptr) AddMask(*s->masks, &row);
   if (params.has_penalties()) {
     row.seat = s->rows.front().seat;
     if (s->counts_stale) ResetCounts(s);
@@ -120,6 +125,17 @@ void StepBatchBuilder::ResetCounts(Sequence* s) {
   batch_.counts_resets.push_back(
       {s->rows.front().seat, begin, begin + s->n_prompt, static_cast<int32_t>(batch_.counts_tokens.size())});
   s->counts_stale = false;
+}
+
+void StepBatchBuilder::AddMask(const AnswerMasks& masks, RowSampling* row) {
+  if (late_masks_) {
+    row->late_mask = &masks.mask;
+    return;
+  }
+  COTERIE_CHECK(masks.ready()) << "a row launched without its mask";
+  const std::vector<uint32_t>& words = masks.mask.words;
+  row->mask = static_cast<int32_t>(batch_.mask_words.size() / words.size());
+  batch_.mask_words.insert(batch_.mask_words.end(), words.begin(), words.end());
 }
 
 void StepBatchBuilder::AddBlocks(const StepEntry& entry, SequenceRow* row) {

@@ -29,7 +29,9 @@ struct StepRow {
 class StepBatchBuilder {
  public:
   // Reserves for the largest step.
-  StepBatchBuilder(int max_tokens, int max_seqs, int max_blocks, int max_logit_rows, int vocab_size);
+  // `late_masks`: of rows with a constraint the mask may come while the step is computed (LateMask).
+  StepBatchBuilder(int max_tokens, int max_seqs, int max_blocks, int max_logit_rows, int vocab_size,
+                   bool late_masks);
 
   // The batch is valid until the next Build. `rows` gets the batch's logit rows, in its order. Sequences note
   // which row chooses for them, and that their token counts are on their way.
@@ -45,7 +47,10 @@ class StepBatchBuilder {
   int AddAdapters(const Sequence& sequence, int first, int n);
   void ResetCounts(Sequence* sequence);
 
+  void AddMask(const AnswerMasks& masks, RowSampling* row);
+
   const int vocab_size_;
+  const bool late_masks_;
   Batch batch_;
 };
 

@@ -31,7 +31,8 @@ GangDraw::GangDraw(SequenceRequest whole, std::span<const float> weights, int vo
     : vocab_size_(static_cast<size_t>(vocab_size)),
       allowed_(whole.allowed_tokens),
       sequence_(WholeSequence(std::move(whole), weights, max_sequence_tokens)),
-      builder_(sequence_->n_rows(), sequence_->n_rows(), 0, sequence_->n_rows(), vocab_size),
+      builder_(sequence_->n_rows(), sequence_->n_rows(), 0, sequence_->n_rows(), vocab_size,
+               /*late_masks=*/false),
       sampler_(vocab_size, sequence_->n_rows()) {}
 
 int32_t GangDraw::Draw(std::span<const float> rows, std::span<const uint32_t> told) {

@@ -36,12 +36,14 @@ StatusOr<std::filesystem::path> AdapterFolder::Find(const Digest& digest) const 
 }
 
 EngineHarness::EngineHarness(EngineOptions options, FakeModelOptions model,
-                             std::function<std::unique_ptr<LanguageModel>(FakeModelOptions)> make_model)
+                             std::function<std::unique_ptr<LanguageModel>(FakeModelOptions)> make_model,
+                             MatcherSource* matchers)
     : model_(std::make_unique<GatedModel>(make_model ? make_model(model) : std::make_unique<FakeModel>(model),
                                           &gate_)) {
   if (RunsLate() && model_->info().steps_in_flight == 1)
     model_ = std::make_unique<LateModel>(std::move(model_));
-  auto engine = Engine::Create(options, model_.get(), [this](const Digest& d) { return adapters_.Find(d); });
+  auto engine = Engine::Create(
+      options, model_.get(), [this](const Digest& d) { return adapters_.Find(d); }, matchers);
   EXPECT_TRUE(engine.ok()) << engine.status();
   engine_ = std::move(engine).value();
 }

@@ -50,9 +50,9 @@ class AdapterFolder {
 class EngineHarness {
  public:
   static bool RunsLate();
-  explicit EngineHarness(
-      EngineOptions options = {}, FakeModelOptions model = {},
-      std::function<std::unique_ptr<LanguageModel>(FakeModelOptions)> make_model = nullptr);
+  explicit EngineHarness(EngineOptions options = {}, FakeModelOptions model = {},
+                         std::function<std::unique_ptr<LanguageModel>(FakeModelOptions)> make_model = nullptr,
+                         MatcherSource* matchers = nullptr);
   ~EngineHarness();
 
   Digest MakeAdapter(const std::string& name) { return adapters_.Make(name); }
