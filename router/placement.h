@@ -24,6 +24,7 @@ struct PlacementRequest {
   std::vector<Adapter> adapters;  // of the plan; empty for the base
   uint32_t n_rows = 1;            // each with KV of its own: the members of a mixture
   bool in_gang = false;           // with further members on other workers
+  bool constrained = false;       // only workers that hold answers to a constraint are fit
   Digest base;                    // only workers with this base are fit
   // Of the prompt's blocks of kPrefixBlockTokens, the whole ones, in order; those of the first row.
   std::span<const PrefixKey> prefix_keys;

@@ -17,6 +17,10 @@ bool FewMembers(const PlacementRequest& request, const WorkerRow& worker) {
   return request.n_rows > 1 && request.n_rows > worker.max_mixture_members;
 }
 
+bool NoConstraints(const PlacementRequest& request, const WorkerRow& worker) {
+  return request.constrained && !worker.takes_constraints;
+}
+
 }  // namespace
 
 uint64_t RoomOf(const PlacementRequest& request, const WorkerRow& worker) {
@@ -39,6 +43,7 @@ Fit FitOf(PlacementLookup* lookup, WorkerTable::Row row, bool strict_serves) {
   if (FewSlots(request, worker)) return Fit::kFewSlots;
   if (FewMembers(request, worker)) return Fit::kFewMembers;
   if (request.in_gang && worker.max_gangs == 0) return Fit::kNoGangs;
+  if (NoConstraints(request, worker)) return Fit::kNoConstraints;
   return Fit::kFit;
 }
 
@@ -46,7 +51,7 @@ Status NoneFit(PlacementLookup* lookup, bool strict_serves) {
   const PlacementRequest& request = lookup->request();
   uint64_t most_room = 0;
   uint32_t most_slots = 0, most_members = 0;
-  bool too_long = false, few_slots = false, few_members = false,
+  bool too_long = false, few_slots = false, few_members = false, no_constraints = false,
        hopeless = true;  // not now and not later, whichever the worker
   for (WorkerTable::Row row = 0; row < lookup->workers().size(); ++row) {
     const WorkerRow& worker = lookup->at(row);
@@ -61,8 +66,9 @@ Status NoneFit(PlacementLookup* lookup, bool strict_serves) {
     if (FewMembers(request, worker)) {
       most_members = std::max(most_members, worker.max_mixture_members), few_members = true;
     }
+    no_constraints |= NoConstraints(request, worker);
     hopeless &= TooLong(request, worker) || FewSlots(request, worker) || FewMembers(request, worker) ||
-                worker.refused;
+                NoConstraints(request, worker) || worker.refused;
   }
   if (hopeless && too_long) {
     return absl::InvalidArgumentError(absl::StrCat(
@@ -81,6 +87,12 @@ Status NoneFit(PlacementLookup* lookup, bool strict_serves) {
     return absl::FailedPreconditionError(
         absl::StrCat("the request mixes ", request.n_rows, " experts and no worker mixes more than ",
                      most_members, "; ask for fewer, or start workers with more (--max-seqs)"));
+  }
+  if (hopeless && no_constraints) {
+    return absl::FailedPreconditionError(
+        "the request has a constraint (response_format, a regex or a choice) and no worker holds answers to "
+        "one: workers with a "
+        "model, of this version, do");
   }
   return NotNow(lookup, strict_serves);
 }

@@ -22,6 +22,7 @@ enum class Fit : uint8_t {
   kFewSlots,         // fewer adapter slots than the request has adapters
   kFewMembers,       // mixes fewer members than the request has, or none
   kNoGangs,          // answers nothing together with other workers
+  kNoConstraints,    // would answer without the request's constraint
 };
 Fit FitOf(PlacementLookup* lookup, WorkerTable::Row row, bool strict_serves);
 

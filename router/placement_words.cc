@@ -60,6 +60,8 @@ std::string FitInWords(Fit fit, const PlacementRequest& request, const WorkerRow
                           request.n_rows);
     case Fit::kNoGangs:
       return "answers nothing together with others (--max-gangs, and no --tls-cert)";
+    case Fit::kNoConstraints:
+      return "holds no answer to a constraint";
   }
   return "";
 }

@@ -149,6 +149,9 @@ StatusOr<LoadedModel> LoadModel(const WorkerOptions& options, const devices::Cho
   loaded.warnings = text.warnings;
   std::vector<int32_t> eos_token_ids;
   for (const EndToken& end : text.end_tokens) eos_token_ids.push_back(end.id);
+  ASSIGN_OR_RETURN(
+      loaded.matchers,
+      GrammarMatchers::Create(TokenBytes(*text.tokenizer, files->config().vocab_size), eos_token_ids));
   if (options.fake) {
     FakeModelOptions fake = FakeOptions(options);
     fake.vocab_size = files->config().vocab_size;

@@ -9,6 +9,7 @@
 #include "common/status.h"
 #include "kernels/devices/choose_device.h"
 #include "model/decoder/language_model.h"
+#include "model/grammar/grammar_matchers.h"
 #include "worker/options.h"
 
 namespace coterie::worker {
@@ -17,6 +18,9 @@ struct LoadedModel {
   std::string name;
   std::unique_ptr<LanguageModel> model;
   Digest tokenizer_digest;
+  // Which of the model's tokens a constraint allows; null for the fake model without files, which has no
+  // text.
+  std::unique_ptr<GrammarMatchers> matchers;
   std::vector<std::string> warnings;  // see BaseText
 };
 

@@ -93,11 +93,13 @@ Status Run(const WorkerOptions& asked, ShutdownSignals* signals) {
   }
   for (const std::string& warning : loaded.warnings) spdlog::warn("{}", warning);
   ASSIGN_OR_RETURN(const std::unique_ptr<Engine> engine,
-                   Engine::Create(MakeEngineOptions(options), loaded.model.get(), std::move(resolver)));
+                   Engine::Create(MakeEngineOptions(options), loaded.model.get(), std::move(resolver),
+                                  loaded.matchers.get()));
 
   PeerTraffic traffic;
   MetricsRegistry registry;
   WorkerMetrics metrics(&registry, engine.get(), &traffic);
+  metrics.ShowConstraints(loaded.matchers ? &loaded.matchers->stats() : nullptr);
   std::shared_ptr<net::TlsIdentity> tls;
   if (options.tls.any()) {
     net::TlsOptions files = options.tls;

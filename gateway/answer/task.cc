@@ -81,6 +81,7 @@ Task::Plan Task::PlanLocked(SequenceRequest sequence) {
   }
   plan.placement = PlacementOf(decision_);
   plan.placement.base = core_->text->base();
+  plan.placement.constrained = static_cast<bool>(sequence.sampling.constraint);
   plan.placement.seed = std::hash<std::string>()(context_.trace_id);
   PrefixHasher hasher;
   const PrefixHash root = hasher.Root(core_->text->base(), prefix_adapters, context_.cache_salt);

@@ -4,6 +4,7 @@
 
 #include "common/quoted.h"
 #include "common/refused_field.h"
+#include "model/grammar/constraint_grammar.h"
 
 namespace coterie::gateway {
 namespace {
@@ -95,6 +96,12 @@ Status CompleteRequest(AnswerRequest* request, const RequestLimits& limits, uint
   RETURN_IF_ERROR(CompleteContext(&request->context, limits));
   request->routing.canary_key = request->context.trace_id;
   return absl::OkStatus();
+}
+
+Status CheckConstraint(const Constraint& constraint, std::string_view field) {
+  if (!constraint) return absl::OkStatus();
+  const Status status = grammar::ConstraintGrammar(constraint).status();
+  return status.ok() ? status : OfField(Annotate(status, field), field);
 }
 
 Status CompleteContext(RequestContext* context, const RequestLimits& limits) {

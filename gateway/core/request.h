@@ -7,6 +7,7 @@
 
 #include "absl/time/time.h"
 #include "common/clock.h"
+#include "common/constraint.h"
 #include "common/ids.h"
 #include "common/sequence.h"
 #include "common/status.h"
@@ -60,6 +61,10 @@ Status CompleteContext(RequestContext* context, const RequestLimits& limits);
 // What every protocol does with a request that it has read: all of the above, and what one field says of
 // another.
 Status CompleteRequest(AnswerRequest* request, const RequestLimits& limits, uint32_t vocab_size);
+
+// InvalidArgument saying what of the constraint is not served, about `field`: what every protocol asks once
+// of what it read.
+Status CheckConstraint(const Constraint& constraint, std::string_view field);
 
 // A W3C trace id: 32 hexadecimal digits.
 std::string DrawTraceId();

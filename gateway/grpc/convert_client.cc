@@ -87,6 +87,23 @@ StatusOr<AnswerRequest> AnswerFromProto(const Proto& proto) {
   return request;
 }
 
+Constraint ConstraintOf(const v1::Constraint& proto) {
+  Constraint constraint;
+  switch (proto.kind_case()) {
+    case v1::Constraint::kJsonSchema:
+      return {Constraint::Kind::kJsonSchema, proto.json_schema(), {}};
+    case v1::Constraint::kRegex:
+      return {Constraint::Kind::kRegex, proto.regex(), {}};
+    case v1::Constraint::kChoice:
+      constraint.kind = Constraint::Kind::kChoice;
+      constraint.choices.assign(proto.choice().texts().begin(), proto.choice().texts().end());
+      return constraint;
+    case v1::Constraint::KIND_NOT_SET:
+      return constraint;
+  }
+  return constraint;
+}
+
 SamplingParams SamplingFromProto(const v1::SamplingParams& proto) {
   SamplingParams params;
   if (proto.has_max_tokens()) params.max_tokens = proto.max_tokens();
@@ -104,6 +121,7 @@ SamplingParams SamplingFromProto(const v1::SamplingParams& proto) {
   params.stop_token_ids.assign(proto.stop_token_ids().begin(), proto.stop_token_ids().end());
   params.ignore_eos = proto.ignore_eos();
   if (proto.has_logprobs()) params.logprobs = proto.logprobs();
+  params.constraint = ConstraintOf(proto.constraint());
   return params;
 }
 
@@ -193,6 +211,7 @@ StatusOr<AnswerRequest> FromProto(const v1::GenerateRequest& proto, const Reques
                                   uint32_t vocab_size) {
   ASSIGN_OR_RETURN(AnswerRequest request, AnswerFromProto(proto));
   request.sampling = SamplingFromProto(proto.sampling());
+  RETURN_IF_ERROR(CheckConstraint(request.sampling.constraint, "sampling.constraint"));
   RETURN_IF_ERROR(CompleteRequest(&request, limits, vocab_size));
   return request;
 }

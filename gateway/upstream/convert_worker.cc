@@ -73,6 +73,7 @@ StatusOr<WorkerIdentity> HelloFromProto(const v1::WorkerHello& proto) {
   identity.adapter_slots = proto.adapter_slots();
   identity.max_mixture_members = proto.max_mixture_members();
   identity.max_gangs = proto.max_gangs();
+  identity.takes_constraints = proto.takes_constraints();
   identity.max_waiting = proto.max_waiting();
   identity.max_running = proto.max_running();
   identity.reattach_grace_ms = proto.reattach_grace_ms();
@@ -194,6 +195,21 @@ v1::SamplingParams SamplingToProto(const SamplingParams& params) {
   proto.mutable_stop_token_ids()->Assign(params.stop_token_ids.begin(), params.stop_token_ids.end());
   proto.set_ignore_eos(params.ignore_eos);
   if (params.logprobs) proto.set_logprobs(*params.logprobs);
+  const Constraint& constraint = params.constraint;
+  switch (constraint.kind) {
+    case Constraint::Kind::kNone:
+      break;
+    case Constraint::Kind::kJsonSchema:
+      proto.mutable_constraint()->set_json_schema(constraint.text);
+      break;
+    case Constraint::Kind::kRegex:
+      proto.mutable_constraint()->set_regex(constraint.text);
+      break;
+    case Constraint::Kind::kChoice:
+      proto.mutable_constraint()->mutable_choice()->mutable_texts()->Assign(constraint.choices.begin(),
+                                                                            constraint.choices.end());
+      break;
+  }
   return proto;
 }
 

@@ -39,6 +39,7 @@ struct WorkerIdentity {
   uint32_t adapter_slots = 0;
   uint32_t max_mixture_members = 0;  // 0: it mixes nothing
   uint32_t max_gangs = 0;            // 0: it answers nothing together with other workers
+  bool takes_constraints = false;
   uint32_t max_waiting = 0;
   uint32_t max_running = 0;
   uint32_t reattach_grace_ms = 0;

@@ -126,7 +126,9 @@ StatusOr<WorkerPool::Placed> WorkerPool::Place(const PlacementRequest& request,
                   std::move(chosen->numerics_class), chosen->batch_invariant,
                   chosen->placement.room_tokens,     std::move(chosen->placement.reason)};
   }
-  const bool may_share = request.n_rows > 1 && request.n_rows == request.adapters.size();
+  // Who draws the tokens of several workers knows nothing of what a constraint allows.
+  const bool may_share =
+      request.n_rows > 1 && request.n_rows == request.adapters.size() && !request.constrained;
   StatusOr<Placed> placed = may_share ? PlaceTogether(request, chosen.status(), homeless) : chosen.status();
   if (placed.ok() || !absl::IsUnavailable(placed.status())) return placed;
   std::string words(placed.status().message());

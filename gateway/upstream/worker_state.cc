@@ -39,6 +39,7 @@ void WorkerStateFold::Identify(const WorkerIdentity& identity) {
     traits.adapter_slots = identity.adapter_slots;
     traits.max_mixture_members = identity.max_mixture_members;
     traits.max_gangs = identity.max_gangs;
+    traits.takes_constraints = identity.takes_constraints;
     traits.serves = identity.serves;
     table.SetTraits(row_, traits);
   });

@@ -81,6 +81,24 @@ TEST_F(FailoverTest, AnswersWhoseWorkerIsKilledGoOnElsewhereWithTheSameText) {
   EXPECT_GT(MetricSum(gateway_->Metrics(), "coterie_failovers_total"), 0);
 }
 
+TEST_F(FailoverTest, ConstrainedAnswersGoOnElsewhereWithTheSameText) {
+  StartTwoWorkers();
+  std::vector<v1::GenerateRequest> requests = Mixed(6);
+  for (size_t i = 0; i < requests.size(); ++i) {
+    requests[i].mutable_sampling()->mutable_constraint()->set_regex("[b-y]{300,900}");
+    requests[i].mutable_sampling()->set_temperature(i % 2 == 0 ? 1.0f : 0.0f);
+  }
+  const std::vector<std::string> expected = AskAll(*gateway_, requests);
+  for (const std::string& text : expected)
+    EXPECT_EQ(text.find_first_not_of("bcdefghijklmnopqrstuvwxy"), std::string::npos) << text;
+  Asking asking({gateway_->generation.get()}, requests);
+  ASSERT_TRUE(asking.WaitForTokens(kTokensBefore));
+  WorkerProcess* const lost = BusyWorker();
+  lost->process->Kill();
+  EXPECT_EQ(Texts(asking.Join()), expected);
+  ExpectResumedFrom(lost->id, asking.Join());
+}
+
 TEST_F(FailoverTest, MixturesWhoseWorkerIsKilledGoOnElsewhereWithTheSameText) {
   StartTwoWorkers();
   v1::PublishExpertResponse published;

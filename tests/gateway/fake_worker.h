@@ -44,6 +44,7 @@ class FakeWorker {
     uint32_t adapter_slots = 8;
     uint32_t max_mixture_members = 8;
     uint32_t max_gangs = 0;  // as a member it says what it would say alone
+    bool takes_constraints = true;
     absl::Duration reattach_grace = absl::Seconds(5);
     std::vector<std::string> serves;
     uint32_t protocol_version = 1;

@@ -30,6 +30,7 @@ struct WorkerView {
   uint32_t kv_blocks_total = 0;
   uint32_t adapter_slots_total = 0;
   uint32_t max_mixture_members = 0;
+  bool takes_constraints = false;
   uint32_t adapter_slots_taken = 0;
   absl::flat_hash_set<Digest> resident;  // of the request's adapters
   absl::flat_hash_set<Digest> loading;   // likewise, on their way

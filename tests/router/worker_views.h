@@ -22,6 +22,7 @@ inline WorkerTraits TraitsOf(const reference::WorkerView& view) {
   traits.kv_blocks = view.kv_blocks_total;
   traits.adapter_slots = view.adapter_slots_total;
   traits.max_mixture_members = view.max_mixture_members;
+  traits.takes_constraints = view.takes_constraints;
   return traits;
 }
 

@@ -5,6 +5,26 @@
 #include "common/utf8.h"
 
 namespace coterie::worker {
+namespace {
+
+Constraint ConstraintFromProto(const v1::Constraint& proto) {
+  Constraint constraint;
+  switch (proto.kind_case()) {
+    case v1::Constraint::kJsonSchema:
+      return {Constraint::Kind::kJsonSchema, proto.json_schema(), {}};
+    case v1::Constraint::kRegex:
+      return {Constraint::Kind::kRegex, proto.regex(), {}};
+    case v1::Constraint::kChoice:
+      constraint.kind = Constraint::Kind::kChoice;
+      constraint.choices.assign(proto.choice().texts().begin(), proto.choice().texts().end());
+      return constraint;
+    case v1::Constraint::KIND_NOT_SET:
+      return constraint;
+  }
+  return constraint;
+}
+
+}  // namespace
 
 StatusOr<SamplingParams> SamplingFromProto(const v1::SamplingParams& proto) {
   SamplingParams p;
@@ -21,6 +41,7 @@ StatusOr<SamplingParams> SamplingFromProto(const v1::SamplingParams& proto) {
   if (proto.has_logprobs()) p.logprobs = proto.logprobs();
   p.logit_bias.assign(proto.logit_bias().begin(), proto.logit_bias().end());
   p.stop_token_ids.assign(proto.stop_token_ids().begin(), proto.stop_token_ids().end());
+  p.constraint = ConstraintFromProto(proto.constraint());
   if (proto.stop_size() > 0) {
     return absl::InvalidArgumentError(
         absl::StrCat("sampling.stop has ", proto.stop_size(),

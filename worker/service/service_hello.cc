@@ -203,6 +203,7 @@ void WorkerServiceImpl::SayHello(GatewaySession* session) {
   out->set_kv_blocks(static_cast<uint32_t>(model.n_kv_blocks));
   out->set_adapter_slots(static_cast<uint32_t>(engine_->options().adapters.n_slots));
   out->set_max_waiting(static_cast<uint32_t>(engine_->options().max_waiting));
+  out->set_takes_constraints(engine_->takes_constraints());
   out->set_max_mixture_members(static_cast<uint32_t>(engine_->max_mixture_members()));
   if (gangs_ != nullptr) out->set_max_gangs(static_cast<uint32_t>(gangs_->max_gangs()));
   out->set_max_running(static_cast<uint32_t>(engine_->options().max_seqs));

@@ -42,6 +42,9 @@ WorkerMetrics::WorkerMetrics(MetricsRegistry* registry, const Engine* engine, co
   AddTotal("coterie_worker_not_finite_total",
            "Sequences ended because an expert (or the base) gave logits that are no finite numbers.",
            [&s] { return s.not_finite.load(); });
+  AddTotal("coterie_worker_late_masks_total",
+           "Rows computed again, since which tokens their constraint allows came later than their logits.",
+           [&s] { return s.late_masks.load(); });
   AddTotal("coterie_worker_prefix_cache_queried_tokens_total", "Tokens looked up in the prefix cache.",
            [&s] { return s.prefix_queried_tokens.load(); });
   AddTotal("coterie_worker_prefix_cache_hit_tokens_total", "Tokens found there.",
@@ -80,6 +83,27 @@ WorkerMetrics::WorkerMetrics(MetricsRegistry* registry, const Engine* engine, co
            .Name("vllm:lora_requests_info")
            .Help("Running and waiting adapters, as vLLM reports them; the value is a Unix time.")
            .Register(*registry->registry());
+}
+
+void WorkerMetrics::ShowConstraints(const GrammarMatchersStats* stats) {
+  using Count = std::atomic<uint64_t>;
+  const auto read = [stats](Count GrammarMatchersStats::*count) {
+    return [stats, count] { return stats == nullptr ? 0 : (stats->*count).load(); };
+  };
+  AddTotal("coterie_worker_constraints_compiled_total",
+           "Constraints (JSON schemas, regexes, choices) compiled.", read(&GrammarMatchersStats::compiled));
+  AddTotal("coterie_worker_constraints_hit_total", "Answers whose constraint had been compiled before.",
+           read(&GrammarMatchersStats::hits));
+  AddTotal("coterie_worker_constraints_refused_total",
+           "Constraints that are not served or too large, as the worker found.",
+           read(&GrammarMatchersStats::refused));
+  prometheus::Counter& seconds =
+      registry_->Counter("coterie_worker_constraint_compile_seconds_total",
+                         "Time spent compiling constraints, beside the step loop.");
+  if (stats == nullptr) return;
+  AlsoPublish([stats, &seconds] {
+    seconds.Increment(static_cast<double>(stats->compile_nanos.load()) * 1e-9 - seconds.Value());
+  });
 }
 
 void WorkerMetrics::AlsoPublish(std::function<void()> publish) { others_.push_back(std::move(publish)); }

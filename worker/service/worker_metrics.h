@@ -9,6 +9,7 @@
 
 #include "absl/time/time.h"
 #include "common/metrics.h"
+#include "model/grammar/grammar_matchers.h"
 #include "worker/engine/engine.h"
 #include "worker/engine/peer_traffic.h"
 #include "worker/service/expert_metrics.h"
@@ -31,6 +32,8 @@ class WorkerMetrics {
     for (const std::string& expert : experts) experts_.CountStart(expert, waited_for_adapter, queued);
   }
   void ObserveFinish(FinishReason reason, const std::vector<std::string>& experts);
+  // The figures of what compiles constraints (borrowed; null where the model has no text: zeros). Once.
+  void ShowConstraints(const GrammarMatchersStats* stats);
   // Called by each Publish, for figures of others.
   void AlsoPublish(std::function<void()> publish);
   // Brings everything up to date. `gateways`: attached now; `running`, `waiting`: names of adapters by what
