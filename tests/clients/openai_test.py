@@ -1,6 +1,7 @@
 """The official openai client, sync and async, unchanged against a gateway."""
 
 import asyncio
+import json
 import math
 import pathlib
 import subprocess
@@ -8,8 +9,10 @@ import sys
 import tempfile
 import time
 import unittest
+from typing import Literal, Optional
 
 import openai
+import pydantic
 
 from served_gateway import ServedGateway
 
@@ -114,12 +117,70 @@ class Others(unittest.TestCase):
             client.models.retrieve("gpt-4o")
 
 
+class Animal(pydantic.BaseModel):
+    kind: Literal["cat", "dog"]
+    legs: int = pydantic.Field(ge=0, le=4)
+    tags: list[str] = pydantic.Field(max_length=2)
+    mother: Optional["Animal"]
+
+
+# The fake model chooses anything it may, so texts may be cut by max_tokens: those that end are what was asked for.
+class Constrained(unittest.TestCase):
+    def finished(self, **more):
+        """Texts of answers that ended by themselves, at least three of them."""
+        texts = []
+        for seed in range(60):
+            choice = ask(seed=seed, temperature=1, max_tokens=400, **more).choices[0]
+            if choice.finish_reason == "stop":
+                texts.append(choice.message.content)
+            if len(texts) == 3:
+                return texts
+        self.fail(f"only {texts} ended")
+
+    def test_json_object(self):
+        for text in self.finished(response_format={"type": "json_object"}):
+            self.assertIsInstance(json.loads(text), dict)
+
+    def test_json_schema(self):
+        schema = {"type": "object", "properties": {"z": {"type": "boolean"}, "a": {"enum": [1, "two"]}}, "required": ["z", "a"]}
+        for text in self.finished(response_format={"type": "json_schema", "json_schema": {"name": "x", "strict": True, "schema": schema}}):
+            value = json.loads(text)
+            self.assertEqual(list(value), ["z", "a"])
+            self.assertIn(value["a"], [1, "two"])
+
+    def test_parse_gives_the_class(self):
+        parsed = []
+        for seed in range(60):
+            try:
+                answer = client.chat.completions.parse(model="base", messages=QUESTION, seed=seed, temperature=1, max_tokens=400,
+                                                       response_format=Animal)
+            except openai.LengthFinishReasonError:
+                continue
+            parsed.append(answer.choices[0].message.parsed)
+            if len(parsed) == 3:
+                break
+        self.assertEqual(len(parsed), 3)
+        for animal in parsed:
+            self.assertIsInstance(animal, Animal)
+
+    def test_regex_and_choice(self):
+        for text in self.finished(extra_body={"guided_regex": "[a-c]{2,4}"}):
+            self.assertRegex(text, "^[a-c]{2,4}$")
+        for text in self.finished(extra_body={"structured_outputs": {"choice": ["yes", "no"]}}):
+            self.assertIn(text, ["yes", "no"])
+
+    def test_streams_say_the_same(self):
+        more = {"response_format": {"type": "json_object"}, "temperature": 1, "seed": 3}
+        self.assertEqual(text_of(ask(stream=True, **more)), ask(**more).choices[0].message.content)
+
+
 class Errors(unittest.TestCase):
     def test_each_has_its_class(self):
         for expected, param, fields in [(openai.NotFoundError, "model", {"model": "gpt-4o"}),
                                         (openai.BadRequestError, "temperature", {"temperature": -1}),
                                         (openai.BadRequestError, "tools", {"tools": [{"type": "function", "function": {"name": "f"}}]}),
-                                        (openai.BadRequestError, "response_format", {"response_format": {"type": "json_object"}})]:
+                                        (openai.BadRequestError, "response_format.json_schema.schema", {"response_format": {
+                                            "type": "json_schema", "json_schema": {"name": "x", "schema": {"uniqueItems": True}}}})]:
             for stream in (False, True):
                 with self.assertRaises(expected) as caught:
                     ask(stream=stream, **fields)

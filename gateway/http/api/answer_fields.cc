@@ -119,12 +119,7 @@ struct Unserved {
 constexpr Unserved kUnserved[] = {
     {"tools", "tools are not served here"},
     {"functions", "functions are not served here"},
-    {"response_format", "only {\"type\": \"text\"} is served here"},
-    {"guided_json", "constrained decoding is not served here"},
-    {"guided_regex", "constrained decoding is not served here"},
-    {"guided_choice", "constrained decoding is not served here"},
-    {"guided_grammar", "constrained decoding is not served here"},
-    {"structured_outputs", "constrained decoding is not served here"},
+    {"guided_grammar", "grammars are not served here; a JSON schema, a regex or a choice is"},
     {"audio", "only text is served here"},
     {"modalities", "only [\"text\"] is served here"},
     {"prediction", "predicted outputs are not served here"},
@@ -151,9 +146,6 @@ bool AsksForNothing(std::string_view name, const Json& value) {
   }
   if (value.is_string()) return value.get_ref<const std::string&>().empty();
   if (value.empty()) return true;
-  if (name == "response_format") {
-    return value.is_object() && value.contains("type") && value["type"] == "text";
-  }
   return name == "modalities" && value == Json::array({"text"});
 }
 

@@ -6,6 +6,7 @@
 
 #include "common/refused_field.h"
 #include "gateway/http/api/answer_fields.h"
+#include "gateway/http/api/constraint_fields.h"
 
 namespace coterie::gateway::http {
 namespace {
@@ -57,6 +58,7 @@ StatusOr<CompletionAsk> ReadChatAsk(const nlohmann::json& json, const AskContext
   AnswerRequest request;
   request.context = ContextOf(context.request);
   RETURN_IF_ERROR(ReadAnswerFields(body, &request));
+  ASSIGN_OR_RETURN(request.sampling.constraint, ReadConstraint(body, context.request.body));
   ASSIGN_OR_RETURN(request.input.chat, ReadMessages(body));
   RETURN_IF_ERROR(ReadStreaming(body, &ask));
   ASSIGN_OR_RETURN(const auto n, body.Int("n", 1, kMaxChoices));
@@ -86,6 +88,7 @@ StatusOr<CompletionAsk> ReadCompletionAsk(const nlohmann::json& json, const AskC
   AnswerRequest request;
   request.context = ContextOf(context.request);
   RETURN_IF_ERROR(ReadAnswerFields(body, &request));
+  ASSIGN_OR_RETURN(request.sampling.constraint, ReadConstraint(body, context.request.body));
   const nlohmann::json* prompt = body.Find("prompt");
   if (prompt != nullptr && prompt->is_array() && !prompt->empty() && !prompt->front().is_string()) {
     return body.Refuse("prompt",

@@ -11,7 +11,7 @@ namespace coterie::gateway::http {
 namespace {
 
 // More than any request needs: a conversation of 1,024 messages in parts, a prompt as 100,000 token ids.
-constexpr JsonLimits kBodyLimits = {.max_bytes = size_t{256} << 20, .max_depth = 16, .max_values = 200'000};
+constexpr JsonLimits kBodyLimits = {.max_bytes = size_t{256} << 20, .max_depth = 64, .max_values = 200'000};
 
 // As it stands, cut short: for messages.
 std::string ShortJson(const nlohmann::json& value) {

@@ -4,6 +4,7 @@
 
 #include "common/refused_field.h"
 #include "gateway/http/api/completion_ask.h"
+#include "gateway/http/api/constraint_fields.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "tests/gateway/fake_text_model.h"
@@ -106,6 +107,45 @@ TEST_F(AskTest, LetsThroughWhatAsksForNothing) {
   }
 }
 
+TEST_F(AskTest, ReadsWhatTheTextMustBe) {
+  struct Case {
+    const char* fields;
+    Constraint expected;
+  };
+  const Constraint any_object = {Constraint::Kind::kJsonSchema, R"({"type": "object"})", {}};
+  const Case cases[] = {
+      {R"({"response_format": {"type": "json_object"}})", any_object},
+      {R"({"response_format": {"type": "json_schema", "json_schema": {"name": "n", "strict": true, "schema": {"type": "string"}}}})",
+       {Constraint::Kind::kJsonSchema, R"({"type":"string"})", {}}},
+      {R"({"guided_json": {"type": "string"}})", {Constraint::Kind::kJsonSchema, R"({"type":"string"})", {}}},
+      {R"({"guided_json": "{\"type\": \"string\"}"})",
+       {Constraint::Kind::kJsonSchema, R"({"type": "string"})", {}}},
+      {R"({"guided_regex": "a+"})", {Constraint::Kind::kRegex, "a+", {}}},
+      {R"({"guided_choice": ["yes", "no"]})", {Constraint::Kind::kChoice, "", {"yes", "no"}}},
+      {R"({"structured_outputs": {"json": {"type": "string"}}})",
+       {Constraint::Kind::kJsonSchema, R"({"type":"string"})", {}}},
+      {R"({"structured_outputs": {"json_object": true}})", any_object},
+      {R"({"structured_outputs": {"regex": "a+", "choice": null, "grammar": null}})",
+       {Constraint::Kind::kRegex, "a+", {}}},
+      {R"({"structured_outputs": {"choice": ["x"]}})", {Constraint::Kind::kChoice, "", {"x"}}},
+      {R"({"response_format": null, "guided_json": null})", {}},
+  };
+  for (const Case& one : cases) {
+    const auto ask = ChatWith(json::parse(one.fields));
+    ASSERT_TRUE(ask.ok()) << one.fields << ask.status();
+    EXPECT_EQ(ask->requests[0].sampling.constraint, one.expected) << one.fields;
+  }
+}
+
+TEST_F(AskTest, ASchemaKeepsTheOrderOfItsProperties) {
+  const std::string raw = R"({"guided_json": {"properties": {"z": {}, "a": {}}}, "messages": []})";
+  const json parsed = json::parse(raw);  // sorts them
+  const auto body = JsonObject::Of(parsed, "");
+  const auto constraint = ReadConstraint(*body, raw);
+  ASSERT_TRUE(constraint.ok()) << constraint.status();
+  EXPECT_EQ(constraint->text, R"({"properties":{"z":{},"a":{}}})");
+}
+
 TEST_F(AskTest, RefusesByNameWhatItCannotDoOrUnderstand) {
   struct Case {
     std::string param;
@@ -115,10 +155,25 @@ TEST_F(AskTest, RefusesByNameWhatItCannotDoOrUnderstand) {
       {"tools", R"({"tools": [{"type": "function"}]})"},
       {"tool_choice", R"({"tool_choice": "required"})"},
       {"functions", R"({"functions": [{}]})"},
-      {"response_format", R"({"response_format": {"type": "json_object"}})"},
-      {"response_format", R"({"response_format": {"type": "json_schema", "json_schema": {}}})"},
       {"response_format", R"({"response_format": "text"})"},
-      {"guided_choice", R"({"guided_choice": ["a"]})"},
+      {"response_format.type", R"({"response_format": {"type": "yaml"}})"},
+      {"response_format.type", R"({"response_format": {}})"},
+      {"response_format.json_schema", R"({"response_format": {"type": "json_schema"}})"},
+      {"response_format.json_schema.schema",
+       R"({"response_format": {"type": "json_schema", "json_schema": {}}})"},
+      {"response_format.json_schema.schema",
+       R"({"response_format": {"type": "json_schema", "json_schema": {"schema": {"uniqueItems": true}}}})"},
+      {"guided_choice", R"({"guided_choice": []})"},
+      {"guided_choice[1]", R"({"guided_choice": ["a", 1]})"},
+      {"guided_regex", R"({"guided_regex": "(a"})"},
+      {"guided_regex", R"({"guided_regex": 3})"},
+      {"guided_json", R"({"guided_json": "{"})"},
+      {"guided_json", R"({"guided_json": [1]})"},
+      {"guided_regex", R"({"guided_regex": "a", "response_format": {"type": "json_object"}})"},
+      {"guided_grammar", R"({"guided_grammar": "root ::= a"})"},
+      {"structured_outputs.grammar", R"({"structured_outputs": {"grammar": "root ::= a"}})"},
+      {"structured_outputs.regex", R"({"structured_outputs": {"json": {}, "regex": "a"}})"},
+      {"ignore_eos", R"({"guided_regex": "a", "ignore_eos": true})"},
       {"modalities", R"({"modalities": ["text", "audio"]})"},
       {"min_tokens", R"({"min_tokens": 3})"},
       {"add_generation_prompt", R"({"add_generation_prompt": false})"},

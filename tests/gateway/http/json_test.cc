@@ -70,7 +70,7 @@ TEST(ParseBodyTest, RefusesWhatIsNoJsonObject) {
       {"not JSON", "{\"a\":\"\\ud800\"}"},
       {"not JSON", "{\"a\":\"\x01\"}"},
       {"key \"a\" appears twice", R"({"a":1,"b":{"a":2},"a":3})"},
-      {"nested deeper than 16", deep},
+      {"nested deeper than 64", deep},
       {"more than 200000 JSON values", wide},
       {"the body is []", "[]"},
       {"the body is 1", "1"},
