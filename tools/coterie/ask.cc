@@ -67,6 +67,7 @@ int RunAsk(std::span<const std::string> args) {
   AddRoutingFlags(&flags, &options);
   AddCollaborationFlags(&flags, &options);
   AddSamplingFlags(&flags, &options);
+  AddConstraintFlags(&flags, &options);
   AddConnectionFlags(&flags, &connection);
   int exit_code = kDone;
   if (!ParseOrExplain(&flags, args, &exit_code)) return exit_code;
@@ -75,6 +76,7 @@ int RunAsk(std::span<const std::string> args) {
     return kUsage;
   }
   if (const Status status = CheckCollaboration(options); !status.ok()) return FailUsage(status);
+  if (const Status status = ReadConstraint(&options); !status.ok()) return FailUsage(status);
   connection.options.cancellation = InterruptCancellation();
   if (questions_file.empty()) {
     return AskOne(connection, options, timeout, absl::StrJoin(flags.positionals(), " "));

@@ -3,6 +3,8 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_split.h"
+#include "common/constraint.h"
+#include "common/file.h"
 #include "common/quoted.h"
 
 namespace coterie::command {
@@ -115,6 +117,22 @@ void AddSamplingFlags(FlagSet* flags, QuestionOptions* options) {
   flags->Strings("stop", &options->stop, "TEXT", "end the answer before this text");
 }
 
+void AddConstraintFlags(FlagSet* flags, QuestionOptions* options) {
+  flags->Section("What the answer must be (docs/http.md)");
+  flags->String("json-schema", &options->json_schema, "FILE", "JSON that is valid against this JSON schema");
+  flags->String("regex", &options->regex, "REGEX", "text that matches as a whole");
+  flags->Strings("choice", &options->choices, "TEXT", "one of these texts");
+}
+
+Status ReadConstraint(QuestionOptions* options) {
+  const int n_kinds = (options->json_schema.empty() ? 0 : 1) + (options->regex.empty() ? 0 : 1) +
+                      (options->choices.empty() ? 0 : 1);
+  if (n_kinds > 1) return absl::InvalidArgumentError("give one of --json-schema, --regex and --choice");
+  if (options->json_schema.empty()) return absl::OkStatus();
+  ASSIGN_OR_RETURN(options->json_schema, ReadFile(options->json_schema, kMaxConstraintBytes));
+  return absl::OkStatus();
+}
+
 v1::GenerateRequest MakeGenerateRequest(const QuestionOptions& options, const std::string& question) {
   v1::GenerateRequest request;
   FillQuestion(options, question, &request);
@@ -127,6 +145,11 @@ v1::GenerateRequest MakeGenerateRequest(const QuestionOptions& options, const st
   sampling->set_repetition_penalty(static_cast<float>(options.repetition_penalty));
   if (options.seed >= 0) sampling->set_seed(static_cast<uint64_t>(options.seed));
   for (const std::string& stop : options.stop) sampling->add_stop(stop);
+  if (!options.json_schema.empty()) sampling->mutable_constraint()->set_json_schema(options.json_schema);
+  if (!options.regex.empty()) sampling->mutable_constraint()->set_regex(options.regex);
+  for (const std::string& choice : options.choices) {
+    sampling->mutable_constraint()->mutable_choice()->add_texts(choice);
+  }
   return request;
 }
 

@@ -34,12 +34,22 @@ struct QuestionOptions {
   double repetition_penalty = 1;
   int64_t seed = -1;
   std::vector<std::string> stop;
+
+  std::string json_schema;  // a file, until ReadConstraint
+  std::string regex;
+  std::vector<std::string> choices;
 };
 
 void AddRoutingFlags(FlagSet* flags, QuestionOptions* options);
 // Several experts on one question.
 void AddCollaborationFlags(FlagSet* flags, QuestionOptions* options);
 void AddSamplingFlags(FlagSet* flags, QuestionOptions* options);
+
+// What the answer's text must be.
+void AddConstraintFlags(FlagSet* flags, QuestionOptions* options);
+// Puts the file's text into json_schema. InvalidArgument where more than one kind was given; else the file's
+// own error.
+Status ReadConstraint(QuestionOptions* options);
 
 // InvalidArgument, in the words of the flags, where --experts, --mode and --k cannot be understood.
 Status CheckCollaboration(const QuestionOptions& options);
