@@ -34,8 +34,8 @@ struct ExpertMapOptions {
   size_t max_points_of_expert = 64;
 };
 
-// The same index gives the same map. Takes about 50 ms for thousands of prototypes of 384 numbers. The index
-// has a dimension, as every one that a gateway with an embedder makes.
+// The same index gives the same map. The index has a dimension, as every one that a gateway with an embedder
+// makes.
 ExpertMap DrawExpertMap(const ExpertIndex& index, const ExpertMapOptions& options);
 
 }  // namespace coterie
