@@ -33,6 +33,8 @@ inline constexpr bool kAddressSanitizer = false;
   if (!kAddressSanitizer) GTEST_SKIP() << "the address and undefined sanitizers find this: preset asan"
 
 inline constexpr char kRace[] = "data race";
+// A sanitizer's own words come first where it is there.
+inline constexpr char kFreed[] = "touches memory that was freed|Sanitizer: SEGV|Sanitizer:DEADLYSIGNAL";
 
 using emulation::Order;
 
