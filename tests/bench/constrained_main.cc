@@ -59,8 +59,14 @@ double Measure(Engine* engine, bool constrained, uint64_t* next_id) {
 Status Run(const char* model, int rounds) {
   ASSIGN_OR_RETURN(const std::unique_ptr<ModelFiles> files, ModelFiles::Open(model));
   ASSIGN_OR_RETURN(const BaseText text, LoadBaseText(*files));
+  EngineOptions engine_options;
+  engine_options.max_seqs = kSeqs;
   DecoderOptions decoder_options;
   decoder_options.n_kv_blocks = 512;
+  decoder_options.max_seqs = kSeqs;
+  decoder_options.max_batch_tokens = engine_options.max_batch_tokens;
+  decoder_options.max_logit_rows = engine_options.max_logit_rows;
+  decoder_options.n_adapter_slots = engine_options.adapters.n_slots;
   for (const EndToken& end : text.end_tokens) decoder_options.eos_token_ids.push_back(end.id);
   ASSIGN_OR_RETURN(auto ops, CreateCpuDecoderOps({}));
   ASSIGN_OR_RETURN(const std::unique_ptr<Decoder> decoder,
@@ -68,7 +74,7 @@ Status Run(const char* model, int rounds) {
   ASSIGN_OR_RETURN(const auto matchers,
                    GrammarMatchers::Create(TokenBytes(*text.tokenizer, decoder->info().vocab_size),
                                            decoder_options.eos_token_ids));
-  ASSIGN_OR_RETURN(const auto engine, Engine::Create({}, decoder.get(), nullptr, matchers.get()));
+  ASSIGN_OR_RETURN(const auto engine, Engine::Create(engine_options, decoder.get(), nullptr, matchers.get()));
   uint64_t next_id = 1;
   std::vector<double> plain, constrained, ratios;
   for (int round = 0; round <= rounds; ++round) {  // the first warms up
