@@ -86,8 +86,10 @@ class ConstraintReader {
   }
 
   std::optional<std::string> InItsOrder(const std::vector<std::string>& place) const {
-    const Json whole = Json::parse(raw_.begin(), raw_.end(), nullptr, /*allow_exceptions=*/false);
-    const Json* at = &whole;
+    // The one that keeps the order of keys.
+    const coterie::Json whole =
+        coterie::Json::parse(raw_.begin(), raw_.end(), nullptr, /*allow_exceptions=*/false);
+    const coterie::Json* at = &whole;
     for (const std::string& key : place) {
       if (!at->is_object() || !at->contains(key)) return std::nullopt;
       at = &at->at(key);
