@@ -107,6 +107,7 @@ StatusOr<WorkerStateUpdate> StateFromProto(const v1::WorkerState& proto) {
   update.bytes_between_workers = proto.bytes_between_workers();
   update.adapters_resident = proto.adapters_resident();
   update.preemptions = proto.preemptions();
+  update.places = proto.places();
   return update;
 }
 

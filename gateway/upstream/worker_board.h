@@ -33,7 +33,7 @@ class WorkerBoard {
   // Who leads there; until then the row is not to be alive.
   void SetLink(Row row, std::weak_ptr<WorkerLink> link);
   void Remove(Row row);
-  // Sequences that the worker takes, those that wait or stand still included.
+  // Sequences that the worker takes of this gateway, those that wait or stand still included.
   void SetCapacity(Row row, uint32_t capacity);
   // Of all workers that are not given up.
   uint64_t Capacity() const;

@@ -67,6 +67,7 @@ struct WorkerStateUpdate {
   uint64_t bytes_between_workers = 0;
   uint32_t adapters_resident = 0;
   uint64_t preemptions = 0;
+  uint32_t places = 0;  // sequences that this gateway may have there; 0: it does not say
 };
 
 // One line of ClusterService.Status.

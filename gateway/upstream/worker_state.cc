@@ -43,7 +43,7 @@ void WorkerStateFold::Identify(const WorkerIdentity& identity) {
     traits.serves = identity.serves;
     table.SetTraits(row_, traits);
   });
-  board_->SetCapacity(row_, identity.max_running + identity.max_waiting);
+  all_places_ = identity.max_running + identity.max_waiting;
   WriteLevels();
 }
 
@@ -92,6 +92,7 @@ uint64_t WorkerStateFold::NewBytes(uint64_t said) {
 }
 
 void WorkerStateFold::WriteLevels() {
+  board_->SetCapacity(row_, levels_.places == 0 ? all_places_ : std::min(levels_.places, all_places_));
   board_->With([&](WorkerTable& table) {
     WorkerRow& row = table.at(row_);
     row.draining = levels_.draining || levels_.device_lost;

@@ -61,6 +61,7 @@ class WorkerStateFold {
   bool left_ = false;
   std::string incarnation_;       // of the identity
   uint32_t kv_blocks_ = 0;        // likewise
+  uint32_t all_places_ = 0;       // likewise: of all gateways together
   WorkerStateUpdate levels_;      // change lists empty
   uint64_t last_said_bytes_ = 0;  // bytes between workers, as this incarnation last said
   MeasuredRate decode_rate_{WorkerRow().decode_tokens_per_second, 0.01, 1e7};  // measured under load

@@ -42,6 +42,7 @@ class GatewaySession {
   uint64_t n_heartbeats = 0;
   StateReport report;
   MonotonicTime prefixes_told_at = MonotonicTime::InfinitePast();
+  uint32_t places = 0;  // as DividePlaces last said; 0: not yet
 
   // --- Its sequences ---
   SequenceLog* Find(uint64_t sequence_id);

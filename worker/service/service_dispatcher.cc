@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <set>
 #include <utility>
+#include <vector>
 
 #include "common/clock.h"
 #include "spdlog/spdlog.h"
@@ -15,6 +16,7 @@ namespace {
 // hints. What one message could not take follows sooner.
 constexpr absl::Duration kPrefixReportInterval = absl::Milliseconds(200);
 constexpr absl::Duration kPrefixCatchUpInterval = absl::Milliseconds(20);
+constexpr absl::Duration kPlacesInterval = absl::Milliseconds(100);  // looks at every sequence
 constexpr absl::Duration kMetricsInterval = absl::Milliseconds(500);
 // Longest and shortest sleep between looks at the timers.
 constexpr absl::Duration kMinWait = absl::Milliseconds(5);
@@ -97,7 +99,30 @@ void WorkerServiceImpl::Send(GatewaySession* session, MonotonicTime now) {
   stream->Write();
 }
 
+// What the others hold is not there for a gateway, and what they do not hold is lent to it; an even part
+// among those that hold something is its own in any case, so that one which comes late gets it as the others'
+// sequences end.
+void WorkerServiceImpl::DividePlaces(MonotonicTime now) {
+  places_due_ = now + kPlacesInterval;
+  const auto all = static_cast<uint64_t>(engine_->options().max_seqs + engine_->options().max_waiting);
+  uint64_t n_held = 0, n_holders = 0;
+  std::vector<std::pair<GatewaySession*, uint64_t>> held;
+  for (auto& [id, session] : sessions_) {
+    held.emplace_back(session.get(), session->n_unfinished());
+    n_held += held.back().second;
+    n_holders += held.back().second > 0 ? 1 : 0;
+  }
+  for (const auto& [session, n_own] : held) {
+    const uint64_t even = all / (n_holders + (n_own > 0 ? 0 : 1));
+    const uint64_t left = all - std::min(all, n_held - n_own);
+    session->places = static_cast<uint32_t>(std::max({uint64_t{1}, even, left}));
+  }
+}
+
 void WorkerServiceImpl::FillState(GatewaySession* session, bool with_prefixes, v1::WorkerState* state) {
+  const MonotonicTime now = MonotonicNow();
+  if (now >= places_due_ || session->places == 0) DividePlaces(now);
+  state->set_places(session->places);
   const EngineStats& stats = engine_->stats();
   state->set_running(stats.running);
   state->set_waiting(stats.waiting);

@@ -125,6 +125,9 @@ class WorkerServiceImpl : public v1::WorkerService::Service, private StreamOwner
   // Sends what waits for this gateway, a heartbeat where one is due, or nothing while a message is in flight.
   // From other threads as well.
   void Send(GatewaySession* session, MonotonicTime now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // How many sequences each gateway may have here, so that several do not count the same places. Now and
+  // then.
+  void DividePlaces(MonotonicTime now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void FillState(GatewaySession* session, bool with_prefixes, v1::WorkerState* state)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void PublishMetrics() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -159,6 +162,7 @@ class WorkerServiceImpl : public v1::WorkerService::Service, private StreamOwner
   int n_handed_over_ ABSL_GUARDED_BY(mutex_) = 0;
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
   bool timers_changed_ ABSL_GUARDED_BY(mutex_) = true;
+  MonotonicTime places_due_ ABSL_GUARDED_BY(mutex_) = MonotonicTime::InfinitePast();
 
   std::thread dispatcher_;
 };

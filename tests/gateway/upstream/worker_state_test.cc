@@ -58,6 +58,24 @@ class WorkerStateFoldTest : public ::testing::Test {
   std::shared_ptr<WorkerBoard> board_ = std::make_shared<WorkerBoard>();
 };
 
+TEST_F(WorkerStateFoldTest, CapacityIsTheGatewaysPartOfTheWorker) {
+  WorkerIdentity identity = IdentityOf("w");
+  identity.max_running = 16;
+  identity.max_waiting = 48;
+  const auto fold = Join(identity);
+  EXPECT_EQ(board_->Capacity(), 64u);  // a worker that does not say
+  WorkerStateUpdate update;
+  for (const auto& [said, counted] : {std::pair{32u, 32u}, {1000u, 64u}, {1u, 1u}, {0u, 64u}}) {
+    update.places = said;
+    fold->Apply(update);
+    EXPECT_EQ(board_->Capacity(), counted) << said;
+  }
+  update.places = 8;
+  fold->Apply(update);
+  fold->Reset();
+  EXPECT_EQ(board_->Capacity(), 64u);
+}
+
 TEST_F(WorkerStateFoldTest, FollowsResidencyAndWarmPrefixesByTheirChanges) {
   const Digest a = Sha256("a"), b = Sha256("b");
   const auto fold = Join(IdentityOf("w"));

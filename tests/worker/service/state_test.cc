@@ -77,6 +77,25 @@ TEST(StateTest, ResidencyIsToldAsChangesAndWholeToANewStream) {
   EXPECT_EQ(gateway.Residents(), expected);
 }
 
+TEST(StateTest, GatewaysAreToldWhatTheOthersLeaveAndAnEvenPartAtLeast) {
+  EngineOptions options;
+  options.max_seqs = 4;
+  options.max_waiting = 12;
+  TestWorker worker(options, Slow(absl::Milliseconds(20)));
+  TestGateway first(worker.address(), {.id = "first"}), second(worker.address(), {.id = "second"});
+  ASSERT_TRUE(first.Connect());
+  EXPECT_EQ(first.Hello().state().places(), 16u);  // alone
+  for (uint64_t id = 1; id <= 12; ++id) first.Submit(id, Prompt(5, 1), 100'000, 1);
+  ASSERT_TRUE(first.WaitTokens(1, 1));
+  ASSERT_TRUE(second.Connect());
+  WaitFor([&] { return second.State().places() == 8; });  // 4 are left, and half is its own
+  EXPECT_EQ(first.State().places(), 16u);
+  for (uint64_t id = 1; id <= 3; ++id) second.Submit(id, Prompt(5, 1), 100'000, 1);
+  WaitFor([&] { return first.State().places() == 13; });
+  for (uint64_t id = 1; id <= 12; ++id) first.Cancel(id);
+  WaitFor([&] { return second.State().places() == 16; });
+}
+
 TEST(StateTest, APrefetchedAdapterBecomesResident) {
   TestWorker worker;
   TestGateway gateway(worker.address());
