@@ -27,7 +27,7 @@ class Admission {
  public:
   enum class Kind {
     kAnswer,  // needs a worker: Generate, Score; costs 1
-    kRoute,   // the gateway's own cores for a moment; costs 1
+    kRoute,   // the gateway's own cores for a moment; costs 1 per text that it may embed
     kEmbed,   // the gateway's own cores; costs 1 per text
   };
   static constexpr size_t kKinds = 3;

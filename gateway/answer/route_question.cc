@@ -1,5 +1,6 @@
 #include "gateway/answer/route_question.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "gateway/access/retry_delay.h"
@@ -11,8 +12,23 @@ std::shared_ptr<RouteQuestion> RouteQuestion::Create(const GatewayCore* core, An
   return std::shared_ptr<RouteQuestion>(new RouteQuestion(core, std::move(request), std::move(done)));
 }
 
+namespace {
+
+// The texts that are embedded for it: of a conversation each of the user's messages that is read, if none of
+// them is known yet.
+uint32_t CostOf(const GatewayCore& core, const AnswerRequest& request) {
+  if (!RouterState::NeedsEmbedding(request.expert)) return 1;
+  const auto n_messages = std::count_if(request.input.chat.begin(), request.input.chat.end(),
+                                        [](const ChatMessage& message) { return message.role == "user"; });
+  const auto n_read = std::min<size_t>(static_cast<size_t>(n_messages), core.conversation.max_turns);
+  return std::max(1u, static_cast<uint32_t>(n_read));
+}
+
+}  // namespace
+
 RouteQuestion::RouteQuestion(const GatewayCore* core, AnswerRequest request, Callback done)
-    : AdmittedTask(core, "Route", Admission::Kind::kRoute, 1, request.context, request.deadline),
+    : AdmittedTask(core, "Route", Admission::Kind::kRoute, CostOf(*core, request), request.context,
+                   request.deadline),
       request_(std::move(request)),
       done_callback_(std::move(done)) {}
 

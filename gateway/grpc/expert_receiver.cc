@@ -8,7 +8,7 @@ namespace coterie::gateway {
 namespace {
 
 constexpr size_t kMaxChunkBytes = 1 << 20;
-constexpr int kMaxFiles = 8;  // an expert has four; unknown names are the store's to refuse
+constexpr int kMaxFiles = 8;  // an expert has four
 
 }  // namespace
 
@@ -57,6 +57,8 @@ Status ExpertReceiver::Begin(const v1::PublishExpertRequest::Header& header) {
   }
   for (const v1::PublishExpertRequest::File& file : header.files()) {
     files_.push_back({.name = file.name(), .size_bytes = file.size_bytes(), .sha256 = file.sha256()});
+    // Before gigabytes come for nothing.
+    if (status = upload_->Expect(file.name(), file.size_bytes()); !status.ok()) return RefuseExpert(status);
   }
   return absl::OkStatus();
 }

@@ -138,6 +138,8 @@ class ExpertStore {
     ~Upload();
     // Begins the next expert; needed from the second one on. ResourceExhausted beyond the limit of experts.
     Status Next();
+    // The present expert is to have this file, of so many bytes: what would be refused is, before it comes.
+    Status Expect(std::string_view file, uint64_t n_bytes) const;
     // Appends to one of the four files of the present expert's folder.
     Status Write(std::string_view file, std::string_view chunk);
     // The present expert is whole: checks it, and says what is wrong with it. `expected_name` must be the

@@ -93,6 +93,13 @@ StatusOr<uint64_t> StagingFolder::LimitOf(std::string_view file) const {
                    ToAbsl(kWeightsFile), ", ", ToAbsl(kCardFile), ", ", ToAbsl(kPrototypesFile)));
 }
 
+Status StagingFolder::Expect(std::string_view file, uint64_t n_bytes) const {
+  ASSIGN_OR_RETURN(const uint64_t limit, LimitOf(file));
+  if (n_bytes <= limit) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat("file ", ToAbsl(file), " has ", n_bytes,
+                                                 " bytes, which is more than the limit of ", limit));
+}
+
 Status StagingFolder::Append(std::string_view file, std::string_view chunk) {
   ASSIGN_OR_RETURN(const uint64_t limit, LimitOf(file));
   OpenFile& open = files_[std::string(file)];

@@ -59,6 +59,8 @@ class StagingFolder {
   StagingFolder(const StagingFolder&) = delete;
   StagingFolder& operator=(const StagingFolder&) = delete;
 
+  // Whether a file of so many bytes would be taken: InvalidArgument as Append's.
+  Status Expect(std::string_view file, uint64_t n_bytes) const;
   // Appends to one of the four files of an expert. InvalidArgument for another name or beyond the limit of
   // that file, ResourceExhausted when the disk is full; all name the file.
   Status Append(std::string_view file, std::string_view chunk);

@@ -37,6 +37,11 @@ Status ExpertStore::Upload::Next() {
   return absl::OkStatus();
 }
 
+Status ExpertStore::Upload::Expect(std::string_view file, uint64_t n_bytes) const {
+  if (staging_ == nullptr) return absl::FailedPreconditionError("no expert of this upload is open");
+  return staging_->Expect(file, n_bytes);
+}
+
 Status ExpertStore::Upload::Write(std::string_view file, std::string_view chunk) {
   if (staging_ == nullptr) return absl::FailedPreconditionError("no expert of this upload is open");
   return staging_->Append(file, chunk);

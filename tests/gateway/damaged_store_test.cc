@@ -258,6 +258,26 @@ TEST_F(DamagedStoreTest, ADamagedExpertOfTheCatalogueIsSaid) {
   EXPECT_EQ(Metric("coterie_catalogue_experts_damaged"), 1);
 }
 
+TEST_F(DamagedStoreTest, WhatIsTooLargeIsRefusedByItsHeaderBeforeAnyByteCame) {
+  StoreWith(folder_, {});
+  Start();
+  auto huge = MessagesOf(FolderOf("algebra", "a"));
+  huge[0].mutable_header()->mutable_files(1)->set_size_bytes(uint64_t{1} << 50);
+  auto unknown = MessagesOf(FolderOf("botany", "b"));
+  unknown[0].mutable_header()->mutable_files(0)->set_name("../notes.txt");
+  std::vector<v1::PublishExpertRequest> messages = {huge[0], unknown[0]};  // headers alone
+  const auto sound = MessagesOf(FolderOf("chemistry", "c"));
+  messages.insert(messages.end(), sound.begin(), sound.end());
+  std::vector<v1::PublishManyResponse> answers;
+  const grpc::Status status = PublishMany(messages, &answers);
+  ASSERT_TRUE(status.ok()) << status.error_message();
+  ASSERT_EQ(answers.size(), 3u);
+  EXPECT_EQ(answers[0].code(), grpc::StatusCode::INVALID_ARGUMENT);
+  EXPECT_THAT(answers[0].message(), HasSubstr("1125899906842624 bytes, which is more than the limit of"));
+  EXPECT_THAT(answers[1].message(), HasSubstr("\"../notes.txt\" is not one of an expert's"));
+  EXPECT_EQ(answers[2].published().expert().name(), "chemistry");
+}
+
 TEST_F(DamagedStoreTest, ManyArePublishedInOneGenerationAndARefusedOneStopsNoneOfTheOthers) {
   StoreWith(folder_, {});
   Start();

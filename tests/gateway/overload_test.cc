@@ -16,11 +16,12 @@ namespace {
 using ::testing::HasSubstr;
 using Kind = Admission::Kind;
 
-// Embeds questions at once, and other texts when it is let go.
+// Embeds questions at once (with `all`: neither), and other texts when it is let go.
 class HoldingEmbedder final : public TextEmbedder {
  public:
+  explicit HoldingEmbedder(bool all = false) : all_(all) {}
   void Embed(std::string_view text, Urgency urgency, CancelFlag cancelled, Done done) override {
-    if (urgency == Urgency::kBulk) {
+    if (all_ || urgency == Urgency::kBulk) {
       MutexLock lock(&mutex_);
       ++n_begun_;
       if (holding_) {
@@ -54,6 +55,7 @@ class HoldingEmbedder final : public TextEmbedder {
   const Digest& digest() const override { return digest_; }
 
  private:
+  const bool all_;
   const Digest digest_ = Sha256("holding");
   mutable Mutex mutex_;
   bool holding_ = true;
@@ -134,6 +136,43 @@ TEST_F(OverloadTest, EmbedsWaitTheirTurnAndLeaveNothingBehindWhenTheirClientsGo)
   v1::EmbedResponse response;
   EXPECT_TRUE(gateway.stub->Embed(&context, Texts(100), &response).ok());
   EXPECT_EQ(response.embeddings_size(), 100);
+}
+
+TEST_F(OverloadTest, ARouteCostsTheMessagesItMayEmbed) {
+  FakeWorker worker({});
+  GatewayParts parts = FakeParts();
+  auto owned = std::make_unique<HoldingEmbedder>(/*all=*/true);
+  HoldingEmbedder* const embedder = owned.get();
+  parts.embedder = std::move(owned);
+  GatewayOptions options = QuickOptions({worker.address()});
+  options.admission.max_routing = 64;
+  TestGateway gateway(std::move(options), std::move(parts));
+  const Admission& admission = *gateway.server->core().admission;
+  const auto cost_of = [&](const std::string& expert, int n_messages) {
+    v1::RouteRequest request;
+    request.set_expert(expert);
+    for (int i = 0; i < n_messages; ++i) {
+      for (const char* role : {"user", "assistant"}) {
+        v1::ChatMessage* message = request.mutable_chat()->add_messages();
+        message->set_role(role);
+        message->set_content(absl::StrCat("message ", i));
+      }
+    }
+    grpc::ClientContext context;
+    std::thread client([&] {
+      v1::RouteResponse response;
+      gateway.stub->Route(&context, request, &response);
+    });
+    EXPECT_TRUE(Eventually([&] { return embedder->n_wanted() > 0; }));
+    const uint32_t cost = admission.running(Kind::kRoute);
+    context.TryCancel();
+    client.join();
+    EXPECT_TRUE(Eventually([&] { return admission.idle() && embedder->n_wanted() == 0; }));
+    return cost;
+  };
+  EXPECT_EQ(cost_of("auto", 1), 1u);
+  EXPECT_EQ(cost_of("auto", 5), 5u);
+  EXPECT_EQ(cost_of("auto", 40), 16u);  // no more are read
 }
 
 TEST_F(OverloadTest, EmbedAndRouteAreRefusedAtTheSameDoor) {
