@@ -55,6 +55,7 @@ StatusOr<std::unique_ptr<GatewayServer>> StartServer(CommandLine line, ShutdownS
     ASSIGN_OR_RETURN(parts.phrases, LoadPhrases(parts.embedder.get()));
   }
   if (!line.store.empty()) {
+    parts.base = files->config();
     ASSIGN_OR_RETURN(parts.store, OpenStore(line, files->config(), *parts.text, parts.embedder.get()));
   }
   signals->BeginServing();
@@ -88,8 +89,9 @@ int Main(int argc, char** argv) {
     std::fprintf(stderr, "coterie-gateway: %s\n", Printable(ToStd(server.status().message())).c_str());
     return 1;
   }
-  std::printf("listening %d admin %d metrics %d http %d\n", (*server)->port(), (*server)->admin_port(),
-              (*server)->metrics_port(), (*server)->http_port());
+  std::printf("listening %d admin %d metrics %d http %d admin-http %d\n", (*server)->port(),
+              (*server)->admin_port(), (*server)->metrics_port(), (*server)->http_port(),
+              (*server)->admin_http_port());
   std::fflush(stdout);
 
   const int signal = signals->WaitForFirst();

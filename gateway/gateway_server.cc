@@ -14,6 +14,7 @@
 #include "gateway/grpc/expert_service.h"
 #include "gateway/grpc/generation_service.h"
 #include "gateway/http/http_front.h"
+#include "gateway/publish/lora_adapters.h"
 #include "gateway/routing/catalogue_watch.h"
 #include "gateway/text/embedding_cache.h"
 #include "gateway/upstream/worker_directory.h"
@@ -89,6 +90,8 @@ class GatewayServerImpl final : public GatewayServer {
   ~GatewayServerImpl() override {
     metrics_server_.reset();
     http_.reset();  // cancels what it still answers
+    admin_http_.reset();
+    lora_.reset();  // ends what it waits for
     for (const auto* listener : {&front_, &admin_}) {
       if (*listener != nullptr) (*listener)->Shutdown(absl::ZeroDuration());
     }
@@ -161,6 +164,7 @@ class GatewayServerImpl final : public GatewayServer {
                                                      std::move(http_connections), &registry_,
                                                      std::make_shared<LiveMetrics>(&core_), front_tls_));
     }
+    RETURN_IF_ERROR(StartAdminHttp());
     SetServing(true);
     return absl::OkStatus();
   }
@@ -169,11 +173,14 @@ class GatewayServerImpl final : public GatewayServer {
   int admin_port() const override { return admin_ == nullptr ? 0 : admin_->port(); }
   int metrics_port() const override { return metrics_server_ == nullptr ? 0 : metrics_server_->port(); }
   int http_port() const override { return http_ == nullptr ? 0 : http_->port(); }
+  int admin_http_port() const override { return admin_http_ == nullptr ? 0 : admin_http_->port(); }
   const GatewayCore& core() const override { return core_; }
 
   bool Drain(absl::Duration timeout) override {
     SetServing(false);
-    if (http_ != nullptr) http_->BeginDrain();
+    for (const auto* http : {&http_, &admin_http_}) {
+      if (*http != nullptr) (*http)->BeginDrain();
+    }
     if (shadow_ != nullptr) shadow_->Stop();
     admission_.Drain();
     const MonotonicTime until = MonotonicNow() + timeout;
@@ -187,6 +194,23 @@ class GatewayServerImpl final : public GatewayServer {
   }
 
  private:
+  Status StartAdminHttp() {
+    if (options_.admin_http_listen.empty()) return absl::OkStatus();
+    ASSIGN_OR_RETURN(LoraFolders folders, LoraFolders::Of(options_.lora_folders));
+    lora_ = std::make_unique<LoraAdapters>(&core_, parts_.store.get(), watch_.get(),
+                                           parts_.base ? &*parts_.base : nullptr, std::move(folders));
+    http::HttpServerOptions http = options_.http;
+    http.listen = options_.admin_http_listen;
+    http.threads = 1;
+    net::AcceptorOptions connections = AdminConnections();
+    connections.listener = "admin-http";
+    connections.silent_timeout = http.head_timeout;
+    ASSIGN_OR_RETURN(admin_http_, http::HttpFront::Start(&core_, std::move(http), /*has_console=*/false,
+                                                         std::move(connections), &registry_, nullptr,
+                                                         operators_tls_, lora_.get()));
+    return absl::OkStatus();
+  }
+
   Status ReadIdentities() {
     const auto read = [this](const char* name, net::TlsOptions files,
                              std::shared_ptr<net::TlsIdentity>* identity) -> Status {
@@ -291,6 +315,8 @@ class GatewayServerImpl final : public GatewayServer {
   std::unique_ptr<net::GrpcListener> admin_;
   std::unique_ptr<net::MetricsServer> metrics_server_;
   std::unique_ptr<http::HttpFront> http_;
+  std::unique_ptr<LoraAdapters> lora_;
+  std::unique_ptr<http::HttpFront> admin_http_;
 };
 
 }  // namespace

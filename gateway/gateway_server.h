@@ -2,6 +2,7 @@
 #define COTERIE_GATEWAY_GATEWAY_SERVER_H_
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -9,6 +10,7 @@
 #include "gateway/http/server/http_server.h"
 #include "gateway/routing/drift_watch.h"
 #include "gateway/watch/shadow_traffic.h"
+#include "model/format/model_config.h"
 #include "model/store/expert_store.h"
 #include "net/connection_flags.h"
 #include "net/tls_identity.h"
@@ -18,6 +20,8 @@ namespace coterie::gateway {
 struct GatewayOptions {
   std::string listen = "127.0.0.1:7070";          // clients; port 0 picks one
   std::string admin_listen = "127.0.0.1:7071";    // publishing; empty: none
+  std::string admin_http_listen;                  // the same over HTTP, as vLLM has it; empty: none
+  std::vector<std::string> lora_folders;          // whose adapters may be loaded over HTTP; empty: none
   std::string metrics_listen = "127.0.0.1:9464";  // /metrics; empty: none
   std::string workers;                            // see WorkerDirectory
   WorkerLinkOptions link;                         // its ids and digests are filled in
@@ -58,6 +62,7 @@ struct GatewayParts {
   std::unique_ptr<TextEmbedder> embedder;              // may be null: only experts by name, and the base
   std::unique_ptr<const ConversationPhrases> phrases;  // may be null (router/conversation.h)
   std::unique_ptr<ExpertStore> store;  // may be null: no experts, and nothing can be published
+  std::optional<ModelConfig> base;     // its shape: to read adapters that were converted for it
 };
 
 // The front door: everything between its listeners and its workers. Thread-safe.
@@ -71,6 +76,7 @@ class GatewayServer {
   virtual int admin_port() const = 0;
   virtual int metrics_port() const = 0;
   virtual int http_port() const = 0;
+  virtual int admin_http_port() const = 0;
   virtual const GatewayCore& core() const = 0;
 
   // Says NOT_SERVING, takes nothing new, and returns when the last answer has ended, or after `timeout`; true

@@ -29,6 +29,11 @@ void CommandLine::Declare(FlagSet* flags) {
   flags->String("http-listen", &gateway.http.listen, "HOST:PORT",
                 "the same over HTTP, as OpenAI's API has it; empty: none");
   flags->String("admin-listen", &gateway.admin_listen, "HOST:PORT", "publishing experts; empty: none");
+  flags->String("admin-http-listen", &gateway.admin_http_listen, "HOST:PORT",
+                "loading and unloading adapters over HTTP, as vLLM has it (docs/http.md); empty: none");
+  flags->Strings("lora-folders", &gateway.lora_folders, "DIR,...",
+                 "folders of this machine below which --admin-http-listen may load adapters; none: it loads "
+                 "none");
   flags->Int("metrics-port", &metrics_port, -1, 65535, "PORT",
              "/metrics on 127.0.0.1 (see --metrics-host); -1: none");
   flags->String("metrics-host", &metrics_host, "HOST", "where /metrics listens");
@@ -246,6 +251,9 @@ Status CommandLine::Finish() {
 }
 
 Status CommandLine::CheckAccess() {
+  if (!gateway.lora_folders.empty() && gateway.admin_http_listen.empty()) {
+    return absl::InvalidArgumentError("--lora-folders wants --admin-http-listen: adapters are loaded there");
+  }
   net::TlsOptions& to_workers = gateway.worker_tls;
   if (!to_workers.cert.empty() && to_workers.peer_ca.empty()) {
     return absl::InvalidArgumentError(
@@ -266,6 +274,8 @@ Status CommandLine::CheckAccess() {
       {{"--listen", gateway.listen, clients, for_clients},
        {"--http-listen", gateway.http.listen, clients, for_clients},
        {"--admin-listen", gateway.admin_listen, operators,
+        "--tls-operator-ca, or --tls-client-ca (API keys publish nothing)"},
+       {"--admin-http-listen", gateway.admin_http_listen, operators,
         "--tls-operator-ca, or --tls-client-ca (API keys publish nothing)"},
        {"--metrics-host", gateway.metrics_listen, !gateway.tls.cert.empty(), "--tls-cert"}},
       insecure_listen);

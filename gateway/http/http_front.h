@@ -15,7 +15,8 @@
 
 namespace coterie::gateway::http {
 
-// The HTTP listener of a gateway: OpenAI's API over the one answer core (docs/http.md). Thread-safe.
+// An HTTP listener of a gateway: OpenAI's API over the one answer core (docs/http.md), or, with `lora`, the
+// operators'. Thread-safe.
 class HttpFront {
  public:
   // What is borrowed outlives the gateway's work pool, which may still hold requests when this is gone.
@@ -24,8 +25,9 @@ class HttpFront {
                                                     bool has_console, net::AcceptorOptions connections,
                                                     MetricsRegistry* registry,
                                                     std::shared_ptr<prometheus::Collectable> live,
-                                                    std::shared_ptr<net::TlsIdentity> tls) {
-    auto api = std::make_shared<Api>(core, registry, std::move(live), has_console);
+                                                    std::shared_ptr<net::TlsIdentity> tls,
+                                                    LoraAdapters* lora = nullptr) {
+    auto api = std::make_shared<Api>(core, registry, std::move(live), has_console, lora);
     ASSIGN_OR_RETURN(auto server,
                      HttpServer::Start(
                          std::move(options), std::move(connections),

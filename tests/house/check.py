@@ -26,7 +26,7 @@ MAY_INCLUDE = {
 # The floors of a folder, the lowest first: its subfolders include those below their own floor, never a neighbour or one
 # above. What stands directly in the folder may include them all.
 FLOORS = {
-    "gateway": [{"runtime"}, {"text", "access", "upstream", "routing"}, {"core"}, {"watch"}, {"answer"}, {"grpc", "http"}],
+    "gateway": [{"runtime"}, {"text", "access", "upstream", "routing"}, {"core"}, {"watch"}, {"answer"}, {"publish"}, {"grpc", "http"}],
 }
 OURS = {"proto", "common", "net", "kernels", "model", "router", "worker", "gateway", "tools", "tests"}
 

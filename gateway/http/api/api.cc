@@ -1,6 +1,7 @@
 #include "gateway/http/api/api.h"
 
 #include <array>
+#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -36,8 +37,17 @@ constexpr Endpoint kEndpoints[] = {
     {"/tokenize", nullptr, AnswerTokenize},        {"/detokenize", nullptr, AnswerDetokenize},
 };
 
-const Endpoint* FindEndpoint(std::string_view path) {
-  for (const Endpoint& endpoint : kEndpoints) {
+constexpr Endpoint kOperatorEndpoints[] = {
+    {"/health", AnswerHealth, nullptr, false},
+    {"/ready", AnswerReady, nullptr, false},
+    {"/version", AnswerVersion, nullptr, false},
+    {"/v1/models", AnswerModels, nullptr, false},
+    {"/v1/load_lora_adapter", nullptr, AnswerLoadLora, false},
+    {"/v1/unload_lora_adapter", nullptr, AnswerUnloadLora, false},
+};
+
+const Endpoint* FindEndpoint(std::span<const Endpoint> endpoints, std::string_view path) {
+  for (const Endpoint& endpoint : endpoints) {
     const std::string_view own = endpoint.path;
     if (path == own) return path.back() == '/' ? nullptr : &endpoint;
     if (own.back() == '/' && absl::StartsWith(ToAbsl(path), ToAbsl(own))) return &endpoint;
@@ -121,7 +131,8 @@ void Api::Handle(std::shared_ptr<Exchange> exchange) {
     call.exchange->SetRoute("/");
     return call.Respond(console_->Answer(request));
   }
-  const Endpoint* endpoint = FindEndpoint(request.path);
+  const Endpoint* endpoint = FindEndpoint(
+      lora_ == nullptr ? std::span<const Endpoint>(kEndpoints) : kOperatorEndpoints, request.path);
   if (endpoint == nullptr) {
     return call.Respond(RefuseRequest(
         404, absl::StrCat("there is no ", Quoted(request.path), " here; the API is below /v1/")));

@@ -43,6 +43,10 @@ void AnswerTokenize(const Call& call, const nlohmann::json& body);
 void AnswerDetokenize(const Call& call, const nlohmann::json& body);
 void AnswerRoute(const Call& call, const nlohmann::json& body);
 
+// Of the operators' listener.
+void AnswerLoadLora(const Call& call, const nlohmann::json& body);
+void AnswerUnloadLora(const Call& call, const nlohmann::json& body);
+
 }  // namespace coterie::gateway::http
 
 #endif  // COTERIE_GATEWAY_HTTP_API_ENDPOINTS_H_

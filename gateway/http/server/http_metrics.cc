@@ -13,7 +13,7 @@ HttpMetrics::HttpMetrics(MetricsRegistry* registry, int threads)
       failed_handshakes(registry->Counter("coterie_http_tls_handshake_failures_total",
                                           "Connections that ended before TLS was agreed on.")),
       registry_(registry) {
-  registry->Gauge("coterie_http_threads", "Threads that read and write HTTP connections.").Set(threads);
+  registry->Gauge("coterie_http_threads", "Threads that read and write HTTP connections.").Increment(threads);
 }
 
 void HttpMetrics::CountRequest(const char* route, int code) {
