@@ -4,13 +4,14 @@
 
 namespace coterie::gateway {
 
+DescribedToken Describe(int32_t id, const TextModel& text, const TextStream& stream) {
+  return {stream.BytesOf(id), text.IsControl(id) ? text.TokenText(id) : std::string()};
+}
+
 TextLogprobs Describe(PositionLogprobs values, const TextModel& text, const TextStream& stream) {
-  const auto describe = [&](int32_t id) {
-    return DescribedToken{stream.BytesOf(id), text.IsControl(id) ? text.TokenText(id) : std::string()};
-  };
   TextLogprobs described;
-  described.chosen = describe(values.chosen.token);
-  for (const TokenLogprob& top : values.top) described.top.push_back(describe(top.token));
+  described.chosen = Describe(values.chosen.token, text, stream);
+  for (const TokenLogprob& top : values.top) described.top.push_back(Describe(top.token, text, stream));
   described.values = std::move(values);
   return described;
 }

@@ -34,12 +34,19 @@ struct TextLogprobs {
 };
 
 // `stream` is where the token stands: ask before it is appended.
+DescribedToken Describe(int32_t id, const TextModel& text, const TextStream& stream);
 TextLogprobs Describe(PositionLogprobs values, const TextModel& text, const TextStream& stream);
 
 struct TextEvent {
   std::string text;
   std::vector<int32_t> token_ids;
   std::vector<TextLogprobs> logprobs;
+};
+
+// The prompt's tokens, where their log-probabilities were asked for; before any text.
+struct PromptEvent {
+  DescribedToken first;  // has none: nothing stands before it
+  std::vector<TextLogprobs> others;
 };
 
 struct NoticeEvent {
@@ -62,7 +69,7 @@ struct FinishEvent {
   std::string numerics_class;
 };
 
-using AnswerEvent = std::variant<RouteEvent, TextEvent, NoticeEvent, FinishEvent>;
+using AnswerEvent = std::variant<RouteEvent, PromptEvent, TextEvent, NoticeEvent, FinishEvent>;
 
 // Where an answer's events go. Called in order, never two at once; OnAnswerEnd is the last call. A call must
 // not wait and must not call back into the answer.

@@ -61,10 +61,55 @@ Status Generation::FillSequence(const Prepared& prepared, SequenceRequest* seque
   if (core_->limits.max_answer_tokens > 0) {
     sequence->sampling.max_tokens = std::min(sequence->sampling.max_tokens, core_->limits.max_answer_tokens);
   }
+  RETURN_IF_ERROR(FillScoring(prepared, sequence));
   if (core_->drift != nullptr) core_->drift->Observe(decision_, core_->routers->Current()->catalogue());
   if (in_shadow_) {
     core_->shadow->Offer(decision_, prepared.prompt_ids, prepared.question_begin, prepared.question_end);
   }
+  return absl::OkStatus();
+}
+
+Status Generation::FillScoring(const Prepared& prepared, SequenceRequest* sequence) {
+  const std::vector<int32_t>& ids = prepared.prompt_ids;
+  const uint32_t alternatives = request_.sampling.logprobs.value_or(0);
+  const uint64_t limit = request_.max_prompt_logprobs;
+  if (limit > 0) {
+    const uint64_t n_values = uint64_t{ids.size()} * (1 + alternatives);
+    if (n_values > limit) {
+      return OfField(absl::InvalidArgumentError(absl::StrCat(
+                         "logprobs of a prompt of ", ids.size(), " tokens with ", alternatives,
+                         " alternatives are ", n_values, " values, at most ", limit, " are held")),
+                     "logprobs");
+    }
+    first_prompt_token_ = Describe(ids[0], *core_->text, *core_->text->NewStream({}));
+    prompt_scores_.emplace(core_->text, ids, 1);
+  }
+  if (request_.without_answer) sequence->sampling.max_tokens = 1;
+  if (ids.size() == 1)
+    return absl::OkStatus();  // nothing to score: the worker has to choose a token, for nobody
+  sequence->score_only = request_.without_answer;
+  if (limit > 0) {
+    sequence->prompt_logprobs_from = 1;
+  } else if (request_.without_answer) {
+    sequence->prompt_logprobs_from = static_cast<uint32_t>(ids.size() - 1);
+  }
+  if (sequence->prompt_logprobs_from) sequence->sampling.logprobs = alternatives;
+  return absl::OkStatus();
+}
+
+void Generation::OnPromptLogprobsLocked(std::vector<PositionLogprobs>&& logprobs) {
+  if (prompt_scores_) prompt_scores_->Append(std::move(logprobs));
+}
+
+void Generation::OnPromptLogprobsVoidLocked() {
+  if (prompt_scores_) prompt_scores_->Clear();
+}
+
+Status Generation::TellPrompt() {
+  if (!prompt_scores_) return absl::OkStatus();
+  RETURN_IF_ERROR(prompt_scores_->CheckWhole(worker_));
+  sink_->OnEvent(PromptEvent{std::move(first_prompt_token_), prompt_scores_->Take()});
+  prompt_scores_.reset();
   return absl::OkStatus();
 }
 
@@ -79,6 +124,11 @@ void Generation::OnPlacedLocked(const SessionPlacement& placement) {
 }
 
 bool Generation::OnTokensLocked(std::span<const int32_t> ids, std::vector<PositionLogprobs>&& logprobs) {
+  if (const Status status = TellPrompt(); !status.ok()) {
+    EndLocked(status);
+    return false;
+  }
+  if (request_.without_answer) return true;
   if (n_tokens_ == 0) {
     first_token_ = MonotonicNow();
     core_->metrics->time_to_first_token.Observe(absl::ToDoubleSeconds(first_token_ - accepted_));
@@ -107,6 +157,8 @@ bool Generation::OnTokensLocked(std::span<const int32_t> ids, std::vector<Positi
 void Generation::SessionFinished(const SessionEnd& end) {
   worker_ = end.worker;
   numerics_class_ = end.numerics_class;
+  if (const Status status = TellPrompt(); !status.ok()) return EndLocked(status);
+  if (request_.without_answer) return Finish(FinishReason::kLength, "");
   TextEvent rest;
   const std::string text = stream_->Flush();
   if (!stops_) {

@@ -26,10 +26,7 @@ Status Scoring::FillSequence(const Prepared& prepared, SequenceRequest* sequence
                                                    prepared.prompt_ids.size(), " tokens and the first ", from,
                                                    " have nothing before them or are not asked for"));
   }
-  n_expected_ = prepared.prompt_ids.size() - from;
-  unscored_ids_.assign(prepared.prompt_ids.begin(),
-                       prepared.prompt_ids.begin() + static_cast<ptrdiff_t>(from));
-  stream_ = core_->text->NewStream(unscored_ids_);
+  scores_.emplace(core_->text, prepared.prompt_ids, from);
   sequence->score_only = true;
   sequence->prompt_logprobs_from = static_cast<uint32_t>(from);
   sequence->sampling.max_tokens = 1;
@@ -44,26 +41,15 @@ void Scoring::OnPlacedLocked(const SessionPlacement& placement) {
 }
 
 void Scoring::OnPromptLogprobsLocked(std::vector<PositionLogprobs>&& logprobs) {
-  for (PositionLogprobs& values : logprobs) {
-    if (result_.tokens.size() > n_expected_) return;  // SessionFinished refuses it
-    result_.total_logprob += values.chosen.logprob;
-    const int32_t id = values.chosen.token;
-    result_.tokens.push_back(Describe(std::move(values), *core_->text, *stream_));
-    stream_->Append(id);
-  }
+  scores_->Append(std::move(logprobs));
 }
 
-void Scoring::OnPromptLogprobsVoidLocked() {
-  result_.tokens.clear();
-  result_.total_logprob = 0;
-  stream_ = core_->text->NewStream(unscored_ids_);
-}
+void Scoring::OnPromptLogprobsVoidLocked() { scores_->Clear(); }
 
 void Scoring::SessionFinished(const SessionEnd& end) {
-  if (result_.tokens.size() != n_expected_) {
-    return EndLocked(absl::InternalError(
-        absl::StrCat("worker ", end.worker, " scored ", result_.tokens.size(), " tokens of ", n_expected_)));
-  }
+  if (const Status status = scores_->CheckWhole(end.worker); !status.ok()) return EndLocked(status);
+  result_.total_logprob = scores_->total();
+  result_.tokens = scores_->Take();
   result_.usage = {n_prompt_tokens_, cached_prompt_tokens_, 0};
   EndLocked(absl::OkStatus());
 }

@@ -3,11 +3,13 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "common/clock.h"
 #include "gateway/answer/events.h"
+#include "gateway/answer/prompt_scores.h"
 #include "gateway/answer/task.h"
 
 namespace coterie::gateway {
@@ -56,9 +58,7 @@ class Scoring final : public Task {
   ScoreRequest request_;
   Callback done_callback_;
   ScoreResult result_;
-  size_t n_expected_ = 0;
-  std::vector<int32_t> unscored_ids_;   // those before the first that is scored
-  std::unique_ptr<TextStream> stream_;  // of the scored ones; from FillSequence on
+  std::optional<PromptScores> scores_;  // from FillSequence on
 };
 
 }  // namespace coterie::gateway

@@ -49,6 +49,10 @@ struct AnswerRequest {
   RoutingAsk routing;
   RequestContext context;
   MonotonicTime deadline = MonotonicTime::InfiniteFuture();
+  // Above 0: the log-probabilities of the prompt's own tokens go before the answer, as many alternatives each
+  // as sampling.logprobs says, and no more values than this.
+  uint64_t max_prompt_logprobs = 0;
+  bool without_answer = false;  // nothing is generated, whatever sampling says
 };
 
 // InvalidArgument naming the field, its value and the limit.

@@ -151,6 +151,9 @@ struct EventToProto {
     *response.mutable_route() = ToProto(event);
     return response;
   }
+  v1::GenerateResponse operator()(const PromptEvent&) const {
+    return {};
+  }  // Generate does not ask; Score does
   v1::GenerateResponse operator()(TextEvent& event) const {
     v1::GenerateResponse response;
     v1::TextDelta* delta = response.mutable_delta();

@@ -54,7 +54,7 @@ StatusOr<ExpertSelector> ParseMember(const std::string& expert, size_t i,
 }
 
 // One weight for each member, as given or, where none is, equal ones.
-StatusOr<std::vector<float>> WeightsOf(const std::vector<RequestedCollaboration::Member>& members) {
+StatusOr<std::vector<float>> WeightsOf(const std::vector<RequestedMember>& members) {
   std::vector<float> weights;
   double sum = 0;
   const bool weighted = members.front().weight.has_value();

@@ -2,11 +2,11 @@
 #define COTERIE_GATEWAY_ROUTING_COLLABORATION_H_
 
 #include <cstdint>
-#include <optional>
 #include <string>
 #include <vector>
 
 #include "common/ids.h"
+#include "common/member_list.h"
 #include "common/route_plan.h"
 #include "common/status.h"
 
@@ -27,12 +27,8 @@ struct CollaborationAsk {
 
 // The same as it comes from a client.
 struct RequestedCollaboration {
-  struct Member {
-    std::string expert;
-    std::optional<float> weight;
-  };
   std::string mode;  // "mixture", "blend"; others are refused by name
-  std::vector<Member> members;
+  std::vector<RequestedMember> members;
   uint32_t k = 0;
 };
 

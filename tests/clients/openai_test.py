@@ -100,6 +100,20 @@ class Others(unittest.TestCase):
             streamed[chunk.choices[0].index] += chunk.choices[0].text
         self.assertEqual(list(streamed.values()), [c.text for c in whole.choices])
 
+    def test_an_echoed_prompt_is_scored(self):
+        # As lm-eval-harness asks what a text costs.
+        answer = client.completions.create(model="base", prompt="tell me a story", max_tokens=1, logprobs=1, echo=True, temperature=0)
+        choice = answer.choices[0]
+        self.assertTrue(choice.text.startswith("tell me a story"))
+        values = choice.logprobs.token_logprobs
+        self.assertEqual(len(values), answer.usage.prompt_tokens + 1)
+        self.assertIsNone(values[0])
+        self.assertTrue(all(value <= 0 for value in values[1:]))
+        self.assertEqual(len(choice.logprobs.top_logprobs), len(values))
+        only = client.completions.create(model="base", prompt="tell me a story", max_tokens=0, logprobs=1, echo=True)
+        self.assertEqual(only.choices[0].logprobs.token_logprobs, values[:-1])
+        self.assertEqual(only.choices[0].text, "tell me a story")
+
     def test_embeddings(self):
         # The client asks for base64 and decodes it.
         answer = client.embeddings.create(model="embedder", input=["one", "two"])

@@ -298,18 +298,21 @@ void FakeWorker::Produce(uint64_t id, Sequence* sequence, v1::Step* step) {
     if (broken->second.marked) output->set_failed_adapter(use.digest());
     return;
   }
-  if (submit.score_only()) {
-    if (++sequence->n_steps < options_.score_steps) return;
+  const auto score_prompt = [&] {
     const Digest adapter =
         submit.adapters_size() == 0 ? Digest() : Digest::FromBytes(submit.adapters(0).digest()).value();
     const auto loss = options_.losses.find(adapter);
-    output = step->add_outputs();
-    output->set_sequence_id(id);
     for (int i = static_cast<int>(submit.prompt_logprobs_from()); i < submit.prompt_ids_size(); ++i) {
       v1::TokenLogprob* chosen = output->add_prompt_logprobs()->mutable_chosen();
       chosen->set_token_id(submit.prompt_ids(i));
       chosen->set_logprob(loss == options_.losses.end() ? -static_cast<float>(i) : -loss->second);
     }
+  };
+  if (submit.score_only()) {
+    if (++sequence->n_steps < options_.score_steps) return;
+    output = step->add_outputs();
+    output->set_sequence_id(id);
+    score_prompt();
     output->set_finish(v1::FINISH_REASON_LENGTH);
     sequence->finished = true;
     return;
@@ -318,6 +321,7 @@ void FakeWorker::Produce(uint64_t id, Sequence* sequence, v1::Step* step) {
   output = step->add_outputs();
   output->set_sequence_id(id);
   output->set_position(sequence->next_position);
+  if (submit.has_prompt_logprobs_from() && sequence->n_steps++ == 0) score_prompt();
   if (options_.eos_at > 0 && sequence->next_position >= options_.eos_at) {
     output->set_finish(v1::FINISH_REASON_STOP);
     output->set_stop_token_id(256);

@@ -1,10 +1,9 @@
 #include "tools/coterie/question.h"
 
 #include "absl/strings/ascii.h"
-#include "absl/strings/numbers.h"
-#include "absl/strings/str_split.h"
 #include "common/constraint.h"
 #include "common/file.h"
+#include "common/member_list.h"
 #include "common/quoted.h"
 
 namespace coterie::command {
@@ -32,17 +31,12 @@ StatusOr<v1::Collaboration> ParseCollaboration(const QuestionOptions& options) {
   collaboration.set_mode(mode);
   collaboration.set_k(static_cast<uint32_t>(options.k));
   if (options.experts.empty()) return collaboration;
-  for (const absl::string_view part : absl::StrSplit(options.experts, ',')) {
-    const std::vector<absl::string_view> pieces = absl::StrSplit(part, ':');
+  const StatusOr<std::vector<RequestedMember>> members = ParseMemberList(options.experts);
+  if (!members.ok()) return Annotate(members.status(), "--experts");
+  for (const RequestedMember& requested : *members) {
     v1::CollaborationMember* member = collaboration.add_members();
-    member->set_expert(std::string(absl::StripAsciiWhitespace(pieces[0])));
-    if (pieces.size() == 1) continue;
-    float weight = 0;
-    if (pieces.size() > 2 || !absl::SimpleAtof(pieces[1], &weight)) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("--experts: ", Quoted(std::string(part)), " is not NAME or NAME:WEIGHT"));
-    }
-    member->set_weight(weight);
+    member->set_expert(requested.expert);
+    if (requested.weight) member->set_weight(*requested.weight);
   }
   return collaboration;
 }

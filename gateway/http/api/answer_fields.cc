@@ -7,6 +7,7 @@
 #include "absl/strings/numbers.h"
 #include "common/quoted.h"
 #include "common/refused_field.h"
+#include "gateway/http/api/collaboration_fields.h"
 
 namespace coterie::gateway::http {
 namespace {
@@ -159,16 +160,6 @@ RequestContext ContextOf(const HttpRequest& request) {
   return context;
 }
 
-StatusOr<ExpertSelector> ReadModel(const JsonObject& body) {
-  ASSIGN_OR_RETURN(const auto model, body.String("model"));
-  StatusOr<ExpertSelector> selector = ParseExpertSelector(model.value_or("auto"));
-  if (selector.ok()) return selector;
-  return OfField(absl::NotFoundError(absl::StrCat("there is no model ", Quoted(*model),
-                                                  ": \"auto\", \"base\" and the names of experts are "
-                                                  "(GET /v1/models)")),
-                 "model");
-}
-
 StatusOr<std::vector<ChatMessage>> ReadMessages(const JsonObject& body) {
   const Json* list = body.Find("messages");
   if (list == nullptr || !list->is_array() || list->empty()) {
@@ -202,7 +193,9 @@ StatusOr<TextInput> ReadPromptOrMessages(const JsonObject& body, std::initialize
 }
 
 Status ReadRoutingFields(const JsonObject& body, AnswerRequest* request) {
-  ASSIGN_OR_RETURN(request->expert, ReadModel(body));
+  ASSIGN_OR_RETURN(ModelAsk model, ReadModel(body));
+  request->expert = std::move(model.expert);
+  request->routing.collaboration = std::move(model.several);
   ASSIGN_OR_RETURN(const auto priority, body.Int("priority", -kMaxPriority, kMaxPriority));
   request->context.priority = static_cast<int32_t>(priority.value_or(0));
   ASSIGN_OR_RETURN(auto salt, body.String("cache_salt"));
@@ -218,13 +211,15 @@ Status ReadRoutingFields(const JsonObject& body, AnswerRequest* request) {
   if (policy) request->routing.policy = *std::move(policy);
   ASSIGN_OR_RETURN(const auto no_shadow, ours.Bool("no_shadow"));
   request->context.no_shadow = no_shadow.value_or(false);
-  // A name that is spelled wrong would silently do nothing.
-  for (const auto& [key, value] : own->items()) {
-    if (key != "tags" && key != "allowed_experts" && key != "policy" && key != "no_shadow") {
-      return ours.Refuse(key, "\"tags\", \"allowed_experts\", \"policy\" and \"no_shadow\" are known");
+  if (const Json* several = ours.Find("collaboration"); several != nullptr) {
+    if (request->routing.collaboration.mode != CollaborationMode::kNone) {
+      return ours.Refuse("collaboration",
+                         "\"model\" names several experts already; leave one of the two out");
     }
+    ASSIGN_OR_RETURN(request->routing.collaboration,
+                     ReadCollaboration(*several, ours.PathOf("collaboration")));
   }
-  return absl::OkStatus();
+  return ours.RefuseOthers({"tags", "allowed_experts", "policy", "no_shadow", "collaboration"});
 }
 
 Status ReadAnswerFields(const JsonObject& body, AnswerRequest* request) {

@@ -16,9 +16,6 @@ namespace coterie::gateway::http {
 // Who asks, by what the transport knows of it; a request's trace id is that of `traceparent`, or its own id.
 RequestContext ContextOf(const HttpRequest& request);
 
-// `model`: "auto" where it is absent. NotFound for what cannot be the name of an expert.
-StatusOr<ExpertSelector> ReadModel(const JsonObject& body);
-
 // `messages`, with `developer` as "system" and content in parts joined by line breaks.
 StatusOr<std::vector<ChatMessage>> ReadMessages(const JsonObject& body);
 

@@ -109,13 +109,14 @@ StatusOr<CompletionAsk> ReadCompletionAsk(const nlohmann::json& json, const AskC
   }
   ASSIGN_OR_RETURN(const auto echo, body.Bool("echo"));
   ask.echo = echo.value_or(false);
-  ASSIGN_OR_RETURN(const auto max_tokens, body.Int("max_tokens", 1, UINT32_MAX));
-  request.sampling.max_tokens = static_cast<uint32_t>(max_tokens.value_or(kDefaultCompletionTokens));
+  // Without an answer there is something to send only where the prompt is wanted back.
+  ASSIGN_OR_RETURN(const auto max_tokens, body.Int("max_tokens", ask.echo ? 0 : 1, UINT32_MAX));
+  request.without_answer = max_tokens == 0;
+  request.sampling.max_tokens =
+      std::max(1u, static_cast<uint32_t>(max_tokens.value_or(kDefaultCompletionTokens)));
   ASSIGN_OR_RETURN(const auto logprobs, body.Int("logprobs", 0, kMaxLogprobs));
-  if (logprobs && ask.echo) {
-    return body.Refuse("logprobs", "with \"echo\" it is not served here; the RPC Score gives the prompt's");
-  }
   if (logprobs) request.sampling.logprobs = static_cast<uint32_t>(*logprobs);
+  if (logprobs && ask.echo) request.max_prompt_logprobs = kMaxWholeLogprobs / (prompts->size() * ask.n);
   for (const std::string& text : *prompts) {
     AnswerRequest one = request;
     one.input.prompt = text;

@@ -101,6 +101,9 @@ void CompletionCall::Take(size_t index, AnswerEvent event) {
       frame_.fingerprint = route->numerics_class;
     }
     choice.route = std::move(*route);
+  } else if (const auto* prompt = std::get_if<PromptEvent>(&event)) {
+    choice.logprobs.Append(*prompt);
+    if (ask_.stream) choice.echo_logprobs = choice.logprobs.Take();
   } else if (auto* text = std::get_if<TextEvent>(&event)) {
     TakeText(index, std::move(*text));
   } else if (auto* finish = std::get_if<FinishEvent>(&event)) {
@@ -136,11 +139,12 @@ void CompletionCall::WriteParts(size_t index, ChunkParts parts) {
   parts.index = index;
   if (!std::exchange(choice.begun, true)) {
     const RouteEvent* route = choice.route ? &*choice.route : nullptr;
-    if (ask_.chat || !choice.echo.empty()) {
+    if (ask_.chat || !choice.echo.empty() || !choice.echo_logprobs.empty()) {
       ChunkParts first;
       first.index = index;
       first.role = true;
       first.text = choice.echo;
+      first.logprobs = choice.echo_logprobs;
       first.route = route;
       AppendChunk(frame_, first, &bytes_);
     } else {

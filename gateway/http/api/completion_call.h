@@ -36,6 +36,7 @@ class CompletionCall : public std::enable_shared_from_this<CompletionCall> {
     std::optional<FinishEvent> finish;
     std::string text;  // of an answer that is sent whole
     std::string echo;
+    std::string echo_logprobs;  // JSON, of a stream
     LogprobsWriter logprobs;
     bool begun = false;  // something of it was written
     uint32_t n_unacknowledged = 0;

@@ -73,6 +73,20 @@ void LogprobsWriter::Append(const TextLogprobs& token) {
   chat_ ? AppendChat(token) : AppendPlain(token);
 }
 
+void LogprobsWriter::Append(const PromptEvent& prompt) {
+  ++n_;
+  AppendPlace(prompt.first);
+  JsonWriter(NextOf(&values_)).Null();
+  JsonWriter(NextOf(&top_)).Null();
+  for (const TextLogprobs& token : prompt.others) Append(token);
+}
+
+void LogprobsWriter::AppendPlace(const DescribedToken& token) {
+  JsonWriter(NextOf(&tokens_)).String(TokenKey(token));
+  JsonWriter(NextOf(&offsets_)).Uint(text_offset_);
+  for (const char c : token.bytes) text_offset_ += (static_cast<unsigned char>(c) & 0xC0) != 0x80;
+}
+
 void LogprobsWriter::AppendChat(const TextLogprobs& token) {
   JsonWriter json(NextOf(&content_));
   json.BeginObject();
@@ -87,10 +101,8 @@ void LogprobsWriter::AppendChat(const TextLogprobs& token) {
 }
 
 void LogprobsWriter::AppendPlain(const TextLogprobs& token) {
-  JsonWriter(NextOf(&tokens_)).String(TokenKey(token.chosen));
+  AppendPlace(token.chosen);
   JsonWriter(NextOf(&values_)).Number(Finite(token.values.chosen.logprob));
-  JsonWriter(NextOf(&offsets_)).Uint(text_offset_);
-  for (const char c : token.chosen.bytes) text_offset_ += (static_cast<unsigned char>(c) & 0xC0) != 0x80;
   JsonWriter top(NextOf(&top_));
   top.BeginObject();
   std::set<std::string> keys;  // of two tokens with one spelling the likelier one stands

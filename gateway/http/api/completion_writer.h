@@ -20,6 +20,7 @@ class LogprobsWriter {
  public:
   explicit LogprobsWriter(bool chat) : chat_(chat) {}
   void Append(const TextLogprobs& token);
+  void Append(const PromptEvent& prompt);  // of a completion; the first token's values are null
   bool empty() const { return n_ == 0; }
   // The object of what was appended since the last call; offsets into the text go on.
   std::string Take();
@@ -27,6 +28,7 @@ class LogprobsWriter {
  private:
   void AppendChat(const TextLogprobs& token);
   void AppendPlain(const TextLogprobs& token);
+  void AppendPlace(const DescribedToken& token);  // what it is, and where it stands
 
   const bool chat_;
   size_t n_ = 0;

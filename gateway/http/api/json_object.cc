@@ -1,9 +1,11 @@
 #include "gateway/http/api/json_object.h"
 
+#include <algorithm>
 #include <cmath>
 #include <utility>
 
 #include "common/json.h"
+#include "common/quoted.h"
 #include "common/refused_field.h"
 #include "common/utf8.h"
 
@@ -75,6 +77,19 @@ Status JsonObject::Refuse(std::string_view key, std::string_view words) const {
   if (it != object_->end()) return RefuseValue(PathOf(key), *it, words);
   const std::string path = PathOf(key);
   return OfField(absl::InvalidArgumentError(absl::StrCat(path, " is missing; ", ToAbsl(words))), path);
+}
+
+Status JsonObject::RefuseOthers(std::initializer_list<std::string_view> known) const {
+  for (const auto& [key, value] : object_->items()) {
+    if (std::find(known.begin(), known.end(), key) != known.end()) continue;
+    const std::string path = Shown(PathOf(key));
+    std::string words = absl::StrCat(path, " is not known here; known are");
+    for (const std::string_view name : known) {
+      absl::StrAppend(&words, name == *known.begin() ? " " : ", ", Quoted(name));
+    }
+    return OfField(absl::InvalidArgumentError(words), path);
+  }
+  return absl::OkStatus();
 }
 
 StatusOr<std::optional<bool>> JsonObject::Bool(std::string_view key) const {

@@ -2,6 +2,7 @@
 #define COTERIE_GATEWAY_HTTP_API_JSON_OBJECT_H_
 
 #include <cstdint>
+#include <initializer_list>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
@@ -36,6 +37,9 @@ class JsonObject {
   StatusOr<std::optional<std::vector<std::string>>> Strings(std::string_view key, bool or_one) const;
   // Ids of tokens.
   StatusOr<std::vector<uint32_t>> TokenIds(std::string_view key) const;
+
+  // InvalidArgument naming a field beyond these: one that is spelled wrong would silently do nothing.
+  Status RefuseOthers(std::initializer_list<std::string_view> known) const;
 
   // `<path of key> is <its value>; <words>`.
   Status Refuse(std::string_view key, std::string_view words) const;

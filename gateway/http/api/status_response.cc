@@ -52,6 +52,8 @@ std::string ParamOf(const Status& status) {
   if (!field) return status.code() == absl::StatusCode::kNotFound ? "model" : "";
   if (absl::StartsWith(*field, "chat.")) return field->substr(5);
   if (absl::StartsWith(*field, "context.")) return field->substr(8);
+  if (absl::StartsWith(*field, "collaboration")) return "coterie." + *field;
+  if (*field == "expert") return "model";
   if (absl::StartsWith(*field, "routing.")) return "coterie." + field->substr(8);
   return *field;
 }

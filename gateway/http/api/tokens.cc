@@ -9,6 +9,7 @@
 #include "gateway/answer/pool_task.h"
 #include "gateway/core/apply_pass.h"
 #include "gateway/http/api/answer_fields.h"
+#include "gateway/http/api/collaboration_fields.h"
 #include "gateway/http/api/endpoints.h"
 #include "gateway/http/json_writer.h"
 

@@ -101,6 +101,64 @@ TEST_F(ApiTest, EchoAndLogprobsOfCompletions) {
   EXPECT_EQ(logprobs["text_offset"], json({0, 1, 2, 3}));
 }
 
+// As evaluation harnesses ask: what the prompt's own tokens cost, with an answer or without.
+TEST_F(ApiTest, AnEchoedPromptIsScored) {
+  Start();
+  json body = {{"model", "base"}, {"prompt", "t\u00e9l"}, {"seed", 3},
+               {"max_tokens", 2}, {"echo", true},         {"logprobs", 1}};
+  const json choice = Post("/v1/completions", body).Json()["choices"][0];
+  EXPECT_EQ(choice["text"], "t\u00e9l" + FakeText(3, 2));
+  const json& logprobs = choice["logprobs"];
+  const std::string answer = FakeText(3, 2);
+  EXPECT_EQ(logprobs["tokens"],
+            json({"t", "bytes:\\xc3", "bytes:\\xa9", "l", answer.substr(0, 1), answer.substr(1)}));
+  EXPECT_EQ(logprobs["token_logprobs"], json({nullptr, -1.0, -2.0, -3.0, -0.5, -0.5}));
+  EXPECT_TRUE(logprobs["top_logprobs"][0].is_null());
+  EXPECT_EQ(logprobs["top_logprobs"][4], json({{"a", -1.0}}));
+  EXPECT_EQ(logprobs["text_offset"], json({0, 1, 2, 2, 3, 4}));
+
+  body["stream"] = true;
+  const Reply streamed = Post("/v1/completions", body);
+  EXPECT_EQ(TextsOf(streamed, 1, false)[0], choice["text"]);
+  std::vector<json> values;
+  for (const json& chunk : streamed.Chunks()) {
+    const json& some = chunk["choices"][0]["logprobs"];
+    if (!some.is_null())
+      values.insert(values.end(), some["token_logprobs"].begin(), some["token_logprobs"].end());
+  }
+  EXPECT_EQ(json(values), logprobs["token_logprobs"]);
+
+  body["max_tokens"] = 0;
+  for (const bool stream : {false, true}) {
+    body["stream"] = stream;
+    const Reply reply = Post("/v1/completions", body);
+    EXPECT_EQ(reply.code, 200) << reply.body;
+    const json only = stream ? reply.Chunks().front()["choices"][0] : reply.Json()["choices"][0];
+    EXPECT_EQ(only["text"], "t\u00e9l");
+    EXPECT_EQ(only["logprobs"]["token_logprobs"], json({nullptr, -1.0, -2.0, -3.0}));
+    EXPECT_TRUE(worker_.last_submit().score_only());
+    const json last = stream ? reply.Chunks().back()["choices"][0] : only;
+    EXPECT_EQ(last["finish_reason"], "length");
+    if (stream) continue;
+    EXPECT_EQ(reply.Json()["usage"]["completion_tokens"], 0);
+  }
+  // A single token has nothing before it, and wants no answer either.
+  body["stream"] = false;
+  body["prompt"] = "t";
+  const json lone = Post("/v1/completions", body).Json()["choices"][0];
+  EXPECT_EQ(lone["text"], "t");
+  EXPECT_EQ(lone["logprobs"]["token_logprobs"], json::array({nullptr}));
+  body.erase("logprobs");
+  body["prompt"] = "tell";
+  const json plain = Post("/v1/completions", body).Json()["choices"][0];
+  EXPECT_EQ(plain["text"], "tell");
+  EXPECT_TRUE(plain["logprobs"].is_null());
+  body["logprobs"] = 20;
+  body["prompt"] = json::array();
+  for (int i = 0; i < 16; ++i) body["prompt"].push_back(std::string(4000, 'x'));
+  ExpectError(Post("/v1/completions", body), 400, "84000 values, at most 62500 are held", "logprobs");
+}
+
 TEST_F(ApiTest, LogprobsOfChats) {
   Start();
   const json fields = {{"logprobs", true}, {"top_logprobs", 2}};
@@ -187,6 +245,42 @@ TEST_F(ApiTest, QuestionsAreRoutedAndExpertsNamed) {
     ExpectError(Connect().Get(none), 404, "there is no model", "model");
   }
   EXPECT_EQ(Connect().Get("/v1/models/").code, 404);
+}
+
+TEST_F(ApiTest, AModelMayBeSeveralExperts) {
+  Start(HttpOptions({worker_.address()}), {"law", "math"});
+  const json several[] = {{{"model", "mixture:math:0.75,law:0.25"}},
+                          json::parse(R"({"model": "auto", "coterie": {"collaboration": {"members":
+          [{"expert": "math", "weight": 0.75}, {"expert": "law", "weight": 0.25}]}}})")};
+  for (const json& fields : several) {
+    const Reply reply = Post("/v1/chat/completions", Chat(1, 3, fields));
+    EXPECT_EQ(reply.code, 200) << reply.body;
+    EXPECT_EQ(reply.Json()["model"], "math+law");
+    EXPECT_EQ(reply.headers.at("x-coterie-expert"), "math+law");
+    const json route = reply.Json()["coterie"];
+    EXPECT_EQ(route["mode"], "mixture");
+    EXPECT_EQ(route["experts"][0]["name"], "math");
+    EXPECT_EQ(route["experts"][0]["weight"], 0.75);
+    EXPECT_EQ(route["experts"][1]["name"], "law");
+    EXPECT_EQ(worker_.last_submit().mixture_size(), 2);
+    json ask = fields;
+    ask["input"] = "anything";
+    EXPECT_EQ(Post("/v1/route", ask).Json()["coterie"]["experts"].size(), 2u);
+  }
+  EXPECT_EQ(Post("/v1/chat/completions", Chat(1, 3, {{"model", "blend:math,law"}})).Json()["coterie"]["mode"],
+            "blend");
+  EXPECT_EQ(Post("/tokenize", {{"model", "mixture:math,law"}, {"prompt", "a"}}).code, 200);
+  const Reply unknown = Post("/v1/chat/completions", Chat(1, 3, {{"model", "mixture:math,nobody"}}));
+  ExpectError(unknown, 404, "nobody", "model");
+  EXPECT_EQ(unknown.Json()["error"]["code"], "model_not_found");
+  ExpectError(Post("/v1/chat/completions", Chat(1, 3, {{"model", "mixture:math:0.5,law:0.1"}})), 400,
+              "sum to 0.6", "model");
+  ExpectError(
+      Post("/v1/chat/completions", Chat(1, 3, json::parse(R"({"coterie": {"collaboration": {"k": 2}}})"))),
+      400, "leave one", "model");
+  ExpectError(Post("/v1/chat/completions",
+                   Chat(1, 3, json::parse(R"({"model": "auto", "coterie": {"collaboration": {"k": 20}}})"))),
+              400, "20", "coterie.collaboration.k");
 }
 
 TEST_F(ApiTest, WhatIsWrongIsRefusedByFieldAndTheConnectionGoesOn) {

@@ -235,24 +235,104 @@ TEST_F(AskTest, RefusesByNameWhatItCannotDoOrUnderstand) {
   }
   EXPECT_EQ(ChatWith({{"model", "No Such Model!"}}).status().code(), absl::StatusCode::kNotFound);
   const Case completions[] = {
-      {"prompt", R"({"prompt": null})"},
-      {"prompt", R"({"prompt": [1, 2]})"},
-      {"prompt", R"({"prompt": [[1, 2]]})"},
-      {"prompt[1]", R"({"prompt": ["a", 2]})"},
-      {"prompt", R"({"prompt": []})"},
-      {"prompt", R"({"prompt": ["a", "b", "c"], "n": 6})"},
-      {"suffix", R"({"suffix": "x"})"},
-      {"best_of", R"({"best_of": 2})"},
-      {"logprobs", R"({"logprobs": true})"},
-      {"logprobs", R"({"logprobs": 21})"},
-      {"logprobs", R"({"logprobs": 1, "echo": true})"},
-      {"max_tokens", R"({"max_tokens": 0})"},
+      {"prompt", R"({"prompt": null})"},      {"prompt", R"({"prompt": [1, 2]})"},
+      {"prompt", R"({"prompt": [[1, 2]]})"},  {"prompt[1]", R"({"prompt": ["a", 2]})"},
+      {"prompt", R"({"prompt": []})"},        {"prompt", R"({"prompt": ["a", "b", "c"], "n": 6})"},
+      {"suffix", R"({"suffix": "x"})"},       {"best_of", R"({"best_of": 2})"},
+      {"logprobs", R"({"logprobs": true})"},  {"logprobs", R"({"logprobs": 21})"},
+      {"max_tokens", R"({"max_tokens": 0})"}, {"max_tokens", R"({"max_tokens": 0, "logprobs": 1})"},
   };
   for (const Case& c : completions) {
     const auto ask = CompletionWith(json::parse(c.fields));
     EXPECT_EQ(ask.status().code(), absl::StatusCode::kInvalidArgument) << c.fields;
     EXPECT_EQ(FieldOf(ask.status()).value_or(""), c.param) << c.fields << ask.status();
   }
+}
+
+TEST_F(AskTest, SeveralExpertsAreWrittenAsAModelOrAsACollaboration) {
+  const auto members = [](const StatusOr<CompletionAsk>& ask) {
+    std::vector<std::string> out;
+    for (const CollaborationMember& member : ask->requests[0].routing.collaboration.members) {
+      out.push_back(absl::StrCat(ToString(member.expert), " ", member.weight));
+    }
+    return out;
+  };
+  for (const json& fields :
+       {json{{"model", "mixture:a:0.75,b@01234567:0.25"}},
+        json::parse(R"({"model": "auto", "coterie": {"collaboration": {"mode": "mixture", "members":
+            [{"expert": "a", "weight": 0.75}, {"expert": "b@01234567", "weight": 0.25}]}}})")}) {
+    const auto ask = ChatWith(fields);
+    ASSERT_TRUE(ask.ok()) << ask.status();
+    EXPECT_EQ(ask->requests[0].expert.kind, ExpertSelector::Kind::kMembers);
+    EXPECT_EQ(ask->requests[0].routing.collaboration.mode, CollaborationMode::kMixture);
+    EXPECT_THAT(members(ask), ElementsAre("a 0.75", "b@01234567 0.25"));
+  }
+  const auto blend = CompletionWith({{"model", "blend:a, b"}});
+  ASSERT_TRUE(blend.ok()) << blend.status();
+  EXPECT_EQ(blend->requests[0].routing.collaboration.mode, CollaborationMode::kBlend);
+  EXPECT_THAT(members(blend), ElementsAre("a 0.5", "b 0.5"));
+  const auto k = ChatWith(json::parse(R"({"model": "auto", "coterie": {"collaboration": {"k": 3}}})"));
+  ASSERT_TRUE(k.ok()) << k.status();
+  EXPECT_EQ(k->requests[0].routing.collaboration.k, 3u);
+  EXPECT_EQ(k->requests[0].expert.kind, ExpertSelector::Kind::kAuto);
+}
+
+TEST_F(AskTest, SeveralExpertsThatCannotBeAreRefusedByName) {
+  struct Case {
+    absl::StatusCode code;
+    std::string param;
+    std::string words;
+    std::string fields;
+  };
+  const auto kInvalid = absl::StatusCode::kInvalidArgument;
+  const Case cases[] = {
+      {kInvalid, "model", "their weights sum to 0.75", R"({"model": "mixture:a:0.5,b:0.25"})"},
+      {kInvalid, "model", "members[1].weight is not set", R"({"model": "mixture:a:0.5,b"})"},
+      {kInvalid, "model", "members[0].weight is 0", R"({"model": "mixture:a:0,b:1"})"},
+      {kInvalid, "model", "members[0].weight is nan", R"({"model": "mixture:a:nan,b:1"})"},
+      {kInvalid, "model", "is not NAME or NAME:WEIGHT", R"({"model": "mixture:a:x,b:1"})"},
+      {kInvalid, "model", "is not NAME or NAME:WEIGHT", R"({"model": "mixture:a:0.5:1,b:1"})"},
+      {kInvalid, "model", "members[0].expert is empty", R"({"model": "mixture:"})"},
+      {kInvalid, "model", "which is a member already", R"({"model": "blend:a,a"})"},
+      {kInvalid, "model", "a member is an expert by its name", R"({"model": "mixture:a,base"})"},
+      {kInvalid, "model", "has 17 entries", R"({"model": "mixture:a,b,c,d,e,f,g,h,i,j,k,l,m,n,o,p,q"})"},
+      {kInvalid, "model", "has 5000 bytes", R"({"model": "mixture:)" + std::string(4992, 'a') + R"("})"},
+      {absl::StatusCode::kNotFound, "model", "llama3:8b", R"({"model": "llama3:8b"})"},
+      {absl::StatusCode::kNotFound, "model", ":a,b", R"({"model": ":a,b"})"},
+      {kInvalid, "coterie.collaboration", "leave one of the two out",
+       R"({"model": "mixture:a,b", "coterie": {"collaboration": {"k": 2}}})"},
+      {kInvalid, "expert", "base", R"({"coterie": {"collaboration": {"k": 2}}})"},
+      {kInvalid, "routing.policy", "leave one of the two out",
+       R"({"model": "mixture:a,b", "coterie": {"policy": "nearest"}})"},
+      {kInvalid, "coterie.collaboration", "an object is expected", R"({"coterie": {"collaboration": "a"}})"},
+      {kInvalid, "coterie.collaboration.members", "a list of experts",
+       R"({"coterie": {"collaboration": {"members": {}}}})"},
+      {kInvalid, "coterie.collaboration.members[1].expert", "missing",
+       R"({"coterie": {"collaboration": {"members": ["a", {"weight": 1}]}}})"},
+      {kInvalid, "coterie.collaboration.members[0].wieght", "known are \"expert\", \"weight\"",
+       R"({"coterie": {"collaboration": {"members": [{"expert": "a", "wieght": 1}]}}})"},
+      {kInvalid, "coterie.collaboration.kk", "known are", R"({"coterie": {"collaboration": {"kk": 2}}})"},
+      {kInvalid, "collaboration.mode", "sum",
+       R"({"model": "auto", "coterie": {"collaboration": {"mode": "sum", "k": 2}}})"},
+      {kInvalid, "collaboration.k", "17", R"({"model": "auto", "coterie": {"collaboration": {"k": 17}}})"},
+      {kInvalid, "collaboration", "neither members nor k",
+       R"({"model": "auto", "coterie": {"collaboration": {}}})"},
+  };
+  for (const Case& c : cases) {
+    const auto ask = ChatWith(json::parse(c.fields));
+    EXPECT_EQ(ask.status().code(), c.code) << c.fields << ask.status();
+    EXPECT_EQ(FieldOf(ask.status()).value_or(""), c.param) << c.fields << ask.status();
+    EXPECT_THAT(std::string(ask.status().message()), HasSubstr(c.words)) << c.fields;
+  }
+}
+
+TEST_F(AskTest, APromptIsScoredWhereItIsEchoedWithLogprobs) {
+  const auto ask = CompletionWith({{"echo", true}, {"logprobs", 1}, {"max_tokens", 0}, {"n", 2}});
+  ASSERT_TRUE(ask.ok()) << ask.status();
+  EXPECT_TRUE(ask->requests[0].without_answer);
+  EXPECT_EQ(ask->requests[0].max_prompt_logprobs, kMaxWholeLogprobs / 2);
+  EXPECT_EQ(CompletionWith({{"echo", true}})->requests[0].max_prompt_logprobs, 0u);
+  EXPECT_EQ(CompletionWith({{"logprobs", 1}})->requests[0].max_prompt_logprobs, 0u);
 }
 
 TEST_F(AskTest, MakesAChoiceOfEveryPromptAndN) {

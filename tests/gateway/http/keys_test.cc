@@ -158,6 +158,14 @@ TEST_F(KeyedGatewayTest, ExpertsBeyondTheKeyAreNeitherListedNorRoutedToNorNamed)
     request.set_expert(name);
     EXPECT_EQ(Generate("law", request).error_code(), grpc::StatusCode::PERMISSION_DENIED);
   }
+  // Every member of several counts.
+  for (const char* model : {"mixture:law,math", "blend:law:0.5,nowhere:0.5"}) {
+    ExpectError(Connect().Post("/v1/chat/completions", Chat(1, 3, {{"model", model}}), Of("law")), 403,
+                "this request may use");
+  }
+  EXPECT_EQ(
+      Connect().Post("/v1/chat/completions", Chat(1, 3, {{"model", "mixture:law,math"}}), Of("all")).code,
+      200);
   // "m…" belongs to math.
   v1::GenerateRequest request = BaseRequest(1, 3);
   request.set_prompt("mmm");
