@@ -8,23 +8,13 @@
 
 #include "common/check.h"
 #include "common/utf8.h"
-#include "gateway/http/api/completion_ask.h"
 #include "gateway/http/api/json_object.h"
 #include "gateway/http/api/status_response.h"
 #include "gateway/http/server/request_parser.h"
-#include "tests/gateway/fake_text_model.h"
+#include "tests/fuzz/http_checks.h"
 
 namespace coterie::gateway::http {
 namespace {
-
-RequestLimits SmallRequestLimits() {
-  RequestLimits limits;
-  limits.max_input_bytes = 256;
-  limits.max_messages = 4;
-  limits.max_tags = 3;
-  limits.max_allowed_experts = 3;
-  return limits;
-}
 
 ParserLimits SmallParserLimits() {
   ParserLimits limits;
@@ -35,29 +25,6 @@ ParserLimits SmallParserLimits() {
   return limits;
 }
 
-void CheckError(const HttpResponse& response) {
-  COTERIE_CHECK(response.code >= 400 && response.code <= 505);
-  const auto json = nlohmann::json::parse(*response.body, nullptr, /*allow_exceptions=*/false);
-  COTERIE_CHECK(json.is_object() && json["error"]["message"].is_string()) << *response.body;
-  for (const auto& [name, value] : response.headers) {
-    COTERIE_CHECK(value.find_first_of("\r\n") == std::string::npos) << name;
-  }
-}
-
-void CheckAsk(const StatusOr<CompletionAsk>& ask, const AskContext& context) {
-  if (!ask.ok()) return CheckError(StatusResponse(ask.status()));
-  COTERIE_CHECK(!ask->requests.empty() && ask->requests.size() <= static_cast<size_t>(kMaxChoices));
-  COTERIE_CHECK_EQ(ask->requests.size() % ask->n, 0u);
-  for (const AnswerRequest& request : ask->requests) {
-    COTERIE_CHECK(ValidateInput(request.input, context.limits).ok());
-    COTERIE_CHECK(ValidateSamplingParams(request.sampling, context.text.vocab_size()).ok());
-    COTERIE_CHECK(ValidateRouting(request.routing, context.limits).ok());
-    COTERIE_CHECK(ValidateContext(request.context, context.limits).ok());
-    COTERIE_CHECK(!request.context.trace_id.empty());
-    COTERIE_CHECK(IsWellFormed(request.input.QuestionText()));
-  }
-}
-
 void CheckRequest(const HttpRequest& request, const ParserLimits& limits) {
   COTERIE_CHECK(request.path == "*" || (!request.path.empty() && request.path.front() == '/'));
   COTERIE_CHECK(IsWellFormed(request.path));
@@ -66,11 +33,7 @@ void CheckRequest(const HttpRequest& request, const ParserLimits& limits) {
   COTERIE_CHECK(IsRequestId(request.id));
   const StatusOr<nlohmann::json> body = ParseBody(request.body);
   if (!body.ok()) return CheckError(StatusResponse(body.status()));
-  static const auto* const text = new testing::FakeTextModel();
-  const RequestLimits request_limits = SmallRequestLimits();
-  const AskContext context{*text, request_limits, request};
-  CheckAsk(ReadChatAsk(*body, context), context);
-  CheckAsk(ReadCompletionAsk(*body, context), context);
+  CheckBody(*body, request);
 }
 
 // A request in pieces whose lengths the first byte draws; 0: in one.
