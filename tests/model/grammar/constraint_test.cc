@@ -5,6 +5,7 @@
 #include <regex>
 #include <set>
 
+#include "common/clock.h"
 #include "kernels/batch.h"
 #include "model/grammar/constraint_grammar.h"
 #include "model/grammar/grammar_matchers.h"
