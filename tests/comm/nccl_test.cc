@@ -114,11 +114,11 @@ TEST_F(NcclTest, TheStandInFindsWhatIsDoneWrong) {
     }
     return state;
   };
-  const auto begin = [&](nccl::Comm* comm) {
+  const auto begin = [&](nccl::Comm* comm, int size = 1) {
     nccl::UniqueId id;
     nccl::Config config;
     EXPECT_EQ(calls.get_unique_id(&id), nccl::kSuccess);
-    EXPECT_EQ(calls.comm_init_rank_config(comm, 1, id, 0, &config), nccl::kInProgress);
+    EXPECT_EQ(calls.comm_init_rank_config(comm, size, id, 0, &config), nccl::kInProgress);
   };
   const auto sum = [&](nccl::Comm comm, void* data) {
     return calls.all_reduce(data, data, 4, nccl::kFloat32, nccl::kSum, comm, stream);
@@ -126,9 +126,12 @@ TEST_F(NcclTest, TheStandInFindsWhatIsDoneWrong) {
   const auto misuse = [] { return TakeMisuse(false); };
   nccl::Comm comm = nullptr;
 
-  begin(&comm);
+  begin(&comm, /*size=*/2);  // whose other member never comes: one alone may be ready at once
   sum(comm, memory->data());
   EXPECT_THAT(misuse(), HasSubstr("before what was begun is done"));
+  EXPECT_EQ(calls.comm_abort(comm), nccl::kSuccess);
+
+  begin(&comm);
   EXPECT_EQ(ready(comm), nccl::kSuccess);
   std::vector<float> elsewhere(4);
   sum(comm, elsewhere.data());
