@@ -54,6 +54,8 @@ class Fleet(contextlib.ExitStack):
                 self.wait_ready(gateway=n)
             for name in experts:
                 self.publish(name)
+            for url in self.urls():  # each reads the catalogue in its own time
+                self.wait(lambda url=url: self.names(url) >= set(experts), f"{url} knows {', '.join(experts)}")
         except BaseException:
             self._stop()
             self.close()
@@ -107,6 +109,10 @@ class Fleet(contextlib.ExitStack):
 
     def urls(self) -> list[str]:
         return [f"http://127.0.0.1:{ports['http']}" for ports in self.gateway_ports]
+
+    def names(self, url: str = "") -> set[str]:
+        """The models of one gateway, the first by default."""
+        return {model["id"] for model in json.loads(get(f"{url or self.urls()[0]}/v1/models"))["data"]}
 
     def metric(self, name: str, gateway: int = 0) -> float:
         lines = get(f"http://127.0.0.1:{self.gateway_ports[gateway]['metrics']}/metrics").splitlines()

@@ -10,12 +10,8 @@ import subprocess
 import tempfile
 
 from cases import Report
-from fleet import Fleet, get
+from fleet import Fleet
 from load import ask_each, make_questions
-
-
-def names(fleet: Fleet) -> set[str]:
-    return {model["id"] for model in json.loads(get(f"{fleet.urls()[0]}/v1/models"))["data"]}
 
 
 @contextlib.contextmanager
@@ -76,16 +72,16 @@ def disk_full(bin_folder: pathlib.Path, report: Report):
             report.figures["published_until_full"] = len(published)
             report.check("No space left" in refusal, f"the refusal does not say that the disk is full: {refusal!r}")
             expect_same(report, fleet, questions, expected, "on a full disk")
-            report.check(names(fleet) >= set(published), "an expert that was published is gone")
+            report.check(fleet.names() >= set(published), "an expert that was published is gone")
             restart_all(fleet)
-            report.check(names(fleet) >= set(published), "an expert is gone after a restart on the full disk")
+            report.check(fleet.names() >= set(published), "an expert is gone after a restart on the full disk")
             expect_same(report, fleet, questions, expected, "after a restart on the full disk")
             # Room is made by hand, as an operator would with a larger volume.
             done = subprocess.run(["mount", "-o", "remount,size=8m", str(disk)], capture_output=True, text=True)
             report.check(done.returncode == 0, done.stderr)
             done = fleet.publish("late", "llama-qv", check=False)
             report.check(done.returncode == 0, f"with room again: {done.stderr}")
-            report.check(names(fleet) >= {*published, "late"}, "an expert is gone")
+            report.check(fleet.names() >= {*published, "late"}, "an expert is gone")
 
 
 def corrupt(bin_folder: pathlib.Path, report: Report):
@@ -119,7 +115,7 @@ def catalogue(bin_folder: pathlib.Path, report: Report):
     with Fleet(bin_folder, step_ms=2) as fleet:
         questions = make_questions(["law", "sea", "base"], 9, 20)
         expected = [outcome.text for outcome in ask_each(fleet.urls(), questions)]
-        known = names(fleet)
+        known = fleet.names()
         file = fleet.store / "catalogue.json"
         good = file.read_bytes()
         damages = {"cut off": good[: len(good) // 2], "empty": b"", "something else": b"[" * 200000, "gone": None}
@@ -127,13 +123,13 @@ def catalogue(bin_folder: pathlib.Path, report: Report):
             file.unlink() if damage is None else file.write_bytes(damage)
             fleet.wait(lambda: fleet.metric("coterie_catalogue_lost") == 1, f"{words}: noticed", 30)
             expect_same(report, fleet, questions, expected, f"{words}, served on")
-            report.check(names(fleet) == known, f"{words}: experts are gone")
+            report.check(fleet.names() == known, f"{words}: experts are gone")
             report.check(fleet.publish("food", check=False).returncode != 0, f"{words}: publishing went on over it")
             restart_all(fleet)
-            report.check(names(fleet) == known, f"{words}: experts are gone after a restart")
+            report.check(fleet.names() == known, f"{words}: experts are gone after a restart")
             expect_same(report, fleet, questions, expected, f"{words}, after a restart")
             file.write_bytes(good)
             fleet.wait(lambda: fleet.metric("coterie_catalogue_lost") == 0, f"{words}: healed", 30)
         report.figures["damages"] = list(damages)
         report.check(fleet.publish("food", check=False).returncode == 0, "nothing can be published afterwards")
-        report.check(names(fleet) == known | {"food"}, "an expert is gone")
+        report.check(fleet.names() == known | {"food"}, "an expert is gone")
