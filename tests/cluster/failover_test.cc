@@ -62,6 +62,16 @@ class FailoverTest : public ClusterTest {
     return busy == nullptr ? workers_[0].get() : busy;
   }
 
+  // Under answers that are to have these texts all the same; `lost` gets its id.
+  void KillABusyWorker(Asking* asking, const std::vector<std::string>& expected, std::string* lost) {
+    ASSERT_TRUE(asking->WaitForTokens(kTokensBefore));
+    WorkerProcess* const busy = BusyWorker();
+    *lost = busy->id;
+    busy->process->Kill();
+    EXPECT_EQ(Texts(asking->Join()), expected);
+    ExpectResumedFrom(*lost, asking->Join());
+  }
+
   std::vector<std::unique_ptr<WorkerProcess>> workers_;
   std::unique_ptr<GatewayProcess> gateway_;
 };
@@ -73,11 +83,8 @@ TEST_F(FailoverTest, AnswersWhoseWorkerIsKilledGoOnElsewhereWithTheSameText) {
   EXPECT_EQ(std::set<std::string>(expected.begin(), expected.end()).size(), expected.size());
 
   Asking asking({gateway_->generation.get()}, requests);
-  ASSERT_TRUE(asking.WaitForTokens(kTokensBefore));
-  WorkerProcess* const lost = BusyWorker();
-  lost->process->Kill();
-  EXPECT_EQ(Texts(asking.Join()), expected);
-  ExpectResumedFrom(lost->id, asking.Join());
+  std::string lost;
+  ASSERT_NO_FATAL_FAILURE(KillABusyWorker(&asking, expected, &lost));
   EXPECT_GT(MetricSum(gateway_->Metrics(), "coterie_failovers_total"), 0);
 }
 
@@ -92,11 +99,8 @@ TEST_F(FailoverTest, ConstrainedAnswersGoOnElsewhereWithTheSameText) {
   for (const std::string& text : expected)
     EXPECT_EQ(text.find_first_not_of("bcdefghijklmnopqrstuvwxy"), std::string::npos) << text;
   Asking asking({gateway_->generation.get()}, requests);
-  ASSERT_TRUE(asking.WaitForTokens(kTokensBefore));
-  WorkerProcess* const lost = BusyWorker();
-  lost->process->Kill();
-  EXPECT_EQ(Texts(asking.Join()), expected);
-  ExpectResumedFrom(lost->id, asking.Join());
+  std::string lost;
+  ASSERT_NO_FATAL_FAILURE(KillABusyWorker(&asking, expected, &lost));
 }
 
 TEST_F(FailoverTest, MixturesWhoseWorkerIsKilledGoOnElsewhereWithTheSameText) {
@@ -116,19 +120,15 @@ TEST_F(FailoverTest, MixturesWhoseWorkerIsKilledGoOnElsewhereWithTheSameText) {
   }
   const std::vector<std::string> expected = AskAll(*gateway_, requests);
   Asking asking({gateway_->generation.get()}, requests);
-  ASSERT_TRUE(asking.WaitForTokens(kTokensBefore));
-  WorkerProcess* const lost = BusyWorker();
-  lost->process->Kill();
-  EXPECT_EQ(Texts(asking.Join()), expected);
-  ExpectResumedFrom(lost->id, asking.Join());
+  std::string lost;
+  ASSERT_NO_FATAL_FAILURE(KillABusyWorker(&asking, expected, &lost));
   for (const Answer& answer : asking.Join()) {
     EXPECT_EQ(answer.route.mode(), v1::COLLABORATION_MODE_MIXTURE);
     EXPECT_EQ(answer.route.experts_size(), 2);
   }
   // On one worker each: nothing between them.
   EXPECT_EQ(
-      MetricSum(workers_[lost->id == "w0" ? 1 : 0]->Metrics(), "coterie_worker_bytes_between_workers_total"),
-      0);
+      MetricSum(workers_[lost == "w0" ? 1 : 0]->Metrics(), "coterie_worker_bytes_between_workers_total"), 0);
 }
 
 TEST_F(FailoverTest, AnswersOfALostDeviceGoOnElsewhereWithTheSameTextAndItsWorkerEnds) {

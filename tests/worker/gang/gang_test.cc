@@ -134,6 +134,16 @@ class GangTest : public ::testing::Test {
     for (std::thread& thread : threads) thread.join();
   }
 
+  // The same, with `what` done after a while.
+  void WaitAllAnd(const std::vector<uint64_t>& ids, absl::Duration after, const std::function<void()>& what) {
+    std::thread later([&] {
+      std::this_thread::sleep_for(absl::ToChronoMilliseconds(after));
+      what();
+    });
+    WaitAll(ids);
+    later.join();
+  }
+
   const Answer& AnswerOf(size_t rank, const std::vector<uint64_t>& ids) {
     return workers_[rank]->harness.answer(ids[rank]);
   }
@@ -287,12 +297,9 @@ TEST_F(GangTest, AMemberWhoseStepsTakeLongIsWaitedFor) {
   for (const size_t slow : {size_t{0}, size_t{1}}) {
     workers_[slow]->harness.HoldSteps();
     const std::vector<uint64_t> ids = Start(whole, {{0, 1}, {2}});
-    std::thread later([&] {
-      std::this_thread::sleep_for(std::chrono::milliseconds(1800));  // beyond a call's time-out, twice
+    WaitAllAnd(ids, absl::Milliseconds(1800), [&] {  // beyond a call's time-out, twice
       workers_[slow]->harness.LetStepsGo();
     });
-    WaitAll(ids);
-    later.join();
     EXPECT_EQ(AnswerOf(0, ids).tokens, text) << AnswerOf(0, ids).status;
   }
 }
@@ -303,12 +310,7 @@ TEST_F(GangTest, AReaderThatTakesNothingHoldsItWithoutEndingIt) {
   const std::vector<int32_t> text = Alone(whole).tokens;
   whole.initial_credit = 3;
   const std::vector<uint64_t> ids = Start(whole, {{0, 1}, {2}});
-  std::thread later([&] {
-    std::this_thread::sleep_for(std::chrono::milliseconds(1800));
-    workers_[0]->harness.engine().AddCredit(ids[0], 100);
-  });
-  WaitAll(ids);
-  later.join();
+  WaitAllAnd(ids, absl::Milliseconds(1800), [&] { workers_[0]->harness.engine().AddCredit(ids[0], 100); });
   EXPECT_EQ(AnswerOf(0, ids).tokens, text) << AnswerOf(0, ids).status;
 }
 
@@ -317,13 +319,9 @@ TEST_F(GangTest, ALostFollowerIsNamedByTheLeader) {
   SequenceRequest whole = Whole(20, 3000);
   for (const size_t lost : {size_t{1}, size_t{2}}) {
     const std::vector<uint64_t> ids = Start(whole, {{0}, {1}, {2}});
-    std::thread later([&] {
-      std::this_thread::sleep_for(std::chrono::milliseconds(100));
-      workers_[lost]->harness.engine().EndAll(absl::UnavailableError("the worker goes"));
-    });
     const MonotonicTime begin = MonotonicNow();
-    WaitAll(ids);
-    later.join();
+    WaitAllAnd(ids, absl::Milliseconds(100),
+               [&] { workers_[lost]->harness.engine().EndAll(absl::UnavailableError("the worker goes")); });
     EXPECT_LT(MonotonicNow() - begin, absl::Seconds(15)) << "bounded, however slow the machine";
     EXPECT_EQ(AnswerOf(0, ids).status.code(), absl::StatusCode::kUnavailable);
     EXPECT_EQ(LostWorker(AnswerOf(0, ids).status), absl::StrCat("worker-", lost)) << AnswerOf(0, ids).status;
@@ -335,12 +333,8 @@ TEST_F(GangTest, ALostFollowerIsNamedByTheLeader) {
 TEST_F(GangTest, ALostLeaderEndsTheOthers) {
   MakeWorkers(3);
   const std::vector<uint64_t> ids = Start(Whole(20, 3000), {{0}, {1}, {2}});
-  std::thread later([&] {
-    std::this_thread::sleep_for(std::chrono::milliseconds(100));
-    workers_[0]->harness.engine().EndAll(absl::UnavailableError("the worker goes"));
-  });
-  WaitAll(ids);
-  later.join();
+  WaitAllAnd(ids, absl::Milliseconds(100),
+             [&] { workers_[0]->harness.engine().EndAll(absl::UnavailableError("the worker goes")); });
   for (const size_t rank : {size_t{1}, size_t{2}}) {
     EXPECT_EQ(AnswerOf(rank, ids).status.code(), absl::StatusCode::kAborted) << AnswerOf(rank, ids).status;
   }
@@ -363,12 +357,9 @@ TEST_F(GangTest, CancelledAnywhereNothingIsLeft) {
   MakeWorkers(3);
   for (int i = 0; i < 9; ++i) {
     const std::vector<uint64_t> ids = Start(Whole(20, 3000), {{0}, {1}, {2}});
-    std::thread later([&, i] {
-      std::this_thread::sleep_for(std::chrono::milliseconds(10 * i));
+    WaitAllAnd(ids, absl::Milliseconds(10 * i), [&] {
       for (size_t rank = 0; rank < 3; ++rank) workers_[rank]->harness.engine().Cancel(ids[rank]);
     });
-    WaitAll(ids);
-    later.join();
     ExpectNothingIsHeld();
   }
 }
