@@ -144,8 +144,8 @@ void Decoder::FinishLayer(int index, const Rows& rows) {
   const LoraTarget kDown[] = {{LoraModule::kDown, 0}};
 
   const float scale = 1.0f / std::sqrt(static_cast<float>(config_.head_dim));
-  backend.PagedAttention(*rows.step, index, config_.n_heads, scale, /*window=*/0, rows.qkv, *kv_,
-                         attn_->data());
+  backend.PagedAttention(*rows.step, index, config_.n_heads, scale, config_.KindOf(index).window, rows.qkv,
+                         *kv_, attn_->data());
   backend.LinearLora({rows.step, index, kO}, attn_->data(), rows.n, *layer.o, layer.o_bias.get(),
                      /*accumulate=*/true, rows.x);
   backend.LinearLora({rows.step, index, kGateUp}, Normed(rows, *layer.ffn_norm), rows.n, *layer.gate_up,

@@ -263,11 +263,11 @@ StatusOr<ModelConfig> ModelConfigFromGguf(const GgufFile& file) {
   config.rms_eps = static_cast<float>(eps);
   RETURN_IF_ERROR(ReadRope(file, fields, &config));
   if (fields.Has("attention.sliding_window")) {
-    // 0 is how converters write "none"; up to the window the model is the same as without it.
+    // 0 is how converters write "none".
     ASSIGN_OR_RETURN(const int64_t window, file.GetInt(fields.Key("attention.sliding_window")));
     if (window < 0) return fields.Unsupported("attention.sliding_window", absl::StrCat("is ", window));
-    if (window > 0)
-      config.context_length = static_cast<int>(std::min<int64_t>(config.context_length, window));
+    const int bounded = static_cast<int>(std::min<int64_t>(window, kConfigLimits.max_context_length));
+    if (window > 0) config.layers.assign(static_cast<size_t>(config.n_layers), {.window = bounded});
   }
   // GGUF has no switches for these: the tensors are there or not. A layer that differs from the first is
   // found when the weights are looked up.

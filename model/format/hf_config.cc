@@ -15,17 +15,24 @@ namespace {
 constexpr auto kUnimplemented = absl::StatusCode::kUnimplemented;
 using Kind = RopeScaling::Kind;
 
+// Where a class has sliding windows, unless layer_types says so layer by layer.
+enum class Windows : uint8_t {
+  kNowhere,      // Llama: the field sliding_window means nothing
+  kEverywhere,   // Mistral
+  kUpperLayers,  // Qwen: with use_sliding_window, from layer max_window_layers on
+};
+
 struct HfClass {
   std::string_view name;
   Architecture architecture;
-  bool has_sliding_window_switch;  // Qwen: the window counts only with use_sliding_window
+  Windows windows;
 };
 
 constexpr HfClass kClasses[] = {
-    {"LlamaForCausalLM", Architecture::kLlama, false},
-    {"MistralForCausalLM", Architecture::kLlama, false},
-    {"Qwen2ForCausalLM", Architecture::kQwen2, true},
-    {"Qwen3ForCausalLM", Architecture::kQwen3, true},
+    {"LlamaForCausalLM", Architecture::kLlama, Windows::kNowhere},
+    {"MistralForCausalLM", Architecture::kLlama, Windows::kEverywhere},
+    {"Qwen2ForCausalLM", Architecture::kQwen2, Windows::kUpperLayers},
+    {"Qwen3ForCausalLM", Architecture::kQwen3, Windows::kUpperLayers},
 };
 
 StatusOr<HfClass> FindClass(const JsonFields& fields) {
@@ -134,28 +141,50 @@ Status ReadRope(const JsonFields& fields, ModelConfig* config) {
   return absl::OkStatus();
 }
 
-// A sequence no longer than the window sees the same as without one, so a window bounds the context and
-// nothing else.
-Status BoundByWindow(const JsonFields& fields, const HfClass& hf, ModelConfig* config) {
-  bool windowed = !hf.has_sliding_window_switch;
-  if (hf.has_sliding_window_switch) {
-    ASSIGN_OR_RETURN(windowed, fields.BoolOr("use_sliding_window", false));
-  }
-  ASSIGN_OR_RETURN(const std::vector<std::string> layer_types, fields.Strings("layer_types"));
-  for (const std::string& type : layer_types) {
-    if (type == "full_attention") continue;
-    if (type != "sliding_attention") {
-      return fields.Refuse("layer_types", "supported are full_attention and sliding_attention",
-                           kUnimplemented);
+// The layers that look back over a window alone, by layer_types or else by the habit of the class.
+StatusOr<std::vector<bool>> WindowedLayers(const JsonFields& fields, Windows windows, int n_layers) {
+  std::vector<bool> windowed(static_cast<size_t>(n_layers), windows == Windows::kEverywhere);
+  ASSIGN_OR_RETURN(const std::vector<std::string> types, fields.Strings("layer_types"));
+  if (!types.empty()) {
+    for (size_t i = 0; i < types.size(); ++i) {
+      if (types[i] != "full_attention" && types[i] != "sliding_attention") {
+        return fields.Refuse("layer_types", "supported are full_attention and sliding_attention",
+                             kUnimplemented);
+      }
+      if (i < windowed.size()) windowed[i] = types[i] == "sliding_attention";
     }
-    if (!fields.Has("sliding_window")) {
+    if (types.size() != windowed.size()) {
+      return fields.Refuse("layer_types",
+                           absl::StrCat("it has ", types.size(),
+                                        " entries, expected one for each of num_hidden_layers ", n_layers));
+    }
+  } else if (windows == Windows::kUpperLayers) {
+    ASSIGN_OR_RETURN(const bool switched_on, fields.BoolOr("use_sliding_window", false));
+    ASSIGN_OR_RETURN(const int64_t first,
+                     fields.IntOr("max_window_layers", 28, 0, kConfigLimits.max_layers));  // Qwen2Config's 28
+    for (int64_t i = first; switched_on && i < n_layers; ++i) windowed[static_cast<size_t>(i)] = true;
+  }
+  return windowed;
+}
+
+Status ReadWindows(const JsonFields& fields, const HfClass& hf, ModelConfig* config) {
+  ASSIGN_OR_RETURN(const std::vector<bool> windowed, WindowedLayers(fields, hf.windows, config->n_layers));
+  const bool any = std::find(windowed.begin(), windowed.end(), true) != windowed.end();
+  if (!any) return absl::OkStatus();
+  if (!fields.Has("sliding_window")) {
+    // Null switches windows off, unless a layer is said to have one.
+    if (fields.Has("layer_types")) {
       return fields.Refuse("sliding_window", "but layer_types has sliding_attention");
     }
-    windowed = true;
+    if (fields.object().contains("sliding_window")) return absl::OkStatus();
   }
-  if (!windowed || !fields.Has("sliding_window")) return absl::OkStatus();
-  ASSIGN_OR_RETURN(const int64_t window, fields.Int("sliding_window", 1, kConfigLimits.max_context_length));
-  config->context_length = static_cast<int>(std::min<int64_t>(config->context_length, window));
+  constexpr int kDefaultWindow = 4096;  // of MistralConfig, Qwen2Config and Qwen3Config
+  ASSIGN_OR_RETURN(const int64_t window,
+                   fields.IntOr("sliding_window", kDefaultWindow, 1, kConfigLimits.max_context_length));
+  config->layers.resize(windowed.size());
+  for (size_t i = 0; i < windowed.size(); ++i) {
+    if (windowed[i]) config->layers[i].window = static_cast<int>(window);
+  }
   return absl::OkStatus();
 }
 
@@ -206,7 +235,7 @@ StatusOr<ModelConfig> ModelConfigFromJson(std::string_view text, std::string_vie
   ASSIGN_OR_RETURN(const double eps, fields.NumberOr("rms_norm_eps", 1e-6, 1e-12, 0.1));
   config.rms_eps = static_cast<float>(eps);
   RETURN_IF_ERROR(ReadRope(fields, &config));
-  RETURN_IF_ERROR(BoundByWindow(fields, hf, &config));
+  RETURN_IF_ERROR(ReadWindows(fields, hf, &config));
 
   // Qwen2 has biases on Q, K and V by construction; Mistral has none; Llama and Qwen3 have a switch for all
   // four.

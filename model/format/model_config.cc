@@ -139,6 +139,11 @@ std::string CanonicalText(const ModelConfig& c) {
   line("o_bias", c.o_bias ? 1 : 0);
   line("qk_norm", c.qk_norm ? 1 : 0);
   line("tied_embeddings", c.tied_embeddings ? 1 : 0);
+  // Only where there is one, so that bases without windows keep the digests they had before windows were
+  // read.
+  for (int layer = 0; layer < c.n_layers; ++layer) {
+    if (const int window = c.KindOf(layer).window; window > 0) line(absl::StrCat("window.", layer), window);
+  }
   return out;
 }
 

@@ -29,6 +29,11 @@ struct RopeScaling {
   double attention_factor = 1;                       // yarn: cos and sin are multiplied by it
 };
 
+// What one layer of a model does unlike another: the decoder's graph reads it from here.
+struct LayerKind {
+  int window = 0;  // tokens that a token attends to, itself the last of them; 0: all there are
+};
+
 // The shape of a decoder-only model and the constants of its forward pass. Every number is bounded by
 // kConfigLimits, so that products of sizes cannot overflow.
 struct ModelConfig {
@@ -41,7 +46,7 @@ struct ModelConfig {
   int ffn_size = 0;
   int vocab_size = 0;
   // The most positions a sequence may have: the trained context, what YaRN stretches it to, or less where the
-  // model is only exact up to there (a sliding window, dynamic RoPE scaling).
+  // model is only exact up to there (dynamic RoPE scaling).
   int context_length = 0;
   float rms_eps = 0;
   double rope_theta = 0;
@@ -53,7 +58,11 @@ struct ModelConfig {
   bool o_bias = false;
   bool qk_norm = false;  // RMS norm of each head of Q and K
   bool tied_embeddings = false;
+  std::vector<LayerKind> layers;  // [n_layers]; empty: all are as LayerKind begins
 
+  LayerKind KindOf(int layer) const {
+    return layers.empty() ? LayerKind() : layers[static_cast<size_t>(layer)];
+  }
   int q_size() const { return n_heads * head_dim; }
   int kv_size() const { return n_kv_heads * head_dim; }
 };

@@ -6,6 +6,8 @@ Writes under tests/data:
   tiny-qwen2/    HF folder in two shards, float32, tied head, biases on q, k, v; 3 heads of 16, 1 KV head
   tiny-qwen3/    HF folder, float16, norms on q and k, head_dim 32 (not d / heads); config in transformers 5 style
   tiny-llama-rope-{linear,dynamic,llama3,yarn}/config.json   the same weights with RoPE scaling (config only)
+  tiny-llama-windows/, tiny-qwen3-windows/config.json   the same weights with sliding windows (config only): in every
+                 layer, as Mistral has them; in some, by layer_types
   tiny-{llama,qwen2,qwen3}.gguf   the same weights as GGUF (BF16, F32, F16); Q and K of llama permuted as converters do
   tiny-llama-q.gguf               the llama with Q4_1 matrices and Q8_0 embeddings (quantised, so another model)
   tiny-adapters/<base>-<what>/    PEFT adapters with random A and B, neither zero
@@ -172,6 +174,13 @@ ROPE_VARIANTS = {  # (fields, written in the style of transformers 5)
 }
 
 
+WINDOW_VARIANTS = {  # name: (whose weights, fields)
+    "tiny-llama-windows": ("tiny-llama", dict(architectures=["MistralForCausalLM"], model_type="mistral", sliding_window=24)),
+    "tiny-qwen3-windows": ("tiny-qwen3", dict(use_sliding_window=True, sliding_window=70,
+                                              layer_types=["sliding_attention", "full_attention", "sliding_attention"])),
+}
+
+
 def make_bases() -> None:
     tokenizer = make_tokenizer()
     vocab = tokenizer.get_vocab_size()
@@ -208,6 +217,10 @@ def make_bases() -> None:
     randomise(qwen3, 3, head_gain=2.0)
     write_folder(qwen3, DATA / "tiny-qwen3", tokenizer, torch.float16, old_style=False)
     write_gguf(qwen3, DATA / "tiny-qwen3.gguf", "qwen3", tokenizer, kinds.F16)
+    for name, (weights_of, fields) in WINDOW_VARIANTS.items():
+        config = json.loads((DATA / weights_of / "config.json").read_text()) | fields
+        (DATA / name).mkdir(exist_ok=True)
+        (DATA / name / "config.json").write_text(json.dumps(config, indent=2) + "\n")
 
 
 ADAPTERS = {  # name: (base, LoraConfig fields, dtype)

@@ -76,8 +76,9 @@ void WriteAll(const std::filesystem::path& corpus) {
       {"",
        R"("rope_scaling": {"rope_type": "llama3", "factor": 8, "low_freq_factor": 1, "high_freq_factor": 4})",
        R"("rope_parameters": {"rope_type": "yarn", "factor": 4, "rope_theta": 1e4, "original_max_position_embeddings": 32})",
-       R"("sliding_window": 32, "layer_types": ["full_attention", "sliding_attention"])"}) {
-    for (const char* architecture : {"LlamaForCausalLM", "Qwen3ForCausalLM"}) {
+       R"("sliding_window": 32, "layer_types": ["full_attention", "sliding_attention"])",
+       R"("sliding_window": 32, "use_sliding_window": true, "max_window_layers": 1)"}) {
+    for (const char* architecture : {"LlamaForCausalLM", "MistralForCausalLM", "Qwen3ForCausalLM"}) {
       Write(corpus / "model_config_fuzz" / absl::StrCat("config", n++),
             testing::TinyConfigJson(more, architecture));
     }

@@ -107,6 +107,21 @@ class GoldenLogits : public ::testing::Test {
     EXPECT_LT(backend == Backend::kExact ? error.largest : error.rms, bound);
   }
 
+  // A model that is a configuration alone: its weights are those of another.
+  void CheckVariant(const std::string& name, const std::string& weights_of, Backend backend, double bound) {
+    const std::filesystem::path data = testing::SourceRoot() / "tests/data";
+    const std::filesystem::path folder =
+        std::filesystem::path(::testing::TempDir()) / (name + testing::NameOf(backend));
+    std::filesystem::remove_all(folder);
+    std::filesystem::create_directories(folder);
+    for (const char* file : {"model.safetensors", "tokenizer.json", "tokenizer_config.json"}) {
+      std::filesystem::create_symlink(data / weights_of / file, folder / file);
+    }
+    std::filesystem::copy_file(data / name / "config.json", folder / "config.json");
+    Check(name, folder, "", backend, bound);
+    std::filesystem::remove_all(folder);
+  }
+
   void CheckEveryBaseOnAGpu(Backend backend) {
     const std::filesystem::path data = testing::SourceRoot() / "tests/data";
     for (const std::string model : {"tiny-llama", "tiny-qwen2", "tiny-qwen3"}) {
@@ -114,6 +129,8 @@ class GoldenLogits : public ::testing::Test {
       Check(model, data / (model + ".gguf"), "", backend, 0.02);
     }
     Check("tiny-llama-q", PathOf("tiny-llama-q"), "", backend, 0.02);
+    CheckVariant("tiny-llama-windows", "tiny-llama", backend, 0.02);
+    CheckVariant("tiny-qwen3-windows", "tiny-qwen3", backend, 0.02);
   }
 
   void CheckEveryAdapter(Backend backend, double bound) {
@@ -147,19 +164,13 @@ TEST_F(GoldenLogits, ExactModeEqualsTransformersForQuantisedWeights) {
 
 TEST_F(GoldenLogits, ExactModeEqualsTransformersForEveryRopeScaling) {
   for (const char* kind : {"linear", "dynamic", "llama3", "yarn"}) {
-    const std::string name = std::string("tiny-llama-rope-") + kind;
-    // The configuration stands alone: the weights are tiny-llama's.
-    const std::filesystem::path folder = std::filesystem::path(::testing::TempDir()) / name;
-    std::filesystem::remove_all(folder);
-    std::filesystem::create_directories(folder);
-    for (const char* file : {"model.safetensors", "tokenizer.json", "tokenizer_config.json"}) {
-      std::filesystem::create_symlink(testing::SourceRoot() / "tests/data/tiny-llama" / file, folder / file);
-    }
-    std::filesystem::copy_file(testing::SourceRoot() / "tests/data" / name / "config.json",
-                               folder / "config.json");
-    Check(name, folder, "", Backend::kExact, 2e-5);
-    std::filesystem::remove_all(folder);
+    CheckVariant(std::string("tiny-llama-rope-") + kind, "tiny-llama", Backend::kExact, 2e-5);
   }
+}
+
+TEST_F(GoldenLogits, ExactModeEqualsTransformersWithSlidingWindows) {
+  CheckVariant("tiny-llama-windows", "tiny-llama", Backend::kExact, 2e-5);
+  CheckVariant("tiny-qwen3-windows", "tiny-qwen3", Backend::kExact, 2e-5);
 }
 
 TEST_F(GoldenLogits, FastModeStaysNearTransformers) {

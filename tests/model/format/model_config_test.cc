@@ -116,25 +116,48 @@ TEST(ModelConfigTest, BoundsEveryNumber) {
                  "the limit is 65536");
 }
 
-TEST(ModelConfigTest, ASlidingWindowBoundsTheContext) {
-  EXPECT_EQ(FromJson("\"sliding_window\": 32", "MistralForCausalLM").value().context_length, 32);
-  EXPECT_EQ(FromJson("\"sliding_window\": 4096", "MistralForCausalLM").value().context_length, 64);
-  EXPECT_EQ(FromJson("\"sliding_window\": null", "MistralForCausalLM").value().context_length, 64);
-  EXPECT_EQ(FromJson("\"sliding_window\": 32", "Qwen2ForCausalLM").value().context_length, 64);
-  EXPECT_EQ(FromJson("\"sliding_window\": 32, \"use_sliding_window\": true", "Qwen2ForCausalLM")
-                .value()
-                .context_length,
-            32);
-  EXPECT_EQ(FromJson("\"sliding_window\": 32, \"layer_types\": [\"full_attention\", \"sliding_attention\"]",
-                     "Qwen3ForCausalLM")
-                .value()
-                .context_length,
-            32);
-  EXPECT_REFUSED(FromJson("\"layer_types\": [\"sliding_attention\"]", "Qwen3ForCausalLM").status(), kInvalid,
-                 "field \"sliding_window\" is missing, but layer_types has sliding_attention");
+std::vector<int> WindowsOf(const StatusOr<ModelConfig>& config) {
+  EXPECT_TRUE(config.ok()) << config.status();
+  std::vector<int> windows;
+  for (int layer = 0; config.ok() && layer < config->n_layers; ++layer) {
+    windows.push_back(config->KindOf(layer).window);
+  }
+  return windows;
+}
+
+TEST(ModelConfigTest, ReadsTheWindowOfEachLayer) {
+  const auto mistral = [](std::string_view more) { return WindowsOf(FromJson(more, "MistralForCausalLM")); };
+  EXPECT_THAT(mistral("\"sliding_window\": 32"), ElementsAre(32, 32));
+  EXPECT_THAT(mistral("\"sliding_window\": null"), ElementsAre(0, 0));
+  EXPECT_THAT(mistral(""), ElementsAre(4096, 4096));  // MistralConfig's default
+  EXPECT_THAT(WindowsOf(FromJson("\"sliding_window\": 32")), ElementsAre(0, 0));
+  const auto qwen = [](std::string_view more) { return WindowsOf(FromJson(more, "Qwen2ForCausalLM")); };
+  EXPECT_THAT(qwen("\"sliding_window\": 32"), ElementsAre(0, 0));
+  EXPECT_THAT(qwen("\"sliding_window\": 32, \"use_sliding_window\": true"), ElementsAre(0, 0));
+  EXPECT_THAT(qwen("\"sliding_window\": 32, \"use_sliding_window\": true, \"max_window_layers\": 1"),
+              ElementsAre(0, 32));
+  EXPECT_THAT(qwen("\"sliding_window\": 32, \"layer_types\": [\"sliding_attention\", \"full_attention\"]"),
+              ElementsAre(32, 0));
   auto writer = TinyGgufMetadata(TinyConfig());
   writer.AddU32("llama.attention.sliding_window", 16);
-  EXPECT_EQ(FromGguf(std::move(writer)).value().context_length, 16);
+  EXPECT_THAT(WindowsOf(FromGguf(std::move(writer))), ElementsAre(16, 16));
+}
+
+TEST(ModelConfigTest, AWindowLeavesTheContextAndChangesTheModel) {
+  const ModelConfig narrow = FromJson("\"sliding_window\": 32", "MistralForCausalLM").value();
+  EXPECT_EQ(narrow.context_length, 64);
+  EXPECT_NE(CanonicalText(narrow),
+            CanonicalText(FromJson("\"sliding_window\": 31", "MistralForCausalLM").value()));
+}
+
+TEST(ModelConfigTest, RefusesWindowsThatDoNotFitTheLayers) {
+  EXPECT_REFUSED(
+      FromJson("\"layer_types\": [\"sliding_attention\", \"full_attention\"]", "Qwen3ForCausalLM").status(),
+      kInvalid, "field \"sliding_window\" is missing, but layer_types has sliding_attention");
+  EXPECT_REFUSED(FromJson("\"layer_types\": [\"full_attention\"]", "Qwen3ForCausalLM").status(), kInvalid,
+                 "it has 1 entries, expected one for each of num_hidden_layers 2");
+  EXPECT_REFUSED(FromJson("\"sliding_window\": 0", "MistralForCausalLM").status(), kInvalid,
+                 "field \"sliding_window\" is 0");
 }
 
 TEST(ModelConfigTest, RefusesRopeScalingItCannotCompute) {
