@@ -278,15 +278,18 @@ TEST_F(GangTest, PreemptionChangesNoText) {
   FakeModelOptions large;
   const std::vector<int32_t> text = Alone(whole, large).tokens;
   for (const size_t crowded : {size_t{0}, size_t{1}}) {
+    EngineHarness& harness = workers_[crowded]->harness;
+    harness.HoldSteps();  // until all are there: on a fast machine they would come and go one by one
     std::vector<uint64_t> ids = Start(whole, {{0, 1}, {2}});
     for (int i = 0; i < 3; ++i) {
       SequenceRequest other = TestRequest(TestPrompt(40, 50 + i), 40);
       other.priority = 10;
-      workers_[crowded]->harness.Submit(std::move(other));
+      harness.Submit(std::move(other));
     }
+    harness.LetStepsGo();
     WaitAll(ids);
     EXPECT_EQ(AnswerOf(0, ids).tokens, text) << AnswerOf(0, ids).status;
-    EXPECT_GT(workers_[crowded]->harness.engine().stats().preemptions, 0u);
+    EXPECT_GT(harness.engine().stats().preemptions, 0u);
   }
 }
 
