@@ -29,10 +29,22 @@ Status ExpertReceiver::Take(const v1::PublishExpertRequest& message) {
   return status.ok() ? status : RefuseExpert(status);
 }
 
+Status ExpertReceiver::CheckCommit(const v1::PublishExpertRequest::Header& header) const {
+  if (header.restore_catalogue()) {
+    return absl::InvalidArgumentError("Check changes nothing; restore_catalogue goes with Publish");
+  }
+  if (header.has_canary_share() && store_->Snapshot()->Find(header.name()) == nullptr) {
+    return absl::NotFoundError(absl::StrCat("cannot publish a canary of ", Quoted(header.name()),
+                                            ": no expert of that name is live"));
+  }
+  return absl::OkStatus();
+}
+
 Status ExpertReceiver::Begin(const v1::PublishExpertRequest::Header& header) {
   const bool first = upload_ == nullptr;
   Status status;
-  if (header.restore_catalogue()) status = store_->RestoreCatalogue();
+  if (purpose_ == Purpose::kCheck) status = CheckCommit(header);
+  if (status.ok() && header.restore_catalogue()) status = store_->RestoreCatalogue();
   if (status.ok() && first) {
     auto upload = store_->BeginUpload();
     status = upload.status();

@@ -13,11 +13,13 @@
 
 namespace coterie::gateway {
 
-// The messages of one Publish or PublishMany on their way into the store. Not thread-safe.
+// The messages of one Publish, Check or PublishMany on their way into the store. Not thread-safe.
 class ExpertReceiver {
  public:
-  // `store` must outlive this.
-  explicit ExpertReceiver(ExpertStore* store) : store_(store) {}
+  enum class Purpose { kPublish, kCheck };
+  // `store` must outlive this. What is only checked is never committed, and changes nothing of the store.
+  explicit ExpertReceiver(ExpertStore* store, Purpose purpose = Purpose::kPublish)
+      : store_(store), purpose_(purpose) {}
 
   // A header or a chunk. What is wrong with one expert refuses that one and is returned; the rest of its
   // chunks is passed over, and the next header begins the next expert. After a message that belongs to none
@@ -50,6 +52,8 @@ class ExpertReceiver {
     std::optional<double> canary_share;
   };
 
+  // What a header asks of the store that only a commit would find out.
+  Status CheckCommit(const v1::PublishExpertRequest::Header& header) const;
   Status Begin(const v1::PublishExpertRequest::Header& header);
   Status TakeChunk(const v1::PublishExpertRequest::Chunk& chunk);
   Status CheckWhole();
@@ -57,6 +61,7 @@ class ExpertReceiver {
   Status RefuseExpert(const Status& why);
 
   ExpertStore* const store_;
+  const Purpose purpose_;
   std::unique_ptr<ExpertStore::Upload> upload_;
   std::vector<Header> headers_;
   std::vector<File> files_;  // of the last header

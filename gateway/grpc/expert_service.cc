@@ -11,7 +11,6 @@
 #include "common/utf8.h"
 #include "gateway/access/retry_delay.h"
 #include "gateway/grpc/convert_client.h"
-#include "gateway/grpc/expert_receiver.h"
 #include "gateway/grpc/rpc_status.h"
 #include "gateway/grpc/upload_watch.h"
 #include "gateway/routing/drift_watch.h"
@@ -61,6 +60,8 @@ ExpertServiceImpl::ExpertServiceImpl(ExpertStore* store, CatalogueWatch* watch, 
   MarkMethodStreamed(index("Get"), net::SyncUnaryHandler(this, &ExpertServiceImpl::Get, &bad_calls_));
   MarkMethodStreamed(index("Publish"),
                      net::SyncClientStreamHandler(this, &ExpertServiceImpl::ReceiveOne, &bad_calls_));
+  MarkMethodStreamed(index("Check"),
+                     net::SyncClientStreamHandler(this, &ExpertServiceImpl::CheckOne, &bad_calls_));
   MarkMethodStreamed(index("PublishMany"),
                      net::SyncBidiHandler(this, &ExpertServiceImpl::ReceiveMany, &bad_calls_));
   MarkMethodStreamed(index("Remove"), net::SyncUnaryHandler(this, &ExpertServiceImpl::Remove, &bad_calls_));
@@ -167,29 +168,35 @@ v1::PublishExpertResponse ExpertServiceImpl::DescribePublished(const PublishResu
   return response;
 }
 
-StatusOr<v1::PublishExpertResponse> ExpertServiceImpl::ReceiveExpert(
-    grpc::ServerContext* context, net::CheckedReader<v1::PublishExpertRequest>* reader) {
+Status ExpertServiceImpl::TakeExpert(grpc::ServerContext* context,
+                                     net::CheckedReader<v1::PublishExpertRequest>* reader,
+                                     ExpertReceiver* receiver) {
   const UploadPlace place(&n_upload_calls_);
   RETURN_IF_ERROR(place.status());
   std::optional<UploadWatch> watch(std::in_place, core_->timers, context, core_->upload_idle_timeout);
   v1::PublishExpertRequest message;
   if (!reader->Read(&message)) {
     RETURN_IF_ERROR(reader->problem());
-    return absl::InvalidArgumentError("Publish ended before its header");
+    return absl::InvalidArgumentError("the stream ended before its header");
   }
-  ExpertReceiver receiver(store_);
-  RETURN_IF_ERROR(receiver.Take(message));
+  RETURN_IF_ERROR(receiver->Take(message));
   while (reader->Read(&message)) {
     watch->Touch();
     if (message.has_header()) {
-      return absl::InvalidArgumentError("Publish takes one expert; for many there is PublishMany");
+      return absl::InvalidArgumentError("this stream takes one expert; for many there is PublishMany");
     }
-    RETURN_IF_ERROR(receiver.Take(message));
+    RETURN_IF_ERROR(receiver->Take(message));
   }
-  watch.reset();  // publishing takes its time
+  watch.reset();  // checking takes its time
   RETURN_IF_ERROR(reader->problem());
   if (context->IsCancelled()) return absl::CancelledError("the upload was broken off");
-  RETURN_IF_ERROR(receiver.End());
+  return receiver->End();
+}
+
+StatusOr<v1::PublishExpertResponse> ExpertServiceImpl::ReceiveExpert(
+    grpc::ServerContext* context, net::CheckedReader<v1::PublishExpertRequest>* reader) {
+  ExpertReceiver receiver(store_);
+  RETURN_IF_ERROR(TakeExpert(context, reader, &receiver));
   const ExpertReceiver::Outcome outcome = std::move(receiver.Commit().front());
   RETURN_IF_ERROR(outcome.result.status());
   RETURN_IF_ERROR(watch_->Refresh());
@@ -203,6 +210,13 @@ grpc::Status ExpertServiceImpl::ReceiveOne(grpc::ServerContext* context,
   if (!result.ok()) return Refusal(result.status());
   *response = *std::move(result);
   return grpc::Status::OK;
+}
+
+grpc::Status ExpertServiceImpl::CheckOne(grpc::ServerContext* context,
+                                         net::CheckedReader<v1::PublishExpertRequest>* reader,
+                                         v1::CheckExpertResponse* /*response*/) {
+  ExpertReceiver receiver(store_, ExpertReceiver::Purpose::kCheck);
+  return Refusal(TakeExpert(context, reader, &receiver));
 }
 
 grpc::Status ExpertServiceImpl::ReceiveMany(

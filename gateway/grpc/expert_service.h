@@ -7,6 +7,7 @@
 #include "common/metrics.h"
 #include "coterie/v1/expert.grpc.pb.h"
 #include "gateway/core/gateway_core.h"
+#include "gateway/grpc/expert_receiver.h"
 #include "gateway/routing/catalogue_watch.h"
 #include "model/store/expert_store.h"
 #include "net/bad_calls.h"
@@ -28,6 +29,8 @@ class ExpertServiceImpl final : public v1::ExpertService::Service {
   // Streams are read through net::CheckedReader, so these are no overrides of the generated service.
   grpc::Status ReceiveOne(grpc::ServerContext* context, net::CheckedReader<v1::PublishExpertRequest>* reader,
                           v1::PublishExpertResponse* response);
+  grpc::Status CheckOne(grpc::ServerContext* context, net::CheckedReader<v1::PublishExpertRequest>* reader,
+                        v1::CheckExpertResponse* response);
   grpc::Status ReceiveMany(grpc::ServerContext* context, net::CheckedReader<v1::PublishExpertRequest>* reader,
                            grpc::internal::WriterInterface<v1::PublishManyResponse>* writer);
   grpc::Status Remove(grpc::ServerContext* context, const v1::RemoveExpertRequest* request,
@@ -41,6 +44,9 @@ class ExpertServiceImpl final : public v1::ExpertService::Service {
   // `status` as a client may read it: without the store's paths, which the log keeps.
   grpc::Status Refusal(const Status& status) const;
   StatusOr<v1::GetExpertResponse> GetExpert(const std::string& name) const;
+  // Takes a stream with one expert in, whole: *receiver has checked it.
+  Status TakeExpert(grpc::ServerContext* context, net::CheckedReader<v1::PublishExpertRequest>* reader,
+                    ExpertReceiver* receiver);
   StatusOr<v1::PublishExpertResponse> ReceiveExpert(grpc::ServerContext* context,
                                                     net::CheckedReader<v1::PublishExpertRequest>* reader);
   v1::PublishExpertResponse DescribePublished(const PublishResult& published, bool canary) const;

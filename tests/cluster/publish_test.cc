@@ -132,30 +132,44 @@ TEST_F(PublishTest, AnAdapterThatDoesNotFitTheBaseIsRefusedAndServingGoesOn) {
 
 TEST_F(PublishTest, APlainPeftFolderBecomesByOneLineAnExpertThatItsQuestionsFind) {
   Start();
-  const std::filesystem::path folder = store().parent_path() / "My-Ants";
-  std::filesystem::create_directories(folder);
-  for (const char* file : {"adapter_config.json", "adapter_model.safetensors"}) {
-    std::filesystem::copy_file(
-        std::filesystem::path(COTERIE_SOURCE_DIR) / "tests/data/tiny-adapters/llama-qv" / file,
-        folder / file);
-  }
+  const auto plain_folder = [&](const char* name, const char* adapter) {
+    const std::filesystem::path folder = store().parent_path() / name;
+    std::filesystem::create_directories(folder);
+    for (const char* file : {"adapter_config.json", "adapter_model.safetensors"}) {
+      std::filesystem::copy_file(
+          std::filesystem::path(COTERIE_SOURCE_DIR) / "tests/data/tiny-adapters" / adapter / file,
+          folder / file);
+    }
+    return folder.string();
+  };
+  const std::string fits = plain_folder("My-Ants", "llama-qv");
+  const std::string does_not = plain_folder("Other-Ants", "qwen2-all-linear");
   const std::filesystem::path questions = store().parent_path() / "questions.txt";
   std::ofstream(questions) << "Question 6\nQuestion 7\nQuestion 8\n";
-  const auto publish = [&](const std::vector<std::string>& more) {
+  std::string errors;
+  const auto publish = [&](const std::string& folder, const std::vector<std::string>& more) {
     std::vector<std::string> args = {"experts",
                                      "publish",
-                                     folder.string(),
+                                     folder,
                                      "--description=about ants",
                                      "--examples=" + questions.string(),
                                      absl::StrCat("--gateway=127.0.0.1:", gateway_->port),
                                      absl::StrCat("--admin=127.0.0.1:", gateway_->admin_port)};
     args.insert(args.end(), more.begin(), more.end());
     Process process("coterie", args);
-    EXPECT_EQ(process.Wait(), 0) << process.Errors();
+    const int status = process.Wait();
+    errors = process.Errors();
+    return status;
   };
-  publish({"--dry-run"});
+  EXPECT_EQ(publish(fits, {"--dry-run"}), 0) << errors;
+  // What only the gateway can tell is told by a dry run as well: another base's adapter, a canary of nobody.
+  EXPECT_NE(publish(does_not, {"--dry-run"}), 0);
+  EXPECT_THAT(errors, HasSubstr("adapter_model.safetensors"));
+  EXPECT_NE(publish(fits, {"--dry-run", "--canary=0.5"}), 0);
+  EXPECT_THAT(errors, HasSubstr("my-ants"));
   EXPECT_EQ(Generation(*gateway_), 0u);
-  publish({});
+  EXPECT_TRUE(std::filesystem::is_empty(store() / "objects"));
+  EXPECT_EQ(publish(fits, {}), 0) << errors;
   const Answer answer = Ask(Question("auto", 7, 20));
   ASSERT_TRUE(answer.status.ok()) << answer.status.error_message();
   ASSERT_EQ(answer.route.experts_size(), 1) << answer.route.reason();

@@ -237,6 +237,7 @@ TEST_F(ExpertsCommandTest, APlainPeftFolderIsPublishedWithOneLine) {
   EXPECT_THAT(tried.out, HasSubstr("10 of 10 examples (100 %) would reach ants"));
   EXPECT_THAT(tried.out, HasSubstr("nearest rival bees, 0.36"));
   EXPECT_THAT(tried.out, HasSubstr("dry run"));
+  EXPECT_THAT(tried.err, HasSubstr("this gateway is older")) << "it knows no Check";
   EXPECT_EQ(gateway_.published().size(), 0u);
 
   const CommandOutcome published = Experts(line);

@@ -221,19 +221,32 @@ StatusOr<v1::PublishExpertResponse> Client::PublishExpert(const ExpertFolder& ex
   return PublishFiles(expert.name, files, options);
 }
 
-StatusOr<v1::PublishExpertResponse> Client::PublishFiles(const std::string& name,
-                                                         std::span<const ExpertFile> files,
-                                                         const PublishOptions& options) {
+template <typename Response>
+StatusOr<Response> Client::SendFiles(const std::string& name, std::span<const ExpertFile> files,
+                                     const PublishOptions& options,
+                                     std::unique_ptr<grpc::ClientWriter<v1::PublishExpertRequest>> (
+                                         v1::ExpertService::Stub::*method)(grpc::ClientContext*, Response*)) {
   RETURN_IF_ERROR(setup_);
   RETURN_IF_ERROR(Reach(admin_channel_.get(), options_.admin_address));
   grpc::ClientContext context;
   context.set_deadline(net::GrpcDeadline(kPublishTimeout));
   const CancellableCall registration(options_.cancellation, &context);
-  v1::PublishExpertResponse response;
-  const auto writer = experts_->Publish(&context, &response);
+  Response response;
+  const auto writer = (experts_.get()->*method)(&context, &response);
   if (SendExpert(name, files, options, writer.get())) writer->WritesDone();
   RETURN_IF_ERROR(FromGrpc(writer->Finish()));
   return response;
+}
+
+StatusOr<v1::PublishExpertResponse> Client::PublishFiles(const std::string& name,
+                                                         std::span<const ExpertFile> files,
+                                                         const PublishOptions& options) {
+  return SendFiles(name, files, options, &v1::ExpertService::Stub::Publish);
+}
+
+Status Client::CheckFiles(const std::string& name, std::span<const ExpertFile> files,
+                          const PublishOptions& options) {
+  return SendFiles(name, files, options, &v1::ExpertService::Stub::Check).status();
 }
 
 StatusOr<PublishResults> Client::PublishExperts(std::span<const ExpertFolder> experts,

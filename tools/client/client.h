@@ -73,6 +73,9 @@ class Client {
   // The same from memory.
   StatusOr<v1::PublishExpertResponse> PublishFiles(const std::string& name, std::span<const ExpertFile> files,
                                                    const PublishOptions& options = {});
+  // What PublishFiles would be refused for; publishes nothing. Unimplemented from a gateway that cannot say.
+  Status CheckFiles(const std::string& name, std::span<const ExpertFile> files,
+                    const PublishOptions& options = {});
   // Many, in one generation of the catalogue: a result for each, in order. One that cannot be read or is
   // refused stops none of the others. An error of the whole: nobody answered, or the stream broke off; then
   // nothing was published, as far as is known. A gateway that does not know PublishMany gets them one by one.
@@ -83,6 +86,12 @@ class Client {
   Status SetUp();
   // Waits until `channel` is ready.
   Status Reach(grpc::Channel* channel, const std::string& address);
+  // The files of an expert, sent to Publish or to Check.
+  template <typename Response>
+  StatusOr<Response> SendFiles(const std::string& name, std::span<const ExpertFile> files,
+                               const PublishOptions& options,
+                               std::unique_ptr<grpc::ClientWriter<v1::PublishExpertRequest>> (
+                                   v1::ExpertService::Stub::*method)(grpc::ClientContext*, Response*));
   // A call about one expert, of which the request says the name and nothing else.
   template <typename Request, typename Response>
   StatusOr<Response> CallByName(const std::string& name,

@@ -100,7 +100,7 @@ void DeclareFlags(FlagSet* flags, PublishFlags* to) {
       "base", &to->base, "PATH",
       "the base's folder, config.json or GGUF file: to check the adapter against before anything is "
       "sent, and to convert GGUF adapters of the llama architecture");
-  flags->Bool("dry-run", &to->dry_run, "make and measure everything, publish nothing");
+  flags->Bool("dry-run", &to->dry_run, "make, measure and check everything, publish nothing");
   flags->Section("Gateway");
   AddConnectionFlags(flags, &to->connection);
 }
@@ -224,13 +224,20 @@ int PublishMade(const std::string& folder, const PublishFlags& flags, client::Cl
   const StatusOr<MadeExpert> made = MakeOne(folder, flags, client);
   if (!made.ok()) return failed(made.status());
   PrintMade(*made, json);
-  if (flags.dry_run) {
-    if (!json) std::printf("%s would be published; this was a dry run\n", made->name.c_str());
-    return kDone;
-  }
   if (!json) NoteAnotherBase(*made, client);
   std::vector<client::ExpertFile> files;
   for (const MadeExpert::File& file : made->files) files.push_back({file.name, file.content});
+  if (flags.dry_run) {
+    const Status checked = client->CheckFiles(made->name, files, flags.options);
+    if (absl::IsUnimplemented(checked)) {
+      std::fprintf(stderr,
+                   "note: this gateway is older and does not say whether the adapter fits its base\n");
+    } else if (!checked.ok()) {
+      return failed(checked);
+    }
+    if (!json) std::printf("%s would be published; this was a dry run\n", made->name.c_str());
+    return kDone;
+  }
   const auto published = client->PublishFiles(made->name, files, flags.options);
   if (!published.ok()) return failed(published.status());
   PrintPublished(*published, json);
