@@ -8,7 +8,6 @@
 namespace coterie::grammar {
 namespace {
 
-constexpr char32_t kLastCharacter = 0x10FFFF;
 constexpr char32_t kFirstSurrogate = 0xD800;
 constexpr char32_t kLastSurrogate = 0xDFFF;
 

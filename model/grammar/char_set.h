@@ -9,6 +9,8 @@
 
 namespace coterie::grammar {
 
+inline constexpr char32_t kLastCharacter = 0x10FFFF;
+
 // A set of Unicode characters: U+0001 to U+10FFFF without surrogates.
 class CharSet {
  public:

@@ -9,6 +9,7 @@
 #include "common/quoted.h"
 #include "common/utf8.h"
 #include "model/grammar/char_set.h"
+#include "model/grammar/class_escape.h"
 
 namespace coterie::grammar {
 namespace {
@@ -27,29 +28,6 @@ char32_t CodeOf(std::string_view character) {
     default:
       return (byte(0) & 0x07) << 18 | (byte(1) & 0x3F) << 12 | (byte(2) & 0x3F) << 6 | (byte(3) & 0x3F);
   }
-}
-
-// \d, \w, \s and their complements; nothing for other letters.
-std::optional<CharSet> ClassOf(char letter) {
-  CharSet set;
-  switch (std::tolower(static_cast<unsigned char>(letter))) {
-    case 'd':
-      set.Add('0', '9');
-      break;
-    case 'w':
-      set.Add('0', '9');
-      set.Add('a', 'z');
-      set.Add('A', 'Z');
-      set.Add('_', '_');
-      break;
-    case 's':
-      set.Add(' ', ' ');
-      set.Add('\t', '\r');
-      break;
-    default:
-      return std::nullopt;
-  }
-  return std::isupper(static_cast<unsigned char>(letter)) ? set.Complement() : set;
 }
 
 // An expression and what it costs.
@@ -186,15 +164,16 @@ class RegexReader {
     }
     if (Take(".")) {
       CharSet set = CharSet::All();
-      set.Remove('\n', '\n');
+      // What one reading or another calls the end of a line.
+      for (const char32_t c : {U'\n', U'\r', U'\u0085', U'\u2028', U'\u2029'}) set.Remove(c, c);
       return Spell(set);
     }
     const char c = Next();
     if (c == '*' || c == '+' || c == '?' || c == '{') return Refuse("a quantifier with nothing before it");
     if (c == '\\' && at_ + 1 < regex_.size()) {
-      if (const std::optional<CharSet> set = ClassOf(regex_[at_ + 1])) {
+      if (const std::optional<ClassEscape> escape = ClassEscapeOf(regex_[at_ + 1])) {
         at_ += 2;
-        return Spell(*set);
+        return Spell(escape->surely);
       }
     }
     ASSIGN_OR_RETURN(const char32_t code, Character());
@@ -226,9 +205,9 @@ class RegexReader {
       if (AtEnd()) return Refuse("a '[' without its ']'");
       if (Next() == '[' && (regex_.substr(at_, 2) == "[:")) return Refuse("[:…:] classes are not served");
       if (Next() == '\\' && at_ + 1 < regex_.size()) {
-        if (const std::optional<CharSet> inner = ClassOf(regex_[at_ + 1])) {
+        if (const std::optional<ClassEscape> inner = ClassEscapeOf(regex_[at_ + 1])) {
           at_ += 2;
-          set.Add(*inner);
+          set.Add(negated ? inner->perhaps : inner->surely);
           continue;
         }
       }
@@ -236,7 +215,7 @@ class RegexReader {
       char32_t end = begin;
       if (Next() == '-' && at_ + 1 < regex_.size() && regex_[at_ + 1] != ']') {
         ++at_;
-        if (Next() == '\\' && at_ + 1 < regex_.size() && ClassOf(regex_[at_ + 1])) {
+        if (Next() == '\\' && at_ + 1 < regex_.size() && ClassEscapeOf(regex_[at_ + 1])) {
           return Refuse("a range that ends in a class");
         }
         ASSIGN_OR_RETURN(end, Character());

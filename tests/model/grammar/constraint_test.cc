@@ -4,6 +4,7 @@
 #include <random>
 #include <regex>
 #include <set>
+#include <tuple>
 
 #include "common/clock.h"
 #include "kernels/batch.h"
@@ -81,6 +82,33 @@ TEST_F(ConstraintTest, EveryAnswerMatchesItsRegex) {
         EXPECT_TRUE(std::regex_match(walk.text, expected)) << walk.text << " is not of " << regex;
       }
     }
+  }
+}
+
+// Checkers read these classes differently: what one of them does not count in is never said.
+TEST_F(ConstraintTest, AnEscapeHoldsWhatEveryReadingHolds) {
+  constexpr std::string_view kNoBreakSpace = "\u00A0", kArabicDigit = "\u0665", kLetter = "\u00E9",
+                             kComma = "\u3001", kLineSeparator = "\u2028", kNextLine = "\u0085",
+                             kInCircle = "\u24B6";
+  const auto accepts = [&](const char* regex, std::string_view text) {
+    auto matcher = *matchers_->Make(RegexOf(regex));
+    return std::all_of(text.begin(), text.end(),
+                       [&](char c) { return matcher->Accept(1 + static_cast<unsigned char>(c)); });
+  };
+  for (const auto& [regex, members, others] : std::initializer_list<
+           std::tuple<const char*, std::vector<std::string_view>, std::vector<std::string_view>>>{
+           {"\\s", {" ", "\t"}, {kNoBreakSpace, "a", "\x1C"}},
+           {"\\S", {"a", kLetter, kComma}, {kNoBreakSpace, kLineSeparator, " ", "\x1C"}},
+           {"[^\\s]", {"a", kLetter}, {kNoBreakSpace, " "}},
+           {"[^\\S]", {" "}, {kNoBreakSpace, "a"}},
+           {"\\d", {"5"}, {kArabicDigit, "a"}},
+           {"\\D", {"a", kLetter}, {kArabicDigit, "5"}},
+           {"\\w", {"a", "_", "5"}, {kLetter, kArabicDigit, "-"}},
+           {"\\W", {"-", " ", kComma, kNoBreakSpace}, {kLetter, kArabicDigit, kInCircle, "a"}},
+           {"[^\\w,]", {"-", kComma}, {kLetter, ","}},
+           {".", {"a", kNoBreakSpace}, {"\n", "\r", kLineSeparator, kNextLine}}}) {
+    for (const std::string_view text : members) EXPECT_TRUE(accepts(regex, text)) << regex << " " << text;
+    for (const std::string_view text : others) EXPECT_FALSE(accepts(regex, text)) << regex << " " << text;
   }
 }
 

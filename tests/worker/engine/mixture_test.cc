@@ -130,7 +130,8 @@ TEST(MixtureTest, WithoutCreditItPausesAndGoesOnAsOne) {
   const std::vector<int32_t> whole = harness.Run(mixture).tokens;
   mixture.initial_credit = 3;
   const uint64_t id = harness.Submit(mixture);
-  harness.PumpUntil([&] { return harness.engine().stats().paused == 1; });
+  harness.PumpUntil(
+      [&] { return harness.engine().stats().paused == 1 && harness.answer(id).tokens.size() >= 3; });
   EXPECT_EQ(harness.answer(id).tokens.size(), 3u);
   EXPECT_EQ(harness.engine().stats().running, 0u);
   harness.engine().AddCredit(id, 100);
