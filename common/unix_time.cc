@@ -8,6 +8,8 @@ namespace coterie {
 
 int64_t UnixSeconds() { return absl::ToUnixSeconds(absl::Now()); }
 
+int64_t UnixNanos() { return absl::ToUnixNanos(absl::Now()); }
+
 std::string HttpDate() {
   return absl::FormatTime("%a, %d %b %Y %H:%M:%S GMT", absl::Now(), absl::UTCTimeZone());
 }

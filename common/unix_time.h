@@ -12,6 +12,7 @@ namespace coterie {
 
 // Seconds since 1970, as `created` of OpenAI's objects counts them.
 int64_t UnixSeconds();
+int64_t UnixNanos();
 // "Mon, 30 Nov 2026 12:00:00 GMT": the Date header.
 std::string HttpDate();
 
