@@ -12,6 +12,7 @@
 #include "common/gang_plan.h"
 #include "common/sampling_params.h"
 #include "common/token_logprob.h"
+#include "common/trace/trace.h"
 
 // What gateway and worker both say of one sequence of tokens. coterie/v1/worker.proto says how it travels.
 namespace coterie {
@@ -49,10 +50,12 @@ struct SequenceRequest {
   // Other workers compute further members, and tokens are drawn for all of them together: `mixture` has those
   // of this worker.
   std::optional<GangPlan> gang;
-  std::string tenant;    // whose share of the worker it uses
-  int32_t priority = 0;  // higher first
-  std::string trace_id;
-  std::string cache_salt;  // only equal salts share KV
+  std::string tenant;          // whose share of the worker it uses
+  int32_t priority = 0;        // higher first
+  std::string trace_id;        // for people and logs: what the client called it, or what was drawn for it
+  Trace trace;                 // where this process writes its spans of the request; empty: it is not traced
+  TraceContext trace_context;  // what the other process was told, or is to be
+  std::string cache_salt;      // only equal salts share KV
   MonotonicTime deadline = MonotonicTime::InfiniteFuture();
   uint32_t initial_credit = kMaxCredit;  // tokens that may be generated before more credit is given
   // Report log-probabilities of the prompt tokens from this position on (the first token has none: 0 means
@@ -62,6 +65,12 @@ struct SequenceRequest {
 };
 
 enum class FinishReason : uint8_t { kNone, kStop, kLength, kCancelled, kDeadline, kError };
+
+// In metrics and traces.
+constexpr const char* NameOf(FinishReason reason) {
+  constexpr const char* kNames[] = {"none", "stop", "length", "cancelled", "deadline", "error"};
+  return kNames[static_cast<int>(reason)];
+}
 
 }  // namespace coterie
 

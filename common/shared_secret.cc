@@ -12,6 +12,7 @@
 #include "absl/strings/str_split.h"
 #include "common/check.h"
 #include "common/digest.h"
+#include "common/log/named.h"
 #include "spdlog/spdlog.h"
 
 namespace coterie {
@@ -78,7 +79,8 @@ Status SharedSecret::Look() {
 void SharedSecret::LookAndComplain() {
   const Status status = Look();
   if (!status.ok() && status.message() != complaint_) {
-    spdlog::error("the shared secret stays as it was read before: {}", std::string(status.message()));
+    spdlog::error("the shared secret stays as it was read before: {}",
+                  Named("why", std::string(status.message())));
   }
   complaint_ = std::string(status.message());
 }

@@ -5,6 +5,8 @@
 #include <utility>
 
 #include "common/allocator.h"
+#include "common/log/log.h"
+#include "common/log/named.h"
 #include "common/shutdown_signal.h"
 #include "common/utf8.h"
 #include "gateway/gateway_server.h"
@@ -16,7 +18,6 @@
 #include "model/store/adapter_check.h"
 #include "model/store/expert_store.h"
 #include "net/descriptors.h"
-#include "spdlog/sinks/stdout_color_sinks.h"
 #include "spdlog/spdlog.h"
 
 namespace coterie::gateway {
@@ -38,7 +39,7 @@ StatusOr<std::unique_ptr<ExpertStore>> OpenStore(const CommandLine& line, const 
 StatusOr<std::unique_ptr<GatewayServer>> StartServer(CommandLine line, ShutdownSignals* signals) {
   GatewayParts parts;
   spdlog::info("{}", net::RaiseDescriptorLimit().ToString());
-  spdlog::info("loading {}", line.model);
+  spdlog::info("loading {}", Named("model", line.model));
   // Closed on return: what is served afterwards needs no weights.
   ASSIGN_OR_RETURN(const std::unique_ptr<ModelFiles> files, ModelFiles::Open(line.model));
   ASSIGN_OR_RETURN(parts.text, LoadTextModel(*files));
@@ -46,7 +47,7 @@ StatusOr<std::unique_ptr<GatewayServer>> StartServer(CommandLine line, ShutdownS
   if (line.embedder.empty()) {
     spdlog::warn("no --embedder: questions for `auto` cannot be routed; experts by name and the base answer");
   } else {
-    spdlog::info("loading {}", line.embedder);
+    spdlog::info("loading {}", Named("model", line.embedder));
     EmbedderOptions options;
     options.mode = line.embedder_mode == "exact" ? NumericsMode::kExact : NumericsMode::kFast;
     options.n_threads = line.embedder_threads;
@@ -80,13 +81,13 @@ int Main(int argc, char** argv) {
     std::fprintf(stderr, "coterie-gateway: %s\n", Printable(ToStd(status.message())).c_str());
     return 2;
   }
-  spdlog::set_default_logger(spdlog::stderr_color_mt("gateway"));
+  StartLog("gateway", LogFormatOf(line.log_format));
 
   ShutdownSignals* signals = ShutdownSignals::Watch();
   const absl::Duration drain_timeout = line.drain_timeout;
   const StatusOr<std::unique_ptr<GatewayServer>> server = StartServer(std::move(line), signals);
   if (!server.ok()) {
-    std::fprintf(stderr, "coterie-gateway: %s\n", Printable(ToStd(server.status().message())).c_str());
+    LogFatal(server.status());
     return 1;
   }
   std::printf("listening %d admin %d metrics %d http %d admin-http %d\n", (*server)->port(),
@@ -95,8 +96,9 @@ int Main(int argc, char** argv) {
   std::fflush(stdout);
 
   const int signal = signals->WaitForFirst();
-  spdlog::info("{}: draining for at most {}; a second signal ends at once", ShutdownSignalName(signal),
-               absl::FormatDuration(drain_timeout));
+  spdlog::info("{}: draining for at most {}; a second signal ends at once",
+               Named("signal", ShutdownSignalName(signal)),
+               Named("drain_timeout", absl::FormatDuration(drain_timeout)));
   return (*server)->Drain(drain_timeout) ? 0 : 1;
 }
 

@@ -9,7 +9,9 @@
 #include "absl/time/clock.h"
 #include "common/clock.h"
 #include "common/shared_secret.h"
+#include "common/version.h"
 #include "gateway/answer/fallback_log.h"
+#include "gateway/answer/request_log.h"
 #include "gateway/grpc/cluster_service.h"
 #include "gateway/grpc/expert_service.h"
 #include "gateway/grpc/generation_service.h"
@@ -114,6 +116,7 @@ class GatewayServerImpl final : public GatewayServer {
     }
     ASSIGN_OR_RETURN(WorkerDirectory directory, WorkerDirectory::Parse(options_.workers));
     FillCore();
+    RETURN_IF_ERROR(StartTracing());
     RETURN_IF_ERROR(ReadIdentities());
     WorkerPool::Options pool{options_.link, options_.placement, options_.resolve_interval,
                              options_.gang_top_tokens};
@@ -232,6 +235,15 @@ class GatewayServerImpl final : public GatewayServer {
     return absl::OkStatus();
   }
 
+  Status StartTracing() {
+    if (options_.traces.endpoint.empty()) return absl::OkStatus();
+    net::SpanExporterOptions traces = options_.traces;
+    traces.service = {"coterie-gateway", core_.gateway_id, kVersion};
+    ASSIGN_OR_RETURN(exporter_, net::SpanExporter::Start(std::move(traces), &registry_));
+    core_.tracer = Tracer(exporter_.get(), options_.trace_sample);
+    return absl::OkStatus();
+  }
+
   Status MakeRouters() {
     RouterState::Options options{options_.routing, parts_.embedder == nullptr ? 0 : parts_.embedder->dim(),
                                  options_.max_candidates};
@@ -264,6 +276,7 @@ class GatewayServerImpl final : public GatewayServer {
     core_.timers = &timers_;
     core_.metrics = &metrics_;
     core_.fallback_log = &fallback_log_;
+    core_.request_log = &request_log_;
     core_.drift = &drift_;
     core_.limits = options_.limits;
     core_.session = options_.session;
@@ -289,10 +302,12 @@ class GatewayServerImpl final : public GatewayServer {
   const GatewayOptions options_;
   GatewayParts parts_;
   MetricsRegistry registry_;
+  std::unique_ptr<net::SpanExporter> exporter_;  // where there is an endpoint
   GatewayMetrics metrics_;
   DriftWatch drift_;
   EmbeddingCache embeddings_;
   FallbackLog fallback_log_;
+  RequestLog request_log_;
   GatewayCore core_;
   std::unique_ptr<Keys> keys_;                                                // where there is a file of them
   std::shared_ptr<net::TlsIdentity> front_tls_, operators_tls_, worker_tls_;  // null: no TLS there

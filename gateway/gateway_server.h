@@ -14,6 +14,7 @@
 #include "model/store/expert_store.h"
 #include "net/connection_flags.h"
 #include "net/tls_identity.h"
+#include "net/trace/span_exporter.h"
 
 namespace coterie::gateway {
 
@@ -48,6 +49,8 @@ struct GatewayOptions {
   size_t compute_threads = 2;
   size_t max_compute_jobs = 4096;
   size_t embed_max_bytes = 4096;
+  net::SpanExporterOptions traces;  // its service is filled in; without an endpoint: none
+  double trace_sample = 0.01;       // see Tracer
   absl::Duration client_stall_timeout = absl::Minutes(2);
   absl::Duration upload_idle_timeout = absl::Minutes(1);
   absl::Duration catalogue_poll = absl::Milliseconds(500);

@@ -5,6 +5,7 @@
 #include "absl/strings/str_split.h"
 #include "common/worker_protocol.h"
 #include "net/listen_policy.h"
+#include "net/trace/trace_flags.h"
 #include "router/routing_limits.h"
 
 namespace coterie::gateway {
@@ -94,6 +95,14 @@ void CommandLine::Declare(FlagSet* flags) {
   flags->Double("drift-margin", &gateway.drift.margin, 0, 2, "M",
                 "questions have left an expert's field when their mean score is so much, and three standard "
                 "errors, below what its card says");
+
+  flags->Section("Logs and traces");
+  flags->Choice("log-format", &log_format, {"text", "json"},
+                "of the lines on standard error: for people, or a JSON object each");
+  net::DeclareTraceFlags(&gateway.traces, flags);
+  flags->Double(
+      "trace-sample", &gateway.trace_sample, 0, 1, "RATIO",
+      "of requests whose callers trace nothing; of the others those are traced that their callers trace");
 
   flags->Section("Limits");
   flags->Int("max-connections", &max_connections, 0, 1 << 20, "N",
@@ -247,6 +256,7 @@ Status CommandLine::Finish() {
   gateway.shadow.max_tokens = static_cast<uint32_t>(shadow_tokens);
   gateway.limits.max_answer_tokens = static_cast<uint32_t>(max_answer_tokens);
   gateway.metrics_listen = metrics_port < 0 ? "" : absl::StrCat(metrics_host, ":", metrics_port);
+  RETURN_IF_ERROR(net::CheckTraceFlags(gateway.traces));
   return CheckAccess();
 }
 

@@ -16,6 +16,7 @@ struct CommandLine {
   std::string store;
   std::string metrics_host = "127.0.0.1";
   int metrics_port = 9464;
+  std::string log_format = "text";
   std::string embedder_mode = "fast";
   int embedder_threads = 2;
   int embed_tokens = 64;

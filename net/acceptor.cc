@@ -17,6 +17,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/allocator.h"
+#include "common/log/named.h"
 #include "net/descriptors.h"
 #include "spdlog/spdlog.h"
 
@@ -170,8 +171,8 @@ void Acceptor::AcceptSome(int listener) {
     } else if (errno == EMFILE || errno == ENFILE) {
       if (!OutOfDescriptors(listener)) return Pause();
     } else if (!ConcernsOneConnection(errno)) {
-      spdlog::error("the {} listener cannot accept: {}", options_.listener,
-                    absl::ErrnoToStatus(errno, "accept").ToString());
+      spdlog::error("the {} listener cannot accept: {}", Named("listener", options_.listener),
+                    Named("why", absl::ErrnoToStatus(errno, "accept").ToString()));
       return Pause();  // the memory that it lacks may come back
     }
   }
@@ -341,7 +342,7 @@ void Acceptor::CutOffAbusers() {
       return_memory_at_ = now + kReturnMemoryAfter;
       if (now >= next_complaint_) {
         spdlog::warn("a connection of {} on the {} listener is cut off: it opens calls and breaks them off",
-                     peer.ToString(), options_.listener);
+                     Named("peer", peer.ToString()), Named("listener", options_.listener));
         next_complaint_ = now + kComplaintInterval;
       }
       break;
@@ -361,8 +362,9 @@ void Acceptor::Refuse(FileDescriptor socket, Refused reason, const std::string& 
   ++n_refused_unsaid_;
   const MonotonicTime now = MonotonicNow();
   if (now < next_complaint_) return;
-  spdlog::warn("{} connections refused on the {} listener: {}", std::exchange(n_refused_unsaid_, 0),
-               options_.listener, why);
+  spdlog::warn("{} connections refused on the {} listener: {}",
+               Named("refused", std::exchange(n_refused_unsaid_, 0)), Named("listener", options_.listener),
+               Named("why", why));
   next_complaint_ = now + kComplaintInterval;
 }
 

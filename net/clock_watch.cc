@@ -4,6 +4,7 @@
 
 #include "absl/time/clock.h"
 #include "common/clock.h"
+#include "common/log/named.h"
 #include "spdlog/spdlog.h"
 
 // Of gRPC 1.51's libgrpc: not in its headers, and gone in later versions, which do without. Weak: null where
@@ -36,7 +37,8 @@ bool ClockWatch::Look() {
   offset_ = offset;
   if (moved > -kNotice) return false;
   spdlog::warn("the wall clock was set back by {}; time-outs go by another clock and hold",
-               absl::FormatDuration(absl::Trunc(absl::Milliseconds(50) - moved, absl::Milliseconds(100))));
+               Named("by", absl::FormatDuration(
+                               absl::Trunc(absl::Milliseconds(50) - moved, absl::Milliseconds(100)))));
   if (grpc_kick_poller != nullptr) grpc_kick_poller();
   return true;
 }

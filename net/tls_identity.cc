@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/file.h"
+#include "common/log/named.h"
 #include "net/tls_context.h"
 #include "spdlog/spdlog.h"
 
@@ -79,15 +80,15 @@ void TlsIdentity::Refresh() {
   const Status status = Read();
   if (!status.ok() && failures_ != nullptr) failures_->Increment();
   if (!status.ok() && status.message() != complaint_) {
-    spdlog::error("{} TLS goes on with what it read before: {}", options_.name,
-                  std::string(status.message()));
+    spdlog::error("{} TLS goes on with what it read before: {}", Named("tls", options_.name),
+                  Named("why", std::string(status.message())));
   }
   complaint_ = std::string(status.message());
   const int64_t expires = Current()->expires_unix;
   const bool soon = expires > 0 && options_.unix_now() + kWarnSeconds > expires;
   if (soon && !warned_) {
-    spdlog::warn("{} TLS: the certificate in {} expires at {}", options_.name, options_.cert,
-                 FormatUtc(expires));
+    spdlog::warn("{} TLS: the certificate in {} expires at {}", Named("tls", options_.name),
+                 Named("file", options_.cert), Named("expires", FormatUtc(expires)));
   }
   warned_ = soon;
 }
@@ -117,8 +118,9 @@ Status TlsIdentity::Read() {
   fits_ = true;
   if (expiry_ != nullptr) expiry_->Set(static_cast<double>(checked.expires_unix));
   if (!checked.cert_chain.empty()) {
-    spdlog::info("{} TLS shows a certificate for {} until {}", options_.name,
-                 NamesOfCertificate(checked.cert_chain), FormatUtc(checked.expires_unix));
+    spdlog::info("{} TLS shows a certificate for {} until {}", Named("tls", options_.name),
+                 Named("names", NamesOfCertificate(checked.cert_chain)),
+                 Named("expires", FormatUtc(checked.expires_unix)));
   }
   MutexLock lock(&mutex_);
   current_ = std::make_shared<const TlsMaterial>(std::move(checked));

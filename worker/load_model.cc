@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "common/log/named.h"
 #include "common/memory.h"
 #include "common/sequence.h"
 #include "kernels/create.h"
@@ -67,14 +68,16 @@ Status CheckMemory(const WorkerOptions& options, const ModelFiles& files, const 
     plan.demands.push_back({"packed experts", options.adapter_bytes, false, "--adapter-bytes"});
   }
   const MemoryRoom room = backend.Room();
-  spdlog::info("memory: {}; {} in all, {} are left ({})", plan.ToText(), MemoryText(plan.bytes()),
-               MemoryText(room.bytes), room.limit);
+  spdlog::info("memory: {}; {} in all, {} are left ({})", Named("plan", plan.ToText()),
+               Named("wanted", MemoryText(plan.bytes())), Named("left", MemoryText(room.bytes)),
+               Named("limit", room.limit));
   RETURN_IF_ERROR(plan.Check(room));
   if (plan.bytes() > room.bytes) {
     spdlog::warn(
         "memory may run short under load: {} could be wanted, {} are left ({}); lower --adapter-bytes, "
         "--max-logit-rows or --kv-tokens",
-        MemoryText(plan.bytes()), MemoryText(room.bytes), room.limit);
+        Named("wanted", MemoryText(plan.bytes())), Named("left", MemoryText(room.bytes)),
+        Named("limit", room.limit));
   }
   return absl::OkStatus();
 }

@@ -5,6 +5,7 @@
 #include "kernels/decoder_ops.h"
 #include "kernels/devices/choose_device.h"
 #include "net/listen_policy.h"
+#include "net/trace/trace_flags.h"
 
 namespace coterie::worker {
 namespace {
@@ -72,6 +73,11 @@ FlagSet WorkerOptions::Flags() {
                  "how long the answers of a gateway whose connection broke are kept");
   flags.Duration("drain-timeout", &drain_timeout, kNone, absl::Hours(1),
                  "how long SIGTERM waits for running answers before handing them to other workers");
+
+  flags.Section("Logs and traces");
+  flags.Choice("log-format", &log_format, {"text", "json"},
+               "of the lines on standard error: for people, or a JSON object each");
+  net::DeclareTraceFlags(&traces, &flags);
 
   flags.Section("Limits");
   flags.Int("kv-tokens", &kv_tokens, 0, 1 << 30, "N",
@@ -151,6 +157,7 @@ Status WorkerOptions::Check() const {
   if (!tls.peer_ca.empty() && tls.cert.empty()) {
     return absl::InvalidArgumentError("--tls-client-ca wants --tls-cert and --tls-key: TLS begins with ours");
   }
+  RETURN_IF_ERROR(net::CheckTraceFlags(traces));
   const std::string metrics =
       metrics_port < 0 ? "" : absl::StrCat(listen.substr(0, listen.rfind(':')), ":", metrics_port);
   RETURN_IF_ERROR(net::CheckListeners({{"--listen", listen, !gateway_secret.empty() || !tls.peer_ca.empty(),

@@ -9,6 +9,7 @@
 #include "common/flags.h"
 #include "common/status.h"
 #include "net/tls_identity.h"
+#include "net/trace/span_exporter.h"
 
 namespace coterie::worker {
 
@@ -47,6 +48,8 @@ struct WorkerOptions {
   int metrics_port = -1;
   net::TlsOptions tls;
   std::string gateway_secret;
+  std::string log_format = "text";
+  net::SpanExporterOptions traces;
   bool insecure_listen = false;
   int max_connections = 0;
   int max_connections_per_address = 0;

@@ -8,16 +8,19 @@
 #include <utility>
 
 #include "common/clock.h"
+#include "common/log/log.h"
+#include "common/log/named.h"
 #include "common/metrics.h"
 #include "common/shared_secret.h"
 #include "common/shutdown_signal.h"
 #include "common/status.h"
 #include "common/utf8.h"
+#include "common/version.h"
 #include "model/store/expert_store.h"
 #include "net/descriptors.h"
 #include "net/metrics_server.h"
 #include "net/tls_identity.h"
-#include "spdlog/sinks/stdout_color_sinks.h"
+#include "net/trace/span_exporter.h"
 #include "spdlog/spdlog.h"
 #include "worker/cores.h"
 #include "worker/device/device_loss.h"
@@ -78,13 +81,16 @@ Status Run(const WorkerOptions& asked, ShutdownSignals* signals) {
   const WorkerOptions options = WithDefaultsFor(device, asked);
   ASSIGN_OR_RETURN(AdapterStore::Resolver resolver, MakeResolver(options.store));
   spdlog::info("{}", net::RaiseDescriptorLimit().ToString());
-  spdlog::info("loading {}", options.model.empty() ? "the fake model" : options.model);
+  spdlog::info("loading {}", Named("model", options.model.empty() ? "the fake model" : options.model));
   const MonotonicTime begin = MonotonicNow();
   ASSIGN_OR_RETURN(LoadedModel loaded, LoadModel(options, device));
   const LanguageModelInfo& info = loaded.model->info();
-  spdlog::info("{} (base {}, {}) is ready after {}: {} MB of weights, {} MB of KV for {} tokens", loaded.name,
-               info.base_digest.Short(), info.numerics_class, absl::FormatDuration(MonotonicNow() - begin),
-               info.weight_bytes >> 20, info.kv_bytes >> 20, info.n_kv_blocks * kKvBlockTokens);
+  spdlog::info("{} (base {}, {}) is ready after {}: {} MB of weights, {} MB of KV for {} tokens",
+               Named("model", loaded.name), Named("base", info.base_digest.Short()),
+               Named("numerics_class", info.numerics_class),
+               Named("after", absl::FormatDuration(MonotonicNow() - begin)),
+               Named("weights_mb", info.weight_bytes >> 20), Named("kv_mb", info.kv_bytes >> 20),
+               Named("kv_tokens", info.n_kv_blocks * kKvBlockTokens));
   if (!info.batch_invariant) {
     spdlog::info(
         "an answer's text may depend on what is computed beside it, and may change when it is resumed "
@@ -92,12 +98,20 @@ Status Run(const WorkerOptions& asked, ShutdownSignals* signals) {
         "(batch_invariant is false)");
   }
   for (const std::string& warning : loaded.warnings) spdlog::warn("{}", warning);
+  const std::string worker_id = options.id.empty() ? DefaultId(options.listen) : options.id;
+  MetricsRegistry registry;
+  // Before the engine, whose sequences hold their traces to the end.
+  std::unique_ptr<net::SpanExporter> exporter;
+  if (!options.traces.endpoint.empty()) {
+    net::SpanExporterOptions traces = options.traces;
+    traces.service = {"coterie-worker", worker_id, kVersion};
+    ASSIGN_OR_RETURN(exporter, net::SpanExporter::Start(std::move(traces), &registry));
+  }
   ASSIGN_OR_RETURN(const std::unique_ptr<Engine> engine,
                    Engine::Create(MakeEngineOptions(options), loaded.model.get(), std::move(resolver),
                                   loaded.matchers.get()));
 
   PeerTraffic traffic;
-  MetricsRegistry registry;
   WorkerMetrics metrics(&registry, engine.get(), &traffic);
   metrics.ShowConstraints(loaded.matchers ? &loaded.matchers->stats() : nullptr);
   std::shared_ptr<net::TlsIdentity> tls;
@@ -118,7 +132,8 @@ Status Run(const WorkerOptions& asked, ShutdownSignals* signals) {
         net::MetricsServer::Start(&registry, absl::StrCat(host, ":", options.metrics_port), nullptr, tls));
   }
   WorkerServiceOptions service_options;
-  service_options.worker_id = options.id.empty() ? DefaultId(options.listen) : options.id;
+  service_options.worker_id = worker_id;
+  service_options.tracer = Tracer(exporter.get(), /*ratio=*/0);
   service_options.tokenizer_digest = loaded.tokenizer_digest;
   service_options.device = device.device;
   service_options.serves = options.serves;
@@ -146,14 +161,16 @@ Status Run(const WorkerOptions& asked, ShutdownSignals* signals) {
               server->port());
   if (metrics_server != nullptr) std::printf("metrics %d\n", metrics_server->port());
   std::fflush(stdout);
-  spdlog::info("worker {} listens on port {}", service_options.worker_id, server->port());
+  spdlog::info("worker {} listens on port {}", Named("worker", service_options.worker_id),
+               Named("port", server->port()));
 
   const int signal = signals->WaitForFirst();
   if (!loss.why().ok()) LeaveWithoutDevice(device.device, loss.why(), std::move(server));
-  spdlog::info("{}: draining for at most {}; a second signal ends at once", ShutdownSignalName(signal),
-               absl::FormatDuration(options.drain_timeout));
+  spdlog::info("{}: draining for at most {}; a second signal ends at once",
+               Named("signal", ShutdownSignalName(signal)),
+               Named("drain_timeout", absl::FormatDuration(options.drain_timeout)));
   const int handed_over = server->Drain(options.drain_timeout);
-  spdlog::info("drained; {} sequences handed over", handed_over);
+  spdlog::info("drained; {} sequences handed over", Named("sequences", handed_over));
   // The word may still be on its way from the engine to `loss`.
   const Status lost = loss.why().ok() ? engine->device_status() : loss.why();
   if (!lost.ok()) LeaveWithoutDevice(device.device, lost, std::move(server));
@@ -181,10 +198,10 @@ int Main(int argc, char** argv) {
     std::fprintf(stderr, "coterie-worker: %s\n", Printable(ToStd(status.message())).c_str());
     return 2;
   }
-  spdlog::set_default_logger(spdlog::stderr_color_mt("worker"));
+  StartLog("worker", LogFormatOf(options.log_format));
   status = Run(options, ShutdownSignals::Watch());
   if (!status.ok()) {
-    std::fprintf(stderr, "coterie-worker: %s\n", Printable(ToStd(status.message())).c_str());
+    LogFatal(status);
     // A driver that does not answer may hold a lock that the usual end waits for.
     if (absl::IsDeadlineExceeded(status)) _exit(EXIT_FAILURE);
     return EXIT_FAILURE;

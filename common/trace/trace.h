@@ -68,8 +68,8 @@ class Tracer {
               MonotonicTime begin) const;
 
  private:
-  SpanSink* const sink_;
-  const double ratio_;
+  SpanSink* sink_;
+  double ratio_;
 };
 
 }  // namespace coterie

@@ -6,6 +6,7 @@
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
+#include "common/log/named.h"
 #include "common/quoted.h"
 #include "spdlog/spdlog.h"
 
@@ -34,7 +35,8 @@ void Keys::Refresh() {
   const Status status = Read();
   if (!status.ok()) metrics_->reload_failures.Increment();
   if (!status.ok() && status.message() != complaint_) {
-    spdlog::error("the keys file stays as it was read before: {}", std::string(status.message()));
+    spdlog::error("the keys file stays as it was read before: {}",
+                  Named("why", std::string(status.message())));
   }
   complaint_ = std::string(status.message());
 }
@@ -60,7 +62,9 @@ Status Keys::Read() {
   if (ring != nullptr) {
     const size_t n_valid = ring->CountValid(options_.unix_now());
     metrics_->keys.Set(static_cast<double>(n_valid));
-    if (text && broken_.ok()) spdlog::info("keys file: {} keys, {} of them valid", ring->size(), n_valid);
+    if (text && broken_.ok())
+      spdlog::info("keys file: {} keys, {} of them valid", Named("keys", ring->size()),
+                   Named("valid", n_valid));
   }
   return broken_;
 }

@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <utility>
 
+#include "common/log/log.h"
 #include "gateway/access/access_pass.h"
+#include "gateway/answer/request_log.h"
 #include "gateway/watch/shadow_traffic.h"
 
 namespace coterie::gateway {
@@ -15,8 +17,14 @@ AdmittedTask::AdmittedTask(const GatewayCore* core, const char* rpc, Admission::
       context_(std::move(context)),
       accepted_(MonotonicNow()),
       deadline_(std::min(deadline, accepted_ + core->limits.max_time)),
+      trace_(core->tracer.Begin(context_.caller_trace, TraceId::FromHex(context_.trace_id), rpc,
+                                SpanKind::kServer, accepted_)),
       kind_(kind),
-      cost_(cost) {}
+      cost_(cost) {
+  if (!trace_) return;
+  trace_.Note(trace_.root(), {"coterie.tenant", context_.tenant});
+  trace_.Note(trace_.root(), {"coterie.trace_id", context_.trace_id});  // as logs have it
+}
 
 void AdmittedTask::Begin() {
   core_->metrics->tenant_requests.Increment(context_.tenant);
@@ -28,6 +36,7 @@ void AdmittedTask::Begin() {
   }
   {
     MutexLock lock(&mutex_);
+    waiting_span_ = trace_.Open(trace_.root(), "admission");
     timer_ = core_->timers->At(deadline_, [weak = weak_from_this()] {
       if (const auto self = weak.lock()) {
         self->Fail(absl::DeadlineExceededError(absl::StrCat(
@@ -56,6 +65,7 @@ void AdmittedTask::Admitted(StatusOr<Admission::Ticket> ticket) {
     MutexLock lock(&mutex_);
     if (done_) return;
     admitted_ = true;
+    trace_.Close(waiting_span_);
     ticket_ = *std::move(ticket);
   }
   Run();
@@ -65,6 +75,7 @@ std::shared_ptr<Session> AdmittedTask::CloseLocked() {
   done_ = true;
   over_.Set();
   OnClosedLocked();
+  trace_.Close(waiting_span_);
   // Before anybody hears of the end: the client's next request may be quicker than what is left to do here.
   if (std::exchange(holds_pass_, false)) context_.pass->Leave();
   core_->timers->Cancel(timer_);
@@ -76,6 +87,11 @@ std::shared_ptr<Session> AdmittedTask::CloseLocked() {
 void AdmittedTask::EndLocked(const Status& status) {
   if (done_) return;
   CloseLocked();
+  trace_.Close(trace_.root(), status);
+  {
+    const LogTrace line(context_.trace_id, trace_.root());
+    core_->request_log->Ended(rpc_, status, MonotonicNow());
+  }
   core_->metrics->CountRequest(rpc_, status);
   if (kind_ == Admission::Kind::kAnswer) {
     core_->metrics->end_to_end.Observe(absl::ToDoubleSeconds(MonotonicNow() - accepted_));
@@ -101,8 +117,10 @@ void AdmittedTask::Cancel() {
     if (done_) return;
     session = CloseLocked();
     // At the client's deadline its gRPC cancels too, and may be quicker than our timer.
-    core_->metrics->CountRequest(
-        rpc_, MonotonicNow() < deadline_ ? absl::CancelledError() : absl::DeadlineExceededError(""));
+    const Status why = MonotonicNow() < deadline_ ? absl::CancelledError("the client is gone")
+                                                  : absl::DeadlineExceededError("the client's deadline");
+    trace_.Close(trace_.root(), why);
+    core_->metrics->CountRequest(rpc_, why);
   }
   if (session != nullptr) session->Cancel();
 }

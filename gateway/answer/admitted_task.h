@@ -7,6 +7,7 @@
 
 #include "common/clock.h"
 #include "common/mutex.h"
+#include "common/trace/trace.h"
 #include "gateway/access/admission.h"
 #include "gateway/core/gateway_core.h"
 #include "gateway/runtime/cancel_flag.h"
@@ -46,7 +47,8 @@ class AdmittedTask : public std::enable_shared_from_this<AdmittedTask> {
   const RequestContext context_;
   const MonotonicTime accepted_;
   const MonotonicTime deadline_;
-  CancelFlag over_;  // set at the end, for what was begun and nobody needs any more
+  const Trace trace_;  // its first span is the request
+  CancelFlag over_;    // set at the end, for what was begun and nobody needs any more
 
   Mutex mutex_;
   bool done_ ABSL_GUARDED_BY(mutex_) = false;
@@ -63,6 +65,7 @@ class AdmittedTask : public std::enable_shared_from_this<AdmittedTask> {
   bool admitted_ ABSL_GUARDED_BY(mutex_) = false;
   uint64_t waiting_id_ ABSL_GUARDED_BY(mutex_) = 0;
   TimerQueue::Id timer_ ABSL_GUARDED_BY(mutex_) = 0;
+  SpanId waiting_span_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace coterie::gateway

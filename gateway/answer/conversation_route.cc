@@ -48,7 +48,9 @@ class RoutedWalk : public std::enable_shared_from_this<RoutedWalk> {
               [self = shared_from_this(), cache, key, then,
                begin = MonotonicNow()](StatusOr<std::vector<float>> vector) {
                 if (!vector.ok()) return self->done_(vector.status());
-                self->embed_time_ += MonotonicNow() - begin;
+                const MonotonicTime end = MonotonicNow();
+                self->conversation_.trace.Add(self->conversation_.span, "embed", begin, end);
+                self->embed_time_ += end - begin;
                 if (cache != nullptr) cache->Keep(key, *vector);
                 (self.get()->*then)(*std::move(vector));
               });

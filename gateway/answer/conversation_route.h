@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "common/status.h"
+#include "common/trace/trace.h"
 #include "gateway/core/gateway_core.h"
 #include "gateway/routing/router_state.h"
 #include "gateway/runtime/cancel_flag.h"
@@ -18,6 +19,8 @@ struct ConversationToRoute {
   std::vector<std::string> messages;  // the user's, the oldest first; never empty
   RoutingAsk ask;
   std::string cache_salt;
+  Trace trace;
+  SpanId span;  // of the route in it
 };
 
 struct RoutedConversation {

@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "absl/strings/str_join.h"
+#include "common/log/named.h"
 #include "spdlog/spdlog.h"
 
 namespace coterie::gateway {
@@ -23,7 +24,8 @@ void FallbackLog::Note(std::span<const std::string> experts, const Status& why, 
     n_left_out = std::exchange(n_left_out_, 0);
   }
   spdlog::warn("{}; {} ({} more fallbacks since the last such line; at most one a minute for each expert)",
-               std::string(why.message()), instead, n_left_out);
+               Named("why", std::string(why.message())), Named("instead", instead),
+               Named("left_out", n_left_out));
 }
 
 }  // namespace coterie::gateway

@@ -191,6 +191,7 @@ void Generation::Finish(FinishReason reason, std::string stop) {
     core_->metrics->time_per_output_token.Observe(absl::ToDoubleSeconds(now - first_token_) /
                                                   (n_tokens_ - 1));
   }
+  trace_.Note(trace_.root(), {"coterie.finish", NameOf(reason)});
   sink_->OnEvent(std::move(event));
   EndLocked(absl::OkStatus());
 }

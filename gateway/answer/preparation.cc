@@ -37,7 +37,11 @@ class Preparation : public std::enable_shared_from_this<Preparation> {
   Status Start() {
     auto route = [self = shared_from_this()] { self->Route(); };
     auto encode = [self = shared_from_this()] {
+      const Trace& trace = self->request_.trace;
+      const SpanId span = trace.Open(trace.root(), "tokenise");
       self->encode_status_ = RefusedForGood(self->Encode());
+      trace.Note(span, {"coterie.prompt_tokens", self->prepared_.prompt_ids.size()});
+      trace.Close(span, self->encode_status_);
       self->Join();
     };
     if (request_.only_route) {
@@ -62,6 +66,7 @@ class Preparation : public std::enable_shared_from_this<Preparation> {
       return;
     }
     state_ = core_->routers->Current();
+    route_span_ = request_.trace.Open(request_.trace.root(), "route");
     if (!RouterState::NeedsEmbedding(request_.expert)) {
       const MonotonicTime begin = MonotonicNow();
       StatusOr<Decision> decision = state_->Decide(request_.expert, request_.routing, {});
@@ -75,6 +80,8 @@ class Preparation : public std::enable_shared_from_this<Preparation> {
                                 : request_.input.UserMessages(core_->conversation.max_turns);
     conversation.ask = request_.routing;
     conversation.cache_salt = request_.cache_salt;
+    conversation.trace = request_.trace;
+    conversation.span = route_span_;
     RouteConversation(core_, state_, std::move(conversation), cancelled_,
                       [self = shared_from_this()](StatusOr<RoutedConversation> routed) {
                         self->Routed(std::move(routed));
@@ -83,6 +90,7 @@ class Preparation : public std::enable_shared_from_this<Preparation> {
 
   void Routed(StatusOr<RoutedConversation> routed) {
     PlacementRequest placement;
+    CloseRouteSpan(routed);
     if (routed.ok()) {
       core_->metrics->route.Observe(routed->decision.search_seconds);
       placement = PlacementOf(routed->decision);
@@ -94,6 +102,21 @@ class Preparation : public std::enable_shared_from_this<Preparation> {
     }
     // The tokens are not there yet, so the adapter may come first.
     if (!Join()) Prefetch(*core_, std::move(placement));
+  }
+
+  void CloseRouteSpan(const StatusOr<RoutedConversation>& routed) const {
+    const Trace& trace = request_.trace;
+    if (trace && routed.ok()) {
+      const RoutePlan& plan = routed->decision.plan;
+      trace.Note(route_span_, {"coterie.expert", plan.experts.empty() ? "base" : plan.experts[0].name});
+      trace.Note(route_span_, {"coterie.policy", plan.policy});
+      trace.Note(route_span_, {"coterie.reason", plan.reason});
+      if (!routed->decision.candidates.empty()) {
+        trace.Note(route_span_, {"coterie.score", routed->decision.candidates[0].score});
+        trace.Note(route_span_, {"coterie.margin", plan.margin});
+      }
+    }
+    trace.Close(route_span_, routed.status());
   }
 
   // A text beyond a limit of tokenizer or template stays beyond it: ResourceExhausted would tell the client
@@ -177,6 +200,7 @@ class Preparation : public std::enable_shared_from_this<Preparation> {
   const std::function<void(StatusOr<Prepared>)> done_;
   std::atomic<int> left_ = 2;
   std::shared_ptr<const RouterState> state_;  // the route's
+  SpanId route_span_;                         // likewise
   // Each job writes its own fields; the counter orders them before the join.
   Prepared prepared_;
   Status route_status_;

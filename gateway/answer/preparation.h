@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "common/status.h"
+#include "common/trace/trace.h"
 #include "gateway/core/gateway_core.h"
 #include "gateway/core/request.h"
 #include "gateway/routing/router_state.h"
@@ -37,6 +38,7 @@ struct PreparationRequest {
   bool only_route = false;  // leave prompt_ids empty
   bool mark_question = false;
   std::string cache_salt;  // of its context
+  Trace trace;
 };
 
 // Calls `done` once, from a thread of the pool; or returns why the pool took nothing, and does not call.

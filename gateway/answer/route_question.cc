@@ -36,6 +36,7 @@ void RouteQuestion::Run() {
   PreparationRequest preparation{std::move(request_.input), request_.expert, std::move(request_.routing), "",
                                  /*only_route=*/true};
   preparation.cache_salt = context_.cache_salt;
+  preparation.trace = trace_;
   const auto self = std::static_pointer_cast<RouteQuestion>(shared_from_this());
   const Status status = Prepare(core_, std::move(preparation), over_, [self](StatusOr<Prepared> prepared) {
     if (!prepared.ok()) return self->Fail(prepared.status());

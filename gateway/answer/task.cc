@@ -4,11 +4,14 @@
 #include <optional>
 #include <utility>
 
+#include "absl/strings/str_join.h"
 #include "common/clock.h"
+#include "common/log/log.h"
 #include "common/prefix_key.h"
 #include "gateway/access/access_pass.h"
 #include "gateway/access/retry_delay.h"
 #include "gateway/answer/fallback_log.h"
+#include "gateway/answer/request_log.h"
 
 namespace coterie::gateway {
 
@@ -32,6 +35,7 @@ void Task::Run() {
     if (done_) return;
     request = DescribePreparation();
     request.cache_salt = context_.cache_salt;
+    request.trace = trace_;
   }
   const Status status =
       Prepare(core_, std::move(request), over_,
@@ -55,6 +59,7 @@ void Task::PreparationDone(StatusOr<Prepared> prepared) {
     sequence.tenant = context_.tenant;
     sequence.priority = context_.priority;
     sequence.trace_id = context_.trace_id;
+    sequence.trace = trace_;
     sequence.cache_salt = context_.cache_salt;
     sequence.deadline = deadline_;
     sequence.prompt_ids = std::move(prepared->prompt_ids);
@@ -115,8 +120,13 @@ bool Task::FallBackLocked(const Status& why) {
   if (fallback_ == nullptr) return false;
   std::optional<Decision> next = fallback_->Next(decision_, why);
   if (!next) return false;
+  const LogTrace line(context_.trace_id, trace_.root());
   for (const std::string& name : fallback_->names()) core_->metrics->experts.CountFallback(name);
   core_->fallback_log->Note(fallback_->names(), why, next->plan.reason, MonotonicNow());
+  if (trace_) {
+    trace_.Event(trace_.root(), "fallback",
+                 {{"coterie.why", ToStd(why.message())}, {"coterie.reason", next->plan.reason}});
+  }
   decision_ = *std::move(next);
   // Called by the old session, which holds its lock; a placement belongs on the pool in any case.
   const Status status = core_->workers->Later([self = Self()] {
@@ -155,6 +165,12 @@ std::vector<std::string> Task::AnsweringLocked() const {
 }
 
 void Task::OnClosedLocked() {
+  if (trace_) {
+    trace_.Note(trace_.root(), {"coterie.expert", absl::StrJoin(AnsweringLocked(), ",")});
+    trace_.Note(trace_.root(), {"coterie.prompt_tokens", n_prompt_tokens_});
+    trace_.Note(trace_.root(), {"coterie.cached_tokens", cached_prompt_tokens_});
+    trace_.Note(trace_.root(), {"coterie.answer_tokens", n_generated_});
+  }
   if (n_generated_ == 0) return;
   for (const std::string& expert : AnsweringLocked()) {
     core_->metrics->experts.CountTokens(expert, n_generated_);
@@ -164,6 +180,10 @@ void Task::OnClosedLocked() {
 void Task::OnPlaced(const SessionPlacement& placement) {
   MutexLock lock(&mutex_);
   if (done_) return;
+  if (placement.kind != SessionPlacement::Kind::kFirst) {
+    const LogTrace line(context_.trace_id, trace_.root());
+    core_->request_log->Moved(placement.worker, placement.reason, MonotonicNow());
+  }
   switch (placement.kind) {
     case SessionPlacement::Kind::kFirst:
       CountExperts();
@@ -213,6 +233,7 @@ bool Task::OnTokens(std::span<const int32_t> ids, std::vector<PositionLogprobs>&
   MutexLock lock(&mutex_);
   if (done_) return false;
   core_->metrics->generated_tokens.Increment(static_cast<double>(ids.size()));
+  if (n_generated_ == 0) trace_.Event(trace_.root(), "first token");
   n_generated_ += ids.size();
   if (context_.pass != nullptr) context_.pass->SpendTokens(ids.size());
   return OnTokensLocked(ids, std::move(logprobs)) && CountUnreadLocked(ids.size());

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <string>
 
+#include "common/trace/trace.h"
 #include "gateway/access/admission.h"
 #include "gateway/access/keys.h"
 #include "gateway/core/gateway_metrics.h"
@@ -23,6 +24,7 @@ namespace coterie::gateway {
 class DriftWatch;
 class EmbeddingCache;
 class FallbackLog;
+class RequestLog;
 class ShadowTraffic;
 
 // What every request needs; the server owns the parts, which outlive all requests.
@@ -43,10 +45,12 @@ struct GatewayCore {
   TimerQueue* timers = nullptr;
   GatewayMetrics* metrics = nullptr;
   FallbackLog* fallback_log = nullptr;
+  RequestLog* request_log = nullptr;
   ShadowTraffic* shadow = nullptr;  // null: no prompt is scored beside its answer
   RequestLimits limits;
   SessionOptions session;
   DriftWatch* drift = nullptr;
+  Tracer tracer{nullptr, 0};
   size_t embed_max_bytes = 4096;  // of a text; of a question the encoder reads 64 tokens by default
   absl::Duration client_stall_timeout = absl::Minutes(2);
   absl::Duration upload_idle_timeout = absl::Minutes(1);

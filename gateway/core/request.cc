@@ -1,7 +1,5 @@
 #include "gateway/core/request.h"
 
-#include <random>
-
 #include "common/quoted.h"
 #include "common/refused_field.h"
 #include "model/grammar/constraint_grammar.h"
@@ -109,11 +107,6 @@ Status CompleteContext(RequestContext* context, const RequestLimits& limits) {
   return ValidateContext(*context, limits);
 }
 
-std::string DrawTraceId() {
-  std::random_device device;
-  std::string id;
-  for (int i = 0; i < 4; ++i) absl::StrAppend(&id, absl::Hex(device(), absl::kZeroPad8));
-  return id;
-}
+std::string DrawTraceId() { return TraceId::Draw().ToHex(); }
 
 }  // namespace coterie::gateway

@@ -11,6 +11,7 @@
 #include "common/ids.h"
 #include "common/sequence.h"
 #include "common/status.h"
+#include "common/trace/trace_context.h"
 #include "gateway/routing/routing_ask.h"
 #include "gateway/text/text_input.h"
 
@@ -34,6 +35,7 @@ struct RequestContext {
   std::string tenant = "default";
   int32_t priority = 0;
   std::string trace_id;
+  TraceContext caller_trace;  // that the request is a part of; none: its caller traces nothing
   std::string cache_salt;
   bool no_shadow = false;
   // The client's end of its connection, from whoever accepted it; for fairness only, and may be empty.

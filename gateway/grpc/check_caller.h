@@ -4,9 +4,9 @@
 #include <grpcpp/server_context.h>
 
 #include <memory>
-#include <string_view>
 
 #include "gateway/core/gateway_core.h"
+#include "gateway/grpc/call_metadata.h"
 
 namespace coterie::gateway {
 
@@ -15,12 +15,7 @@ namespace coterie::gateway {
 inline StatusOr<std::shared_ptr<AccessPass>> CheckCaller(const GatewayCore& core,
                                                          const grpc::ServerContextBase& context) {
   if (core.keys == nullptr) return std::shared_ptr<AccessPass>();
-  const auto value = [&context](const char* name) -> std::string_view {
-    const auto found = context.client_metadata().find(name);
-    if (found == context.client_metadata().end()) return {};
-    return {found->second.data(), found->second.size()};
-  };
-  return core.keys->Check(KeyIn(value("authorization"), value("x-api-key")));
+  return core.keys->Check(KeyIn(CallMetadata(context, "authorization"), CallMetadata(context, "x-api-key")));
 }
 
 }  // namespace coterie::gateway

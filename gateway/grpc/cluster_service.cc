@@ -5,7 +5,7 @@
 #include <utility>
 
 #include "common/clock.h"
-#include "gateway/core/version.h"
+#include "common/version.h"
 #include "gateway/grpc/check_caller.h"
 #include "gateway/grpc/convert_client.h"
 #include "gateway/grpc/rpc_status.h"

@@ -7,6 +7,7 @@
 
 #include "common/hidden_paths.h"
 #include "common/ids.h"
+#include "common/log/named.h"
 #include "common/quoted.h"
 #include "common/utf8.h"
 #include "gateway/access/retry_delay.h"
@@ -73,8 +74,8 @@ ExpertServiceImpl::ExpertServiceImpl(ExpertStore* store, CatalogueWatch* watch, 
 grpc::Status ExpertServiceImpl::Refusal(const Status& status) const {
   const Status shown = WithoutPaths(status, store_->root(), "the expert store");
   if (shown.message() != status.message()) {
-    spdlog::warn("experts: {}: {}", absl::StatusCodeToString(status.code()),
-                 Printable(ToStd(status.message())));
+    spdlog::warn("experts: {}: {}", Named("code", absl::StatusCodeToString(status.code())),
+                 Named("why", Printable(ToStd(status.message()))));
   }
   return ToGrpc(shown);
 }

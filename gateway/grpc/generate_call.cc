@@ -4,6 +4,7 @@
 
 #include "common/clock.h"
 #include "gateway/core/apply_pass.h"
+#include "gateway/grpc/call_metadata.h"
 #include "gateway/grpc/check_caller.h"
 #include "gateway/grpc/convert_client.h"
 #include "gateway/grpc/rpc_status.h"
@@ -27,6 +28,7 @@ void GenerateCall::Begin(grpc::CallbackServerContext* context, const v1::Generat
       pass.ok() ? FromProto(proto, core_->limits, core_->text->vocab_size()) : pass.status();
   if (request.ok()) {
     ApplyPass(*std::move(pass), &request->context, &request->routing);
+    TakeCallersTrace(*context, !proto.context().trace_id().empty(), &*request);
     request->deadline = net::DeadlineOf(*context);
     request->context.connection = context->peer();
   }

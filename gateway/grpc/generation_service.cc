@@ -8,6 +8,7 @@
 #include "gateway/answer/route_question.h"
 #include "gateway/answer/scoring.h"
 #include "gateway/core/apply_pass.h"
+#include "gateway/grpc/call_metadata.h"
 #include "gateway/grpc/check_caller.h"
 #include "gateway/grpc/convert_client.h"
 #include "gateway/grpc/generate_call.h"
@@ -50,6 +51,7 @@ StatusOr<Request> Admit(const GatewayCore& core, const grpc::CallbackServerConte
   ASSIGN_OR_RETURN(std::shared_ptr<AccessPass> pass, CheckCaller(core, context));
   ASSIGN_OR_RETURN(Request request, FromProto(proto, core.limits));
   Complete(context, &request);
+  TakeCallersTrace(context, !proto.context().trace_id().empty(), &request);
   if constexpr (requires { request.routing; }) {
     ApplyPass(std::move(pass), &request.context, &request.routing);
   } else {

@@ -7,6 +7,7 @@
 #include "absl/strings/str_join.h"
 #include "common/hidden_paths.h"
 #include "common/ids.h"
+#include "common/log/named.h"
 #include "common/quoted.h"
 #include "common/refused_field.h"
 #include "common/utf8.h"
@@ -129,7 +130,8 @@ StatusOr<std::string> LoraAdapters::LoadNow(const LoraLoad& load) {
     for (std::string& line : SeparationInWords(*made->separation, made->name))
       lines.push_back(std::move(line));
   }
-  spdlog::info("{} was loaded over HTTP: {}", load.name, Printable(published->words));
+  spdlog::info("{} was loaded over HTTP: {}", Named("expert", load.name),
+               Named("what", Printable(published->words)));
   return absl::StrJoin(lines, "\n");
 }
 
@@ -140,7 +142,7 @@ StatusOr<std::string> LoraAdapters::UnloadNow(const std::string& name) {
     return OfField(WithoutPaths(generation.status(), store_->root(), "the expert store"), "lora_name");
   }
   RETURN_IF_ERROR(watch_->Refresh());
-  spdlog::info("{} was unloaded over HTTP", name);
+  spdlog::info("{} was unloaded over HTTP", Named("expert", name));
   return absl::StrCat(name, " was withdrawn (generation ", *generation, ")");
 }
 

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "common/allocator.h"
+#include "common/log/named.h"
 #include "spdlog/spdlog.h"
 
 namespace coterie::gateway {
@@ -34,11 +35,12 @@ void LogNewProblems(const RouterState& before, const std::vector<ExpertProblem>&
     const ExpertProblem* known = before.ProblemOf(problem.name);
     if (known != nullptr && known->why == problem.why) continue;
     if (++n_new <= kProblemsLogged) {
-      spdlog::warn("expert {} is not routed to: {}", problem.name, problem.why);
+      spdlog::warn("expert {} is not routed to: {}", Named("expert", problem.name),
+                   Named("why", problem.why));
     }
   }
   if (n_new > kProblemsLogged) {
-    spdlog::warn("and {} more; `coterie status` names them", n_new - kProblemsLogged);
+    spdlog::warn("and {} more; `coterie status` names them", Named("left_out", n_new - kProblemsLogged));
   }
 }
 
@@ -73,7 +75,7 @@ void CatalogueWatch::Run() {
   // The same fault again and again is one line.
   const auto log = [](const char* what, const Status& status, std::string* last_words) {
     if (!status.ok() && status.message() != *last_words) {
-      spdlog::error("{}: {}", what, std::string(status.message()));
+      spdlog::error("{}: {}", Named("what", what), Named("why", std::string(status.message())));
     }
     *last_words = std::string(status.message());
   };
@@ -123,10 +125,11 @@ Status CatalogueWatch::Follow() {
   routers_->Set(std::make_shared<const RouterState>(options_.max_candidates, std::move(parts)));
   if (std::exchange(options_changed_, false)) {
     spdlog::info("routing files read again: {} rules, {} classes of the classifier",
-                 options_.routing.rules.size(), options_.routing.classifier.classes.size());
+                 Named("rules", options_.routing.rules.size()),
+                 Named("classes", options_.routing.classifier.classes.size()));
   }
   if (!same) {
-    spdlog::info("catalogue generation {}", generation);
+    spdlog::info("catalogue generation {}", Named("generation", generation));
     // The state before, and all that was read meanwhile.
     ReturnFreeMemory();
   }

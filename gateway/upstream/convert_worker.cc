@@ -132,6 +132,10 @@ v1::Submit SubmitToProto(uint64_t sequence_id, const SequenceRequest& request, M
   submit.set_tenant(request.tenant);
   submit.set_priority(request.priority);
   submit.set_trace_id(request.trace_id);
+  if (request.trace_context) {
+    submit.set_traceparent(request.trace_context.ToTraceParent());
+    submit.set_tracestate(request.trace_context.state);
+  }
   submit.set_cache_salt(request.cache_salt);
   submit.set_deadline_ms(MillisecondsLeft(request.deadline, now));
   submit.set_initial_credit(request.initial_credit);

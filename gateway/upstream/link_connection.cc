@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/clock.h"
+#include "common/log/named.h"
 #include "gateway/upstream/convert_worker.h"
 #include "gateway/upstream/link_errors.h"
 #include "gateway/upstream/worker_link_impl.h"
@@ -95,7 +96,8 @@ void WorkerLinkImpl::BeginGrace(const std::string& words) {
   if (identity_.reattach_grace_ms > 0) {
     grace = std::min(grace, absl::Milliseconds(identity_.reattach_grace_ms));
   }
-  spdlog::warn("{}; waiting {} for it to come back", words, absl::FormatDuration(grace));
+  spdlog::warn("{}; waiting {} for it to come back", Named("why", words),
+               Named("grace", absl::FormatDuration(grace)));
   timers_->Cancel(grace_);
   grace_ = timers_->After(grace, Weakly(&WorkerLinkImpl::OnGraceOver));
 }
@@ -177,8 +179,9 @@ void WorkerLinkImpl::NoteFailureOnce(MonotonicTime now) {
 
 void WorkerLinkImpl::NoteFailure(MonotonicTime now) {
   if (!outliers_.Fail(now)) return;
-  spdlog::warn("worker {} failed {} times of late: new answers go elsewhere for {}", address_,
-               outliers_.failures(), absl::FormatDuration(outliers_.ejected_for(now)));
+  spdlog::warn("worker {} failed {} times of late: new answers go elsewhere for {}",
+               Named("address", address_), Named("failures", outliers_.failures()),
+               Named("ejected_for", absl::FormatDuration(outliers_.ejected_for(now))));
 }
 
 WorkerLinkImpl::Lost WorkerLinkImpl::TakeSequences(WorkerLoss loss) {
@@ -193,10 +196,11 @@ void WorkerLinkImpl::MarkGone(WorkerHealth health, std::string why, bool planned
   state_.Reset();
   if (stopped_ || !is_news) return;
   if (planned) {
-    spdlog::info("worker {} left: {}", address_, message_);
+    spdlog::info("worker {} left: {}", Named("address", address_), Named("why", message_));
   } else {
-    spdlog::warn("worker {} {}: {}", address_, health == WorkerHealth::kRefused ? "refused" : "lost",
-                 message_);
+    spdlog::warn("worker {} {}: {}", Named("address", address_),
+                 Named("state", health == WorkerHealth::kRefused ? "refused" : "lost"),
+                 Named("why", message_));
   }
 }
 

@@ -4,6 +4,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/clock.h"
+#include "common/log/named.h"
 #include "common/lost_worker.h"
 #include "gateway/upstream/convert_worker.h"
 #include "gateway/upstream/hello_check.h"
@@ -113,7 +114,8 @@ WorkerLinkImpl::Lost WorkerLinkImpl::Attach(WorkerIdentity hello, const v1::Work
     *reattached = sequences_.Reattach(message.mutable_reattach(), &lost.observers);
     SendOrBreak(std::move(message));
   }
-  spdlog::info("worker {} ({}) {}", address_, identity_.worker_id, known ? "re-attached" : "attached");
+  spdlog::info("worker {} ({}) {}", Named("address", address_), Named("worker", identity_.worker_id),
+               Named("state", known ? "re-attached" : "attached"));
   return lost;
 }
 
@@ -153,7 +155,8 @@ void WorkerLinkImpl::ApplyState(const v1::WorkerState& proto) {
   // A worker says its state with every step, and one that says it wrong says so each time.
   if (const auto n_left_out = malformed_states_.Note(MonotonicNow())) {
     spdlog::warn("worker {}: state ignored: {} ({} more since the last such line; at most one a minute)",
-                 address_, std::string(update.status().message()), *n_left_out);
+                 Named("address", address_), Named("why", std::string(update.status().message())),
+                 Named("left_out", *n_left_out));
   }
 }
 

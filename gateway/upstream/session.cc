@@ -47,6 +47,7 @@ void Session::PlaceLocked() {
   DescribePlacementLocked();
   while (true) {
     std::vector<uint32_t> homeless;
+    const MonotonicTime begin = request_.trace ? MonotonicNow() : MonotonicTime();
     StatusOr<WorkerPool::Placed> placed = pool_->Place(placement_, &homeless);
     if (!placed.ok()) {
       if (GoOnWithoutLocked(homeless)) continue;
@@ -66,11 +67,29 @@ void Session::PlaceLocked() {
     granted_until_ = until;
     started_ = false;
     reattached_ = false;
+    TraceAttemptLocked(begin);
     const Status submitted = link_->Submit(id, request_, shared_from_this());
     if (submitted.ok()) return;
+    CloseAttemptLocked(submitted);
     placement_.exclude.insert(WorkerAtFaultLocked(submitted));
     link_.reset();
   }
+}
+
+void Session::TraceAttemptLocked(MonotonicTime placing_began) {
+  const Trace& trace = request_.trace;
+  if (!trace) return;
+  const MonotonicTime now = MonotonicNow();
+  trace.Add(trace.root(), "place", placing_began, now, {{"coterie.reason", placement_reason_}});
+  attempt_span_ = trace.Open(trace.root(), "attempt", SpanKind::kClient, now);
+  trace.Note(attempt_span_, {"coterie.worker", worker_});
+  trace.Note(attempt_span_, {"coterie.resumed_tokens", received()});
+  request_.trace_context = trace.ContextOf(attempt_span_);
+}
+
+void Session::CloseAttemptLocked(const Status& status) {
+  request_.trace.Close(attempt_span_, status);
+  attempt_span_ = SpanId();
 }
 
 std::string Session::WorkerAtFaultLocked(const Status& error) const {
@@ -129,7 +148,13 @@ void Session::PlaceAfterLocked(absl::Duration delay) {
 
 void Session::NobodyTakesItLocked(const Status& why) {
   const MonotonicTime now = MonotonicNow();
-  if (waits_since_ == MonotonicTime::InfiniteFuture()) waits_since_ = now;
+  if (waits_since_ == MonotonicTime::InfiniteFuture()) {
+    waits_since_ = now;
+    if (request_.trace) {
+      request_.trace.Event(request_.trace.root(), "no worker takes it",
+                           {{"coterie.why", ToStd(why.message())}});
+    }
+  }
   const SessionEnd end = WhyNobodyLocked(why, now);
   if (!end.status.ok()) return EndLocked(end);
   // The next round asks them all again.
@@ -168,6 +193,7 @@ SessionEnd Session::WhyNobodyLocked(const Status& why, MonotonicTime now) {
 }
 
 void Session::DropAttemptLocked() {
+  CloseAttemptLocked(absl::OkStatus());
   if (link_ != nullptr) link_->Cancel(sequence_id_);
   link_.reset();
   sequence_id_ = 0;
@@ -181,6 +207,14 @@ bool Session::WasWholeLocked() const {
 
 // Failover. The tokens so far are in resume_ids, so whoever takes the sequence next goes on behind them.
 void Session::MoveLocked(const WorkerLoss& loss) {
+  if (request_.trace) {
+    request_.trace.Event(request_.trace.root(), "fail-over",
+                         {{"coterie.worker", worker_},
+                          {"coterie.why", ToStd(loss.why.message())},
+                          {"coterie.planned", loss.planned},
+                          {"coterie.answer_tokens", received()}});
+  }
+  CloseAttemptLocked(loss.why);
   DropAttemptLocked();
   if (!loss.planned) {
     ++n_losses_;
@@ -282,6 +316,7 @@ void Session::OnReattached(uint64_t sequence_id) {
   MutexLock lock(&mutex_);
   if (listener_ == nullptr || link_ == nullptr || sequence_id != sequence_id_) return;
   reattached_ = true;
+  request_.trace.Event(attempt_span_, "re-attached");
   if (started_) ReportReattachedLocked();  // else with the placement
 }
 
@@ -297,6 +332,11 @@ void Session::OnOutput(SequenceOutput output) {
   if (output.finish == FinishReason::kError) return HandleErrorLocked(output);
   if (!started_) {
     started_ = true;
+    if (request_.trace) {
+      request_.trace.Event(attempt_span_, "started",
+                           {{"coterie.queued_ms", absl::ToInt64Milliseconds(output.queued)},
+                            {"coterie.cached_tokens", output.cached_prompt_tokens}});
+    }
     refusal_ = adapter_error_ = absl::OkStatus();
     placement_.exclude.clear();
     n_refusals_ = 0;
@@ -340,6 +380,7 @@ bool Session::IsAdapterErrorLocked(const Status& error) const {
 
 void Session::HandleErrorLocked(const SequenceOutput& output) {
   const Status& error = output.error;
+  CloseAttemptLocked(error);
   const std::string at_fault = WorkerAtFaultLocked(error);
   if (IsAdapterErrorLocked(error)) {
     adapter_error_ = Annotate(error, absl::StrCat("worker ", at_fault));

@@ -137,6 +137,9 @@ class Session : public SequenceObserver, public std::enable_shared_from_this<Ses
   // Whether the lost worker had no room for more and was about to say so.
   bool WasWholeLocked() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void EndLocked(const SessionEnd& end) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // This attempt in the request's trace: the worker's own spans are below it.
+  void TraceAttemptLocked(MonotonicTime placing_began) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void CloseAttemptLocked(const Status& status) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void DropAttemptLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   uint32_t received() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     return static_cast<uint32_t>(request_.resume_ids.size());
@@ -160,6 +163,7 @@ class Session : public SequenceObserver, public std::enable_shared_from_this<Ses
   bool worker_invariant_ ABSL_GUARDED_BY(mutex_) = true;  // its tokens depend on nothing but this sequence
   uint64_t worker_room_ ABSL_GUARDED_BY(mutex_) = 0;      // tokens of prompt and answer; 0: not said
   std::string placement_reason_ ABSL_GUARDED_BY(mutex_);
+  SpanId attempt_span_ ABSL_GUARDED_BY(mutex_);
   bool started_ ABSL_GUARDED_BY(mutex_) = false;  // its first output came
   bool reattached_ ABSL_GUARDED_BY(mutex_) = false;
 

@@ -8,6 +8,7 @@
 #include "absl/strings/str_join.h"
 #include "common/check.h"
 #include "common/clock.h"
+#include "common/log/named.h"
 #include "common/log_allowance.h"
 #include "gateway/upstream/gang.h"
 #include "spdlog/spdlog.h"
@@ -72,8 +73,8 @@ void WorkerPool::FollowName() {
     if (addresses.ok()) {
       Adopt(*addresses);
     } else if (const auto n_left_out = failures.Note(MonotonicNow())) {
-      spdlog::warn("{} ({} more times since the last such line)", std::string(addresses.status().message()),
-                   *n_left_out);
+      spdlog::warn("{} ({} more times since the last such line)",
+                   Named("why", std::string(addresses.status().message())), Named("left_out", *n_left_out));
     }
     MutexLock lock(&mutex_);
     resolve_error_ = addresses.ok() ? "" : std::string(addresses.status().message());

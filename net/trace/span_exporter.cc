@@ -10,6 +10,7 @@
 
 #include "common/clock.h"
 #include "common/file_descriptor.h"
+#include "common/log/named.h"
 #include "common/log_allowance.h"
 #include "common/mutex.h"
 #include "net/trace/http_post.h"
@@ -155,8 +156,9 @@ class SpanExporter::Loop {
     const std::optional<uint64_t> n_left_out = lines_.Note(MonotonicNow());
     if (!n_left_out) return;
     spdlog::warn("traces: {} does not take {} spans: {} ({} more times since the last such line)",
-                 options_.endpoint, n_lost,
-                 why.ok() ? "it refused some of a request" : std::string(why.message()), *n_left_out);
+                 Named("endpoint", options_.endpoint), Named("spans", n_lost),
+                 Named("why", why.ok() ? "it refused some of a request" : std::string(why.message())),
+                 Named("left_out", *n_left_out));
   }
 
   const SpanExporterOptions options_;

@@ -44,7 +44,7 @@ CONFINED = {
 # The headers that may bring in gRPC or a generated message: reading those costs a compiler seconds, for every file that
 # includes one of these. What else wants them includes them in its .cc file, or forward declares.
 HEADERS_WITH_GRPC = {
-    "gateway/grpc/check_caller.h", "gateway/grpc/cluster_service.h", "gateway/grpc/convert_client.h", "gateway/grpc/expert_receiver.h",
+    "gateway/grpc/call_metadata.h", "gateway/grpc/check_caller.h", "gateway/grpc/cluster_service.h", "gateway/grpc/convert_client.h", "gateway/grpc/expert_receiver.h",
     "gateway/grpc/expert_service.h", "gateway/grpc/generate_call.h", "gateway/grpc/generation_service.h",
     "gateway/grpc/rpc_status.h", "gateway/grpc/unary_call.h", "gateway/grpc/upload_watch.h", "gateway/upstream/convert_worker.h",
     "gateway/upstream/stream_threads.h", "gateway/upstream/worker_stream.h", "net/grpc_listener.h", "net/grpc_time.h", "net/http2_protocol.h", "net/received.h", "net/reflection_service.h", "net/standard_services.h", "net/tls_credentials.h", "net/unknown_methods.h",

@@ -7,6 +7,7 @@
 
 #include "absl/time/clock.h"
 #include "common/exit_code.h"
+#include "common/log/named.h"
 #include "common/utf8.h"
 #include "spdlog/spdlog.h"
 
@@ -36,10 +37,11 @@ void LeaveWithoutDevice(const std::string& device, const Status& why, std::uniqu
     absl::SleepFor(kLeaveLimit);
     _exit(kDeviceLostExitCode);
   }).detach();
-  spdlog::error("device {} is lost: {}; handing over what runs, then ending with exit code {}", device,
-                Printable(ToStd(why.message())), kDeviceLostExitCode);
+  spdlog::error("device {} is lost: {}; handing over what runs, then ending with exit code {}",
+                Named("device", device), Named("why", Printable(ToStd(why.message()))),
+                Named("exit_code", kDeviceLostExitCode));
   const int n_handed_over = server->HandOver(why, kHandOverPatience);
-  spdlog::info("{} sequences handed over", n_handed_over);
+  spdlog::info("{} sequences handed over", Named("sequences", n_handed_over));
   server.reset();  // the last messages go out
   spdlog::default_logger()->flush();
   std::fflush(nullptr);

@@ -3,6 +3,7 @@
 #include <thread>
 #include <utility>
 
+#include "common/log/named.h"
 #include "spdlog/spdlog.h"
 
 namespace coterie::worker {
@@ -50,7 +51,8 @@ void GpuMonitor::Run(const std::shared_ptr<Shared>& shared) {
   const StatusOr<devices::GpuReader> reader =
       devices::GpuReader::Open(shared->options.driver_folder, shared->gpu);
   if (!reader.ok() && !absl::IsDataLoss(reader.status())) {
-    spdlog::warn("no metrics of device {}: {}", shared->gpu.device(), std::string(reader.status().message()));
+    spdlog::warn("no metrics of device {}: {}", Named("device", shared->gpu.device()),
+                 Named("why", std::string(reader.status().message())));
     return;
   }
   while (true) {

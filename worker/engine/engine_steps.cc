@@ -206,6 +206,7 @@ void Engine::Choose(Sequence* s, int32_t token, std::span<const TokenLogprob> lo
   event->position = s->answer_position();
   event->token = token;
   Report(event, logprobs);
+  if (s->times.first_token == MonotonicTime::InfiniteFuture()) s->times.first_token = MonotonicNow();
   s->tokens.push_back(token);
   if (s->credit > 0) --s->credit;  // it may have been taken back since the step was planned
   stats_.generated_tokens.fetch_add(1, std::memory_order_relaxed);
@@ -221,6 +222,9 @@ void Engine::Finish(Sequence* s, FinishReason reason, int32_t stop_token, Status
   event->finish = reason;
   event->position = s->answer_position();
   event->token = stop_token;
+  s->times.finished = MonotonicNow();
+  s->finish = reason;
+  s->error = status;
   event->status = std::move(status);
   scheduler_->Remove(s);
   auto found = sequences_.find(s->request.id);

@@ -357,9 +357,11 @@ bool Scheduler::HasAdapters(Sequence* s, MonotonicTime now, bool has_seat, Newco
       return false;
     case AdapterStore::State::kLoading:
       s->waited_for_adapter |= has_seat;
+      s->times.load_began = std::min(s->times.load_began, now);
       s->blocked_since = MonotonicTime::InfiniteFuture();
       return false;
     case AdapterStore::State::kReady:
+      if (s->times.load_began <= now) s->times.load_ended = std::min(s->times.load_ended, now);
       return !limits->slots_kept;
   }
   return false;
@@ -378,6 +380,7 @@ void Scheduler::Start(Sequence* s, MonotonicTime now) {
   Insert(&running_, s);
   if (s->started) return;
   s->started = true;
+  s->times.started = now;
   s->cached_prompt_tokens = static_cast<uint32_t>(s->n_computed);
   s->queued_ms = static_cast<uint32_t>(std::max<int64_t>(0, absl::ToInt64Milliseconds(now - s->arrival)));
   if (s->adapters.empty()) return;

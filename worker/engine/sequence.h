@@ -10,6 +10,7 @@
 #include "common/digest.h"
 #include "common/prefix_key.h"
 #include "common/sequence.h"
+#include "common/status.h"
 #include "worker/engine/adapter_budget.h"
 
 namespace coterie {
@@ -36,6 +37,15 @@ struct SequenceRow {
   std::vector<int32_t> blocks;  // in order of position
   PrefixHash root;
   std::vector<PrefixHash> keys;  // of the leading whole blocks of the tokens, as far as computed
+};
+
+// When what happened to a sequence, for its trace. What did not: the infinite future.
+struct SequenceTimes {
+  MonotonicTime load_began = MonotonicTime::InfiniteFuture();  // it found its adapters still loading
+  MonotonicTime load_ended = MonotonicTime::InfiniteFuture();
+  MonotonicTime started = MonotonicTime::InfiniteFuture();  // its prompt
+  MonotonicTime first_token = MonotonicTime::InfiniteFuture();
+  MonotonicTime finished = MonotonicTime::InfiniteFuture();
 };
 
 // One sequence's whole state. Made (and all its memory reserved) on the submitter's thread, then owned by the
@@ -93,6 +103,9 @@ struct Sequence {
   bool waited_for_adapter = false;
   uint32_t cached_prompt_tokens = 0;
   uint32_t queued_ms = 0;
+  SequenceTimes times;
+  FinishReason finish = FinishReason::kNone;
+  Status error;                 // with FinishReason::kError
   int next_prompt_logprob = 0;  // next prompt position to launch for scoring; n_prompt when there is none
 
   int n_rows() const { return static_cast<int>(rows.size()); }

@@ -83,6 +83,8 @@ StatusOr<SequenceRequest> RequestFromProto(const v1::Submit& submit, MonotonicTi
   request.cache_salt = submit.cache_salt();
   request.priority = submit.priority();
   request.tenant = submit.tenant();
+  request.trace_id = CutUtf8(submit.trace_id(), kMaxLabelBytes);
+  request.trace_context = ReadTraceContext(submit.traceparent(), submit.tracestate());
   if (submit.deadline_ms() > 0) request.deadline = now + absl::Milliseconds(submit.deadline_ms());
   request.initial_credit = submit.initial_credit();
   if (submit.has_prompt_logprobs_from()) request.prompt_logprobs_from = submit.prompt_logprobs_from();

@@ -1,12 +1,19 @@
 // The dispatcher's thread: takes the engine's outputs, appends them to the sequences' logs, sends, beats the
 // heart towards each gateway and notices lost heartbeats of theirs. WorkerServiceImpl.
 #include <algorithm>
+#include <memory>
+#include <optional>
 #include <set>
 #include <utility>
 #include <vector>
 
 #include "common/clock.h"
+#include "common/log/log.h"
+#include "common/log/named.h"
+#include "common/utf8.h"
 #include "spdlog/spdlog.h"
+#include "worker/engine/sequence.h"
+#include "worker/service/sequence_trace.h"
 #include "worker/service/worker_service.h"
 
 namespace coterie::worker {
@@ -36,6 +43,7 @@ void WorkerServiceImpl::Dispatch() {
   while (true) {
     engine_->WaitOutputs(&batch, std::min(due, metrics_due));
     const Status device_lost = batch.device_lost;
+    for (const std::unique_ptr<Sequence>& sequence : batch.retired) NoteRetired(*sequence);
     {
       const MonotonicTime now = MonotonicNow();
       MutexLock lock(&mutex_);
@@ -56,6 +64,19 @@ void WorkerServiceImpl::Dispatch() {
 }
 
 // --- Outputs ---
+
+void WorkerServiceImpl::NoteRetired(const Sequence& sequence) {
+  WriteSequenceSpans(sequence);
+  // The others go on elsewhere, and are told where they come from.
+  if (sequence.error.ok() || absl::IsUnavailable(sequence.error) || absl::IsResourceExhausted(sequence.error))
+    return;
+  const std::optional<uint64_t> n_left_out = failed_sequences_.Note(MonotonicNow());
+  if (!n_left_out) return;
+  const LogTrace line(sequence.request.trace_id, sequence.request.trace.root());
+  spdlog::warn("a sequence of {} failed: {} ({} more since the last such line)",
+               Named("expert", ExpertsOf(sequence.request)),
+               Named("why", Printable(ToStd(sequence.error.message()))), Named("left_out", *n_left_out));
+}
 
 void WorkerServiceImpl::AppendToLogs(OutputBatch& batch, MonotonicTime now) {
   tracker_.Apply(batch.residency, batch.prefixes);
@@ -178,8 +199,9 @@ void WorkerServiceImpl::EndIfSilent(GatewaySession* session, MonotonicTime now) 
   const absl::Duration silence = now - session->last_heard;
   if (session->stream == nullptr || silence <= session->silence_timeout) return;
   spdlog::warn("gateway {} said nothing for {} (its heartbeats are lost); keeping its {} sequences for {}",
-               session->id(), absl::FormatDuration(silence), session->n_unfinished(),
-               absl::FormatDuration(options_.reattach_grace));
+               Named("gateway", session->id()), Named("silence", absl::FormatDuration(silence)),
+               Named("sequences", session->n_unfinished()),
+               Named("grace", absl::FormatDuration(options_.reattach_grace)));
   session->stream->End({grpc::StatusCode::DEADLINE_EXCEEDED, "the gateway said nothing for too long"},
                        /*abandon=*/true);
   Detach(session, now);
@@ -208,7 +230,8 @@ MonotonicTime WorkerServiceImpl::NextDue(const GatewaySession& session, Monotoni
 
 void WorkerServiceImpl::ForgetGateway(const std::string& id) {
   GatewaySession* session = sessions_.at(id).get();
-  spdlog::info("gateway {} did not come back; dropping its {} sequences", id, session->n_unfinished());
+  spdlog::info("gateway {} did not come back; dropping its {} sequences", Named("gateway", id),
+               Named("sequences", session->n_unfinished()));
   std::vector<uint64_t> ids;
   for (const auto& [sequence_id, log] : session->sequences()) ids.push_back(sequence_id);
   for (uint64_t sequence_id : ids) Drop(session, sequence_id);

@@ -4,6 +4,7 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/escaping.h"
 #include "common/clock.h"
+#include "common/log/named.h"
 #include "common/quoted.h"
 #include "common/worker_protocol.h"
 #include "kernels/decoder_ops.h"
@@ -65,8 +66,8 @@ void WorkerServiceImpl::RefuseHello(AttachStream* stream, const std::string& gat
                                     const grpc::Status& status) {
   if (const auto n_left_out = refused_hellos_.Note(MonotonicNow())) {
     spdlog::warn("gateway {} at {} refused: {} ({} more refused since the last such line)",
-                 absl::CHexEscape(gateway_id.substr(0, 80)), stream->peer(), status.error_message(),
-                 *n_left_out);
+                 Named("gateway", absl::CHexEscape(gateway_id.substr(0, 80))), Named("peer", stream->peer()),
+                 Named("why", status.error_message()), Named("left_out", *n_left_out));
   }
   stream->End(status);
 }
@@ -163,7 +164,8 @@ void WorkerServiceImpl::OnHello(AttachStream* stream, const v1::GatewayHello& he
   SayHello(session.get());
   timers_changed_ = true;
   engine_->InterruptWait();  // the dispatcher has a new clock to watch
-  spdlog::info("gateway {} {} from {}", session->id(), known ? "came back" : "attached", stream->peer());
+  spdlog::info("gateway {} {} from {}", Named("gateway", session->id()),
+               Named("state", known ? "came back" : "attached"), Named("peer", stream->peer()));
 }
 
 void WorkerServiceImpl::BeginStream(GatewaySession* session, AttachStream* stream,

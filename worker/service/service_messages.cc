@@ -1,9 +1,11 @@
 // What gateways say, message by message, and what becomes of their streams (gRPC's threads):
 // WorkerServiceImpl.
 #include <algorithm>
+#include <optional>
 #include <utility>
 
 #include "common/clock.h"
+#include "common/log/named.h"
 #include "spdlog/spdlog.h"
 #include "worker/engine/sequence.h"
 #include "worker/service/convert.h"
@@ -58,8 +60,10 @@ void WorkerServiceImpl::OnClosed(AttachStream* stream, const Status& problem) {
   if (!stream->gateway_id.empty()) {
     GatewaySession* session = sessions_.at(stream->gateway_id).get();
     if (session->stream == stream) {
-      spdlog::warn("gateway {} is gone ({}); keeping its {} sequences for {}", session->id(), stream->peer(),
-                   session->n_unfinished(), absl::FormatDuration(options_.reattach_grace));
+      spdlog::warn("gateway {} is gone ({}); keeping its {} sequences for {}",
+                   Named("gateway", session->id()), Named("peer", stream->peer()),
+                   Named("sequences", session->n_unfinished()),
+                   Named("grace", absl::FormatDuration(options_.reattach_grace)));
       Detach(session, MonotonicNow());
     }
   }
@@ -79,8 +83,8 @@ void WorkerServiceImpl::OnGone(AttachStream* stream) {
 }
 
 void WorkerServiceImpl::CutOff(GatewaySession* session, MonotonicTime now) {
-  spdlog::warn("gateway {} is cut off: it takes nothing while {} answers wait for it", session->id(),
-               session->n_unsent());
+  spdlog::warn("gateway {} is cut off: it takes nothing while {} answers wait for it",
+               Named("gateway", session->id()), Named("unsent", session->n_unsent()));
   session->stream->End({grpc::StatusCode::RESOURCE_EXHAUSTED,
                         absl::StrCat(session->n_unsent(), " answers wait to be read, the limit is ",
                                      GatewaySession::kMaxUnsent, "; read them, or ask for less")},
@@ -135,8 +139,15 @@ StatusOr<std::unique_ptr<Sequence>> WorkerServiceImpl::PrepareSubmit(AttachStrea
           absl::StrCat("worker ", options_.worker_id, " is draining; go on elsewhere"));
     }
   }
-  ASSIGN_OR_RETURN(SequenceRequest request, RequestFromProto(submit, MonotonicNow()));
-  return engine_->Prepare(std::move(request));
+  const MonotonicTime now = MonotonicNow();
+  ASSIGN_OR_RETURN(SequenceRequest request, RequestFromProto(submit, now));
+  const Trace trace =
+      options_.tracer.Begin(request.trace_context, std::nullopt, "sequence", SpanKind::kServer, now);
+  if (trace) trace.Note(trace.root(), {"coterie.worker", options_.worker_id});
+  request.trace = trace;
+  StatusOr<std::unique_ptr<Sequence>> prepared = engine_->Prepare(std::move(request));
+  if (!prepared.ok()) trace.Close(trace.root(), prepared.status());
+  return prepared;
 }
 
 void WorkerServiceImpl::OnSubmit(GatewaySession* session, uint64_t id,
@@ -164,7 +175,9 @@ void WorkerServiceImpl::OnSubmit(GatewaySession* session, uint64_t id,
                                     "worker ", options_.worker_id, " answers nothing together with others"));
     if (!status.ok()) return session->Refuse(id, status);
   }
+  const Trace trace = request.trace;
   if (Status status = engine_->Submit(*std::move(prepared)); !status.ok()) {
+    trace.Close(trace.root(), status);
     if (in_gang) gangs_->Drop(engine_id);
     return session->Refuse(id, std::move(status));
   }

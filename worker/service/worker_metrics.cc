@@ -124,10 +124,8 @@ void WorkerMetrics::AddDistribution(const std::string& name, const std::string& 
 }
 
 void WorkerMetrics::ObserveFinish(FinishReason reason, const std::vector<std::string>& experts) {
-  static constexpr const char* kNames[] = {"none", "stop", "length", "cancelled", "deadline", "error"};
   registry_
-      ->Counter("coterie_worker_sequences_total", "Sequences ended, by reason.",
-                {{"reason", kNames[static_cast<int>(reason)]}})
+      ->Counter("coterie_worker_sequences_total", "Sequences ended, by reason.", {{"reason", NameOf(reason)}})
       .Increment();
   if (experts.empty()) experts_.CountFinish("base");
   for (const std::string& expert : experts) experts_.CountFinish(expert);

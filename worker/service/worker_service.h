@@ -15,6 +15,7 @@
 #include "common/log_allowance.h"
 #include "common/mutex.h"
 #include "common/shared_secret.h"
+#include "common/trace/trace.h"
 #include "coterie/v1/worker.grpc.pb.h"
 #include "net/bad_calls.h"
 #include "worker/engine/engine.h"
@@ -40,6 +41,8 @@ struct WorkerServiceOptions {
   SharedSecret* secret = nullptr;
   // A call that sends no Hello for so long is ended.
   absl::Duration hello_timeout = absl::Seconds(10);
+  // Traces what gateways trace.
+  Tracer tracer{nullptr, 0};
   // Told once, by the dispatcher's thread, that the engine lost its device. HandOver is then to be called,
   // from another thread.
   std::function<void(const Status&)> on_device_lost;
@@ -118,6 +121,8 @@ class WorkerServiceImpl : public v1::WorkerService::Service, private StreamOwner
 
   // --- service_dispatcher.cc: the dispatcher's thread ---
   void Dispatch();
+  // What the engine noted of a sequence that has left it: its trace, and a line where it failed.
+  void NoteRetired(const Sequence& sequence);
   void AppendToLogs(OutputBatch& batch, MonotonicTime now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void NoteDeviceLost(const Status& why) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void NoteDeviceLost(OutputBatch* batch) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -164,6 +169,7 @@ class WorkerServiceImpl : public v1::WorkerService::Service, private StreamOwner
   bool timers_changed_ ABSL_GUARDED_BY(mutex_) = true;
   MonotonicTime places_due_ ABSL_GUARDED_BY(mutex_) = MonotonicTime::InfinitePast();
 
+  LogAllowance failed_sequences_{absl::Seconds(1)};  // the dispatcher's
   std::thread dispatcher_;
 };
 

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <utility>
 
-#include "absl/strings/ascii.h"
 #include "absl/strings/numbers.h"
 #include "common/quoted.h"
 #include "common/refused_field.h"
@@ -13,17 +12,6 @@ namespace coterie::gateway::http {
 namespace {
 
 using Json = nlohmann::json;
-
-// "00-<trace id>-<parent>-<flags>" (W3C Trace Context); empty where it is not one.
-std::string TraceIdOf(std::string_view traceparent) {
-  constexpr size_t kBegin = 3, kDigits = 32, kLength = 55;
-  if (traceparent.size() < kLength || traceparent[2] != '-' || traceparent[kBegin + kDigits] != '-')
-    return "";
-  const std::string id(traceparent.substr(kBegin, kDigits));
-  const bool hex = std::all_of(
-      id.begin(), id.end(), [](unsigned char c) { return absl::ascii_isdigit(c) || (c >= 'a' && c <= 'f'); });
-  return hex && id.find_first_not_of('0') != std::string::npos ? id : "";
-}
 
 StatusOr<std::string> ReadPart(const Json& part, const std::string& path) {
   ASSIGN_OR_RETURN(const JsonObject object, JsonObject::Of(part, path));
@@ -154,8 +142,8 @@ bool AsksForNothing(std::string_view name, const Json& value) {
 
 RequestContext ContextOf(const HttpRequest& request) {
   RequestContext context;
-  context.trace_id = TraceIdOf(request.Header("traceparent"));
-  if (context.trace_id.empty()) context.trace_id = request.id;
+  context.caller_trace = ReadTraceContext(request.Header("traceparent"), request.Header("tracestate"));
+  context.trace_id = context.caller_trace ? context.caller_trace.trace.ToHex() : request.id;
   context.connection = absl::StrCat(request.peer.ToString(), " ", request.peer.port);
   return context;
 }

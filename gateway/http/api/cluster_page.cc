@@ -4,7 +4,7 @@
 #include <vector>
 
 #include "common/utf8.h"
-#include "gateway/core/version.h"
+#include "common/version.h"
 #include "gateway/http/api/endpoints.h"
 #include "gateway/http/json_writer.h"
 

@@ -3,7 +3,7 @@
 #include <utility>
 
 #include "absl/strings/match.h"
-#include "gateway/core/version.h"
+#include "common/version.h"
 #include "gateway/http/api/endpoints.h"
 #include "gateway/http/api/status_response.h"
 #include "gateway/http/json_writer.h"

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "common/clock.h"
+#include "common/log/named.h"
 #include "common/quoted.h"
 #include "gateway/http/server/connection.h"
 #include "spdlog/spdlog.h"
@@ -50,7 +51,7 @@ void ServerShared::NoteFailedHandshake(const net::PeerAddress& peer, const std::
   MutexLock lock(&mutex_);
   if (const auto n_left_out = failed_handshakes_.Note(MonotonicNow())) {
     spdlog::warn("HTTP client {} and we do not agree on TLS: {} ({} more since the last such line)",
-                 peer.ToString(), Shown(why), *n_left_out);
+                 Named("peer", peer.ToString()), Named("why", Shown(why)), Named("left_out", *n_left_out));
   }
 }
 
