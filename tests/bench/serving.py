@@ -18,10 +18,10 @@ from served_process import PATIENCE_SECONDS, Process  # noqa: E402
 class Serving:
     """`with Serving(...) as s:` one gateway before one worker. Experts are folders to publish."""
 
-    def __init__(self, bin_folder, model, embedder, folder, experts=(), worker_flags=(), with_store=True):
+    def __init__(self, bin_folder, model, embedder, folder, experts=(), worker_flags=(), with_store=True, gateway_flags=()):
         self.bin, self.model, self.embedder = pathlib.Path(bin_folder), model, embedder
         self.folder, self.experts = pathlib.Path(folder), list(experts)
-        self.worker_flags, self.with_store = list(worker_flags), with_store
+        self.worker_flags, self.with_store, self.gateway_flags = list(worker_flags), with_store, list(gateway_flags)
         self.worker = self.gateway = None
         threads = [int(f.split("=")[1]) for f in self.worker_flags if f.startswith("--threads=")]
         self.n_compute_threads = (threads and threads[0]) or len(os.sched_getaffinity(0))
@@ -49,7 +49,7 @@ class Serving:
         self.worker_metrics_port = int(self.worker.words[3])
         self.gateway = Process([self.bin / "coterie-gateway", f"--model={self.model}", f"--embedder={self.embedder}",
                                 f"--workers={self.worker.words[1]}", "--listen=127.0.0.1:0", "--admin-listen=127.0.0.1:0",
-                                "--http-listen=", "--metrics-port=-1", *store_flags], self.folder / "gateway.log", 1)
+                                "--http-listen=", "--metrics-port=-1", *store_flags, *self.gateway_flags], self.folder / "gateway.log", 1)
         self.address = f"127.0.0.1:{self.gateway.words[1]}"
         self.admin = f"127.0.0.1:{self.gateway.words[3]}"
         deadline = time.monotonic() + PATIENCE_SECONDS

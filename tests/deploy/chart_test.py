@@ -157,6 +157,11 @@ class ChartTest(unittest.TestCase):
         arguments = of_kind(render(GOOD["flags of every type"]), "Deployment")["spec"]["template"]["spec"]["containers"][0]["args"]
         self.assertTrue({"--max-running=1000000", "--min-score=0.25", "--strict-serves=true"} <= set(arguments), arguments)
         self.assertIn("--serves=law-*,med-*", of_kind(render(GOOD["groups by experts"]), "StatefulSet", "-law")["spec"]["template"]["spec"]["containers"][0]["args"])
+        traced = render(GOOD["traces and JSON logs"])
+        gateway, worker = (of_kind(traced, kind)["spec"]["template"]["spec"]["containers"][0]["args"] for kind in ("Deployment", "StatefulSet"))
+        both = {"--otlp-endpoint=http://otel-collector.monitoring.svc:4318", "--log-format=json"}
+        self.assertTrue(both | {"--trace-sample=1"} <= set(gateway) and both <= set(worker), (gateway, worker))
+        self.assertFalse([a for a in worker if a.startswith("--trace-sample")])
         text = json.dumps(render(GOOD["secrets by reference"]))
         self.assertIn('"secretName": "coterie-keys"', text)
         self.assertNotIn('"kind": "Secret"', text)

@@ -51,7 +51,7 @@ def free_port() -> int:
 class Cluster(contextlib.ExitStack):
     """One gateway and three workers that compute nothing, the first on a stand-in for a GPU; four experts, one with a canary."""
 
-    def __init__(self, bin_folder: pathlib.Path):
+    def __init__(self, bin_folder: pathlib.Path, gateway_flags=(), worker_flags=()):
         super().__init__()
         self.bin = bin_folder
         self.folder = pathlib.Path(self.enter_context(tempfile.TemporaryDirectory(prefix="coterie-deploy-")))
@@ -62,14 +62,14 @@ class Cluster(contextlib.ExitStack):
         for n, device in enumerate(("auto", "cpu", "cpu")):
             port = free_port()
             flags = ["--fake", f"--model={model}", f"--store={self.folder / 'store'}", "--listen=127.0.0.1:0", f"--metrics-port={port}",
-                     f"--id=worker-{n}", f"--device={device}", "--adapter-slots=2", "--adapter-bytes=3MiB", "--max-seqs=8", "--fake-step-time=3ms", "--fake-load-time=30ms"]
+                     f"--id=worker-{n}", f"--device={device}", "--adapter-slots=2", "--adapter-bytes=3MiB", "--max-seqs=8", "--fake-step-time=3ms", "--fake-load-time=30ms", *worker_flags]
             self.workers.append(self._start("coterie-worker", flags, self._driver() if n == 0 else {}))
             self.targets["coterie-worker"].append(f"127.0.0.1:{port}")
         metrics, self.http, self.grpc, self.admin = free_port(), free_port(), free_port(), free_port()
         self._start("coterie-gateway", [
             f"--model={model}", f"--embedder={DATA / 'tiny-bert'}", f"--store={self.folder / 'store'}", f"--listen=127.0.0.1:{self.grpc}",
             f"--admin-listen=127.0.0.1:{self.admin}", f"--metrics-port={metrics}", f"--http-listen=127.0.0.1:{self.http}",
-            "--workers=" + ",".join(w.words[1] for w in self.workers), "--shadow-share=1", "--catalogue-poll=50ms"], {})
+            "--workers=" + ",".join(w.words[1] for w in self.workers), "--shadow-share=1", "--catalogue-poll=50ms", *gateway_flags], {})
         self.targets["coterie-gateway"].append(f"127.0.0.1:{metrics}")
         self._publish()
 

@@ -19,7 +19,7 @@ import panels
 import table
 
 # Conditions of the table that this cluster does not meet; tests/gateway and tests/worker look at these metrics.
-NOT_HERE = {"with --keys", "with --tls-cert"}
+NOT_HERE = {"with --keys", "with --tls-cert", "with --otlp-endpoint"}
 WINDOW_SECONDS = 12  # of a rate
 LOAD_SECONDS = 30
 PATIENCE_SECONDS = 240

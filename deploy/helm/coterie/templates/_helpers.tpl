@@ -100,6 +100,19 @@ capabilities: {drop: [ALL]}
 {{- end }}
 {{- end }}
 
+{{/* Traces and logs as arguments. Workers trace what gateways trace. */}}
+{{- define "coterie.seen" -}}
+{{- with .values.tracing.endpoint }}
+- {{ printf "--otlp-endpoint=%s" . | quote }}
+{{- if $.samples }}
+- {{ printf "--trace-sample=%v" $.values.tracing.sample | quote }}
+{{- end }}
+{{- end }}
+{{- if ne .values.logFormat "text" }}
+- --log-format={{ .values.logFormat }}
+{{- end }}
+{{- end }}
+
 {{- define "coterie.spread" -}}
 topologySpreadConstraints:
   - maxSkew: 1

@@ -1,6 +1,6 @@
 {{/* What the schema cannot see: values that contradict each other. */}}
 {{- define "coterie.refusals" -}}
-{{- include "coterie.refuseFlags" (dict "where" "gateway.flags" "flags" .Values.gateway.flags "own" (list "model" "embedder" "store" "workers" "listen" "http-listen" "admin-listen" "metrics-host" "metrics-port" "drain-timeout")) }}
+{{- include "coterie.refuseFlags" (dict "where" "gateway.flags" "flags" .Values.gateway.flags "own" (list "model" "embedder" "store" "workers" "listen" "http-listen" "admin-listen" "metrics-host" "metrics-port" "drain-timeout" "otlp-endpoint" "trace-sample" "log-format")) }}
 {{- $sources := list }}
 {{- range $kind, $value := .Values.models.source }}{{ if $value }}{{ $sources = append $sources $kind }}{{ end }}{{ end }}
 {{- if ne (len $sources) 1 }}
@@ -12,7 +12,7 @@
 {{- if hasKey $names .name }}{{ fail (printf "workers.groups: two groups are called %q; a name is a StatefulSet's" .name) }}{{ end }}
 {{- $_ := set $names .name true }}
 {{- $pods = add $pods (int .replicas) }}
-{{- include "coterie.refuseFlags" (dict "where" (printf "workers.groups %s: flags" .name) "flags" .flags "own" (list "model" "store" "device" "id" "serves" "listen" "metrics-port" "drain-timeout" "list-devices")) }}
+{{- include "coterie.refuseFlags" (dict "where" (printf "workers.groups %s: flags" .name) "flags" .flags "own" (list "model" "store" "device" "id" "serves" "listen" "metrics-port" "drain-timeout" "list-devices" "otlp-endpoint" "log-format")) }}
 {{- if and (eq .device "cpu") (hasKey ((.resources | default dict).limits | default dict) "nvidia.com/gpu") }}
 {{- fail (printf "workers.groups %s: device is cpu, and resources ask for nvidia.com/gpu, which would lie idle; device: cuda adds it" .name) }}
 {{- end }}
@@ -49,6 +49,6 @@
 {{/* Flags that other values say: two of them would be two truths. */}}
 {{- define "coterie.refuseFlags" -}}
 {{- range $flag, $_ := .flags }}
-{{- if has $flag $.own }}{{ fail (printf "%s: the chart sets --%s itself, by other values (models, store, device, serves, listenAddress, drainSeconds); say it there" $.where $flag) }}{{ end }}
+{{- if has $flag $.own }}{{ fail (printf "%s: the chart sets --%s itself, by other values (models, store, device, serves, listenAddress, drainSeconds, tracing, logFormat); say it there" $.where $flag) }}{{ end }}
 {{- end }}
 {{- end }}
