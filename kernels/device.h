@@ -3,8 +3,10 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "common/memory.h"
@@ -27,6 +29,12 @@ struct HostMatrix {
   // Source row of each output row, or empty for the identity. Undoes the row permutation that GGUF files of
   // the llama family carry on Q and K.
   std::vector<int32_t> row_order;
+  // A type that a matrix of floats is rounded to while it is packed (formats/quantize.h). Without, it stays
+  // of its type.
+  std::optional<DType> rounded_to = std::nullopt;
+  std::string_view name = {};  // of the tensor, for errors; borrowed like `data`, may be empty
+
+  DType packed_dtype() const { return rounded_to.value_or(dtype); }
 };
 
 // A matrix packed for the device, immutable; owned by whoever packed it and freed with the last reference.
@@ -88,6 +96,8 @@ class Device {
   virtual StatusOr<std::unique_ptr<DeviceBuffer>> Allocate(size_t n_floats, Pages pages = Pages::kNow) = 0;
   virtual StatusOr<std::unique_ptr<DeviceBuffer>> Upload(std::span<const float> values) = 0;
   // Packs `parts` into one matrix, their outputs side by side. All have the same n_in; dtypes may differ.
+  // InvalidArgument names a part that cannot be rounded as it asks, Unimplemented one that this device does
+  // not round.
   virtual StatusOr<std::unique_ptr<PackedMatrix>> PackMatrix(std::span<const HostMatrix> parts) = 0;
   // Bytes of device memory that such a matrix takes, packed.
   virtual size_t MatrixBytes(DType dtype, int64_t n_out, int64_t n_in) const = 0;

@@ -82,14 +82,29 @@ Status CheckMemory(const WorkerOptions& options, const ModelFiles& files, const 
   return absl::OkStatus();
 }
 
+// A GPU's backend rounds weights itself (CudaBackendOptions::weights).
+std::optional<DType> FloatWeightsOnCpu(const WorkerOptions& options) {
+  if (options.weights == "q8_0") return DType::kQ8_0;
+  if (options.weights == "q4_1") return DType::kQ4_1;
+  return std::nullopt;
+}
+
+Status CheckWeights(const WorkerOptions& options, const devices::ChosenDevice& device) {
+  if (options.weights != (device.gpu ? "q4_1" : "fp8")) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat("--weights=", options.weights, " on ", device.device, ": ",
+                   device.gpu ? "a GPU holds weights of floats as-is, as q8_0 or as fp8"
+                              : "a CPU holds weights of floats as-is, as q8_0 or as q4_1"));
+}
+
 StatusOr<std::unique_ptr<DecoderOps>> MakeBackend(const WorkerOptions& options,
                                                   const devices::ChosenDevice& device) {
   if (device.gpu) {
     CudaBackendOptions gpu;
     gpu.device = device.gpu->index;
-    gpu.weights = options.gpu_weights == "q8_0"  ? CudaBackendOptions::Weights::kQ8_0
-                  : options.gpu_weights == "fp8" ? CudaBackendOptions::Weights::kFp8
-                                                 : CudaBackendOptions::Weights::kAsStored;
+    gpu.weights = options.weights == "q8_0"  ? CudaBackendOptions::Weights::kQ8_0
+                  : options.weights == "fp8" ? CudaBackendOptions::Weights::kFp8
+                                             : CudaBackendOptions::Weights::kAsStored;
     if (options.gpu_prefill == "fast") gpu.prefill = CudaBackendOptions::Prefill::kFast;
     gpu.adapter_bytes = options.adapter_bytes;
     gpu.log = [](std::string_view words) { spdlog::warn("{}", words); };
@@ -106,8 +121,10 @@ StatusOr<std::unique_ptr<LanguageModel>> MakeDecoder(const WorkerOptions& option
                                                      const devices::ChosenDevice& device,
                                                      const ModelFiles& files,
                                                      std::vector<int32_t> eos_token_ids) {
+  RETURN_IF_ERROR(CheckWeights(options, device));
   ASSIGN_OR_RETURN(std::unique_ptr<DecoderOps> backend, MakeBackend(options, device));
   DecoderOptions decoder_options;
+  if (!device.gpu) decoder_options.float_weights = FloatWeightsOnCpu(options);
   decoder_options.max_batch_tokens = options.max_batch_tokens;
   decoder_options.max_seqs = options.max_seqs;
   decoder_options.max_logit_rows = options.max_logit_rows;
@@ -132,7 +149,13 @@ StatusOr<std::unique_ptr<LanguageModel>> MakeDecoder(const WorkerOptions& option
     decoder_options.n_kv_blocks = KvTokensOnCpu(options) / kKvBlockTokens;
   }
   RETURN_IF_ERROR(CheckMemory(options, files, decoder_options, *backend, gpu));
-  return Decoder::Create(files, std::move(backend), decoder_options);
+  ASSIGN_OR_RETURN(std::unique_ptr<Decoder> decoder,
+                   Decoder::Create(files, std::move(backend), decoder_options));
+  if (const int n = decoder->info().n_rounded_matrices; n > 0) {
+    spdlog::info("{} matrices of floats were rounded to {} (--weights; as-is serves them as they are)", n,
+                 options.weights);
+  }
+  return decoder;
 }
 
 }  // namespace
@@ -171,6 +194,7 @@ StatusOr<LoadedModel> LoadModel(const WorkerOptions& options, const devices::Cho
 }
 
 WorkerOptions WithDefaultsFor(const devices::ChosenDevice& device, WorkerOptions options) {
+  if (options.weights == "auto") options.weights = !device.gpu && options.mode == "fast" ? "q8_0" : "as-is";
   if (options.adapter_bytes == 0) {
     options.adapter_bytes =
         device.gpu ? std::max(kLeastAdapterBytesOnGpu, device.gpu->total_bytes / 16) : kDefaultAdapterBytes;

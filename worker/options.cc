@@ -41,8 +41,9 @@ FlagSet WorkerOptions::Flags() {
       "on a CPU: fast: int8 activations over quantised weights; exact: float32, the mode compared with "
       "references");
   flags.Choice(
-      "gpu-weights", &gpu_weights, {"stored", "q8_0", "fp8"},
-      "how a GPU holds weights that the file has as floats: as they are, or rounded when they are loaded");
+      "weights", &weights, {"auto", "as-is", "q8_0", "q4_1", "fp8"},
+      "how weights that the files have as floats are held: as they are, or rounded when they are loaded, "
+      "q4_1 on a CPU alone, fp8 on a GPU alone; auto: q8_0 on a CPU in fast mode, else as-is");
   flags.Choice("gpu-prefill", &gpu_prefill, {"invariant", "fast"},
                "products of many rows on a GPU, such as a prompt's: invariant: an answer's text depends on "
                "nothing but "

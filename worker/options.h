@@ -22,7 +22,7 @@ struct WorkerOptions {
   absl::Duration device_timeout = absl::Minutes(2);
   bool list_devices = false;
   std::string mode = "fast";
-  std::string gpu_weights = "stored";
+  std::string weights = "auto";
   std::string gpu_prefill = "invariant";
   std::string isa = "auto";
   std::string id;

@@ -1,9 +1,16 @@
 #include "kernels/cpu/panels.h"
 
+#include <algorithm>
 #include <cstring>
 
+#include "common/check.h"
+#include "common/memory.h"
+#include "common/on_all_cores.h"
+#include "common/quoted.h"
 #include "kernels/formats/block_codes.h"
+#include "kernels/formats/dequantize.h"
 #include "kernels/formats/half.h"
+#include "kernels/formats/quantize.h"
 #include "kernels/host_matrix.h"
 
 namespace coterie::cpu {
@@ -70,21 +77,91 @@ float ReadFloat(DType dtype, const uint8_t* row, int64_t k) {
   }
 }
 
-void PackRow(const HostMatrix& part, const uint8_t* source, PanelKind kind, int64_t output, uint8_t* panels) {
-  const int lane = static_cast<int>(output % kPanelOutputs);
-  uint8_t* panel = panels + output / kPanelOutputs * PanelBytes(kind, part.n_in);
-  if (IsQuantised(kind)) {
-    const int64_t n_blocks = part.n_in / kPanelBlock;
-    const int64_t block_bytes = PanelBytes(kind, kPanelBlock);
-    for (int64_t b = 0; b < n_blocks; ++b) {
-      WriteBlock(kind, ReadBlock(part.dtype, source, b), lane, panel + b * block_bytes);
+// Inputs of all rows of a panel that are written before the next ones, so that the lines of the panel that
+// they share are still in the first cache: whole blocks of every type.
+constexpr int64_t kPieceInputs = 512;
+// Of panels, that one thread fetches and writes at a time.
+constexpr int64_t kItemBytes = int64_t{2} << 20;
+// Larger segments first ask whether there is so much memory (aligned_buffer.cc says why).
+constexpr int64_t kCheckedBytes = int64_t{32} << 20;
+
+struct SourceRow {
+  const HostMatrix* part;
+  int64_t index;  // in the file's order
+  const uint8_t* data() const { return part->data + index * RowBytes(part->dtype, part->n_in); }
+};
+
+// Where output `output` of the parts, which stand side by side, comes from.
+SourceRow SourceOf(std::span<const HostMatrix> parts, int64_t output) {
+  const HostMatrix* part = parts.data();
+  while (output >= part->n_out) output -= (part++)->n_out;
+  return {part, part->row_order.empty() ? output : part->row_order[static_cast<size_t>(output)]};
+}
+
+// Blocks whose codes stand in a panel as in the file, four bytes side by side.
+template <int kScaleBytes, int kCodeBytes, uint32_t kFlippedBits>
+void CopyBlocks(const uint8_t* from, int64_t n_blocks, int lane, uint8_t* to) {
+  for (; n_blocks > 0; --n_blocks) {
+    for (int i = 0; i < kScaleBytes; i += 2) std::memcpy(to + 16 * i + 2 * lane, from + i, 2);
+    for (int i = 0; i < kCodeBytes; i += 4) {
+      const uint32_t codes = LoadU32(from + kScaleBytes + i) ^ kFlippedBits;
+      std::memcpy(to + 16 * (kScaleBytes + i) + 4 * lane, &codes, 4);
     }
-    return;
+    from += kScaleBytes + kCodeBytes;
+    to += 16 * (kScaleBytes + kCodeBytes);
   }
-  const int size = kind == PanelKind::kF32 ? 4 : 2;
-  for (int64_t k = 0; k < part.n_in; ++k) {
-    std::memcpy(panel + (k * kPanelOutputs + lane) * size, source + k * size, static_cast<size_t>(size));
+}
+
+// Blocks [first, first + n) of `row` as those of one lane, the first of them at `to`.
+void PackBlocks(DType dtype, const uint8_t* row, int64_t first, int64_t n, PanelKind kind, int lane,
+                uint8_t* to) {
+  const uint8_t* from = row + first * BlockBytes(dtype);
+  switch (dtype) {
+    case DType::kQ8_0:
+      return CopyBlocks<2, 32, 0x80808080>(from, n, lane, to);  // signed to unsigned
+    case DType::kQ4_0:
+      return CopyBlocks<2, 16, 0>(from, n, lane, to);
+    case DType::kQ4_1:
+      return CopyBlocks<4, 16, 0>(from, n, lane, to);
+    default:
+      for (int64_t b = first; b < first + n; ++b, to += PanelBytes(kind, kPanelBlock)) {
+        WriteBlock(kind, ReadBlock(dtype, row, b), lane, to);
+      }
   }
+}
+
+template <size_t kSize>
+void CopyFloats(const uint8_t* from, int64_t n, int lane, uint8_t* to) {
+  for (int64_t k = 0; k < n; ++k)
+    std::memcpy(to + (k * kPanelOutputs + lane) * kSize, from + k * kSize, kSize);
+}
+
+Status RoundPiece(const SourceRow& row, int64_t begin, int64_t n, PanelKind kind, int lane, uint8_t* to) {
+  float values[kPieceInputs];
+  uint8_t blocks[RowBytes(DType::kQ8_0, kPieceInputs)];  // the longer type
+  const DType dtype = row.part->dtype;
+  const DType rounded = *row.part->rounded_to;
+  Dequantize(dtype, row.data() + RowBytes(dtype, begin), n, values);
+  const Status status = Quantize(rounded, {values, static_cast<size_t>(n)}, blocks);
+  if (!status.ok()) {
+    return Annotate(status, absl::StrCat("tensor ", Quoted(row.part->name), ", row ", row.index));
+  }
+  PackBlocks(rounded, blocks, 0, n / kPanelBlock, kind, lane, to);
+  return absl::OkStatus();
+}
+
+// Inputs [begin, begin + n) of a row as lane `lane` of its panel.
+Status PackPiece(const SourceRow& row, int64_t begin, int64_t n, PanelKind kind, int lane, uint8_t* panel) {
+  uint8_t* const to = panel + PanelBytes(kind, begin);
+  if (row.part->rounded_to) return RoundPiece(row, begin, n, kind, lane, to);
+  if (IsQuantised(kind)) {
+    PackBlocks(row.part->dtype, row.data(), begin / kPanelBlock, n / kPanelBlock, kind, lane, to);
+  } else if (kind == PanelKind::kF32) {
+    CopyFloats<4>(row.data() + 4 * begin, n, lane, to);
+  } else {
+    CopyFloats<2>(row.data() + 2 * begin, n, lane, to);
+  }
+  return absl::OkStatus();
 }
 
 }  // namespace
@@ -118,7 +195,7 @@ PanelKind PanelKindOf(DType dtype) {
 CpuMatrix::CpuMatrix(std::span<const HostMatrix> parts) : n_in_(parts.front().n_in) {
   for (const HostMatrix& part : parts) {
     // Parts of one kind share a segment, so that tiles run across their borders.
-    const PanelKind kind = PanelKindOf(part.dtype);
+    const PanelKind kind = PanelKindOf(part.packed_dtype());
     if (segments_.empty() || segments_.back().kind != kind) {
       PanelSegment& segment = segments_.emplace_back();
       segment.kind = kind;
@@ -135,15 +212,22 @@ StatusOr<std::unique_ptr<CpuMatrix>> CpuMatrix::Pack(std::span<const HostMatrix>
   RETURN_IF_ERROR(CheckMatrixParts(parts));
   auto matrix = std::unique_ptr<CpuMatrix>(new CpuMatrix(parts));
   for (PanelSegment& segment : matrix->segments_) {
-    const auto n_bytes = static_cast<size_t>(matrix->SegmentBytes(segment));
-    segment.owned = AlignedBuffer(n_bytes);
+    const int64_t n_bytes = matrix->SegmentBytes(segment);
+    const std::string what = absl::StrCat(n_bytes, " bytes of packed weights");
+    if (n_bytes >= kCheckedBytes) RETURN_IF_ERROR(CheckMemoryFor(static_cast<uint64_t>(n_bytes), what));
+    segment.owned = AlignedBuffer(static_cast<size_t>(n_bytes), AlignedBuffer::Pages::kLater);
     segment.panels = segment.owned.data();
-    if (segment.panels == nullptr) {
-      return absl::ResourceExhaustedError(
-          absl::StrCat("no memory for ", n_bytes, " bytes of packed weights"));
-    }
+    if (segment.panels == nullptr) return absl::ResourceExhaustedError("no memory for " + what);
+    const int64_t n_items = std::clamp<int64_t>(n_bytes / kItemBytes, 1, segment.n_panels());
+    RETURN_IF_ERROR(OnAllCores(n_items, [&](int64_t i) -> Status {
+      if (!segment.owned.FetchPages(static_cast<int>(i), static_cast<int>(n_items))) {
+        return absl::ResourceExhaustedError(
+            absl::StrCat("no memory for ", what, ": the system gave addresses, but no pages"));
+      }
+      const int64_t n_panels = segment.n_panels();
+      return matrix->FillPanels(parts, segment, n_panels * i / n_items, n_panels * (i + 1) / n_items);
+    }));
   }
-  matrix->Fill(parts);
   return matrix;
 }
 
@@ -164,19 +248,30 @@ std::unique_ptr<CpuMatrix> CpuMatrix::Over(std::span<const HostMatrix> parts, ui
 }
 
 void CpuMatrix::Fill(std::span<const HostMatrix> parts) {
-  const PanelSegment* segment = segments_.data();
-  int64_t output = 0;  // of the segment
-  for (const HostMatrix& part : parts) {
-    if (output == segment->n_out) {
-      ++segment;
-      output = 0;
+  for (const PanelSegment& segment : segments_) {
+    const Status filled = FillPanels(parts, segment, 0, segment.n_panels());
+    COTERIE_CHECK(filled.ok()) << ToStd(filled.message());
+  }
+}
+
+Status CpuMatrix::FillPanels(std::span<const HostMatrix> parts, const PanelSegment& segment, int64_t first,
+                             int64_t last) const {
+  for (int64_t p = first; p < last; ++p) {
+    uint8_t* const panel = segment.panels + p * PanelBytes(segment.kind, n_in_);
+    SourceRow rows[kPanelOutputs];
+    const int64_t first_output = p * kPanelOutputs;
+    const auto n_rows = static_cast<int>(std::min<int64_t>(kPanelOutputs, segment.n_out - first_output));
+    for (int lane = 0; lane < n_rows; ++lane) {
+      rows[lane] = SourceOf(parts, segment.out_begin + first_output + lane);
     }
-    const int64_t row_bytes = RowBytes(part.dtype, part.n_in);
-    for (int64_t row = 0; row < part.n_out; ++row) {
-      const int64_t source = part.row_order.empty() ? row : part.row_order[static_cast<size_t>(row)];
-      PackRow(part, part.data + source * row_bytes, segment->kind, output++, segment->panels);
+    for (int64_t begin = 0; begin < n_in_; begin += kPieceInputs) {
+      const int64_t n = std::min(kPieceInputs, n_in_ - begin);
+      for (int lane = 0; lane < n_rows; ++lane) {
+        RETURN_IF_ERROR(PackPiece(rows[lane], begin, n, segment.kind, lane, panel));
+      }
     }
   }
+  return absl::OkStatus();
 }
 
 size_t CpuMatrix::bytes() const {

@@ -25,14 +25,15 @@ struct PanelSegment {
 // reference give, d·u being exact (at most 11 + 7 + 5 significant bits).
 class CpuMatrix final : public PackedMatrix {
  public:
-  // Packs the parts into one matrix, their outputs side by side. InvalidArgument naming the part whose shape
-  // or row order is wrong; ResourceExhausted naming the bytes that were not there.
+  // Packs the parts into one matrix, their outputs side by side, on all cores. InvalidArgument naming the
+  // part whose shape or row order is wrong, or the tensor and row that cannot be rounded; ResourceExhausted
+  // naming the bytes that were not there.
   static StatusOr<std::unique_ptr<CpuMatrix>> Pack(std::span<const HostMatrix> parts);
 
   // The same in the caller's memory: LentBytes(parts) zero bytes on a 64-byte boundary, which must outlive
   // the matrix. There are three steps, so that a caller who lays out many matrices in one piece of memory
   // knows all sizes first, and may copy the bytes of an earlier Fill instead of calling it. The caller has
-  // checked the parts (host_matrix.h). Only Fill reads their data.
+  // checked the parts (host_matrix.h), of which none is to be rounded. Only Fill reads their data.
   static int64_t LentBytes(std::span<const HostMatrix> parts);
   static std::unique_ptr<CpuMatrix> Over(std::span<const HostMatrix> parts, uint8_t* memory);
   void Fill(std::span<const HostMatrix> parts);
@@ -54,6 +55,9 @@ class CpuMatrix final : public PackedMatrix {
   int64_t SegmentBytes(const PanelSegment& segment) const {
     return segment.n_panels() * PanelBytes(segment.kind, n_in_);
   }
+  // Writes panels [first, last) of a segment.
+  Status FillPanels(std::span<const HostMatrix> parts, const PanelSegment& segment, int64_t first,
+                    int64_t last) const;
 
   int64_t n_out_ = 0;
   int64_t n_in_ = 0;

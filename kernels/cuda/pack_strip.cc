@@ -125,15 +125,11 @@ Status PackFp8(std::span<const float> values, int m, uint8_t* records, float* sc
   return absl::OkStatus();
 }
 
-Status PackQ8(std::span<float> values, int m, uint8_t* records) {
-  for (const float v : values) {
-    if (!(std::fabs(v) <= kMaxQ8_0)) {
-      return absl::InvalidArgumentError(absl::StrCat("a weight is ", v, "; Q8_0 holds up to ", kMaxQ8_0));
-    }
-  }
-  const std::vector<uint8_t> blocks = QuantizeQ8_0(values);
-  PackBlocks(WeightForm::kCodes8, DType::kQ8_0, blocks.data(), static_cast<int64_t>(values.size()), m,
-             records);
+Status PackQ8(std::span<const float> values, int m, uint8_t* records) {
+  const auto n = static_cast<int64_t>(values.size());
+  std::vector<uint8_t> blocks(static_cast<size_t>(RowBytes(DType::kQ8_0, n)));
+  RETURN_IF_ERROR(Quantize(DType::kQ8_0, values, blocks.data()));
+  PackBlocks(WeightForm::kCodes8, DType::kQ8_0, blocks.data(), n, m, records);
   return absl::OkStatus();
 }
 

@@ -3,16 +3,26 @@
 
 #include <cstdint>
 #include <span>
-#include <vector>
+
+#include "common/status.h"
+#include "kernels/dtype.h"
 
 namespace coterie {
 
-// The largest value a Q8_0 block can hold: 127 times the largest binary16.
-inline constexpr float kMaxQ8_0 = 127.0f * 65504.0f;
+// The types that weights can be rounded to.
+constexpr bool CanQuantizeTo(DType type) { return type == DType::kQ8_0 || type == DType::kQ4_1; }
 
-// Values as GGUF's Q8_0: blocks of 32 with one binary16 scale d = max|x| / 127 and codes rint(x / d). The
-// number of values must be a multiple of 32 and none beyond kMaxQ8_0 or NaN; CHECKed.
-std::vector<uint8_t> QuantizeQ8_0(std::span<const float> values);
+// The largest magnitude that blocks of such a type can hold: 127 times the largest binary16, or that itself,
+// since the minimum of a Q4_1 block is one.
+constexpr float LargestQuantizable(DType type) { return type == DType::kQ8_0 ? 127.0f * 65504.0f : 65504.0f; }
+
+// Rounds values, whole blocks of 32, to blocks of `type` in GGUF's layout (RowBytes(type, n) bytes). Scale d
+// and minimum m are rounded to binary16 first, and codes are the nearest to what these then give:
+//   Q8_0: d = max|x| / 127, code = rint(x / d)                          x ≈ d · code
+//   Q4_1: m = min x, d = max(0, max x - m) / 15, code = rint((x - m) / d)     x ≈ d · code + m
+// clamped to what the type has; 0 where d is 0. InvalidArgument names a value that is not finite or beyond
+// LargestQuantizable; then `blocks` holds nothing of use.
+Status Quantize(DType type, std::span<const float> values, uint8_t* blocks);
 
 }  // namespace coterie
 

@@ -1,7 +1,9 @@
 #ifndef COTERIE_MODEL_DECODER_DECODER_H_
 #define COTERIE_MODEL_DECODER_DECODER_H_
 
+#include <initializer_list>
 #include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -26,6 +28,9 @@ struct DecoderOptions {
   int n_seats = 0;           // 0: max_seqs for each step that may be in flight
   int n_adapter_slots = 16;  // at least 1
   int max_adapters_per_seq = 16;
+  // A type that matrices of floats are rounded to when they are loaded, kQ8_0 or kQ4_1, so that the fast mode
+  // multiplies them as integers (weight_matrix.h); none: they stay as they are. numerics_class then says so.
+  std::optional<DType> float_weights;
   std::shared_ptr<PackedFolder> packed;  // packed files of adapters; null: none are read or written
   std::vector<int32_t> eos_token_ids;    // tokens that end an answer (text/end_tokens.h), for info()
 };
@@ -37,8 +42,8 @@ class Decoder final : public LanguageModel {
  public:
   // Packs all weights, releasing the mapped pages layer by layer, so that weights are never in memory twice.
   // InvalidArgument names the option that is out of range, or the feature of the model that this backend
-  // lacks, before anything is packed; ResourceExhausted when memory is short (PlanMemory tells beforehand:
-  // memory_plan.h).
+  // lacks, before anything is packed, or the tensor that cannot be rounded as float_weights says;
+  // ResourceExhausted when memory is short (PlanMemory tells beforehand: memory_plan.h).
   static StatusOr<std::unique_ptr<Decoder>> Create(const ModelFiles& files,
                                                    std::unique_ptr<DecoderOps> backend,
                                                    const DecoderOptions& options);
@@ -68,6 +73,8 @@ class Decoder final : public LanguageModel {
 
   Decoder(const ModelConfig& config, std::unique_ptr<DecoderOps> backend, const DecoderOptions& options);
   Status LoadWeights(const ModelFiles& files);
+  StatusOr<std::unique_ptr<PackedMatrix>> PackWeights(const ModelFiles& files,
+                                                      std::initializer_list<WeightRole> roles, int layer);
   StatusOr<Layer> LoadLayer(const ModelFiles& files, int index);
   Status AllocateBuffers();
   Status CheckBatch(const Batch& batch) const;

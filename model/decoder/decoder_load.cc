@@ -1,24 +1,17 @@
 #include <algorithm>
 #include <cmath>
 
+#include "absl/strings/ascii.h"
 #include "common/quoted.h"
+#include "kernels/formats/quantize.h"
 #include "model/decoder/decoder.h"
 #include "model/decoder/memory_plan.h"
+#include "model/decoder/weight_matrix.h"
 #include "model/format/dequantize.h"
 
 // Making a Decoder: weights from the files' roles into the backend's layout, tables, buffers.
 namespace coterie {
 namespace {
-
-HostMatrix MatrixOf(const Weight& weight) {
-  HostMatrix matrix;
-  matrix.dtype = weight.tensor.dtype;
-  matrix.n_out = weight.tensor.shape[0];
-  matrix.n_in = weight.tensor.shape[1];
-  matrix.data = weight.tensor.bytes.data();
-  matrix.row_order = weight.row_order;
-  return matrix;
-}
 
 // A norm's weight or a bias as float32, in the order of the matrix's rows. One value that is not finite would
 // spoil every answer.
@@ -77,6 +70,10 @@ Status CheckOptions(const DecoderOptions& o) {
   }
   if (o.n_seats < 0 || o.n_seats > 1 << 18) return refuse("n_seats", o.n_seats, "0 to 262,144");
   if (o.max_context < 0) return refuse("max_context", o.max_context, "at least 0");
+  if (o.float_weights && !CanQuantizeTo(*o.float_weights)) {
+    return absl::InvalidArgumentError(absl::StrCat("DecoderOptions.float_weights is ",
+                                                   ToAbsl(DTypeName(*o.float_weights)), ": Q8_0 or Q4_1"));
+  }
   return absl::OkStatus();
 }
 
@@ -104,13 +101,8 @@ StatusOr<Decoder::Layer> Decoder::LoadLayer(const ModelFiles& files, int index) 
     for (WeightRole role : roles) RETURN_IF_ERROR(AppendVector(files.Get(role, index), &values));
     return backend_->Upload(values);
   };
-  const auto matrix =
-      [&](std::initializer_list<WeightRole> roles) -> StatusOr<std::unique_ptr<PackedMatrix>> {
-    std::vector<HostMatrix> parts;
-    for (WeightRole role : roles) parts.push_back(MatrixOf(files.Get(role, index)));
-    ASSIGN_OR_RETURN(std::unique_ptr<PackedMatrix> packed, backend_->PackMatrix(parts));
-    info_.weight_bytes += packed->bytes();
-    return packed;
+  const auto matrix = [&](std::initializer_list<WeightRole> roles) {
+    return PackWeights(files, roles, index);
   };
   ASSIGN_OR_RETURN(layer.attn_norm, vector({WeightRole::kAttnNorm}));
   ASSIGN_OR_RETURN(layer.qkv, matrix({WeightRole::kQ, WeightRole::kK, WeightRole::kV}));
@@ -131,14 +123,23 @@ StatusOr<Decoder::Layer> Decoder::LoadLayer(const ModelFiles& files, int index) 
   return layer;
 }
 
+StatusOr<std::unique_ptr<PackedMatrix>> Decoder::PackWeights(const ModelFiles& files,
+                                                             std::initializer_list<WeightRole> roles,
+                                                             int layer) {
+  std::vector<HostMatrix> parts;
+  for (WeightRole role : roles) {
+    parts.push_back(MatrixOf(files.Get(role, layer), role, options_.float_weights));
+    info_.n_rounded_matrices += parts.back().rounded_to.has_value();
+  }
+  ASSIGN_OR_RETURN(std::unique_ptr<PackedMatrix> packed, backend_->PackMatrix(parts));
+  info_.weight_bytes += packed->bytes();
+  return packed;
+}
+
 Status Decoder::LoadWeights(const ModelFiles& files) {
-  const HostMatrix embedding = MatrixOf(files.Get(WeightRole::kTokenEmbedding));
-  ASSIGN_OR_RETURN(embedding_, backend_->PackMatrix({&embedding, 1}));
-  info_.weight_bytes += embedding_->bytes();
+  ASSIGN_OR_RETURN(embedding_, PackWeights(files, {WeightRole::kTokenEmbedding}, 0));
   if (!config_.tied_embeddings) {
-    const HostMatrix head = MatrixOf(files.OutputHead());
-    ASSIGN_OR_RETURN(head_, backend_->PackMatrix({&head, 1}));
-    info_.weight_bytes += head_->bytes();
+    ASSIGN_OR_RETURN(head_, PackWeights(files, {WeightRole::kOutput}, 0));
   }
   std::vector<float> norm;
   RETURN_IF_ERROR(AppendVector(files.Get(WeightRole::kFinalNorm), &norm));
@@ -148,6 +149,10 @@ Status Decoder::LoadWeights(const ModelFiles& files) {
     ASSIGN_OR_RETURN(Layer layer, LoadLayer(files, index));
     layers_.push_back(std::move(layer));
     files.DropPages();
+  }
+  if (info_.n_rounded_matrices > 0) {
+    absl::StrAppend(&info_.numerics_class,
+                    " w=", absl::AsciiStrToLower(ToAbsl(DTypeName(*options_.float_weights))));
   }
   return absl::OkStatus();
 }

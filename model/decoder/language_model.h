@@ -20,6 +20,7 @@ struct LanguageModelInfo {
   int context_length = 0;  // most positions a sequence may have
   int n_kv_blocks = 0;     // blocks of kKvBlockTokens tokens this model was given room for
   size_t weight_bytes = 0;
+  int n_rounded_matrices = 0;  // of floats in the files, rounded when they were loaded
   size_t kv_bytes = 0;
   std::vector<int32_t> eos_token_ids;
   int steps_in_flight = 1;       // 1 or 2: how many may be launched and not collected

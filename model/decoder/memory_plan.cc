@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "absl/strings/str_join.h"
+#include "model/decoder/weight_matrix.h"
 #include "model/lora/peft_config.h"
 
 namespace coterie {
@@ -18,18 +19,19 @@ int LogitRows(const DecoderOptions& options) {
 }
 
 // Parts of one matrix that have one type share its panels; counted apart they come to a little more.
-uint64_t WeightBytes(const ModelFiles& files, const DecoderOps& backend) {
+uint64_t WeightBytes(const ModelFiles& files, const DecoderOptions& options, const DecoderOps& backend) {
   const ModelConfig& config = files.config();
   uint64_t bytes = 0;
-  const auto add = [&](const Weight& weight) {
-    bytes += backend.MatrixBytes(weight.tensor.dtype, weight.tensor.shape[0], weight.tensor.shape[1]);
+  const auto add = [&](WeightRole role, int layer) {
+    const HostMatrix matrix = MatrixOf(files.Get(role, layer), role, options.float_weights);
+    bytes += backend.MatrixBytes(matrix.packed_dtype(), matrix.n_out, matrix.n_in);
   };
-  add(files.Get(WeightRole::kTokenEmbedding));
-  if (!config.tied_embeddings) add(files.OutputHead());
+  add(WeightRole::kTokenEmbedding, 0);
+  if (!config.tied_embeddings) add(WeightRole::kOutput, 0);
   for (int layer = 0; layer < config.n_layers; ++layer) {
     for (const WeightRole role : {WeightRole::kQ, WeightRole::kK, WeightRole::kV, WeightRole::kO,
                                   WeightRole::kGate, WeightRole::kUp, WeightRole::kDown}) {
-      add(files.Get(role, layer));
+      add(role, layer);
     }
   }
   return bytes;
@@ -90,7 +92,8 @@ StatusOr<MemoryPlan> PlanMemory(const ModelFiles& files, const DecoderOptions& o
   const auto positions = static_cast<uint64_t>(MaxPositions(config, options, shape));
   MemoryPlan plan;
   plan.demands = {
-      {"weights", WeightBytes(files, backend), true, "a smaller or more quantised base"},
+      {"weights", WeightBytes(files, options, backend), true,
+       "--weights=q8_0, where the base is of floats, or a smaller or more quantised base"},
       {"KV cache", backend.KvBlockBytes(shape) * static_cast<uint64_t>(shape.n_blocks), true,
        "--kv-tokens or --kv-bytes"},
       {"activations", 4 * (tokens * row_floats + rows * d + last_rows * qkv), true, "--max-batch-tokens"},

@@ -6,7 +6,6 @@
 #include "common/quoted.h"
 #include "kernels/create.h"
 #include "kernels/formats/dequantize.h"
-#include "kernels/formats/quantize.h"
 #include "model/encoder/encoder.h"
 #include "model/format/dequantize.h"
 #include "model/format/describe.h"
@@ -97,29 +96,31 @@ class Encoder::Loader {
   }
   // The named layers, each [n_out, n_in], one under the other.
   StatusOr<Linear> MakeLinear(const std::vector<std::string>& names, int64_t n_out, int64_t n_in) {
+    std::vector<TensorView> weights;  // of which `parts` are views
+    weights.reserve(names.size());
     std::vector<HostMatrix> parts;
     std::vector<float> biases;
-    std::vector<std::vector<uint8_t>> rounded;  // until they are packed
     for (const std::string& name : names) {
-      ASSIGN_OR_RETURN(const TensorView weight, Tensor(name + ".weight", {n_out, n_in}));
+      ASSIGN_OR_RETURN(TensorView tensor, Tensor(name + ".weight", {n_out, n_in}));
+      const TensorView& weight = weights.emplace_back(std::move(tensor));
       HostMatrix part;
       part.dtype = weight.dtype;
       part.n_out = n_out;
       part.n_in = n_in;
       part.data = weight.bytes.data();
+      part.name = weight.name;
       // Inputs that are not whole blocks stay as they are.
       if (encoder_->options_.mode == NumericsMode::kFast && n_in % BlockElements(DType::kQ8_0) == 0) {
-        const std::vector<float> values = DequantizeTensor(weight);
-        RETURN_IF_ERROR(CheckScalable(weight.name, values));
-        part.dtype = DType::kQ8_0;
-        part.data = rounded.emplace_back(QuantizeQ8_0(values)).data();
+        part.rounded_to = DType::kQ8_0;
       }
       parts.push_back(part);
       ASSIGN_OR_RETURN(const std::vector<float> bias, Values(name + ".bias", {n_out}));
       biases.insert(biases.end(), bias.begin(), bias.end());
     }
     Linear out;
-    ASSIGN_OR_RETURN(out.weight, encoder_->contexts_[0]->backend->PackMatrix(parts));
+    auto packed = encoder_->contexts_[0]->backend->PackMatrix(parts);
+    if (!packed.ok()) return Annotate(packed.status(), file_.name());
+    out.weight = *std::move(packed);
     ASSIGN_OR_RETURN(out.bias, encoder_->contexts_[0]->backend->Upload(biases));
     encoder_->weight_bytes_ += out.weight->bytes();
     return out;
@@ -135,16 +136,6 @@ class Encoder::Loader {
         return absl::InvalidArgumentError(absl::StrCat(
             file_.name(), ": tensor ", Quoted(tensor.name), " has the value ", row[static_cast<size_t>(i)],
             " at ", begin + i, "; weights must be finite: fetch the file again"));
-      }
-    }
-    return absl::OkStatus();
-  }
-  Status CheckScalable(std::string_view name, std::span<const float> values) const {
-    for (size_t i = 0; i < values.size(); ++i) {
-      if (!(std::fabs(values[i]) <= kMaxQ8_0)) {  // NaN too
-        return absl::InvalidArgumentError(absl::StrCat(file_.name(), ": tensor ", Quoted(name),
-                                                       " has the value ", values[i], " at ", i,
-                                                       "; 8-bit weights hold up to ", kMaxQ8_0));
       }
     }
     return absl::OkStatus();

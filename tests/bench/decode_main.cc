@@ -1,7 +1,8 @@
 // Speed of the decoder on this machine, as one JSON object: prefill, decode at several batch sizes, adapters,
 // load time and memory, beside a bandwidth probe in the same run.
 //
-//   bench_decode MODEL.gguf [--threads=N] [--rounds=N] [--isa=NAME] [--mode=fast|exact]
+//   bench_decode MODEL [--threads=N] [--rounds=N] [--isa=NAME] [--mode=fast|exact]
+//   [--weights=as-is|q8_0|q4_1]
 //
 // Rounds go over all the cases in turn, so that a noisy neighbour disturbs them alike; medians are printed.
 // Never quote one without the probe beside it (docs/benchmarks.md).
@@ -109,6 +110,7 @@ StatusOr<size_t> FillSlots(Decoder* decoder, std::span<const RandomAdapter> adap
 struct Flags {
   std::string model;
   BackendFlags backend;
+  WeightsFlag weights;
   int rounds = 6;
 };
 
@@ -122,6 +124,7 @@ Status Run(const Flags& flags) {
     decoder_options.n_kv_blocks = kMaxSequences * (kContext / kKvBlockTokens);
     decoder_options.max_batch_tokens = 2048;
     decoder_options.max_seqs = kMaxSequences;
+    decoder_options.float_weights = flags.weights.FloatWeights();
     ASSIGN_OR_RETURN(decoder, Decoder::Create(*files, std::move(backend), decoder_options));
   }
   if (decoder->info().context_length < kContext) {
@@ -195,9 +198,10 @@ int main(int argc, char** argv) {
   coterie::bench::Flags values;
   coterie::FlagSet flags("bench_decode",
                          "Prefill, decode and adapters on the decoder alone, beside a bandwidth probe.");
-  flags.Positionals("MODEL.gguf", 1, 1);
+  flags.Positionals("MODEL", 1, 1);
   flags.Int("rounds", &values.rounds, 1, 1000, "N", "times over all cases; medians are printed");
   values.backend.Declare(&flags);
+  values.weights.Declare(&flags);
   return coterie::bench::Main(&flags, argc, argv, [&] {
     values.model = flags.positionals()[0];
     return coterie::bench::Run(values);

@@ -20,8 +20,8 @@ struct Format {
   Weights load = Weights::kAsStored;
 };
 constexpr Format kFormats[] = {{"BF16", DType::kBF16},
-                               {"BF16, `--gpu-weights q8_0`", DType::kBF16, Weights::kQ8_0},
-                               {"BF16, `--gpu-weights fp8`", DType::kBF16, Weights::kFp8},
+                               {"BF16, `--weights q8_0`", DType::kBF16, Weights::kQ8_0},
+                               {"BF16, `--weights fp8`", DType::kBF16, Weights::kFp8},
                                {"Q8_0", DType::kQ8_0},
                                {"Q6_K", DType::kQ6_K},
                                {"Q5_K", DType::kQ5_K},

@@ -69,6 +69,16 @@ CpuBackendOptions BackendFlags::Options() const {
   return options;
 }
 
+void WeightsFlag::Declare(FlagSet* flags) {
+  flags->Choice("weights", &weights, {"as-is", "q8_0", "q4_1"}, "what weights of floats are rounded to");
+}
+
+std::optional<DType> WeightsFlag::FloatWeights() const {
+  if (weights == "q8_0") return DType::kQ8_0;
+  if (weights == "q4_1") return DType::kQ4_1;
+  return std::nullopt;
+}
+
 int Main(FlagSet* flags, int argc, char** argv, const std::function<Status()>& body) {
   Status status = flags->Parse(argc, argv);
   if (flags->help_requested()) {

@@ -5,6 +5,7 @@
 #include <chrono>
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -47,6 +48,14 @@ struct BackendFlags {
 
   void Declare(FlagSet* flags);
   CpuBackendOptions Options() const;
+};
+
+// The flag that says how weights of floats are held, and what it means to DecoderOptions::float_weights.
+struct WeightsFlag {
+  std::string weights = "as-is";
+
+  void Declare(FlagSet* flags);
+  std::optional<DType> FloatWeights() const;
 };
 
 // Parses the command line, explains itself or what is wrong with it, or runs `body`. The result is for main.

@@ -1,6 +1,6 @@
 // What the fast mode loses: KL divergence and agreement of its next-token distributions with the exact
 // mode's, on every position of a text, for each candidate way of computing. Prints one line of JSON per
-// candidate.
+// candidate. Of a base of floats (tests/bench/float_base.py) the candidates are the ways to hold its weights.
 //
 //   bench_numerics MODEL.gguf tests/golden/base_logits.bin
 //   bench_numerics MODEL.gguf TEXT... [--windows=N] [--window=TOKENS] [--adapter=FOLDER]
@@ -25,6 +25,7 @@ namespace {
 struct Candidate {
   const char* name;
   CpuBackendOptions options;
+  std::optional<DType> float_weights = std::nullopt;
 };
 
 // A decoder and what it serves: the base alone, or one adapter.
@@ -86,10 +87,11 @@ struct Divergence {
   }
 };
 
-StatusOr<Served> Serve(const ModelFiles& files, const CpuBackendOptions& options, int window,
+StatusOr<Served> Serve(const ModelFiles& files, const Candidate& candidate, int window,
                        const std::string& adapter) {
-  ASSIGN_OR_RETURN(std::unique_ptr<DecoderOps> backend, CreateCpuDecoderOps(options));
+  ASSIGN_OR_RETURN(std::unique_ptr<DecoderOps> backend, CreateCpuDecoderOps(candidate.options));
   DecoderOptions decoder_options;
+  decoder_options.float_weights = candidate.float_weights;
   decoder_options.n_kv_blocks = KvBlocksFor(window);
   decoder_options.max_batch_tokens = window;
   decoder_options.max_logit_rows = window;
@@ -164,18 +166,26 @@ Status Run(const Flags& flags) {
   for (const std::vector<int32_t>& tokens : windows)
     window = std::max(window, static_cast<int>(tokens.size()));
 
-  const Candidate candidates[] = {
+  std::vector<Candidate> candidates = {
       {"fast, KV f32", {.mode = NumericsMode::kFast, .kv_dtype = DType::kF32}},
       {"fast, KV bf16", {.mode = NumericsMode::kFast, .kv_dtype = DType::kBF16}},
       {"fast, KV f16", {.mode = NumericsMode::kFast, .kv_dtype = DType::kF16}},
       {"exact, KV bf16", {.mode = NumericsMode::kExact, .kv_dtype = DType::kBF16}},
       {"exact, KV f16", {.mode = NumericsMode::kExact, .kv_dtype = DType::kF16}},
   };
+  const DType type = files->Get(WeightRole::kDown).tensor.dtype;
+  if (BlockElements(type) == 1) {  // what rounding at load costs by itself, and as it is served
+    candidates = {{"exact, weights q8_0", {.mode = NumericsMode::kExact}, DType::kQ8_0},
+                  {"exact, weights q4_1", {.mode = NumericsMode::kExact}, DType::kQ4_1},
+                  {"fast, weights as-is", {.mode = NumericsMode::kFast}},
+                  {"fast, weights q8_0", {.mode = NumericsMode::kFast}, DType::kQ8_0},
+                  {"fast, weights q4_1", {.mode = NumericsMode::kFast}, DType::kQ4_1}};
+  }
   ASSIGN_OR_RETURN(const Served reference,
-                   Serve(*files, {.mode = NumericsMode::kExact}, window, flags.adapter));
+                   Serve(*files, {"exact", {.mode = NumericsMode::kExact}}, window, flags.adapter));
   std::vector<Served> decoders;
   for (const Candidate& candidate : candidates) {
-    ASSIGN_OR_RETURN(Served served, Serve(*files, candidate.options, window, flags.adapter));
+    ASSIGN_OR_RETURN(Served served, Serve(*files, candidate, window, flags.adapter));
     decoders.push_back(std::move(served));
   }
   std::vector<Divergence> results(decoders.size());

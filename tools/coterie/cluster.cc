@@ -158,6 +158,7 @@ void Cluster::AddWorkers(const std::vector<std::string>& devices, const std::vec
                       "--listen=" + addresses[i],
                       "--id=" + worker.name,
                       "--mode=" + o.mode,
+                      "--weights=" + o.weights,
                       "--device=" + devices[i],
                       absl::StrCat("--adapter-slots=", o.adapter_slots)};
     if (on_cpu) worker.command.push_back(cores[i].empty() ? "--threads=1" : "--cores=" + cores[i]);

@@ -20,6 +20,7 @@ struct ClusterOptions {
   std::string store;
   std::string run_folder;  // logs
   std::string mode = "fast";
+  std::string weights = "auto";
   int workers = 1;                             // on the CPU; a GPU has one
   std::vector<std::string> devices = {"all"};  // see ChooseUpDevices
   int worker_port = 7601;                      // the first one's; the others follow

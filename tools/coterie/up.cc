@@ -57,6 +57,10 @@ void DeclareFlags(FlagSet* flags, UpOptions* options) {
   flags->Int("workers", &c.workers, 1, 64, "N",
              "worker processes on the CPU; the cores are divided between them. A GPU has one");
   flags->Choice("mode", &c.mode, {"fast", "exact"}, "numerics of the workers");
+  flags->Choice(
+      "weights", &c.weights, {"auto", "as-is", "q8_0", "q4_1", "fp8"},
+      "how workers hold weights that the files have as floats (coterie-worker --help); auto: rounded "
+      "to 8 bits on a CPU in fast mode");
   flags->Int("adapter-slots", &c.adapter_slots, 1, 4096, "N", "experts a worker holds ready");
   flags->String("log-dir", &c.run_folder, "DIR", "where the processes write their logs");
   flags->Duration("start-timeout", &c.start_timeout, absl::Seconds(1), absl::Hours(1),

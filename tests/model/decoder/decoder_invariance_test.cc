@@ -32,7 +32,7 @@ struct Model {
   std::vector<std::unique_ptr<LoadedAdapter>> adapters;
 
   Model(const std::filesystem::path& path, const std::vector<std::string>& adapter_names,
-        std::unique_ptr<DecoderOps> backend) {
+        std::unique_ptr<DecoderOps> backend, std::optional<DType> float_weights = std::nullopt) {
     absl::StatusOr<std::unique_ptr<ModelFiles>> files = ModelFiles::Open(path);
     EXPECT_TRUE(files.ok()) << files.status();
     DecoderOptions decoder_options;
@@ -40,6 +40,7 @@ struct Model {
     decoder_options.max_batch_tokens = 2048;
     decoder_options.max_seqs = kSequences;
     decoder_options.max_logit_rows = 2048;
+    decoder_options.float_weights = float_weights;
     decoder = std::move(Decoder::Create(**files, std::move(backend), decoder_options)).value();
     for (const std::string& name : adapter_names) {
       absl::StatusOr<std::unique_ptr<LoadedAdapter>> adapter =
@@ -75,6 +76,7 @@ struct Case {
   const char* model;
   std::vector<std::string> adapters;
   Backend backend;
+  std::optional<DType> float_weights = std::nullopt;  // rounded to it when they are loaded
 };
 
 class BatchInvariance : public ::testing::TestWithParam<Case> {
@@ -89,6 +91,11 @@ class BatchInvariance : public ::testing::TestWithParam<Case> {
   }
 
   int Int(int lo, int hi) { return std::uniform_int_distribution<int>(lo, hi)(random_); }
+
+  static Model Load(std::unique_ptr<DecoderOps> backend) {
+    const Case& c = GetParam();
+    return Model(kData / c.model, c.adapters, std::move(backend), c.float_weights);
+  }
 
   // Sequence s under its adapters: bases, single adapters and weighted pairs side by side.
   TestSequence Make(const Model& model, int s) {
@@ -121,7 +128,7 @@ class BatchInvariance : public ::testing::TestWithParam<Case> {
 // no such rows.
 TEST_P(BatchInvariance, LogitsDoNotDependOnWhichOthersAreWanted) {
   if (testing::ShortOf(GetParam().backend)) GTEST_SKIP() << "minutes of an emulated GPU";
-  Model model(kData / GetParam().model, GetParam().adapters, testing::MakeDecoderOps(GetParam().backend, 2));
+  Model model = Load(testing::MakeDecoderOps(GetParam().backend, 2));
   constexpr int kUsed = 8;
   std::vector<Bits> alone;
   for (int s = 0; s < kUsed; ++s) alone.push_back(Alone(&model, s));
@@ -164,8 +171,7 @@ TEST_P(BatchInvariance, LogitsDoNotDependOnWhichOthersAreWanted) {
 
 TEST_P(BatchInvariance, LogitsKeepTheirBitsInAnyBatchAndUnderAnyChunking) {
   if (testing::ShortOf(GetParam().backend)) GTEST_SKIP() << "minutes of an emulated GPU";
-  Model model(kData / GetParam().model, GetParam().adapters,
-              testing::MakeDecoderOps(GetParam().backend, /*n_threads=*/1));
+  Model model = Load(testing::MakeDecoderOps(GetParam().backend, /*n_threads=*/1));
   std::vector<Bits> alone;
   for (int s = 0; s < kSequences; ++s) alone.push_back(Alone(&model, s));
 
@@ -205,8 +211,7 @@ TEST_P(BatchInvariance, LogitsKeepTheirBitsInAnyBatchAndUnderAnyChunking) {
 
 TEST_P(BatchInvariance, LogitsKeepTheirBitsOnEveryInstructionSetAndThreadCount) {
   if (GetParam().backend == Backend::kGpu) GTEST_SKIP() << "instruction sets are the CPU's";
-  Model reference(kData / GetParam().model, GetParam().adapters,
-                  testing::MakeDecoderOps(GetParam().backend, /*n_threads=*/1));
+  Model reference = Load(testing::MakeDecoderOps(GetParam().backend, /*n_threads=*/1));
   const std::vector<int> some = {0, 1, 2, 3};
   std::vector<Bits> expected;
   for (const int s : some) expected.push_back(Alone(&reference, s));
@@ -216,7 +221,7 @@ TEST_P(BatchInvariance, LogitsKeepTheirBitsOnEveryInstructionSetAndThreadCount) 
           GetParam().backend == Backend::kExact ? NumericsMode::kExact : NumericsMode::kFast;
       auto backend = CreateCpuDecoderOps({.mode = mode, .n_threads = n_threads, .isa = isa});
       if (!backend.ok()) continue;  // not on this machine
-      Model model(kData / GetParam().model, GetParam().adapters, *std::move(backend));
+      Model model = Load(*std::move(backend));
       EXPECT_EQ(model.decoder->info().numerics_class, reference.decoder->info().numerics_class);
       for (size_t i = 0; i < some.size(); ++i) {
         ASSERT_EQ(Alone(&model, some[i]), expected[i]) << isa << ", " << n_threads << " threads";
@@ -227,7 +232,7 @@ TEST_P(BatchInvariance, LogitsKeepTheirBitsOnEveryInstructionSetAndThreadCount) 
 
 // The prefix cache: a second sequence starts on blocks that the first one filled.
 TEST_P(BatchInvariance, LogitsKeepTheirBitsOnReusedPrefixBlocks) {
-  Model model(kData / GetParam().model, GetParam().adapters, testing::MakeDecoderOps(GetParam().backend));
+  Model model = Load(testing::MakeDecoderOps(GetParam().backend));
   for (const int s : {0, 1, 3}) {
     const Bits expected = Alone(&model, s);
     const size_t vocab = static_cast<size_t>(model.decoder->info().vocab_size);
@@ -251,18 +256,22 @@ TEST_P(BatchInvariance, LogitsKeepTheirBitsOnReusedPrefixBlocks) {
 const std::vector<std::string> kLlamaAdapters = {"llama-all-linear", "llama-qv", "llama-top-layers",
                                                  "llama-patterns"};
 
-INSTANTIATE_TEST_SUITE_P(All, BatchInvariance,
-                         ::testing::ValuesIn(testing::OnThisMachine(std::vector<Case>{
-                             {"LlamaExact", "tiny-llama", kLlamaAdapters, Backend::kExact},
-                             {"LlamaQuantisedFast", "tiny-llama-q.gguf", kLlamaAdapters, Backend::kFast},
-                             {"LlamaQuantisedExact", "tiny-llama-q.gguf", kLlamaAdapters, Backend::kExact},
-                             {"Qwen2Fast", "tiny-qwen2", {"qwen2-all-linear"}, Backend::kFast},
-                             {"Qwen3Fast", "tiny-qwen3", {"qwen3-all-linear"}, Backend::kFast},
-                             {"LlamaGpu", "tiny-llama", kLlamaAdapters, Backend::kGpu},
-                             {"LlamaQuantisedGpu", "tiny-llama-q.gguf", kLlamaAdapters, Backend::kGpu},
-                             {"Qwen2Gpu", "tiny-qwen2", {"qwen2-all-linear"}, Backend::kGpu},
-                             {"Qwen3Gpu", "tiny-qwen3", {"qwen3-all-linear"}, Backend::kGpu}})),
-                         [](const auto& info) { return std::string(info.param.name); });
+INSTANTIATE_TEST_SUITE_P(
+    All, BatchInvariance,
+    ::testing::ValuesIn(testing::OnThisMachine(std::vector<Case>{
+        {"LlamaExact", "tiny-llama", kLlamaAdapters, Backend::kExact},
+        {"LlamaQuantisedFast", "tiny-llama-q.gguf", kLlamaAdapters, Backend::kFast},
+        {"LlamaQuantisedExact", "tiny-llama-q.gguf", kLlamaAdapters, Backend::kExact},
+        {"LlamaInQ8_0", "tiny-llama", kLlamaAdapters, Backend::kFast, DType::kQ8_0},
+        {"LlamaInQ4_1", "tiny-llama", kLlamaAdapters, Backend::kFast, DType::kQ4_1},
+        {"Qwen2Fast", "tiny-qwen2", {"qwen2-all-linear"}, Backend::kFast},
+        {"Qwen2InQ8_0", "tiny-qwen2", {"qwen2-all-linear"}, Backend::kFast, DType::kQ8_0},
+        {"Qwen3Fast", "tiny-qwen3", {"qwen3-all-linear"}, Backend::kFast},
+        {"LlamaGpu", "tiny-llama", kLlamaAdapters, Backend::kGpu},
+        {"LlamaQuantisedGpu", "tiny-llama-q.gguf", kLlamaAdapters, Backend::kGpu},
+        {"Qwen2Gpu", "tiny-qwen2", {"qwen2-all-linear"}, Backend::kGpu},
+        {"Qwen3Gpu", "tiny-qwen3", {"qwen3-all-linear"}, Backend::kGpu}})),
+    [](const auto& info) { return std::string(info.param.name); });
 
 TEST(Decoder, RefusesBatchesBeyondItsLimitsNamingThem) {
   Model model(kData / "tiny-llama", {}, testing::MakeDecoderOps(Backend::kExact));

@@ -84,6 +84,8 @@ class Process {
   pid_t pid_ = -1;
 };
 
+std::string TinyLlama() { return COTERIE_SOURCE_DIR "/tests/data/tiny-llama"; }
+
 struct Refusal {
   std::vector<std::string> args;
   int status;
@@ -114,6 +116,10 @@ TEST(ProcessTest, WhatIsWrongIsNamedInWords) {
        2,
        "--max-logit-rows=32: must be at least --max-seqs"},
       {{"--model", "/no/such.gguf"}, 1, "/no/such.gguf does not exist"},
+      {{"--model", TinyLlama(), "--weights=fp8"},
+       1,
+       "--weights=fp8 on cpu: a CPU holds weights of floats as-is, as q8_0 or as q4_1"},
+      {{"--model", TinyLlama(), "--weights=q5_0"}, 2, "--weights"},
       {{"--fake", "--store", "/no/such/store"}, 1, "/no/such/store"},
       {{"--fake", "--cores", "0-x"}, 1, "--cores: \"0-x\" is not a core"},
       {{"--fake", "--cores", "1000"}, 1, "this process may use"},
@@ -123,6 +129,27 @@ TEST(ProcessTest, WhatIsWrongIsNamedInWords) {
     Process process(refusal.args);
     EXPECT_EQ(process.Wait(), refusal.status) << refusal.message;
     EXPECT_THAT(process.Output("err"), HasSubstr(refusal.message));
+  }
+}
+
+TEST(ProcessTest, TheLogSaysHowWeightsOfFloatsAreHeld) {
+  const struct {
+    std::vector<std::string> flags;
+    std::string numerics_class;
+  } cases[] = {{{}, "cpu/4 fast a32 kv=bf16 w=q8_0"},
+               {{"--weights=q4_1"}, "cpu/4 fast a32 kv=bf16 w=q4_1"},
+               {{"--weights=as-is"}, "cpu/4 fast a32 kv=bf16"},
+               {{"--mode=exact"}, "cpu/4 exact kv=f32"},
+               {{"--mode=exact", "--weights=q8_0"}, "cpu/4 exact kv=f32 w=q8_0"}};
+  for (const auto& c : cases) {
+    std::vector<std::string> args = {"--model", TinyLlama(), "--listen=127.0.0.1:0"};
+    args.insert(args.end(), c.flags.begin(), c.flags.end());
+    Process process(args);
+    process.Address();
+    const std::string log = process.Output("err");
+    EXPECT_THAT(log, HasSubstr(", " + c.numerics_class + ") is ready"));
+    const bool rounded = c.numerics_class.find("w=") != std::string::npos;
+    EXPECT_EQ(log.find("23 matrices of floats were rounded to") != std::string::npos, rounded) << log;
   }
 }
 
