@@ -174,7 +174,9 @@ TEST_F(EncoderFolderTest, FastModeRefusesAWeightThatEightBitsCannotHold) {
     std::memcpy(file.data() + third, &value, sizeof value);
     ASSERT_TRUE(WriteFileAtomically(path, file).ok());
     EXPECT_REFUSED(Encoder::Load(folder_.path() / "bert", {.mode = NumericsMode::kFast}).status(), kInvalid,
-                   absl::StrCat("tensor \"", name, "\" has the value ", value, " at 2"));
+                   std::isfinite(value)
+                       ? absl::StrCat("tensor \"", name, "\", row 0: a weight is ", value, "; Q8_0 holds")
+                       : absl::StrCat("tensor \"", name, "\" has the value ", value, " at 2"));
     const Status exact = Encoder::Load(folder_.path() / "bert").status();
     if (std::isfinite(value)) {
       EXPECT_TRUE(exact.ok()) << exact;
