@@ -11,7 +11,7 @@ void Batch::Reserve(int max_tokens, int max_seqs, int max_blocks, int max_uses, 
   const auto reserve = [](int n, auto*... vectors) { (vectors->reserve(static_cast<size_t>(n)), ...); };
   reserve(max_tokens, &token_ids, &positions);
   reserve(max_seqs + 1, &cu_seqlens, &adapter_offsets);
-  reserve(max_seqs, &seats, &block_changes);
+  reserve(max_seqs, &seats, &block_changes, &gates);
   reserve(max_blocks, &changed_blocks);
   reserve(max_uses, &adapter_slots, &adapter_weights);
   reserve(max_logit_rows, &logit_rows, &sampling, &counts_resets);
@@ -37,6 +37,7 @@ void Batch::Clear() {
   adapter_offsets.assign(1, 0);
   adapter_slots.clear();
   adapter_weights.clear();
+  gates.clear();
   logit_rows.clear();
   sampling.clear();
   biases.clear();
@@ -49,6 +50,11 @@ void Batch::ChangeBlocks(int seat, int first, std::span<const int32_t> blocks) {
   const auto begin = static_cast<int32_t>(changed_blocks.size());
   changed_blocks.insert(changed_blocks.end(), blocks.begin(), blocks.end());
   block_changes.push_back({seat, first, begin, static_cast<int32_t>(changed_blocks.size())});
+}
+
+void Batch::GateLast(const Gate& gate) {
+  gates.resize(adapter_offsets.size() - 1);
+  gates.back() = gate;
 }
 
 void Batch::KeepLogitRows(const Batch& step) {
@@ -88,6 +94,7 @@ void Batch::EndSequence(const Batch& step, int s) {
     adapter_weights.push_back(step.adapter_weights[use]);
   }
   adapter_offsets.push_back(static_cast<int32_t>(adapter_slots.size()));
+  if (const Gate* gate = step.GateOf(s)) GateLast(*gate);
 }
 
 }  // namespace coterie

@@ -6,6 +6,7 @@
 #include <span>
 #include <vector>
 
+#include "common/gate.h"
 #include "kernels/sampling.h"
 
 namespace coterie {
@@ -50,6 +51,8 @@ struct Batch {
   std::vector<int32_t> adapter_offsets;  // [n_seqs + 1]
   std::vector<int32_t> adapter_slots;    // [n_uses], of the model's AdapterSlots
   std::vector<float> adapter_weights;    // [n_uses]
+  // Gates that a sequence's adapters are weighted by, too; sequences from gates.size() on have none.
+  std::vector<Gate> gates;
 
   // Tokens whose logits are computed (ascending indices into token_ids), and how each row of logits is
   // sampled.
@@ -62,6 +65,13 @@ struct Batch {
 
   int n_tokens() const { return static_cast<int>(token_ids.size()); }
   int n_seqs() const { return cu_seqlens.empty() ? 0 : static_cast<int>(cu_seqlens.size()) - 1; }
+  // Null: none.
+  const Gate* GateOf(int seq) const {
+    const auto s = static_cast<size_t>(seq);
+    return s < gates.size() && gates[s].kind != GateKind::kNone ? &gates[s] : nullptr;
+  }
+  // Gives a gate to the sequence whose adapters were appended last.
+  void GateLast(const Gate& gate);
   // token_ids, each FromRow(r) replaced by sampled[r] (the tokens of the step before).
   void ResolveTokens(std::span<const int32_t> sampled, std::vector<int32_t>* ids) const;
   void Clear();

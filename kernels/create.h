@@ -21,6 +21,9 @@ struct CpuBackendOptions {
   std::string isa;
   // Type K and V are rounded to: F32, BF16 or F16. Unset: F32 in exact mode, BF16 in fast mode.
   std::optional<DType> kv_dtype;
+  // Steps may have arrow gates (common/gate.h). Packing an adapter then takes longer (arrow.h), and a few
+  // bytes more.
+  bool arrow_gates = false;
 };
 
 struct CudaBackendOptions {

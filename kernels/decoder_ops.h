@@ -93,6 +93,8 @@ class DecoderOps : public virtual Device {
   // How many steps to enqueue at a time: 1 where ops have finished when they return, else 2.
   virtual int steps_in_flight() const = 0;
 
+  // The gates that steps may have (Batch::gates).
+  virtual std::span<const GateKind> gates() const { return {}; }
   virtual StatusOr<std::unique_ptr<PackedAdapter>> PackAdapter(std::span<const HostLora> pairs) = 0;
   // Names the layout that PackAdapter writes, with its version: backends that give the same name write the
   // same bytes for the same pairs.
@@ -127,7 +129,8 @@ class DecoderOps : public virtual Device {
 
   // y [rows, n_out] = x [rows, n_in] · wᵀ (+ bias [n_out]); with `accumulate`, y += that product. Then the
   // step's adapters: for each target, each sequence s and each of its adapters in order, the rows of s in
-  // y[:, y_column ...] += weight · scale · B (A x); rows of sequences without adapters get nothing added. Q,
+  // y[:, y_column ...] += weight · scale · B (A x), the weight times the sequence's gate of row and module
+  // where it has one; rows of sequences without adapters, and adapters whose gate is 0, get nothing added. Q,
   // K and V are one call, as are gate and up. A backend may overlap the two.
   virtual void LinearLora(const LoraCall& lora, const LinearInput& x, int rows, const PackedMatrix& w,
                           const DeviceBuffer* bias, bool accumulate, float* y_dev) = 0;

@@ -5,6 +5,16 @@
 #include "common/check.h"
 
 namespace coterie {
+namespace {
+
+// What a gate gives each adapter of the sequence, whatever the token and the module.
+float ShareOf(const Batch& batch, size_t seq) {
+  const Gate* gate = batch.GateOf(static_cast<int>(seq));
+  if (gate == nullptr || gate->kind != GateKind::kGateless) return 1;
+  return 1.0f / static_cast<float>(batch.adapter_offsets[seq + 1] - batch.adapter_offsets[seq]);
+}
+
+}  // namespace
 
 StepPlan::StepPlan(const StepLimits& limits) {
   const auto max_tokens = static_cast<size_t>(limits.max_tokens);
@@ -17,6 +27,8 @@ StepPlan::StepPlan(const StepLimits& limits) {
   lora_rows_.reserve(max_tokens * max_adapters);
   lora_weights_.reserve(max_tokens * max_adapters);
   group_of_seq_.reserve(max_seqs);
+  gated_sequences_.reserve(max_seqs);
+  gated_adapters_.reserve(max_seqs * max_adapters);
   tiles_.reserve(max_tokens);
 }
 
@@ -30,6 +42,7 @@ void StepPlan::Begin(const Batch& batch, const BlockTable& blocks, std::span<con
   batch.ResolveTokens(sampled, &token_ids_);
   FindKvRuns();
   GroupAdapters();
+  FindGatedSequences();
 }
 
 void StepPlan::FindKvRuns() {
@@ -106,9 +119,10 @@ void StepPlan::GroupAdapters() {
       const int32_t use = use_at(s, level);
       if (use < 0) continue;
       size_t& at = lora_row_counts_[group_of_seq_[s]];
+      const float weight = b.adapter_weights[use] * ShareOf(b, s);
       for (int32_t t = b.cu_seqlens[s]; t < b.cu_seqlens[s + 1]; ++t, ++at) {
         lora_rows_[at] = t;
-        lora_weights_[at] = b.adapter_weights[use];
+        lora_weights_[at] = weight;
       }
     }
   }
@@ -120,6 +134,32 @@ void StepPlan::GroupAdapters() {
     lora_groups_[g].weights = std::span(lora_weights_).subspan(begin, n_rows);
     begin = lora_row_counts_[g];
   }
+}
+
+void StepPlan::FindGatedSequences() {
+  const Batch& b = *batch_;
+  gated_sequences_.clear();
+  gated_adapters_.clear();
+  for (int32_t s = 0; s < static_cast<int32_t>(b.gates.size()); ++s) {
+    const Gate* gate = b.GateOf(s);
+    if (gate == nullptr || gate->kind == GateKind::kGateless) continue;
+    gated_sequences_.push_back({s, *gate, {}});
+    // Groups come level by level, and a sequence has one group a level.
+    for (size_t g = 0; g < lora_groups_.size(); ++g) {
+      const std::span<const int32_t> rows = lora_groups_[g].rows;
+      const auto first = std::lower_bound(rows.begin(), rows.end(), b.cu_seqlens[s]);
+      if (first == rows.end() || *first != b.cu_seqlens[s]) continue;
+      gated_adapters_.push_back({static_cast<int32_t>(g), static_cast<int32_t>(first - rows.begin())});
+    }
+  }
+  size_t begin = 0;
+  for (GatedSequence& gated : gated_sequences_) {
+    const int32_t s = gated.sequence;
+    const auto n = static_cast<size_t>(b.adapter_offsets[s + 1] - b.adapter_offsets[s]);
+    gated.adapters = std::span(gated_adapters_).subspan(begin, n);
+    begin += n;
+  }
+  COTERIE_CHECK_EQ(begin, gated_adapters_.size()) << "adapters of gated sequences";
 }
 
 }  // namespace coterie

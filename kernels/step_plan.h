@@ -27,6 +27,20 @@ struct LoraGroup {
   std::span<const float> weights;  // [rows]
 };
 
+// Where the rows of a gated sequence stand in the row group of one of its adapters.
+struct GatedAdapter {
+  int32_t group = 0;      // of StepPlan::lora_groups()
+  int32_t first_row = 0;  // of its rows
+};
+
+// A sequence whose adapters are weighted by a gate that looks at tokens and modules. (A gateless one's
+// weights are in its row groups.)
+struct GatedSequence {
+  int32_t sequence = 0;
+  Gate gate;
+  std::span<const GatedAdapter> adapters;  // all of the sequence's, in order
+};
+
 // Neighbouring query vectors of one sequence that attend together. A token has as many vectors for a KV head
 // as query heads share it: vector v is query head v % group of token v / group of the sequence in the step.
 struct AttentionTile {
@@ -52,11 +66,13 @@ class StepPlan {
   std::span<const KvRun> kv_runs() const { return kv_runs_; }  // every token is in one
   // All sequences' first adapters, then all second ones and so on; within such a level in order of first use.
   std::span<const LoraGroup> lora_groups() const { return lora_groups_; }
+  std::span<const GatedSequence> gated_sequences() const { return gated_sequences_; }
   // Tiles of at most `max_vectors`, sequence by sequence, for `group` query heads to a KV head.
   std::span<const AttentionTile> AttentionTiles(int group, int max_vectors) const;
 
  private:
   void FindKvRuns();
+  void FindGatedSequences();
   void GroupAdapters();
 
   const Batch* batch_ = nullptr;
@@ -68,6 +84,8 @@ class StepPlan {
   std::vector<float> lora_weights_;      // of those rows
   std::vector<size_t> lora_row_counts_;  // [groups]
   std::vector<size_t> group_of_seq_;     // [n_seqs], at the level being grouped
+  std::vector<GatedSequence> gated_sequences_;
+  std::vector<GatedAdapter> gated_adapters_;
   // Computed by the first call of a step: every layer asks for the same.
   mutable std::vector<AttentionTile> tiles_;
   mutable int tiles_group_ = 0;  // 0: not computed for this step yet

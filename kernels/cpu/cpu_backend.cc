@@ -45,7 +45,11 @@ int AvailableCores() {
 
 CpuBackend::CpuBackend(const CpuBackendOptions& options, const KernelTable* kernels, KvType kv_type,
                        int n_threads)
-    : mode_(options.mode), kv_type_(kv_type), kernels_(kernels), pool_(n_threads) {
+    : mode_(options.mode),
+      kv_type_(kv_type),
+      arrow_gates_(options.arrow_gates),
+      kernels_(kernels),
+      pool_(n_threads) {
   prepared_.resize(static_cast<size_t>(n_threads));
   transposed_.resize(static_cast<size_t>(n_threads));
 }
@@ -162,8 +166,11 @@ void CpuBackend::ReserveScratch(const StepLimits& limits) {
     rows.Reserve(PreparedRowsBytes(limits.max_input), AlignedBuffer::Pages::kLater);
   }
   const auto rank = static_cast<size_t>(limits.max_rank);
-  const size_t lora_row = rank * sizeof(float) + (rank / kPanelBlock + kLoraModuleCount) * sizeof(LoraBlock) +
-                          rank + kLoraModuleCount * kPanelOutputs;
+  // With the weights that gates give a row at up to three targets.
+  constexpr size_t kMostTargets = 3;
+  const size_t lora_row = (rank + kMostTargets) * sizeof(float) +
+                          (rank / kPanelBlock + kLoraModuleCount) * sizeof(LoraBlock) + rank +
+                          kLoraModuleCount * kPanelOutputs;
   lora_.Reserve(tokens * static_cast<size_t>(limits.max_adapters) * lora_row, AlignedBuffer::Pages::kLater);
   const size_t top_row = kMaxTopLogits * sizeof(TopLogit) + sizeof(int32_t);
   top_.Reserve(

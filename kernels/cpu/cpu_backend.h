@@ -86,6 +86,7 @@ class CpuBackend final : public DecoderOps, public EncoderOps {
   StatusOr<std::unique_ptr<DeviceBuffer>> Upload(std::span<const float> values) override;
   StatusOr<std::unique_ptr<PackedMatrix>> PackMatrix(std::span<const HostMatrix> parts) override;
   size_t MatrixBytes(DType dtype, int64_t n_out, int64_t n_in) const override;
+  std::span<const GateKind> gates() const override;
   StatusOr<std::unique_ptr<PackedAdapter>> PackAdapter(std::span<const HostLora> pairs) override;
   std::string adapter_layout() const override;
   StatusOr<std::unique_ptr<PackedAdapter>> CopyAdapter(std::span<const HostLora> pairs,
@@ -203,12 +204,19 @@ class CpuBackend final : public DecoderOps, public EncoderOps {
 
   struct LoraUse;
   std::span<const LoraUse> PlanLora(const LoraCall& call, int64_t n_in);
+  void ScoreRow(const LoraCall& call, const GatedSequence& gated, std::span<const LoraUse* const> adapters,
+                size_t target, int row, std::span<float> scores) const;
+  void WeighSequence(const LoraCall& call, const GatedSequence& gated,
+                     std::span<const LoraUse* const> adapters, int n_rows);
+  void WeighByGates(const LoraCall& call, std::span<const LoraUse> uses);
   void Shrink(const LoraUse& use, const LinearCall& call, size_t row_begin, size_t row_end, int64_t begin,
               int64_t end) const;
   void QuantiseShrunk(const LoraUse& use, std::span<const LoraTarget> targets, size_t row_begin,
                       size_t row_end) const;
   void ShrinkAll(std::span<const LoraUse> uses, std::span<const LoraTarget> targets, const LinearInput& input,
                  LinearCall* call);
+  void ExpandRows(const LoraUse& use, const LoraTarget& target, size_t row_begin, size_t row_end,
+                  const float* weights, int64_t begin, int64_t end, float* y, int64_t y_stride) const;
   void Expand(std::span<const LoraUse> uses, std::span<const LoraTarget> targets, int row_begin, int row_end,
               int64_t column_begin, int64_t column_end, float* y, int64_t y_stride) const;
   void ExpandAll(std::span<const LoraUse> uses, std::span<const LoraTarget> targets, int rows, float* y,
@@ -216,6 +224,7 @@ class CpuBackend final : public DecoderOps, public EncoderOps {
 
   const NumericsMode mode_;
   const KvType kv_type_;
+  const bool arrow_gates_;
   const KernelTable* const kernels_;
   ThreadPool pool_;
   AlignedBuffer quantised_;                // QuantisedBlocks of the current product

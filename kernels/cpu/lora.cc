@@ -3,10 +3,12 @@
 #include "common/check.h"
 #include "kernels/cpu/cpu_backend.h"
 #include "kernels/cpu/lora_adapter.h"
+#include "kernels/cpu/lora_use.h"
 
 // The base's product with the adapters' low-rank products beside it, in two parallel parts. First: quantise
-// the activations and compute t = A x, by rows. Second: the base's product and y += B t, by columns, so that
-// a row of outputs is still in the cache when the adapters' share is added.
+// the activations and compute t = A x, by rows; where sequences have gates, weigh their rows (gates.cc).
+// Second: the base's product and y += B t, by columns, so that a row of outputs is still in the cache when
+// the adapters' share is added.
 namespace coterie::cpu {
 namespace {
 
@@ -18,24 +20,6 @@ constexpr int kProductRows = 96;
 int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 }  // namespace
-
-// A row group at one product of the graph.
-struct CpuBackend::LoraUse {
-  const LoraGroup* group;
-  const LayerLora* layer;
-  const LoraInput* input;
-  float* t;           // [rows of the group, input.rank]
-  int8_t* q;          // [rows of the group, input.n_codes]
-  LoraBlock* blocks;  // [rows of the group, input.n_blocks]
-
-  // The rows of the group within [begin, end) of the batch, as indices into group->rows.
-  std::pair<size_t, size_t> RowsWithin(int32_t begin, int32_t end) const {
-    const std::span<const int32_t> rows = group->rows;
-    const auto first = std::lower_bound(rows.begin(), rows.end(), begin);
-    const auto last = std::lower_bound(first, rows.end(), end);
-    return {static_cast<size_t>(first - rows.begin()), static_cast<size_t>(last - rows.begin())};
-  }
-};
 
 // The row groups of a call, in order; valid until the next call.
 std::span<const CpuBackend::LoraUse> CpuBackend::PlanLora(const LoraCall& call, int64_t n_in) {
@@ -49,21 +33,25 @@ std::span<const CpuBackend::LoraUse> CpuBackend::PlanLora(const LoraCall& call, 
   size_t n_floats = 0;
   size_t n_blocks = 0;
   size_t n_codes = 0;
+  size_t n_weights = 0;
+  const bool gated = !step.plan().gated_sequences().empty();
   for (const LoraGroup& group : groups) {
     const LayerLora* layer = step.AdapterOf(group).layer(static_cast<size_t>(call.layer));
     if (layer == nullptr) continue;
     const LoraInput& input = layer->inputs[at];
     if (input.rank == 0) continue;
     COTERIE_CHECK_EQ(input.n_in, n_in) << "inputs of LoRA A in layer " << call.layer;
-    uses.push_back({&group, layer, &input, nullptr, nullptr, nullptr});
+    uses.push_back({&group, layer, &input, nullptr, nullptr, nullptr, nullptr});
+    if (gated) n_weights += group.rows.size() * call.targets.size();
     n_floats += group.rows.size() * static_cast<size_t>(input.rank);
     n_blocks += group.rows.size() * static_cast<size_t>(input.n_blocks);
     n_codes += group.rows.size() * static_cast<size_t>(input.n_codes);
   }
-  lora_.Reserve(n_blocks * sizeof(LoraBlock) + n_floats * sizeof(float) + n_codes);
+  lora_.Reserve(n_blocks * sizeof(LoraBlock) + (n_floats + n_weights) * sizeof(float) + n_codes);
   LoraBlock* blocks = lora_.as<LoraBlock>();
   float* t = reinterpret_cast<float*>(blocks + n_blocks);
-  int8_t* q = reinterpret_cast<int8_t*>(t + n_floats);
+  float* weights = t + n_floats;
+  int8_t* q = reinterpret_cast<int8_t*>(weights + n_weights);
   for (LoraUse& use : uses) {
     const size_t n_rows = use.group->rows.size();
     use.blocks = blocks;
@@ -72,6 +60,9 @@ std::span<const CpuBackend::LoraUse> CpuBackend::PlanLora(const LoraCall& call, 
     blocks += n_rows * static_cast<size_t>(use.input->n_blocks);
     t += n_rows * static_cast<size_t>(use.input->rank);
     q += n_rows * static_cast<size_t>(use.input->n_codes);
+    if (!gated) continue;
+    use.weights = weights;
+    weights += n_rows * call.targets.size();
   }
   return uses;
 }
@@ -165,6 +156,48 @@ void CpuBackend::ShrinkAll(std::span<const LoraUse> uses, std::span<const LoraTa
   });
 }
 
+// y += B t of one target for rows [row_begin, row_end) of the group, with `weights` [rows of the group], and
+// panels [begin, end).
+void CpuBackend::ExpandRows(const LoraUse& use, const LoraTarget& target, size_t row_begin, size_t row_end,
+                            const float* weights, int64_t begin, int64_t end, float* y,
+                            int64_t y_stride) const {
+  const LoraInput& input = *use.input;
+  const LoraB& b = use.layer->b[static_cast<size_t>(target.module)];
+  const int n_rows = static_cast<int>(row_end - row_begin);
+  const int32_t* y_rows = use.group->rows.data() + row_begin;
+  if (input.eight_bit()) {
+    LoraExpandArgs args = {};
+    args.panels = b.panels;
+    args.n_out = b.n_out;
+    args.rank = b.rank;
+    args.rows = n_rows;
+    args.q = use.q + row_begin * static_cast<size_t>(input.n_codes) + b.q_column;
+    args.q_stride = input.n_codes;
+    args.blocks = use.blocks + row_begin * static_cast<size_t>(input.n_blocks) + b.first_block;
+    args.block_stride = input.n_blocks;
+    args.y = y + target.y_column;
+    args.y_stride = y_stride;
+    args.y_rows = y_rows;
+    args.row_alphas = weights + row_begin;
+    args.alpha = b.scale;
+    kernels_->expand_lora(args, begin, end);
+    return;
+  }
+  LinearCall product;
+  product.matrix = b.matrix.get();
+  product.y = y + target.y_column;
+  product.args.n_in = b.rank;
+  product.args.rows = n_rows;
+  product.args.x = use.t + row_begin * static_cast<size_t>(input.rank) + b.t_column;
+  product.args.x_stride = input.rank;
+  product.args.y_stride = y_stride;
+  product.args.y_rows = y_rows;
+  product.args.accumulate = true;
+  product.args.row_alphas = weights + row_begin;
+  product.args.alpha = b.scale;
+  RunPanels(product, {begin, end, end});
+}
+
 // y += B t for rows [row_begin, row_end) of the batch and the panels that begin in columns [column_begin,
 // column_end) of y. Row groups go in order, so that the adapters of a row are added in their order.
 void CpuBackend::Expand(std::span<const LoraUse> uses, std::span<const LoraTarget> targets, int row_begin,
@@ -173,46 +206,25 @@ void CpuBackend::Expand(std::span<const LoraUse> uses, std::span<const LoraTarge
   for (const LoraUse& use : uses) {
     const auto [first, last] = use.RowsWithin(row_begin, row_end);
     if (first == last) continue;
-    const LoraInput& input = *use.input;
-    const int n_rows = static_cast<int>(last - first);
-    const int32_t* y_rows = use.group->rows.data() + first;
-    for (const LoraTarget& target : targets) {
+    for (size_t i = 0; i < targets.size(); ++i) {
+      const LoraTarget& target = targets[i];
       const LoraB& b = use.layer->b[static_cast<size_t>(target.module)];
       if (b.rank == 0) continue;
       const int64_t begin = CeilDiv(std::max<int64_t>(column_begin - target.y_column, 0), kPanelOutputs);
       const int64_t end =
           CeilDiv(std::clamp<int64_t>(column_end - target.y_column, 0, b.n_out), kPanelOutputs);
       if (begin >= end) continue;
-      if (input.eight_bit()) {
-        LoraExpandArgs args = {};
-        args.panels = b.panels;
-        args.n_out = b.n_out;
-        args.rank = b.rank;
-        args.rows = n_rows;
-        args.q = use.q + first * static_cast<size_t>(input.n_codes) + b.q_column;
-        args.q_stride = input.n_codes;
-        args.blocks = use.blocks + first * static_cast<size_t>(input.n_blocks) + b.first_block;
-        args.block_stride = input.n_blocks;
-        args.y = y + target.y_column;
-        args.y_stride = y_stride;
-        args.y_rows = y_rows;
-        args.row_alphas = use.group->weights.data() + first;
-        args.alpha = b.scale;
-        kernels_->expand_lora(args, begin, end);
-      } else {
-        LinearCall product;
-        product.matrix = b.matrix.get();
-        product.y = y + target.y_column;
-        product.args.n_in = b.rank;
-        product.args.rows = n_rows;
-        product.args.x = use.t + first * static_cast<size_t>(input.rank) + b.t_column;
-        product.args.x_stride = input.rank;
-        product.args.y_stride = y_stride;
-        product.args.y_rows = y_rows;
-        product.args.accumulate = true;
-        product.args.row_alphas = use.group->weights.data() + first;
-        product.args.alpha = b.scale;
-        RunPanels(product, {begin, end, end});
+      if (use.weights == nullptr) {
+        ExpandRows(use, target, first, last, use.group->weights.data(), begin, end, y, y_stride);
+        continue;
+      }
+      // Rows that a gate leaves out are not touched: runs of the others.
+      const float* weights = use.WeightsAt(i);
+      for (size_t from = first; from < last;) {
+        size_t to = from;
+        while (to < last && weights[to] != 0) ++to;
+        if (to > from) ExpandRows(use, target, from, to, weights, begin, end, y, y_stride);
+        from = to + 1;
       }
     }
   }
@@ -232,6 +244,7 @@ void CpuBackend::LinearLora(const LoraCall& lora, const LinearInput& x, int rows
   if (uses.empty()) return Linear(x, rows, w, bias, accumulate, y_dev);
   LinearCall call = DescribeLinear(rows, matrix, bias, accumulate, y_dev);
   ShrinkAll(uses, lora.targets, x, &call);
+  if (uses.front().weights != nullptr) WeighByGates(lora, uses);
   // A thread may add to the columns of its own panels only.
   const bool together = std::all_of(matrix.segments().begin(), matrix.segments().end(),
                                     [](const PanelSegment& s) { return s.out_begin % kPanelOutputs == 0; }) &&
@@ -251,17 +264,18 @@ void CpuBackend::LinearLora(const LoraCall& lora, const LinearInput& x, int rows
 }
 
 StatusOr<std::unique_ptr<PackedAdapter>> CpuBackend::PackAdapter(std::span<const HostLora> pairs) {
-  return CpuAdapter::Pack(pairs, mode_ == NumericsMode::kFast);
+  return CpuAdapter::Pack(pairs, {mode_ == NumericsMode::kFast, arrow_gates_});
 }
 
 // The layout is the same for every instruction set. Raise the number whenever a packed byte changes.
 std::string CpuBackend::adapter_layout() const {
-  return mode_ == NumericsMode::kFast ? "cpu-lora/1 fast" : "cpu-lora/1 exact";
+  return absl::StrCat("cpu-lora/1 ", mode_ == NumericsMode::kFast ? "fast" : "exact",
+                      arrow_gates_ ? " arrow/1" : "");
 }
 
 StatusOr<std::unique_ptr<PackedAdapter>> CpuBackend::CopyAdapter(std::span<const HostLora> pairs,
                                                                  std::span<const uint8_t> weights) {
-  return CpuAdapter::Copy(pairs, mode_ == NumericsMode::kFast, weights);
+  return CpuAdapter::Copy(pairs, {mode_ == NumericsMode::kFast, arrow_gates_}, weights);
 }
 
 }  // namespace coterie::cpu

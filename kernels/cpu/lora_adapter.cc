@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "common/memory.h"
+#include "kernels/arrow.h"
 #include "kernels/formats/dequantize.h"
 #include "kernels/formats/half.h"
 #include "kernels/host_matrix.h"
@@ -149,6 +150,7 @@ struct CpuAdapter::Group {
   // Writes the weights there.
   void FillEightBits() const;
   void FillAsStored() const;
+  void FillArrows() const;
 };
 
 // Matrices as stored begin at a cache line; 8-bit panels need no alignment.
@@ -207,8 +209,15 @@ void CpuAdapter::Group::FillAsStored() const {
   for (const HostLora* pair : pairs) b(*pair).matrix->Fill({&pair->b, 1});
 }
 
+void CpuAdapter::Group::FillArrows() const {
+  for (const HostLora* pair : pairs) {
+    const std::vector<float> direction = ArrowDirection(pair->a, pair->b);
+    std::copy(direction.begin(), direction.end(), b(*pair).arrow);
+  }
+}
+
 // Derives everything but the pointers into memory, from the shapes and types of the pairs alone.
-StatusOr<std::vector<CpuAdapter::Group>> CpuAdapter::Plan(Pairs sorted, bool eight_bits) {
+StatusOr<std::vector<CpuAdapter::Group>> CpuAdapter::Plan(Pairs sorted, const LoraPacking& packing) {
   for (const HostLora* pair : sorted) RETURN_IF_ERROR(CheckPair(*pair));
   if (!sorted.empty()) layers_.resize(static_cast<size_t>(sorted.back()->layer) + 1);
   std::vector<Group> groups;
@@ -242,22 +251,36 @@ StatusOr<std::vector<CpuAdapter::Group>> CpuAdapter::Plan(Pairs sorted, bool eig
       in.n_codes += (b.rank + 15) / 16 * 16;
       in.n_blocks += (b.rank + kPanelBlock - 1) / kPanelBlock;
     }
-    groups.push_back({pairs, &to, &in, eight_bits && FitsEightBits(pairs)});
+    groups.push_back({pairs, &to, &in, packing.eight_bits && FitsEightBits(pairs)});
     first = last;
   }
   return groups;
 }
 
-Status CpuAdapter::Allocate(std::span<Group> groups) {
-  int64_t n_bytes = 0;
+// Of what arrow gates read, for all ranks, in whole cache lines.
+int64_t CpuAdapter::ArrowBytes(std::span<const Group> groups, const LoraPacking& packing) {
+  if (!packing.arrow) return 0;
+  int64_t n_floats = 0;
+  for (const Group& group : groups) n_floats += group.input->rank;
+  return (n_floats * int64_t{sizeof(float)} + 63) / 64 * 64;
+}
+
+int64_t CpuAdapter::BytesOf(std::span<const Group> groups, const LoraPacking& packing) {
+  int64_t n_bytes = ArrowBytes(groups, packing);
   for (const Group& group : groups) n_bytes = group.End(n_bytes);
+  return n_bytes;
+}
+
+Status CpuAdapter::Allocate(std::span<Group> groups, const LoraPacking& packing) {
+  const int64_t n_bytes = BytesOf(groups, packing);
   RETURN_IF_ERROR(CheckMemoryFor(static_cast<uint64_t>(n_bytes), "a packed adapter"));
   memory_ = AlignedBuffer(static_cast<size_t>(n_bytes));
   if (n_bytes > 0 && memory_.data() == nullptr) {
     return absl::ResourceExhaustedError(
         absl::StrCat("no memory for ", n_bytes, " bytes of a packed adapter"));
   }
-  int64_t begin = 0;
+  if (packing.arrow) PlaceArrows(groups);
+  int64_t begin = ArrowBytes(groups, packing);
   for (Group& group : groups) {
     group.Place(memory_.data() + (group.eight_bits ? begin : (begin + 63) / 64 * 64));
     begin = group.End(begin);
@@ -265,31 +288,47 @@ Status CpuAdapter::Allocate(std::span<Group> groups) {
   return absl::OkStatus();
 }
 
-StatusOr<std::unique_ptr<CpuAdapter>> CpuAdapter::Pack(std::span<const HostLora> pairs, bool eight_bits) {
+void CpuAdapter::PlaceArrows(std::span<const Group> groups) {
+  float* to = memory_.as<float>();
+  std::fill_n(memory_.data(), ArrowBytes(groups, {.arrow = true}), uint8_t{0});
+  for (const Group& group : groups) {
+    for (const HostLora* pair : group.pairs) {
+      LoraB& b = group.b(*pair);
+      b.arrow = to;
+      to += b.rank;
+    }
+  }
+}
+
+StatusOr<std::unique_ptr<CpuAdapter>> CpuAdapter::Pack(std::span<const HostLora> pairs,
+                                                       const LoraPacking& packing) {
   auto adapter = std::unique_ptr<CpuAdapter>(new CpuAdapter);
   const std::vector<const HostLora*> sorted = InForwardOrder(pairs);
-  ASSIGN_OR_RETURN(std::vector<Group> groups, adapter->Plan(sorted, eight_bits));
+  ASSIGN_OR_RETURN(std::vector<Group> groups, adapter->Plan(sorted, packing));
   for (const HostLora* pair : sorted) {
     RETURN_IF_ERROR(CheckMatrixParts({&pair->a, 1}));
     RETURN_IF_ERROR(CheckMatrixParts({&pair->b, 1}));
   }
-  RETURN_IF_ERROR(adapter->Allocate(groups));
-  for (const Group& group : groups) group.eight_bits ? group.FillEightBits() : group.FillAsStored();
+  RETURN_IF_ERROR(adapter->Allocate(groups, packing));
+  for (const Group& group : groups) {
+    group.eight_bits ? group.FillEightBits() : group.FillAsStored();
+    if (packing.arrow) group.FillArrows();
+  }
   return adapter;
 }
 
-StatusOr<std::unique_ptr<CpuAdapter>> CpuAdapter::Copy(std::span<const HostLora> pairs, bool eight_bits,
+StatusOr<std::unique_ptr<CpuAdapter>> CpuAdapter::Copy(std::span<const HostLora> pairs,
+                                                       const LoraPacking& packing,
                                                        std::span<const uint8_t> weights) {
   auto adapter = std::unique_ptr<CpuAdapter>(new CpuAdapter);
   const std::vector<const HostLora*> sorted = InForwardOrder(pairs);
-  ASSIGN_OR_RETURN(std::vector<Group> groups, adapter->Plan(sorted, eight_bits));
-  int64_t n_bytes = 0;
-  for (const Group& group : groups) n_bytes = group.End(n_bytes);
+  ASSIGN_OR_RETURN(std::vector<Group> groups, adapter->Plan(sorted, packing));
+  const int64_t n_bytes = BytesOf(groups, packing);
   if (static_cast<size_t>(n_bytes) != weights.size()) {
     return absl::InvalidArgumentError(
         absl::StrCat("a packed adapter of ", weights.size(), " bytes; such pairs take ", n_bytes));
   }
-  RETURN_IF_ERROR(adapter->Allocate(groups));
+  RETURN_IF_ERROR(adapter->Allocate(groups, packing));
   if (!weights.empty()) std::memcpy(adapter->memory_.data(), weights.data(), weights.size());
   return adapter;
 }

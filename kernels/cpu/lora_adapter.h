@@ -27,6 +27,7 @@ struct LoraB {
   int first_block = 0;                // 8 bit: its first LoraBlock
   uint8_t* panels = nullptr;          // 8 bit: see LoraExpandArgs
   std::unique_ptr<CpuMatrix> matrix;  // as stored: [n_out, rank]
+  float* arrow = nullptr;             // [rank], see arrow.h; null: packed without
 };
 
 // A of the modules of one input, stacked.
@@ -47,18 +48,28 @@ struct LayerLora {
   std::array<LoraB, kLoraModuleCount> b;
 };
 
-// An adapter as steps read it. All of it is one piece of memory in the order of the forward pass (A of Q, K
-// and V, their B; A of O, its B; and so on), so that steps read it front to back. Every offset follows from
+// How an adapter is packed.
+struct LoraPacking {
+  // Pairs that allow it (HostLora::quantise) and whose inputs are multiples of 32 are held in 8 bits; the
+  // others as stored.
+  bool eight_bits = false;
+  bool arrow = false;  // with what arrow gates score by
+};
+
+// An adapter as steps read it. All of it is one piece of memory: what arrow gates read, then the pairs in the
+// order of the forward pass (A of Q, K and V, their B; A of O, its B; and so on), so that steps read it front
+// to back. Every offset follows from
 // the modules, shapes and types of the pairs, so that another process can use a copy of the bytes.
 class CpuAdapter final : public PackedAdapter {
  public:
-  // With `eight_bits`, pairs that allow it (HostLora::quantise) and whose inputs are multiples of 32 are held
-  // in 8 bits; the others as stored. InvalidArgument naming the layer whose pairs do not fit together;
+  // InvalidArgument naming the layer whose pairs do not fit together;
   // ResourceExhausted naming the bytes that were not there.
-  static StatusOr<std::unique_ptr<CpuAdapter>> Pack(std::span<const HostLora> pairs, bool eight_bits);
+  static StatusOr<std::unique_ptr<CpuAdapter>> Pack(std::span<const HostLora> pairs,
+                                                    const LoraPacking& packing);
   // Restores an adapter from the weights() of one that was packed from `pairs`, whose data is not read.
   // InvalidArgument also when `weights` is not of the size these pairs take.
-  static StatusOr<std::unique_ptr<CpuAdapter>> Copy(std::span<const HostLora> pairs, bool eight_bits,
+  static StatusOr<std::unique_ptr<CpuAdapter>> Copy(std::span<const HostLora> pairs,
+                                                    const LoraPacking& packing,
                                                     std::span<const uint8_t> weights);
 
   size_t bytes() const override { return memory_.n_bytes(); }
@@ -69,8 +80,11 @@ class CpuAdapter final : public PackedAdapter {
  private:
   struct Group;
   CpuAdapter() = default;
-  StatusOr<std::vector<Group>> Plan(std::span<const HostLora* const> pairs, bool eight_bits);
-  Status Allocate(std::span<Group> groups);
+  StatusOr<std::vector<Group>> Plan(std::span<const HostLora* const> pairs, const LoraPacking& packing);
+  static int64_t ArrowBytes(std::span<const Group> groups, const LoraPacking& packing);
+  static int64_t BytesOf(std::span<const Group> groups, const LoraPacking& packing);
+  Status Allocate(std::span<Group> groups, const LoraPacking& packing);
+  void PlaceArrows(std::span<const Group> groups);
 
   std::vector<LayerLora> layers_;
   AlignedBuffer memory_;

@@ -47,6 +47,8 @@ class CudaBackend final : public DecoderOps {
   StatusOr<std::unique_ptr<PackedMatrix>> PackMatrix(std::span<const HostMatrix> parts) override;
   size_t MatrixBytes(DType dtype, int64_t n_out, int64_t n_in) const override;
   StatusOr<std::unique_ptr<PackedAdapter>> PackAdapter(std::span<const HostLora> pairs) override;
+  // Those whose weights are the same at every module: a step's weights are uploaded once.
+  std::span<const GateKind> gates() const override { return std::span(kAllGates).first(1); }
   std::string adapter_layout() const override { return "cuda/1 bf16"; }
   StatusOr<std::unique_ptr<PackedAdapter>> CopyAdapter(std::span<const HostLora> pairs,
                                                        std::span<const uint8_t> weights) override;

@@ -39,6 +39,12 @@ Status Decoder::CheckBatch(const Batch& batch) const {
           absl::StrCat("adapter slot ", slot, ", there are ", slots_->n_slots()));
     }
   }
+  for (const Gate& gate : batch.gates) {
+    if (gate.kind == GateKind::kNone || std::ranges::find(info_.gates, gate.kind) != info_.gates.end())
+      continue;
+    return absl::UnimplementedError(absl::StrCat("a gate of kind ", ToAbsl(NameOf(gate.kind)), ", which ",
+                                                 info_.device_name, " does not have"));
+  }
   for (const int32_t position : batch.positions) {
     if (position < 0 || position >= max_positions_) {
       return absl::InvalidArgumentError(

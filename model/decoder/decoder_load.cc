@@ -167,6 +167,7 @@ Status Decoder::AllocateBuffers() {
   info_.numerics_class = backend_->numerics_class();
   info_.batch_invariant = backend_->batch_invariant();
   info_.device_name = backend_->device_name();
+  info_.gates.assign(backend_->gates().begin(), backend_->gates().end());
   ASSIGN_OR_RETURN(const KvCacheShape shape, KvShapeOf(config_, options_, *backend_));
   ASSIGN_OR_RETURN(kv_, backend_->MakeKvCache(shape));
   info_.n_kv_blocks = shape.n_blocks;

@@ -28,6 +28,7 @@ struct LanguageModelInfo {
   Digest base_digest;            // configuration and weights of the frozen base
   std::string numerics_class;    // equal classes give equal bits
   bool batch_invariant = false;  // see Device
+  std::vector<GateKind> gates;   // that sequences may have
   std::string device_name;       // for people
 };
 

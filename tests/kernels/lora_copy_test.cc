@@ -104,13 +104,14 @@ TEST(LoraCopy, EqualsTheAdapterThatWasPacked) {
   for (int i = 0; i < 100; ++i) {
     const RandomAdapter adapter(&random);
     for (const bool eight_bits : {false, true}) {
-      const auto packed = cpu::CpuAdapter::Pack(adapter.pairs, eight_bits);
+      const auto packed = cpu::CpuAdapter::Pack(adapter.pairs, {.eight_bits = eight_bits});
       ASSERT_TRUE(packed.ok()) << packed.status();
-      const auto copy = cpu::CpuAdapter::Copy(adapter.WithoutData(), eight_bits, (*packed)->weights());
+      const auto copy =
+          cpu::CpuAdapter::Copy(adapter.WithoutData(), {.eight_bits = eight_bits}, (*packed)->weights());
       ASSERT_TRUE(copy.ok()) << copy.status();
       ExpectSame(**packed, **copy);
       // Memory that held something else before makes no difference to the bytes that are kept.
-      const auto again = cpu::CpuAdapter::Pack(adapter.pairs, eight_bits);
+      const auto again = cpu::CpuAdapter::Pack(adapter.pairs, {.eight_bits = eight_bits});
       ASSERT_TRUE(std::ranges::equal((*again)->weights(), (*packed)->weights()));
     }
   }
@@ -121,10 +122,12 @@ TEST(LoraCopy, RefusesAnyOtherNumberOfBytes) {
   RandomAdapter adapter(&random);
   while (adapter.pairs.empty()) adapter = RandomAdapter(&random);
   for (const bool eight_bits : {false, true}) {
-    const auto packed = std::move(cpu::CpuAdapter::Pack(adapter.pairs, eight_bits)).value();
+    const auto packed = std::move(cpu::CpuAdapter::Pack(adapter.pairs, {.eight_bits = eight_bits})).value();
     std::vector<uint8_t> bytes(packed->weights().begin(), packed->weights().end());
     const auto code = [&](std::span<const uint8_t> weights) {
-      return cpu::CpuAdapter::Copy(adapter.WithoutData(), eight_bits, weights).status().code();
+      return cpu::CpuAdapter::Copy(adapter.WithoutData(), {.eight_bits = eight_bits}, weights)
+          .status()
+          .code();
     };
     EXPECT_EQ(code(bytes), absl::StatusCode::kOk);
     EXPECT_EQ(code(std::span(bytes).first(bytes.size() - 1)), absl::StatusCode::kInvalidArgument);
@@ -142,7 +145,7 @@ TEST(LoraCopy, RefusesPairsThatNoAdapterHas) {
   const auto code = [&](const std::function<void(HostLora&)>& change) {
     HostLora pair = good;
     change(pair);
-    return cpu::CpuAdapter::Copy({&pair, 1}, true, {}).status().code();
+    return cpu::CpuAdapter::Copy({&pair, 1}, {.eight_bits = true}, {}).status().code();
   };
   const std::function<void(HostLora&)> changes[] = {
       [](HostLora& p) { p.layer = -1; },

@@ -95,6 +95,7 @@ inline std::unique_ptr<DecoderOps> MakeDecoderOps(Backend backend, int n_threads
   CpuBackendOptions cpu;
   cpu.mode = backend == Backend::kExact ? NumericsMode::kExact : NumericsMode::kFast;
   cpu.n_threads = n_threads;
+  cpu.arrow_gates = true;
   auto ops = IsGpu(backend) ? CreateCudaDecoderOps(gpu) : CreateCpuDecoderOps(cpu);
   COTERIE_CHECK(ops.ok()) << ToStd(ops.status().message());
   return *std::move(ops);

@@ -24,7 +24,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   if (!file.ok()) return 0;
   for (size_t i = 0; i < file->pairs.size(); ++i) file->pairs[i].quantise = bytes.back() >> i % 8 & 1;
   for (const bool eight_bits : {false, true}) {
-    (void)coterie::cpu::CpuAdapter::Copy(file->pairs, eight_bits, file->weights);
+    (void)coterie::cpu::CpuAdapter::Copy(file->pairs, {.eight_bits = eight_bits}, file->weights);
   }
   return 0;
 }

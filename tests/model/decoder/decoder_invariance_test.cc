@@ -97,16 +97,25 @@ class BatchInvariance : public ::testing::TestWithParam<Case> {
     return Model(kData / c.model, c.adapters, std::move(backend), c.float_weights);
   }
 
-  // Sequence s under its adapters: bases, single adapters and weighted pairs side by side.
+  // Sequence s under its adapters: bases, single adapters, weighted pairs and gated ones side by side.
   TestSequence Make(const Model& model, int s) {
     TestSequence sequence;
     sequence.tokens = prompts_[static_cast<size_t>(s)];
     sequence.UseBlocks(s * kBlocksPerSequence, static_cast<int>(sequence.tokens.size()));
-    if (!model.adapters.empty() && s % 4 != 0) {
-      sequence.adapter_slots.push_back(s % static_cast<int>(model.adapters.size()));
-      sequence.weights.push_back(s % 4 == 1 ? 1.0f : 0.625f);
+    const std::vector<GateKind>& gates = model.decoder->info().gates;
+    if (s % 2 == 1 && !gates.empty() && !model.adapters.empty()) {
+      const auto n = static_cast<int>(model.adapters.size());
+      for (int i = 0; i < n; ++i) sequence.adapter_slots.push_back((s + i) % n);
+      sequence.weights.assign(model.adapters.size(), 1.0f);
+      const GateKind kind = gates[static_cast<size_t>(s / 2) % gates.size()];
+      sequence.gate = {kind, kind == GateKind::kGateless ? n : 1 + s / 2 % n, static_cast<uint64_t>(s)};
+      return sequence;
     }
-    if (!model.adapters.empty() && s % 4 == 3) {
+    if (!model.adapters.empty() && s % 3 != 0) {
+      sequence.adapter_slots.push_back(s % static_cast<int>(model.adapters.size()));
+      sequence.weights.push_back(s % 3 == 1 ? 1.0f : 0.625f);
+    }
+    if (!model.adapters.empty() && s % 3 == 2) {
       sequence.adapter_slots.push_back((s + 1) % static_cast<int>(model.adapters.size()));
       sequence.weights.push_back(0.375f);
     }
@@ -212,14 +221,15 @@ TEST_P(BatchInvariance, LogitsKeepTheirBitsInAnyBatchAndUnderAnyChunking) {
 TEST_P(BatchInvariance, LogitsKeepTheirBitsOnEveryInstructionSetAndThreadCount) {
   if (GetParam().backend == Backend::kGpu) GTEST_SKIP() << "instruction sets are the CPU's";
   Model reference = Load(testing::MakeDecoderOps(GetParam().backend, /*n_threads=*/1));
-  const std::vector<int> some = {0, 1, 2, 3};
+  const std::vector<int> some = {0, 1, 2, 3, 4, 5};  // gateless, noisy and arrow among them
   std::vector<Bits> expected;
   for (const int s : some) expected.push_back(Alone(&reference, s));
   for (const char* isa : {"avx512_bf16", "avx512", "avx2", "neon_dot", "highway", "portable"}) {
     for (const int n_threads : {1, 2, 3}) {
       const NumericsMode mode =
           GetParam().backend == Backend::kExact ? NumericsMode::kExact : NumericsMode::kFast;
-      auto backend = CreateCpuDecoderOps({.mode = mode, .n_threads = n_threads, .isa = isa});
+      auto backend =
+          CreateCpuDecoderOps({.mode = mode, .n_threads = n_threads, .isa = isa, .arrow_gates = true});
       if (!backend.ok()) continue;  // not on this machine
       Model model = Load(*std::move(backend));
       EXPECT_EQ(model.decoder->info().numerics_class, reference.decoder->info().numerics_class);
@@ -233,7 +243,7 @@ TEST_P(BatchInvariance, LogitsKeepTheirBitsOnEveryInstructionSetAndThreadCount) 
 // The prefix cache: a second sequence starts on blocks that the first one filled.
 TEST_P(BatchInvariance, LogitsKeepTheirBitsOnReusedPrefixBlocks) {
   Model model = Load(testing::MakeDecoderOps(GetParam().backend));
-  for (const int s : {0, 1, 3}) {
+  for (const int s : {0, 1, 2, 3, 5}) {
     const Bits expected = Alone(&model, s);
     const size_t vocab = static_cast<size_t>(model.decoder->info().vocab_size);
     for (const int n_shared_blocks : {1, 3, 4}) {

@@ -18,6 +18,7 @@ struct TestSequence {
   std::vector<int32_t> blocks;
   std::vector<int> adapter_slots;  // of the model's, filled by the test
   std::vector<float> weights;
+  Gate gate;
 
   // Blocks first, first + 1, ... for `n_positions` positions.
   void UseBlocks(int first, int n_positions) {
@@ -48,6 +49,7 @@ inline void AddToBatch(TestSequence* s, int n, LogitRows rows, Batch* batch) {
     batch->adapter_weights.push_back(s->weights[i]);
   }
   batch->adapter_offsets.push_back(static_cast<int32_t>(batch->adapter_slots.size()));
+  if (s->gate.kind != GateKind::kNone) batch->GateLast(s->gate);
 }
 
 // Runs the step and waits for it: every row's logits [n_logit_rows, vocab], valid until the next step.

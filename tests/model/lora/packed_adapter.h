@@ -22,7 +22,7 @@ struct TinyPacked {
                                            "tiny", base))
                   .value();
     pairs = adapter->ToHost();
-    packed = std::move(cpu::CpuAdapter::Pack(pairs, eight_bits)).value();
+    packed = std::move(cpu::CpuAdapter::Pack(pairs, {.eight_bits = eight_bits})).value();
     key = {adapter->digest(), PackedLayout("test", Sha256("base"), {true, false})};
     file = PackedFileHead(key, pairs, packed->weights());
     file.append(reinterpret_cast<const char*>(packed->weights().data()), packed->bytes());

@@ -33,7 +33,7 @@ TEST(PackedFileTest, GivesBackPairsAndWeights) {
               std::tuple(was.b.dtype, was.b.n_out, was.b.n_in));
     EXPECT_EQ(is.a.data, nullptr);
   }
-  EXPECT_TRUE(cpu::CpuAdapter::Copy(parsed->pairs, false, parsed->weights).ok());
+  EXPECT_TRUE(cpu::CpuAdapter::Copy(parsed->pairs, {.eight_bits = false}, parsed->weights).ok());
 }
 
 TEST(PackedFileTest, EveryTruncationIsRefused) {
@@ -108,7 +108,7 @@ TEST(PackedFileTest, AWrongHeadUnderARightChecksumDoesNoHarm) {
     if (!parsed.ok()) continue;
     ++n_parsed;
     for (const bool eight_bits : {false, true}) {
-      const auto copy = cpu::CpuAdapter::Copy(parsed->pairs, eight_bits, parsed->weights);
+      const auto copy = cpu::CpuAdapter::Copy(parsed->pairs, {.eight_bits = eight_bits}, parsed->weights);
       if (copy.ok()) {
         EXPECT_EQ((*copy)->bytes(), parsed->weights.size());
       }
