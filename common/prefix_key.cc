@@ -47,11 +47,19 @@ PrefixHasher::PrefixHasher() : context_(std::make_unique<Context>()) {}
 PrefixHasher::~PrefixHasher() = default;
 
 PrefixHash PrefixHasher::Root(const Digest& base, std::span<const PrefixAdapter> adapters,
-                              std::string_view cache_salt) {
+                              std::string_view cache_salt, const Gate& gate) {
   uint8_t number[8];
   context_->Begin();
-  constexpr std::string_view kTag = "coterie/prefix/1";
-  context_->Update(kTag.data(), kTag.size());
+  const bool gated = gate.kind != GateKind::kNone;
+  const std::string_view tag = gated ? "coterie/prefix/gated/1" : "coterie/prefix/1";
+  context_->Update(tag.data(), tag.size());
+  if (gated) {
+    for (const uint64_t value :
+         {static_cast<uint64_t>(gate.kind), static_cast<uint64_t>(gate.top_k), gate.seed}) {
+      PutU64(number, value);
+      context_->Update(number, sizeof(number));
+    }
+  }
   context_->Update(base.bytes().data(), Digest::kBytes);
   PutU64(number, cache_salt.size());
   context_->Update(number, sizeof(number));

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "common/digest.h"
+#include "common/gate.h"
 
 namespace coterie {
 
@@ -42,6 +43,7 @@ struct PrefixAdapter {
 
 // Computes prefix keys, the same in gateway (placement) and worker (cache):
 //   root    = H("coterie/prefix/1", base digest, salt, [adapter digest, weight bits] in order of application)
+//             under a gate H("coterie/prefix/gated/1", gate's kind, top_k, seed, base digest, ... likewise)
 //   block i = H(block i-1 (root before the first), its 16 token ids)
 // where H is SHA-256 cut to its first 128 bits, integers are little-endian. Reuses one hashing context:
 // Extend allocates nothing. Not thread-safe.
@@ -52,7 +54,8 @@ class PrefixHasher {
   PrefixHasher(const PrefixHasher&) = delete;
   PrefixHasher& operator=(const PrefixHasher&) = delete;
 
-  PrefixHash Root(const Digest& base, std::span<const PrefixAdapter> adapters, std::string_view cache_salt);
+  PrefixHash Root(const Digest& base, std::span<const PrefixAdapter> adapters, std::string_view cache_salt,
+                  const Gate& gate = {});
   // `block_tokens` has exactly kPrefixBlockTokens ids.
   PrefixHash Extend(const PrefixHash& parent, std::span<const int32_t> block_tokens);
   // The keys of every whole block of `tokens`, in order.

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "common/digest.h"
+#include "common/gate.h"
 
 namespace coterie {
 
@@ -15,14 +16,17 @@ enum class CollaborationMode : uint8_t {
   kNone,     // one expert, or the base
   kBlend,    // one row of the batch: the weighted sum of their LoRA products, in the space of weights
   kMixture,  // a row for each: tokens are drawn from the weighted sum of their distributions (c-BTM)
+  kGated,    // one row: a sum of their LoRA products whose weights a gate gives for each token and module
 };
-// "blend", "mixture"; empty for kNone.
+// "blend", "mixture", "gated"; empty for kNone.
 constexpr std::string_view NameOf(CollaborationMode mode) {
   switch (mode) {
     case CollaborationMode::kBlend:
       return "blend";
     case CollaborationMode::kMixture:
       return "mixture";
+    case CollaborationMode::kGated:
+      return "gated";
     case CollaborationMode::kNone:
       break;
   }
@@ -33,7 +37,7 @@ constexpr std::string_view NameOf(CollaborationMode mode) {
 struct PlannedExpert {
   std::string name;
   Digest adapter;       // never empty
-  float weight = 1.0f;  // the plan's weights sum to 1
+  float weight = 1.0f;  // the plan's weights sum to 1; under a gate, which gives weights, they are equal
   // What the policy compared: a cosine in [-1, 1], or a probability in [0, 1] under a classifier; 0 where
   // nothing was compared (asked for by name).
   float score = 0.0f;
@@ -51,6 +55,7 @@ struct RoutePlan {
   // Best first, those that the request named in its own order; empty exactly when `base` is set.
   std::vector<PlannedExpert> experts;
   CollaborationMode mode = CollaborationMode::kNone;  // another one exactly when there are several experts
+  Gate gate;                                          // of kGated, but for its seed
   bool base = false;                                  // answer with the frozen base and no adapter
   // Best score minus the next one's. 1 when nothing competed.
   float margin = 1.0f;

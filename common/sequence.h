@@ -10,6 +10,7 @@
 #include "common/clock.h"
 #include "common/digest.h"
 #include "common/gang_plan.h"
+#include "common/gate.h"
 #include "common/sampling_params.h"
 #include "common/token_logprob.h"
 #include "common/trace/trace.h"
@@ -47,6 +48,9 @@ struct SequenceRequest {
   std::vector<uint32_t> allowed_tokens;
   std::vector<AdapterUse> adapters;    // in the order in which their products are added; none: the base
   std::vector<MixtureMember> mixture;  // empty: one row under all `adapters`
+  // Weighs all `adapters` of the one row for each token and module, beside their own weights. Not in a
+  // mixture.
+  Gate gate;
   // Other workers compute further members, and tokens are drawn for all of them together: `mixture` has those
   // of this worker.
   std::optional<GangPlan> gang;

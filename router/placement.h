@@ -21,11 +21,12 @@ struct PlacementRequest {
     Digest digest;
     uint64_t n_bytes = 0;  // what a cold load moves
   };
-  std::vector<Adapter> adapters;  // of the plan; empty for the base
-  uint32_t n_rows = 1;            // each with KV of its own: the members of a mixture
-  bool in_gang = false;           // with further members on other workers
-  bool constrained = false;       // only workers that hold answers to a constraint are fit
-  Digest base;                    // only workers with this base are fit
+  std::vector<Adapter> adapters;    // of the plan; empty for the base
+  uint32_t n_rows = 1;              // each with KV of its own: the members of a mixture
+  bool in_gang = false;             // with further members on other workers
+  bool constrained = false;         // only workers that hold answers to a constraint are fit
+  GateKind gate = GateKind::kNone;  // only workers that have such gates are fit
+  Digest base;                      // only workers with this base are fit
   // Of the prompt's blocks of kPrefixBlockTokens, the whole ones, in order; those of the first row.
   std::span<const PrefixKey> prefix_keys;
   uint32_t n_prompt_tokens = 0;  // with what was already generated, when resuming
@@ -86,9 +87,9 @@ class Placer {
   static StatusOr<Placer> Create(const PlacementOptions& options);
 
   // When none is fit: InvalidArgument for a prompt that no worker has room for, FailedPrecondition for more
-  // adapters than any has slots or a larger mixture than any takes, naming value and limit; these need no
-  // second try. Otherwise Unavailable, saying for each worker why it was unfit. Words are made for what is
-  // shown alone.
+  // adapters than any has slots, a larger mixture than any takes or a gate that none has, naming it; these
+  // need no second try. Otherwise Unavailable, saying for each worker why it was unfit. Words are made for
+  // what is shown alone.
   StatusOr<Placement> Place(const PlacementRequest& request, const WorkerTable& workers,
                             MonotonicTime now) const;
 

@@ -21,6 +21,10 @@ bool NoConstraints(const PlacementRequest& request, const WorkerRow& worker) {
   return request.constrained && !worker.takes_constraints;
 }
 
+bool NoGate(const PlacementRequest& request, const WorkerRow& worker) {
+  return request.gate != GateKind::kNone && !worker.gates.Has(request.gate);
+}
+
 }  // namespace
 
 uint64_t RoomOf(const PlacementRequest& request, const WorkerRow& worker) {
@@ -44,6 +48,7 @@ Fit FitOf(PlacementLookup* lookup, WorkerTable::Row row, bool strict_serves) {
   if (FewMembers(request, worker)) return Fit::kFewMembers;
   if (request.in_gang && worker.max_gangs == 0) return Fit::kNoGangs;
   if (NoConstraints(request, worker)) return Fit::kNoConstraints;
+  if (NoGate(request, worker)) return Fit::kNoGate;
   return Fit::kFit;
 }
 
@@ -51,7 +56,7 @@ Status NoneFit(PlacementLookup* lookup, bool strict_serves) {
   const PlacementRequest& request = lookup->request();
   uint64_t most_room = 0;
   uint32_t most_slots = 0, most_members = 0;
-  bool too_long = false, few_slots = false, few_members = false, no_constraints = false,
+  bool too_long = false, few_slots = false, few_members = false, no_constraints = false, no_gate = false,
        hopeless = true;  // not now and not later, whichever the worker
   for (WorkerTable::Row row = 0; row < lookup->workers().size(); ++row) {
     const WorkerRow& worker = lookup->at(row);
@@ -67,8 +72,9 @@ Status NoneFit(PlacementLookup* lookup, bool strict_serves) {
       most_members = std::max(most_members, worker.max_mixture_members), few_members = true;
     }
     no_constraints |= NoConstraints(request, worker);
+    no_gate |= NoGate(request, worker);
     hopeless &= TooLong(request, worker) || FewSlots(request, worker) || FewMembers(request, worker) ||
-                NoConstraints(request, worker) || worker.refused;
+                NoConstraints(request, worker) || NoGate(request, worker) || worker.refused;
   }
   if (hopeless && too_long) {
     return absl::InvalidArgumentError(absl::StrCat(
@@ -93,6 +99,12 @@ Status NoneFit(PlacementLookup* lookup, bool strict_serves) {
         "the request has a constraint (response_format, a regex or a choice) and no worker holds answers to "
         "one: workers with a "
         "model, of this version, do");
+  }
+  if (hopeless && no_gate) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("the request has the gate ", ToAbsl(NameOf(request.gate)),
+                     " and no worker has it: workers on CPUs do",
+                     request.gate == GateKind::kArrow ? ", where they were started with --arrow-gates" : ""));
   }
   return NotNow(lookup, strict_serves);
 }

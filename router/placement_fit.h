@@ -23,6 +23,7 @@ enum class Fit : uint8_t {
   kFewMembers,       // mixes fewer members than the request has, or none
   kNoGangs,          // answers nothing together with other workers
   kNoConstraints,    // would answer without the request's constraint
+  kNoGate,           // would answer without its gate
 };
 Fit FitOf(PlacementLookup* lookup, WorkerTable::Row row, bool strict_serves);
 

@@ -62,6 +62,8 @@ std::string FitInWords(Fit fit, const PlacementRequest& request, const WorkerRow
       return "answers nothing together with others (--max-gangs, and no --tls-cert)";
     case Fit::kNoConstraints:
       return "holds no answer to a constraint";
+    case Fit::kNoGate:
+      return absl::StrCat("has no gate ", ToAbsl(NameOf(request.gate)));
   }
   return "";
 }

@@ -134,8 +134,10 @@ RoutePlan PlanForMembers(std::vector<PlannedExpert> members, CollaborationMode m
   plan.experts = std::move(members);
   router_internal::SetMode(mode, &plan);
   plan.policy = "by_name";
-  plan.reason = plan.experts.size() > 1 ? absl::StrCat("asked for by name, as a ", ToAbsl(NameOf(mode)))
-                                        : "asked for by name";
+  plan.reason = plan.experts.size() < 2 ? "asked for by name"
+                : mode == CollaborationMode::kGated
+                    ? "asked for by name, under a gate"
+                    : absl::StrCat("asked for by name, as a ", ToAbsl(NameOf(mode)));
   plan.catalogue_generation = catalogue_generation;
   return plan;
 }

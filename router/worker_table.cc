@@ -54,6 +54,7 @@ void WorkerTable::SetTraits(Row row, const WorkerTraits& traits) {
   r.max_mixture_members = traits.max_mixture_members;
   r.max_gangs = traits.max_gangs;
   r.takes_constraints = traits.takes_constraints;
+  r.gates = traits.gates;
   details_[row].id = traits.id;
   details_[row].numerics_class = traits.numerics_class;
   details_[row].batch_invariant = traits.batch_invariant;

@@ -31,6 +31,7 @@ struct WorkerTraits {
   uint32_t max_mixture_members = 0;  // of one sequence; 0: it mixes nothing
   uint32_t max_gangs = 0;            // mixtures that it answers together with other workers
   bool takes_constraints = false;    // holds answers to a schema, a regex or a choice
+  GateSet gates;                     // that its sequences may have
   std::vector<std::string> serves;   // name patterns (shell style) of the experts it is for; empty: all
 };
 
@@ -46,6 +47,7 @@ struct WorkerRow {
   bool used = false;                                            // false: nobody's row
   bool draining = false;                                        // finishes what it has, takes nothing new
   bool takes_constraints = false;
+  GateSet gates;
   bool refused = false;  // of another base, tokenizer or protocol: it will never take anything
 
   uint32_t running = 0;   // sequences, as it said last

@@ -114,6 +114,7 @@ StatusOr<std::unique_ptr<DecoderOps>> MakeBackend(const WorkerOptions& options,
   backend_options.mode = options.mode == "exact" ? NumericsMode::kExact : NumericsMode::kFast;
   backend_options.n_threads = options.threads;
   if (options.isa != "auto") backend_options.isa = options.isa;
+  backend_options.arrow_gates = options.arrow_gates;
   return CreateCpuDecoderOps(backend_options);
 }
 

@@ -113,6 +113,8 @@ FlagSet WorkerOptions::Flags() {
       "max-gangs", &max_gangs, 0, 1024, "N",
       "mixtures it answers at a time together with other workers, where no worker has all members; what they "
       "say to each other is not encrypted, so with --tls-cert there are none. 0: none");
+  flags.Bool("arrow-gates", &arrow_gates,
+             "on a CPU: sequences may have arrow gates, for which packing an expert takes longer");
   flags.Bytes(
       "packed-bytes", &packed_bytes, 0, uint64_t{1} << 46,
       "disk in the store for experts as this worker packed them, which makes loading them again a copy; "

@@ -41,6 +41,7 @@ struct WorkerOptions {
   uint64_t adapter_bytes = 0;
   int adapter_loaders = 1;
   int max_gangs = 32;
+  bool arrow_gates = false;
   uint64_t packed_bytes = uint64_t{4} << 30;
 
   absl::Duration reattach_grace = absl::Seconds(10);

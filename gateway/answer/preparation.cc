@@ -221,6 +221,7 @@ PlacementRequest PlacementOf(const Decision& decision) {
     const PlannedExpert& expert = decision.plan.experts[i];
     placement.adapters.push_back({expert.name, expert.adapter, decision.adapter_bytes[i]});
   }
+  placement.gate = decision.plan.gate.kind;
   if (decision.plan.mode == CollaborationMode::kMixture) {
     placement.n_rows = static_cast<uint32_t>(decision.plan.experts.size());
   }

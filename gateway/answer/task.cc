@@ -77,19 +77,24 @@ Task::Plan Task::PlanLocked(SequenceRequest sequence) {
   Plan plan;
   std::vector<PrefixAdapter> prefix_adapters;  // of the first row
   const bool mixture = decision_.plan.mode == CollaborationMode::kMixture;
+  const bool gated = decision_.plan.mode == CollaborationMode::kGated;
   for (const PlannedExpert& expert : decision_.plan.experts) {
-    // A member of a mixture is its expert in full, and shares the KV of that expert's own answers.
-    const float weight = mixture ? 1.0f : expert.weight;
+    // A member of a mixture is its expert in full, and shares the KV of that expert's own answers; under a
+    // gate, the gate weighs it.
+    const float weight = mixture || gated ? 1.0f : expert.weight;
     sequence.adapters.push_back({expert.adapter, weight, expert.name});
     if (mixture) sequence.mixture.push_back({1, expert.weight});
     if (!mixture || prefix_adapters.empty()) prefix_adapters.push_back({expert.adapter, weight});
   }
+  sequence.gate = decision_.plan.gate;
+  if (sequence.gate.kind == GateKind::kNoisy) sequence.gate.seed = sequence.sampling.seed.value_or(0);
   plan.placement = PlacementOf(decision_);
   plan.placement.base = core_->text->base();
   plan.placement.constrained = static_cast<bool>(sequence.sampling.constraint);
   plan.placement.seed = std::hash<std::string>()(context_.trace_id);
   PrefixHasher hasher;
-  const PrefixHash root = hasher.Root(core_->text->base(), prefix_adapters, context_.cache_salt);
+  const PrefixHash root =
+      hasher.Root(core_->text->base(), prefix_adapters, context_.cache_salt, sequence.gate);
   for (const PrefixHash& hash : hasher.Chain(root, sequence.prompt_ids)) {
     plan.prefix_keys.push_back(hash.wire_key());
   }

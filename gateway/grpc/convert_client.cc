@@ -42,16 +42,21 @@ RequestContext ContextFromProto(const v1::RequestContext& proto) {
   return context;
 }
 
-std::string ModeFromProto(v1::CollaborationMode mode) {
-  if (mode == v1::COLLABORATION_MODE_UNSPECIFIED) return "";
-  const std::string& name = v1::CollaborationMode_Name(mode);  // empty for a number that we do not know
-  return name.empty() ? absl::StrCat(static_cast<int>(mode))
-                      : absl::AsciiStrToLower(absl::StripPrefix(name, "COLLABORATION_MODE_"));
+// "gated" of COLLABORATION_MODE_GATED; empty for the one that says nothing, the number of one that we do not
+// know.
+template <typename Enum>
+std::string NameFromProto(Enum value, const std::string& name, const char* prefix) {
+  if (value == 0) return "";
+  return name.empty() ? absl::StrCat(static_cast<int>(value))
+                      : absl::AsciiStrToLower(absl::StripPrefix(name, prefix));
 }
 
 RequestedCollaboration CollaborationFromProto(const v1::Collaboration& proto) {
   RequestedCollaboration requested;
-  requested.mode = ModeFromProto(proto.mode());
+  requested.mode =
+      NameFromProto(proto.mode(), v1::CollaborationMode_Name(proto.mode()), "COLLABORATION_MODE_");
+  requested.gate = NameFromProto(proto.gate(), v1::GateKind_Name(proto.gate()), "GATE_KIND_");
+  if (proto.has_top_k()) requested.top_k = proto.top_k();
   for (const v1::CollaborationMember& member : proto.members()) {
     requested.members.push_back({member.expert(), std::nullopt});
     if (member.has_weight()) requested.members.back().weight = member.weight();
@@ -66,6 +71,8 @@ v1::CollaborationMode ModeToProto(CollaborationMode mode) {
       return v1::COLLABORATION_MODE_BLEND;
     case CollaborationMode::kMixture:
       return v1::COLLABORATION_MODE_MIXTURE;
+    case CollaborationMode::kGated:
+      return v1::COLLABORATION_MODE_GATED;
     case CollaborationMode::kNone:
       break;
   }
@@ -274,6 +281,8 @@ v1::RouteDecision ToProto(const RouteEvent& event) {
     }
   }
   proto.set_mode(ModeToProto(plan.mode));
+  proto.set_gate(static_cast<v1::GateKind>(plan.gate.kind));
+  proto.set_top_k(static_cast<uint32_t>(plan.gate.top_k));
   proto.set_margin(plan.margin);
   proto.set_policy(plan.policy);
   proto.set_reason(plan.reason);

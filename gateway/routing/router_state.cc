@@ -128,6 +128,7 @@ StatusOr<Decision> RouterState::DecideMembers(const RoutingAsk& ask) const {
   Decision decision;
   decision.plan = PlanForMembers(std::move(members), ask.collaboration.mode, catalogue().generation);
   decision.plan.reason += canaries;
+  ApplyGate(ask.collaboration, &decision.plan);
   decision.adapter_bytes = std::move(adapter_bytes);
   return decision;
 }
@@ -187,6 +188,7 @@ RouteQuery RouterState::QueryOf(const RoutingAsk& ask, ExpertMask* mask) const {
 StatusOr<Decision> RouterState::DecisionOf(RoutePlan plan, const RoutingAsk& ask) const {
   Decision decision;
   decision.plan = std::move(plan);
+  ApplyGate(ask.collaboration, &decision.plan);
   RETURN_IF_ERROR(FillDecision(ask, &decision));
   return decision;
 }

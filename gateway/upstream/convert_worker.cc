@@ -74,6 +74,9 @@ StatusOr<WorkerIdentity> HelloFromProto(const v1::WorkerHello& proto) {
   identity.max_mixture_members = proto.max_mixture_members();
   identity.max_gangs = proto.max_gangs();
   identity.takes_constraints = proto.takes_constraints();
+  for (const int kind : proto.gates()) {
+    if (kind > 0 && kind <= UINT8_MAX) identity.gates.Add(static_cast<GateKind>(kind));
+  }
   identity.max_waiting = proto.max_waiting();
   identity.max_running = proto.max_running();
   identity.reattach_grace_ms = proto.reattach_grace_ms();
@@ -127,6 +130,11 @@ v1::Submit SubmitToProto(uint64_t sequence_id, const SequenceRequest& request, M
     v1::MixtureMember* out = submit.add_mixture();
     out->set_adapters(member.n_adapters);
     out->set_weight(member.weight);
+  }
+  if (request.gate.kind != GateKind::kNone) {
+    submit.mutable_gate()->set_kind(static_cast<v1::GateKind>(request.gate.kind));
+    submit.mutable_gate()->set_top_k(static_cast<uint32_t>(request.gate.top_k));
+    submit.mutable_gate()->set_seed(request.gate.seed);
   }
   if (request.gang) *submit.mutable_gang() = GangToProto(*request.gang);
   submit.set_tenant(request.tenant);

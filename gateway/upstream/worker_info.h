@@ -7,6 +7,7 @@
 
 #include "absl/time/time.h"
 #include "common/digest.h"
+#include "common/gate.h"
 
 namespace coterie::gateway {
 
@@ -40,6 +41,7 @@ struct WorkerIdentity {
   uint32_t max_mixture_members = 0;  // 0: it mixes nothing
   uint32_t max_gangs = 0;            // 0: it answers nothing together with other workers
   bool takes_constraints = false;
+  GateSet gates;  // that its sequences may have
   uint32_t max_waiting = 0;
   uint32_t max_running = 0;
   uint32_t reattach_grace_ms = 0;

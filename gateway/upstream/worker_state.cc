@@ -40,6 +40,7 @@ void WorkerStateFold::Identify(const WorkerIdentity& identity) {
     traits.max_mixture_members = identity.max_mixture_members;
     traits.max_gangs = identity.max_gangs;
     traits.takes_constraints = identity.takes_constraints;
+    traits.gates = identity.gates;
     traits.serves = identity.serves;
     table.SetTraits(row_, traits);
   });

@@ -230,6 +230,21 @@ TEST_F(EmulatedGpuTest, MixturesAndBlendsLeaveADeviceThatIsLostWithTheSameText) 
   EXPECT_EQ(MetricSum(left.Metrics(), "coterie_worker_bytes_between_workers_total"), 0);
 }
 
+TEST_F(EmulatedGpuTest, AGateThatWantsWeightsAtEachModuleIsRefusedByName) {
+  StartOnBoth();
+  v1::GenerateRequest request = Questions("", 1, 10)[0];
+  request.mutable_collaboration()->set_mode(v1::COLLABORATION_MODE_GATED);
+  for (const char* name : {"one", "two"}) {
+    request.mutable_collaboration()->add_members()->set_expert(name);
+  }
+  EXPECT_EQ(AskAll(gateway_, {request}).size(), 1u) << "gateless";
+  request.mutable_collaboration()->set_gate(v1::GATE_KIND_ARROW);
+  Asking asking({gateway_.generation.get()}, {request});
+  const grpc::Status status = asking.Join()[0].status;
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::FAILED_PRECONDITION);
+  EXPECT_THAT(status.error_message(), HasSubstr("the request has the gate arrow and no worker has it"));
+}
+
 // Prompts by cuBLASLt: nobody is promised what their bits do not hold.
 TEST_F(EmulatedGpuTest, FastPrefillAnswersAndPromisesNoTextAfterALoss) {
   StartOnBoth({"--gpu-prefill=fast"});

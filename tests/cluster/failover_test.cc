@@ -131,6 +131,29 @@ TEST_F(FailoverTest, MixturesWhoseWorkerIsKilledGoOnElsewhereWithTheSameText) {
       MetricSum(workers_[lost == "w0" ? 1 : 0]->Metrics(), "coterie_worker_bytes_between_workers_total"), 0);
 }
 
+TEST_F(FailoverTest, GatedAnswersWhoseWorkerIsKilledGoOnElsewhereWithTheSameText) {
+  StartTwoWorkers();
+  v1::PublishExpertResponse published;
+  ASSERT_TRUE(Publish(*gateway_, {.name = "two", .adapter = "llama-all-linear"}, &published).ok());
+  std::vector<v1::GenerateRequest> requests = Questions("", 6);
+  for (size_t i = 0; i < requests.size(); ++i) {
+    v1::Collaboration* collaboration = requests[i].mutable_collaboration();
+    collaboration->set_mode(v1::COLLABORATION_MODE_GATED);
+    for (const char* name : {"one", "two"}) collaboration->add_members()->set_expert(name);
+    collaboration->set_gate(i % 2 == 0 ? v1::GATE_KIND_NOISY : v1::GATE_KIND_ARROW);
+    collaboration->set_top_k(1);
+    requests[i].mutable_sampling()->set_seed(i);
+  }
+  const std::vector<std::string> expected = AskAll(*gateway_, requests);
+  Asking asking({gateway_->generation.get()}, requests);
+  std::string lost;
+  ASSERT_NO_FATAL_FAILURE(KillABusyWorker(&asking, expected, &lost));
+  for (const Answer& answer : asking.Join()) {
+    EXPECT_EQ(answer.route.mode(), v1::COLLABORATION_MODE_GATED);
+    EXPECT_EQ(answer.route.top_k(), 1u);
+  }
+}
+
 TEST_F(FailoverTest, AnswersOfALostDeviceGoOnElsewhereWithTheSameTextAndItsWorkerEnds) {
   workers_.push_back(StartWorker("w0", {"--fake-lose-device-at=60"}));
   workers_.push_back(StartWorker("w1"));

@@ -45,8 +45,14 @@ TEST(PrefixKeyTest, EverythingThatChangesKvChangesTheKey) {
       hasher.Root(base, List{x, y}, ""),
       hasher.Root(base, List{y, x}, ""),
       hasher.Root(base, List{x}, "tenant"),
+      hasher.Root(base, List{x}, "", {GateKind::kArrow, 1}),
+      hasher.Root(base, List{x, y}, "", {GateKind::kArrow, 1}),
+      hasher.Root(base, List{x, y}, "", {GateKind::kArrow, 2}),
+      hasher.Root(base, List{x, y}, "", {GateKind::kNoisy, 2}),
+      hasher.Root(base, List{x, y}, "", {GateKind::kNoisy, 2, 1}),
   };
-  EXPECT_EQ(roots.size(), 9u);
+  EXPECT_EQ(roots.size(), 14u);
+  EXPECT_EQ(hasher.Root(base, List{x}, "", {}), hasher.Root(base, List{x}, ""));
 }
 
 TEST(PrefixKeyTest, AKeyDependsOnEveryTokenBeforeIt) {

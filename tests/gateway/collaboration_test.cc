@@ -96,6 +96,147 @@ TEST_F(CollaborationTest, ABlendIsOneRowUnderWeightedAdapters) {
   EXPECT_FLOAT_EQ(submit.adapters(1).weight(), 0.75f);
 }
 
+TEST_F(CollaborationTest, AGateIsNamedInTheFirstMessageAndTheWorkerGetsIt) {
+  Start();
+  v1::GenerateRequest request =
+      Request(v1::COLLABORATION_MODE_GATED, {{"algebra", {}}, {"biology", {}}, {"chemistry", {}}});
+  request.mutable_collaboration()->set_gate(v1::GATE_KIND_ARROW);
+  request.mutable_collaboration()->set_top_k(2);
+  const Answer answer = Send(request);
+  ASSERT_TRUE(answer.status.ok()) << answer.status.error_message();
+  EXPECT_TRUE(answer.route_came_first);
+  EXPECT_EQ(answer.route.mode(), v1::COLLABORATION_MODE_GATED);
+  EXPECT_EQ(answer.route.gate(), v1::GATE_KIND_ARROW);
+  EXPECT_EQ(answer.route.top_k(), 2u);
+  EXPECT_EQ(answer.route.reason(),
+            "asked for by name, under a gate; gate arrow, 2 of 3 members for each token and module");
+  ASSERT_EQ(answer.route.experts_size(), 3);
+  for (const v1::ExpertScore& expert : answer.route.experts()) EXPECT_FLOAT_EQ(expert.weight(), 1 / 3.0f);
+  const v1::Submit submit = workers_[0]->last_submit();
+  EXPECT_EQ(submit.mixture_size(), 0);
+  ASSERT_EQ(submit.adapters_size(), 3);
+  for (const v1::AdapterUse& use : submit.adapters()) EXPECT_EQ(use.weight(), 1);
+  EXPECT_EQ(submit.gate().kind(), v1::GATE_KIND_ARROW);
+  EXPECT_EQ(submit.gate().top_k(), 2u);
+  EXPECT_EQ(submit.gate().seed(), 0u) << "only noise has one: prefixes would not be shared";
+
+  // Gateless unless it says so, and all members; noise comes from the request's seed.
+  request.mutable_collaboration()->clear_gate();
+  request.mutable_collaboration()->clear_top_k();
+  EXPECT_EQ(Send(request).route.gate(), v1::GATE_KIND_GATELESS);
+  EXPECT_EQ(workers_[0]->last_submit().gate().top_k(), 3u);
+  request.mutable_collaboration()->set_gate(v1::GATE_KIND_NOISY);
+  request.mutable_sampling()->set_seed(uint64_t{7} << 40);
+  EXPECT_EQ(Send(request).route.top_k(), 3u);
+  EXPECT_EQ(workers_[0]->last_submit().gate().seed(), uint64_t{7} << 40);
+}
+
+TEST_F(CollaborationTest, AGateOverOneMemberIsThatExpert) {
+  Start();
+  v1::GenerateRequest request = Request(v1::COLLABORATION_MODE_GATED, {{"algebra", {}}});
+  request.mutable_collaboration()->set_gate(v1::GATE_KIND_ARROW);
+  const Answer answer = Send(request);
+  ASSERT_TRUE(answer.status.ok()) << answer.status.error_message();
+  EXPECT_EQ(answer.route.mode(), v1::COLLABORATION_MODE_UNSPECIFIED);
+  EXPECT_EQ(answer.route.gate(), v1::GATE_KIND_UNSPECIFIED);
+  EXPECT_FALSE(workers_[0]->last_submit().has_gate());
+}
+
+TEST_F(CollaborationTest, TheRouterChoosesTheMembersOfAGate) {
+  Start();
+  v1::GenerateRequest request = Request(v1::COLLABORATION_MODE_GATED, {});
+  request.set_prompt("a question");
+  request.mutable_collaboration()->set_k(3);
+  request.mutable_collaboration()->set_gate(v1::GATE_KIND_ARROW);
+  request.mutable_collaboration()->set_top_k(2);
+  const Answer answer = Send(request);
+  ASSERT_TRUE(answer.status.ok()) << answer.status.error_message();
+  EXPECT_EQ(answer.route.policy(), "top_k");
+  const v1::Submit submit = workers_[0]->last_submit();
+  EXPECT_EQ(submit.adapters_size(), answer.route.experts_size());
+  EXPECT_EQ(submit.has_gate(), answer.route.experts_size() > 1);
+  if (answer.route.experts_size() > 1) {
+    EXPECT_EQ(answer.route.mode(), v1::COLLABORATION_MODE_GATED);
+    EXPECT_EQ(submit.gate().top_k(), 2u);
+    EXPECT_EQ(submit.adapters(0).weight(), 1);
+  }
+}
+
+TEST_F(CollaborationTest, GatesThatCannotBeAreRefusedByName) {
+  Start();
+  const auto gated = [](v1::GateKind gate, std::optional<uint32_t> top_k,
+                        std::optional<float> weight = std::nullopt) {
+    v1::GenerateRequest request =
+        Request(v1::COLLABORATION_MODE_GATED, {{"algebra", weight}, {"biology", weight}});
+    request.mutable_collaboration()->set_gate(gate);
+    if (top_k) request.mutable_collaboration()->set_top_k(*top_k);
+    return request;
+  };
+  ExpectRefused(gated(static_cast<v1::GateKind>(9), {}),
+                "collaboration.gate is \"9\", which is none of gateless, noisy, arrow");
+  ExpectRefused(gated(v1::GATE_KIND_ARROW, 0), "collaboration.top_k is 0; it must be 1 to 2");
+  ExpectRefused(gated(v1::GATE_KIND_NOISY, 3), "collaboration.top_k is 3; it must be 1 to 2");
+  ExpectRefused(gated(v1::GATE_KIND_GATELESS, 1),
+                "collaboration.top_k is 1; the gate gateless uses all 2 members");
+  for (const float weight : {0.5f, 0.0f, NAN}) {
+    ExpectRefused(gated(v1::GATE_KIND_ARROW, {}, weight), "collaboration.members[0].weight is ");
+  }
+  v1::GenerateRequest mixture = Mixture({{"algebra", {}}, {"biology", {}}});
+  mixture.mutable_collaboration()->set_gate(v1::GATE_KIND_ARROW);
+  ExpectRefused(mixture, "collaboration.gate is set; only the mode gated has a gate, not mixture");
+  v1::GenerateRequest blend = Request(v1::COLLABORATION_MODE_BLEND, {{"algebra", {}}, {"biology", {}}});
+  blend.mutable_collaboration()->set_top_k(1);
+  ExpectRefused(blend, "collaboration.top_k is set; only the mode gated has a gate, not blend");
+  v1::GenerateRequest few = Request(v1::COLLABORATION_MODE_GATED, {});
+  few.mutable_collaboration()->set_k(2);
+  few.mutable_collaboration()->set_gate(v1::GATE_KIND_ARROW);
+  few.mutable_collaboration()->set_top_k(3);
+  ExpectRefused(few, "collaboration.top_k is 3; it must be 1 to 2");
+  EXPECT_EQ(workers_[0]->submits(), 0u);
+}
+
+// One that has no gates would blend.
+TEST_F(CollaborationTest, OnlyAWorkerWithTheGateIsAsked) {
+  Start({.worker_id = "gpu", .gates = {}},
+        FakeWorker::Options{.worker_id = "cpu", .gates = {v1::GATE_KIND_GATELESS, v1::GATE_KIND_NOISY}});
+  v1::GenerateRequest request = Request(v1::COLLABORATION_MODE_GATED, {{"algebra", {}}, {"biology", {}}});
+  for (int i = 0; i < 5; ++i) {
+    request.mutable_sampling()->set_seed(static_cast<uint64_t>(i));
+    const Answer answer = Send(request);
+    ASSERT_TRUE(answer.status.ok()) << answer.status.error_message();
+    EXPECT_EQ(answer.route.worker(), "cpu");
+  }
+  EXPECT_EQ(workers_[0]->submits(), 0u);
+  request.mutable_collaboration()->set_gate(v1::GATE_KIND_ARROW);
+  ExpectRefused(request,
+                "the request has the gate arrow and no worker has it: workers on CPUs do, where they were "
+                "started with --arrow-gates",
+                grpc::StatusCode::FAILED_PRECONDITION);
+}
+
+TEST_F(CollaborationTest, AGatedAnswerWhoseWorkerIsLostGoesOnUnderTheSameGate) {
+  Start({.worker_id = "w0"}, FakeWorker::Options{.worker_id = "w1"});
+  v1::GenerateRequest request = Request(v1::COLLABORATION_MODE_GATED, {{"algebra", {}}, {"biology", {}}});
+  request.mutable_collaboration()->set_gate(v1::GATE_KIND_NOISY);
+  request.mutable_collaboration()->set_top_k(1);
+  request.mutable_sampling()->set_max_tokens(200);
+  request.mutable_sampling()->set_seed(5);
+  bool killed = false;
+  const Answer answer = Ask(gateway_->stub.get(), request, [&](const Answer& so_far) {
+    if (killed || so_far.token_ids.size() < 20) return;
+    killed = true;
+    workers_[so_far.route.worker() == "w0" ? 0 : 1]->Kill();
+  });
+  ASSERT_TRUE(answer.status.ok()) << answer.status.error_message();
+  ASSERT_EQ(answer.notices.size(), 1u);
+  EXPECT_EQ(answer.notices[0].kind(), v1::Notice::KIND_RESUMED);
+  const v1::Submit resumed = workers_[answer.finish.worker() == "w0" ? 0 : 1]->last_submit();
+  EXPECT_GE(resumed.resume_ids_size(), 20);
+  EXPECT_EQ(resumed.gate().kind(), v1::GATE_KIND_NOISY);
+  EXPECT_EQ(resumed.gate().top_k(), 1u);
+  EXPECT_EQ(resumed.gate().seed(), 5u);
+}
+
 TEST_F(CollaborationTest, WithoutWeightsTheyAreEqualAndALoneMemberIsThatExpert) {
   Start();
   const Answer equal = Send(Mixture({{"algebra", {}}, {"biology", {}}}));
@@ -195,10 +336,10 @@ TEST_F(CollaborationTest, WhatCannotBeIsRefusedByName) {
   ExpectRefused(Request(v1::COLLABORATION_MODE_UNSPECIFIED, {{"algebra", 1.0f}}),
                 "collaboration.mode is not set");
   ExpectRefused(Request(static_cast<v1::CollaborationMode>(99), {{"algebra", 1.0f}}),
-                "collaboration.mode is \"99\", which is none of mixture, blend");
+                "collaboration.mode is \"99\", which is none of mixture, blend, gated");
   for (const auto& [mode, name] :
-       {std::pair(v1::COLLABORATION_MODE_GATED, "gated"), std::pair(v1::COLLABORATION_MODE_LAYERS, "layers"),
-        std::pair(v1::COLLABORATION_MODE_PLAN, "plan"), std::pair(v1::COLLABORATION_MODE_DEFER, "defer")}) {
+       {std::pair(v1::COLLABORATION_MODE_LAYERS, "layers"), std::pair(v1::COLLABORATION_MODE_PLAN, "plan"),
+        std::pair(v1::COLLABORATION_MODE_DEFER, "defer")}) {
     ExpectRefused(Request(mode, {{"algebra", 1.0f}}),
                   absl::StrCat("collaboration.mode is ", name, ", which is not built yet"),
                   grpc::StatusCode::UNIMPLEMENTED);

@@ -193,6 +193,7 @@ grpc::Status FakeWorker::Attach(grpc::ServerContext* context, Stream* stream) {
     mine->set_max_mixture_members(options_.max_mixture_members);
     mine->set_max_gangs(options_.max_gangs);
     mine->set_takes_constraints(options_.takes_constraints);
+    for (const v1::GateKind kind : options_.gates) mine->add_gates(kind);
     mine->set_reattach_grace_ms(static_cast<uint32_t>(absl::ToInt64Milliseconds(options_.reattach_grace)));
     for (const std::string& pattern : options_.serves) mine->add_serves(pattern);
     for (const uint32_t id : options_.end_token_ids) mine->add_end_token_ids(id);

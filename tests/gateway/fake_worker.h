@@ -45,6 +45,7 @@ class FakeWorker {
     uint32_t max_mixture_members = 8;
     uint32_t max_gangs = 0;  // as a member it says what it would say alone
     bool takes_constraints = true;
+    std::vector<v1::GateKind> gates = {v1::GATE_KIND_GATELESS, v1::GATE_KIND_NOISY, v1::GATE_KIND_ARROW};
     absl::Duration reattach_grace = absl::Seconds(5);
     std::vector<std::string> serves;
     uint32_t protocol_version = 1;

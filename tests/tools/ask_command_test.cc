@@ -56,12 +56,20 @@ TEST(AskCommandTest, SeveralExpertsAndTheirWeightsGoIntoTheRequest) {
 
   const CommandOutcome mode = ask({"--experts=a,b", "--mode=average"});
   EXPECT_EQ(mode.exit_code, 2);
-  EXPECT_THAT(mode.err, HasSubstr("--mode is \"average\"; give mixture or blend"));
+  EXPECT_THAT(mode.err, HasSubstr("--mode is \"average\"; give mixture, blend or gated"));
+  ASSERT_EQ(ask({"--experts=a,b,c", "--gate=arrow", "--gate-top-k=2"}).exit_code, 0);
+  const v1::Collaboration gated = gateway.requests().back().collaboration();
+  EXPECT_EQ(gated.mode(), v1::COLLABORATION_MODE_GATED) << "a gate says so";
+  EXPECT_EQ(gated.gate(), v1::GATE_KIND_ARROW);
+  EXPECT_EQ(gated.top_k(), 2u);
+  const CommandOutcome gate = ask({"--experts=a,b", "--gate=soft"});
+  EXPECT_EQ(gate.exit_code, 2);
+  EXPECT_THAT(gate.err, HasSubstr("--gate is \"soft\"; give gateless, noisy or arrow"));
   const CommandOutcome weight = ask({"--experts=a:much"});
   EXPECT_EQ(weight.exit_code, 2);
   EXPECT_THAT(weight.err, HasSubstr("--experts: \"a:much\" is not NAME or NAME:WEIGHT"));
   EXPECT_EQ(ask({"--experts=a:0.5:0.5"}).exit_code, 2);
-  EXPECT_EQ(gateway.requests().size(), 5u);
+  EXPECT_EQ(gateway.requests().size(), 6u);
 }
 
 TEST(AskCommandTest, JsonIsOneObjectAnEvent) {

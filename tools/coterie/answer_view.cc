@@ -20,6 +20,11 @@ std::string ModeName(v1::CollaborationMode mode) {
   return absl::AsciiStrToLower(absl::StripPrefix(v1::CollaborationMode_Name(mode), "COLLABORATION_MODE_"));
 }
 
+std::string GateName(v1::GateKind gate) {
+  if (gate == v1::GATE_KIND_UNSPECIFIED) return "";
+  return absl::AsciiStrToLower(absl::StripPrefix(v1::GateKind_Name(gate), "GATE_KIND_"));
+}
+
 }  // namespace
 
 std::string ExpertNames(const v1::RouteDecision& route) {
@@ -27,8 +32,10 @@ std::string ExpertNames(const v1::RouteDecision& route) {
   if (route.experts_size() == 1) return route.experts(0).name();
   std::string names;
   for (const v1::ExpertScore& expert : route.experts()) {
-    absl::StrAppend(&names, names.empty() ? "" : " + ", absl::StrFormat("%.2f ", expert.weight()),
-                    expert.name());
+    absl::StrAppend(&names, names.empty() ? "" : " + ");
+    // A gate gives weights of its own.
+    if (route.gate() == v1::GATE_KIND_UNSPECIFIED) absl::StrAppendFormat(&names, "%.2f ", expert.weight());
+    absl::StrAppend(&names, expert.name());
   }
   return names;
 }
@@ -36,6 +43,9 @@ std::string ExpertNames(const v1::RouteDecision& route) {
 std::string DescribeRoute(const v1::RouteDecision& route, const Terminal& terminal) {
   std::string line = terminal.Bold(ExpertNames(route));
   if (const std::string mode = ModeName(route.mode()); !mode.empty()) absl::StrAppend(&line, "  ", mode);
+  if (const std::string gate = GateName(route.gate()); !gate.empty()) {
+    absl::StrAppend(&line, " by ", gate, ", ", route.top_k(), " of ", route.experts_size());
+  }
   if (!route.experts().empty())
     absl::StrAppend(&line, absl::StrFormat("  score %.2f", route.experts(0).score()));
   absl::StrAppend(&line, absl::StrFormat("  margin %.2f", route.margin()));
@@ -65,6 +75,8 @@ json ToJson(const v1::RouteDecision& route) {
   return {{"experts", scores(route.experts())},
           {"candidates", scores(route.candidates())},
           {"mode", ModeName(route.mode())},
+          {"gate", GateName(route.gate())},
+          {"top_k", route.top_k()},
           {"margin", route.margin()},
           {"policy", route.policy()},
           {"reason", route.reason()},

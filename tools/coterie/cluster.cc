@@ -161,6 +161,7 @@ void Cluster::AddWorkers(const std::vector<std::string>& devices, const std::vec
                       "--weights=" + o.weights,
                       "--device=" + devices[i],
                       absl::StrCat("--adapter-slots=", o.adapter_slots)};
+    if (o.arrow_gates) worker.command.push_back("--arrow-gates");
     if (on_cpu) worker.command.push_back(cores[i].empty() ? "--threads=1" : "--cores=" + cores[i]);
     members_.push_back(std::move(worker));
   }

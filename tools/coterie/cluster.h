@@ -25,6 +25,7 @@ struct ClusterOptions {
   std::vector<std::string> devices = {"all"};  // see ChooseUpDevices
   int worker_port = 7601;                      // the first one's; the others follow
   int adapter_slots = 16;
+  bool arrow_gates = false;
   std::string listen = "127.0.0.1:7070";
   std::string admin_listen = "127.0.0.1:7071";
   std::string http_listen = "127.0.0.1:7080";  // empty: none

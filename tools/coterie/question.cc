@@ -10,25 +10,44 @@ namespace coterie::command {
 namespace {
 
 bool IsCollaboration(const QuestionOptions& options) {
-  return !options.experts.empty() || !options.mode.empty() || options.k > 0;
+  return !options.experts.empty() || !options.mode.empty() || options.k > 0 || !options.gate.empty() ||
+         options.gate_top_k > 0;
 }
 
-StatusOr<v1::CollaborationMode> ParseMode(const std::string& mode) {
-  if (mode.empty()) return v1::COLLABORATION_MODE_MIXTURE;
+// A gate alone says that the mode is gated.
+StatusOr<v1::CollaborationMode> ParseMode(const QuestionOptions& options) {
+  const std::string& mode = options.mode;
+  if (mode.empty())
+    return options.gate.empty() ? v1::COLLABORATION_MODE_MIXTURE : v1::COLLABORATION_MODE_GATED;
   v1::CollaborationMode parsed;
   if (v1::CollaborationMode_Parse(absl::StrCat("COLLABORATION_MODE_", absl::AsciiStrToUpper(mode)),
                                   &parsed) &&
       parsed != v1::COLLABORATION_MODE_UNSPECIFIED) {
     return parsed;
   }
-  return absl::InvalidArgumentError(absl::StrCat("--mode is ", Quoted(mode), "; give mixture or blend"));
+  return absl::InvalidArgumentError(
+      absl::StrCat("--mode is ", Quoted(mode), "; give mixture, blend or gated"));
+}
+
+StatusOr<v1::GateKind> ParseGate(const std::string& gate) {
+  if (gate.empty()) return v1::GATE_KIND_UNSPECIFIED;
+  v1::GateKind parsed;
+  if (v1::GateKind_Parse(absl::StrCat("GATE_KIND_", absl::AsciiStrToUpper(gate)), &parsed) &&
+      parsed != v1::GATE_KIND_UNSPECIFIED) {
+    return parsed;
+  }
+  return absl::InvalidArgumentError(
+      absl::StrCat("--gate is ", Quoted(gate), "; give gateless, noisy or arrow"));
 }
 
 // What only the gateway can judge is left to it.
 StatusOr<v1::Collaboration> ParseCollaboration(const QuestionOptions& options) {
   v1::Collaboration collaboration;
-  ASSIGN_OR_RETURN(const v1::CollaborationMode mode, ParseMode(options.mode));
+  ASSIGN_OR_RETURN(const v1::CollaborationMode mode, ParseMode(options));
+  ASSIGN_OR_RETURN(const v1::GateKind gate, ParseGate(options.gate));
   collaboration.set_mode(mode);
+  collaboration.set_gate(gate);
+  if (options.gate_top_k > 0) collaboration.set_top_k(static_cast<uint32_t>(options.gate_top_k));
   collaboration.set_k(static_cast<uint32_t>(options.k));
   if (options.experts.empty()) return collaboration;
   const StatusOr<std::vector<RequestedMember>> members = ParseMemberList(options.experts);
@@ -90,8 +109,12 @@ void AddCollaborationFlags(FlagSet* flags, QuestionOptions* options) {
   flags->String("experts", &options->experts, "A:W,B:W",
                 "these together, with weights that sum to 1, or A,B");
   flags->String("mode", &options->mode, "MODE",
-                "mixture: their distributions (as without this flag); blend: their weights");
+                "mixture: their distributions (as without this flag); blend: their weights; gated: their "
+                "weights, of each token and module anew");
   flags->Int("k", &options->k, 0, 16, "K", "instead of --experts: the K best by the router; 0: none");
+  flags->String("gate", &options->gate, "GATE",
+                "what weighs gated experts: gateless (as without this flag), noisy, arrow");
+  flags->Int("gate-top-k", &options->gate_top_k, 0, 16, "K", "experts that a gate uses at a time; 0: all");
 }
 
 Status CheckCollaboration(const QuestionOptions& options) {

@@ -21,6 +21,8 @@ struct QuestionOptions {
   std::string experts;  // "a:0.6,b:0.4" or "a,b"
   std::string mode;     // empty: mixture, where experts or k are given
   int k = 0;
+  std::string gate;    // of --mode=gated; empty: gateless
+  int gate_top_k = 0;  // 0: all members
   std::string tenant;
   int priority = 0;
   bool shadow = true;
@@ -51,7 +53,7 @@ void AddConstraintFlags(FlagSet* flags, QuestionOptions* options);
 // own error.
 Status ReadConstraint(QuestionOptions* options);
 
-// InvalidArgument, in the words of the flags, where --experts, --mode and --k cannot be understood.
+// InvalidArgument, in the words of the flags, where --experts, --mode and --gate cannot be understood.
 Status CheckCollaboration(const QuestionOptions& options);
 
 // Both of options that CheckCollaboration accepts.

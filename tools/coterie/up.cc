@@ -62,6 +62,7 @@ void DeclareFlags(FlagSet* flags, UpOptions* options) {
       "how workers hold weights that the files have as floats (coterie-worker --help); auto: rounded "
       "to 8 bits on a CPU in fast mode");
   flags->Int("adapter-slots", &c.adapter_slots, 1, 4096, "N", "experts a worker holds ready");
+  flags->Bool("arrow-gates", &c.arrow_gates, "workers on CPUs take arrow gates");
   flags->String("log-dir", &c.run_folder, "DIR", "where the processes write their logs");
   flags->Duration("start-timeout", &c.start_timeout, absl::Seconds(1), absl::Hours(1),
                   "how long starting may take");

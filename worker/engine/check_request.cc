@@ -118,6 +118,35 @@ Status CheckMixture(const SequenceRequest& r, const RequestLimits& limits) {
   return absl::OkStatus();
 }
 
+Status CheckGate(const SequenceRequest& r, const RequestLimits& limits) {
+  const Gate& gate = r.gate;
+  if (gate.kind == GateKind::kNone) return absl::OkStatus();
+  if (std::ranges::find(limits.gates, gate.kind) == limits.gates.end()) {
+    std::string had;
+    for (const GateKind kind : limits.gates)
+      absl::StrAppend(&had, had.empty() ? "" : ", ", ToAbsl(NameOf(kind)));
+    const std::string name(NameOf(gate.kind));
+    return absl::UnimplementedError(absl::StrCat(
+        "this worker has no gate ", name.empty() ? absl::StrCat(static_cast<int>(gate.kind)) : name,
+        had.empty() ? "; it has none" : absl::StrCat("; it has ", had),
+        gate.kind == GateKind::kArrow ? " (arrow: a worker on a CPU with --arrow-gates)" : ""));
+  }
+  if (!r.mixture.empty() || r.gang) {
+    return absl::InvalidArgumentError("a mixture has no gate: its members have weights");
+  }
+  if (r.adapters.empty()) return absl::InvalidArgumentError("the gate has no adapters to weigh");
+  const auto n_adapters = static_cast<int>(r.adapters.size());
+  if (gate.top_k < 1 || gate.top_k > n_adapters) {
+    return absl::InvalidArgumentError(absl::StrCat("the gate's top_k is ", gate.top_k, "; it must be 1 to ",
+                                                   n_adapters, ", the number of adapters"));
+  }
+  if (gate.kind == GateKind::kGateless && gate.top_k != n_adapters) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("the gate's top_k is ", gate.top_k, "; gateless uses all ", n_adapters, " adapters"));
+  }
+  return absl::OkStatus();
+}
+
 // Members of the whole mixture, of which this worker has some.
 Status CheckGang(const SequenceRequest& r, const RequestLimits& limits) {
   if (!r.gang) return absl::OkStatus();
@@ -210,6 +239,7 @@ Status CheckRequest(const SequenceRequest& r, const RequestLimits& limits) {
   RETURN_IF_ERROR(CheckLabel("cache_salt", r.cache_salt));
   RETURN_IF_ERROR(CheckAdapters(r, limits));
   RETURN_IF_ERROR(CheckMixture(r, limits));
+  RETURN_IF_ERROR(CheckGate(r, limits));
   RETURN_IF_ERROR(CheckGang(r, limits));
   return CheckScoring(r);
 }

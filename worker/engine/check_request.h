@@ -1,6 +1,8 @@
 #ifndef COTERIE_WORKER_ENGINE_CHECK_REQUEST_H_
 #define COTERIE_WORKER_ENGINE_CHECK_REQUEST_H_
 
+#include <span>
+
 #include "common/sequence.h"
 #include "common/status.h"
 
@@ -12,6 +14,7 @@ struct RequestLimits {
   int n_adapter_slots = 0;
   int max_mixture_members = 1;
   bool takes_constraints = false;
+  std::span<const GateKind> gates;  // that the model has
 };
 
 // InvalidArgument naming the field, its value and the limit, where a request cannot be served as it stands.

@@ -128,7 +128,8 @@ StatusOr<std::unique_ptr<Sequence>> Engine::Prepare(SequenceRequest request) con
                                          .max_sequence_tokens = max_tokens,
                                          .n_adapter_slots = options_.adapters.n_slots,
                                          .max_mixture_members = max_mixture_members(),
-                                         .takes_constraints = takes_constraints()}));
+                                         .takes_constraints = takes_constraints(),
+                                         .gates = model_->info().gates}));
   if (n_live_.load() >= scheduler_options_.max_live) return QueueFull();
   std::shared_ptr<AnswerMasks> masks;
   if (request.sampling.constraint) {

@@ -56,6 +56,7 @@ FakeModel::FakeModel(FakeModelOptions options)
   info_.base_digest = options_.base_digest.empty() ? Sha256("fake") : options_.base_digest;
   info_.numerics_class = options_.numerics_class;
   info_.batch_invariant = options_.batch_invariant;
+  info_.gates = options_.gates;
   info_.device_name = "none (the fake model)";
   kv_.resize(static_cast<size_t>(options_.n_kv_blocks) * kKvBlockTokens);
   row_.resize(static_cast<size_t>(options_.vocab_size));
@@ -91,6 +92,10 @@ uint64_t FakeModel::AdaptersHash(const Batch& batch, int seq) const {
     const auto* adapter = static_cast<const FakePackedAdapter*>(AdapterIn(batch.adapter_slots[i]));
     COTERIE_CHECK(adapter != nullptr) << "adapter slot " << batch.adapter_slots[i] << " is empty";
     hash = Mix(Mix(hash, adapter->hash()), std::bit_cast<uint32_t>(batch.adapter_weights[i]));
+  }
+  if (const Gate* gate = batch.GateOf(seq)) {
+    const uint64_t kind = static_cast<uint64_t>(gate->kind) << 32 | static_cast<uint32_t>(gate->top_k);
+    hash = Mix(Mix(hash, kind), gate->seed);
   }
   return hash;
 }

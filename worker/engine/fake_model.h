@@ -25,7 +25,8 @@ struct FakeModelOptions {
   Digest base_digest;                  // empty: one that says "fake"
   std::string numerics_class = "fake";
   bool batch_invariant = true;  // what it says of itself
-  uint64_t seed = 0;            // another seed is another model
+  std::vector<GateKind> gates{kAllGates.begin(), kAllGates.end()};
+  uint64_t seed = 0;  // another seed is another model
   // Emulated speed: a step takes step_time + token_time for each token.
   absl::Duration step_time;
   absl::Duration token_time;
@@ -37,9 +38,10 @@ struct FakeModelOptions {
 };
 
 // A language model without arithmetic, for tests of everything around one. Its KV blocks hold, for each
-// position, the token and the adapters that were seen there; the most probable next token is a hash of what
-// stands in the blocks of the whole prefix. So a wrong block table, a stale prefix, a missing recomputation
-// or the wrong adapter changes the text, and equal inputs give equal text whatever the batch and the chunks.
+// position, the token and the adapters, with their gate, that were seen there; the most probable next token
+// is a hash of what stands in the blocks of the whole prefix. So a wrong block table, a stale prefix, a
+// missing recomputation or the wrong adapter changes the text, and equal inputs give equal text whatever the
+// batch and the chunks.
 //
 // The logits are that token at 12 and the others spread over [0, 2), by the hash too: sampling has something
 // to choose from.

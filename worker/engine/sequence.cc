@@ -24,7 +24,7 @@ std::vector<SequenceRow> MakeRows(const SequenceRequest& request, const Digest& 
     std::vector<PrefixAdapter> adapters;
     for (const AdapterUse& use : rest.first(n_adapters)) adapters.push_back({use.digest, use.weight});
     rest = rest.subspan(n_adapters);
-    row.root = hasher.Root(base, adapters, request.cache_salt);
+    row.root = hasher.Root(base, adapters, request.cache_salt, request.gate);
     row.keys = hasher.Chain(row.root, tokens);
     row.keys.reserve(max_blocks);
     row.blocks.reserve(max_blocks);

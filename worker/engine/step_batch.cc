@@ -43,6 +43,7 @@ void StepBatchBuilder::AddSequence(const StepEntry& entry, std::vector<StepRow>*
     AddTokens(entry, row, chosen_by, rows);
     AddBlocks(entry, &s->rows[row]);
     adapter = AddAdapters(*s, adapter, s->rows[row].n_adapters);
+    if (s->request.gate.kind != GateKind::kNone) batch_.GateLast(s->request.gate);
   }
 }
 

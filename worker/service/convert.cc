@@ -1,5 +1,8 @@
 #include "worker/service/convert.h"
 
+#include <algorithm>
+#include <cstdint>
+
 #include "common/clock.h"
 #include "common/quoted.h"
 #include "common/utf8.h"
@@ -52,6 +55,13 @@ StatusOr<SamplingParams> SamplingFromProto(const v1::SamplingParams& proto) {
 
 namespace {
 
+// A kind that this version does not know is refused with those that the model lacks.
+Gate GateFromProto(const v1::SequenceGate& proto) {
+  const bool in_range = proto.kind() >= 0 && proto.kind() <= UINT8_MAX;
+  return {static_cast<GateKind>(in_range ? proto.kind() : UINT8_MAX),
+          static_cast<int32_t>(std::min<uint32_t>(proto.top_k(), INT32_MAX)), proto.seed()};
+}
+
 GangPlan GangFromProto(const v1::Gang& proto) {
   GangPlan plan{.group = proto.group(), .token = proto.token(), .rank = proto.rank()};
   for (const v1::Gang::Worker& worker : proto.workers()) {
@@ -79,6 +89,7 @@ StatusOr<SequenceRequest> RequestFromProto(const v1::Submit& submit, MonotonicTi
   for (const v1::MixtureMember& member : submit.mixture()) {
     request.mixture.push_back({member.adapters(), member.weight()});
   }
+  if (submit.has_gate()) request.gate = GateFromProto(submit.gate());
   if (submit.has_gang()) request.gang = GangFromProto(submit.gang());
   request.cache_salt = submit.cache_salt();
   request.priority = submit.priority();

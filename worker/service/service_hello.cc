@@ -207,6 +207,7 @@ void WorkerServiceImpl::SayHello(GatewaySession* session) {
   out->set_max_waiting(static_cast<uint32_t>(engine_->options().max_waiting));
   out->set_takes_constraints(engine_->takes_constraints());
   out->set_max_mixture_members(static_cast<uint32_t>(engine_->max_mixture_members()));
+  for (const GateKind kind : model.gates) out->add_gates(static_cast<v1::GateKind>(kind));
   if (gangs_ != nullptr) out->set_max_gangs(static_cast<uint32_t>(gangs_->max_gangs()));
   out->set_max_running(static_cast<uint32_t>(engine_->options().max_seqs));
   out->set_reattach_grace_ms(static_cast<uint32_t>(absl::ToInt64Milliseconds(options_.reattach_grace)));

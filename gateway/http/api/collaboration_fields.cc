@@ -71,7 +71,6 @@ StatusOr<CollaborationAsk> ReadCollaboration(const nlohmann::json& value, std::s
   ASSIGN_OR_RETURN(const JsonObject object, JsonObject::Of(value, std::move(path)));
   RequestedCollaboration requested;
   ASSIGN_OR_RETURN(auto mode, object.String("mode"));
-  requested.mode = mode.value_or("mixture");
   ASSIGN_OR_RETURN(const auto k, object.Int("k", 0, UINT32_MAX));
   requested.k = static_cast<uint32_t>(k.value_or(0));
   if (const nlohmann::json* members = object.Find("members"); members != nullptr) {
@@ -82,7 +81,12 @@ StatusOr<CollaborationAsk> ReadCollaboration(const nlohmann::json& value, std::s
       requested.members.push_back(std::move(member));
     }
   }
-  RETURN_IF_ERROR(object.RefuseOthers({"mode", "members", "k"}));
+  ASSIGN_OR_RETURN(auto gate, object.String("gate"));
+  requested.gate = std::move(gate).value_or("");
+  requested.mode = mode.value_or(requested.gate.empty() ? "mixture" : "gated");
+  ASSIGN_OR_RETURN(const auto top_k, object.Int("top_k", 0, UINT32_MAX));
+  if (top_k) requested.top_k = static_cast<uint32_t>(*top_k);
+  RETURN_IF_ERROR(object.RefuseOthers({"mode", "members", "k", "gate", "top_k"}));
   return CompleteCollaboration(requested);
 }
 

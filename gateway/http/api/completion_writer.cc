@@ -214,6 +214,12 @@ void WriteRoute(const RouteEvent& route, JsonWriter* json) {
   }
   json->EndArray();
   if (plan.mode != CollaborationMode::kNone) json->Key("mode").String(NameOf(plan.mode));
+  if (plan.mode == CollaborationMode::kGated) {
+    json->Key("gate")
+        .String(NameOf(plan.gate.kind))
+        .Key("top_k")
+        .Uint(static_cast<uint64_t>(plan.gate.top_k));
+  }
   json->Key("candidates").BeginArray();
   for (const Decision::Weighed& candidate : route.decision.candidates) {
     json->BeginObject().Key("name").String(candidate.name).Key("score").Number(candidate.score).EndObject();

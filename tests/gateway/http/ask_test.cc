@@ -271,6 +271,17 @@ TEST_F(AskTest, SeveralExpertsAreWrittenAsAModelOrAsACollaboration) {
   ASSERT_TRUE(blend.ok()) << blend.status();
   EXPECT_EQ(blend->requests[0].routing.collaboration.mode, CollaborationMode::kBlend);
   EXPECT_THAT(members(blend), ElementsAre("a 0.5", "b 0.5"));
+  const auto gateless = CompletionWith({{"model", "gated:a,b"}});
+  ASSERT_TRUE(gateless.ok()) << gateless.status();
+  EXPECT_EQ(gateless->requests[0].routing.collaboration.mode, CollaborationMode::kGated);
+  EXPECT_EQ(gateless->requests[0].routing.collaboration.gate, GateKind::kGateless);
+  EXPECT_THAT(members(gateless), ElementsAre("a 0.5", "b 0.5"));
+  const auto arrow = ChatWith(json::parse(
+      R"({"model": "auto", "coterie": {"collaboration": {"gate": "arrow", "top_k": 2, "members": ["a", "b", "c"]}}})"));
+  ASSERT_TRUE(arrow.ok()) << arrow.status();
+  EXPECT_EQ(arrow->requests[0].routing.collaboration.mode, CollaborationMode::kGated) << "a gate says so";
+  EXPECT_EQ(arrow->requests[0].routing.collaboration.gate, GateKind::kArrow);
+  EXPECT_EQ(arrow->requests[0].routing.collaboration.top_k, 2u);
   const auto k = ChatWith(json::parse(R"({"model": "auto", "coterie": {"collaboration": {"k": 3}}})"));
   ASSERT_TRUE(k.ok()) << k.status();
   EXPECT_EQ(k->requests[0].routing.collaboration.k, 3u);
@@ -315,6 +326,13 @@ TEST_F(AskTest, SeveralExpertsThatCannotBeAreRefusedByName) {
       {kInvalid, "collaboration.mode", "sum",
        R"({"model": "auto", "coterie": {"collaboration": {"mode": "sum", "k": 2}}})"},
       {kInvalid, "collaboration.k", "17", R"({"model": "auto", "coterie": {"collaboration": {"k": 17}}})"},
+      {kInvalid, "model", "members[0].weight is 0.5; under a gate", R"({"model": "gated:a:0.5,b:0.5"})"},
+      {kInvalid, "collaboration.gate", "\"soft\", which is none of gateless, noisy, arrow",
+       R"({"model": "auto", "coterie": {"collaboration": {"gate": "soft", "members": ["a", "b"]}}})"},
+      {kInvalid, "collaboration.top_k", "is 0; it must be 1 to 2",
+       R"({"model": "auto", "coterie": {"collaboration": {"gate": "arrow", "top_k": 0, "members": ["a", "b"]}}})"},
+      {kInvalid, "collaboration.gate", "only the mode gated has a gate, not blend",
+       R"({"model": "auto", "coterie": {"collaboration": {"mode": "blend", "gate": "noisy", "k": 2}}})"},
       {kInvalid, "collaboration", "neither members nor k",
        R"({"model": "auto", "coterie": {"collaboration": {}}})"},
   };

@@ -72,7 +72,7 @@ std::unique_ptr<EngineHarness> MakeHarness(const Setting& setting) {
   return harness;
 }
 
-std::vector<SequenceRequest> Requests() {
+std::vector<SequenceRequest> Requests(bool has_all_gates) {
   std::vector<SequenceRequest> requests;
   for (int i = 0; i < 16; ++i) {
     SequenceRequest request = TestRequest(TestPrompt(3 + 9 * i, i, Files().config().vocab_size), kMaxTokens);
@@ -86,6 +86,14 @@ std::vector<SequenceRequest> Requests() {
     if (i == 6) {
       request.adapters = {{Adapters()[1].digest, 1.0f, ""}};
       request.mixture = {{0, 0.25f}, {1, 0.75f}};
+    }
+    if (i > 8 && i % 3 == 0 && (i == 12 || has_all_gates)) {  // gated: arrow, gateless and noisy
+      request.adapters.clear();
+      for (const TinyAdapter& adapter : Adapters()) request.adapters.push_back({adapter.digest, 1.0f, ""});
+      request.mixture.clear();
+      request.gate = i == 9    ? Gate{GateKind::kArrow, 2}
+                     : i == 12 ? Gate{GateKind::kGateless, 3}
+                               : Gate{GateKind::kNoisy, 2, *request.sampling.seed};
     }
     requests.push_back(request);
   }
@@ -108,7 +116,7 @@ class DecoderInvarianceTest : public ::testing::TestWithParam<Backend> {
     if (testing::ShortOf(GetParam())) GTEST_SKIP() << "minutes of an emulated GPU";
     Setting alone;
     alone.backend = GetParam();
-    for (const SequenceRequest& request : Requests()) {
+    for (const SequenceRequest& request : Requests(!testing::IsGpu(GetParam()))) {
       auto harness = MakeHarness(alone);
       const Answer& answer = harness->Run(request);
       ASSERT_EQ(answer.finish, FinishReason::kLength) << answer.status;
@@ -124,7 +132,8 @@ class DecoderInvarianceTest : public ::testing::TestWithParam<Backend> {
     for (int round = 0; round < rounds; ++round) {
       std::vector<uint64_t> ids;
       harness->HoldSteps();  // all run side by side
-      for (const SequenceRequest& request : Requests()) ids.push_back(harness->Submit(request));
+      for (const SequenceRequest& request : Requests(!testing::IsGpu(GetParam())))
+        ids.push_back(harness->Submit(request));
       harness->LetStepsGo();
       for (size_t i = 0; i < ids.size(); ++i) {
         harness->WaitFinished(ids[i]);
@@ -169,8 +178,9 @@ TEST_P(DecoderInvarianceTest, WhenPreemptedAndRecomputed) {
 }
 
 TEST_P(DecoderInvarianceTest, TakenUpElsewhere) {
-  const std::vector<SequenceRequest> requests = Requests();
-  for (size_t i = 0; i < requests.size(); i += 5) {
+  const std::vector<SequenceRequest> requests = Requests(!testing::IsGpu(GetParam()));
+  for (size_t i = 0; i < requests.size(); ++i) {
+    if (i % 5 != 0 && requests[i].gate.kind == GateKind::kNone) continue;
     Setting setting;
     setting.backend = GetParam();
     auto harness = MakeHarness(setting);

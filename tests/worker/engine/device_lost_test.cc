@@ -41,7 +41,7 @@ TEST(DeviceLostTest, EverySequenceEndsWithTheReasonWhetherItRanOrWaited) {
 }
 
 TEST(DeviceLostTest, TheConsumerIsToldOnceAndWithTheLastEvents) {
-  Gate gate;
+  StepGate gate;
   gate.held = true;  // until all are there
   GatedModel model(std::make_unique<FakeModel>(LostAtStep(6)), &gate);
   const auto engine = Engine::Create({}, &model, [](const Digest&) -> StatusOr<std::filesystem::path> {

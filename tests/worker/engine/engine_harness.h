@@ -92,7 +92,7 @@ class EngineHarness {
   void Take(OutputBatch& batch);
 
   AdapterFolder adapters_;
-  Gate gate_;
+  StepGate gate_;
   std::unique_ptr<LanguageModel> model_;
   std::unique_ptr<Engine> engine_;
   OutputBatch batch_;

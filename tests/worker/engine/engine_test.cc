@@ -207,10 +207,66 @@ TEST(EngineTest, RefusesWhatIsOutOfBoundsNamingIt) {
   expect_mixture({{1, 0.5f}, {0, 0.5f}}, "the mixture's members use 1 adapters; the sequence brings 2");
   expect_mixture(std::vector<MixtureMember>(17, {0, 1.0f / 17}),
                  "the mixture has 17 members; this worker mixes at most 16 at a time");
+  const auto expect_gate = [&](Gate gate, const std::string& message) {
+    expect(
+        [&](auto& r) {
+          r.adapters = {{Sha256("x"), 1.0f, ""}, {Sha256("y"), 1.0f, ""}};
+          r.gate = gate;
+        },
+        message);
+  };
+  expect_gate({GateKind::kArrow, 0}, "the gate's top_k is 0; it must be 1 to 2, the number of adapters");
+  expect_gate({GateKind::kNoisy, 3}, "the gate's top_k is 3; it must be 1 to 2");
+  expect_gate({GateKind::kNoisy, -1}, "the gate's top_k is -1");
+  expect_gate({GateKind::kGateless, 1}, "the gate's top_k is 1; gateless uses all 2 adapters");
+  expect([](auto& r) { r.gate = {GateKind::kArrow, 1}; }, "the gate has no adapters to weigh");
+  expect(
+      [](auto& r) {
+        r.adapters = {{Sha256("x"), 1.0f, ""}};
+        r.mixture = {{1, 1.0f}};
+        r.gate = {GateKind::kArrow, 1};
+      },
+      "a mixture has no gate");
   expect([](auto& r) { r.sampling.max_tokens = 0; }, "max_tokens is 0");
   expect([](auto& r) { r.score_only = true; }, "score_only without prompt_logprobs_from");
   expect([](auto& r) { r.prompt_logprobs_from = 10; },
          "prompt_logprobs_from is 10; the prompt has 10 tokens");
+}
+
+TEST(EngineTest, RefusesGatesThatTheModelLacksByName) {
+  for (const bool any : {true, false}) {
+    FakeModelOptions model;
+    model.gates.clear();
+    if (any) model.gates = {GateKind::kGateless, GateKind::kNoisy};
+    EngineHarness harness({}, model);
+    SequenceRequest request = TestRequest(TestPrompt(10, 1), 5);
+    request.adapters = {{harness.MakeAdapter("a"), 1.0f, "a"}};
+    request.gate = {GateKind::kArrow, 1};
+    const Status status = harness.TrySubmit(request);
+    EXPECT_EQ(status.code(), absl::StatusCode::kUnimplemented);
+    EXPECT_THAT(
+        std::string(status.message()),
+        HasSubstr(any ? "this worker has no gate arrow; it has gateless, noisy (arrow: a worker on a CPU "
+                        "with --arrow-gates)"
+                      : "this worker has no gate arrow; it has none"));
+    request.gate.kind = static_cast<GateKind>(77);
+    EXPECT_EQ(harness.TrySubmit(request).code(), absl::StatusCode::kUnimplemented);
+    request.gate = {GateKind::kNoisy, 1};
+    EXPECT_EQ(harness.TrySubmit(request).ok(), any);
+  }
+}
+
+TEST(EngineTest, KvUnderAGateIsOfThatGateAlone) {
+  EngineHarness harness;
+  SequenceRequest request = TestRequest(TestPrompt(40, 1), 5);
+  request.adapters = {{harness.MakeAdapter("a"), 1.0f, "a"}, {harness.MakeAdapter("b"), 1.0f, "b"}};
+  for (const Gate& gate :
+       {Gate{}, Gate{GateKind::kGateless, 2}, Gate{GateKind::kArrow, 2}, Gate{GateKind::kArrow, 1},
+        Gate{GateKind::kNoisy, 1, 1}, Gate{GateKind::kNoisy, 1, 2}}) {
+    request.gate = gate;
+    EXPECT_EQ(harness.Run(request).cached_prompt_tokens, 0u) << NameOf(gate.kind);
+    EXPECT_EQ(harness.Run(request).cached_prompt_tokens, 32u) << NameOf(gate.kind);
+  }
 }
 
 TEST(EngineTest, AFullQueueSaysSoAndTakesMoreWhenItEmpties) {

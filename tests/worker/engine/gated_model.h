@@ -11,7 +11,7 @@
 namespace coterie {
 
 // Where steps wait while a test holds them.
-struct Gate {
+struct StepGate {
   std::atomic<bool> held{false};
   std::atomic<int> allowed{0};  // steps that may still pass while it is held
   std::atomic<int> arrived{0};  // steps that have come to it
@@ -20,7 +20,7 @@ struct Gate {
 // Lets a model step only as often as the test says, so that no test depends on who is quicker.
 class GatedModel final : public ForwardingModel {
  public:
-  GatedModel(std::unique_ptr<LanguageModel> model, Gate* gate)
+  GatedModel(std::unique_ptr<LanguageModel> model, StepGate* gate)
       : ForwardingModel(std::move(model)), gate_(*gate) {}
 
   StatusOr<StepTicket> Launch(const Batch& batch) override {
@@ -31,7 +31,7 @@ class GatedModel final : public ForwardingModel {
   }
 
  private:
-  Gate& gate_;
+  StepGate& gate_;
 };
 
 }  // namespace coterie

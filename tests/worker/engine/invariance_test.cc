@@ -14,8 +14,8 @@ struct Workload {
   std::vector<std::vector<int32_t>> alone;  // each one's answer on a fresh engine
 };
 
-// Sixteen different sequences: greedy and sampled, base rows, one adapter, two weighted ones, mixtures of
-// two, penalties.
+// Sixteen different sequences: greedy and sampled, base rows, one adapter, two weighted or gated ones,
+// mixtures of two, penalties.
 Workload MakeWorkload() {
   Workload workload;
   const Digest a = Sha256("a"), b = Sha256("b");
@@ -35,6 +35,12 @@ Workload MakeWorkload() {
       request.mixture = {{0, 0.5f}, {2, 0.5f}};
     }
     request.sampling.seed = 1000 + i;
+    if (i >= 8 && i % 2 == 0) {  // the same adapters under different gates, and seeds
+      request.adapters = {{a, 1.0f, "a"}, {b, 1.0f, "b"}};
+      request.gate = i == 8    ? Gate{GateKind::kGateless, 2}
+                     : i == 10 ? Gate{GateKind::kArrow, 1}
+                               : Gate{GateKind::kNoisy, 1 + i % 4 / 2, *request.sampling.seed};
+    }
     workload.requests.push_back(request);
   }
   for (const SequenceRequest& request : workload.requests) {
