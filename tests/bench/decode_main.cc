@@ -28,6 +28,8 @@ constexpr int kMaxSequences = 16;
 constexpr int kContext = 1024;
 constexpr int kDecodeSteps = 16;
 constexpr int kUnusedRounds = 3;
+constexpr int kTogether = 4;  // adapters of a sequence that has several
+constexpr int kUsed = 2;      // of these, by a gate
 
 struct Bench {
   Decoder* decoder;
@@ -83,10 +85,26 @@ struct Bench {
     for (int i = 0; i < n_seqs; ++i) {
       sequences.push_back(Sequence(i, 64 + kDecodeSteps, n_adapters == 0 ? -1 : i % n_adapters));
     }
-    Step(&sequences, 64);
+    return Decode(&sequences);
+  }
+
+  // The same; every sequence uses slots 0 .. kTogether - 1, blended or under a gate.
+  double DecodeTogether(int n_seqs, const Gate& gate) {
+    std::vector<TestSequence> sequences;
+    for (int i = 0; i < n_seqs; ++i) {
+      TestSequence& s = sequences.emplace_back(Sequence(i, 64 + kDecodeSteps, -1));
+      for (int slot = 0; slot < kTogether; ++slot) s.adapter_slots.push_back(slot);
+      s.weights.assign(kTogether, gate.kind == GateKind::kNone ? 1.0f / kTogether : 1.0f);
+      s.gate = gate;
+    }
+    return Decode(&sequences);
+  }
+
+  double Decode(std::vector<TestSequence>* sequences) {
+    Step(sequences, 64);
     double seconds = 0;
-    for (int i = 0; i < kDecodeSteps; ++i) seconds += Step(&sequences, 1);
-    return n_seqs * kDecodeSteps / seconds;
+    for (int i = 0; i < kDecodeSteps; ++i) seconds += Step(sequences, 1);
+    return static_cast<double>(sequences->size()) * kDecodeSteps / seconds;
   }
 };
 
@@ -168,6 +186,16 @@ Status Run(const Flags& flags) {
       add("decode_b16_one_adapter" + suffix, bench.Decode(16, 1));
       add("decode_b16_16_adapters" + suffix, bench.Decode(16, kMaxSequences));
       if (rank != 16) continue;
+      for (const int b : {1, 16}) {
+        const std::string prefix = "decode_b" + std::to_string(b);
+        add(prefix + "_one_of_4_adapters", bench.Decode(b, 1));
+        add(prefix + "_blend_of_4", bench.DecodeTogether(b, {}));
+        for (const GateKind gate : decoder->info().gates) {
+          const int used = gate == GateKind::kGateless ? kTogether : kUsed;
+          add(prefix + "_" + std::string(NameOf(gate)) + "_" + std::to_string(used) + "_of_4",
+              bench.DecodeTogether(b, {gate, used}));
+        }
+      }
       // In turn, so that what disturbs one disturbs the other.
       std::vector<double> with, without;
       for (int i = 0; i < kUnusedRounds; ++i) {

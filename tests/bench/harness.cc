@@ -59,12 +59,14 @@ void BackendFlags::Declare(FlagSet* flags) {
   flags->Choice("isa", &isa, {"auto", "avx512_bf16", "avx512", "avx2", "neon_dot", "highway", "portable"},
                 "the instruction set of the kernels");
   flags->Choice("mode", &mode, {"fast", "exact"}, "numerics");
+  flags->Bool("arrow-gates", &arrow_gates, "pack experts with what arrow gates read");
 }
 
 CpuBackendOptions BackendFlags::Options() const {
   CpuBackendOptions options;
   options.n_threads = threads;
   options.isa = isa == "auto" ? "" : isa;
+  options.arrow_gates = arrow_gates;
   options.mode = mode == "exact" ? NumericsMode::kExact : NumericsMode::kFast;
   return options;
 }

@@ -45,6 +45,7 @@ struct BackendFlags {
   int threads = 0;
   std::string isa = "auto";
   std::string mode = "fast";
+  bool arrow_gates = false;
 
   void Declare(FlagSet* flags);
   CpuBackendOptions Options() const;
