@@ -20,6 +20,7 @@ sys.dont_write_bytecode = True
 sys.path[:0] = [str(HERE), str(HERE / "peers"), str(HERE.parent / "testing")]
 import gguf_adapter  # noqa: E402
 import measuring  # noqa: E402
+import several_experts  # noqa: E402
 from served_process import Process  # noqa: E402
 
 
@@ -56,6 +57,24 @@ class Measuring(unittest.TestCase):
         self.assertEqual(ratios["r"]["median"], 2.0)  # of 2, 9 and 2, where the medians' own ratio is 4
         self.assertEqual((ratios["r"]["min"], ratios["r"]["max"]), (2.0, 9.0))
         self.assertNotIn("absent", ratios)
+
+
+class SeveralExperts(unittest.TestCase):
+    def test_each_way_is_held_against_the_better_of_the_two_experts(self):
+        documents = [{"losses": {"base": 3.0, "first expert": 2.0, "second expert": 2.5, "blend": 1.5}},
+                     {"losses": {"base": 2.0, "first expert": 2.5, "second expert": 2.25, "blend": 3.0}}]
+        rows = {way: (value, share) for way, value, share in several_experts.summary(documents)}
+        self.assertEqual(rows["base"], (2.5, 0.5))
+        self.assertEqual(rows["better expert"], (2.125, 0.0))
+        self.assertEqual(rows["first expert"], (2.25, 0.0))
+        self.assertEqual(rows["blend"], (2.25, 0.5))
+
+    def test_every_way_asks_for_the_experts_of_the_document_or_for_all(self):
+        for way, asks in several_experts.ways("a", "b", ["a", "b", "c"]).items():
+            for fields in asks:
+                collaboration = fields.get("coterie", {}).get("collaboration", {})
+                self.assertIn(collaboration.get("members", ["a", "b"]), (["a", "b"], ["a", "b", "c"]), way)
+                self.assertEqual(len(asks), 3 if collaboration.get("gate") == "noisy" else 1, way)
 
 
 class Peers(unittest.TestCase):

@@ -4,8 +4,8 @@
     build/release/bin/coterie up --arrow-gates            elsewhere: the shipped experts over the shipped base
     tests/bench/several_experts.py --http 127.0.0.1:8080
 
-A document has two halves from two fields (tests/golden/texts.py, by hand, of which no expert has read a word). It is scored
-over HTTP (`echo` with `logprobs`) under the base, each expert of its fields, the two together in each way there is, and all
+A document has two halves from two fields (tests/golden/texts.py; short, and sentences of some stand in the manuals that
+experts were trained on: a comparison of ways, not of experts). It is scored over HTTP (`echo` with `logprobs`) under the base, each expert of its fields, the two together in each way there is, and all
 experts under the gates. Printed is the mean loss in nats per token, every document weighing the same, with how often a way
 beats the better of the two experts; --json has each document. `noisy` draws by a seed: it is scored under three.
 """
