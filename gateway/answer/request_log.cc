@@ -36,7 +36,7 @@ void RequestLog::Moved(std::string_view worker, std::string_view why, MonotonicT
     n_left_out = moves_.Note(now);
   }
   if (!n_left_out) return;
-  spdlog::info("an answer goes on on {}: {} ({} more since the last such line)", Named("worker", worker),
+  spdlog::info("an answer continues on {}: {} ({} more since the last such line)", Named("worker", worker),
                Named("why", Printable(why)), Named("left_out", *n_left_out));
 }
 

@@ -18,7 +18,7 @@ class RequestLog {
  public:
   // A request ended with `status`; a line where that is not its client's doing.
   void Ended(const char* rpc, const Status& status, MonotonicTime now);
-  // An answer went on on `worker` after another one was lost.
+  // An answer continues on `worker` since another one was lost, or on the same one over a new connection.
   void Moved(std::string_view worker, std::string_view why, MonotonicTime now);
 
  private:

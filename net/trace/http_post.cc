@@ -11,8 +11,10 @@
 #include <cerrno>
 #include <cstring>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
+#include "absl/strings/str_split.h"
 #include "common/file.h"
 #include "common/file_descriptor.h"
 #include "net/tls_context.h"
@@ -203,6 +205,30 @@ StatusOr<HttpAnswer> ReadAnswer(Connection* connection) {
   return answer;
 }
 
+// The file's lines as a request has them.
+StatusOr<std::string> ReadHeaders(const std::string& file) {
+  if (file.empty()) return std::string();
+  ASSIGN_OR_RETURN(const std::string text, ReadFile(file, kMaxHeadBytes));
+  std::string headers;
+  int n = 0;
+  for (absl::string_view line : absl::StrSplit(text, '\n')) {
+    ++n;
+    line = absl::StripAsciiWhitespace(line);
+    if (line.empty()) continue;
+    const size_t colon = line.find(':');
+    const absl::string_view name = line.substr(0, colon);
+    const bool named = colon != absl::string_view::npos && !name.empty() &&
+                       std::all_of(name.begin(), name.end(),
+                                   [](char c) { return absl::ascii_isalnum(c) || c == '-' || c == '_'; });
+    if (!named || std::any_of(line.begin(), line.end(), [](char c) { return absl::ascii_iscntrl(c); })) {
+      return absl::InvalidArgumentError(
+          absl::StrCat(file, ": line ", n, " is no header; \"name: value\" is expected"));
+    }
+    absl::StrAppend(&headers, name, ": ", absl::StripAsciiWhitespace(line.substr(colon + 1)), "\r\n");
+  }
+  return headers;
+}
+
 StatusOr<std::shared_ptr<SSL_CTX>> MakeClientContext(const std::string& ca_file) {
   const std::shared_ptr<SSL_CTX> context(SSL_CTX_new(TLS_client_method()), SSL_CTX_free);
   SSL_CTX_set_min_proto_version(context.get(), TLS1_2_VERSION);
@@ -223,7 +249,9 @@ StatusOr<std::shared_ptr<SSL_CTX>> MakeClientContext(const std::string& ca_file)
 
 }  // namespace
 
-StatusOr<std::unique_ptr<HttpPoster>> HttpPoster::Create(OtlpEndpoint endpoint, const std::string& ca_file) {
+StatusOr<std::unique_ptr<HttpPoster>> HttpPoster::Create(OtlpEndpoint endpoint, const std::string& ca_file,
+                                                         std::string headers_file) {
+  RETURN_IF_ERROR(ReadHeaders(headers_file).status());
   if (!endpoint.tls && !ca_file.empty()) {
     return absl::InvalidArgumentError(absl::StrCat(
         ca_file, " is to vouch for a receiver that is spoken to over http://; https:// is meant"));
@@ -232,19 +260,21 @@ StatusOr<std::unique_ptr<HttpPoster>> HttpPoster::Create(OtlpEndpoint endpoint, 
   if (endpoint.tls) {
     ASSIGN_OR_RETURN(context, MakeClientContext(ca_file));
   }
-  return std::unique_ptr<HttpPoster>(new HttpPoster(std::move(endpoint), std::move(context)));
+  return std::unique_ptr<HttpPoster>(
+      new HttpPoster(std::move(endpoint), std::move(context), std::move(headers_file)));
 }
 
 StatusOr<HttpAnswer> HttpPoster::Post(std::string_view content_type, std::string_view body,
                                       MonotonicTime deadline, int stop_fd) const {
   const Until until{deadline, stop_fd};
+  ASSIGN_OR_RETURN(const std::string headers, ReadHeaders(headers_file_));
   ASSIGN_OR_RETURN(FileDescriptor fd, ConnectTo(endpoint_, until));
   Connection connection(std::move(fd), until);
   if (tls_ != nullptr) RETURN_IF_ERROR(connection.Shake(tls_.get(), endpoint_.host));
-  RETURN_IF_ERROR(
-      connection.Write(absl::StrCat("POST ", endpoint_.path, " HTTP/1.1\r\nHost: ", endpoint_.authority,
-                                    "\r\nUser-Agent: coterie\r\n", "Content-Type: ", ToAbsl(content_type),
-                                    "\r\nContent-Length: ", body.size(), "\r\nConnection: close\r\n\r\n")));
+  RETURN_IF_ERROR(connection.Write(
+      absl::StrCat("POST ", endpoint_.path, " HTTP/1.1\r\nHost: ", endpoint_.authority,
+                   "\r\nUser-Agent: coterie\r\n", "Content-Type: ", ToAbsl(content_type),
+                   "\r\nContent-Length: ", body.size(), "\r\n", headers, "Connection: close\r\n\r\n")));
   RETURN_IF_ERROR(connection.Write(body));
   return ReadAnswer(&connection);
 }

@@ -26,9 +26,11 @@ class HttpPoster {
  public:
   static constexpr size_t kMaxAnswerBytes = 64 << 10;
 
-  // `ca_file`: certificates in PEM that vouch for the receiver's; empty: the system's. InvalidArgument naming
-  // the file.
-  static StatusOr<std::unique_ptr<HttpPoster>> Create(OtlpEndpoint endpoint, const std::string& ca_file);
+  // `ca_file`: certificates in PEM that vouch for the receiver's; empty: the system's. `headers_file`: lines
+  // "name: value" that go with every POST, which reads them again; empty: none. InvalidArgument naming the
+  // file and the line, never a value.
+  static StatusOr<std::unique_ptr<HttpPoster>> Create(OtlpEndpoint endpoint, const std::string& ca_file,
+                                                      std::string headers_file = "");
 
   // Ends early, with Cancelled, once something can be read from `stop_fd`. Unavailable and DeadlineExceeded
   // say what was in the way; any answer that has a status is Ok.
@@ -36,11 +38,12 @@ class HttpPoster {
                             int stop_fd) const;
 
  private:
-  HttpPoster(OtlpEndpoint endpoint, std::shared_ptr<ssl_ctx_st> tls)
-      : endpoint_(std::move(endpoint)), tls_(std::move(tls)) {}
+  HttpPoster(OtlpEndpoint endpoint, std::shared_ptr<ssl_ctx_st> tls, std::string headers_file)
+      : endpoint_(std::move(endpoint)), tls_(std::move(tls)), headers_file_(std::move(headers_file)) {}
 
   const OtlpEndpoint endpoint_;
   const std::shared_ptr<ssl_ctx_st> tls_;  // null: in the clear
+  const std::string headers_file_;
 };
 
 }  // namespace coterie::net

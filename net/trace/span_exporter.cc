@@ -183,7 +183,7 @@ StatusOr<std::unique_ptr<SpanExporter>> SpanExporter::Start(SpanExporterOptions 
                                                             MetricsRegistry* registry) {
   ASSIGN_OR_RETURN(OtlpEndpoint endpoint, OtlpEndpoint::Parse(options.endpoint));
   ASSIGN_OR_RETURN(std::unique_ptr<HttpPoster> poster,
-                   HttpPoster::Create(std::move(endpoint), options.ca_file));
+                   HttpPoster::Create(std::move(endpoint), options.ca_file, options.headers_file));
   auto loop = std::make_shared<Loop>(std::move(options), std::move(poster), registry);
   return std::unique_ptr<SpanExporter>(new SpanExporter(std::move(loop)));
 }

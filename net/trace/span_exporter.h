@@ -16,7 +16,8 @@ namespace coterie::net {
 
 struct SpanExporterOptions {
   std::string endpoint;  // see OtlpEndpoint; empty: there is no exporter
-  std::string ca_file;   // see HttpPoster
+  std::string ca_file;   // see HttpPoster, likewise the next
+  std::string headers_file;
   TracedService service;
   size_t max_spans = 8192;                              // that wait; more are dropped
   size_t max_batch_spans = 512;                         // of one POST, and those of one request go together

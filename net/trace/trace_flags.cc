@@ -11,12 +11,16 @@ void DeclareTraceFlags(SpanExporterOptions* options, FlagSet* flags) {
       "the traces; empty: nothing is traced");
   flags->String("otlp-ca", &options->ca_file, "FILE",
                 "certificates in PEM that vouch for an https:// receiver; empty: the system's");
+  flags->String(
+      "otlp-headers", &options->headers_file, "FILE",
+      "lines \"name: value\" that the receiver knows this process by, read again for every request to it");
 }
 
 Status CheckTraceFlags(const SpanExporterOptions& options) {
   if (options.endpoint.empty()) {
-    if (options.ca_file.empty()) return absl::OkStatus();
-    return absl::InvalidArgumentError("--otlp-ca wants --otlp-endpoint: nothing is traced without it");
+    if (options.ca_file.empty() && options.headers_file.empty()) return absl::OkStatus();
+    return absl::InvalidArgumentError(
+        "--otlp-ca and --otlp-headers want --otlp-endpoint: nothing is traced without it");
   }
   const StatusOr<OtlpEndpoint> endpoint = OtlpEndpoint::Parse(options.endpoint);
   if (!endpoint.ok()) return Annotate(endpoint.status(), "--otlp-endpoint");

@@ -7,7 +7,7 @@
 
 namespace coterie::net {
 
-// --otlp-endpoint and --otlp-ca, the same in every process.
+// --otlp-endpoint, --otlp-ca and --otlp-headers, the same in every process.
 void DeclareTraceFlags(SpanExporterOptions* options, FlagSet* flags);
 // InvalidArgument naming the flag.
 Status CheckTraceFlags(const SpanExporterOptions& options);

@@ -135,7 +135,7 @@ class TracesTest(unittest.TestCase):
         """The gateway says of the fail-over whose it was; every line is an object of named values."""
         lines = [json.loads(line) for line in (self.cluster.folder / "coterie-gateway-0.log").read_text().splitlines()]
         self.assertTrue(all({"time", "level", "program", "message"} <= set(line) for line in lines))
-        [moved] = [line for line in lines if "goes on on" in line["message"]]
+        [moved] = [line for line in lines if "continues on" in line["message"]]
         self.assertEqual((moved["trace_id"], moved["span_id"]), (TRACE, root.span_id.hex()))
         self.assertIn("worker", moved)
         worker = [json.loads(line) for line in (self.cluster.folder / "coterie-worker-0.log").read_text().splitlines()]

@@ -1,6 +1,7 @@
 #include "net/trace/span_exporter.h"
 
 #include <filesystem>
+#include <fstream>
 #include <thread>
 
 #include "absl/strings/match.h"
@@ -218,6 +219,32 @@ TEST_F(SpanExporterTest, SpeaksTlsToThoseThatItsAuthorityVouchesFor) {
   EXPECT_THAT(SpanExporter::Start(not_pem, &registry_).status().ToString(),
               HasSubstr("no certificates in PEM"));
   std::filesystem::remove_all(folder);
+}
+
+TEST_F(SpanExporterTest, SendsTheHeadersOfAFileAsTheyAreNow) {
+  const std::filesystem::path file =
+      std::filesystem::temp_directory_path() / ("coterie-otlp-headers-" + std::to_string(getpid()));
+  const auto write = [&file](const char* text) { std::ofstream(file) << text; };
+  const OtlpReceiver receiver;
+  SpanExporterOptions options = To(receiver.url());
+  options.headers_file = file;
+  write("Authorization: Bearer first\n\nx-scope: a:b\n");
+  const auto exporter = Start(options);
+  exporter->Take(Spans(1));
+  receiver.WaitFor("made", 1);
+  EXPECT_THAT(receiver.last_head(), HasSubstr("\r\nAuthorization: Bearer first\r\nx-scope: a:b\r\n"));
+  write("Authorization: Bearer second\n");
+  exporter->Take(Spans(1));
+  receiver.WaitFor("made", 2);
+  EXPECT_THAT(receiver.last_head(), HasSubstr("\r\nAuthorization: Bearer second\r\n"));
+  for (const char* bad : {"Bearer secret", "a b: secret", ": secret", "a: secret\x01"}) {
+    write(bad);
+    const Status refused = SpanExporter::Start(options, &registry_).status();
+    EXPECT_THAT(std::string(refused.message()), HasSubstr("line 1 is no header")) << bad;
+    EXPECT_FALSE(absl::StrContains(refused.message(), "secret")) << refused;
+  }
+  std::filesystem::remove(file);
+  EXPECT_FALSE(SpanExporter::Start(options, &registry_).ok());
 }
 
 TEST(OtlpEndpointTest, ReadsUrlsAsOthersDo) {
