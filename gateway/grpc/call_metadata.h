@@ -23,7 +23,10 @@ void TakeCallersTrace(const grpc::ServerContextBase& context, bool names_one, Re
       ReadTraceContext(CallMetadata(context, "traceparent"), CallMetadata(context, "tracestate"));
   if (!request->context.caller_trace || names_one) return;
   request->context.trace_id = request->context.caller_trace.trace.ToHex();
-  if constexpr (requires { request->routing; }) request->routing.canary_key = request->context.trace_id;
+  if constexpr (requires { request->routing; }) {
+    // Empty: no canary takes it (a score measures the live version).
+    if (!request->routing.canary_key.empty()) request->routing.canary_key = request->context.trace_id;
+  }
 }
 
 }  // namespace coterie::gateway

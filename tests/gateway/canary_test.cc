@@ -175,11 +175,34 @@ TEST_F(CanaryTest, AScoreMeasuresTheLiveVersion) {
   request.set_prompt("a");
   request.set_completion("bc");
   request.set_expert("algebra");
-  grpc::ClientContext context;
-  v1::ScoreResponse response;
-  ASSERT_TRUE(gateway_->stub->Score(&context, request, &response).ok());
-  EXPECT_EQ(response.route().experts(0).digest(), LiveDigest());
-  EXPECT_FALSE(response.route().experts(0).canary());
+  for (const bool traced : {false, true}) {
+    grpc::ClientContext context;
+    if (traced) {
+      context.AddMetadata("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01");
+    }
+    v1::ScoreResponse response;
+    ASSERT_TRUE(gateway_->stub->Score(&context, request, &response).ok());
+    EXPECT_EQ(response.route().experts(0).digest(), LiveDigest()) << traced;
+    EXPECT_FALSE(response.route().experts(0).canary()) << traced;
+  }
+}
+
+TEST_F(CanaryTest, ATraceOfTheCallersMeetsOneVersion) {
+  PublishCanary("other weights", 0.5);
+  int n_canary = 0;
+  for (int i = 0; i < 20; ++i) {
+    const std::string trace = absl::StrCat("4bf92f3577b34da6a3ce929d0e0e47", absl::Hex(i, absl::kZeroPad2));
+    grpc::ClientContext context;
+    context.AddMetadata("traceparent", absl::StrCat("00-", trace, "-00f067aa0ba902b7-00"));
+    v1::GenerateRequest request = BaseRequest(1, 2);
+    request.set_expert("algebra");
+    const Answer answer = Ask(gateway_->stub.get(), request, nullptr, &context);
+    ASSERT_TRUE(answer.status.ok()) << answer.status.error_message();
+    EXPECT_EQ(answer.route.experts(0).canary(), TakesCanary(trace, "algebra", 0.5)) << trace;
+    n_canary += answer.route.experts(0).canary() ? 1 : 0;
+  }
+  EXPECT_GT(n_canary, 0);
+  EXPECT_LT(n_canary, 20);
 }
 
 TEST_F(CanaryTest, PromoteAndRollBackOverTheAdminListener) {
