@@ -243,6 +243,21 @@ StatusOr<std::vector<int64_t>> JsonFields::Ints(std::string_view key, int64_t mi
   return out;
 }
 
+StatusOr<std::vector<double>> JsonFields::Numbers(std::string_view key, double min, double max) const {
+  const Json* value = Find(key);
+  std::vector<double> out;
+  if (value == nullptr) return out;
+  if (!value->is_array()) return Refuse(key, "expected a list of numbers");
+  for (const Json& element : *value) {
+    const double number = element.is_number() ? element.get<double>() : min - 1;
+    if (!(number >= min && number <= max)) {
+      return Refuse(key, absl::StrCat("expected a list of numbers from ", min, " to ", max));
+    }
+    out.push_back(number);
+  }
+  return out;
+}
+
 StatusOr<JsonFields> JsonFields::Object(std::string_view key) const {
   const Json* value = Find(key);
   if (value == nullptr) return Missing(key);

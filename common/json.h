@@ -56,6 +56,8 @@ class JsonFields {
   StatusOr<std::vector<std::string>> Strings(std::string_view key) const;
   // An integer or a list of integers; empty when absent.
   StatusOr<std::vector<int64_t>> Ints(std::string_view key, int64_t min, int64_t max) const;
+  // A list of numbers; empty when absent.
+  StatusOr<std::vector<double>> Numbers(std::string_view key, double min, double max) const;
   StatusOr<JsonFields> Object(std::string_view key) const;
 
   // The error of a field: `<name>: field "key" is <value>, <what>`.

@@ -83,6 +83,13 @@ struct StepLimits {
   int max_rank = 0;      // of an adapter at one input: the sum over the modules that read it
 };
 
+// Ops of a graph that not every backend has.
+struct GraphOps {
+  bool scaled_embedding = false;  // Embed with another scale than 1
+  bool ge_glu = false;            // LinearInput::Op::kGeGlu
+  bool add_rms_norm = false;
+};
+
 // What a decoder's graph asks of a device, one op a method. On the CPU, kernels/cpu/<group>.cc cuts an op
 // into ranges and kernels/cpu/isa/<group>.h computes one range. The contract of all ops: device.h.
 class DecoderOps : public virtual Device {
@@ -92,6 +99,8 @@ class DecoderOps : public virtual Device {
   virtual int max_part_tokens() const = 0;
   // How many steps to enqueue at a time: 1 where ops have finished when they return, else 2.
   virtual int steps_in_flight() const = 0;
+  // Unimplemented naming the ops that this backend lacks. Asked before anything is packed.
+  virtual Status CheckOps(const GraphOps& ops) const = 0;
 
   // The gates that steps may have (Batch::gates).
   virtual std::span<const GateKind> gates() const { return {}; }
@@ -123,9 +132,9 @@ class DecoderOps : public virtual Device {
   // this context. Unavailable when the device was lost.
   virtual StatusOr<StepResult> Wait(StepContext* step) = 0;
 
-  // x [n_tokens, d] = rows token_ids of table [vocab, d], dequantised. FromRow() ids are looked up in the
-  // seats.
-  virtual void Embed(const StepContext& step, const PackedMatrix& table, float* x_dev) = 0;
+  // x [n_tokens, d] = scale · rows token_ids of table [vocab, d], dequantised. FromRow() ids are looked up in
+  // the seats.
+  virtual void Embed(const StepContext& step, const PackedMatrix& table, float scale, float* x_dev) = 0;
 
   // y [rows, n_out] = x [rows, n_in] · wᵀ (+ bias [n_out]); with `accumulate`, y += that product. Then the
   // step's adapters: for each target, each sequence s and each of its adapters in order, the rows of s in
@@ -153,6 +162,10 @@ class DecoderOps : public virtual Device {
   // 1/sqrt(head_dim) unless given, heads of Q in groups sharing a KV head. `window` > 0 limits how far back.
   virtual void PagedAttention(const StepContext& step, int layer, int n_heads, float scale, int window,
                               const float* qkv_dev, const KvCache& kv, float* out_dev) = 0;
+
+  // y [rows, d] += x [rows, d] / sqrt(mean(x²) + eps) · weight [d].
+  virtual void AddRmsNorm(const float* x_dev, const DeviceBuffer& weight, float eps, int rows, int d,
+                          float* y_dev) = 0;
 
   // y [n_logit_rows, d] = the rows of x [n_tokens, d] whose logits are wanted.
   virtual void GatherLogitRows(const StepContext& step, const float* x_dev, int d, float* y_dev) = 0;

@@ -11,7 +11,7 @@ namespace coterie {
 // fuses that op into the product and writes its rows to `floats_dev` only where something reads them as
 // floats; those of LayerNorm always, since they are the residual stream, too.
 struct LinearInput {
-  enum class Op : uint8_t { kNone, kRmsNorm, kSwiGlu, kLayerNorm, kGelu };
+  enum class Op : uint8_t { kNone, kRmsNorm, kSwiGlu, kGeGlu, kLayerNorm, kGelu };
 
   // x [rows, n_in].
   LinearInput(const float* x_dev) : x_dev(x_dev) {}  // NOLINT(google-explicit-constructor)
@@ -19,9 +19,9 @@ struct LinearInput {
   static LinearInput RmsNorm(const float* x_dev, const DeviceBuffer& weight, float eps, float* floats_dev) {
     return {Op::kRmsNorm, x_dev, &weight, nullptr, eps, floats_dev};
   }
-  // gate_up [rows, 2 n_in].
-  static LinearInput SwiGlu(const float* gate_up_dev, float* floats_dev) {
-    return {Op::kSwiGlu, gate_up_dev, nullptr, nullptr, 0, floats_dev};
+  // gate_up [rows, 2 n_in]; `gate` is kSwiGlu (silu(gate) · up) or kGeGlu (tanh's approximation of gelu).
+  static LinearInput Gated(Op gate, const float* gate_up_dev, float* floats_dev) {
+    return {gate, gate_up_dev, nullptr, nullptr, 0, floats_dev};
   }
   // x [rows, n_in], without a residual; computed in place.
   static LinearInput LayerNorm(float* x_dev, const DeviceBuffer& weight, const DeviceBuffer& bias,

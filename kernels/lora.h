@@ -10,10 +10,11 @@
 
 namespace coterie {
 
-// The linear layers an adapter may change, in the order of the forward pass. Q, K and V read the same input,
-// as do gate and up; the fused products of those groups are laid side by side in their output rows.
-enum class LoraModule : uint8_t { kQ, kK, kV, kO, kGate, kUp, kDown };
-constexpr int kLoraModuleCount = 7;
+// The linear layers an adapter may change. Q, K and V read the same input, as do gate and up; the fused
+// products of those groups are laid side by side in their output rows. Where the base's own files fuse them
+// (Phi-3), the group is one module, kQkv or kGateUp, with one A.
+enum class LoraModule : uint8_t { kQ, kK, kV, kO, kGate, kUp, kDown, kQkv, kGateUp };
+constexpr int kLoraModuleCount = 9;
 
 // Where a module's product is added: its first column in the rows of a fused output.
 struct LoraTarget {

@@ -80,6 +80,7 @@ class CpuBackend final : public DecoderOps, public EncoderOps {
   std::string device_name() const override;
   int steps_in_flight() const override { return 1; }
   int max_part_tokens() const override { return kMaxPartTokens; }
+  Status CheckOps(const GraphOps&) const override { return absl::OkStatus(); }
 
   MemoryRoom Room() const override { return AvailableMemory(); }
   StatusOr<std::unique_ptr<DeviceBuffer>> Allocate(size_t n_floats, Pages pages) override;
@@ -102,7 +103,7 @@ class CpuBackend final : public DecoderOps, public EncoderOps {
   void BeginStep(StepContext* step, const Batch& batch, Seats* seats, const AdapterSlots& slots) override;
   void EndStep(StepContext*) override {}
   StatusOr<StepResult> Wait(StepContext* step) override { return static_cast<CpuStep*>(step)->output.View(); }
-  void Embed(const StepContext& step, const PackedMatrix& table, float* x_dev) override;
+  void Embed(const StepContext& step, const PackedMatrix& table, float scale, float* x_dev) override;
   void Linear(const LinearInput& x, int rows, const PackedMatrix& w, const DeviceBuffer* bias,
               bool accumulate, float* y_dev) override;
   void HeadAndSample(StepContext* step, const LinearInput& x, const PackedMatrix& head,
@@ -114,6 +115,8 @@ class CpuBackend final : public DecoderOps, public EncoderOps {
                       KvCache* kv) override;
   void PagedAttention(const StepContext& step, int layer, int n_heads, float scale, int window,
                       const float* qkv_dev, const KvCache& kv, float* out_dev) override;
+  void AddRmsNorm(const float* x_dev, const DeviceBuffer& weight, float eps, int rows, int d,
+                  float* y_dev) override;
   void GatherLogitRows(const StepContext& step, const float* x_dev, int d, float* y_dev) override;
   void LayerNorm(const float* x_dev, const float* residual_dev, const DeviceBuffer& weight,
                  const DeviceBuffer& bias, float eps, int rows, int d, float* y_dev) override;
@@ -133,6 +136,8 @@ class CpuBackend final : public DecoderOps, public EncoderOps {
   void RmsNorm(const float* x_dev, const DeviceBuffer& weight, float eps, int rows, int d, float* y_dev);
   // h [rows, f] = silu(gate) · up for gate_up [rows, 2 f], gate first.
   void SwiGlu(const float* gate_up_dev, int rows, int f, float* h_dev);
+  // h [rows, f] = gelu(gate) · up, gelu by tanh.
+  void GeGlu(const float* gate_up_dev, int rows, int f, float* h_dev);
   // x = x/2 (1 + erf(x/√2)), in place.
   void Gelu(float* x_dev, int rows, int d);
 

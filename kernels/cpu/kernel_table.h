@@ -218,7 +218,9 @@ struct KernelTable {
   void (*rms_norm)(const float* x, const float* weight, float eps, int rows, int d, float* y);
   void (*layer_norm)(const float* x, const float* residual, const float* weight, const float* bias, float eps,
                      int rows, int d, float* y);
+  void (*add_rms_norm)(const float* x, const float* weight, float eps, int rows, int d, float* y);
   void (*swiglu)(const float* gate_up, int rows, int f, float* h);
+  void (*geglu)(const float* gate_up, int rows, int f, float* h);
   void (*gelu)(const float* x, int rows, int d, float* y);  // y may be x
   void (*rope_kv)(const RopeKvArgs& args);
   void (*write_kv)(const KvWriteArgs& args);
@@ -231,6 +233,7 @@ struct KernelTable {
   void (*erf)(const float* x, int64_t n, float* y);
   void (*exp2_weight)(const float* x, int64_t n, float* y);
   void (*silu)(const float* x, int64_t n, float* y);
+  void (*gelu_tanh)(const float* x, int64_t n, float* y);
   // The bfloat16 primitives, for theirs: y[i] = RoundToBf16(x[i]); y[i] = DotBf16(y[i], a[2i..], b[2i..]). n
   // is a multiple of 16.
   void (*round_bf16)(const float* x, int64_t n, uint16_t* y);

@@ -20,6 +20,7 @@ int64_t RowCost(const LinearInput& input, int64_t n_in) {
     case LinearInput::Op::kLayerNorm:
       return 2 * n_in;
     case LinearInput::Op::kSwiGlu:
+    case LinearInput::Op::kGeGlu:
     case LinearInput::Op::kGelu:
       return 5 * n_in;
   }
@@ -44,6 +45,8 @@ void Make(const KernelTable& kernels, const LinearInput& input, int64_t begin, i
       return kernels.rms_norm(x, input.weight->data(), input.eps, rows, d, to);
     case LinearInput::Op::kSwiGlu:
       return kernels.swiglu(input.x_dev + 2 * begin * n_in, rows, d, to);
+    case LinearInput::Op::kGeGlu:
+      return kernels.geglu(input.x_dev + 2 * begin * n_in, rows, d, to);
     case LinearInput::Op::kLayerNorm:
       return kernels.layer_norm(x, nullptr, input.weight->data(), input.bias->data(), input.eps, rows, d, to);
     case LinearInput::Op::kGelu:

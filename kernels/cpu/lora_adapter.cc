@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <tuple>
 
 #include "common/memory.h"
 #include "kernels/arrow.h"
@@ -111,7 +112,10 @@ std::vector<const HostLora*> InForwardOrder(std::span<const HostLora> pairs) {
   std::vector<const HostLora*> sorted;
   for (const HostLora& pair : pairs) sorted.push_back(&pair);
   std::stable_sort(sorted.begin(), sorted.end(), [](const HostLora* x, const HostLora* y) {
-    return x->layer != y->layer ? x->layer < y->layer : x->module < y->module;
+    const auto place = [](const HostLora& pair) {
+      return std::tuple(pair.layer, LoraInputOf(pair.module), pair.module);
+    };
+    return place(*x) < place(*y);
   });
   return sorted;
 }
@@ -123,11 +127,13 @@ int LoraInputOf(LoraModule module) {
     case LoraModule::kQ:
     case LoraModule::kK:
     case LoraModule::kV:
+    case LoraModule::kQkv:
       return 0;
     case LoraModule::kO:
       return 1;
     case LoraModule::kGate:
     case LoraModule::kUp:
+    case LoraModule::kGateUp:
       return 2;
     case LoraModule::kDown:
       return 3;

@@ -18,6 +18,10 @@ constexpr float kExp2Poly[4] = {0.693124175f, 0.240240991f, 0.0559064262f, 0.009
 constexpr float kExp2Lowest = -126.0f;     // 2^t is this power below it
 constexpr float kExp2Round = 12582912.0f;  // 1.5 · 2^23: adding it rounds to an integer, in the low bits
 
+// Gelu by tanh: 2u = x (linear + cubic x²), linear = 2 √(2/π), cubic = 0.044715 linear
+constexpr float kGeluTanhLinear = 1.59576916f;
+constexpr float kGeluTanhCubic = 0.0713548139f;
+
 constexpr float kErfSplit = 0.92f;
 // erf(x) / x as a series in x², |x| <= 0.948
 constexpr float kErfSmall[7] = {1.1283792f,    -0.37612632f,   0.11283674f,  -0.026858186f,

@@ -6,7 +6,7 @@
 // Ops over single rows, cut into ranges; what one range computes is in isa/rows.h.
 namespace coterie::cpu {
 
-void CpuBackend::Embed(const StepContext& step, const PackedMatrix& table, float* x_dev) {
+void CpuBackend::Embed(const StepContext& step, const PackedMatrix& table, float scale, float* x_dev) {
   const CpuMatrix& matrix = static_cast<const CpuMatrix&>(table);
   const std::span<const int32_t> ids = static_cast<const CpuStep&>(step).plan().token_ids();
   const int64_t d = matrix.n_in();
@@ -14,7 +14,9 @@ void CpuBackend::Embed(const StepContext& step, const PackedMatrix& table, float
     for (int t = begin; t < end; ++t) {
       const int32_t id = ids[static_cast<size_t>(t)];
       COTERIE_CHECK(id >= 0 && id < matrix.n_out()) << "token id " << id << " of " << matrix.n_out();
-      matrix.DequantiseRow(id, x_dev + t * d);
+      float* const x = x_dev + t * d;
+      matrix.DequantiseRow(id, x);
+      for (int64_t i = 0; scale != 1 && i < d; ++i) x[i] *= scale;
     }
   });
 }
@@ -24,6 +26,14 @@ void CpuBackend::RmsNorm(const float* x_dev, const DeviceBuffer& weight, float e
   ForRows(rows, d, [&](int begin, int end, int) {
     const int64_t at = static_cast<int64_t>(begin) * d;
     kernels_->rms_norm(x_dev + at, weight.data(), eps, end - begin, d, y_dev + at);
+  });
+}
+
+void CpuBackend::AddRmsNorm(const float* x_dev, const DeviceBuffer& weight, float eps, int rows, int d,
+                            float* y_dev) {
+  ForRows(rows, 2 * static_cast<int64_t>(d), [&](int begin, int end, int) {
+    const int64_t at = static_cast<int64_t>(begin) * d;
+    kernels_->add_rms_norm(x_dev + at, weight.data(), eps, end - begin, d, y_dev + at);
   });
 }
 
@@ -40,6 +50,13 @@ void CpuBackend::SwiGlu(const float* gate_up_dev, int rows, int f, float* h_dev)
   ForRows(rows, 4 * static_cast<int64_t>(f), [&](int begin, int end, int) {
     const int64_t at = static_cast<int64_t>(begin) * f;
     kernels_->swiglu(gate_up_dev + 2 * at, end - begin, f, h_dev + at);
+  });
+}
+
+void CpuBackend::GeGlu(const float* gate_up_dev, int rows, int f, float* h_dev) {
+  ForRows(rows, 4 * static_cast<int64_t>(f), [&](int begin, int end, int) {
+    const int64_t at = static_cast<int64_t>(begin) * f;
+    kernels_->geglu(gate_up_dev + 2 * at, end - begin, f, h_dev + at);
   });
 }
 

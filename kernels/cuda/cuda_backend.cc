@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "common/check.h"
 #include "common/memory.h"
 #include "kernels/cuda/adapter.h"
@@ -408,6 +409,8 @@ const uint16_t* CudaBackend::OperandOf(const LinearInput& x, int rows, int n_in)
     case LinearInput::Op::kSwiGlu:
       SwiGluOperand(x.x_dev, rows, n_in, operand, stream_);
       break;
+    case LinearInput::Op::kGeGlu:
+      COTERIE_CHECK(false) << "GeGLU on a GPU: CheckOps refuses it";
     case LinearInput::Op::kLayerNorm:
     case LinearInput::Op::kGelu:
       COTERIE_CHECK(false) << "an encoder's operand on a GPU";
@@ -416,7 +419,22 @@ const uint16_t* CudaBackend::OperandOf(const LinearInput& x, int rows, int n_in)
   return operand;
 }
 
-void CudaBackend::Embed(const StepContext& context, const PackedMatrix& table, float* x) {
+Status CudaBackend::CheckOps(const GraphOps& ops) const {
+  std::vector<std::string> lacking;
+  if (ops.scaled_embedding) lacking.push_back("a scaled embedding");
+  if (ops.ge_glu) lacking.push_back("GeGLU");
+  if (ops.add_rms_norm) lacking.push_back("a norm after the product");
+  if (lacking.empty()) return absl::OkStatus();
+  return absl::UnimplementedError(
+      absl::StrCat("a GPU has no op for ", absl::StrJoin(lacking, " and "), "; --device cpu serves it"));
+}
+
+void CudaBackend::AddRmsNorm(const float*, const DeviceBuffer&, float, int, int, float*) {
+  COTERIE_CHECK(false) << "a norm after the product on a GPU: CheckOps refuses it";
+}
+
+void CudaBackend::Embed(const StepContext& context, const PackedMatrix& table, float scale, float* x) {
+  COTERIE_CHECK_EQ(scale, 1.0f) << "scale of embeddings on a GPU: CheckOps refuses another";
   const CudaStep& step = Of(context);
   const int rows = RowsFor(step, step.plan.batch().n_tokens());
   Do([this, data = step.data, &table, rows, x] { cuda::Embed(data, Of(table), rows, x, stream_); });

@@ -63,7 +63,8 @@ class CudaBackend final : public DecoderOps {
   void BeginStep(StepContext* step, const Batch& batch, Seats* seats, const AdapterSlots& slots) override;
   void EndStep(StepContext* step) override;
   StatusOr<StepResult> Wait(StepContext* step) override;
-  void Embed(const StepContext& step, const PackedMatrix& table, float* x_dev) override;
+  Status CheckOps(const GraphOps& ops) const override;
+  void Embed(const StepContext& step, const PackedMatrix& table, float scale, float* x_dev) override;
   void LinearLora(const LoraCall& lora, const LinearInput& x, int rows, const PackedMatrix& w,
                   const DeviceBuffer* bias, bool accumulate, float* y_dev) override;
   void HeadAndSample(StepContext* step, const LinearInput& x, const PackedMatrix& head,
@@ -73,6 +74,8 @@ class CudaBackend final : public DecoderOps {
                       KvCache* kv) override;
   void PagedAttention(const StepContext& step, int layer, int n_heads, float scale, int window,
                       const float* qkv_dev, const KvCache& kv, float* out_dev) override;
+  void AddRmsNorm(const float* x_dev, const DeviceBuffer& weight, float eps, int rows, int d,
+                  float* y_dev) override;
   void GatherLogitRows(const StepContext& step, const float* x_dev, int d, float* y_dev) override;
 
  private:

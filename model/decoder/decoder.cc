@@ -1,7 +1,6 @@
 #include "model/decoder/decoder.h"
 
 #include <algorithm>
-#include <cmath>
 
 #include "common/check.h"
 
@@ -9,7 +8,17 @@ namespace coterie {
 
 Decoder::Decoder(const ModelConfig& config, std::unique_ptr<DecoderOps> backend,
                  const DecoderOptions& options)
-    : config_(config), backend_(std::move(backend)), options_(options) {}
+    : config_(config), backend_(std::move(backend)), options_(options) {
+  if (TraitsOf(config_.architecture).fused_products) {
+    qkv_targets_ = {{LoraModule::kQkv, 0}};
+    gate_up_targets_ = {{LoraModule::kGateUp, 0}};
+  } else {
+    const int q_size = config_.q_size();
+    qkv_targets_ = {
+        {LoraModule::kQ, 0}, {LoraModule::kK, q_size}, {LoraModule::kV, q_size + config_.kv_size()}};
+    gate_up_targets_ = {{LoraModule::kGate, 0}, {LoraModule::kUp, config_.ffn_size}};
+  }
+}
 
 Status Decoder::CheckBatch(const Batch& batch) const {
   const auto limit = [](const char* what, size_t value, int most) {
@@ -95,7 +104,7 @@ LinearInput Decoder::RunInParts(StepContext* step, const Batch& batch) {
 }
 
 const float* Decoder::RunPart(StepContext* step, const Batch& part, int first_logit_row, bool whole_step) {
-  backend_->Embed(*step, *embedding_, x_->data());
+  backend_->Embed(*step, *embedding_, config_.embedding_scale(), x_->data());
   const Rows all{step, part.n_tokens(), x_->data(), qkv_->data()};
   const int last_layer = config_.n_layers - 1;
   for (int layer = 0; layer < last_layer; ++layer) {
@@ -128,36 +137,41 @@ LinearInput Decoder::Normed(const Rows& rows, const DeviceBuffer& weight) const 
   return LinearInput::RmsNorm(rows.x, weight, config_.rms_eps, normed_->data());
 }
 
-// A layer is x += O · attention(rope(QKV · norm(x)));  x += down · (silu(gate · norm(x)) ∘ up · norm(x)),
+// A layer is x += O · attention(rope(QKV · norm(x)));  x += down · (act(gate · norm(x)) ∘ up · norm(x)),
 // every product with its adapters' low-rank part added. First what other tokens read of it: K and V.
 void Decoder::WriteKv(int index, const Rows& rows) {
   const Layer& layer = layers_[static_cast<size_t>(index)];
-  const int q_size = config_.q_size();
-  const LoraTarget kQkv[] = {
-      {LoraModule::kQ, 0}, {LoraModule::kK, q_size}, {LoraModule::kV, q_size + config_.kv_size()}};
-  backend_->LinearLora({rows.step, index, kQkv}, Normed(rows, *layer.attn_norm), rows.n, *layer.qkv,
+  backend_->LinearLora({rows.step, index, qkv_targets_}, Normed(rows, *layer.attn_norm), rows.n, *layer.qkv,
                        layer.qkv_bias.get(), /*accumulate=*/false, rows.qkv);
   backend_->RopeAndKvWrite(*rows.step, index, config_.n_heads, layer.q_norm.get(), layer.k_norm.get(),
-                           config_.rms_eps, rope_, rows.qkv, kv_.get());
+                           config_.rms_eps, config_.KindOf(index).local_rope ? local_rope_ : rope_, rows.qkv,
+                           kv_.get());
 }
 
 void Decoder::FinishLayer(int index, const Rows& rows) {
   const Layer& layer = layers_[static_cast<size_t>(index)];
-  DecoderOps& backend = *backend_;
-  const int ffn = config_.ffn_size;
   const LoraTarget kO[] = {{LoraModule::kO, 0}};
-  const LoraTarget kGateUp[] = {{LoraModule::kGate, 0}, {LoraModule::kUp, ffn}};
   const LoraTarget kDown[] = {{LoraModule::kDown, 0}};
 
-  const float scale = 1.0f / std::sqrt(static_cast<float>(config_.head_dim));
-  backend.PagedAttention(*rows.step, index, config_.n_heads, scale, config_.KindOf(index).window, rows.qkv,
-                         *kv_, attn_->data());
-  backend.LinearLora({rows.step, index, kO}, attn_->data(), rows.n, *layer.o, layer.o_bias.get(),
-                     /*accumulate=*/true, rows.x);
-  backend.LinearLora({rows.step, index, kGateUp}, Normed(rows, *layer.ffn_norm), rows.n, *layer.gate_up,
-                     nullptr, /*accumulate=*/false, gate_up_->data());
-  backend.LinearLora({rows.step, index, kDown}, LinearInput::SwiGlu(gate_up_->data(), hidden_->data()),
-                     rows.n, *layer.down, nullptr, /*accumulate=*/true, rows.x);
+  backend_->PagedAttention(*rows.step, index, config_.n_heads, config_.attention_scale(),
+                           config_.KindOf(index).window, rows.qkv, *kv_, attn_->data());
+  AddToStream({rows.step, index, kO}, attn_->data(), *layer.o, layer.o_bias.get(), layer.attn_post_norm.get(),
+              rows);
+  backend_->LinearLora({rows.step, index, gate_up_targets_}, Normed(rows, *layer.ffn_norm), rows.n,
+                       *layer.gate_up, nullptr, /*accumulate=*/false, gate_up_->data());
+  const LinearInput hidden =
+      LinearInput::Gated(TraitsOf(config_.architecture).feed_forward, gate_up_->data(), hidden_->data());
+  AddToStream({rows.step, index, kDown}, hidden, *layer.down, nullptr, layer.ffn_post_norm.get(), rows);
+}
+
+// x += the product, or its norm. The product then waits where Normed rows stood, which nothing reads any
+// more.
+void Decoder::AddToStream(const LoraCall& lora, const LinearInput& input, const PackedMatrix& w,
+                          const DeviceBuffer* bias, const DeviceBuffer* post_norm, const Rows& rows) {
+  const bool is_normed = post_norm != nullptr;
+  float* const y = is_normed ? normed_->data() : rows.x;
+  backend_->LinearLora(lora, input, rows.n, w, bias, /*accumulate=*/!is_normed, y);
+  if (is_normed) backend_->AddRmsNorm(y, *post_norm, config_.rms_eps, rows.n, config_.hidden_size, rows.x);
 }
 
 }  // namespace coterie

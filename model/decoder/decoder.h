@@ -35,9 +35,9 @@ struct DecoderOptions {
   std::vector<int32_t> eos_token_ids;    // tokens that end an answer (text/end_tokens.h), for info()
 };
 
-// A decoder-only transformer of the Llama family (Llama, Mistral, SmolLM2, Qwen2, Qwen3) over the ops of a
-// device. Weights are packed once in Create; the files may be closed afterwards. Threads and lifetimes:
-// language_model.h. (Tokens to text: text::TokenDecoder.)
+// A decoder-only transformer of the architectures of format/architectures.h over the ops of a device. Weights
+// are packed once in Create; the files may be closed afterwards. Threads and lifetimes: language_model.h.
+// (Tokens to text: text::TokenDecoder.)
 class Decoder final : public LanguageModel {
  public:
   // Packs all weights, releasing the mapped pages layer by layer, so that weights are never in memory twice.
@@ -59,16 +59,18 @@ class Decoder final : public LanguageModel {
 
  private:
   struct Layer {
-    std::unique_ptr<DeviceBuffer> attn_norm;  // [d]
-    std::unique_ptr<PackedMatrix> qkv;        // [(n_heads + 2 n_kv_heads) · head_dim, d]
-    std::unique_ptr<DeviceBuffer> qkv_bias;   // null where the model has none
-    std::unique_ptr<DeviceBuffer> q_norm;     // [head_dim] or null
-    std::unique_ptr<DeviceBuffer> k_norm;     // [head_dim] or null
-    std::unique_ptr<PackedMatrix> o;          // [d, n_heads · head_dim]
-    std::unique_ptr<DeviceBuffer> o_bias;     // null where the model has none
-    std::unique_ptr<DeviceBuffer> ffn_norm;   // [d]
-    std::unique_ptr<PackedMatrix> gate_up;    // [2 ffn, d]
-    std::unique_ptr<PackedMatrix> down;       // [d, ffn]
+    std::unique_ptr<DeviceBuffer> attn_norm;       // [d]
+    std::unique_ptr<PackedMatrix> qkv;             // [(n_heads + 2 n_kv_heads) · head_dim, d]
+    std::unique_ptr<DeviceBuffer> qkv_bias;        // null where the model has none
+    std::unique_ptr<DeviceBuffer> q_norm;          // [head_dim] or null
+    std::unique_ptr<DeviceBuffer> k_norm;          // [head_dim] or null
+    std::unique_ptr<PackedMatrix> o;               // [d, n_heads · head_dim]
+    std::unique_ptr<DeviceBuffer> o_bias;          // null where the model has none
+    std::unique_ptr<DeviceBuffer> attn_post_norm;  // [d] or null
+    std::unique_ptr<DeviceBuffer> ffn_norm;        // [d]
+    std::unique_ptr<PackedMatrix> gate_up;         // [2 ffn, d]
+    std::unique_ptr<PackedMatrix> down;            // [d, ffn]
+    std::unique_ptr<DeviceBuffer> ffn_post_norm;   // [d] or null
   };
 
   Decoder(const ModelConfig& config, std::unique_ptr<DecoderOps> backend, const DecoderOptions& options);
@@ -96,6 +98,8 @@ class Decoder final : public LanguageModel {
   LinearInput Normed(const Rows& rows, const DeviceBuffer& weight) const;
   void WriteKv(int index, const Rows& rows);
   void FinishLayer(int index, const Rows& rows);
+  void AddToStream(const LoraCall& lora, const LinearInput& input, const PackedMatrix& w,
+                   const DeviceBuffer* bias, const DeviceBuffer* post_norm, const Rows& rows);
   Rows LogitRowsOf(const Batch& part, const Rows& all, int first_logit_row);
   const PackedMatrix& ProductOf(int layer, LoraModule module) const;
   void MarkQuantised(std::vector<HostLora>* pairs) const;
@@ -116,6 +120,10 @@ class Decoder final : public LanguageModel {
   std::unique_ptr<DeviceBuffer> final_norm_;  // [d]
   std::vector<Layer> layers_;
   RopeTable rope_;
+  RopeTable local_rope_;  // of layers with LayerKind::local_rope; empty where there are none
+  // What adapters may change of a layer's two fused products.
+  std::vector<LoraTarget> qkv_targets_;
+  std::vector<LoraTarget> gate_up_targets_;
 
   std::unique_ptr<KvCache> kv_;
   std::unique_ptr<Seats> seats_;

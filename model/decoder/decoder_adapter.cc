@@ -12,11 +12,13 @@ const PackedMatrix& Decoder::ProductOf(int layer, LoraModule module) const {
     case LoraModule::kQ:
     case LoraModule::kK:
     case LoraModule::kV:
+    case LoraModule::kQkv:
       return *weights.qkv;
     case LoraModule::kO:
       return *weights.o;
     case LoraModule::kGate:
     case LoraModule::kUp:
+    case LoraModule::kGateUp:
       return *weights.gate_up;
     case LoraModule::kDown:
       break;

@@ -23,16 +23,16 @@ Status AppendVector(const Weight& weight, std::vector<float>* to) {
                                                      " of the base holds ", values[i], " at ", i,
                                                      "; weights must be finite: fetch the file again"));
     }
-    to->push_back(weight.row_order.empty() ? values[i] : values[static_cast<size_t>(weight.row_order[i])]);
+    const size_t from = weight.row_order.empty() ? i : static_cast<size_t>(weight.row_order[i]);
+    to->push_back(values[from] + weight.offset);
   }
   return absl::OkStatus();
 }
 
 // Angles as transformers computes them: frequency and product rounded to float32, so that positions far out
 // turn by the angles the model was trained with; cosine and sine of that angle in float64, rounded once.
-StatusOr<RopeTable> MakeRopeTable(const ModelConfig& config, int n_positions, DecoderOps& backend) {
-  const std::vector<float> frequencies = RopeInverseFrequencies(config);
-  const double factor = config.rope_scaling.attention_factor;
+StatusOr<RopeTable> MakeRopeTable(const std::vector<float>& frequencies, double factor, int n_positions,
+                                  DecoderOps& backend) {
   std::vector<float> cosines, sines;
   cosines.reserve(frequencies.size() * static_cast<size_t>(n_positions));
   sines.reserve(cosines.capacity());
@@ -84,6 +84,14 @@ StatusOr<std::unique_ptr<Decoder>> Decoder::Create(const ModelFiles& files,
                                                    const DecoderOptions& options) {
   RETURN_IF_ERROR(CheckOptions(options));
   auto decoder = std::unique_ptr<Decoder>(new Decoder(files.config(), std::move(backend), options));
+  const ArchitectureTraits& traits = TraitsOf(files.config().architecture);
+  const GraphOps ops = {.scaled_embedding = traits.scaled_embedding,
+                        .ge_glu = traits.feed_forward == LinearInput::Op::kGeGlu,
+                        .add_rms_norm = traits.post_norms};
+  if (const Status lacks = decoder->backend_->CheckOps(ops); !lacks.ok()) {
+    return absl::UnimplementedError(absl::StrCat("a base of the architecture ", ToAbsl(traits.name),
+                                                 " cannot run here: ", lacks.message()));
+  }
   RETURN_IF_ERROR(decoder->AllocateBuffers());  // first: it refuses shapes that cannot run
   RETURN_IF_ERROR(decoder->LoadWeights(files));
   decoder->info_.eos_token_ids = options.eos_token_ids;
@@ -105,7 +113,9 @@ StatusOr<Decoder::Layer> Decoder::LoadLayer(const ModelFiles& files, int index) 
     return PackWeights(files, roles, index);
   };
   ASSIGN_OR_RETURN(layer.attn_norm, vector({WeightRole::kAttnNorm}));
-  ASSIGN_OR_RETURN(layer.qkv, matrix({WeightRole::kQ, WeightRole::kK, WeightRole::kV}));
+  const bool fused = TraitsOf(config_.architecture).fused_products;
+  ASSIGN_OR_RETURN(layer.qkv, fused ? matrix({WeightRole::kQkv})
+                                    : matrix({WeightRole::kQ, WeightRole::kK, WeightRole::kV}));
   if (config_.qkv_bias) {
     ASSIGN_OR_RETURN(layer.qkv_bias, vector({WeightRole::kQBias, WeightRole::kKBias, WeightRole::kVBias}));
   }
@@ -118,8 +128,13 @@ StatusOr<Decoder::Layer> Decoder::LoadLayer(const ModelFiles& files, int index) 
     ASSIGN_OR_RETURN(layer.o_bias, vector({WeightRole::kOBias}));
   }
   ASSIGN_OR_RETURN(layer.ffn_norm, vector({WeightRole::kFfnNorm}));
-  ASSIGN_OR_RETURN(layer.gate_up, matrix({WeightRole::kGate, WeightRole::kUp}));
+  ASSIGN_OR_RETURN(layer.gate_up,
+                   fused ? matrix({WeightRole::kGateUp}) : matrix({WeightRole::kGate, WeightRole::kUp}));
   ASSIGN_OR_RETURN(layer.down, matrix({WeightRole::kDown}));
+  if (TraitsOf(config_.architecture).post_norms) {
+    ASSIGN_OR_RETURN(layer.attn_post_norm, vector({WeightRole::kAttnPostNorm}));
+    ASSIGN_OR_RETURN(layer.ffn_post_norm, vector({WeightRole::kFfnPostNorm}));
+  }
   return layer;
 }
 
@@ -165,6 +180,8 @@ Status Decoder::AllocateBuffers() {
   info_.steps_in_flight = backend_->steps_in_flight();
   info_.n_seats = SeatsOf(options_, *backend_);
   info_.numerics_class = backend_->numerics_class();
+  // Two workers of one base differ in this by --max-context alone, and answer differently.
+  if (UsesShortRope(config_, info_.context_length)) info_.numerics_class += " rope=short";
   info_.batch_invariant = backend_->batch_invariant();
   info_.device_name = backend_->device_name();
   info_.gates.assign(backend_->gates().begin(), backend_->gates().end());
@@ -173,7 +190,12 @@ Status Decoder::AllocateBuffers() {
   info_.n_kv_blocks = shape.n_blocks;
   info_.kv_bytes = kv_->bytes();
   max_positions_ = MaxPositions(config_, options_, shape);
-  ASSIGN_OR_RETURN(rope_, MakeRopeTable(config_, max_positions_, *backend_));
+  ASSIGN_OR_RETURN(rope_, MakeRopeTable(RopeInverseFrequencies(config_, info_.context_length),
+                                        config_.rope_scaling.attention_factor, max_positions_, *backend_));
+  if (TraitsOf(config_.architecture).local_rope) {
+    ASSIGN_OR_RETURN(local_rope_, MakeRopeTable(LocalRopeInverseFrequencies(config_), /*factor=*/1,
+                                                max_positions_, *backend_));
+  }
 
   StepLimits limits = LargestPart(config_, options_, shape, *backend_);
   max_part_tokens_ = limits.max_tokens;

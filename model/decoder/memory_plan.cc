@@ -29,9 +29,10 @@ uint64_t WeightBytes(const ModelFiles& files, const DecoderOptions& options, con
   add(WeightRole::kTokenEmbedding, 0);
   if (!config.tied_embeddings) add(WeightRole::kOutput, 0);
   for (int layer = 0; layer < config.n_layers; ++layer) {
-    for (const WeightRole role : {WeightRole::kQ, WeightRole::kK, WeightRole::kV, WeightRole::kO,
-                                  WeightRole::kGate, WeightRole::kUp, WeightRole::kDown}) {
-      add(role, layer);
+    for (int r = 0; r < kWeightRoleCount; ++r) {
+      const auto role = static_cast<WeightRole>(r);
+      const bool is_matrix = WeightShape(config, role).size() == 2;
+      if (is_matrix && IsPerLayer(role) && HasWeight(config, role)) add(role, layer);
     }
   }
   return bytes;
@@ -90,6 +91,8 @@ StatusOr<MemoryPlan> PlanMemory(const ModelFiles& files, const DecoderOptions& o
   const uint64_t last_rows = std::min<uint64_t>(tokens, rows);
   const auto seats = static_cast<uint64_t>(SeatsOf(options, backend));
   const auto positions = static_cast<uint64_t>(MaxPositions(config, options, shape));
+  const auto rotary_floats =
+      static_cast<uint64_t>(config.rotated()) * (TraitsOf(config.architecture).local_rope ? 2 : 1);
   MemoryPlan plan;
   plan.demands = {
       {"weights", WeightBytes(files, options, backend), true,
@@ -97,7 +100,7 @@ StatusOr<MemoryPlan> PlanMemory(const ModelFiles& files, const DecoderOptions& o
       {"KV cache", backend.KvBlockBytes(shape) * static_cast<uint64_t>(shape.n_blocks), true,
        "--kv-tokens or --kv-bytes"},
       {"activations", 4 * (tokens * row_floats + rows * d + last_rows * qkv), true, "--max-batch-tokens"},
-      {"rotary tables", 4 * positions * static_cast<uint64_t>(config.head_dim), true, "--max-context"},
+      {"rotary tables", 4 * positions * rotary_floats, true, "--max-context"},
       {"block table", 4 * seats * static_cast<uint64_t>(KvBlocksFor(static_cast<int>(positions))), true,
        "--max-seqs"},
   };

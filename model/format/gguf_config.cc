@@ -25,9 +25,11 @@ constexpr std::string_view kKnownKeys[] = {
     "attention.layer_norm_rms_epsilon",
     "attention.layer_norm_epsilon",  // of other architectures; some converters write both
     "attention.sliding_window",
+    "attention.sliding_window_pattern",
     "attention.causal",
     "rope.dimension_count",
     "rope.freq_base",
+    "rope.freq_base_swa",
     "rope.scale_linear",
     "rope.scaling.type",
     "rope.scaling.factor",
@@ -98,11 +100,11 @@ class GgufFields {
 
 StatusOr<Architecture> FindArchitecture(const GgufFile& file) {
   ASSIGN_OR_RETURN(const std::string_view name, file.GetString("general.architecture"));
-  for (const Architecture known : {Architecture::kLlama, Architecture::kQwen2, Architecture::kQwen3}) {
-    if (name == ArchitectureName(known)) return known;
+  for (const ArchitectureTraits& known : AllArchitectures()) {
+    if (name == known.name) return known.architecture;
   }
   return absl::UnimplementedError(absl::StrCat(file.name(), ": general.architecture is ", Quoted(name),
-                                               ", supported are llama, qwen2 and qwen3"));
+                                               ", supported are ", ArchitectureNames()));
 }
 
 Status RefuseUnsupported(const GgufFile& file, const GgufFields& fields) {
@@ -131,6 +133,12 @@ Status RefuseUnsupported(const GgufFile& file, const GgufFields& fields) {
     if (scale != 1 && scale != 0)
       return fields.Unsupported(key, absl::StrCat("is ", scale, ", only 1 is supported"));
   }
+  for (const std::string_view key : {"attn_logit_softcapping", "final_logit_softcapping"}) {
+    if (!fields.Has(key)) continue;
+    double cap;
+    RETURN_IF_ERROR(fields.Number(key, 0, 1e9, &cap));
+    if (cap != 0) return fields.Unsupported(key, absl::StrCat("is ", cap, ": a cap on logits"));
+  }
   if (fields.Has("attention.causal")) {
     ASSIGN_OR_RETURN(const bool causal, file.GetBool(fields.Key("attention.causal")));
     if (!causal) return fields.Unsupported("attention.causal", "is false: only causal models are supported");
@@ -158,17 +166,19 @@ Status ReadSizes(const GgufFile& file, const GgufFields& fields, ModelConfig* co
                        " into heads of 1 to ", limits.max_head_dim));
     }
   }
-  int value_dim, rotary_dim;
+  int value_dim;
   RETURN_IF_ERROR(fields.IntOr("attention.value_length", config->head_dim, limits.max_head_dim, &value_dim));
   if (value_dim != config->head_dim) {
     return fields.Unsupported(
         "attention.value_length",
         absl::StrCat("is ", value_dim, ", keys have ", config->head_dim, ": they must be equal"));
   }
-  RETURN_IF_ERROR(fields.IntOr("rope.dimension_count", config->head_dim, limits.max_head_dim, &rotary_dim));
-  if (rotary_dim != config->head_dim) {
-    return fields.Unsupported("rope.dimension_count", absl::StrCat("is ", rotary_dim, ", the head has ",
-                                                                   config->head_dim, ": they must be equal"));
+  RETURN_IF_ERROR(
+      fields.IntOr("rope.dimension_count", config->head_dim, limits.max_head_dim, &config->rotary_dim));
+  if (config->rotary_dim != config->head_dim && !TraitsOf(config->architecture).partial_rotary) {
+    return fields.Unsupported(
+        "rope.dimension_count",
+        absl::StrCat("is ", config->rotary_dim, ", the head has ", config->head_dim, ": they must be equal"));
   }
   // The embedding's rows are the vocabulary; the key is a second opinion.
   const TensorView* embedding = file.Find("token_embd.weight");
@@ -186,6 +196,26 @@ Status ReadSizes(const GgufFile& file, const GgufFields& fields, ModelConfig* co
     return absl::InvalidArgumentError(absl::StrCat(file.name(), ": ", fields.Key("vocab_size"), " is ",
                                                    stated_vocab, ", but tensor \"token_embd.weight\" has ",
                                                    config->vocab_size, " rows"));
+  }
+  return absl::OkStatus();
+}
+
+// The float32 tensor of a divisor for each pair that rotates, where the file has it.
+Status ReadDivisors(const GgufFile& file, std::string_view name, const ModelConfig& config,
+                    std::vector<float>* out) {
+  const TensorView* divisors = file.Find(name);
+  if (divisors == nullptr) return absl::OkStatus();
+  const int n_pairs = config.rotated() / 2;
+  if (divisors->dtype != DType::kF32 || divisors->n_elements() != n_pairs) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(file.name(), ": tensor ", Quoted(name), " is ", ToAbsl(DTypeName(divisors->dtype)), " ",
+                     ShapeText(divisors->shape), ", expected F32 [", n_pairs, "]"));
+  }
+  *out = DequantizeTensor(*divisors);
+  for (const float d : *out) {
+    if (d >= 1e-3f && d <= static_cast<float>(kConfigLimits.max_rope_factor)) continue;
+    return absl::InvalidArgumentError(absl::StrCat(file.name(), ": tensor ", Quoted(name), " holds ", d,
+                                                   ", expected 0.001 to ", kConfigLimits.max_rope_factor));
   }
   return absl::OkStatus();
 }
@@ -227,25 +257,49 @@ Status ReadRope(const GgufFile& file, const GgufFields& fields, ModelConfig* con
                                                  Quoted(type), ", supported are none, linear and yarn"));
   }
 
-  for (const std::string_view name : {"rope_factors_long.weight", "rope_factors_short.weight"}) {
-    if (file.Find(name) != nullptr) {
+  RETURN_IF_ERROR(ReadDivisors(file, "rope_freqs.weight", *config, &config->rope_divisors));
+  RETURN_IF_ERROR(ReadDivisors(file, "rope_factors_short.weight", *config, &s.short_factors));
+  RETURN_IF_ERROR(ReadDivisors(file, "rope_factors_long.weight", *config, &s.long_factors));
+  if (!s.short_factors.empty() || !s.long_factors.empty()) {  // llama.cpp's converter states no type for it
+    if (config->architecture != Architecture::kPhi3) {
       return absl::UnimplementedError(
-          absl::StrCat(file.name(), ": tensor ", Quoted(name), ": long RoPE scaling is not supported"));
+          absl::StrCat(file.name(),
+                       ": tensors \"rope_factors_short.weight\" and \"rope_factors_long.weight\": "
+                       "LongRoPE is supported for phi3 alone"));
     }
+    s.kind = Kind::kLongRope;
+    RETURN_IF_ERROR(fields.Int("rope.scaling.original_context_length", kConfigLimits.max_context_length,
+                               &s.original_context));
+    RETURN_IF_ERROR(fields.NumberOr("rope.scaling.attn_factor", 1, 1e-3, 1e3, &s.attention_factor));
   }
-  if (const TensorView* divisors = file.Find("rope_freqs.weight")) {
-    if (divisors->dtype != DType::kF32 || divisors->n_elements() != config->head_dim / 2) {
-      return absl::InvalidArgumentError(
-          absl::StrCat(file.name(), ": tensor \"rope_freqs.weight\" is ", ToAbsl(DTypeName(divisors->dtype)),
-                       " ", ShapeText(divisors->shape), ", expected F32 [", config->head_dim / 2, "]"));
+  if (TraitsOf(config->architecture).local_rope) {
+    RETURN_IF_ERROR(fields.NumberOr("rope.freq_base_swa", 10000, 1, kConfigLimits.max_rope_theta,
+                                    &config->local_rope_theta));
+  } else if (fields.Has("rope.freq_base_swa")) {
+    return fields.Unsupported("rope.freq_base_swa", "is there: only gemma3 has one");
+  }
+  return absl::OkStatus();
+}
+
+// Gemma's windows are in all layers but every sixth, or every n-th where the file says so.
+Status ReadWindows(const GgufFile& file, const GgufFields& fields, ModelConfig* config) {
+  if (!fields.Has("attention.sliding_window")) return absl::OkStatus();
+  // 0 is how converters write "none".
+  ASSIGN_OR_RETURN(const int64_t window, file.GetInt(fields.Key("attention.sliding_window")));
+  if (window < 0) return fields.Unsupported("attention.sliding_window", absl::StrCat("is ", window));
+  if (window == 0) return absl::OkStatus();
+  const bool local_rope = TraitsOf(config->architecture).local_rope;
+  int period = 6;
+  if (fields.Has("attention.sliding_window_pattern")) {
+    if (!local_rope) {
+      return fields.Unsupported("attention.sliding_window_pattern", "is there: only gemma3 has one");
     }
-    config->rope_divisors = DequantizeTensor(*divisors);
-    for (const float d : config->rope_divisors) {
-      if (!(d >= 1e-3f && d <= static_cast<float>(max_factor))) {
-        return absl::InvalidArgumentError(absl::StrCat(file.name(), ": tensor \"rope_freqs.weight\" holds ",
-                                                       d, ", expected 0.001 to ", max_factor));
-      }
-    }
+    RETURN_IF_ERROR(fields.Int("attention.sliding_window_pattern", kConfigLimits.max_layers, &period));
+  }
+  const int bounded = static_cast<int>(std::min<int64_t>(window, kConfigLimits.max_context_length));
+  config->layers.assign(static_cast<size_t>(config->n_layers), {bounded, local_rope});
+  for (int layer = 0; local_rope && layer < config->n_layers; ++layer) {
+    if ((layer + 1) % period == 0) config->layers[static_cast<size_t>(layer)] = {};
   }
   return absl::OkStatus();
 }
@@ -262,18 +316,18 @@ StatusOr<ModelConfig> ModelConfigFromGguf(const GgufFile& file) {
   RETURN_IF_ERROR(fields.Number("attention.layer_norm_rms_epsilon", 1e-12, 0.1, &eps));
   config.rms_eps = static_cast<float>(eps);
   RETURN_IF_ERROR(ReadRope(file, fields, &config));
-  if (fields.Has("attention.sliding_window")) {
-    // 0 is how converters write "none".
-    ASSIGN_OR_RETURN(const int64_t window, file.GetInt(fields.Key("attention.sliding_window")));
-    if (window < 0) return fields.Unsupported("attention.sliding_window", absl::StrCat("is ", window));
-    const int bounded = static_cast<int>(std::min<int64_t>(window, kConfigLimits.max_context_length));
-    if (window > 0) config.layers.assign(static_cast<size_t>(config.n_layers), {.window = bounded});
-  }
+  RETURN_IF_ERROR(ReadWindows(file, fields, &config));
   // GGUF has no switches for these: the tensors are there or not. A layer that differs from the first is
   // found when the weights are looked up.
   config.qkv_bias = file.Find("blk.0.attn_q.bias") != nullptr;
   config.o_bias = file.Find("blk.0.attn_output.bias") != nullptr;
-  config.qk_norm = config.architecture == Architecture::kQwen3;
+  config.qk_norm = TraitsOf(config.architecture).qk_norm;
+  if (config.architecture == Architecture::kGemma3) {
+    // No key says it: llama.cpp, too, knows the 27B by its layers, whose scores are of hidden_size / n_heads.
+    constexpr int kLayersOf27B = 62;
+    config.query_pre_attn_scalar =
+        config.n_layers == kLayersOf27B ? config.hidden_size / config.n_heads : config.head_dim;
+  }
   config.tied_embeddings = file.Find("output.weight") == nullptr;
   RETURN_IF_ERROR(CheckConsistent(config, file.name()));
   return config;

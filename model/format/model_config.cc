@@ -9,14 +9,18 @@
 namespace coterie {
 namespace {
 
-// theta^(2i/d) in float32, as torch computes it.
-std::vector<float> PositionFrequencies(const ModelConfig& config) {
-  std::vector<float> out(static_cast<size_t>(config.head_dim / 2));
+// theta^(2i/d) in float32, as torch computes it, for d values that rotate.
+std::vector<float> PositionFrequencies(double theta, int d) {
+  std::vector<float> out(static_cast<size_t>(d / 2));
   for (size_t i = 0; i < out.size(); ++i) {
-    const float exponent = static_cast<float>(2 * i) / static_cast<float>(config.head_dim);
-    out[i] = std::pow(static_cast<float>(config.rope_theta), exponent);
+    out[i] = std::pow(static_cast<float>(theta), static_cast<float>(2 * i) / static_cast<float>(d));
   }
   return out;
+}
+
+std::vector<float> Inverses(std::vector<float> values) {
+  for (float& value : values) value = 1.0f / value;
+  return values;
 }
 
 // Frequencies that turn often within the trained context stay, slow ones are divided by `factor`, those
@@ -37,7 +41,7 @@ float Llama3(float frequency, const RopeScaling& s) {
 // YaRN's blend of interpolated and extrapolated frequencies between two dimensions.
 std::vector<float> Yarn(const ModelConfig& config, const std::vector<float>& position_frequencies) {
   const RopeScaling& s = config.rope_scaling;
-  const double d = config.head_dim;
+  const double d = config.rotated();
   const auto correction_dim = [&](double rotations) {
     return d * std::log(s.original_context / (rotations * 2 * std::numbers::pi)) /
            (2 * std::log(config.rope_theta));
@@ -64,16 +68,13 @@ std::vector<float> Yarn(const ModelConfig& config, const std::vector<float>& pos
 
 }  // namespace
 
-std::string_view ArchitectureName(Architecture architecture) {
-  switch (architecture) {
-    case Architecture::kLlama:
-      return "llama";
-    case Architecture::kQwen2:
-      return "qwen2";
-    case Architecture::kQwen3:
-      return "qwen3";
-  }
-  return "?";
+float ModelConfig::embedding_scale() const {
+  return TraitsOf(architecture).scaled_embedding ? std::sqrt(static_cast<float>(hidden_size)) : 1.0f;
+}
+
+float ModelConfig::attention_scale() const {
+  const double divisor = query_pre_attn_scalar == 0 ? head_dim : query_pre_attn_scalar;
+  return 1.0f / std::sqrt(static_cast<float>(divisor));
 }
 
 int YarnContext(const RopeScaling& scaling) {
@@ -81,15 +82,24 @@ int YarnContext(const RopeScaling& scaling) {
                                            kConfigLimits.max_context_length));
 }
 
-std::vector<float> RopeInverseFrequencies(const ModelConfig& config) {
-  const std::vector<float> position_frequencies = PositionFrequencies(config);
-  std::vector<float> out;
-  if (config.rope_scaling.kind == RopeScaling::Kind::kYarn) {
-    out = Yarn(config, position_frequencies);
-  } else {
-    out.reserve(position_frequencies.size());
-    for (const float f : position_frequencies) out.push_back(1.0f / f);
+bool UsesShortRope(const ModelConfig& config, int context) {
+  return config.rope_scaling.kind == RopeScaling::Kind::kLongRope &&
+         context <= config.rope_scaling.original_context;
+}
+
+std::vector<float> LocalRopeInverseFrequencies(const ModelConfig& config) {
+  return Inverses(PositionFrequencies(config.local_rope_theta, config.rotated()));
+}
+
+std::vector<float> RopeInverseFrequencies(const ModelConfig& config, int context) {
+  std::vector<float> position_frequencies = PositionFrequencies(config.rope_theta, config.rotated());
+  const RopeScaling& scaling = config.rope_scaling;
+  if (scaling.kind == RopeScaling::Kind::kLongRope) {
+    const auto& factors = UsesShortRope(config, context) ? scaling.short_factors : scaling.long_factors;
+    for (size_t i = 0; i < factors.size(); ++i) position_frequencies[i] *= factors[i];
   }
+  std::vector<float> out = scaling.kind == RopeScaling::Kind::kYarn ? Yarn(config, position_frequencies)
+                                                                    : Inverses(position_frequencies);
   for (size_t i = 0; i < out.size(); ++i) {
     if (config.rope_scaling.kind == RopeScaling::Kind::kLinear) {
       out[i] /= static_cast<float>(config.rope_scaling.factor);
@@ -144,6 +154,12 @@ std::string CanonicalText(const ModelConfig& c) {
   for (int layer = 0; layer < c.n_layers; ++layer) {
     if (const int window = c.KindOf(layer).window; window > 0) line(absl::StrCat("window.", layer), window);
   }
+  // These likewise.
+  if (c.rotated() != c.head_dim) line("rotary_dim", c.rotary_dim);
+  if (c.query_pre_attn_scalar != 0) real("query_pre_attn_scalar", c.query_pre_attn_scalar);
+  if (c.local_rope_theta != 0) real("local_rope_theta", c.local_rope_theta);
+  for (const float factor : s.short_factors) real("short_factor", static_cast<double>(factor));
+  for (const float factor : s.long_factors) real("long_factor", static_cast<double>(factor));
   return out;
 }
 

@@ -7,31 +7,31 @@
 #include <vector>
 
 #include "common/status.h"
+#include "model/format/architectures.h"
 #include "model/format/gguf.h"
 
 namespace coterie {
 
-// What the decoder graph can run. Llama 2/3, SmolLM2, TinyLlama and Mistral are all kLlama.
-enum class Architecture : uint8_t { kLlama, kQwen2, kQwen3 };
-
-std::string_view ArchitectureName(Architecture architecture);
-
 // How rotary frequencies are stretched beyond the trained context (definitions: transformers'
-// modeling_rope_utils.py; YaRN: arXiv 2309.00071).
+// modeling_rope_utils.py; YaRN: arXiv 2309.00071; LongRoPE: arXiv 2402.13753).
 struct RopeScaling {
-  enum class Kind : uint8_t { kNone, kLinear, kDynamic, kLlama3, kYarn };
+  enum class Kind : uint8_t { kNone, kLinear, kDynamic, kLlama3, kYarn, kLongRope };
   Kind kind = Kind::kNone;
   double factor = 1;
-  int original_context = 0;                          // tokens; llama3 and yarn
+  int original_context = 0;                          // tokens; llama3, yarn and longrope
   double low_freq_factor = 1, high_freq_factor = 4;  // llama3
   double beta_fast = 32, beta_slow = 1;              // yarn
   bool truncate = true;                              // yarn: round the correction range to whole dimensions
-  double attention_factor = 1;                       // yarn: cos and sin are multiplied by it
+  double attention_factor = 1;                       // yarn and longrope: cos and sin are multiplied by it
+  // longrope: [rotary values of a head / 2] divisors of the frequencies, where positions end within the
+  // original context and where they go beyond it.
+  std::vector<float> short_factors, long_factors;
 };
 
 // What one layer of a model does unlike another: the decoder's graph reads it from here.
 struct LayerKind {
-  int window = 0;  // tokens that a token attends to, itself the last of them; 0: all there are
+  int window = 0;           // tokens that a token attends to, itself the last of them; 0: all there are
+  bool local_rope = false;  // turns by local_rope_theta
 };
 
 // The shape of a decoder-only model and the constants of its forward pass. Every number is bounded by
@@ -49,7 +49,11 @@ struct ModelConfig {
   // model is only exact up to there (dynamic RoPE scaling).
   int context_length = 0;
   float rms_eps = 0;
+  // Scores are divided by the square root of this; 0: of head_dim.
+  double query_pre_attn_scalar = 0;
+  int rotary_dim = 0;  // the first values of a head, which rotate; even; 0: all of them
   double rope_theta = 0;
+  double local_rope_theta = 0;  // of layers with LayerKind::local_rope, whose frequencies are not scaled
   RopeScaling rope_scaling;
   // [head_dim / 2] divisors of the rotary frequencies as some GGUF files bring them (rope_freqs.weight, the
   // llama3 scaling computed by the converter); empty otherwise.
@@ -63,6 +67,10 @@ struct ModelConfig {
   LayerKind KindOf(int layer) const {
     return layers.empty() ? LayerKind() : layers[static_cast<size_t>(layer)];
   }
+  int rotated() const { return rotary_dim == 0 ? head_dim : rotary_dim; }
+  // Of rows of the embedding, and of scores.
+  float embedding_scale() const;
+  float attention_scale() const;
   int q_size() const { return n_heads * head_dim; }
   int kv_size() const { return n_kv_heads * head_dim; }
 };
@@ -80,22 +88,26 @@ struct ConfigLimits {
 };
 inline constexpr ConfigLimits kConfigLimits;
 
-// From the metadata (general.architecture llama, qwen2, qwen3) and the tensor names of a GGUF file.
+// From the metadata (general.architecture: architectures.h) and the tensor names of a GGUF file.
 // InvalidArgument names the key, its value and the range; Unimplemented names an architecture or a feature we
-// do not run (experts, long RoPE, partial rotation, …).
+// do not run (experts, a cap on logits, …).
 StatusOr<ModelConfig> ModelConfigFromGguf(const GgufFile& file);
 
-// From a Hugging Face config.json (LlamaForCausalLM, MistralForCausalLM, Qwen2ForCausalLM, Qwen3ForCausalLM);
-// `name` stands in errors, which are as above.
+// From a Hugging Face config.json (the classes of hf_config.cc); `name` stands in errors, which are as above.
 StatusOr<ModelConfig> ModelConfigFromJson(std::string_view text, std::string_view name);
 
 // Positions that YaRN stretches the trained ones to: factor times original_context, within the limits.
 int YarnContext(const RopeScaling& scaling);
 
-// Inverse frequencies [head_dim / 2] of the rotation: position p turns the pair (i, i + head_dim / 2) by
+// Inverse frequencies [rotated() / 2] of the rotation: position p turns the pair (i, i + rotated() / 2) by
 // p * frequency[i] radians. Rounded step by step in float32 as transformers does; cos and sin are to be
-// multiplied by rope_scaling.attention_factor.
-std::vector<float> RopeInverseFrequencies(const ModelConfig& config);
+// multiplied by rope_scaling.attention_factor. `context` is the longest that a sequence may become: LongRoPE
+// has other factors beyond its original context.
+std::vector<float> RopeInverseFrequencies(const ModelConfig& config, int context);
+// The same for layers with LayerKind::local_rope, whose cos and sin are as they are.
+std::vector<float> LocalRopeInverseFrequencies(const ModelConfig& config);
+// Whether `context` makes LongRoPE use its short factors.
+bool UsesShortRope(const ModelConfig& config, int context);
 
 // Every field that can change a logit, one per line: what the base digest covers.
 std::string CanonicalText(const ModelConfig& config);

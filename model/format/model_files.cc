@@ -19,6 +19,7 @@ namespace {
 constexpr size_t kMaxConfigBytes = 4 << 20;
 constexpr int kOnceRoles = 3;
 constexpr int kLayerRoles = kWeightRoleCount - kOnceRoles;
+constexpr int kFirstLayerRoles = static_cast<int>(WeightRole::kAttnPostNorm) - kOnceRoles;
 
 bool IsMatrix(WeightRole role) {
   switch (role) {
@@ -31,6 +32,23 @@ bool IsMatrix(WeightRole role) {
     case WeightRole::kGate:
     case WeightRole::kUp:
     case WeightRole::kDown:
+    case WeightRole::kQkv:
+    case WeightRole::kGateUp:
+      return true;
+    default:
+      return false;
+  }
+}
+
+bool IsNorm(WeightRole role) {
+  switch (role) {
+    case WeightRole::kFinalNorm:
+    case WeightRole::kAttnNorm:
+    case WeightRole::kFfnNorm:
+    case WeightRole::kQNorm:
+    case WeightRole::kKNorm:
+    case WeightRole::kAttnPostNorm:
+    case WeightRole::kFfnPostNorm:
       return true;
     default:
       return false;
@@ -66,6 +84,18 @@ bool HasWeight(const ModelConfig& config, WeightRole role) {
     case WeightRole::kQNorm:
     case WeightRole::kKNorm:
       return config.qk_norm;
+    case WeightRole::kAttnPostNorm:
+    case WeightRole::kFfnPostNorm:
+      return TraitsOf(config.architecture).post_norms;
+    case WeightRole::kQkv:
+    case WeightRole::kGateUp:
+      return TraitsOf(config.architecture).fused_products;
+    case WeightRole::kQ:
+    case WeightRole::kK:
+    case WeightRole::kV:
+    case WeightRole::kGate:
+    case WeightRole::kUp:
+      return !TraitsOf(config.architecture).fused_products;
     default:
       return true;
   }
@@ -79,8 +109,14 @@ std::vector<int64_t> WeightShape(const ModelConfig& c, WeightRole role) {
     case WeightRole::kFinalNorm:
     case WeightRole::kAttnNorm:
     case WeightRole::kFfnNorm:
+    case WeightRole::kAttnPostNorm:
+    case WeightRole::kFfnPostNorm:
     case WeightRole::kOBias:
       return {c.hidden_size};
+    case WeightRole::kQkv:
+      return {c.q_size() + 2 * c.kv_size(), c.hidden_size};
+    case WeightRole::kGateUp:
+      return {2 * c.ffn_size, c.hidden_size};
     case WeightRole::kQ:
       return {c.q_size(), c.hidden_size};
     case WeightRole::kK:
@@ -164,12 +200,13 @@ size_t ModelFiles::Slot(WeightRole role, int layer) const {
 Status ModelFiles::TakeTensors(const std::vector<TensorView>& tensors, bool is_gguf) {
   weights_.resize(static_cast<size_t>(kOnceRoles + config_.n_layers * kLayerRoles));
   std::vector<bool> found(weights_.size());
+  const ArchitectureTraits& traits = TraitsOf(config_.architecture);
   for (const TensorView& tensor : tensors) {
     if (IsIgnorableTensor(tensor.name, is_gguf)) continue;
-    const std::optional<WeightPlace> place = ParseWeightName(tensor.name, is_gguf);
+    const std::optional<WeightPlace> place = ParseWeightName(tensor.name, config_, is_gguf);
     // Files of models with tied embeddings may bring the head all the same: it is the embedding once more.
     if (place && place->role == WeightRole::kOutput && config_.tied_embeddings) continue;
-    if (!place || place->layer >= config_.n_layers || !HasWeight(config_, place->role)) {
+    if (!place || place->layer >= config_.n_layers) {
       return absl::InvalidArgumentError(absl::StrCat(
           name_, ": tensor ", Quoted(tensor.name), " is no weight of a ",
           ToAbsl(ArchitectureName(config_.architecture)), " model with ", config_.n_layers, " layers"));
@@ -188,9 +225,10 @@ Status ModelFiles::TakeTensors(const std::vector<TensorView>& tensors, bool is_g
     const size_t slot = Slot(place->role, place->layer);
     weights_[slot].tensor = tensor;
     const int permuted_heads = PermutedHeads(config_, place->role);
-    if (is_gguf && config_.architecture == Architecture::kLlama && permuted_heads > 0) {
+    if (is_gguf && traits.permuted_gguf && permuted_heads > 0) {
       weights_[slot].row_order = HalfSplitRowOrder(permuted_heads, config_.head_dim);
     }
+    if (!is_gguf && traits.norms_less_one && IsNorm(place->role)) weights_[slot].offset = 1;
     found[slot] = true;
     n_bytes_ += tensor.bytes.size();
   }
@@ -200,7 +238,7 @@ Status ModelFiles::TakeTensors(const std::vector<TensorView>& tensors, bool is_g
     for (int layer = 0; layer < (IsPerLayer(role) ? config_.n_layers : 1); ++layer) {
       if (!found[Slot(role, layer)]) {
         return absl::InvalidArgumentError(
-            absl::StrCat(name_, ": tensor ", Quoted(WeightName(role, layer, is_gguf)),
+            absl::StrCat(name_, ": tensor ", Quoted(WeightName(role, layer, config_.architecture, is_gguf)),
                          " is missing; the file holds ", tensors.size(),
                          tensors.empty() ? "" : absl::StrCat(" tensors, such as ", Quoted(tensors[0].name)),
                          "; is it one part of a split model, or an incomplete download?"));
@@ -223,8 +261,12 @@ const Weight& ModelFiles::OutputHead() const {
 Digest ModelFiles::ComputeDigest() const {
   Hasher hasher;
   hasher.UpdateField("coterie base 1").UpdateField(CanonicalText(config_));
-  for (const Weight& weight : weights_) {
-    // Slots stand in a fixed order of role and layer: names need not be part of it.
+  for (size_t slot = 0; slot < weights_.size(); ++slot) {
+    const Weight& weight = weights_[slot];
+    // Slots stand in a fixed order of role and layer: names need not be part of it. Roles from kAttnPostNorm
+    // on came later: a base without them keeps the digest that it had.
+    const bool came_later = slot >= kOnceRoles && (slot - kOnceRoles) % kLayerRoles >= kFirstLayerRoles;
+    if (came_later && weight.tensor.bytes.empty()) continue;
     hasher.UpdateField(DTypeName(weight.tensor.dtype)).UpdateU64(weight.row_order.empty() ? 0 : 1);
     hasher.UpdateU64(weight.tensor.bytes.size())
         .Update(weight.tensor.bytes.data(), weight.tensor.bytes.size());

@@ -37,8 +37,12 @@ enum class WeightRole : uint8_t {
   kGate,            // [ffn, hidden]
   kUp,              // [ffn, hidden]
   kDown,            // [hidden, ffn]
+  kAttnPostNorm,    // [hidden]
+  kFfnPostNorm,     // [hidden]
+  kQkv,             // [(n_heads + 2 n_kv_heads) * head_dim, hidden]: Q, K and V in one
+  kGateUp,          // [2 ffn, hidden]: gate and up in one
 };
-constexpr int kWeightRoleCount = 18;
+constexpr int kWeightRoleCount = 22;
 
 std::string_view WeightRoleName(WeightRole role);
 bool IsPerLayer(WeightRole role);
@@ -56,6 +60,7 @@ std::vector<int64_t> WeightShape(const ModelConfig& config, WeightRole role);
 struct Weight {
   TensorView tensor;
   std::vector<int32_t> row_order;  // empty: the file's own order
+  float offset = 0;                // to be added to each value of a norm: Gemma's are stored less one
 };
 
 // row_order of a GGUF llama Q or K with `n_heads` heads of `head_dim` rows.

@@ -34,9 +34,17 @@ constexpr RoleNames kNames[kWeightRoleCount] = {
     {kGate, "gate", "ffn_gate.weight", "mlp.gate_proj.weight"},
     {kUp, "up", "ffn_up.weight", "mlp.up_proj.weight"},
     {kDown, "down", "ffn_down.weight", "mlp.down_proj.weight"},
+    {kAttnPostNorm, "attn_post_norm", "post_attention_norm.weight", "post_attention_layernorm.weight"},
+    {kFfnPostNorm, "ffn_post_norm", "post_ffw_norm.weight", "post_feedforward_layernorm.weight"},
+    {kQkv, "qkv", "attn_qkv.weight", "self_attn.qkv_proj.weight"},
+    {kGateUp, "gate_up", "ffn_up.weight", "mlp.gate_up_proj.weight"},
 };
+// Where four norms stand in a layer, the one before the feed-forward has another name.
+constexpr RoleNames kPreFfnNorm = {kFfnNorm, "ffn_norm", "ffn_norm.weight",
+                                   "pre_feedforward_layernorm.weight"};
 
-const RoleNames& NamesOf(WeightRole role) {
+const RoleNames& NamesOf(WeightRole role, Architecture architecture) {
+  if (role == kFfnNorm && TraitsOf(architecture).post_norms) return kPreFfnNorm;
   const RoleNames& names = kNames[static_cast<int>(role)];
   COTERIE_CHECK(names.role == role);
   return names;
@@ -47,11 +55,11 @@ constexpr std::string_view kHfLayer = "model.layers.";
 
 }  // namespace
 
-std::string_view WeightRoleName(WeightRole role) { return NamesOf(role).name; }
+std::string_view WeightRoleName(WeightRole role) { return kNames[static_cast<int>(role)].name; }
 
 bool IsPerLayer(WeightRole role) { return role != kTokenEmbedding && role != kOutput && role != kFinalNorm; }
 
-std::optional<WeightPlace> ParseWeightName(std::string_view name, bool is_gguf) {
+std::optional<WeightPlace> ParseWeightName(std::string_view name, const ModelConfig& config, bool is_gguf) {
   const std::string_view prefix = is_gguf ? kGgufLayer : kHfLayer;
   std::string_view rest = name;
   int layer = 0;
@@ -65,22 +73,27 @@ std::optional<WeightPlace> ParseWeightName(std::string_view name, bool is_gguf) 
       return std::nullopt;
     rest.remove_prefix(dot + 1);
   }
-  for (const RoleNames& names : kNames) {
-    if (IsPerLayer(names.role) == in_layer && (is_gguf ? names.gguf : names.hf) == rest) {
-      return WeightPlace{names.role, layer};
-    }
+  for (int r = 0; r < kWeightRoleCount; ++r) {
+    const auto role = static_cast<WeightRole>(r);
+    if (IsPerLayer(role) != in_layer || !(HasWeight(config, role) || role == kOutput)) continue;
+    const RoleNames& names = NamesOf(role, config.architecture);
+    if ((is_gguf ? names.gguf : names.hf) == rest) return WeightPlace{role, layer};
   }
   return std::nullopt;
 }
 
-std::string WeightName(WeightRole role, int layer, bool is_gguf) {
-  const std::string_view own = is_gguf ? NamesOf(role).gguf : NamesOf(role).hf;
+std::string WeightName(WeightRole role, int layer, Architecture architecture, bool is_gguf) {
+  const RoleNames& names = NamesOf(role, architecture);
+  const std::string_view own = is_gguf ? names.gguf : names.hf;
   if (!IsPerLayer(role)) return std::string(own);
   return absl::StrCat(ToAbsl(is_gguf ? kGgufLayer : kHfLayer), layer, ".", ToAbsl(own));
 }
 
 bool IsIgnorableTensor(std::string_view name, bool is_gguf) {
-  if (is_gguf) return name == "rope_freqs.weight";                       // read with the configuration
+  if (is_gguf) {  // read with the configuration
+    return name == "rope_freqs.weight" || name == "rope_factors_long.weight" ||
+           name == "rope_factors_short.weight";
+  }
   constexpr std::string_view kTable = ".self_attn.rotary_emb.inv_freq";  // early Llama conversions
   return name.size() > kTable.size() && name.substr(0, kHfLayer.size()) == kHfLayer &&
          name.substr(name.size() - kTable.size()) == kTable;

@@ -16,10 +16,10 @@ struct WeightPlace {
 };
 
 // The role and layer that the name of a tensor stands for, in GGUF ("blk.3.attn_q.weight") or Hugging Face
-// naming ("model.layers.3.self_attn.q_proj.weight"); nothing for a name that is no weight of ours. Layer
-// numbers have no leading zeros, so that no two names are the same weight.
-std::optional<WeightPlace> ParseWeightName(std::string_view name, bool is_gguf);
-std::string WeightName(WeightRole role, int layer, bool is_gguf);
+// naming ("model.layers.3.self_attn.q_proj.weight"); nothing for a name that is no weight of this model, save
+// the head's where it is tied. Layer numbers have no leading zeros, so that no two names are the same weight.
+std::optional<WeightPlace> ParseWeightName(std::string_view name, const ModelConfig& config, bool is_gguf);
+std::string WeightName(WeightRole role, int layer, Architecture architecture, bool is_gguf);
 
 // Tensors that files bring and the decoder does not need: RoPE tables that are computed from the
 // configuration.

@@ -5,6 +5,7 @@
 #include <optional>
 
 #include "absl/strings/match.h"
+#include "absl/strings/str_join.h"
 #include "common/quoted.h"
 #include "model/format/model_files.h"
 #include "model/lora/name_pattern.h"
@@ -13,11 +14,11 @@ namespace coterie {
 namespace {
 
 constexpr std::string_view kModuleNames[kLoraModuleCount] = {
-    "self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj",
-    "mlp.gate_proj",    "mlp.up_proj",      "mlp.down_proj"};
-constexpr WeightRole kModuleRoles[kLoraModuleCount] = {WeightRole::kQ,   WeightRole::kK,    WeightRole::kV,
-                                                       WeightRole::kO,   WeightRole::kGate, WeightRole::kUp,
-                                                       WeightRole::kDown};
+    "self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj",   "self_attn.o_proj", "mlp.gate_proj",
+    "mlp.up_proj",      "mlp.down_proj",    "self_attn.qkv_proj", "mlp.gate_up_proj"};
+constexpr WeightRole kModuleRoles[kLoraModuleCount] = {
+    WeightRole::kQ,  WeightRole::kK,    WeightRole::kV,   WeightRole::kO,     WeightRole::kGate,
+    WeightRole::kUp, WeightRole::kDown, WeightRole::kQkv, WeightRole::kGateUp};
 
 bool IsNameOrSuffix(std::string_view name, std::string_view selector) {
   if (name == selector) return true;
@@ -130,6 +131,17 @@ StatusOr<std::vector<NamePattern>> LayerPatterns(const PeftConfig& peft, std::st
   return out;
 }
 
+// "q_proj, k_proj, …"
+std::string ModulesOf(const ModelConfig& base) {
+  std::vector<absl::string_view> names;
+  for (int m = 0; m < kLoraModuleCount; ++m) {
+    if (!HasModule(base, static_cast<LoraModule>(m))) continue;
+    const std::string_view name = kModuleNames[m];
+    names.push_back(ToAbsl(name.substr(name.find('.') + 1)));
+  }
+  return absl::StrJoin(names, ", ");
+}
+
 Status DoesNotFit(std::string_view name, std::string_view what) {
   return absl::FailedPreconditionError(absl::StrCat(ToAbsl(name), ": ", ToAbsl(what)));
 }
@@ -147,6 +159,7 @@ class Resolver {
     for (int layer = 0; layer < base_.n_layers; ++layer) {
       for (int m = 0; m < kLoraModuleCount; ++m) {
         const auto module = static_cast<LoraModule>(m);
+        if (!HasModule(base_, module)) continue;
         const std::string name = LoraModuleName(layer, module);
         ASSIGN_OR_RETURN(const bool is_adapted, IsAdapted(name));
         if (!is_adapted) continue;
@@ -204,11 +217,10 @@ class Resolver {
   Status CheckAllTargetsUsed() const {
     for (size_t i = 0; i < used_.size(); ++i) {
       if (used_[i]) continue;
-      return DoesNotFit(
-          name_, absl::StrCat("field \"target_modules\" names ", Quoted(peft_.targets.names[i]),
-                              ", which is no linear layer of this base that can be adapted (",
-                              ToAbsl(ArchitectureName(base_.architecture)), ", ", base_.n_layers,
-                              " layers: q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj)"));
+      return DoesNotFit(name_, absl::StrCat("field \"target_modules\" names ", Quoted(peft_.targets.names[i]),
+                                            ", which is no linear layer of this base that can be adapted (",
+                                            ToAbsl(ArchitectureName(base_.architecture)), ", ",
+                                            base_.n_layers, " layers: ", ModulesOf(base_), ")"));
     }
     return absl::OkStatus();
   }
@@ -255,6 +267,10 @@ class Resolver {
 
 std::string LoraModuleName(int layer, LoraModule module) {
   return absl::StrCat("model.layers.", layer, ".", ToAbsl(kModuleNames[static_cast<int>(module)]));
+}
+
+bool HasModule(const ModelConfig& base, LoraModule module) {
+  return HasWeight(base, kModuleRoles[static_cast<int>(module)]);
 }
 
 LoraModuleSize SizeOfModule(const ModelConfig& base, LoraModule module) {

@@ -25,6 +25,9 @@ struct AdaptedModule {
 // "model.layers.3.self_attn.q_proj"
 std::string LoraModuleName(int layer, LoraModule module);
 
+// Whether the base has such a linear layer: either Q, K and V or all of them in one, and so with gate and up.
+bool HasModule(const ModelConfig& base, LoraModule module);
+
 // The input and output widths of a linear layer of the base.
 struct LoraModuleSize {
   int n_in = 0;

@@ -53,6 +53,7 @@ StatusOr<HostLora> FromPair(const Pair& pair, const ModelConfig& base, const Lor
     return refuse("is of none that the base has");
   }
   const auto module = static_cast<LoraModule>(pair.module);
+  if (!HasModule(base, module)) return refuse("is of none that the base has");
   const LoraModuleSize size = SizeOfModule(base, module);
   if (pair.n_in != size.n_in || pair.n_out != size.n_out)
     return refuse("is of another shape than the base's");

@@ -24,7 +24,7 @@ namespace {
 constexpr std::pair<std::string_view, LoraModule> kGgufModules[] = {
     {"attn_q", LoraModule::kQ},      {"attn_k", LoraModule::kK},      {"attn_v", LoraModule::kV},
     {"attn_output", LoraModule::kO}, {"ffn_gate", LoraModule::kGate}, {"ffn_up", LoraModule::kUp},
-    {"ffn_down", LoraModule::kDown}};
+    {"ffn_down", LoraModule::kDown}, {"attn_qkv", LoraModule::kQkv}};
 
 // Of "blk.3.attn_q.weight.lora_a": layer, module, factor.
 struct FactorPlace {
@@ -56,6 +56,13 @@ std::optional<FactorPlace> PlaceOfTensor(std::string_view name) {
     return place;
   }
   return std::nullopt;
+}
+
+const ArchitectureTraits* Find(std::string_view name) {
+  for (const ArchitectureTraits& traits : AllArchitectures()) {
+    if (traits.name == name) return &traits;
+  }
+  return nullptr;
 }
 
 struct GgufPair {
@@ -105,12 +112,12 @@ class GgufAdapterReader {
     const StatusOr<std::string_view> architecture = file_.GetString("general.architecture");
     if (!architecture.ok()) {
       problems_->push_back(architecture.status());
-    } else if (*architecture != "llama" && *architecture != "qwen2" && *architecture != "qwen3") {
+    } else if (const ArchitectureTraits* traits = Find(*architecture); traits == nullptr) {
       Refuse(absl::StatusCode::kUnimplemented,
-             absl::StrCat("general.architecture is ", Quoted(*architecture),
-                          "; served are adapters of llama, qwen2 and qwen3"));
+             absl::StrCat("general.architecture is ", Quoted(*architecture), "; served are adapters of ",
+                          ArchitectureNames()));
     } else {
-      is_llama_ = *architecture == "llama";
+      traits_ = *traits;
       if (base_ != nullptr && ArchitectureName(base_->architecture) != *architecture) {
         Refuse(absl::StatusCode::kFailedPrecondition,
                absl::StrCat("the adapter is for the architecture ", Quoted(*architecture), ", the base is a ",
@@ -151,7 +158,8 @@ class GgufAdapterReader {
                absl::StrCat("tensor ", Quoted(tensor.name), " has shape ", ShapeText(tensor.shape),
                             ", want two dimensions"));
       } else {
-        GgufPair& pair = pairs[{place->layer, place->module}];
+        const bool is_gate_up = traits_.fused_products && place->module == LoraModule::kUp;
+        GgufPair& pair = pairs[{place->layer, is_gate_up ? LoraModule::kGateUp : place->module}];
         (place->factor == 'A' ? pair.a : pair.b) = &tensor;
       }
     }
@@ -174,7 +182,7 @@ class GgufAdapterReader {
 
   // Of B in the file; empty: as it is.
   std::vector<int32_t> RowOrderOf(LoraModule module, const TensorView& b) {
-    if (!is_llama_ || (module != LoraModule::kQ && module != LoraModule::kK)) return {};
+    if (!traits_.permuted_gguf || (module != LoraModule::kQ && module != LoraModule::kK)) return {};
     if (base_ == nullptr) {
       if (!std::exchange(base_is_asked_for_, true)) {
         Refuse(absl::StatusCode::kFailedPrecondition,
@@ -244,7 +252,7 @@ class GgufAdapterReader {
   const GgufFile& file_;
   const ModelConfig* const base_;
   std::vector<Status>* const problems_;
-  bool is_llama_ = false;
+  ArchitectureTraits traits_ = {};
   bool base_is_asked_for_ = false;
   std::deque<std::vector<uint8_t>> kept_;
 };

@@ -211,8 +211,8 @@ std::string MadeModel::Header(int n_layers) const {
   testing::AddLlamaConfig(config_, n_layers, &writer);
   size_t at = 0;
   ForEachWeightOf(config_, n_layers, [&](WeightRole role, int layer) {
-    writer.AddTensorInfo(WeightName(role, layer, /*is_gguf=*/true), GgufTypeOf(TypeOf(role)),
-                         WeightShape(config_, role), at);
+    writer.AddTensorInfo(WeightName(role, layer, config_.architecture, /*is_gguf=*/true),
+                         GgufTypeOf(TypeOf(role)), WeightShape(config_, role), at);
     at += Aligned(static_cast<size_t>(BytesOf(role)));
   });
   return writer.Bytes();

@@ -8,8 +8,8 @@
 Binary files are laid out as golden_io.py says.
 
 tiny_logits.bin, for each case NAME: `NAME.ids` u16 [n_tokens], `NAME.rows` u16 [n_rows] (positions whose logits follow),
-`NAME.logits` f32 [n_rows, vocab]. NAME is a model (tiny-llama, tiny-qwen2, tiny-qwen3, tiny-llama-q: that one only as
-GGUF), a variant of its configuration (tiny-llama-rope-yarn, tiny-llama-windows), or an adapter (tiny-adapters/llama-qv, over the base that its
+`NAME.logits` f32 [n_rows, vocab]. NAME is a model (tiny-llama, tiny-qwen2, tiny-qwen3, tiny-phi3, tiny-gemma3, tiny-llama-q:
+that one only as GGUF), a longer text for one (tiny-phi3/long), a variant of its configuration (tiny-llama-rope-yarn, tiny-llama-windows), or an adapter (tiny-adapters/llama-qv, over the base that its
 adapter_config.json names).
 
 base_logits.bin and expert_logits.bin, for each text NAME (experts: <expert>/<text>): `NAME.ids` u16 [n_tokens],
@@ -48,7 +48,7 @@ def logits_of(model, ids: list[int]) -> torch.Tensor:
 
 
 def tiny() -> None:
-    from make_tiny_models import ADAPTERS, ROPE_VARIANTS, WINDOW_VARIANTS, make_tokenizer, tiny_llama, write_gguf
+    from make_tiny_models import ADAPTERS, CONFIG_VARIANTS, ROPE_VARIANTS, make_tokenizer, tiny_llama, write_gguf
     import gguf
     import peft
     import tempfile
@@ -83,13 +83,21 @@ def tiny() -> None:
         model = tiny_llama(384, fields)
         model.load_state_dict(weights)
         record(f"tiny-llama-rope-{name}", model, 200, range(7, 200, 12))
-    for name, (base, _, _) in ADAPTERS.items():
-        record(f"tiny-adapters/{name}", peft.PeftModel.from_pretrained(load(base), str(DATA / "tiny-adapters" / name)), 24, range(0, 24, 2))
-    for name, (weights_of, _) in WINDOW_VARIANTS.items():
+    def record_adapters(bases):
+        for name, (base, _, _) in ADAPTERS.items():
+            if base in bases:
+                record(f"tiny-adapters/{name}", peft.PeftModel.from_pretrained(load(base), str(DATA / "tiny-adapters" / name)), 24, range(0, 24, 2))
+
+    record_adapters(("tiny-llama", "tiny-qwen2", "tiny-qwen3"))  # further bases come last: every case goes on with one random stream
+    for name, (weights_of, _) in CONFIG_VARIANTS.items():
         config = transformers.AutoConfig.from_pretrained(DATA / name)
         model = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32)
         model.load_state_dict(load(weights_of).state_dict())
         record(name, model, 200, range(7, 200, 12))
+    for folder in ("tiny-phi3", "tiny-gemma3"):
+        record(folder, load(folder), 40, range(40))
+        record(f"{folder}/long", load(folder), 200, range(7, 200, 12))
+    record_adapters(("tiny-phi3", "tiny-gemma3"))
     write_arrays(HERE / "tiny_logits.bin", arrays)
 
 

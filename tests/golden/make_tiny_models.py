@@ -8,7 +8,13 @@ Writes under tests/data:
   tiny-llama-rope-{linear,dynamic,llama3,yarn}/config.json   the same weights with RoPE scaling (config only)
   tiny-llama-windows/, tiny-qwen3-windows/config.json   the same weights with sliding windows (config only): in every
                  layer, as Mistral has them; in some, by layer_types
-  tiny-{llama,qwen2,qwen3}.gguf   the same weights as GGUF (BF16, F32, F16); Q and K of llama permuted as converters do
+  tiny-phi3/     HF folder, bfloat16, Q, K, V and gate, up fused, 12 of 16 values of a head rotate, LongRoPE from 64 to
+                 256 tokens, a window of 100; config as Phi-4-mini's
+  tiny-gemma3/   HF folder, bfloat16, four norms a layer, head_dim 32, windows of 20 with a RoPE theta of their own in
+                 two of three layers
+  tiny-gemma3-scaled/config.json   the same weights, scores divided otherwise, linear RoPE scaling in the third layer
+  tiny-{llama,qwen2,qwen3,phi3,gemma3}.gguf   the same weights as GGUF (BF16, F32, F16, BF16, BF16); Q and K of llama
+                 permuted and norms of gemma3 raised by one, as converters do
   tiny-llama-q.gguf               the llama with Q4_1 matrices and Q8_0 embeddings (quantised, so another model)
   tiny-adapters/<base>-<what>/    PEFT adapters with random A and B, neither zero
   tiny-bert/                      BERT-like encoder with WordPiece, laid out as sentence-transformers does
@@ -19,6 +25,7 @@ Weights come from fixed seeds and are scaled so that logits spread (a deviation 
 from __future__ import annotations
 
 import json
+import math
 import pathlib
 import shutil
 import warnings
@@ -56,13 +63,13 @@ def randomise(model, seed: int, head_gain: float) -> None:
     for name, parameter in sorted(model.named_parameters()):
         noise = torch.randn(parameter.shape, generator=generator)
         if "norm" in name:
-            value = 1 + 0.3 * noise
+            value = 0.3 * noise if model.config.model_type == "gemma3_text" else 1 + 0.3 * noise  # Gemma's: less one
         elif name.endswith("bias"):
             value = 0.5 * noise
         elif "embed_tokens" in name:
             value = noise * (head_gain / parameter.shape[1] ** 0.5 if model.config.tie_word_embeddings else 0.7)
         else:
-            gain = {"q_proj": 1.6, "k_proj": 1.6, "lm_head": head_gain}.get(name.split(".")[-2], 1.0)
+            gain = {"q_proj": 1.6, "k_proj": 1.6, "qkv_proj": 1.4, "lm_head": head_gain}.get(name.split(".")[-2], 1.0)
             value = noise * gain / parameter.shape[1] ** 0.5
         with torch.no_grad():
             parameter.copy_(value)
@@ -78,6 +85,9 @@ def write_folder(model, folder: pathlib.Path, tokenizer, dtype: torch.dtype, old
     if old_style:  # as files before transformers 5 write it
         rope = config.pop("rope_parameters")
         config.update(rope_theta=rope["rope_theta"], rope_scaling=None, torch_dtype=config.pop("dtype"))
+        if rope["rope_type"] == "longrope":
+            config["rope_scaling"] = {"type": "longrope", "short_factor": rope["short_factor"], "long_factor": rope["long_factor"]}
+            config["partial_rotary_factor"] = rope["partial_rotary_factor"]
     config.pop("transformers_version", None)
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
     (folder / "tokenizer.json").write_text(json.dumps(json.loads(tokenizer.to_str()), ensure_ascii=False, separators=(",", ":")) + "\n")
@@ -95,6 +105,11 @@ def permute(weight: np.ndarray, n_heads: int) -> np.ndarray:
 GGUF_NAMES = {"self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v", "self_attn.o_proj": "attn_output",
               "self_attn.q_norm": "attn_q_norm", "self_attn.k_norm": "attn_k_norm", "mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up",
               "mlp.down_proj": "ffn_down", "input_layernorm": "attn_norm", "post_attention_layernorm": "ffn_norm"}
+GGUF_NAMES_OF = {  # beside or instead of these
+    "phi3": {"self_attn.qkv_proj": "attn_qkv", "mlp.gate_up_proj": "ffn_up"},
+    "gemma3": {"post_attention_layernorm": "post_attention_norm", "pre_feedforward_layernorm": "ffn_norm",
+               "post_feedforward_layernorm": "post_ffw_norm"},
+}
 GGUF_TOP = {"model.embed_tokens.weight": "token_embd.weight", "model.norm.weight": "output_norm.weight", "lm_head.weight": "output.weight"}
 
 
@@ -115,7 +130,23 @@ def write_gguf(model, path: pathlib.Path, architecture: str, tokenizer, matrix_t
     if architecture == "qwen3":
         writer.add_key_length(head_dim)
         writer.add_value_length(head_dim)
-    writer.add_rope_freq_base(config.rope_parameters["rope_theta"])
+    if architecture == "phi3":
+        rope = config.rope_parameters
+        scale, original = config.max_position_embeddings / config.original_max_position_embeddings, config.original_max_position_embeddings
+        writer.add_rope_dimension_count(int(rope["partial_rotary_factor"] * head_dim))
+        writer.add_rope_scaling_orig_ctx_len(original)
+        writer.add_rope_scaling_attn_factors(math.sqrt(1 + math.log(scale) / math.log(original)))
+        writer.add_sliding_window(config.sliding_window)
+        for kind in ("short", "long"):
+            writer.add_tensor(f"rope_factors_{kind}.weight", np.array(rope[f"{kind}_factor"], dtype=np.float32))
+    if architecture == "gemma3":
+        writer.add_key_length(head_dim)
+        writer.add_value_length(head_dim)
+        writer.add_sliding_window(config.sliding_window)
+        writer.add_uint32("gemma3.attention.sliding_window_pattern", 3)
+        writer.add_rope_freq_base(config.rope_parameters["full_attention"]["rope_theta"])
+    else:
+        writer.add_rope_freq_base(config.rope_parameters["rope_theta"])
     writer.add_layer_norm_rms_eps(config.rms_norm_eps)
     writer.add_vocab_size(config.vocab_size)
     spec = json.loads(tokenizer.to_str())
@@ -138,7 +169,10 @@ def write_gguf(model, path: pathlib.Path, architecture: str, tokenizer, matrix_t
             target = GGUF_TOP[name]
         else:
             _, _, layer, *rest, kind = name.split(".")
-            target = f"blk.{layer}.{GGUF_NAMES['.'.join(rest)]}.{kind}"
+            own = GGUF_NAMES | GGUF_NAMES_OF.get(architecture, {})
+            target = f"blk.{layer}.{own['.'.join(rest)]}.{kind}"
+        if architecture == "gemma3" and "norm" in name:
+            weight = weight + 1
         heads = {"q_proj": config.num_attention_heads, "k_proj": config.num_key_value_heads}.get(name.split(".")[-2]) if architecture == "llama" else None
         stored = permute(weight, heads) if heads else weight
         if weight.ndim == 1:
@@ -174,10 +208,13 @@ ROPE_VARIANTS = {  # (fields, written in the style of transformers 5)
 }
 
 
-WINDOW_VARIANTS = {  # name: (whose weights, fields)
+CONFIG_VARIANTS = {  # name: (whose weights, fields)
     "tiny-llama-windows": ("tiny-llama", dict(architectures=["MistralForCausalLM"], model_type="mistral", sliding_window=24)),
     "tiny-qwen3-windows": ("tiny-qwen3", dict(use_sliding_window=True, sliding_window=70,
                                               layer_types=["sliding_attention", "full_attention", "sliding_attention"])),
+    "tiny-gemma3-scaled": ("tiny-gemma3", dict(query_pre_attn_scalar=20, rope_parameters={
+        "sliding_attention": {"rope_type": "default", "rope_theta": 5000.0},
+        "full_attention": {"rope_type": "linear", "factor": 4.0, "rope_theta": 1000000.0}})),
 }
 
 
@@ -217,7 +254,25 @@ def make_bases() -> None:
     randomise(qwen3, 3, head_gain=2.0)
     write_folder(qwen3, DATA / "tiny-qwen3", tokenizer, torch.float16, old_style=False)
     write_gguf(qwen3, DATA / "tiny-qwen3.gguf", "qwen3", tokenizer, kinds.F16)
-    for name, (weights_of, fields) in WINDOW_VARIANTS.items():
+
+    phi3 = transformers.Phi3ForCausalLM(transformers.Phi3Config(
+        vocab_size=vocab, hidden_size=64, intermediate_size=96, num_hidden_layers=3, num_attention_heads=4, num_key_value_heads=2,
+        max_position_embeddings=256, original_max_position_embeddings=64, rms_norm_eps=1e-5, tie_word_embeddings=False,
+        bos_token_id=None, eos_token_id=2, pad_token_id=0, sliding_window=100,
+        rope_parameters={"rope_theta": 10000.0, "rope_type": "longrope", "partial_rotary_factor": 0.75,
+                         "short_factor": [1.0, 1.02, 1.1, 1.2, 1.3, 1.5], "long_factor": [1.05, 1.2, 1.7, 2.6, 4.2, 6.5]}))
+    randomise(phi3, 4, head_gain=2.0)
+    write_folder(phi3, DATA / "tiny-phi3", tokenizer, torch.bfloat16, old_style=True)
+    write_gguf(phi3, DATA / "tiny-phi3.gguf", "phi3", tokenizer, kinds.BF16)
+
+    gemma3 = transformers.Gemma3ForCausalLM(transformers.Gemma3TextConfig(
+        vocab_size=vocab, hidden_size=64, intermediate_size=96, num_hidden_layers=3, num_attention_heads=4, num_key_value_heads=2, head_dim=32,
+        max_position_embeddings=256, rms_norm_eps=1e-6, tie_word_embeddings=True, bos_token_id=None, eos_token_id=2, pad_token_id=0,
+        query_pre_attn_scalar=32, sliding_window=20, sliding_window_pattern=3))
+    randomise(gemma3, 5, head_gain=2.0)
+    write_folder(gemma3, DATA / "tiny-gemma3", tokenizer, torch.bfloat16, old_style=False)
+    write_gguf(gemma3, DATA / "tiny-gemma3.gguf", "gemma3", tokenizer, kinds.BF16)
+    for name, (weights_of, fields) in CONFIG_VARIANTS.items():
         config = json.loads((DATA / weights_of / "config.json").read_text()) | fields
         (DATA / name).mkdir(exist_ok=True)
         (DATA / name / "config.json").write_text(json.dumps(config, indent=2) + "\n")
@@ -236,6 +291,10 @@ ADAPTERS = {  # name: (base, LoraConfig fields, dtype)
     "llama-exclude": ("tiny-llama", dict(r=4, lora_alpha=8, target_modules="all-linear", exclude_modules=["gate_proj", "o_proj"]), torch.float32),
     "qwen2-all-linear": ("tiny-qwen2", dict(r=4, lora_alpha=8, target_modules="all-linear"), torch.bfloat16),
     "qwen3-all-linear": ("tiny-qwen3", dict(r=4, lora_alpha=8, target_modules="all-linear"), torch.bfloat16),
+    "phi3-all-linear": ("tiny-phi3", dict(r=4, lora_alpha=8, target_modules="all-linear"), torch.bfloat16),
+    "phi3-fused": ("tiny-phi3", dict(r=6, lora_alpha=8, target_modules=["qkv_proj", "gate_up_proj"],
+                                     rank_pattern={"gate_up_proj": 3}), torch.float32),
+    "gemma3-all-linear": ("tiny-gemma3", dict(r=4, lora_alpha=8, target_modules="all-linear"), torch.bfloat16),
 }
 
 

@@ -27,7 +27,7 @@ void Check(const InputCase& c) {
   std::vector<HostMatrix> parts;
   for (const DType dtype : c.parts) matrices.emplace_back(dtype, kPartOutputs, n_in, &random);
   for (const RandomMatrix& matrix : matrices) parts.push_back(matrix.host);
-  const int x_width = c.op == Op::kSwiGlu ? 2 * n_in : n_in;
+  const int x_width = c.op == Op::kSwiGlu || c.op == Op::kGeGlu ? 2 * n_in : n_in;
   const std::vector<float> x = random.Normals(static_cast<size_t>(kRows * x_width), 2.0f);
   const std::vector<float> weights = random.Normals(static_cast<size_t>(n_in));
   const std::vector<float> biases = random.Normals(static_cast<size_t>(n_in));
@@ -51,8 +51,12 @@ void Check(const InputCase& c) {
           backend.RmsNorm(x.data(), *weight, 1e-5f, rows, n_in, computed.data());
           break;
         case Op::kSwiGlu:
-          input = LinearInput::SwiGlu(x.data(), floats.data());
+          input = LinearInput::Gated(c.op, x.data(), floats.data());
           backend.SwiGlu(x.data(), rows, n_in, computed.data());
+          break;
+        case Op::kGeGlu:
+          input = LinearInput::Gated(c.op, x.data(), floats.data());
+          backend.GeGlu(x.data(), rows, n_in, computed.data());
           break;
         case Op::kLayerNorm:
           input = LinearInput::LayerNorm(in_place.data(), *weight, *bias, 1e-12f);
@@ -91,7 +95,8 @@ TEST_P(LinearInputOfEveryOp, IsWrittenAsFloatsWhereAPartOfTheMatrixReadsFloats) 
 }
 
 INSTANTIATE_TEST_SUITE_P(All, LinearInputOfEveryOp,
-                         ::testing::Values(Op::kNone, Op::kRmsNorm, Op::kSwiGlu, Op::kLayerNorm, Op::kGelu));
+                         ::testing::Values(Op::kNone, Op::kRmsNorm, Op::kSwiGlu, Op::kGeGlu, Op::kLayerNorm,
+                                           Op::kGelu));
 
 }  // namespace
 }  // namespace coterie::testing

@@ -97,7 +97,10 @@ TEST_P(LinearOfEveryType, EmbedGivesTheDequantisedRows) {
         std::move(backend.MakeStepContext({.max_tokens = 5, .max_seqs = 1, .max_logit_rows = 5})).value();
     backend.BeginStep(step.get(), batch, TestSeats(), NoSlots());
     std::vector<float> x(static_cast<size_t>(5 * n_in));
-    backend.Embed(*step, *packed, x.data());
+    backend.Embed(*step, *packed, /*scale=*/1, x.data());
+    std::vector<float> scaled(x.size());
+    backend.Embed(*step, *packed, /*scale=*/25.3f, scaled.data());
+    for (size_t i = 0; i < x.size(); ++i) ASSERT_EQ(scaled[i], 25.3f * x[i]);
     for (size_t t = 0; t < 5; ++t) {
       for (int64_t k = 0; k < n_in; ++k) {
         // Equal as numbers: a zero may have either sign.

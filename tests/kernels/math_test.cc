@@ -3,6 +3,7 @@
 #include <bit>
 #include <cmath>
 #include <limits>
+#include <numbers>
 
 #include "kernels/cpu/isa.h"
 #include "kernels/formats/half.h"
@@ -40,6 +41,20 @@ double WorstUlps(void (*kernel)(const float*, int64_t, float*), const std::vecto
   return worst;
 }
 
+// The same in units in the last place of x.
+template <class Reference>
+double WorstOf(void (*kernel)(const float*, int64_t, float*), const std::vector<float>& x,
+               Reference reference) {
+  std::vector<float> y(x.size());
+  kernel(x.data(), static_cast<int64_t>(x.size()), y.data());
+  double worst = 0;
+  for (size_t i = 0; i < x.size(); ++i) {
+    const auto v = static_cast<double>(x[i]);
+    worst = std::max(worst, std::fabs(y[i] - reference(v)) / Ulp(v));
+  }
+  return worst;
+}
+
 std::vector<float> Both(float lo, float hi) {
   std::vector<float> x;
   ForFloats(lo, hi, [&](float v) {
@@ -59,6 +74,12 @@ TEST(Math, ErrorsStayWithinTheStatedUlps) {
   const double silu_worst =
       WorstUlps(table.silu, Both(1e-6f, 80.0f), [](double v) { return v / (1.0 + std::exp(-v)); });
   EXPECT_LE(silu_worst, 2.6);
+  // Far below zero the result is nothing beside x, and so is its error: bounded in ulps of x.
+  const double gelu_worst = WorstOf(table.gelu_tanh, Both(1e-6f, 80.0f), [](double v) {
+    return v / 2 * (1 + std::tanh(std::sqrt(2 / std::numbers::pi) * (v + 0.044715 * v * v * v)));
+  });
+  EXPECT_LE(gelu_worst, 2.5);
+  RecordProperty("gelu_tanh_ulps", std::to_string(gelu_worst));
   RecordProperty("exp_ulps", std::to_string(exp_worst));
   RecordProperty("erf_ulps", std::to_string(erf_worst));
   RecordProperty("silu_ulps", std::to_string(silu_worst));
@@ -71,11 +92,12 @@ TEST(Math, EveryInstructionSetGivesTheOraclesBits) {
        {0.0f, -0.0f, infinity, -infinity, 88.72f, 88.73f, -87.4f, -103.9f, -104.1f, 0.92f, 1e-40f}) {
     x.push_back(v);
   }
-  std::vector<float> exp, erf, silu;
+  std::vector<float> exp, erf, silu, gelu_tanh;
   for (float v : x) {
     exp.push_back(oracle::Exp(v));
     erf.push_back(oracle::Erf(v));
     silu.push_back(oracle::Silu(v));
+    gelu_tanh.push_back(oracle::GeluTanh(v));
   }
   for (const cpu::KernelTable* table : cpu::AvailableKernels()) {
     SCOPED_TRACE(table->name);
@@ -86,6 +108,8 @@ TEST(Math, EveryInstructionSetGivesTheOraclesBits) {
     EXPECT_TRUE(SameBits(y, erf));
     table->silu(x.data(), static_cast<int64_t>(x.size()), y.data());
     EXPECT_TRUE(SameBits(y, silu));
+    table->gelu_tanh(x.data(), static_cast<int64_t>(x.size()), y.data());
+    EXPECT_TRUE(SameBits(y, gelu_tanh));
   }
 }
 

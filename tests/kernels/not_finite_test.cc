@@ -63,6 +63,14 @@ TEST_P(NotFinite, NormsAndActivationsSpoilTheWholeRow) {
     ExpectRowSpoilt(
         d, d, &random,
         [&](Backend& backend, std::vector<float> x) {
+          std::vector<float> y(x.size(), 1.0f);
+          backend.AddRmsNorm(x.data(), *Upload(backend, weight), 1e-5f, 3, d, y.data());
+          return y;
+        },
+        GetParam());
+    ExpectRowSpoilt(
+        d, d, &random,
+        [&](Backend& backend, std::vector<float> x) {
           backend.LayerNorm(x.data(), nullptr, *Upload(backend, weight), *Upload(backend, bias), 1e-12f, 3, d,
                             x.data());
           return x;
@@ -75,21 +83,23 @@ TEST_P(NotFinite, NormsAndActivationsSpoilTheWholeRow) {
           return x;
         },
         GetParam());
-    ExpectRowSpoilt(
-        2 * d, d, &random,
-        [&](Backend& backend, std::vector<float> x) {
-          // A gate far below zero makes a zero of any finite value beside it: not of these.
-          std::vector<float> h(static_cast<size_t>(3 * d));
-          for (int i = 0; i < d; ++i) {
-            float& gate = RowOf(x, 1, 2 * d)[static_cast<size_t>(i)];
-            float& up = RowOf(x, 1, 2 * d)[static_cast<size_t>(d + i)];
-            if (std::fabs(gate) > 1e20f) up = 1.0f, gate = std::fabs(gate);
-            if (std::fabs(up) > 1e20f) gate = 1.0f;
-          }
-          backend.SwiGlu(x.data(), 3, d, h.data());
-          return h;
-        },
-        GetParam());
+    for (const auto gated : {&Backend::SwiGlu, &Backend::GeGlu}) {
+      ExpectRowSpoilt(
+          2 * d, d, &random,
+          [&](Backend& backend, std::vector<float> x) {
+            // A gate far below zero makes a zero of any finite value beside it: not of these.
+            std::vector<float> h(static_cast<size_t>(3 * d));
+            for (int i = 0; i < d; ++i) {
+              float& gate = RowOf(x, 1, 2 * d)[static_cast<size_t>(i)];
+              float& up = RowOf(x, 1, 2 * d)[static_cast<size_t>(d + i)];
+              if (std::fabs(gate) > 1e20f) up = 1.0f, gate = std::fabs(gate);
+              if (std::fabs(up) > 1e20f) gate = 1.0f;
+            }
+            (backend.*gated)(x.data(), 3, d, h.data());
+            return h;
+          },
+          GetParam());
+    }
   }
 }
 

@@ -61,6 +61,11 @@ float Exp2Weight(float t) {
 
 float Silu(float x) { return x / (1.0f + Exp(0.0f - x)); }
 
+float GeluTanh(float x) {
+  const float slope = std::fma(x * x, cpu::kGeluTanhCubic, cpu::kGeluTanhLinear);
+  return x / (1.0f + Exp(0.0f - x * slope));
+}
+
 float Erf(float x) {
   using namespace cpu;
   const float a = std::fabs(x);
@@ -110,6 +115,13 @@ std::vector<float> SwiGlu(std::span<const float> gate_up) {
   const size_t f = gate_up.size() / 2;
   std::vector<float> h(f);
   for (size_t i = 0; i < f; ++i) h[i] = Silu(gate_up[i]) * gate_up[f + i];
+  return h;
+}
+
+std::vector<float> GeGlu(std::span<const float> gate_up) {
+  const size_t f = gate_up.size() / 2;
+  std::vector<float> h(f);
+  for (size_t i = 0; i < f; ++i) h[i] = GeluTanh(gate_up[i]) * gate_up[f + i];
   return h;
 }
 

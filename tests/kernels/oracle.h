@@ -24,6 +24,7 @@ namespace coterie::testing::oracle {
 float Exp(float x);
 float Exp2Weight(float t);  // t <= 0
 float Silu(float x);
+float GeluTanh(float x);
 float Erf(float x);
 
 // x [d] -> y [d]
@@ -31,6 +32,7 @@ std::vector<float> RmsNorm(std::span<const float> x, std::span<const float> weig
 std::vector<float> LayerNorm(std::span<const float> x, std::span<const float> residual,
                              std::span<const float> weight, std::span<const float> bias, float eps);
 std::vector<float> SwiGlu(std::span<const float> gate_up);
+std::vector<float> GeGlu(std::span<const float> gate_up);
 float Gelu(float x);
 // x [rows, d] -> [d]
 std::vector<float> MeanPoolNormalize(std::span<const float> x, int rows, int d);

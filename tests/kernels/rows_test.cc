@@ -35,6 +35,24 @@ TEST(RmsNorm, EqualsTheOracleBitForBit) {
   }
 }
 
+TEST(AddRmsNorm, AddsTheNormOfTheOracleBitForBit) {
+  Random random;
+  for (int d : Widths(&random)) {
+    const int rows = random.Int(1, 40);
+    const std::vector<float> x = random.Normals(static_cast<size_t>(rows * d), 3.0f);
+    const std::vector<float> stream = random.Normals(x.size());
+    const std::vector<float> weight = random.Normals(static_cast<size_t>(d));
+    std::vector<float> expected;
+    for (int row = 0; row < rows; ++row) Append(&expected, oracle::RmsNorm(Row(x, row, d), weight, 1e-6f));
+    for (size_t i = 0; i < expected.size(); ++i) expected[i] = stream[i] + expected[i];
+    ForEveryBackend(NumericsMode::kFast, [&](Backend& backend) {
+      std::vector<float> y(stream);
+      backend.AddRmsNorm(x.data(), *Upload(backend, weight), 1e-6f, rows, d, y.data());
+      ASSERT_TRUE(SameBits(y, expected)) << d;
+    });
+  }
+}
+
 TEST(RmsNorm, IsWithinThreeUlpsOfFloat64) {
   Random random;
   const int d = 576;
@@ -87,6 +105,21 @@ TEST(SwiGlu, EqualsTheOracleBitForBit) {
     ForEveryBackend(NumericsMode::kFast, [&](Backend& backend) {
       std::vector<float> h(static_cast<size_t>(rows * f));
       backend.SwiGlu(gate_up.data(), rows, f, h.data());
+      ASSERT_TRUE(SameBits(h, expected)) << f;
+    });
+  }
+}
+
+TEST(GeGlu, EqualsTheOracleBitForBit) {
+  Random random;
+  for (int f : Widths(&random)) {
+    const int rows = random.Int(1, 30);
+    const std::vector<float> gate_up = random.Normals(static_cast<size_t>(2 * rows * f), 4.0f);
+    std::vector<float> expected;
+    for (int row = 0; row < rows; ++row) Append(&expected, oracle::GeGlu(Row(gate_up, row, 2 * f)));
+    ForEveryBackend(NumericsMode::kFast, [&](Backend& backend) {
+      std::vector<float> h(static_cast<size_t>(rows * f));
+      backend.GeGlu(gate_up.data(), rows, f, h.data());
       ASSERT_TRUE(SameBits(h, expected)) << f;
     });
   }

@@ -35,6 +35,13 @@ inline F Exp2Weight(F t) {
 // x / (1 + e^-x)
 inline F Silu(F x) { return Div(x, Add(Set1(1.0f), Exp(Sub(Zero(), x)))); }
 
+// x/2 · (1 + tanh(√(2/π) (x + 0.044715 x³))), written as x / (1 + e^-2u): one exponential, no difference of
+// numbers that are nearly equal.
+inline F GeluTanh(F x) {
+  const F twice_slope = Fma(Mul(x, x), Set1(kGeluTanhCubic), Set1(kGeluTanhLinear));
+  return Div(x, Add(Set1(1.0f), Exp(Sub(Zero(), Mul(x, twice_slope)))));
+}
+
 // Odd series below 0.92, 1 - e^-p(|x|) above.
 inline F Erf(F x) {
   const F a = Abs(x);

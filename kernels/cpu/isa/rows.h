@@ -59,6 +59,17 @@ inline void RmsNorm(const float* x, const float* weight, float eps, int rows, in
   for (int64_t row = 0; row < rows; ++row) RmsNormRow(x + row * d, weight, eps, d, y + row * d);
 }
 
+// y += norm(x)
+inline void AddRmsNorm(const float* x, const float* weight, float eps, int rows, int d, float* y) {
+  for (int64_t row = 0; row < rows; ++row, x += d, y += d) {
+    const F inverse = Set1(InverseRms(SumOfSquares(x, d), d, eps));
+    ForVectors(d, [&](int64_t i, int n) {
+      const F normed = Mul(Mul(LoadUpTo(x + i, n), inverse), LoadUpTo(weight + i, n));
+      StoreUpTo(y + i, Add(LoadUpTo(y + i, n), normed), n);
+    });
+  }
+}
+
 inline void LayerNorm(const float* x, const float* residual, const float* weight, const float* bias,
                       float eps, int rows, int d, float* y) {
   for (int64_t row = 0; row < rows; ++row) {
@@ -80,12 +91,14 @@ inline void LayerNorm(const float* x, const float* residual, const float* weight
   }
 }
 
-inline void SwiGlu(const float* gate_up, int rows, int f, float* h) {
+// h = activation(gate) · up
+template <F (*kActivation)(F)>
+inline void GatedUnit(const float* gate_up, int rows, int f, float* h) {
   for (int64_t row = 0; row < rows; ++row) {
     const float* gate = gate_up + row * 2 * f;
     F squares = Zero();
     ForVectors(f, [&](int64_t i, int n) {
-      const F v = Mul(Silu(LoadUpTo(gate + i, n)), LoadUpTo(gate + f + i, n));
+      const F v = Mul(kActivation(LoadUpTo(gate + i, n)), LoadUpTo(gate + f + i, n));
       squares = Fma(v, v, squares);
       StoreUpTo(h + row * f + i, v, n);
     });

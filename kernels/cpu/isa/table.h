@@ -40,7 +40,9 @@ inline constexpr KernelTable MakeTable(const char* name) {
           .expand_lora = ExpandLora,
           .rms_norm = RmsNorm,
           .layer_norm = LayerNorm,
-          .swiglu = SwiGlu,
+          .add_rms_norm = AddRmsNorm,
+          .swiglu = GatedUnit<Silu>,
+          .geglu = GatedUnit<GeluTanh>,
           .gelu = Gelu,
           .rope_kv = RopeKv,
           .write_kv = WriteKv,
@@ -51,6 +53,7 @@ inline constexpr KernelTable MakeTable(const char* name) {
           .erf = Map<Erf>,
           .exp2_weight = Map<Exp2Weight>,
           .silu = Map<Silu>,
+          .gelu_tanh = Map<GeluTanh>,
           .round_bf16 = RoundAllToBf16,
           .dot_bf16 = DotAllBf16};
 }

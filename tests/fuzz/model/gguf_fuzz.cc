@@ -30,7 +30,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const auto model = coterie::ModelFiles::FromGguf(*std::move(file));
   if (model.ok()) {
     (void)(*model)->ComputeDigest();
-    (void)coterie::RopeInverseFrequencies((*model)->config());
+    (void)coterie::RopeInverseFrequencies((*model)->config(), (*model)->config().context_length);
+    (void)coterie::LocalRopeInverseFrequencies((*model)->config());
   }
   return 0;
 }

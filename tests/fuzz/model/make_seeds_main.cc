@@ -42,16 +42,15 @@ std::string TokenizerFile(const TokenizerSpec& spec) {
 void WriteAll(const std::filesystem::path& corpus) {
   using testing::GgufWriter;
   using testing::TinyAdapterJson;
-  for (const Architecture architecture : {Architecture::kLlama, Architecture::kQwen2, Architecture::kQwen3}) {
-    ModelConfig config = testing::TinyConfig(architecture);
+  for (const ArchitectureTraits& traits : AllArchitectures()) {
+    ModelConfig config = testing::TinyConfig(traits.architecture);
     config.n_layers = 1;
     GgufWriter writer = testing::TinyGgufMetadata(config);
     writer.AddString("tokenizer.ggml.model", "gpt2")
         .AddStrings("tokenizer.ggml.tokens", {"a", "b"})
         .AddArray<int32_t>("tokenizer.ggml.token_type", GgufType::kI32, {1, 1})
         .AddU32("tokenizer.ggml.eos_token_id", 1);
-    Write(corpus / "gguf_fuzz" / std::string(ArchitectureName(architecture)),
-          testing::AddTinyWeights(&writer, config).Bytes());
+    Write(corpus / "gguf_fuzz" / std::string(traits.name), testing::AddTinyWeights(&writer, config).Bytes());
   }
   Write(corpus / "gguf_fuzz" / "tokenizer-bytes",
         TokenizerFile(SmallByteLevelSpec("smollm", {"a b", "l l", "\xC4\xA0 a", "ll o"})));
@@ -77,8 +76,12 @@ void WriteAll(const std::filesystem::path& corpus) {
        R"("rope_scaling": {"rope_type": "llama3", "factor": 8, "low_freq_factor": 1, "high_freq_factor": 4})",
        R"("rope_parameters": {"rope_type": "yarn", "factor": 4, "rope_theta": 1e4, "original_max_position_embeddings": 32})",
        R"("sliding_window": 32, "layer_types": ["full_attention", "sliding_attention"])",
-       R"("sliding_window": 32, "use_sliding_window": true, "max_window_layers": 1)"}) {
-    for (const char* architecture : {"LlamaForCausalLM", "MistralForCausalLM", "Qwen3ForCausalLM"}) {
+       R"("sliding_window": 32, "use_sliding_window": true, "max_window_layers": 1)",
+       R"("original_max_position_embeddings": 32, "partial_rotary_factor": 0.5, "rope_scaling": {"type": "longrope", "short_factor": [1], "long_factor": [2]})",
+       R"("sliding_window_pattern": 2, "query_pre_attn_scalar": 3, "rope_local_base_freq": 1e4)",
+       R"("rope_parameters": {"sliding_attention": {"rope_type": "default"}, "full_attention": {"rope_type": "linear", "factor": 8}})"}) {
+    for (const char* architecture : {"LlamaForCausalLM", "MistralForCausalLM", "Qwen3ForCausalLM",
+                                     "Phi3ForCausalLM", "Gemma3ForCausalLM"}) {
       Write(corpus / "model_config_fuzz" / absl::StrCat("config", n++),
             testing::TinyConfigJson(more, architecture));
     }

@@ -10,7 +10,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
       coterie::ModelConfigFromJson({reinterpret_cast<const char*>(data), size}, "config.json");
   if (!config.ok()) return 0;
   (void)coterie::CanonicalText(*config);
-  (void)coterie::RopeInverseFrequencies(*config);
+  (void)coterie::RopeInverseFrequencies(*config, config->context_length);
+  (void)coterie::LocalRopeInverseFrequencies(*config);
   (void)coterie::HalfSplitRowOrder(config->n_heads, config->head_dim);
   for (int r = 0; r < coterie::kWeightRoleCount; ++r) {
     (void)coterie::WeightShape(*config, static_cast<coterie::WeightRole>(r));

@@ -277,10 +277,14 @@ INSTANTIATE_TEST_SUITE_P(
         {"Qwen2Fast", "tiny-qwen2", {"qwen2-all-linear"}, Backend::kFast},
         {"Qwen2InQ8_0", "tiny-qwen2", {"qwen2-all-linear"}, Backend::kFast, DType::kQ8_0},
         {"Qwen3Fast", "tiny-qwen3", {"qwen3-all-linear"}, Backend::kFast},
+        {"Phi3Fast", "tiny-phi3", {"phi3-all-linear", "phi3-fused"}, Backend::kFast},
+        {"Gemma3Exact", "tiny-gemma3", {"gemma3-all-linear"}, Backend::kExact},
+        {"Gemma3Fast", "tiny-gemma3", {"gemma3-all-linear"}, Backend::kFast},
         {"LlamaGpu", "tiny-llama", kLlamaAdapters, Backend::kGpu},
         {"LlamaQuantisedGpu", "tiny-llama-q.gguf", kLlamaAdapters, Backend::kGpu},
         {"Qwen2Gpu", "tiny-qwen2", {"qwen2-all-linear"}, Backend::kGpu},
-        {"Qwen3Gpu", "tiny-qwen3", {"qwen3-all-linear"}, Backend::kGpu}})),
+        {"Qwen3Gpu", "tiny-qwen3", {"qwen3-all-linear"}, Backend::kGpu},
+        {"Phi3Gpu", "tiny-phi3", {"phi3-all-linear", "phi3-fused"}, Backend::kGpu}})),
     [](const auto& info) { return std::string(info.param.name); });
 
 TEST(Decoder, RefusesBatchesBeyondItsLimitsNamingThem) {

@@ -44,7 +44,8 @@ uint64_t DemandOf(const MemoryPlan& plan, const std::string& what) {
 }
 
 TEST(MemoryPlanTest, SaysWhatTheDecoderThenTakes) {
-  for (const char* model : {"tiny-llama", "tiny-llama-q.gguf", "tiny-qwen3.gguf"}) {
+  for (const char* model :
+       {"tiny-llama", "tiny-llama-q.gguf", "tiny-qwen3.gguf", "tiny-phi3", "tiny-gemma3.gguf"}) {
     const auto files = Open(model);
     for (const NumericsMode mode : {NumericsMode::kExact, NumericsMode::kFast}) {
       DecoderOptions options;

@@ -68,7 +68,7 @@ std::string RoundedGguf(const ModelFiles& files, DType type) {
       .AddU32("qwen3.attention.value_length", static_cast<uint32_t>(c.head_dim))
       .AddF32("qwen3.rope.freq_base", static_cast<float>(c.rope_theta));
   testing::ForEachWeight(c, [&](WeightRole role, int layer, const std::vector<int64_t>& shape) {
-    const std::string name = WeightName(role, layer, /*is_gguf=*/true);
+    const std::string name = WeightName(role, layer, c.architecture, /*is_gguf=*/true);
     const std::vector<float> values = DequantizeTensor(files.Get(role, layer).tensor);
     if (shape.size() == 1) {
       writer.AddF32Tensor(name, shape, values);

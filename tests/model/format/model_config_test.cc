@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cmath>
+
 #include "common/file.h"
 #include "common/json.h"
 #include "tests/model/format/expect_refused.h"
@@ -30,6 +32,15 @@ StatusOr<ModelConfig> FromGguf(GgufWriter writer, const ModelConfig& config = Ti
   return ModelConfigFromGguf(*file);
 }
 
+std::vector<int> WindowsOf(const StatusOr<ModelConfig>& config) {
+  EXPECT_TRUE(config.ok()) << config.status();
+  std::vector<int> windows;
+  for (int layer = 0; config.ok() && layer < config->n_layers; ++layer) {
+    windows.push_back(config->KindOf(layer).window);
+  }
+  return windows;
+}
+
 TEST(ModelConfigTest, ReadsAHuggingFaceConfig) {
   const auto c = FromJson("");
   ASSERT_TRUE(c.ok()) << c.status();
@@ -37,8 +48,8 @@ TEST(ModelConfigTest, ReadsAHuggingFaceConfig) {
 }
 
 TEST(ModelConfigTest, ReadsTheSameFromGguf) {
-  for (const Architecture architecture : {Architecture::kLlama, Architecture::kQwen2, Architecture::kQwen3}) {
-    const ModelConfig tiny = TinyConfig(architecture);
+  for (const ArchitectureTraits& traits : AllArchitectures()) {
+    const ModelConfig tiny = TinyConfig(traits.architecture);
     const auto c = FromGguf(TinyGgufMetadata(tiny), tiny);
     ASSERT_TRUE(c.ok()) << c.status();
     EXPECT_EQ(CanonicalText(*c), CanonicalText(tiny));
@@ -64,6 +75,75 @@ TEST(ModelConfigTest, KnowsWhatEachClassImplies) {
   const auto mistral = FromJson("", "MistralForCausalLM");
   ASSERT_TRUE(mistral.ok()) << mistral.status();
   EXPECT_EQ(mistral->architecture, Architecture::kLlama);
+}
+
+constexpr std::string_view kLongRope =
+    R"("original_max_position_embeddings": 32, "rope_scaling": {"type": "longrope", "short_factor": [1, 1.5],
+       "long_factor": [2, 4]})";
+
+TEST(ModelConfigTest, ReadsPhi3) {
+  const auto phi3 = FromJson(kLongRope, "Phi3ForCausalLM");
+  ASSERT_TRUE(phi3.ok()) << phi3.status();
+  EXPECT_EQ(phi3->rope_scaling.kind, RopeScaling::Kind::kLongRope);
+  EXPECT_EQ(phi3->rope_scaling.original_context, 32);
+  EXPECT_NEAR(phi3->rope_scaling.attention_factor, std::sqrt(1 + std::log(2.0) / std::log(32.0)), 1e-7);
+  EXPECT_THAT(RopeInverseFrequencies(*phi3, 32), ElementsAre(1, 1 / (1.5f * 100)));
+  EXPECT_THAT(RopeInverseFrequencies(*phi3, 33), ElementsAre(0.5f, 1 / (4.0f * 100)));
+  EXPECT_TRUE(UsesShortRope(*phi3, 32));
+  EXPECT_FALSE(UsesShortRope(*phi3, 33));
+  EXPECT_THAT(WindowsOf(phi3), ElementsAre(0, 0));
+  EXPECT_THAT(WindowsOf(FromJson("\"sliding_window\": 9", "Phi3ForCausalLM")), ElementsAre(9, 9));
+  EXPECT_EQ(FromJson("\"partial_rotary_factor\": 0.5", "Phi3ForCausalLM").value().rotated(), 2);
+}
+
+TEST(ModelConfigTest, ReadsGemma3) {
+  const auto plain =
+      FromJson("\"sliding_window_pattern\": 2, \"query_pre_attn_scalar\": 3", "Gemma3ForCausalLM");
+  ASSERT_TRUE(plain.ok()) << plain.status();
+  EXPECT_THAT(WindowsOf(plain), ElementsAre(4096, 0));
+  EXPECT_TRUE(plain->KindOf(0).local_rope);
+  EXPECT_FALSE(plain->KindOf(1).local_rope);
+  EXPECT_EQ(plain->local_rope_theta, 10000);
+  EXPECT_FLOAT_EQ(plain->attention_scale(), 1 / std::sqrt(3.0f));
+  EXPECT_FLOAT_EQ(plain->embedding_scale(), std::sqrt(8.0f));
+  EXPECT_TRUE(plain->qk_norm);
+  EXPECT_TRUE(FromJson("\"tie_word_embeddings\": null", "Gemma3ForCausalLM").value().tied_embeddings);
+  const auto nested = FromJson(R"("rope_parameters": {
+      "sliding_attention": {"rope_type": "default", "rope_theta": 5000},
+      "full_attention": {"rope_type": "linear", "factor": 8, "rope_theta": 2e6}})",
+                               "Gemma3ForCausalLM");
+  ASSERT_TRUE(nested.ok()) << nested.status();
+  EXPECT_EQ(nested->local_rope_theta, 5000);
+  EXPECT_EQ(nested->rope_theta, 2e6);
+  EXPECT_EQ(nested->rope_scaling.factor, 8);
+}
+
+TEST(ModelConfigTest, RefusesWhatPhi3AndGemma3MayHaveAndWeDoNot) {
+  const auto refused = [](std::string_view more, std::string_view hf_class) {
+    return FromJson(more, hf_class).status();
+  };
+  EXPECT_REFUSED(refused("\"lm_head_bias\": true", "Phi3ForCausalLM"), kUnimplemented,
+                 "\"lm_head_bias\" is true");
+  EXPECT_REFUSED(refused("\"partial_rotary_factor\": 0.2", "Phi3ForCausalLM"), kInvalid,
+                 "\"partial_rotary_factor\" is 0.2, it leaves less than a pair of 4 values");
+  EXPECT_REFUSED(refused(R"("rope_scaling": {"type": "su", "short_factor": [1], "long_factor": [1, 1]})",
+                         "Phi3ForCausalLM"),
+                 kInvalid, "rope scaling longrope: 1 factors, expected 2");
+  EXPECT_REFUSED(refused(R"("rope_scaling": {"type": "su", "short_factor": [1, 0], "long_factor": [1, 1]})",
+                         "Phi3ForCausalLM"),
+                 kInvalid, "field \"short_factor\"");
+  EXPECT_REFUSED(refused("\"final_logit_softcapping\": 30.0", "Gemma3ForCausalLM"), kUnimplemented,
+                 "\"final_logit_softcapping\" is 30.0, a cap on logits");
+  EXPECT_REFUSED(refused("\"use_bidirectional_attention\": true", "Gemma3ForCausalLM"), kUnimplemented,
+                 "\"use_bidirectional_attention\" is true");
+  EXPECT_REFUSED(refused("\"hidden_activation\": \"gelu\"", "Gemma3ForCausalLM"), kUnimplemented,
+                 "\"hidden_activation\" is \"gelu\"");
+  EXPECT_REFUSED(refused("\"sliding_window\": null", "Gemma3ForCausalLM"), kInvalid,
+                 "field \"sliding_window\" is missing, but some layers have sliding_attention");
+  EXPECT_REFUSED(refused(R"("rope_parameters": {"full_attention": {"rope_type": "default"},
+                            "sliding_attention": {"rope_type": "linear", "factor": 2}})",
+                         "Gemma3ForCausalLM"),
+                 kUnimplemented, "supported is default for layers with a window");
 }
 
 TEST(ModelConfigTest, RefusesOtherModelsByName) {
@@ -116,15 +196,6 @@ TEST(ModelConfigTest, BoundsEveryNumber) {
                  "the limit is 65536");
 }
 
-std::vector<int> WindowsOf(const StatusOr<ModelConfig>& config) {
-  EXPECT_TRUE(config.ok()) << config.status();
-  std::vector<int> windows;
-  for (int layer = 0; config.ok() && layer < config->n_layers; ++layer) {
-    windows.push_back(config->KindOf(layer).window);
-  }
-  return windows;
-}
-
 TEST(ModelConfigTest, ReadsTheWindowOfEachLayer) {
   const auto mistral = [](std::string_view more) { return WindowsOf(FromJson(more, "MistralForCausalLM")); };
   EXPECT_THAT(mistral("\"sliding_window\": 32"), ElementsAre(32, 32));
@@ -153,7 +224,7 @@ TEST(ModelConfigTest, AWindowLeavesTheContextAndChangesTheModel) {
 TEST(ModelConfigTest, RefusesWindowsThatDoNotFitTheLayers) {
   EXPECT_REFUSED(
       FromJson("\"layer_types\": [\"sliding_attention\", \"full_attention\"]", "Qwen3ForCausalLM").status(),
-      kInvalid, "field \"sliding_window\" is missing, but layer_types has sliding_attention");
+      kInvalid, "field \"sliding_window\" is missing, but some layers have sliding_attention");
   EXPECT_REFUSED(FromJson("\"layer_types\": [\"full_attention\"]", "Qwen3ForCausalLM").status(), kInvalid,
                  "it has 1 entries, expected one for each of num_hidden_layers 2");
   EXPECT_REFUSED(FromJson("\"sliding_window\": 0", "MistralForCausalLM").status(), kInvalid,
@@ -216,7 +287,7 @@ TEST(ModelConfigTest, RotaryFrequenciesEqualTransformers) {
     const auto c = ModelConfigFromJson(item["config"].get<std::string>(), "config.json");
     ASSERT_TRUE(c.ok()) << c.status();
     EXPECT_NEAR(c->rope_scaling.attention_factor, item["attention_factor"].get<double>(), 1e-12);
-    const std::vector<float> frequencies = RopeInverseFrequencies(*c);
+    const std::vector<float> frequencies = RopeInverseFrequencies(*c, c->context_length);
     const auto expected = item["inverse_frequencies"].get<std::vector<float>>();
     ASSERT_EQ(frequencies.size(), expected.size());
     for (size_t i = 0; i < expected.size(); ++i) {
@@ -233,7 +304,7 @@ TEST(ModelConfigTest, ReadsGgufRopeScaling) {
   const auto c = FromGguf(std::move(linear));
   ASSERT_TRUE(c.ok()) << c.status();
   EXPECT_EQ(c->rope_scaling.kind, RopeScaling::Kind::kLinear);
-  EXPECT_FLOAT_EQ(RopeInverseFrequencies(*c)[0], 0.5f);
+  EXPECT_FLOAT_EQ(RopeInverseFrequencies(*c, c->context_length)[0], 0.5f);
 
   auto yarn = TinyGgufMetadata(TinyConfig());
   yarn.AddString("llama.rope.scaling.type", "yarn")
@@ -251,7 +322,7 @@ TEST(ModelConfigTest, ReadsGgufRopeScaling) {
   const auto d = FromGguf(std::move(divisors));
   ASSERT_TRUE(d.ok()) << d.status();
   EXPECT_THAT(d->rope_divisors, ElementsAre(1, 8));
-  EXPECT_FLOAT_EQ(RopeInverseFrequencies(*d)[1], 0.01f / 8);
+  EXPECT_FLOAT_EQ(RopeInverseFrequencies(*d, d->context_length)[1], 0.01f / 8);
 }
 
 TEST(ModelConfigTest, RefusesGgufMetadataByKey) {
@@ -263,6 +334,15 @@ TEST(ModelConfigTest, RefusesGgufMetadataByKey) {
   EXPECT_REFUSED(with([](GgufWriter* w) { w->AddString("llama.rope.scaling.type", "longrope"); }),
                  kUnimplemented,
                  "llama.rope.scaling.type is \"longrope\", supported are none, linear and yarn");
+  EXPECT_REFUSED(with([](GgufWriter* w) {
+                   w->AddU32("llama.attention.sliding_window", 2);
+                   w->AddU32("llama.attention.sliding_window_pattern", 2);
+                 }),
+                 kUnimplemented, "llama.attention.sliding_window_pattern is there: only gemma3 has one");
+  EXPECT_REFUSED(with([](GgufWriter* w) { w->AddF32("llama.rope.freq_base_swa", 2); }), kUnimplemented,
+                 "llama.rope.freq_base_swa is there: only gemma3 has one");
+  EXPECT_REFUSED(with([](GgufWriter* w) { w->AddF32("llama.final_logit_softcapping", 30); }), kUnimplemented,
+                 "llama.final_logit_softcapping is 30: a cap on logits");
   EXPECT_REFUSED(with([](GgufWriter* w) { w->AddF32("llama.rope.scaling.factor", 0.5); }), kUnimplemented,
                  "llama.rope.scaling.factor is 0.5");
   EXPECT_REFUSED(with([](GgufWriter* w) { w->AddU32("llama.rope.dimension_count", 2); }), kUnimplemented,
@@ -292,12 +372,13 @@ TEST(ModelConfigTest, RefusesGgufMetadataByKey) {
   EXPECT_REFUSED(with([](GgufWriter* w) {
                    w->AddF32Tensor("rope_factors_long.weight", {2}, {1, 1});
                  }),
-                 kUnimplemented, "long RoPE scaling is not supported");
+                 kUnimplemented, "LongRoPE is supported for phi3 alone");
 }
 
 TEST(ModelConfigTest, NamesTheGgufArchitectureAndTheMissingKey) {
-  EXPECT_REFUSED(FromGguf(GgufWriter().AddString("general.architecture", "mamba")).status(), kUnimplemented,
-                 "tiny.gguf: general.architecture is \"mamba\", supported are llama, qwen2 and qwen3");
+  EXPECT_REFUSED(
+      FromGguf(GgufWriter().AddString("general.architecture", "mamba")).status(), kUnimplemented,
+      "tiny.gguf: general.architecture is \"mamba\", supported are llama, qwen2, qwen3, phi3 and gemma3");
   EXPECT_REFUSED(FromGguf(GgufWriter().AddString("general.architecture", "llama")).status(),
                  absl::StatusCode::kNotFound, "no metadata key \"llama.block_count\"");
   auto wrong = GgufWriter().AddString("general.architecture", "llama").AddU32("llama.block_count", 0);

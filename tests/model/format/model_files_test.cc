@@ -170,17 +170,22 @@ TEST_F(ModelFilesTest, SaysWhichFileIsMissing) {
 }
 
 TEST(WeightNamesTest, RoundTripAndRefuseOddLayerNumbers) {
-  for (const bool is_gguf : {true, false}) {
-    for (int r = 0; r < kWeightRoleCount; ++r) {
-      const auto role = static_cast<WeightRole>(r);
-      const int layer = IsPerLayer(role) ? 12 : 0;
-      EXPECT_EQ(ParseWeightName(WeightName(role, layer, is_gguf), is_gguf), (WeightPlace{role, layer}));
+  for (const ArchitectureTraits& traits : AllArchitectures()) {
+    const ModelConfig config = TinyConfig(traits.architecture);
+    for (const bool is_gguf : {true, false}) {
+      for (int r = 0; r < kWeightRoleCount; ++r) {
+        const auto role = static_cast<WeightRole>(r);
+        if (!HasWeight(config, role)) continue;
+        const int layer = IsPerLayer(role) ? 12 : 0;
+        EXPECT_EQ(ParseWeightName(WeightName(role, layer, traits.architecture, is_gguf), config, is_gguf),
+                  (WeightPlace{role, layer}));
+      }
     }
   }
   for (const char* name :
        {"blk.01.attn_q.weight", "blk.+1.attn_q.weight", "blk.-1.attn_q.weight", "blk..attn_q.weight", "blk.1",
         "attn_q.weight", "blk.1.output.weight", "blk.99999999999.attn_q.weight", ""}) {
-    EXPECT_EQ(ParseWeightName(name, true), std::nullopt) << name;
+    EXPECT_EQ(ParseWeightName(name, TinyConfig(), true), std::nullopt) << name;
   }
 }
 

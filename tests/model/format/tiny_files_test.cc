@@ -26,7 +26,8 @@ std::unique_ptr<ModelFiles> Open(std::string_view name) {
 
 // Values of a weight in the order the engine sees its rows.
 std::vector<float> Rows(const Weight& weight) {
-  const std::vector<float> values = DequantizeTensor(weight.tensor);
+  std::vector<float> values = DequantizeTensor(weight.tensor);
+  for (float& value : values) value += weight.offset;
   if (weight.row_order.empty()) return values;
   std::vector<float> out;
   const size_t width = values.size() / weight.row_order.size();
@@ -57,7 +58,9 @@ TEST_P(TinyFilesTest, GgufAndFolderAreTheSameModel) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Architectures, TinyFilesTest,
-                         ::testing::Values("tiny-llama", "tiny-qwen2", "tiny-qwen3"), [](const auto& info) {
+                         ::testing::Values("tiny-llama", "tiny-qwen2", "tiny-qwen3", "tiny-phi3",
+                                           "tiny-gemma3"),
+                         [](const auto& info) {
                            std::string name = info.param;
                            return name.substr(name.find('-') + 1);
                          });

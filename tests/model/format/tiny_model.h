@@ -27,7 +27,11 @@ inline ModelConfig TinyConfig(Architecture architecture = Architecture::kLlama) 
   c.rms_eps = 1e-5f;
   c.rope_theta = 10000;
   c.qkv_bias = architecture == Architecture::kQwen2;
-  c.qk_norm = architecture == Architecture::kQwen3;
+  c.qk_norm = TraitsOf(architecture).qk_norm;
+  if (architecture == Architecture::kGemma3) {
+    c.local_rope_theta = 10000;
+    c.query_pre_attn_scalar = c.head_dim;
+  }
   c.tied_embeddings = true;
   return c;
 }
@@ -76,7 +80,7 @@ inline int64_t Elements(const std::vector<int64_t>& shape) {
 // Adds the weights, all F32, except the one called `without`.
 inline GgufWriter& AddTinyWeights(GgufWriter* writer, const ModelConfig& c, std::string_view without = "") {
   ForEachWeight(c, [&](WeightRole role, int layer, const std::vector<int64_t>& shape) {
-    const std::string name = WeightName(role, layer, /*is_gguf=*/true);
+    const std::string name = WeightName(role, layer, c.architecture, /*is_gguf=*/true);
     if (name != without) writer->AddF32Tensor(name, shape, TinyValues(role, layer, Elements(shape)));
   });
   return *writer;
@@ -85,7 +89,7 @@ inline GgufWriter& AddTinyWeights(GgufWriter* writer, const ModelConfig& c, std:
 inline std::string TinySafetensors(const ModelConfig& c) {
   SafetensorsWriter writer;
   ForEachWeight(c, [&](WeightRole role, int layer, const std::vector<int64_t>& shape) {
-    writer.AddF32(WeightName(role, layer, /*is_gguf=*/false), shape,
+    writer.AddF32(WeightName(role, layer, c.architecture, /*is_gguf=*/false), shape,
                   TinyValues(role, layer, Elements(shape)));
   });
   return writer.Bytes();
