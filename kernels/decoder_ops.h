@@ -104,6 +104,8 @@ class DecoderOps : public virtual Device {
 
   // The gates that steps may have (Batch::gates).
   virtual std::span<const GateKind> gates() const { return {}; }
+  // The largest rank of a pair that PackAdapter takes.
+  virtual int max_lora_rank() const = 0;
   virtual StatusOr<std::unique_ptr<PackedAdapter>> PackAdapter(std::span<const HostLora> pairs) = 0;
   // Names the layout that PackAdapter writes, with its version: backends that give the same name write the
   // same bytes for the same pairs.

@@ -10,6 +10,7 @@
 #include "kernels/cpu/aligned_buffer.h"
 #include "kernels/cpu/kernel_table.h"
 #include "kernels/cpu/kv_cache.h"
+#include "kernels/cpu/lora_adapter.h"
 #include "kernels/cpu/panels.h"
 #include "kernels/cpu/step_sampler.h"
 #include "kernels/cpu/thread_pool.h"
@@ -88,6 +89,7 @@ class CpuBackend final : public DecoderOps, public EncoderOps {
   StatusOr<std::unique_ptr<PackedMatrix>> PackMatrix(std::span<const HostMatrix> parts) override;
   size_t MatrixBytes(DType dtype, int64_t n_out, int64_t n_in) const override;
   std::span<const GateKind> gates() const override;
+  int max_lora_rank() const override { return kMaxLoraRank; }
   StatusOr<std::unique_ptr<PackedAdapter>> PackAdapter(std::span<const HostLora> pairs) override;
   std::string adapter_layout() const override;
   StatusOr<std::unique_ptr<PackedAdapter>> CopyAdapter(std::span<const HostLora> pairs,

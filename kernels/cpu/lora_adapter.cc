@@ -17,7 +17,6 @@ namespace {
 constexpr int kMaxLoraLayers = 1024;
 // Limit of rows and columns: far beyond any model, and low enough that byte counts stay far below 2^63.
 constexpr int64_t kMaxLoraSize = 1 << 24;
-constexpr int64_t kMaxLoraRank = 1 << 16;
 
 bool IsFloat(DType dtype) { return !IsQuantised(PanelKindOf(dtype)); }
 

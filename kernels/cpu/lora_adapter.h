@@ -30,6 +30,8 @@ struct LoraB {
   float* arrow = nullptr;             // [rank], see arrow.h; null: packed without
 };
 
+constexpr int kMaxLoraRank = 1 << 16;
+
 // A of the modules of one input, stacked.
 struct LoraInput {
   int rank = 0;  // sum over the modules; 0: none is adapted

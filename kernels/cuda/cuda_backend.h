@@ -46,6 +46,7 @@ class CudaBackend final : public DecoderOps {
   StatusOr<std::unique_ptr<DeviceBuffer>> Upload(std::span<const float> values) override;
   StatusOr<std::unique_ptr<PackedMatrix>> PackMatrix(std::span<const HostMatrix> parts) override;
   size_t MatrixBytes(DType dtype, int64_t n_out, int64_t n_in) const override;
+  int max_lora_rank() const override { return kMaxLoraRank; }
   StatusOr<std::unique_ptr<PackedAdapter>> PackAdapter(std::span<const HostLora> pairs) override;
   // Those whose weights are the same at every module: a step's weights are uploaded once.
   std::span<const GateKind> gates() const override { return std::span(kAllGates).first(1); }

@@ -73,7 +73,8 @@ StepLimits LargestPart(const ModelConfig& config, const DecoderOptions& options,
   limits.max_output = std::max(
       {config.vocab_size, config.hidden_size, config.q_size() + 2 * config.kv_size(), 2 * config.ffn_size});
   limits.max_adapters = options.max_adapters_per_seq;
-  limits.max_rank = 3 * LoraLimits{}.max_rank;  // Q, K and V read one input
+  limits.max_rank =
+      3 * std::min(LoraLimits{}.max_rank, backend.max_lora_rank());  // Q, K and V read one input
   return limits;
 }
 

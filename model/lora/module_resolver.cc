@@ -283,4 +283,26 @@ StatusOr<std::vector<AdaptedModule>> ResolveModules(const PeftConfig& peft, cons
   return Resolver(peft, base, name, limits).Resolve();
 }
 
+StatusOr<std::vector<std::string>> UnusedPatternKeys(const PeftConfig& peft,
+                                                     const std::vector<std::string>& modules,
+                                                     const LoraLimits& limits) {
+  std::vector<std::string> unused;
+  int regexes_left = limits.max_regexes;
+  const auto look = [&](const auto& entries, std::string_view field) -> Status {
+    ASSIGN_OR_RETURN(const PatternKeys keys, PatternKeys::Make(entries, field, &regexes_left));
+    std::vector<bool> used(entries.size());
+    for (const std::string& module : modules) {
+      ASSIGN_OR_RETURN(const int entry, keys.Find(module));
+      if (entry >= 0) used[static_cast<size_t>(entry)] = true;
+    }
+    for (size_t i = 0; i < used.size(); ++i) {
+      if (!used[i]) unused.push_back(absl::StrCat(ToAbsl(field), " ", Quoted(entries[i].first)));
+    }
+    return absl::OkStatus();
+  };
+  RETURN_IF_ERROR(look(peft.rank_pattern, "rank_pattern"));
+  RETURN_IF_ERROR(look(peft.alpha_pattern, "alpha_pattern"));
+  return unused;
+}
+
 }  // namespace coterie

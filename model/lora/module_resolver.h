@@ -42,6 +42,12 @@ LoraModuleSize SizeOfModule(const ModelConfig& base, LoraModule module);
 StatusOr<std::vector<AdaptedModule>> ResolveModules(const PeftConfig& peft, const ModelConfig& base,
                                                     std::string_view name, const LoraLimits& limits = {});
 
+// The keys of rank_pattern and alpha_pattern that decide for none of `modules` (full names), since they fit
+// none or an earlier key fits, too: `rank_pattern "q_prj"`.
+StatusOr<std::vector<std::string>> UnusedPatternKeys(const PeftConfig& peft,
+                                                     const std::vector<std::string>& modules,
+                                                     const LoraLimits& limits = {});
+
 }  // namespace coterie
 
 #endif  // COTERIE_MODEL_LORA_MODULE_RESOLVER_H_

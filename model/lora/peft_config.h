@@ -12,7 +12,7 @@
 namespace coterie {
 
 struct LoraLimits {
-  int max_rank = 256;
+  int max_rank = 1024;  // a GPU takes 256: DecoderOps::max_lora_rank
   // Bytes of the weights file: rank 256 on every layer of a 70B base is 3.3 GB in BF16. A worker bounds the
   // memory of adapters by --adapter-bytes.
   size_t max_bytes = size_t{4} << 30;

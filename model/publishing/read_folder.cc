@@ -15,6 +15,7 @@
 #include "common/quoted.h"
 #include "model/format/model_files.h"
 #include "model/format/safetensors.h"
+#include "model/lora/module_resolver.h"
 #include "model/publishing/folder_listing.h"
 #include "model/publishing/gguf_adapter.h"
 #include "model/publishing/read_weights.h"
@@ -83,19 +84,20 @@ Status MissingConfig(const fs::path& folder, const FolderListing& files) {
   return absl::NotFoundError(absl::StrCat(folder.string(), " has no ", ToAbsl(kConfigFile), why));
 }
 
-// The modules of a layer that the weights change: {"q_proj", "v_proj"}. Empty where their names are not
-// PEFT's.
+// The modules that the weights change: {"model.layers.0.self_attn.q_proj", …}. Empty where their names are
+// not PEFT's.
 std::set<std::string> ModulesOfWeights(std::string_view weights) {
   std::set<std::string> modules;
   const auto file =
       SafetensorsFile::Parse({reinterpret_cast<const uint8_t*>(weights.data()), weights.size()}, "weights");
   if (!file.ok()) return modules;
   for (const TensorView& tensor : file->tensors()) {
-    const std::string_view name = tensor.name;
-    const size_t end = name.find(".lora_A.weight");
-    if (end == std::string_view::npos) continue;
-    const size_t dot = name.rfind('.', end - 1);
-    if (dot != std::string_view::npos && end > 0) modules.emplace(name.substr(dot + 1, end - dot - 1));
+    std::string_view name = tensor.name;
+    constexpr std::string_view kPrefix = "base_model.model.", kFactor = ".lora_A.weight";
+    if (!name.starts_with(kPrefix) || !name.ends_with(kFactor)) continue;
+    name.remove_prefix(kPrefix.size());
+    name.remove_suffix(std::min(name.size(), kFactor.size()));
+    if (!name.empty()) modules.emplace(name);
   }
   return modules;
 }
@@ -167,6 +169,7 @@ class FolderReader {
       Ok(MissingWeights(content_.folder, files));
     }
     NameTargets();
+    NotePatterns();
   }
 
   void ReadGguf(const fs::path& path) {
@@ -191,13 +194,33 @@ class FolderReader {
     StatusOr<Json> config = ParseJson(*content_.config, ToStd("config"));
     if (!config.ok() || !config->is_object()) return;
     if (config->contains("target_modules") && !(*config)["target_modules"].is_null()) return;
-    const std::set<std::string> modules = ModulesOfWeights(*content_.weights);
+    std::set<std::string> modules;  // of a layer: {"q_proj", "v_proj"}
+    for (const std::string& name : ModulesOfWeights(*content_.weights)) {
+      modules.insert(name.substr(name.rfind('.') + 1));
+    }
     if (modules.empty()) return;
     (*config)["target_modules"] = modules;
     content_.config = config->dump(1);
     content_.notes.push_back(absl::StrCat(
         ToAbsl(kConfigFile),
         " names no target_modules; those of the weights are taken: ", absl::StrJoin(modules, ", ")));
+  }
+
+  // PEFT passes over a key of rank_pattern or alpha_pattern that fits no module without a word
+  // (huggingface/peft issue 3582), at training, too: the adapter computes what it was trained to, hardly what
+  // its author wanted.
+  void NotePatterns() {
+    if (!content_.config.has_value() || !content_.weights.has_value()) return;
+    std::vector<Status> wrong;  // is told by whoever checks the configuration
+    const PeftConfig config = ReadPeftConfig(*content_.config, "config", {}, &wrong);
+    const std::set<std::string> modules = ModulesOfWeights(*content_.weights);
+    if (!wrong.empty() || modules.empty()) return;
+    const auto unused = UnusedPatternKeys(config, {modules.begin(), modules.end()});
+    if (!unused.ok()) return;
+    for (const std::string& key : *unused) {
+      content_.notes.push_back(absl::StrCat(key, " decides for none of the ", modules.size(),
+                                            " adapted modules; was it meant for another name?"));
+    }
   }
 
   void NoteTheRest(const FolderListing& files) {

@@ -239,7 +239,7 @@ std::vector<Broken> BrokenFolders() {
       {"no LoRA", Edit(kConfig, "\"LORA\"", "\"IA3\""), {"peft_type", "IA3", "LORA"}},
       {"another task", Edit(kConfig, "\"CAUSAL_LM\"", "\"SEQ_CLS\""), {"task_type", "SEQ_CLS", "CAUSAL_LM"}},
       {"a large rank", Edit(kConfig, "\"r\": 4", "\"r\": 4096"), {"\"r\"", "4096", "256"}},
-      {"a rank of nothing", Edit(kConfig, "\"r\": 4", "\"r\": 0"), {"\"r\"", "0", "1 to 256"}},
+      {"a rank of nothing", Edit(kConfig, "\"r\": 4", "\"r\": 0"), {"\"r\"", "0", "1 to 1024"}},
       {"alpha that is no number",
        Edit(kConfig, "\"lora_alpha\": 8", "\"lora_alpha\": \"8\""),
        {"lora_alpha", "number"}},

@@ -295,6 +295,7 @@ ADAPTERS = {  # name: (base, LoraConfig fields, dtype)
     "phi3-fused": ("tiny-phi3", dict(r=6, lora_alpha=8, target_modules=["qkv_proj", "gate_up_proj"],
                                      rank_pattern={"gate_up_proj": 3}), torch.float32),
     "gemma3-all-linear": ("tiny-gemma3", dict(r=4, lora_alpha=8, target_modules="all-linear"), torch.bfloat16),
+    "llama-high-rank": ("tiny-llama", dict(r=1024, lora_alpha=512, target_modules=["v_proj"], layers_to_transform=[1]), torch.float16),
 }
 
 

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <filesystem>
+#include <map>
 #include <set>
 
 #include "model/format/dequantize.h"
@@ -73,16 +74,18 @@ TEST(TinyFilesTest, ReadsQuantisedMatrices) {
 }
 
 TEST(TinyFilesTest, LoadsEveryAdapterOnItsBaseAndRefusesItElsewhere) {
-  const auto llama = Open("tiny-llama");
-  const auto qwen2 = Open("tiny-qwen2");
-  const auto qwen3 = Open("tiny-qwen3");
-  ASSERT_TRUE(llama && qwen2 && qwen3);
+  std::map<std::string, std::unique_ptr<ModelFiles>> bases;
+  for (const char* family : {"llama", "qwen2", "qwen3", "phi3", "gemma3"}) {
+    bases[family] = Open(std::string("tiny-") + family);
+    ASSERT_TRUE(bases[family]);
+  }
   std::set<Digest> digests;
   for (const auto& entry : std::filesystem::directory_iterator(kData / "tiny-adapters")) {
     const std::string name = entry.path().filename().string();
     SCOPED_TRACE(name);
-    const ModelFiles& own = name.starts_with("llama") ? *llama : name.starts_with("qwen2") ? *qwen2 : *qwen3;
-    const ModelFiles& other = name.starts_with("llama") ? *qwen2 : *llama;
+    const std::string family = name.substr(0, name.find('-'));
+    const ModelFiles& own = *bases.at(family);
+    const ModelFiles& other = *bases.at(family == "llama" ? "qwen2" : "llama");
     const auto adapter = LoraAdapter::Load(entry.path(), own.config());
     ASSERT_TRUE(adapter.ok()) << adapter.status();
     digests.insert((*adapter)->digest());
@@ -95,7 +98,7 @@ TEST(TinyFilesTest, LoadsEveryAdapterOnItsBaseAndRefusesItElsewhere) {
       EXPECT_EQ((*adapter)->max_rank(), 6);
     }
   }
-  EXPECT_EQ(digests.size(), 9u);
+  EXPECT_EQ(digests.size(), 13u);
 }
 
 }  // namespace

@@ -97,11 +97,11 @@ TEST(PeftConfigTest, IgnoresTrainingFieldsAndRefusesUnknownOnes) {
 }
 
 TEST(PeftConfigTest, BoundsRanksAndScales) {
-  EXPECT_REFUSED(ParseWith("\"r\": 0"), kInvalid, "field \"r\" is 0, expected an integer from 1 to 256");
-  EXPECT_REFUSED(ParseWith("\"r\": 257"), kInvalid, "field \"r\" is 257");
+  EXPECT_REFUSED(ParseWith("\"r\": 0"), kInvalid, "field \"r\" is 0, expected an integer from 1 to 1024");
+  EXPECT_REFUSED(ParseWith("\"r\": 1025"), kInvalid, "field \"r\" is 1025");
   EXPECT_REFUSED(ParseWith("\"lora_alpha\": 1e7"), kInvalid, "field \"lora_alpha\" is ");
-  EXPECT_REFUSED(ParseWith("\"rank_pattern\": {\"q_proj\": 300}"), kInvalid,
-                 "adapter_config.json rank_pattern: field \"q_proj\" is 300");
+  EXPECT_REFUSED(ParseWith("\"rank_pattern\": {\"q_proj\": 3000}"), kInvalid,
+                 "adapter_config.json rank_pattern: field \"q_proj\" is 3000");
   EXPECT_REFUSED(ParseWith("\"alpha_pattern\": {\"q_proj\": \"x\"}"), kInvalid,
                  "adapter_config.json alpha_pattern: field \"q_proj\" is \"x\"");
   EXPECT_REFUSED(ParseWith("\"rank_pattern\": [1]"), kInvalid,

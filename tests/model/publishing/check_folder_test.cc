@@ -44,7 +44,7 @@ TEST(CheckFolderTest, EverythingThatIsWrongIsSaidAtOnce) {
       "adapter_config.json",
       TinyAdapterJson("\"use_dora\": true, \"modules_to_save\": [\"lm_head\"], \"bias\": \"all\", "
                       "\"r\": 0, \"lora_alpha\": \"4\", \"warp\": 9, \"init_lora_weights\": \"pissa\", "
-                      "\"layers_pattern\": \"h\", \"rank_pattern\": {\"q_proj\": 999}"));
+                      "\"layers_pattern\": \"h\", \"rank_pattern\": {\"q_proj\": 9999}"));
   SafetensorsWriter weights;
   const std::string module = "base_model.model.model.layers.0.";
   weights.AddF32(module + "self_attn.q_proj.lora_A.weight", {2, 8}, std::vector<float>(16, NAN));

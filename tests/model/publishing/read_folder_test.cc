@@ -268,6 +268,21 @@ TEST(ReadFolderTest, DamagedGgufAdaptersAreReadOrRefused) {
   EXPECT_GT(refused, 100u);
 }
 
+TEST(ReadFolderTest, PatternKeysThatDecideForNoModuleAreNoted) {
+  const TempFolder folder;
+  testing::WritePlain(folder, R"("rank_pattern": {"q_proj": 2, "1.self_attn.q_proj": 2, "layers.7.mlp": 4},
+                                 "alpha_pattern": {"(q|down)_proj": 3, "k_proj": 8})");
+  std::vector<Status> problems;
+  const FolderContent content = ReadFolder(folder.path(), nullptr, &problems);
+  EXPECT_THAT(problems, ElementsAre());
+  const auto note = [](std::string_view key) {
+    return std::string(key) + " decides for none of the 4 adapted modules; was it meant for another name?";
+  };
+  EXPECT_THAT(content.notes,
+              ElementsAre(note("rank_pattern \"1.self_attn.q_proj\""), note("rank_pattern \"layers.7.mlp\""),
+                          note("alpha_pattern \"k_proj\"")));
+}
+
 TEST(ReadFolderTest, NamesOfFoldersBecomeNamesOfExperts) {
   EXPECT_EQ(SuggestedName("/x/My LoRA (v2)"), "mylorav2");
   EXPECT_EQ(SuggestedName("/x/base"), "my-base");
