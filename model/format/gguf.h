@@ -42,6 +42,7 @@ struct GgufLimits {
   uint64_t max_string_bytes = 16 << 20;    // one string value
   uint64_t max_array_elements = 16 << 20;  // one array value
   uint64_t max_alignment = 1 << 20;
+  int max_parts = 256;  // of a model in several files
 };
 
 // A parsed GGUF file, version 2 or 3, little-endian (specification: docs/gguf.md of the ggml project).
@@ -50,11 +51,12 @@ struct GgufLimits {
 // Every count, length and offset is checked against the file's size before it is used, tensors must not
 // overlap, and keys and names must not repeat. Errors are InvalidArgument or OutOfRange and name the thing,
 // the value and the limit; Unimplemented names what is well-formed but not ours: a big-endian file, version
-// 1, a split file, a tensor type outside DType.
+// 1, a tensor type outside DType.
 class GgufFile {
  public:
+  // Of a model in several files `path` is the first; the result has the tensors of all.
   static StatusOr<GgufFile> Open(const std::filesystem::path& path, const GgufLimits& limits = {});
-  // `bytes` must outlive the result; `name` stands in errors.
+  // `bytes`, a whole model, must outlive the result; `name` stands in errors.
   static StatusOr<GgufFile> Parse(std::span<const uint8_t> bytes, std::string_view name,
                                   const GgufLimits& limits = {});
 
@@ -77,7 +79,7 @@ class GgufFile {
   StatusOr<std::vector<int64_t>> GetInts(std::string_view key) const;
   StatusOr<std::vector<float>> GetFloats(std::string_view key) const;
 
-  // --- Tensors, in the order of the file. ---
+  // --- Tensors, in the order of the file or files. ---
   const std::vector<TensorView>& tensors() const { return tensors_; }
   const TensorView* Find(std::string_view name) const;  // null when absent
 
@@ -90,6 +92,10 @@ class GgufFile {
   };
   friend class GgufParser;
 
+  static StatusOr<GgufFile> OpenPart(const std::filesystem::path& path, const GgufLimits& limits);
+  StatusOr<int> PartCount(const GgufLimits& limits) const;
+  Status CheckPart(int part, int n_parts) const;
+  Status TakeTensorsOf(GgufFile part, const GgufLimits& limits);
   StatusOr<const Value*> Get(std::string_view key) const;
   Status WrongType(std::string_view key, const Value& value, std::string_view wanted) const;
 
@@ -98,7 +104,7 @@ class GgufFile {
   std::shared_ptr<const MappedFile> file_;
   std::map<std::string_view, Value> values_;
   std::vector<TensorView> tensors_;
-  std::map<std::string_view, size_t> tensor_index_;  // views of the file, not of tensors_
+  std::map<std::string_view, size_t> tensor_index_;  // views of the files, not of tensors_
 };
 
 }  // namespace coterie

@@ -199,14 +199,6 @@ class GgufParser {
       }
       alignment_ = static_cast<uint64_t>(alignment);
     }
-    if (out_->Has("split.count")) {
-      ASSIGN_OR_RETURN(const int64_t n_parts, out_->GetInt("split.count"));
-      if (n_parts > 1) {
-        return absl::UnimplementedError(
-            absl::StrCat("split.count is ", n_parts,
-                         ": the model is split over several files; merge them (llama-gguf-split --merge)"));
-      }
-    }
     return absl::OkStatus();
   }
 
@@ -294,10 +286,15 @@ StatusOr<GgufFile> GgufFile::Parse(std::span<const uint8_t> bytes, std::string_v
   out.name_ = std::string(name);
   if (const Status status = GgufParser(bytes, limits, &out).Parse(); !status.ok())
     return ExplainRefusal(status, Content::kGguf, AsText(bytes), name);
+  ASSIGN_OR_RETURN(const int n_parts, out.PartCount(limits));
+  if (n_parts > 1) {
+    return absl::UnimplementedError(
+        absl::StrCat(out.name_, ": split.count is ", n_parts, ": the model is split over several files"));
+  }
   return out;
 }
 
-StatusOr<GgufFile> GgufFile::Open(const std::filesystem::path& path, const GgufLimits& limits) {
+StatusOr<GgufFile> GgufFile::OpenPart(const std::filesystem::path& path, const GgufLimits& limits) {
   GgufFile out;
   out.name_ = path.string();
   ASSIGN_OR_RETURN(out.file_, MappedFile::Open(path));

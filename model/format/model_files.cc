@@ -241,7 +241,7 @@ Status ModelFiles::TakeTensors(const std::vector<TensorView>& tensors, bool is_g
             absl::StrCat(name_, ": tensor ", Quoted(WeightName(role, layer, config_.architecture, is_gguf)),
                          " is missing; the file holds ", tensors.size(),
                          tensors.empty() ? "" : absl::StrCat(" tensors, such as ", Quoted(tensors[0].name)),
-                         "; is it one part of a split model, or an incomplete download?"));
+                         "; is it an incomplete download?"));
       }
     }
   }

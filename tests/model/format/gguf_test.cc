@@ -144,9 +144,11 @@ TEST(GgufTest, RefusesUnknownValueTypesAndNestedArrays) {
                  absl::StatusCode::kUnimplemented, "array of arrays");
 }
 
-TEST(GgufTest, RefusesSplitFilesAndOddAlignments) {
+TEST(GgufTest, RefusesSplitFilesInMemoryAndOddAlignments) {
   EXPECT_REFUSED(ParseStatus(GgufWriter().AddScalar("split.count", GgufType::kU16, uint16_t{2}).Bytes()),
                  absl::StatusCode::kUnimplemented, "split.count is 2");
+  EXPECT_REFUSED(ParseStatus(GgufWriter().AddScalar("split.count", GgufType::kI32, int32_t{-1}).Bytes()),
+                 absl::StatusCode::kInvalidArgument, "split.count is -1, the limit is 256");
   for (const uint32_t alignment : {0u, 24u, 1u << 21}) {
     EXPECT_REFUSED(ParseStatus(GgufWriter().AddU32("general.alignment", alignment).Bytes()),
                    absl::StatusCode::kInvalidArgument, "expected a power of two up to 1048576");

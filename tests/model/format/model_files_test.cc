@@ -79,6 +79,51 @@ TEST_F(ModelFilesTest, QwenGgufRowsAreNotPermuted) {
   EXPECT_EQ((*files)->Get(WeightRole::kQBias, 1).tensor.name, "blk.1.attn_q.bias");
 }
 
+// As llama-gguf-split --split-max-tensors leaves it: the metadata in the first file, tensors in all.
+class SplitModelTest : public ModelFilesTest {
+ protected:
+  static constexpr int kParts = 3;
+  static std::string NameOf(int part) {
+    return absl::StrCat("tiny-0000", part + 1, "-of-0000", kParts, ".gguf");
+  }
+  void WritePart(int part, uint16_t stated_part, std::string_view twice = "") {
+    GgufWriter writer = part == 0 ? TinyGgufMetadata(TinyConfig()) : GgufWriter();
+    writer.AddScalar("split.no", GgufType::kU16, stated_part)
+        .AddScalar("split.count", GgufType::kU16, uint16_t{kParts});
+    int at = 0;
+    testing::ForEachWeight(TinyConfig(), [&](WeightRole role, int layer, const std::vector<int64_t>& shape) {
+      const std::string name = WeightName(role, layer, Architecture::kLlama, /*is_gguf=*/true);
+      if (at++ % kParts != part && name != twice) return;
+      writer.AddF32Tensor(name, shape, testing::TinyValues(role, layer, testing::Elements(shape)));
+    });
+    folder_.Write(NameOf(part), writer.Bytes());
+  }
+  Status Open(int part) { return ModelFiles::Open(folder_.path() / NameOf(part)).status(); }
+};
+
+TEST_F(SplitModelTest, IsTheSameModelAsInOneFile) {
+  for (int part = 0; part < kParts; ++part) WritePart(part, static_cast<uint16_t>(part));
+  const auto split = ModelFiles::Open(folder_.path() / NameOf(0));
+  ASSERT_TRUE(split.ok()) << split.status();
+  const auto one = OpenGguf(TinyGgufMetadata(TinyConfig()));
+  ASSERT_TRUE(one.ok()) << one.status();
+  EXPECT_EQ((*split)->ComputeDigest(), (*one)->ComputeDigest());
+  EXPECT_TRUE((*split)->CheckWhole().ok());
+}
+
+TEST_F(SplitModelTest, RefusesPartsThatAreNotOfOneModelByName) {
+  for (int part = 0; part < kParts; ++part) WritePart(part, static_cast<uint16_t>(part));
+  EXPECT_REFUSED(Open(1), kInvalid,
+                 "tiny-00002-of-00003.gguf: the model is split over 3 files; name the first");
+  WritePart(2, 1);
+  EXPECT_REFUSED(Open(0), kInvalid, "tiny-00003-of-00003.gguf: split.no is 1, its name makes it 2");
+  WritePart(2, 2, "token_embd.weight");
+  EXPECT_REFUSED(Open(0), kInvalid,
+                 "tiny-00003-of-00003.gguf: tensor \"token_embd.weight\" is in an earlier part, too");
+  std::filesystem::remove(folder_.path() / NameOf(1));
+  EXPECT_REFUSED(Open(0), absl::StatusCode::kNotFound, "tiny-00002-of-00003.gguf");
+}
+
 TEST_F(ModelFilesTest, NamesMissingAndUnknownTensors) {
   EXPECT_REFUSED(OpenGguf(TinyGgufMetadata(TinyConfig()), TinyConfig(), "blk.1.ffn_up.weight").status(),
                  kInvalid, "tensor \"blk.1.ffn_up.weight\" is missing");
