@@ -176,6 +176,7 @@ PanelKind PanelKindOf(DType dtype) {
       return PanelKind::kBF16;
     case DType::kQ8_0:
     case DType::kQ5_0:
+    case DType::kIQ4_NL:
       return PanelKind::kQ8_0;
     case DType::kQ4_0:
       return PanelKind::kQ4_0;
@@ -187,6 +188,7 @@ PanelKind PanelKindOf(DType dtype) {
     case DType::kQ5_K:
       return PanelKind::kQ8F;
     case DType::kQ6_K:
+    case DType::kQ3_K:  // its codes are among those of Q6_K, and so are its scales
       return PanelKind::kQ6_K;
   }
   return PanelKind::kF32;

@@ -25,6 +25,7 @@ WeightForm FormOf(DType dtype, WeightChoice choice) {
       if (dtype == DType::kBF16) return WeightForm::kBf16;
       return dtype == DType::kF16 ? WeightForm::kF16 : WeightForm::kPair;
     case DType::kQ8_0:
+    case DType::kIQ4_NL:
       return WeightForm::kCodes8;
     case DType::kQ5_0:
       return WeightForm::kCodes5;
@@ -39,6 +40,7 @@ WeightForm FormOf(DType dtype, WeightChoice choice) {
     case DType::kQ5_K:
       return WeightForm::kQ5K;
     case DType::kQ6_K:
+    case DType::kQ3_K:
       return WeightForm::kQ6K;
   }
   return WeightForm::kBf16;

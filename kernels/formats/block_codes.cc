@@ -36,6 +36,16 @@ void ReadScaleMin(const uint8_t* p, int j, int* scale, int* min) {
   }
 }
 
+// The j-th of 16 six-bit scales in the 12 bytes of Q3_K: low nibbles in eight bytes, high pairs in four.
+int ReadSixBitScale(const uint8_t* p, int j) {
+  const int low = j < 8 ? p[j] & 15 : p[j - 8] >> 4;
+  return low | (p[8 + j % 4] >> (2 * (j / 4)) & 3) << 4;
+}
+
+// What the nibbles of IQ4_NL stand for.
+constexpr int8_t kUnequalSteps[16] = {-127, -104, -83, -65, -49, -35, -22, -10,
+                                      1,    13,   25,  38,  53,  69,  89,  113};
+
 // Sub-block `sub` of 32 in a super-block of 256: 64-value groups share 32 bytes, low nibbles first.
 void ReadKNibbles(const uint8_t* p, int sub, uint8_t* code) {
   const uint8_t* q = p + sub / 2 * 32;
@@ -119,6 +129,27 @@ BlockCodes ReadBlock(DType dtype, const uint8_t* row, int64_t block) {
       }
       return to;
     }
+    case DType::kQ3_K: {
+      // 256 values: sub-block `sub` has bit `sub` of 32 bytes (0: less four) over a pair of bits of 64 bytes.
+      const uint8_t* pairs = p + 32 + 32 * (sub / 4);
+      to.d_half = LoadU16(p + 108);
+      const float d = HalfToFloat(to.d_half);
+      for (int i = 0; i < 32; ++i) {
+        const int pair = pairs[i] >> (2 * (sub % 4)) & 3;
+        const int less = (p[i] >> sub & 1) != 0 ? 0 : 4;
+        to.code[i] = static_cast<uint8_t>(pair - less + 128);
+      }
+      for (int i = 0; i < 2; ++i) {
+        to.d_factor[i] = static_cast<int8_t>(ReadSixBitScale(p + 96, 2 * sub + i) - 32);
+        to.d[i] = d * static_cast<float>(to.d_factor[i]);
+      }
+      return to;
+    }
+    case DType::kIQ4_NL:  // a Q8_0 block of sixteen different codes
+      SetHalfScale(&to, LoadU16(p));
+      ReadNibbles(p + 2, to.code);
+      for (uint8_t& c : to.code) c = static_cast<uint8_t>(kUnequalSteps[c] + 128);
+      return to;
     default:
       COTERIE_CHECK(false) << "not a quantised type: " << DTypeName(dtype);
   }

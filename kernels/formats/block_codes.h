@@ -19,8 +19,8 @@ struct BlockCodes {
   int8_t m_factor;
 };
 
-// The offset that is added to signed codes so that they are stored unsigned. Q5_0 and Q6_K have that of Q8_0,
-// since the CPU's panels store their codes in 8 bits, too.
+// The offset that is added to signed codes so that they are stored unsigned. Q5_0, Q6_K, Q3_K and IQ4_NL have
+// that of Q8_0, since the CPU's panels store their codes in 8 bits, too.
 constexpr int CodeOffset(DType dtype) {
   switch (dtype) {
     case DType::kQ4_0:
@@ -28,6 +28,8 @@ constexpr int CodeOffset(DType dtype) {
     case DType::kQ8_0:
     case DType::kQ5_0:
     case DType::kQ6_K:
+    case DType::kQ3_K:
+    case DType::kIQ4_NL:
       return 128;
     default:
       return 0;

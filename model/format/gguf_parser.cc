@@ -32,7 +32,7 @@ constexpr TypeEntry kTensorTypes[] = {
     {8, "Q8_0", static_cast<int>(DType::kQ8_0)},
     {9, "Q8_1", -1},
     {10, "Q2_K", -1},
-    {11, "Q3_K", -1},
+    {11, "Q3_K", static_cast<int>(DType::kQ3_K)},
     {12, "Q4_K", static_cast<int>(DType::kQ4_K)},
     {13, "Q5_K", static_cast<int>(DType::kQ5_K)},
     {14, "Q6_K", static_cast<int>(DType::kQ6_K)},
@@ -41,7 +41,7 @@ constexpr TypeEntry kTensorTypes[] = {
     {17, "IQ2_XS", -1},
     {18, "IQ3_XXS", -1},
     {19, "IQ1_S", -1},
-    {20, "IQ4_NL", -1},
+    {20, "IQ4_NL", static_cast<int>(DType::kIQ4_NL)},
     {21, "IQ3_S", -1},
     {22, "IQ2_S", -1},
     {23, "IQ4_XS", -1},
@@ -59,7 +59,8 @@ constexpr TypeEntry kTensorTypes[] = {
 };
 
 StatusOr<DType> TensorType(std::string_view tensor, uint32_t id) {
-  constexpr absl::string_view kSupported = "F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q4_K, Q5_K, Q6_K";
+  constexpr absl::string_view kSupported =
+      "F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q3_K, Q4_K, Q5_K, Q6_K, IQ4_NL";
   for (const TypeEntry& entry : kTensorTypes) {
     if (entry.id != id) continue;
     if (entry.dtype >= 0) return static_cast<DType>(entry.dtype);

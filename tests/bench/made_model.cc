@@ -19,9 +19,9 @@ namespace coterie::bench {
 namespace {
 
 constexpr size_t kAlignment = 32;
-constexpr DType kAllTypes[] = {DType::kF32,  DType::kF16,  DType::kBF16, DType::kQ8_0,
-                               DType::kQ4_0, DType::kQ4_1, DType::kQ5_0, DType::kQ5_1,
-                               DType::kQ4_K, DType::kQ5_K, DType::kQ6_K};
+constexpr DType kAllTypes[] = {DType::kF32,  DType::kF16,  DType::kBF16,  DType::kQ8_0, DType::kQ4_0,
+                               DType::kQ4_1, DType::kQ5_0, DType::kQ5_1,  DType::kQ4_K, DType::kQ5_K,
+                               DType::kQ6_K, DType::kQ3_K, DType::kIQ4_NL};
 
 uint32_t GgufTypeOf(DType dtype) {
   switch (dtype) {
@@ -45,6 +45,10 @@ uint32_t GgufTypeOf(DType dtype) {
       return 13;
     case DType::kQ6_K:
       return 14;
+    case DType::kQ3_K:
+      return 11;
+    case DType::kIQ4_NL:
+      return 20;
     case DType::kBF16:
       return 30;
   }

@@ -71,7 +71,7 @@ TEST_P(MadeModelTest, LogitsAreFiniteAndDiffer) {
 INSTANTIATE_TEST_SUITE_P(Types, MadeModelTest,
                          ::testing::Values(DType::kF32, DType::kF16, DType::kBF16, DType::kQ8_0, DType::kQ4_0,
                                            DType::kQ4_1, DType::kQ5_0, DType::kQ5_1, DType::kQ4_K,
-                                           DType::kQ5_K, DType::kQ6_K),
+                                           DType::kQ5_K, DType::kQ6_K, DType::kQ3_K, DType::kIQ4_NL),
                          [](const auto& info) { return std::string(DTypeName(info.param)); });
 
 TEST(MadeModel, FewerLayersAreTheFirstOnes) {

@@ -57,6 +57,12 @@ class BlockMaker {
         WithMinimum(block, 32, kMeanScale);
         ScalePairs(block + 4);
         return Bytes(block + 16, 160);
+      case DType::kQ3_K:
+        Bytes(block, 108);
+        return Put(block + 108, Scale(CodeDeviation(8) * CodeDeviation(64)));
+      case DType::kIQ4_NL:
+        Put(block, Scale(kUnequalDeviation));
+        return Bytes(block + 2, 16);
       case DType::kQ6_K:
         Bytes(block, 192);
         for (int i = 0; i < 16; ++i) {  // of either sign
@@ -67,7 +73,8 @@ class BlockMaker {
   }
 
  private:
-  static constexpr double kMeanScale = 47.5;  // of codes from 32 to 63
+  static constexpr double kMeanScale = 47.5;         // of codes from 32 to 63
+  static constexpr double kUnequalDeviation = 67.4;  // of the sixteen values of IQ4_NL
 
   uint64_t Draw() { return MixBits(state_ += 0x9E3779B97F4A7C15ULL); }
   void Bytes(uint8_t* to, int n) {

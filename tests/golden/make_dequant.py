@@ -11,7 +11,8 @@ import gguf
 from golden_io import HERE, write_arrays
 
 # Byte offsets of the float16 fields in a block; all other bytes may be anything.
-SCALES = {"Q8_0": [0], "Q4_0": [0], "Q4_1": [0, 2], "Q5_0": [0], "Q5_1": [0, 2], "Q4_K": [0, 2], "Q5_K": [0, 2], "Q6_K": [208]}
+SCALES = {"Q8_0": [0], "Q4_0": [0], "Q4_1": [0, 2], "Q5_0": [0], "Q5_1": [0, 2], "Q4_K": [0, 2], "Q5_K": [0, 2], "Q6_K": [208],
+          "Q3_K": [108], "IQ4_NL": [0]}
 
 
 def scales(rng: np.random.Generator, n: int) -> np.ndarray:

@@ -219,7 +219,8 @@ TEST(Linear, TheLargestCodesTimesTheLargestActivationsGiveTheOraclesBits) {
     constexpr uint8_t kBytes[] = {0xff, 0x00, 0x7f, 0x80, 0xf0};
     for (size_t i = 0; i < matrix.bytes.size(); ++i) {
       const size_t in_block = i % row_bytes % static_cast<size_t>(BlockBytes(dtype));
-      const bool scale = dtype == DType::kQ6_K ? in_block >= 208 : in_block < 4;  // as it was drawn
+      const bool scale =
+          in_block >= ScaleOffset(dtype) && in_block < ScaleOffset(dtype) + 4;  // as it was drawn
       if (!scale) matrix.bytes[i] = kBytes[i / row_bytes % std::size(kBytes)];
     }
     std::vector<float> expected;

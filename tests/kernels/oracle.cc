@@ -166,6 +166,19 @@ WeightValue ReadWeight(const HostMatrix& matrix, int64_t row, int64_t k) {
       return {ReadHalf(p) * static_cast<float>(KScale(p + 4, i / 32)),
               -(ReadHalf(p + 2) * static_cast<float>(KMin(p + 4, i / 32))), true, code};
     }
+    case DType::kQ3_K: {
+      const int pair = p[32 + i / 128 * 32 + i % 32] >> (i % 128 / 32 * 2) & 3;
+      const int high = p[i % 32] >> (i / 32) & 1;
+      const int group = i / 16;
+      const int low_scale = group < 8 ? p[96 + group] & 15 : p[88 + group] >> 4;
+      const int high_scale = p[104 + group % 4] >> (group / 4 * 2) & 3;
+      return {ReadHalf(p + 108) * static_cast<float>((low_scale | high_scale << 4) - 32), 0, false,
+              pair - (high == 1 ? 0 : 4)};
+    }
+    case DType::kIQ4_NL: {
+      constexpr int kValues[] = {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
+      return {ReadHalf(p), 0, false, kValues[nibble(p + 2)]};
+    }
     case DType::kQ6_K: {
       const int in_half = i % 128;
       const uint8_t low = p[i / 128 * 64 + in_half % 64];
@@ -292,7 +305,8 @@ std::vector<float> LoraFast(const HostMatrix& a, const HostMatrix& b, std::span<
 float LinearFast(const HostMatrix& matrix, int64_t output, std::span<const float> x) {
   if (BlockElements(matrix.dtype) == 1) return LinearExact(matrix, output, x);
   const int64_t row = SourceRow(matrix, output);
-  const int64_t group = matrix.dtype == DType::kQ6_K ? 16 : 32;  // values that share a scale
+  const bool is_fine = matrix.dtype == DType::kQ6_K || matrix.dtype == DType::kQ3_K;
+  const int64_t group = is_fine ? 16 : 32;  // values that share a scale
   float acc = 0;
   for (int64_t block = 0; block < matrix.n_in; block += 32) {
     const auto [dx, q, sum] = QuantiseActivations(x.subspan(static_cast<size_t>(block), 32));

@@ -37,9 +37,14 @@ struct RandomMatrix {
   std::vector<uint8_t> bytes;
 };
 
-inline constexpr DType kAllDTypes[] = {DType::kF32,  DType::kF16,  DType::kBF16, DType::kQ8_0,
-                                       DType::kQ4_0, DType::kQ4_1, DType::kQ5_0, DType::kQ5_1,
-                                       DType::kQ4_K, DType::kQ5_K, DType::kQ6_K};
+inline constexpr DType kAllDTypes[] = {DType::kF32,  DType::kF16,  DType::kBF16,  DType::kQ8_0, DType::kQ4_0,
+                                       DType::kQ4_1, DType::kQ5_0, DType::kQ5_1,  DType::kQ4_K, DType::kQ5_K,
+                                       DType::kQ6_K, DType::kQ3_K, DType::kIQ4_NL};
+
+// Of the float16 scale in a block.
+constexpr size_t ScaleOffset(DType dtype) {
+  return dtype == DType::kQ6_K ? 208 : dtype == DType::kQ3_K ? 108 : 0;
+}
 
 inline Random::Random() {
   const ::testing::TestInfo* info = ::testing::UnitTest::GetInstance()->current_test_info();
@@ -73,7 +78,7 @@ inline RandomMatrix::RandomMatrix(DType dtype, int64_t n_out, int64_t n_in, Rand
     const bool two =
         dtype == DType::kQ4_1 || dtype == DType::kQ5_1 || dtype == DType::kQ4_K || dtype == DType::kQ5_K;
     const size_t block = static_cast<size_t>(BlockBytes(dtype));
-    const size_t at = dtype == DType::kQ6_K ? 208 : 0;
+    const size_t at = ScaleOffset(dtype);
     for (size_t begin = 0; begin < bytes.size(); begin += block) {
       for (size_t s = 0; s < (two ? 2u : 1u); ++s) {
         const int kind = random->Int(0, 19);

@@ -57,7 +57,7 @@ void WriteAll(const std::filesystem::path& corpus) {
   Write(corpus / "gguf_fuzz" / "tokenizer-pieces",
         TokenizerFile(SmallSentencePieceSpec({"\xE2\x96\x81", "H", "e", "l", "ll", "\xE2\x96\x81W"})));
   GgufWriter types;
-  for (const uint32_t type : {2u, 3u, 6u, 7u, 8u, 12u, 13u, 14u, 30u}) {
+  for (const uint32_t type : {2u, 3u, 6u, 7u, 8u, 11u, 12u, 13u, 14u, 20u, 30u}) {
     types.AddTensor(absl::StrCat("t", type), type, {1, 256}, std::string(512, '\x3c'));
   }
   Write(corpus / "gguf_fuzz" / "types", types.AddU32("general.alignment", 32).Bytes());

@@ -139,7 +139,7 @@ TEST(ModelConfigTest, RefusesWhatPhi3AndGemma3MayHaveAndWeDoNot) {
   EXPECT_REFUSED(refused("\"hidden_activation\": \"gelu\"", "Gemma3ForCausalLM"), kUnimplemented,
                  "\"hidden_activation\" is \"gelu\"");
   EXPECT_REFUSED(refused("\"sliding_window\": null", "Gemma3ForCausalLM"), kInvalid,
-                 "field \"sliding_window\" is missing, but some layers have sliding_attention");
+                 "field \"sliding_window\" is null, but some layers have sliding_attention");
   EXPECT_REFUSED(refused(R"("rope_parameters": {"full_attention": {"rope_type": "default"},
                             "sliding_attention": {"rope_type": "linear", "factor": 2}})",
                          "Gemma3ForCausalLM"),
