@@ -135,6 +135,13 @@ Status MappedFile::CheckWhole() const {
                    "not be written in place: put it there anew and start again"));
 }
 
+void MappedFile::ReadAhead(std::span<const uint8_t> part) const {
+  constexpr size_t kPage = 4096;
+  const size_t begin = static_cast<size_t>(part.data() - data_) / kPage * kPage;
+  const size_t end = static_cast<size_t>(part.data() + part.size() - data_);
+  if (begin < end) ::madvise(const_cast<uint8_t*>(data_ + begin), end - begin, MADV_WILLNEED);
+}
+
 void MappedFile::DropPages() const {
   if (n_bytes_ > 0) ::madvise(const_cast<uint8_t*>(data_), n_bytes_, MADV_DONTNEED);
 }

@@ -31,6 +31,8 @@ class MappedFile {
   const std::filesystem::path& path() const { return path_; }
   // DataLoss naming the file when a part of it was gone when it was read; one atomic load when all is well.
   Status CheckWhole() const;
+  // Asks the kernel to read `part` of bytes() from the disk soon. Advice: nothing fails.
+  void ReadAhead(std::span<const uint8_t> part) const;
   // Lets the kernel drop the pages (they were packed and will not be read again).
   void DropPages() const;
 

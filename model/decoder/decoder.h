@@ -15,6 +15,8 @@
 
 namespace coterie {
 
+class ReadAhead;
+
 struct DecoderOptions {
   // Room for keys and values: blocks of kKvBlockTokens tokens, or bytes to be divided into such blocks.
   // Exactly one of the two is set.
@@ -74,7 +76,7 @@ class Decoder final : public LanguageModel {
   };
 
   Decoder(const ModelConfig& config, std::unique_ptr<DecoderOps> backend, const DecoderOptions& options);
-  Status LoadWeights(const ModelFiles& files);
+  Status LoadWeights(const ModelFiles& files, ReadAhead* ahead);
   StatusOr<std::unique_ptr<PackedMatrix>> PackWeights(const ModelFiles& files,
                                                       std::initializer_list<WeightRole> roles, int layer);
   StatusOr<Layer> LoadLayer(const ModelFiles& files, int index);

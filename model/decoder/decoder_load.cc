@@ -7,7 +7,9 @@
 #include "model/decoder/decoder.h"
 #include "model/decoder/memory_plan.h"
 #include "model/decoder/weight_matrix.h"
+#include "model/format/base_digest.h"
 #include "model/format/dequantize.h"
+#include "model/format/read_ahead.h"
 
 // Making a Decoder: weights from the files' roles into the backend's layout, tables, buffers.
 namespace coterie {
@@ -92,10 +94,10 @@ StatusOr<std::unique_ptr<Decoder>> Decoder::Create(const ModelFiles& files,
     return absl::UnimplementedError(absl::StrCat("a base of the architecture ", ToAbsl(traits.name),
                                                  " cannot run here: ", lacks.message()));
   }
+  ReadAhead ahead(files);                       // beside the KV cache's pages, which take seconds, too
   RETURN_IF_ERROR(decoder->AllocateBuffers());  // first: it refuses shapes that cannot run
-  RETURN_IF_ERROR(decoder->LoadWeights(files));
+  RETURN_IF_ERROR(decoder->LoadWeights(files, &ahead));
   decoder->info_.eos_token_ids = options.eos_token_ids;
-  decoder->info_.base_digest = files.ComputeDigest();
   RETURN_IF_ERROR(files.CheckWhole());
   files.DropPages();
   return decoder;
@@ -151,7 +153,8 @@ StatusOr<std::unique_ptr<PackedMatrix>> Decoder::PackWeights(const ModelFiles& f
   return packed;
 }
 
-Status Decoder::LoadWeights(const ModelFiles& files) {
+Status Decoder::LoadWeights(const ModelFiles& files, ReadAhead* ahead) {
+  BaseDigest digest(files);
   ASSIGN_OR_RETURN(embedding_, PackWeights(files, {WeightRole::kTokenEmbedding}, 0));
   if (!config_.tied_embeddings) {
     ASSIGN_OR_RETURN(head_, PackWeights(files, {WeightRole::kOutput}, 0));
@@ -159,12 +162,16 @@ Status Decoder::LoadWeights(const ModelFiles& files) {
   std::vector<float> norm;
   RETURN_IF_ERROR(AppendVector(files.Get(WeightRole::kFinalNorm), &norm));
   ASSIGN_OR_RETURN(final_norm_, backend_->Upload(norm));
+  digest.Add(BaseDigest::kOnce);
   files.DropPages();
   for (int index = 0; index < config_.n_layers; ++index) {
+    ahead->At(index);
     ASSIGN_OR_RETURN(Layer layer, LoadLayer(files, index));
     layers_.push_back(std::move(layer));
+    digest.Add(index);
     files.DropPages();
   }
+  info_.base_digest = digest.Finish();
   if (info_.n_rounded_matrices > 0) {
     absl::StrAppend(&info_.numerics_class,
                     " w=", absl::AsciiStrToLower(ToAbsl(DTypeName(*options_.float_weights))));

@@ -9,6 +9,7 @@
 #include "common/file.h"
 #include "common/json.h"
 #include "common/quoted.h"
+#include "model/format/base_digest.h"
 #include "model/format/describe.h"
 #include "model/format/safetensors.h"
 #include "model/format/weight_names.h"
@@ -19,7 +20,6 @@ namespace {
 constexpr size_t kMaxConfigBytes = 4 << 20;
 constexpr int kOnceRoles = 3;
 constexpr int kLayerRoles = kWeightRoleCount - kOnceRoles;
-constexpr int kFirstLayerRoles = static_cast<int>(WeightRole::kAttnPostNorm) - kOnceRoles;
 
 bool IsMatrix(WeightRole role) {
   switch (role) {
@@ -258,20 +258,20 @@ const Weight& ModelFiles::OutputHead() const {
   return Get(config_.tied_embeddings ? WeightRole::kTokenEmbedding : WeightRole::kOutput);
 }
 
-Digest ModelFiles::ComputeDigest() const {
-  Hasher hasher;
-  hasher.UpdateField("coterie base 1").UpdateField(CanonicalText(config_));
-  for (size_t slot = 0; slot < weights_.size(); ++slot) {
-    const Weight& weight = weights_[slot];
-    // Slots stand in a fixed order of role and layer: names need not be part of it. Roles from kAttnPostNorm
-    // on came later: a base without them keeps the digest that it had.
-    const bool came_later = slot >= kOnceRoles && (slot - kOnceRoles) % kLayerRoles >= kFirstLayerRoles;
-    if (came_later && weight.tensor.bytes.empty()) continue;
-    hasher.UpdateField(DTypeName(weight.tensor.dtype)).UpdateU64(weight.row_order.empty() ? 0 : 1);
-    hasher.UpdateU64(weight.tensor.bytes.size())
-        .Update(weight.tensor.bytes.data(), weight.tensor.bytes.size());
+std::vector<WeightRole> ModelFiles::Roles(bool per_layer) const {
+  std::vector<WeightRole> roles;
+  for (int r = 0; r < kWeightRoleCount; ++r) {
+    const auto role = static_cast<WeightRole>(r);
+    if (HasWeight(config_, role) && IsPerLayer(role) == per_layer) roles.push_back(role);
   }
-  return hasher.Finish();
+  return roles;
+}
+
+Digest ModelFiles::ComputeDigest() const {
+  BaseDigest digest(*this);
+  digest.Add(BaseDigest::kOnce);
+  for (int layer = 0; layer < config_.n_layers; ++layer) digest.Add(layer);
+  return digest.Finish();
 }
 
 void ModelFiles::DropPages() const {

@@ -93,10 +93,12 @@ class ModelFiles {
   const Weight& Get(WeightRole role, int layer = 0) const;
   // The output head: kOutput, or the token embedding when they are tied.
   const Weight& OutputHead() const;
+  // The roles that this model has, of those of every layer or of those that stand once.
+  std::vector<WeightRole> Roles(bool per_layer) const;
   size_t n_bytes() const { return n_bytes_; }  // of all weights as they stand in the files
 
-  // SHA-256 over the configuration and all weights in the order of roles and layers. Reads the whole model:
-  // about 0.1 s per 100 MB in memory.
+  // What the base is known by: SHA-256 over the configuration and all weights (base_digest.h, which makes it
+  // layer by layer, too). Reads the whole model on all cores: about 0.05 s per 100 MB and core in memory.
   Digest ComputeDigest() const;
   // Lets the kernel drop the mapped pages, once everything was packed.
   void DropPages() const;

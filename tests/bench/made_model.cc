@@ -10,6 +10,7 @@
 
 #include "absl/strings/str_join.h"
 #include "common/check.h"
+#include "common/file.h"
 #include "common/memory.h"
 #include "model/format/weight_names.h"
 #include "tests/bench/made_weights.h"
@@ -222,14 +223,22 @@ std::string MadeModel::Header(int n_layers) const {
   return writer.Bytes();
 }
 
-StatusOr<std::unique_ptr<ModelFiles>> MadeModel::Files(int n_layers) {
+std::span<const uint8_t> MadeModel::Bytes(int n_layers) {
   COTERIE_CHECK(n_layers >= 1 && n_layers <= config_.n_layers) << n_layers;
   const std::string header = Header(n_layers);
   uint8_t* const begin = memory_.data() + data_at_ - header.size();
   std::memcpy(begin, header.data(), header.size());
-  const std::span<const uint8_t> bytes(begin, memory_.data() + memory_.n_bytes());
-  ASSIGN_OR_RETURN(GgufFile file, GgufFile::Parse(bytes, "a made base"));
+  return {begin, memory_.data() + memory_.n_bytes()};
+}
+
+StatusOr<std::unique_ptr<ModelFiles>> MadeModel::Files(int n_layers) {
+  ASSIGN_OR_RETURN(GgufFile file, GgufFile::Parse(Bytes(n_layers), "a made base"));
   return ModelFiles::FromGguf(std::move(file));
+}
+
+Status MadeModel::Write(const std::filesystem::path& path) {
+  const std::span<const uint8_t> bytes = Bytes(config_.n_layers);
+  return WriteFileAtomically(path, {reinterpret_cast<const char*>(bytes.data()), bytes.size()});
 }
 
 }  // namespace coterie::bench

@@ -2,7 +2,9 @@
 #define COTERIE_TESTS_BENCH_MADE_MODEL_H_
 
 #include <cstdint>
+#include <filesystem>
 #include <memory>
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -37,6 +39,9 @@ class MadeModel {
   // lives: a Decoder needs it no longer than until it was created.
   StatusOr<std::unique_ptr<ModelFiles>> Files(int n_layers);
 
+  // Writes all of it as a GGUF file, without a tokenizer.
+  Status Write(const std::filesystem::path& path);
+
   const ModelConfig& config() const { return config_; }
   DType dtype() const { return dtype_; }
   DType embedding_dtype() const { return dtype_ == DType::kQ4_K ? DType::kQ6_K : dtype_; }
@@ -46,6 +51,8 @@ class MadeModel {
   MadeModel(const ModelConfig& config, DType dtype) : config_(config), dtype_(dtype) {}
   DType TypeOf(WeightRole role) const;
   int64_t BytesOf(WeightRole role) const;
+  // The bytes of a file with the first `n_layers` layers.
+  std::span<const uint8_t> Bytes(int n_layers);
   // Metadata and the list of tensors, as long as the alignment wants.
   std::string Header(int n_layers) const;
   void Fill(uint64_t seed);
