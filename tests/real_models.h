@@ -14,6 +14,9 @@ inline std::filesystem::path RealModels() {
 }
 inline std::filesystem::path RealBase() { return RealModels() / "SmolLM2-135M-Instruct.Q4_1.gguf"; }
 
+// No script fetches this one: tests/golden/README.md.
+inline std::filesystem::path RealGemma() { return RealModels() / "gemma-3-270m-q4_k_m.gguf"; }
+
 }  // namespace coterie::testing
 
 #endif  // COTERIE_TESTS_REAL_MODELS_H_

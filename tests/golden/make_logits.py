@@ -3,6 +3,7 @@
 
     make_logits.py tiny     tiny_logits.bin: the models of make_tiny_models.py, full rows
     make_logits.py base     base_logits.bin: >= 2,000 positions of the dequantised base, and base_greedy.json
+    make_logits.py gemma    gemma3_greedy.json: greedy tokens of Gemma 3 270M (Q4_K_M, dequantised)
     make_logits.py experts  expert_logits.bin: >= 200 positions of each expert in experts/
 
 Binary files are laid out as golden_io.py says.
@@ -16,7 +17,7 @@ base_logits.bin and expert_logits.bin, for each text NAME (experts: <expert>/<te
 `NAME.top_ids` u16 [n_tokens, k] with the most likely token first, `NAME.top_logprobs` f32 [n_tokens, k],
 `NAME.tail_mass` f32 [n_tokens]: the probability of all other tokens together. k is 64 (experts: 32).
 
-base_greedy.json: [{"prompt_ids", "ids", "margins"}]: 64 greedy tokens (fewer where the answer ended) after a chat prompt,
+base_greedy.json and gemma3_greedy.json (with the "prompt" itself): [{"prompt_ids", "ids", "margins"}]: 64 greedy tokens (fewer where the answer ended) after a chat prompt,
 and at each step the logit of the first less that of the second choice, so that a difference where the margin is within
 rounding can be told from a fault.
 
@@ -156,6 +157,25 @@ def continue_greedily(model, prompt: list[int], n_tokens: int, end: int) -> dict
     return {"prompt_ids": prompt, "ids": ids, "margins": margins}
 
 
+def gemma() -> None:
+    """The file lies beside the base; README.md says where it comes from."""
+    name = "gemma-3-270m-q4_k_m.gguf"
+    folder = str(binaries.models_folder())
+    model = transformers.AutoModelForCausalLM.from_pretrained(folder, gguf_file=name, dtype=torch.float32,
+                                                              quantization_config=transformers.GgufConfig(dequantize=True)).eval()
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder, gguf_file=name)
+    plain = [text for text in BASE_TEXTS.values() if isinstance(text, str)]
+    prompts = ["The capital of France is", "Once upon a time, in a village by the sea,", "def fibonacci(n):\n    ",
+               "Die Hauptstadt von Deutschland ist", "\n\n".join(plain)[:4000]]  # the last one is longer than the window of 512
+    greedy = []
+    for prompt in prompts:
+        ids = tokenizer(prompt).input_ids
+        greedy.append({"prompt": prompt} | continue_greedily(model, ids, 40, end=tokenizer.eos_token_id))
+        print(f"  {len(ids)} tokens -> {tokenizer.decode(greedy[-1]['ids'])[:100]!r}, least margin {min(greedy[-1]['margins']):.4f}", flush=True)
+    rows = ",\n".join(json.dumps(g, separators=(",", ":")) for g in greedy)
+    (HERE / "gemma3_greedy.json").write_text(f"[{rows}]\n")
+
+
 def experts() -> None:
     import peft
 
@@ -182,7 +202,7 @@ def experts() -> None:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)  # a machine that builds and trains beside this starves spinning threads
-    parts = {"tiny": tiny, "base": base, "experts": experts}
+    parts = {"tiny": tiny, "base": base, "gemma": gemma, "experts": experts}
     chosen = sys.argv[1:] or list(parts)
     for part in chosen:
         if part not in parts:
