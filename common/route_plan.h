@@ -2,6 +2,8 @@
 #define COTERIE_COMMON_ROUTE_PLAN_H_
 
 #include <cstdint>
+#include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -32,6 +34,12 @@ constexpr std::string_view NameOf(CollaborationMode mode) {
   }
   return "";
 }
+// The other way; nothing for any other text.
+constexpr std::optional<CollaborationMode> CollaborationModeOf(std::string_view name) {
+  if (name == NameOf(CollaborationMode::kBlend)) return CollaborationMode::kBlend;
+  if (name == NameOf(CollaborationMode::kMixture)) return CollaborationMode::kMixture;
+  return std::nullopt;
+}
 
 // One expert chosen for a request.
 struct PlannedExpert {
@@ -54,6 +62,9 @@ struct RouteCandidate {
 struct RoutePlan {
   // Best first, those that the request named in its own order; empty exactly when `base` is set.
   std::vector<PlannedExpert> experts;
+  // The expert that was chosen, where it is made of others: `experts` are its members. Its `adapter` is the
+  // digest of that version; no worker loads it.
+  std::optional<PlannedExpert> composite;
   CollaborationMode mode = CollaborationMode::kNone;  // another one exactly when there are several experts
   Gate gate;                                          // of kGated, but for its seed
   bool base = false;                                  // answer with the frozen base and no adapter
@@ -64,6 +75,11 @@ struct RoutePlan {
   std::string reason;                      // a sentence a person can read
   std::vector<RouteCandidate> candidates;  // best first, bounded by the query
   uint64_t catalogue_generation = 0;       // of the expert store, at the time of the decision
+
+  // The experts whose names answer: the composite one, or all of `experts`.
+  std::span<const PlannedExpert> named() const {
+    return composite ? std::span(&*composite, 1) : std::span(experts);
+  }
 };
 
 }  // namespace coterie

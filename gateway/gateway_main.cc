@@ -29,6 +29,7 @@ StatusOr<std::unique_ptr<ExpertStore>> OpenStore(const CommandLine& line, const 
   ExpertStoreOptions options;
   options.create = true;
   options.validate_adapter = AdapterFitsBase(config, text.base());
+  options.base = text.base();
   if (embedder != nullptr) {
     options.prototype_dim = embedder->dim();
     options.embedder = embedder->digest();

@@ -21,11 +21,6 @@ Real MixtureMass(float score, float best, float temperature) {
 // Softmax of `ranked` at `temperature`: their c-BTM weights.
 std::vector<float> SoftmaxOfScores(std::span<const ExpertIndex::Hit> ranked, float temperature);
 
-// Weights of a plan, which sum to 1, as whole parts of kWeightParts that do, too; 0 for those below half a
-// part. So equal choices share prefixes, whose keys hold the weights. At most kWeightParts of them.
-constexpr int kWeightParts = 32;
-std::vector<float> RoundWeights(std::span<const float> weights);
-
 }  // namespace coterie::router_internal
 
 #endif  // COTERIE_ROUTER_MIXTURE_WEIGHTS_H_

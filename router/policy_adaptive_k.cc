@@ -2,6 +2,7 @@
 #include <cmath>
 #include <numeric>
 
+#include "common/member_weights.h"
 #include "router/mixture_weights.h"
 #include "router/policies.h"
 

@@ -1,5 +1,6 @@
 #include <algorithm>
 
+#include "common/member_weights.h"
 #include "router/mixture_weights.h"
 #include "router/policies.h"
 

@@ -5,7 +5,6 @@
 #include <set>
 
 #include "common/quoted.h"
-#include "router/mixture_weights.h"
 #include "router/policies.h"
 #include "router/routing_limits.h"
 
@@ -140,13 +139,6 @@ RoutePlan PlanForMembers(std::vector<PlannedExpert> members, CollaborationMode m
                     : absl::StrCat("asked for by name, as a ", ToAbsl(NameOf(mode)));
   plan.catalogue_generation = catalogue_generation;
   return plan;
-}
-
-std::vector<float> RoundPlanWeights(std::vector<float> weights) {
-  double sum = 0;
-  for (const float weight : weights) sum += static_cast<double>(weight);
-  for (float& weight : weights) weight = static_cast<float>(static_cast<double>(weight) / sum);
-  return router_internal::RoundWeights(weights);
 }
 
 }  // namespace coterie

@@ -87,10 +87,6 @@ RoutePlan PlanForExpert(const ExpertRef& expert, uint64_t catalogue_generation);
 // Of several members, or of one.
 RoutePlan PlanForMembers(std::vector<PlannedExpert> members, CollaborationMode mode,
                          uint64_t catalogue_generation);
-// The weights of a plan, in whole 32nds that sum to 1, for weights that somebody gave: divided by their sum,
-// those below 1/64 dropped (0). So equal choices share prefixes. At most 32 of them, none negative, not all
-// 0.
-std::vector<float> RoundPlanWeights(std::vector<float> weights);
 
 }  // namespace coterie
 

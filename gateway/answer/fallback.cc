@@ -14,15 +14,16 @@ namespace {
 constexpr int kMaxTries = 3;
 
 bool HasCanary(const Decision& decision) {
-  return std::any_of(decision.plan.experts.begin(), decision.plan.experts.end(),
-                     [](const PlannedExpert& expert) { return expert.canary; });
+  const auto named = decision.plan.named();
+  return std::any_of(named.begin(), named.end(), [](const PlannedExpert& expert) { return expert.canary; });
 }
 
-// The experts whose adapter it was: the one that the error names, or any of the plan.
+// The experts whose adapter it was: the one that the error names, or any of the plan; a composite expert for
+// all its members.
 std::vector<const PlannedExpert*> Blamed(const Decision& decision, const Status& why) {
   const std::optional<Digest> adapter = FailedAdapter(why);
   std::vector<const PlannedExpert*> blamed;
-  for (const PlannedExpert& expert : decision.plan.experts) {
+  for (const PlannedExpert& expert : decision.plan.named()) {
     if (adapter && expert.adapter == *adapter) return {&expert};
     blamed.push_back(&expert);
   }

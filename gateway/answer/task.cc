@@ -157,7 +157,7 @@ void Task::CountRoute() {
 
 void Task::CountExperts() {
   if (decision_.plan.experts.empty()) core_->metrics->experts.CountAnswer("base", false);
-  for (const PlannedExpert& expert : decision_.plan.experts) {
+  for (const PlannedExpert& expert : decision_.plan.named()) {
     core_->metrics->experts.CountAnswer(expert.name, expert.canary);
   }
 }
@@ -165,7 +165,7 @@ void Task::CountExperts() {
 std::vector<std::string> Task::AnsweringLocked() const {
   if (decision_.plan.experts.empty()) return {"base"};
   std::vector<std::string> names;
-  for (const PlannedExpert& expert : decision_.plan.experts) names.push_back(expert.name);
+  for (const PlannedExpert& expert : decision_.plan.named()) names.push_back(expert.name);
   return names;
 }
 

@@ -257,23 +257,29 @@ StatusOr<ScoreRequest> FromProto(const v1::ScoreRequest& proto, const RequestLim
   return request;
 }
 
+namespace {
+
+void Fill(const PlannedExpert& expert, v1::ExpertScore* score) {
+  score->set_name(expert.name);
+  score->set_digest(expert.adapter.ToHex());
+  score->set_score(expert.score);
+  score->set_weight(expert.weight);
+  score->set_canary(expert.canary);
+}
+
+}  // namespace
+
 v1::RouteDecision ToProto(const RouteEvent& event) {
   v1::RouteDecision proto;
   const RoutePlan& plan = event.decision.plan;
-  for (const PlannedExpert& expert : plan.experts) {
-    v1::ExpertScore* score = proto.add_experts();
-    score->set_name(expert.name);
-    score->set_digest(expert.adapter.ToHex());
-    score->set_score(expert.score);
-    score->set_weight(expert.weight);
-    score->set_canary(expert.canary);
-  }
+  for (const PlannedExpert& expert : plan.experts) Fill(expert, proto.add_experts());
+  if (plan.composite) Fill(*plan.composite, proto.mutable_composite());
   for (const Decision::Weighed& candidate : event.decision.candidates) {
     v1::ExpertScore* score = proto.add_candidates();
     score->set_name(candidate.name);
     score->set_digest(candidate.digest.ToHex());
     score->set_score(candidate.score);
-    for (const PlannedExpert& expert : plan.experts) {
+    for (const PlannedExpert& expert : plan.named()) {
       if (expert.name != candidate.name) continue;
       score->set_digest(expert.adapter.ToHex());
       score->set_weight(expert.weight);
@@ -343,6 +349,24 @@ v1::WorkerStatus ToProto(const WorkerReport& report, const TextModel& text) {
   return proto;
 }
 
+namespace {
+
+template <typename Info>
+void SetMembers(const ExpertVersion& version, Info* info) {
+  info->set_mode(ModeToProto(version.mode));
+  info->clear_members();
+  for (const ExpertMember& member : version.members) {
+    v1::ExpertMember* to = info->add_members();
+    to->set_name(member.name);
+    to->set_digest(member.adapter.ToHex());
+    to->set_weight(member.weight);
+  }
+}
+
+}  // namespace
+
+void FillMembers(const ExpertVersion& version, v1::ExpertInfo* info) { SetMembers(version, info); }
+
 v1::ExpertInfo ToProto(const CatalogueEntry& entry) {
   v1::ExpertInfo proto;
   proto.set_name(entry.name);
@@ -354,6 +378,7 @@ v1::ExpertInfo ToProto(const CatalogueEntry& entry) {
   proto.set_licence(entry.licence);
   proto.set_prototypes(entry.n_prototypes);
   proto.set_adapter_bytes(entry.live.adapter_bytes);
+  SetMembers(entry.live, &proto);
   for (const ExpertVersion& version : entry.history) proto.add_previous_digests(version.adapter.ToHex());
   if (entry.canary.has_value()) {
     v1::CanaryInfo* canary = proto.mutable_canary();
@@ -362,6 +387,7 @@ v1::ExpertInfo ToProto(const CatalogueEntry& entry) {
     canary->set_version(entry.canary->version.version);
     canary->set_adapter_bytes(entry.canary->version.adapter_bytes);
     canary->set_share(entry.canary->share);
+    SetMembers(entry.canary->version, canary);
   }
   return proto;
 }

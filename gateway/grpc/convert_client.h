@@ -31,6 +31,8 @@ v1::EndToken ToProto(const EndToken& end);
 // `text` names the tokens.
 v1::WorkerStatus ToProto(const WorkerReport& report, const TextModel& text);
 v1::ExpertInfo ToProto(const CatalogueEntry& entry);
+// How it is made of others, of another version than the live one.
+void FillMembers(const ExpertVersion& version, v1::ExpertInfo* info);
 v1::ShadowReport ToProto(const ExpertRegret& regret);
 v1::DriftReport ToProto(const Drift& drift, const RoutingReference& reference);
 

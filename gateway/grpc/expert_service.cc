@@ -11,6 +11,7 @@
 #include "common/quoted.h"
 #include "common/utf8.h"
 #include "gateway/access/retry_delay.h"
+#include "gateway/core/expert_holders.h"
 #include "gateway/grpc/convert_client.h"
 #include "gateway/grpc/rpc_status.h"
 #include "gateway/grpc/upload_watch.h"
@@ -82,10 +83,10 @@ grpc::Status ExpertServiceImpl::Refusal(const Status& status) const {
 
 v1::ExpertInfo ExpertServiceImpl::Describe(const CatalogueEntry& entry) const {
   v1::ExpertInfo info = ToProto(entry);
-  for (const std::string& worker : core_->workers->Holders(entry.live.adapter)) info.add_resident_on(worker);
+  for (std::string& worker : HoldersOf(*core_->workers, entry.live)) info.add_resident_on(std::move(worker));
   if (entry.canary.has_value()) {
-    for (const std::string& worker : core_->workers->Holders(entry.canary->version.adapter)) {
-      info.mutable_canary()->add_resident_on(worker);
+    for (std::string& worker : HoldersOf(*core_->workers, entry.canary->version)) {
+      info.mutable_canary()->add_resident_on(std::move(worker));
     }
   }
   if (core_->shadow != nullptr) {
@@ -134,9 +135,10 @@ StatusOr<v1::GetExpertResponse> ExpertServiceImpl::GetExpert(const std::string& 
     info->clear_drift();
     info->clear_findings();
     info->clear_resident_on();
-    for (const std::string& worker : core_->workers->Holders(resolved.version->adapter)) {
-      info->add_resident_on(worker);
+    for (std::string& worker : HoldersOf(*core_->workers, *resolved.version)) {
+      info->add_resident_on(std::move(worker));
     }
+    FillMembers(*resolved.version, info);
   }
   info->set_digest(resolved.version->adapter.ToHex());
   info->set_revision(resolved.version->revision.ToHex());
@@ -259,7 +261,7 @@ grpc::Status ExpertServiceImpl::ReceiveMany(
 
 grpc::Status ExpertServiceImpl::Remove(grpc::ServerContext* context, const v1::RemoveExpertRequest* request,
                                        v1::RemoveExpertResponse* response) {
-  const StatusOr<uint64_t> generation = store_->Remove(request->name());
+  const StatusOr<uint64_t> generation = store_->Remove(request->name(), request->force());
   if (!generation.ok()) return Refusal(generation.status());
   if (const Status status = watch_->Refresh(); !status.ok()) return Refusal(status);
   response->set_catalogue_generation(*generation);

@@ -1,18 +1,15 @@
 #include "gateway/routing/collaboration.h"
 
 #include <algorithm>
-#include <cmath>
+#include <optional>
 
+#include "common/member_weights.h"
 #include "common/quoted.h"
 #include "common/refused_field.h"
 #include "router/routing_limits.h"
-#include "router/routing_policy.h"
 
 namespace coterie::gateway {
 namespace {
-
-// What rounding by hand leaves (0.33, 0.33, 0.33) is meant to be 1; a sum beyond half a 32nd is not.
-constexpr double kWeightSumTolerance = 1.0 / 64;
 
 template <typename... Words>
 Status Refuse(std::string_view field, const Words&... words) {
@@ -96,32 +93,6 @@ StatusOr<ExpertSelector> ParseMember(const std::string& expert, size_t i,
   return selector;
 }
 
-// One weight for each member, as given or, where none is, equal ones.
-StatusOr<std::vector<float>> WeightsOf(const std::vector<RequestedMember>& members) {
-  std::vector<float> weights;
-  double sum = 0;
-  const bool weighted = members.front().weight.has_value();
-  for (size_t i = 0; i < members.size(); ++i) {
-    const std::string field = MemberField(i, "weight");
-    if (members[i].weight.has_value() != weighted) {
-      return Refuse(field, weighted ? " is not set" : " is set",
-                    " unlike that of the members before; give every member a weight, or none");
-    }
-    const float weight = members[i].weight.value_or(1.0f / static_cast<float>(members.size()));
-    if (!std::isfinite(weight) || weight <= 0) {
-      return Refuse(field, " is ", weight,
-                    "; it must be above 0 and finite: a member that shall say nothing is left out");
-    }
-    sum += static_cast<double>(weight);
-    weights.push_back(weight);
-  }
-  if (!(std::abs(sum - 1) <= kWeightSumTolerance)) {
-    return Refuse("collaboration.members", ": their weights sum to ", sum,
-                  "; they must sum to 1 (within 1/64)");
-  }
-  return RoundPlanWeights(std::move(weights));
-}
-
 }  // namespace
 
 StatusOr<CollaborationAsk> CompleteCollaboration(const RequestedCollaboration& requested) {
@@ -153,7 +124,11 @@ StatusOr<CollaborationAsk> CompleteCollaboration(const RequestedCollaboration& r
     }
     return ask;
   }
-  ASSIGN_OR_RETURN(const std::vector<float> weights, WeightsOf(requested.members));
+  std::vector<std::optional<float>> given;
+  for (const RequestedMember& member : requested.members) given.push_back(member.weight);
+  ASSIGN_OR_RETURN(const std::vector<float> weights,
+                   CompleteWeights(
+                       given, [](size_t i) { return MemberField(i, "weight"); }, "collaboration.members"));
   for (size_t i = 0; i < weights.size(); ++i) ask.members[i].weight = weights[i];
   std::erase_if(ask.members, [](const CollaborationMember& member) { return member.weight == 0; });
   return ask;

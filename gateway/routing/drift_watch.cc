@@ -18,7 +18,7 @@ void DriftWatch::Observe(const Decision& decision, const Catalogue& catalogue) {
   }
   // Routed by other prototypes, perhaps.
   if (decision.plan.catalogue_generation != catalogue.generation) return;
-  const PlannedExpert& expert = decision.plan.experts[0];
+  const PlannedExpert& expert = decision.plan.named()[0];
   const std::shared_ptr<const CatalogueEntry> entry = catalogue.Find(expert.name);
   if (entry == nullptr || !entry->routing.has_value()) return;
 

@@ -3,7 +3,10 @@
 #include <algorithm>
 #include <utility>
 
+#include "absl/strings/str_join.h"
+#include "common/member_weights.h"
 #include "common/quoted.h"
+#include "model/store/composite.h"
 #include "router/canary.h"
 
 namespace coterie::gateway {
@@ -31,6 +34,57 @@ void TryCanary(const RoutingAsk& ask, const CatalogueEntry& entry, PlannedExpert
   expert->canary = true;
   absl::StrAppend(reason, "; canary ", entry.name, "@", canary.version.adapter.Short(), " (version ",
                   canary.version.version, ", share ", canary.share, ")");
+}
+
+// Of a chosen expert that is made of others: its members take its place in the plan.
+void ReplaceByMembers(const ExpertVersion& version, Decision* decision) {
+  RoutePlan& plan = decision->plan;
+  plan.composite = std::exchange(plan.experts, {}).front();
+  plan.mode = version.mode;
+  decision->adapter_bytes.clear();
+  for (const ExpertMember& member : version.members) {
+    plan.experts.push_back({.name = member.name, .adapter = member.adapter, .weight = member.weight});
+    decision->adapter_bytes.push_back(member.adapter_bytes);
+  }
+  absl::StrAppend(&plan.reason, "; ", plan.composite->name, " is a ", ToAbsl(NameOf(version.mode)), " of ",
+                  MembersInWords(version.members));
+}
+
+using Entries = std::vector<std::shared_ptr<const CatalogueEntry>>;
+
+// A mixture of mixtures is none: where the router chose several experts, a composite one answers alone if it
+// is the best of them, else the others answer without it.
+void LeaveOutComposites(Entries* entries, RoutePlan* plan) {
+  if (entries->size() < 2) return;
+  if (const CatalogueEntry& best = *entries->front(); best.live.is_composite()) {
+    absl::StrAppend(&plan->reason, "; the best of them is a ", ToAbsl(NameOf(best.live.mode)),
+                    " itself and answers alone");
+    entries->resize(1);
+    plan->experts.resize(1);
+  } else {
+    std::vector<PlannedExpert> kept;
+    Entries kept_entries;
+    for (size_t i = 0; i < entries->size(); ++i) {
+      if ((*entries)[i]->live.is_composite()) {
+        absl::StrAppend(&plan->reason, "; without ", (*entries)[i]->name, ", a ",
+                        ToAbsl(NameOf((*entries)[i]->live.mode)), " itself");
+        continue;
+      }
+      kept.push_back(std::move(plan->experts[i]));
+      kept_entries.push_back(std::move((*entries)[i]));
+    }
+    plan->experts = std::move(kept);
+    *entries = std::move(kept_entries);
+  }
+  double sum = 0;
+  for (const PlannedExpert& expert : plan->experts) sum += static_cast<double>(expert.weight);
+  std::vector<float> weights;
+  for (const PlannedExpert& expert : plan->experts) {
+    weights.push_back(static_cast<float>(static_cast<double>(expert.weight) / sum));
+  }
+  weights = RoundWeights(weights);
+  for (size_t i = 0; i < weights.size(); ++i) plan->experts[i].weight = weights[i];
+  if (plan->experts.size() == 1) plan->mode = CollaborationMode::kNone;
 }
 
 // A number of experts is asked of the policy that ranks them for the mode.
@@ -98,9 +152,27 @@ StatusOr<Decision> RouterState::DecideByName(const ExpertSelector& expert, const
   PlannedExpert& planned = decision.plan.experts[0];
   planned.canary = found.is_canary();
   if (expert.digest_prefix.empty()) TryCanary(ask, *found.entry, &planned, &decision.plan.reason);
-  decision.adapter_bytes.push_back(planned.canary ? found.entry->canary->version.adapter_bytes
-                                                  : found.version->adapter_bytes);
+  const ExpertVersion& version = planned.canary ? found.entry->canary->version : *found.version;
+  decision.adapter_bytes.push_back(version.adapter_bytes);
+  if (version.is_composite()) ReplaceByMembers(version, &decision);
   return decision;
+}
+
+StatusOr<Decision> RouterState::DecideMember(const CollaborationMember& member, const RoutingAsk& ask) const {
+  ASSIGN_OR_RETURN(Decision alone, DecideByName(member.expert, ask));
+  if (alone.plan.composite && alone.plan.composite->canary && member.expert.digest_prefix.empty()) {
+    // The version on trial is made of others; the live one may not be.
+    RoutingAsk live = ask;
+    live.canary_key.clear();
+    ASSIGN_OR_RETURN(alone, DecideByName(member.expert, live));
+  }
+  if (!alone.plan.composite) return alone;
+  return absl::InvalidArgumentError(
+      absl::StrCat("collaboration.members: ", ToString(member.expert), " is a ", ToAbsl(NameOf(alone.plan.mode)),
+                   " itself; ask for it alone, or for the members that you want of it: ",
+                   absl::StrJoin(alone.plan.experts, ", ", [](std::string* out, const PlannedExpert& expert) {
+                     out->append(expert.name);
+                   })));
 }
 
 StatusOr<Decision> RouterState::DecideMembers(const RoutingAsk& ask) const {
@@ -108,7 +180,7 @@ StatusOr<Decision> RouterState::DecideMembers(const RoutingAsk& ask) const {
   std::vector<uint64_t> adapter_bytes;
   std::string canaries;
   for (const CollaborationMember& member : ask.collaboration.members) {
-    ASSIGN_OR_RETURN(const Decision alone, DecideByName(member.expert, ask));
+    ASSIGN_OR_RETURN(const Decision alone, DecideMember(member, ask));
     PlannedExpert expert = alone.plan.experts[0];
     expert.weight = member.weight;
     const auto same = std::find_if(members.begin(), members.end(), [&](const PlannedExpert& other) {
@@ -203,13 +275,21 @@ StatusOr<Decision> RouterState::DecideByText(const RoutingAsk& ask, std::span<co
 }
 
 Status RouterState::FillDecision(const RoutingAsk& ask, Decision* decision) const {
-  for (PlannedExpert& expert : decision->plan.experts) {
-    const std::shared_ptr<const CatalogueEntry> entry = catalogue().Find(expert.name);
-    if (entry == nullptr)
+  RoutePlan& plan = decision->plan;
+  Entries entries;
+  for (const PlannedExpert& expert : plan.experts) {
+    entries.push_back(catalogue().Find(expert.name));
+    if (entries.back() == nullptr)
       return absl::InternalError(absl::StrCat("planned expert ", expert.name, " is unknown"));
-    TryCanary(ask, *entry, &expert, &decision->plan.reason);
-    decision->adapter_bytes.push_back(expert.canary ? entry->canary->version.adapter_bytes
-                                                    : entry->live.adapter_bytes);
+  }
+  LeaveOutComposites(&entries, &plan);
+  for (size_t i = 0; i < entries.size(); ++i) {
+    const CatalogueEntry& entry = *entries[i];
+    const bool fits = entries.size() == 1 || !entry.canary || !entry.canary->version.is_composite();
+    if (fits) TryCanary(ask, entry, &plan.experts[i], &plan.reason);
+    const ExpertVersion& version = plan.experts[i].canary ? entry.canary->version : entry.live;
+    decision->adapter_bytes.push_back(version.adapter_bytes);
+    if (version.is_composite()) ReplaceByMembers(version, decision);
   }
   for (const RouteCandidate& candidate : decision->plan.candidates) {
     const auto found = index().Find(candidate.name);

@@ -78,7 +78,8 @@ class RouterState {
 
   // `embedding` is empty unless NeedsEmbedding(expert). An expert that has a canary answers with it where
   // `ask.canary_key` falls into its share, unless the request names a digest; scores are the live version's
-  // either way. Under kMembers the experts are those of `ask.collaboration`. NotFound for an unknown expert
+  // either way. A chosen version that is made of others is answered by its members, whose names the request
+  // need not be allowed to use. Under kMembers the experts are those of `ask.collaboration`. NotFound for an unknown expert
   // or version, PermissionDenied for one that is not among the allowed, InvalidArgument for an unknown
   // policy.
   StatusOr<Decision> Decide(const ExpertSelector& expert, const RoutingAsk& ask,
@@ -98,6 +99,7 @@ class RouterState {
 
  private:
   StatusOr<Decision> DecideByName(const ExpertSelector& expert, const RoutingAsk& ask) const;
+  StatusOr<Decision> DecideMember(const CollaborationMember& member, const RoutingAsk& ask) const;
   StatusOr<Decision> DecideMembers(const RoutingAsk& ask) const;
   StatusOr<Decision> DecideByText(const RoutingAsk& ask, std::span<const float> embedding) const;
   ExpertMask MaskOf(const RoutingAsk& ask) const;

@@ -187,10 +187,12 @@ std::vector<WorkerReport> WorkerPool::Report() const {
   return reports;
 }
 
-std::vector<std::string> WorkerPool::Holders(const Digest& adapter) const {
+std::vector<std::string> WorkerPool::Holders(std::span<const Digest> adapters) const {
   std::vector<std::string> ids;
   for (const auto& link : Links()) {
-    if (link->Holds(adapter)) ids.push_back(link->Report().identity.worker_id);
+    const bool all = std::all_of(adapters.begin(), adapters.end(),
+                                 [&link](const Digest& adapter) { return link->Holds(adapter); });
+    if (all) ids.push_back(link->Report().identity.worker_id);
   }
   return ids;
 }

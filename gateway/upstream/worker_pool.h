@@ -6,6 +6,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <span>
 #include <string>
 #include <thread>
 #include <utility>
@@ -64,8 +65,8 @@ class WorkerPool {
   uint64_t prefetches() const { return n_prefetches_.load(std::memory_order_relaxed); }
 
   std::vector<WorkerReport> Report() const;
-  // Ids of the workers that hold this adapter in a device slot.
-  std::vector<std::string> Holders(const Digest& adapter) const;
+  // Ids of the workers that hold all these adapters in device slots.
+  std::vector<std::string> Holders(std::span<const Digest> adapters) const;
   size_t ready() const;
   // Sequences that all workers take together, those that wait or stand still included; 0: none has said so.
   // May be called when the pool is gone.

@@ -6,6 +6,7 @@
 #include <utility>
 #include <vector>
 
+#include "gateway/core/expert_holders.h"
 #include "gateway/routing/drift_watch.h"
 #include "gateway/watch/shadow_traffic.h"
 
@@ -167,7 +168,7 @@ void AddResidency(const GatewayCore& core, const Catalogue& catalogue, Page* pag
     if (entry == nullptr) continue;  // the base, or removed
     page->Add("coterie_expert_resident_workers", MetricType::Gauge,
               "Workers that hold the expert's live version in a device slot.",
-              static_cast<double>(core.workers->Holders(entry->live.adapter).size()), "expert", name);
+              static_cast<double>(HoldersOf(*core.workers, entry->live).size()), "expert", name);
   }
 }
 

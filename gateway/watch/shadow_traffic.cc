@@ -69,15 +69,17 @@ void ShadowTraffic::Offer(const Decision& decision, std::span<const int32_t> pro
   sample.expert = decision.plan.experts[0].name;
   const std::shared_ptr<const CatalogueEntry> chosen = state->catalogue().Find(sample.expert);
   if (chosen == nullptr) return;  // withdrawn since
+  // A prompt is scored under one adapter at a time, which a composite expert is not.
+  if (decision.plan.composite || chosen->live.is_composite()) return;
   sample.under = {AdapterOf(*chosen, chosen->live), {}};
   for (const Decision::Weighed& candidate : decision.candidates) {
     const std::shared_ptr<const CatalogueEntry> entry = state->catalogue().Find(candidate.name);
-    if (candidate.name == sample.expert || entry == nullptr) continue;
+    if (candidate.name == sample.expert || entry == nullptr || entry->live.is_composite()) continue;
     sample.has_runner_up = true;
     sample.under.push_back(AdapterOf(*entry, entry->live));
     break;
   }
-  if (chosen->canary.has_value()) {
+  if (chosen->canary.has_value() && !chosen->canary->version.is_composite()) {
     sample.has_canary = true;
     sample.under.push_back(AdapterOf(*chosen, chosen->canary->version));
   }

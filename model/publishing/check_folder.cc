@@ -60,9 +60,13 @@ FolderReport CheckFolder(const std::filesystem::path& path, const ModelConfig* b
   FolderReport report;
   const FolderContent content = ReadFolder(path, base, &report.problems);
   report.notes = content.notes;
-  CheckAdapter(content, path, base, &report);
+  if (!content.composite) CheckAdapter(content, path, base, &report);
   if (content.card.has_value()) {
-    ReadExpertCard(*content.card, (path / kCardFile).string(), {}, &report.problems);
+    const ExpertCard card = ReadExpertCard(*content.card, (path / kCardFile).string(), {}, &report.problems);
+    if (content.composite) {
+      report.summary = absl::StrCat(ToAbsl(NameOf(card.mode)), " of ", card.members.size(), " experts");
+      report.notes.emplace_back("whether there are such members, a gateway says when it is published");
+    }
   }
   if (content.prototypes.has_value()) {
     const auto prototypes = ParsePrototypes(BytesOf(*content.prototypes), (path / kPrototypesFile).string());
@@ -78,6 +82,7 @@ FolderReport CheckFolder(const std::filesystem::path& path, const ModelConfig* b
 
 Status CheckAgainstBase(const FolderContent& content, const std::filesystem::path& path,
                         const ModelConfig& base) {
+  if (content.composite) return absl::OkStatus();
   if (!content.config.has_value() || !content.weights.has_value()) {
     return absl::NotFoundError(absl::StrCat(path.string(), " holds no adapter"));
   }

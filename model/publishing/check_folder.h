@@ -17,6 +17,7 @@ struct FolderReport {
   // one that publishing would end with.
   std::vector<Status> problems;
   std::vector<std::string> notes;
+  // "mixture of 2 experts";
   // "LoRA of rank 8 on 60 modules (q_proj, v_proj), F32, 1.2 MB"; empty where the weights cannot be read.
   std::string summary;
 };
@@ -27,7 +28,8 @@ struct FolderReport {
 // note says how to make them.
 FolderReport CheckFolder(const std::filesystem::path& path, const ModelConfig* base);
 
-// Whether the adapter of a folder that was read fits `base`: the first of what LoraAdapter::Parse refuses.
+// Whether the adapter of a folder that was read, if it is to have one, fits `base`: the first of what
+// LoraAdapter::Parse refuses.
 Status CheckAgainstBase(const FolderContent& content, const std::filesystem::path& path,
                         const ModelConfig& base);
 

@@ -48,12 +48,16 @@ class ExpertMaker {
       : folder_(folder), fields_(fields), examples_(examples), view_(view) {}
 
   StatusOr<MadeExpert> Make() {
-    if (!folder_.config.has_value() || !folder_.weights.has_value()) {
+    if (!folder_.composite && (!folder_.config.has_value() || !folder_.weights.has_value())) {
       return absl::FailedPreconditionError(
           absl::StrCat(folder_.folder.string(), " holds no adapter that can be read"));
     }
     made_.notes = folder_.notes;
     ASSIGN_OR_RETURN(std::string card, Card());
+    if (folder_.composite && !folder_.prototypes.has_value() && examples_.empty()) {
+      made_.files = {{std::string(kCardFile), std::move(card)}};
+      return std::move(made_);
+    }
     std::string prototypes;
     if (!folder_.prototypes.has_value() && examples_.empty()) {
       return absl::InvalidArgumentError(
@@ -67,10 +71,11 @@ class ExpertMaker {
     }
     ASSIGN_OR_RETURN(prototypes, PrototypesFile(embedded));
     if (!examples_.empty()) RETURN_IF_ERROR(Measure(embedded));
-    made_.files = {{std::string(kConfigFile), *folder_.config},
-                   {std::string(kWeightsFile), *folder_.weights},
-                   {std::string(kCardFile), std::move(card)},
-                   {std::string(kPrototypesFile), std::move(prototypes)}};
+    if (!folder_.composite) {
+      made_.files = {{std::string(kConfigFile), *folder_.config}, {std::string(kWeightsFile), *folder_.weights}};
+    }
+    made_.files.push_back({std::string(kCardFile), std::move(card)});
+    made_.files.push_back({std::string(kPrototypesFile), std::move(prototypes)});
     return std::move(made_);
   }
 

@@ -19,6 +19,7 @@
 #include "model/publishing/folder_listing.h"
 #include "model/publishing/gguf_adapter.h"
 #include "model/publishing/read_weights.h"
+#include "model/store/expert_card.h"
 #include "model/store/staging.h"
 
 namespace coterie {
@@ -119,8 +120,13 @@ class FolderReader {
     content_.folder = *folder;
     const StatusOr<FolderListing> files = FolderListing::Of(*folder);
     if (!Ok(files.status())) return std::move(content_);
-    ReadAdapter(*files);
     ReadOptional(*files, kCardFile, &content_.card);
+    content_.composite = content_.card.has_value() && SaysComposite(*content_.card);
+    if (content_.composite) {
+      RefuseAdapter(*files);
+    } else {
+      ReadAdapter(*files);
+    }
     ReadOptional(*files, kPrototypesFile, &content_.prototypes);
     if (const std::string other = files->Like("expert.", ""); !files->Has(kCardFile) && !other.empty()) {
       Ok(absl::NotFoundError(absl::StrCat(folder->string(), " has no ", ToAbsl(kCardFile), " but ",
@@ -141,6 +147,16 @@ class FolderReader {
   }
   void ReadOptional(const FolderListing& files, std::string_view name, std::optional<std::string>* to) {
     if (files.Has(name)) Take(ReadRegularFile(content_.folder / name), to);
+  }
+
+  void RefuseAdapter(const FolderListing& files) {
+    for (const std::string_view name : {kConfigFile, kWeightsFile}) {
+      if (!files.Has(name)) continue;
+      Ok(absl::InvalidArgumentError(absl::StrCat((content_.folder / name).string(), " is an adapter, and ",
+                                                 ToAbsl(kCardFile),
+                                                 " says that the expert is made of others, which has none of "
+                                                 "its own; take one of the two out")));
+    }
   }
 
   void ReadAdapter(const FolderListing& files) {
@@ -263,7 +279,8 @@ std::string SuggestedName(const fs::path& folder) {
 }
 
 Status CheckCardAndPrototypes(const FolderContent& content, const fs::path& path) {
-  if (content.card.has_value() && content.prototypes.has_value()) return absl::OkStatus();
+  if (content.card.has_value() && (content.prototypes.has_value() || content.composite))
+    return absl::OkStatus();
   if (content.card.has_value()) {
     return absl::NotFoundError(absl::StrCat(
         path.string(),

@@ -1,32 +1,54 @@
 #ifndef COTERIE_MODEL_STORE_CATALOGUE_ENTRY_H_
 #define COTERIE_MODEL_STORE_CATALOGUE_ENTRY_H_
 
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "common/digest.h"
+#include "common/route_plan.h"
 #include "common/routing_reference.h"
+#include "common/sequence.h"
 #include "common/status.h"
 
 namespace coterie {
 
+// A member of an expert that is made of others, pinned when that was published.
+struct ExpertMember {
+  std::string name;            // its own, at that time
+  Digest adapter;              // objects/<adapter>/
+  uint64_t adapter_bytes = 0;  // of its weights file
+  float weight = 0;            // whole 32nds; those of a version sum to 1
+
+  bool operator==(const ExpertMember&) const = default;
+};
+
 // One published state of an expert.
 struct ExpertVersion {
-  Digest adapter;              // objects/<adapter>/
+  // objects/<adapter>/; of a composite expert the digest of mode, members and weights, and no object.
+  Digest adapter;
   Digest revision;             // cards/<revision>/
   std::string version;         // as its card says
-  uint64_t adapter_bytes = 0;  // of the weights file
+  uint64_t adapter_bytes = 0;  // of the weights file, or of all members'
   int64_t published_unix = 0;  // seconds
   std::optional<Digest> base;  // the base it was made for, where the card says so
   // The embedder that made its prototypes, where they say so.
   std::optional<Digest> embedder;
   // Only in a history: the name was rolled back from it, and the next roll-back passes it over.
   bool withdrawn = false;
+  // A composite expert: how its members answer together, and who they are, 2 to kMaxExpertMembers. kNone and
+  // none: an adapter.
+  CollaborationMode mode = CollaborationMode::kNone;
+  std::vector<ExpertMember> members;
 
+  bool is_composite() const { return !members.empty(); }
   bool operator==(const ExpertVersion&) const = default;
 };
+
+// As many as a worker combines in one sequence.
+inline constexpr size_t kMaxExpertMembers = kMaxAdaptersPerSequence;
 
 // A second version of a name, on trial beside the live one until it is promoted or withdrawn. Routing knows
 // only the live version's card and prototypes.

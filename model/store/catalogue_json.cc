@@ -1,5 +1,7 @@
 #include <algorithm>
+#include <cmath>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <span>
 #include <utility>
 
@@ -78,6 +80,30 @@ class Fields {
   const std::string where_;
 };
 
+ExpertMember ReadMember(const Json& object, const std::string& where) {
+  const Fields fields(object, where);
+  ExpertMember member;
+  member.name = fields.Text("name");
+  if (!ValidateExpertName(member.name).ok()) fields.Refuse("name", "the name of an expert");
+  member.adapter = fields.Hash("adapter");
+  member.adapter_bytes = fields.Unsigned("adapter_bytes");
+  member.weight = static_cast<float>(fields.Number("weight"));
+  if (!(member.weight > 0 && member.weight < 1)) fields.Refuse("weight", "a number above 0 and below 1");
+  return member;
+}
+
+void ReadMembers(const Fields& fields, const std::string& where, ExpertVersion* version) {
+  const std::optional<CollaborationMode> mode = CollaborationModeOf(fields.Text("kind"));
+  if (!mode) fields.Refuse("kind", "mixture or blend");
+  version->mode = *mode;
+  double sum = 0;
+  for (const Json& member : fields.List("members", kMaxExpertMembers)) {
+    version->members.push_back(ReadMember(member, where + " member"));
+    sum += static_cast<double>(version->members.back().weight);
+  }
+  if (!(std::abs(sum - 1) <= 1e-6)) fields.Refuse("members", "a list of members whose weights sum to 1");
+}
+
 ExpertVersion ReadVersion(const Json& object, const std::string& where) {
   const Fields fields(object, where);
   ExpertVersion version;
@@ -89,6 +115,7 @@ ExpertVersion ReadVersion(const Json& object, const std::string& where) {
   if (fields.Has("base")) version.base = fields.Hash("base");
   if (fields.Has("embedder")) version.embedder = fields.Hash("embedder");
   if (fields.Has("withdrawn")) version.withdrawn = fields.Bool("withdrawn");
+  if (fields.Has("kind")) ReadMembers(fields, where, &version);
   return version;
 }
 

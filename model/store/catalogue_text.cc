@@ -39,6 +39,16 @@ void AppendVersion(const ExpertVersion& version, std::string* out) {
   if (version.embedder.has_value()) absl::StrAppend(out, ",\"embedder\":\"", version.embedder->ToHex(), "\"");
   absl::StrAppend(out, ",\"published_unix\":", version.published_unix);
   if (version.withdrawn) out->append(",\"withdrawn\":true");
+  if (!version.is_composite()) return;
+  absl::StrAppend(out, ",\"kind\":\"", ToAbsl(NameOf(version.mode)), "\",\"members\":[");
+  for (const ExpertMember& member : version.members) {
+    absl::StrAppend(out, &member == version.members.data() ? "" : ",", "{\"name\":\"", member.name,
+                    "\",\"adapter\":\"", member.adapter.ToHex(),
+                    "\",\"adapter_bytes\":", member.adapter_bytes, ",\"weight\":");
+    AppendNumber(member.weight, out);
+    out->push_back('}');
+  }
+  out->push_back(']');
 }
 
 // Begins with `front` and goes on after it; false, leaving *text, when it does not begin so.

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <functional>
+#include <optional>
 #include <span>
 #include <utility>
 #include <vector>
@@ -11,8 +12,10 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_join.h"
 #include "common/ids.h"
+#include "common/member_weights.h"
 #include "common/nearest.h"
 #include "common/quoted.h"
+#include "model/store/catalogue_entry.h"
 #include "model/store/yaml_tree.h"
 
 namespace coterie {
@@ -21,8 +24,10 @@ namespace {
 constexpr std::string_view kFields[] = {"name",       "version",       "description", "tags",
                                         "domains",    "thresholds",    "routing",     "base",
                                         "base_model", "base_digest",   "embedder",    "licence",
-                                        "license",    "training_data", "training",    "evaluation"};
+                                        "license",    "kind",          "members",     "training_data",
+                                        "training",   "evaluation"};
 constexpr std::string_view kThresholdFields[] = {"min_score"};
+constexpr std::string_view kMemberFields[] = {"expert", "weight"};
 constexpr std::string_view kRoutingFields[] = {"mean_score", "std_score", "n"};
 
 constexpr size_t kMaxVersionBytes = 32;
@@ -51,6 +56,9 @@ class CardReader {
             name_, ": field ", key,
             " is missing; a card has name, version and description at least (docs/expert-format.md)")));
       }
+    }
+    if (problems->empty()) {
+      if (Status status = CheckKind(root); !status.ok()) problems->push_back(std::move(status));
     }
     return std::move(card_);
   }
@@ -94,6 +102,8 @@ class CardReader {
     if (own == "base_digest") return BaseDigest(key, value);
     if (own == "embedder") return Text(key, value, kMaxShortTextBytes, &card_.embedder);
     if (own == "licence") return Text(key, value, kMaxShortTextBytes, &card_.licence);
+    if (own == "kind") return Kind(key, value);
+    if (own == "members") return Members(key, value);
     if (own == "training_data" || own == "training" || own == "evaluation") {
       return Facts(key, value);
     }
@@ -239,6 +249,98 @@ class CardReader {
     return absl::OkStatus();
   }
 
+  Status Kind(std::string_view key, const YamlValue& value) {
+    const std::optional<CollaborationMode> mode = CollaborationModeOf(value.scalar);
+    if (!mode && value.scalar != "adapter") return Refuse(key, value, "adapter, mixture or blend");
+    card_.mode = mode.value_or(CollaborationMode::kNone);
+    return absl::OkStatus();
+  }
+
+  Status Members(std::string_view key, const YamlValue& value) {
+    if (value.kind != YamlValue::Kind::kList) {
+      return Refuse(key, value, "a list of members as {expert: postgres, weight: 0.6}");
+    }
+    const size_t n = value.items.size();
+    if (n < 2 || n > kMaxExpertMembers) {
+      return absl::InvalidArgumentError(
+          absl::StrCat(Place(key, value), " has ", n, " entries, the limits are 2 and ", kMaxExpertMembers));
+    }
+    std::vector<std::optional<float>> given(n);
+    for (size_t i = 0; i < n; ++i) {
+      RETURN_IF_ERROR(Member(absl::StrCat("members[", i, "]"), value.items[i], &given[i]));
+    }
+    const auto weight_field = [&](size_t i) {
+      return Place(absl::StrCat("members[", i, "].weight"), value.items[i]);
+    };
+    ASSIGN_OR_RETURN(const std::vector<float> weights, CompleteWeights(given, weight_field, Place(key, value)));
+    for (size_t i = 0; i < n; ++i) {
+      if (weights[i] == 0) {
+        return absl::InvalidArgumentError(
+            absl::StrCat(weight_field(i), " is ", given[i].value_or(0), ", the limit is 1/64; leave ",
+                         card_.members[i].expert.name, " out or give it more"));
+      }
+      card_.members[i].weight = weights[i];
+    }
+    return absl::OkStatus();
+  }
+
+  Status Member(const std::string& path, const YamlValue& value, std::optional<float>* weight) {
+    if (value.kind != YamlValue::Kind::kMap) {
+      return Refuse(path, value, "a map as {expert: postgres, weight: 0.6}");
+    }
+    for (size_t i = 0; i < value.keys.size(); ++i) {
+      const std::string& name = value.keys[i];
+      const YamlValue& item = value.items[i];
+      if (name == "weight") {
+        float number = 0;
+        if (item.kind != YamlValue::Kind::kScalar || !absl::SimpleAtof(item.scalar, &number)) {
+          return Refuse(path + ".weight", item, "a number");
+        }
+        *weight = number;
+      } else if (name != "expert") {
+        return Unknown(path + ".", name, item, kMemberFields);
+      }
+    }
+    const YamlValue* expert = value.Find("expert");
+    if (expert == nullptr) {
+      return absl::InvalidArgumentError(absl::StrCat(Place(path, value), " lacks expert, a name or name@digest"));
+    }
+    const std::string field = path + ".expert";
+    auto selector = ParseExpertSelector(expert->scalar);
+    if (expert->kind != YamlValue::Kind::kScalar || !selector.ok() ||
+        selector->kind != ExpertSelector::Kind::kNamed) {
+      return Refuse(field, *expert, "the name of an expert, or name@digest");
+    }
+    for (const CardMember& before : card_.members) {
+      if (before.expert.name != selector->name) continue;
+      return absl::InvalidArgumentError(absl::StrCat(Place(field, *expert), " is ", Quoted(expert->scalar),
+                                                     ", which is a member already; give it one weight"));
+    }
+    card_.members.push_back({*std::move(selector)});
+    return absl::OkStatus();
+  }
+
+  // What two fields say together.
+  Status CheckKind(const YamlValue& root) const {
+    const YamlValue* members = root.Find("members");
+    if (card_.mode == CollaborationMode::kNone && members != nullptr) {
+      return absl::InvalidArgumentError(
+          absl::StrCat(Place("members", *members), " goes with kind: mixture or kind: blend; say which"));
+    }
+    if (card_.mode != CollaborationMode::kNone && members == nullptr) {
+      return absl::InvalidArgumentError(absl::StrCat(name_, ": field members is missing; a ",
+                                                     ToAbsl(NameOf(card_.mode)),
+                                                     " names the experts that it is made of"));
+    }
+    for (const CardMember& member : card_.members) {
+      if (member.expert.name != card_.name) continue;
+      return absl::InvalidArgumentError(absl::StrCat(Place("members", *members), " names ", card_.name,
+                                                     ", the expert that the card is of; publish the ",
+                                                     ToAbsl(NameOf(card_.mode)), " under another name"));
+    }
+    return absl::OkStatus();
+  }
+
   Status Facts(const std::string& path, const YamlValue& value) {
     switch (value.kind) {
       case YamlValue::Kind::kNull:
@@ -291,6 +393,11 @@ ExpertCard ReadExpertCard(std::string_view yaml, std::string_view name, const Ca
     return {};
   }
   return CardReader(name, limits).Read(*root, problems);
+}
+
+bool SaysComposite(std::string_view yaml, const CardLimits& limits) {
+  std::vector<Status> problems;
+  return ReadExpertCard(yaml, "card", limits, &problems).mode != CollaborationMode::kNone;
 }
 
 StatusOr<ExpertCard> ParseExpertCard(std::string_view yaml, std::string_view name, const CardLimits& limits) {

@@ -9,6 +9,8 @@
 #include <vector>
 
 #include "common/digest.h"
+#include "common/ids.h"
+#include "common/route_plan.h"
 #include "common/routing_reference.h"
 #include "common/status.h"
 
@@ -20,6 +22,12 @@ struct CardLimits {
   size_t max_description_bytes = 2048;
   size_t max_tags = 64;
   size_t max_facts = 512;
+};
+
+// One of the experts that a mixture or blend is made of.
+struct CardMember {
+  ExpertSelector expert;  // kNamed
+  float weight = 0;       // whole 32nds, above 0; all sum to 1
 };
 
 // What an expert says about itself: expert.yaml in its folder (docs/expert-format.md).
@@ -36,6 +44,11 @@ struct CardLimits {
 //   base_digest: <64 hex>     that base's digest; checked when it is there
 //   embedder: all-MiniLM-L6-v2    which made the prototypes
 //   licence: PostgreSQL       of the data it was made from
+//   kind: mixture             or blend: made of other experts, and without an adapter of its own;
+//                             adapter, or nothing: an adapter
+//   members:                  of a mixture or blend, 2 to 16: the live version of each when the card is
+//     - {expert: postgres, weight: 0.6}   published, or the one that name@digest names; the weights, all or
+//     - {expert: python, weight: 0.4}     none, sum to 1 within 1/64
 //   training_data, training, evaluation: for people; any maps, lists and texts
 struct ExpertCard {
   std::string name;
@@ -48,6 +61,8 @@ struct ExpertCard {
   std::optional<Digest> base_digest;
   std::string embedder;
   std::string licence;
+  CollaborationMode mode = CollaborationMode::kNone;
+  std::vector<CardMember> members;  // none where `mode` is kNone
   // The fields for people, flattened: "evaluation.before.total" -> "3.3724".
   std::vector<std::pair<std::string, std::string>> facts;
 };
@@ -60,6 +75,9 @@ StatusOr<ExpertCard> ParseExpertCard(std::string_view yaml, std::string_view nam
 // returned holds the fields that are right.
 ExpertCard ReadExpertCard(std::string_view yaml, std::string_view name, const CardLimits& limits,
                           std::vector<Status>* problems);
+
+// Whether a card says that its expert is made of others, whatever else may be wrong with it.
+bool SaysComposite(std::string_view yaml, const CardLimits& limits = {});
 
 }  // namespace coterie
 

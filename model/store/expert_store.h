@@ -45,6 +45,9 @@ struct ExpertStoreOptions {
   size_t prototype_dim = 0;
   // The embedder's digest: prototypes that say they are of another one are refused. Empty: any.
   Digest embedder;
+  // The base that is served here: composite experts of members that say they are for another one are refused.
+  // Empty: any.
+  Digest base;
   // Uploads at the same time in this process; one more is ResourceExhausted.
   size_t max_uploads = 8;
   // Experts of one upload: what is known of each stays in memory until all are published.
@@ -128,6 +131,8 @@ class ExpertStore {
     Digest adapter;
     Digest revision;
     std::optional<double> canary_share;
+    std::vector<ExpertMember> members;  // of a composite expert; pinned under the store's lock
+    uint64_t adapter_bytes = 0;
   };
 
  public:
@@ -165,8 +170,10 @@ class ExpertStore {
   StatusOr<std::unique_ptr<Upload>> BeginUpload();
 
   // Takes a name out of the catalogue; its objects stay for the answers that still use them. NotFound if it
-  // is not there. Returns the new generation.
-  StatusOr<uint64_t> Remove(std::string_view name);
+  // is not there; FailedPrecondition, naming them, while composite experts that are live or on trial have it as
+  // a member. With `force` it goes all the same, and they go on with the version that they pinned. Returns the
+  // new generation.
+  StatusOr<uint64_t> Remove(std::string_view name, bool force = false);
   // Makes the canary of `name` live, with its card; the version that was live becomes history.
   // FailedPrecondition when there is no canary, or with a digest when it is not the canary's.
   StatusOr<PublishResult> Promote(std::string_view name, std::string_view digest_prefix = "");
@@ -186,7 +193,7 @@ class ExpertStore {
     size_t n_waiting = 0;  // unreferenced, but not for long enough
   };
   // Removes objects (with what was packed of them) and cards that no entry, live, canary or historic, has
-  // named for `grace` (counted from the first collection that saw them so). Never runs by itself. `grace`
+  // named, for itself or as a member, for `grace` (counted from the first collection that saw them so). Never runs by itself. `grace`
   // must outlast every answer in flight and every poll. FailedPrecondition while experts of the catalogue
   // cannot be read: what they name is unknown.
   StatusOr<GarbageReport> CollectGarbage(absl::Duration grace);
@@ -213,6 +220,13 @@ class ExpertStore {
   StatusOr<std::shared_ptr<StagingRoom>> NewRoom();
   StatusOr<Checked> Stage(const std::filesystem::path& folder, std::shared_ptr<StagingRoom> room) const;
   StatusOr<Checked> Check(std::unique_ptr<StagingFolder> staging) const;
+  // The part of Check for a card with members: they are pinned later, those that are known by now are checked.
+  StatusOr<Checked> CheckComposite(Checked checked) const;
+  // Under the store's lock: pins the members of a composite expert, and writes their prototypes where it brings
+  // none.
+  Status Compose(const Catalogue& catalogue, Checked* checked) const;
+  // Reads what was staged as prototypes, and names the revision.
+  Status CheckPrototypes(Checked* checked) const;
   // Under the store's lock: puts the objects in place and enters them into *next.
   StatusOr<PublishResult> Enter(const Checked& checked, Catalogue* next,
                                 std::vector<std::filesystem::path>* placed) const;

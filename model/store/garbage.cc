@@ -38,6 +38,7 @@ StatusOr<ExpertStore::GarbageReport> ExpertStore::CollectGarbage(absl::Duration 
   const auto use = [&](const ExpertVersion& version) {
     used.insert(version.adapter);
     used.insert(version.revision);
+    for (const ExpertMember& member : version.members) used.insert(member.adapter);
   };
   for (const CatalogueEntry& entry : catalogue.entries) {
     use(entry.live);

@@ -11,7 +11,7 @@ namespace {
 
 // What an entry or a version has beside what all have.
 constexpr uint8_t kHasCanary = 1, kHasMinScore = 2, kHasRouting = 4;
-constexpr uint8_t kHasBase = 1, kHasEmbedder = 2, kWithdrawn = 4;
+constexpr uint8_t kHasBase = 1, kHasEmbedder = 2, kWithdrawn = 4, kHasMembers = 8;
 
 std::string_view BytesOf(const Digest& digest) {
   return {reinterpret_cast<const char*>(digest.bytes().data()), Digest::kBytes};
@@ -61,12 +61,21 @@ class Packer {
   void Version(const ExpertVersion& version) {
     bytes_->append(BytesOf(version.adapter)).append(BytesOf(version.revision));
     Raw<uint8_t>((version.base ? kHasBase : 0) | (version.embedder ? kHasEmbedder : 0) |
-                 (version.withdrawn ? kWithdrawn : 0));
+                 (version.withdrawn ? kWithdrawn : 0) | (version.is_composite() ? kHasMembers : 0));
     Text(version.version);
     Number(version.adapter_bytes);
     Number(static_cast<uint64_t>(version.published_unix));
     if (version.base) Text(BytesOf(*version.base));
     if (version.embedder) Text(BytesOf(*version.embedder));
+    if (!version.is_composite()) return;
+    Raw(static_cast<uint8_t>(version.mode));
+    Number(version.members.size());
+    for (const ExpertMember& member : version.members) {
+      Text(member.name);
+      Text(BytesOf(member.adapter));
+      Number(member.adapter_bytes);
+      Raw(member.weight);
+    }
   }
 
   template <typename T>
@@ -142,6 +151,16 @@ class Unpacker {
     if (has & kHasBase) version.base = DigestOf(Text());
     if (has & kHasEmbedder) version.embedder = DigestOf(Text());
     version.withdrawn = has & kWithdrawn;
+    if (has & kHasMembers) {
+      version.mode = static_cast<CollaborationMode>(Raw<uint8_t>());
+      version.members.resize(Number());
+      for (ExpertMember& member : version.members) {
+        member.name = Text();
+        member.adapter = DigestOf(Text());
+        member.adapter_bytes = Number();
+        member.weight = Raw<float>();
+      }
+    }
     return version;
   }
 

@@ -59,6 +59,7 @@ StatusOr<Prototypes> ParsePrototypes(std::span<const uint8_t> bytes, std::string
                                                      std::sqrt(norm_squared), ", want 1 within 0.001"));
     }
   }
+  prototypes.united = file.metadata().contains(std::string(kUnitedPrototypes));
   if (const auto it = file.metadata().find("embedder"); it != file.metadata().end()) {
     prototypes.embedder = CutUtf8(it->second, 256);
   }

@@ -30,7 +30,12 @@ struct Prototypes {
   // each other, even where they have the same dimension.
   std::string embedder;  // its name, for people; may be empty
   std::optional<Digest> embedder_digest;
+  // They are those of a composite expert's members, put together when it was published.
+  bool united = false;
 };
+
+// The key of the file's metadata that says so.
+inline constexpr std::string_view kUnitedPrototypes = "prototypes_of";
 
 // InvalidArgument naming `name`, the row or tensor, the value and the limit; what the file is instead, where
 // it is no such file at all.

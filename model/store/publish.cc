@@ -47,12 +47,32 @@ StatusOr<std::shared_ptr<StagingRoom>> ExpertStore::NewRoom() {
 StatusOr<ExpertStore::Checked> ExpertStore::Stage(const fs::path& folder,
                                                   std::shared_ptr<StagingRoom> room) const {
   ASSIGN_OR_RETURN(auto staging, StagingFolder::Create(std::move(room), options_.file_limits));
+  const StatusOr<std::string> card = ReadFile(folder / kCardFile, options_.card_limits.max_bytes);
+  const bool composite = card.ok() && SaysComposite(*card, options_.card_limits);
+  std::error_code ignored;
   for (const std::string_view file : {kConfigFile, kWeightsFile, kCardFile, kPrototypesFile}) {
+    // It has no adapter, and may have no prototypes.
+    if (composite && !fs::exists(fs::symlink_status(folder / file, ignored))) continue;
     RETURN_IF_ERROR(staging->CopyIn(file, folder / file));
   }
   auto checked = Check(std::move(staging));
   if (!checked.ok()) return Annotate(checked.status(), folder.string());
   return checked;
+}
+
+Status ExpertStore::CheckPrototypes(Checked* checked) const {
+  ASSIGN_OR_RETURN(const std::string bytes, ReadFile(checked->staging->card_folder() / kPrototypesFile,
+                                                     options_.prototype_limits.max_bytes));
+  ASSIGN_OR_RETURN(const Prototypes prototypes,
+                   ParsePrototypes({reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size()},
+                                   kPrototypesFile, options_.prototype_limits));
+  RETURN_IF_ERROR(CheckPrototypesFit(prototypes, options_.prototype_dim, options_.embedder));
+  checked->n_prototypes = static_cast<uint32_t>(prototypes.n);
+  checked->embedder = prototypes.embedder_digest;
+  ASSIGN_OR_RETURN(const std::string yaml,
+                   ReadFile(checked->staging->card_folder() / kCardFile, options_.card_limits.max_bytes));
+  checked->revision = Hasher().UpdateField("coterie/card/1").UpdateField(yaml).UpdateField(bytes).Finish();
+  return absl::OkStatus();
 }
 
 StatusOr<ExpertStore::Checked> ExpertStore::Check(std::unique_ptr<StagingFolder> staging) const {
@@ -61,26 +81,19 @@ StatusOr<ExpertStore::Checked> ExpertStore::Check(std::unique_ptr<StagingFolder>
   ASSIGN_OR_RETURN(const std::string yaml,
                    ReadFile(staging->card_folder() / kCardFile, options_.card_limits.max_bytes));
   ASSIGN_OR_RETURN(checked.card, ParseExpertCard(yaml, kCardFile, options_.card_limits));
-  ASSIGN_OR_RETURN(const std::string prototype_bytes,
-                   ReadFile(staging->card_folder() / kPrototypesFile, options_.prototype_limits.max_bytes));
-  ASSIGN_OR_RETURN(
-      const Prototypes prototypes,
-      ParsePrototypes({reinterpret_cast<const uint8_t*>(prototype_bytes.data()), prototype_bytes.size()},
-                      kPrototypesFile, options_.prototype_limits));
-  RETURN_IF_ERROR(CheckPrototypesFit(prototypes, options_.prototype_dim, options_.embedder));
-  checked.n_prototypes = static_cast<uint32_t>(prototypes.n);
-  checked.embedder = prototypes.embedder_digest;
-  checked.revision =
-      Hasher().UpdateField("coterie/card/1").UpdateField(yaml).UpdateField(prototype_bytes).Finish();
-  auto adapter = options_.validate_adapter(staging->adapter_folder(), checked.card);
+  checked.staging = std::move(staging);
+  if (!checked.card.members.empty()) return CheckComposite(std::move(checked));
+  RETURN_IF_ERROR(checked.staging->CheckComplete());
+  RETURN_IF_ERROR(CheckPrototypes(&checked));
+  const fs::path folder = checked.staging->adapter_folder();
+  auto adapter = options_.validate_adapter(folder, checked.card);
   if (!adapter.ok()) {
     // Files are named as in the expert's own folder: where they are staged says nothing to who sent them.
-    return Annotate(WithoutPaths(adapter.status(), staging->adapter_folder(), "the adapter"),
-                    "expert " + checked.card.name);
+    return Annotate(WithoutPaths(adapter.status(), folder, "the adapter"), "expert " + checked.card.name);
   }
   COTERIE_CHECK(!adapter->empty()) << "the validator gave no digest: ";
   checked.adapter = *adapter;
-  checked.staging = std::move(staging);
+  checked.adapter_bytes = checked.staging->n_bytes(kWeightsFile);
   return checked;
 }
 
@@ -95,11 +108,13 @@ Status ExpertStore::Place(const Checked& checked, std::vector<fs::path>* placed,
     fs::remove(root_ / "unused" / target.filename(), ignored);
     return absl::OkStatus();
   };
-  RETURN_IF_ERROR(place(checked.staging->adapter_folder(), root_ / "objects" / checked.adapter.ToHex(),
-                        kAdapterFiles, [&](const fs::path& target) {
-                          const auto digest = options_.validate_adapter(target, checked.card);
-                          return digest.ok() && *digest == checked.adapter;
-                        }));
+  if (checked.members.empty()) {
+    RETURN_IF_ERROR(place(checked.staging->adapter_folder(), root_ / "objects" / checked.adapter.ToHex(),
+                          kAdapterFiles, [&](const fs::path& target) {
+                            const auto digest = options_.validate_adapter(target, checked.card);
+                            return digest.ok() && *digest == checked.adapter;
+                          }));
+  }
   // A card's digest is that of its bytes.
   return place(checked.staging->card_folder(), root_ / "cards" / checked.revision.ToHex(), kCardFiles,
                [](const fs::path&) { return false; });
@@ -110,10 +125,12 @@ StatusOr<PublishResult> ExpertStore::Enter(const Checked& checked, Catalogue* ne
   const ExpertVersion version{.adapter = checked.adapter,
                               .revision = checked.revision,
                               .version = checked.card.version,
-                              .adapter_bytes = checked.staging->n_bytes(kWeightsFile),
+                              .adapter_bytes = checked.adapter_bytes,
                               .published_unix = absl::ToUnixSeconds(options_.now()),
                               .base = checked.card.base_digest,
-                              .embedder = checked.embedder};
+                              .embedder = checked.embedder,
+                              .mode = checked.card.mode,
+                              .members = checked.members};
   PublishResult result{.expert = {checked.card.name, version.adapter, version.revision},
                        .generation = next->generation};
   RETURN_IF_ERROR(Place(checked, placed, &result.repaired));
@@ -168,20 +185,25 @@ std::vector<StatusOr<PublishResult>> ExpertStore::Commit(std::vector<StatusOr<Ch
   store->catalogue.generation = generation + 1;
   std::vector<fs::path> all_placed;
   bool any_changed = false, any_repaired = false;
-  for (const auto& expert : experts) {
-    if (!expert.ok()) {
-      results.push_back(expert.status());
-      continue;
+  const auto enter = [&](StatusOr<Checked>* expert, StatusOr<PublishResult>* result) {
+    if (!expert->ok()) return;
+    if (const Status status = Compose(store->catalogue, &**expert); !status.ok()) {
+      *result = status;
+      return;
     }
     std::vector<fs::path> placed;
-    results.push_back(Enter(*expert, &store->catalogue, &placed));
-    if (!results.back().ok()) {
-      RemoveFolders(placed);
-      continue;
-    }
+    *result = Enter(**expert, &store->catalogue, &placed);
+    if (!result->ok()) return RemoveFolders(placed);
     all_placed.insert(all_placed.end(), placed.begin(), placed.end());
-    any_changed |= results.back()->changed;
-    any_repaired |= results.back()->repaired;
+    any_changed |= (*result)->changed;
+    any_repaired |= (*result)->repaired;
+  };
+  // Composite experts last: their members may come with them.
+  for (const auto& expert : experts) results.push_back(expert.status());
+  for (const bool composite : {false, true}) {
+    for (size_t i = 0; i < experts.size(); ++i) {
+      if (experts[i].ok() && !experts[i]->card.members.empty() == composite) enter(&experts[i], &results[i]);
+    }
   }
   bool in_doubt = false;
   Status status;

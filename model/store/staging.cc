@@ -137,26 +137,30 @@ Status StagingFolder::CopyIn(std::string_view file, const fs::path& source) {
 }
 
 Status StagingFolder::Seal() {
-  for (const std::string_view name : kFiles) {
-    const auto it = files_.find(name);
-    if (it == files_.end()) {
-      return absl::FailedPreconditionError(absl::StrCat(
-          "file ", ToAbsl(name),
-          " is missing; an expert is made of adapter_config.json, adapter_model.safetensors, expert.yaml "
-          "and prototypes.safetensors (docs/expert-format.md)"));
-    }
-    if (it->second.fd < 0) continue;
+  for (auto& [name, file] : files_) {
+    if (file.fd < 0) continue;
     // Network file systems report a full disk only here.
-    const int closed = ::close(it->second.fd);
+    const int closed = ::close(file.fd);
     const int close_error = errno;
-    it->second.fd = -1;
+    file.fd = -1;
     if (closed != 0) return ErrnoStatus(close_error, "cannot close", PathOf(name));
+  }
+  return Has(kCardFile) ? absl::OkStatus() : CheckComplete();
+}
+
+Status StagingFolder::CheckComplete() const {
+  for (const std::string_view name : kFiles) {
+    if (Has(name)) continue;
+    return absl::FailedPreconditionError(absl::StrCat(
+        "file ", ToAbsl(name),
+        " is missing; an expert is made of adapter_config.json, adapter_model.safetensors, expert.yaml "
+        "and prototypes.safetensors (docs/expert-format.md)"));
   }
   return absl::OkStatus();
 }
 
 Status StagingFolder::Flush() const {
-  for (const std::string_view name : kFiles) RETURN_IF_ERROR(SyncWith(::fsync, PathOf(name)));
+  for (const auto& [name, file] : files_) RETURN_IF_ERROR(SyncWith(::fsync, PathOf(name)));
   RETURN_IF_ERROR(SyncFolder(adapter_folder()));
   return SyncFolder(card_folder());
 }

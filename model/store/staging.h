@@ -66,8 +66,11 @@ class StagingFolder {
   Status Append(std::string_view file, std::string_view chunk);
   // Copies `source`, a regular file, as `file`.
   Status CopyIn(std::string_view file, const std::filesystem::path& source);
-  // Closes all files. FailedPrecondition naming the file when one of the four is missing.
+  // Closes all files. FailedPrecondition naming the first file that is missing when there is no card.
   Status Seal();
+  // FailedPrecondition naming the first of the four files that is missing.
+  Status CheckComplete() const;
+  bool Has(std::string_view file) const { return files_.contains(file); }
   // After Seal: flushes the files to the disk; for many folders SyncFileSystem is one wait instead.
   Status Flush() const;
 

@@ -2,7 +2,9 @@
 #include <memory>
 #include <utility>
 
+#include "absl/strings/str_join.h"
 #include "common/file.h"
+#include "model/store/composite.h"
 #include "model/store/expert_store.h"
 
 // Which version of a name is live, which is its canary, and what was before. Everything here runs under the
@@ -98,8 +100,13 @@ StatusOr<ExpertStore::Locked> ExpertStore::LockToChange(std::string_view name) {
   return LockCatalogue();
 }
 
-StatusOr<uint64_t> ExpertStore::Remove(std::string_view name) {
+StatusOr<uint64_t> ExpertStore::Remove(std::string_view name, bool force) {
   ASSIGN_OR_RETURN(Locked store, LockToChange(name));
+  if (const auto composites = ComposedOf(store.catalogue, name); !force && !composites.empty()) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        "expert ", ToAbsl(name), " is a member of ", absl::StrJoin(composites, ", "),
+        "; remove or change what it is a member of first, or force it: they go on with the version they have"));
+  }
   const bool known = store.catalogue.entries.Erase(name);
   const size_t n_damaged = std::erase_if(
       store.catalogue.damaged, [name](const DamagedEntry& damaged) { return damaged.name == name; });
@@ -117,7 +124,8 @@ StatusOr<PublishResult> ExpertStore::MakeLive(std::string_view name, ExpertVersi
                                               Catalogue catalogue) {
   version.published_unix = absl::ToUnixSeconds(options_.now());
   version.withdrawn = false;
-  RETURN_IF_ERROR(ObjectPath(version.adapter).status());
+  if (!version.is_composite()) RETURN_IF_ERROR(ObjectPath(version.adapter).status());
+  for (const ExpertMember& member : version.members) RETURN_IF_ERROR(ObjectPath(member.adapter).status());
   ASSIGN_OR_RETURN(const std::string yaml, ReadCard(version.revision));
   ASSIGN_OR_RETURN(const ExpertCard card, ParseExpertCard(yaml, kCardFile, options_.card_limits));
   ASSIGN_OR_RETURN(const Prototypes prototypes, ReadPrototypes(version.revision));

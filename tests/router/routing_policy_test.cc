@@ -4,6 +4,7 @@
 #include <cmath>
 #include <random>
 
+#include "common/member_weights.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "router/mixture_weights.h"
@@ -182,7 +183,6 @@ TEST(TopKPolicyTest, BlendsWhileMixtureMixesTheSameExperts) {
 }
 
 TEST(TopKPolicyTest, WeightsAreWholeThirtySecondsThatSumToOne) {
-  using router_internal::RoundWeights;
   EXPECT_THAT(RoundWeights(std::vector<float>{1}), ElementsAre(1));
   EXPECT_THAT(RoundWeights(std::vector<float>{0.5f, 0.5f}), ElementsAre(0.5f, 0.5f));
   EXPECT_THAT(RoundWeights(std::vector<float>{0.99f, 0.01f}), ElementsAre(1, 0)) << "below 1/64";
@@ -299,7 +299,7 @@ TEST(AdaptiveKPolicyTest, ALargeIndexIsDecidedAsIfEveryScoreWereKnown) {
           n_several += k > 1 && k < 16;
           std::vector<float> weights;
           for (size_t i = 0; i < k; ++i) weights.push_back(static_cast<float>(mass_of(hits[i]) / reached));
-          weights = router_internal::RoundWeights(weights);
+          weights = RoundWeights(weights);
           const size_t n_planned = k - static_cast<size_t>(std::ranges::count(weights, 0.0f));
           ASSERT_EQ(plan.experts.size(), n_planned)
               << spread << " " << temperature << " " << mass << " " << plan.reason;

@@ -191,10 +191,10 @@ template <typename Request, typename Response>
 StatusOr<Response> Client::CallByName(const std::string& name,
                                       grpc::Status (v1::ExpertService::Stub::*method)(grpc::ClientContext*,
                                                                                       const Request&,
-                                                                                      Response*)) {
+                                                                                      Response*),
+                                      Request request) {
   RETURN_IF_ERROR(setup_);
   RETURN_IF_ERROR(Reach(admin_channel_.get(), options_.admin_address));
-  Request request;
   request.set_name(name);
   return Unary(options_.cancellation, "", kUnaryTimeout, experts_.get(), method, request);
 }
@@ -203,8 +203,10 @@ StatusOr<v1::GetExpertResponse> Client::GetExpert(const std::string& name) {
   return CallByName(name, &v1::ExpertService::Stub::Get);
 }
 
-StatusOr<v1::RemoveExpertResponse> Client::RemoveExpert(const std::string& name) {
-  return CallByName(name, &v1::ExpertService::Stub::Remove);
+StatusOr<v1::RemoveExpertResponse> Client::RemoveExpert(const std::string& name, bool force) {
+  v1::RemoveExpertRequest request;
+  request.set_force(force);
+  return CallByName(name, &v1::ExpertService::Stub::Remove, std::move(request));
 }
 
 StatusOr<v1::PromoteExpertResponse> Client::PromoteExpert(const std::string& name) {

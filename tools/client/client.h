@@ -64,7 +64,7 @@ class Client {
 
   StatusOr<v1::ListExpertsResponse> ListExperts(const v1::ListExpertsRequest& request);
   StatusOr<v1::GetExpertResponse> GetExpert(const std::string& name);
-  StatusOr<v1::RemoveExpertResponse> RemoveExpert(const std::string& name);
+  StatusOr<v1::RemoveExpertResponse> RemoveExpert(const std::string& name, bool force = false);
   StatusOr<v1::PromoteExpertResponse> PromoteExpert(const std::string& name);
   StatusOr<v1::RollBackExpertResponse> RollBackExpert(const std::string& name);
   // Sends the files of an expert in chunks. Refused as ReadExpertFolder does, before anything is sent.
@@ -92,11 +92,12 @@ class Client {
                                const PublishOptions& options,
                                std::unique_ptr<grpc::ClientWriter<v1::PublishExpertRequest>> (
                                    v1::ExpertService::Stub::*method)(grpc::ClientContext*, Response*));
-  // A call about one expert, of which the request says the name and nothing else.
+  // A call about one expert, whose name is put into the request.
   template <typename Request, typename Response>
   StatusOr<Response> CallByName(const std::string& name,
                                 grpc::Status (v1::ExpertService::Stub::*method)(grpc::ClientContext*,
-                                                                                const Request&, Response*));
+                                                                                const Request&, Response*),
+                                Request request = {});
 
   ClientOptions options_;
   std::shared_ptr<grpc::Channel> channel_;

@@ -1,5 +1,6 @@
 #include "tools/client/expert_folder.h"
 
+#include <optional>
 #include <utility>
 
 #include "model/publishing/read_folder.h"
@@ -13,10 +14,13 @@ StatusOr<std::vector<ExpertFile>> ReadExpertFolder(const std::filesystem::path& 
   if (!problems.empty()) return problems.front();
   RETURN_IF_ERROR(CheckCardAndPrototypes(content, folder));
   std::vector<ExpertFile> files;
-  files.push_back({std::string(kConfigFile), *std::move(content.config)});
-  files.push_back({std::string(kWeightsFile), *std::move(content.weights)});
-  files.push_back({std::string(kCardFile), *std::move(content.card)});
-  files.push_back({std::string(kPrototypesFile), *std::move(content.prototypes)});
+  const auto add = [&files](std::string_view name, std::optional<std::string>* file) {
+    if (file->has_value()) files.push_back({std::string(name), **std::move(file)});
+  };
+  add(kConfigFile, &content.config);
+  add(kWeightsFile, &content.weights);
+  add(kCardFile, &content.card);
+  add(kPrototypesFile, &content.prototypes);
   return files;
 }
 

@@ -14,7 +14,8 @@ struct ExpertFile {
   std::string content;
 };
 
-// The four files of an expert folder (docs/expert-format.md), in memory, joined or converted where they stand
+// The four files of an expert folder (docs/expert-format.md), or those of them that an expert made of others
+// has, in memory, joined or converted where they stand
 // there in another form (ReadFolder of model/publishing). What the server could only call missing is told
 // apart here, where the whole folder is seen: a pickle, a whole model, a PEFT folder without a card, another
 // tool's adapter. Errors are the first of ReadFolder's, or say what a folder without card or prototypes

@@ -13,12 +13,12 @@ std::string FinishName(v1::FinishReason reason) {
   return absl::AsciiStrToLower(absl::StripPrefix(v1::FinishReason_Name(reason), "FINISH_REASON_"));
 }
 
-namespace {
-
 std::string ModeName(v1::CollaborationMode mode) {
   if (mode == v1::COLLABORATION_MODE_UNSPECIFIED) return "";
   return absl::AsciiStrToLower(absl::StripPrefix(v1::CollaborationMode_Name(mode), "COLLABORATION_MODE_"));
 }
+
+namespace {
 
 std::string GateName(v1::GateKind gate) {
   if (gate == v1::GATE_KIND_UNSPECIFIED) return "";
@@ -41,13 +41,17 @@ std::string ExpertNames(const v1::RouteDecision& route) {
 }
 
 std::string DescribeRoute(const v1::RouteDecision& route, const Terminal& terminal) {
-  std::string line = terminal.Bold(ExpertNames(route));
+  const bool composite = route.has_composite();
+  const std::string members = ExpertNames(route);
+  std::string line = terminal.Bold(composite ? route.composite().name() : members);
+  if (composite) absl::StrAppend(&line, " = ", members);
   if (const std::string mode = ModeName(route.mode()); !mode.empty()) absl::StrAppend(&line, "  ", mode);
   if (const std::string gate = GateName(route.gate()); !gate.empty()) {
     absl::StrAppend(&line, " by ", gate, ", ", route.top_k(), " of ", route.experts_size());
   }
   if (!route.experts().empty())
-    absl::StrAppend(&line, absl::StrFormat("  score %.2f", route.experts(0).score()));
+    absl::StrAppend(
+        &line, absl::StrFormat("  score %.2f", (composite ? route.composite() : route.experts(0)).score()));
   absl::StrAppend(&line, absl::StrFormat("  margin %.2f", route.margin()));
   if (!route.worker().empty()) absl::StrAppend(&line, "  on ", route.worker());
   return line + terminal.Dim(absl::StrCat("  (", route.reason(), ")"));
@@ -61,30 +65,33 @@ double TokensPerSecond(const v1::Finish& finish) {
 }
 
 json ToJson(const v1::RouteDecision& route) {
-  const auto scores = [](const auto& experts) {
+  const auto score = [](const v1::ExpertScore& expert) -> json {
+    return {{"name", expert.name()},
+            {"digest", expert.digest()},
+            {"score", expert.score()},
+            {"weight", expert.weight()},
+            {"canary", expert.canary()}};
+  };
+  const auto scores = [&score](const auto& experts) {
     json list = json::array();
-    for (const v1::ExpertScore& expert : experts) {
-      list.push_back({{"name", expert.name()},
-                      {"digest", expert.digest()},
-                      {"score", expert.score()},
-                      {"weight", expert.weight()},
-                      {"canary", expert.canary()}});
-    }
+    for (const v1::ExpertScore& expert : experts) list.push_back(score(expert));
     return list;
   };
-  return {{"experts", scores(route.experts())},
-          {"candidates", scores(route.candidates())},
-          {"mode", ModeName(route.mode())},
-          {"gate", GateName(route.gate())},
-          {"top_k", route.top_k()},
-          {"margin", route.margin()},
-          {"policy", route.policy()},
-          {"reason", route.reason()},
-          {"worker", route.worker()},
-          {"placement_reason", route.placement_reason()},
-          {"catalogue_generation", route.catalogue_generation()},
-          {"embed_seconds", route.embed_seconds()},
-          {"search_seconds", route.search_seconds()}};
+  json object = {{"experts", scores(route.experts())},
+                 {"candidates", scores(route.candidates())},
+                 {"mode", ModeName(route.mode())},
+                 {"gate", GateName(route.gate())},
+                 {"top_k", route.top_k()},
+                 {"margin", route.margin()},
+                 {"policy", route.policy()},
+                 {"reason", route.reason()},
+                 {"worker", route.worker()},
+                 {"placement_reason", route.placement_reason()},
+                 {"catalogue_generation", route.catalogue_generation()},
+                 {"embed_seconds", route.embed_seconds()},
+                 {"search_seconds", route.search_seconds()}};
+  if (route.has_composite()) object["composite"] = score(route.composite());
+  return object;
 }
 
 json ToJson(const v1::Finish& finish) {

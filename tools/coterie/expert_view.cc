@@ -42,6 +42,15 @@ nlohmann::json InfoToJson(const v1::ExpertInfo& info) {
   json["previous_digests"] =
       std::vector<std::string>(info.previous_digests().begin(), info.previous_digests().end());
   json["resident_on"] = std::vector<std::string>(info.resident_on().begin(), info.resident_on().end());
+  const auto add_members = [](const auto& made, nlohmann::json* to) {
+    if (made.members().empty()) return;
+    (*to)["mode"] = ModeName(made.mode());
+    for (const v1::ExpertMember& member : made.members()) {
+      (*to)["members"].push_back(
+          {{"name", member.name()}, {"digest", member.digest()}, {"weight", member.weight()}});
+    }
+  };
+  add_members(info, &json);
   if (info.has_canary()) {
     const v1::CanaryInfo& canary = info.canary();
     json["canary"] = {
@@ -51,6 +60,7 @@ nlohmann::json InfoToJson(const v1::ExpertInfo& info) {
         {"adapter_bytes", canary.adapter_bytes()},
         {"share", canary.share()},
         {"resident_on", std::vector<std::string>(canary.resident_on().begin(), canary.resident_on().end())}};
+    add_members(canary, &json["canary"]);
   }
   if (info.has_shadow()) {
     const v1::ShadowReport& shadow = info.shadow();

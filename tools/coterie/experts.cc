@@ -50,11 +50,24 @@ std::string DriftInWords(const v1::ExpertInfo& info) {
                          drift.questions(), reference);
 }
 
+// "mixture of 0.59 postgres@0123456789ab + 0.41 python@89abcdef0123", or nothing for an adapter.
+template <typename Info>
+std::string MembersInWords(const Info& info) {
+  std::string words;
+  for (const v1::ExpertMember& member : info.members()) {
+    absl::StrAppend(&words, words.empty() ? ModeName(info.mode()) + " of " : " + ",
+                    absl::StrFormat("%.2f %s@%s", member.weight(), member.name(), member.digest().substr(0, 12)));
+  }
+  return words;
+}
+
 // "version 2 (0123456789ab) with 10 % of its requests", or nothing.
 std::string CanaryInWords(const v1::ExpertInfo& info) {
   if (!info.has_canary()) return "";
-  return absl::StrFormat("version %s (%s) with %g %% of its requests", info.canary().version(),
-                         info.canary().digest().substr(0, 12), info.canary().share() * 100);
+  const std::string members = MembersInWords(info.canary());
+  return absl::StrFormat("version %s (%s) with %g %% of its requests%s%s", info.canary().version(),
+                         info.canary().digest().substr(0, 12), info.canary().share() * 100,
+                         members.empty() ? "" : ", a ", members);
 }
 
 std::string Megabytes(uint64_t bytes) {
@@ -105,6 +118,10 @@ int RunList(std::span<const std::string> args) {
   std::printf("%s\n%d experts, catalogue generation %d\n", FormatTable(rows).c_str(),
               static_cast<int>(experts->size()), static_cast<int>(generation));
   for (const v1::ExpertInfo& info : *experts) {
+    if (info.members().empty()) continue;
+    std::printf("%s is a %s\n", info.name().c_str(), Printable(MembersInWords(info)).c_str());
+  }
+  for (const v1::ExpertInfo& info : *experts) {
     if (!info.has_canary()) continue;
     std::printf("%s has a canary: %s\n", info.name().c_str(), Printable(CanaryInWords(info)).c_str());
   }
@@ -146,7 +163,8 @@ int RunShow(std::span<const std::string> args) {
   line("tags", absl::StrJoin(info.tags(), ", "));
   line("licence", info.licence());
   line("prototypes", absl::StrCat(info.prototypes()));
-  line("adapter", Megabytes(info.adapter_bytes()));
+  line(info.members().empty() ? "adapter" : "adapters", Megabytes(info.adapter_bytes()));
+  line("made of", MembersInWords(info));
   line("resident on", absl::StrJoin(info.resident_on(), ", "));
   line("canary", CanaryInWords(info));
   line("shadow", ShadowInWords(info));
@@ -162,6 +180,9 @@ int RunRemove(std::span<const std::string> args) {
   FlagSet flags("coterie experts remove",
                 "Withdraws experts with all their versions. Answers that have begun end as they began.");
   flags.Positionals("NAME...", 1, 10'000);
+  bool force = false;
+  flags.Bool("force", &force,
+             "also where mixtures or blends have it as a member: they go on with the version that they pinned");
   AddConnectionFlags(&flags, &connection);
   int exit_code = kDone;
   if (!ParseOrExplain(&flags, args, &exit_code)) return exit_code;
@@ -169,7 +190,7 @@ int RunRemove(std::span<const std::string> args) {
   client::Client client(connection.options);
   Outcome outcome(connection.json);
   for (const std::string& name : flags.positionals()) {
-    const StatusOr<v1::RemoveExpertResponse> response = client.RemoveExpert(name);
+    const StatusOr<v1::RemoveExpertResponse> response = client.RemoveExpert(name, force);
     if (!response.ok()) {
       if (outcome.Failed(response.status())) continue;
       break;

@@ -5,6 +5,7 @@
 
 #include "common/utf8.h"
 #include "common/version.h"
+#include "gateway/core/expert_holders.h"
 #include "gateway/http/api/endpoints.h"
 #include "gateway/http/json_writer.h"
 
@@ -34,7 +35,7 @@ void WriteResident(const GatewayCore& core, const NamePatterns* allowed, JsonWri
     if (allowed != nullptr && !allowed->Match(name)) continue;
     const auto entry = router->catalogue().Find(name);
     if (entry == nullptr) continue;  // the base, or removed
-    const std::vector<std::string> holders = core.workers->Holders(entry->live.adapter);
+    const std::vector<std::string> holders = HoldersOf(*core.workers, entry->live);
     if (holders.empty()) continue;
     json->BeginObject().Key("name").String(name).Key("workers").BeginArray();
     for (const std::string& id : holders) json->String(id);

@@ -197,7 +197,7 @@ std::string WholeAnswer(const AnswerFrame& frame, const std::vector<WholeChoice>
 
 std::string ModelOf(const Decision& decision) {
   std::string model;
-  for (const PlannedExpert& expert : decision.plan.experts) {
+  for (const PlannedExpert& expert : decision.plan.named()) {
     if (!model.empty()) model += '+';
     model += expert.name;
   }
@@ -206,13 +206,18 @@ std::string ModelOf(const Decision& decision) {
 
 void WriteRoute(const RouteEvent& route, JsonWriter* json) {
   const RoutePlan& plan = route.decision.plan;
-  json->BeginObject().Key("experts").BeginArray();
-  for (const PlannedExpert& expert : plan.experts) {
+  const auto write = [json](const PlannedExpert& expert) {
     json->BeginObject().Key("name").String(expert.name).Key("digest").String(expert.adapter.ToHex());
     json->Key("score").Number(expert.score).Key("weight").Number(expert.weight);
     json->Key("canary").Bool(expert.canary).EndObject();
-  }
+  };
+  json->BeginObject().Key("experts").BeginArray();
+  for (const PlannedExpert& expert : plan.experts) write(expert);
   json->EndArray();
+  if (plan.composite) {
+    json->Key("composite");
+    write(*plan.composite);
+  }
   if (plan.mode != CollaborationMode::kNone) json->Key("mode").String(NameOf(plan.mode));
   if (plan.mode == CollaborationMode::kGated) {
     json->Key("gate")
@@ -237,8 +242,8 @@ void AddRouteHeaders(const RouteEvent& route, HeaderFields* headers) {
   const RoutePlan& plan = route.decision.plan;
   headers->emplace_back("X-Coterie-Expert", HeaderValue(ModelOf(route.decision)));
   if (!plan.experts.empty()) {
-    headers->emplace_back("X-Coterie-Digest", plan.experts.front().adapter.ToHex());
-    headers->emplace_back("X-Coterie-Score", absl::StrCat(plan.experts.front().score));
+    headers->emplace_back("X-Coterie-Digest", plan.named().front().adapter.ToHex());
+    headers->emplace_back("X-Coterie-Score", absl::StrCat(plan.named().front().score));
   }
   headers->emplace_back("X-Coterie-Margin", absl::StrCat(plan.margin));
   headers->emplace_back("X-Coterie-Policy", HeaderValue(plan.policy));

@@ -269,6 +269,29 @@ TEST(CatalogueTest, ACanaryIsAnotherAdapterThanTheLiveOne) {
             "c: expert law: field canary is not another adapter than the live one");
 }
 
+TEST(CatalogueTest, MembersOfAVersionAreReadBackAndChecked) {
+  Catalogue catalogue = MakeCatalogue();
+  CatalogueEntry entry = catalogue.entries[0];
+  entry.live.mode = CollaborationMode::kMixture;
+  entry.live.members = {{"a", Sha256("a"), 7, 19 / 32.0f}, {"b", Sha256("b"), uint64_t{1} << 40, 13 / 32.0f}};
+  entry.history.push_back(entry.live);
+  catalogue.entries.Put(entry);
+  EXPECT_EQ(catalogue.entries[0], entry);  // as packed
+  const std::string text = SerializeCatalogue(catalogue);
+  EXPECT_EQ(ParseCatalogue(text, "c").value().entries, catalogue.entries);
+  const auto why = [&](const std::string& from, const std::string& to) {
+    std::string changed = text;
+    changed.replace(changed.find(from), from.size(), to);
+    return ParseCatalogue(changed, "c").value().damaged.at(0).why;
+  };
+  EXPECT_EQ(why("\"kind\":\"mixture\"", "\"kind\":\"soup\""),
+            "c: expert law: field kind is not mixture or blend");
+  EXPECT_EQ(why("\"weight\":0.59375", "\"weight\":0.5"),
+            "c: expert law: field members is not a list of members whose weights sum to 1");
+  EXPECT_EQ(why("\"weight\":0.59375", "\"weight\":-1"),
+            "c: expert law member: field weight is not a number above 0 and below 1");
+}
+
 TEST(CatalogueTest, WhatNobodyCouldReadBackIsSaidBeforeItIsWritten) {
   CatalogueEntry entry = MakeCatalogue().entries[0];
   EXPECT_TRUE(CheckReadable(entry).ok());

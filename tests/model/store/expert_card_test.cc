@@ -68,6 +68,57 @@ TEST(ExpertCardTest, AFoldedDescriptionBecomesOneLine) {
   EXPECT_EQ(card.description, "two lines three");
 }
 
+TEST(ExpertCardTest, MembersAndTheirWeightsAreReadAndRounded) {
+  const std::string head = "name: a\nversion: 1\ndescription: x\n";
+  const ExpertCard card =
+      ParseExpertCard(head + "kind: blend\nmembers:\n  - {expert: b, weight: 0.333}\n  - {expert: c@0123456789, "
+                             "weight: 0.667}\n",
+                      "x")
+          .value();
+  EXPECT_EQ(card.mode, CollaborationMode::kBlend);
+  ASSERT_EQ(card.members.size(), 2u);
+  EXPECT_EQ(card.members[0].expert.name, "b");
+  EXPECT_EQ(card.members[0].weight, 11 / 32.0f);
+  EXPECT_EQ(card.members[1].expert.digest_prefix, "0123456789");
+  EXPECT_EQ(ParseExpertCard(head + "kind: adapter\n", "x")->mode, CollaborationMode::kNone);
+  EXPECT_TRUE(SaysComposite("kind: mixture\nmembers: 1\n"));
+  EXPECT_FALSE(SaysComposite("kind: adapter\n"));
+}
+
+TEST(ExpertCardTest, MembersThatCannotBeAreNamed) {
+  const auto refusal = [](const std::string& members) {
+    return RefusalOfField("kind: mixture\nmembers: " + members + "\n");
+  };
+  EXPECT_EQ(RefusalOfField("kind: soup\n"),
+            "expert.yaml line 4: field kind is \"soup\", want adapter, mixture or blend");
+  EXPECT_EQ(RefusalOfField("kind: mixture\n"),
+            "expert.yaml: field members is missing; a mixture names the experts that it is made of");
+  EXPECT_EQ(RefusalOfField("members: [{expert: b}, {expert: c}]\n"),
+            "expert.yaml line 4: field members goes with kind: mixture or kind: blend; say which");
+  EXPECT_EQ(refusal("[{expert: b}]"), "expert.yaml line 5: field members has 1 entries, the limits are 2 and 16");
+  std::string many = "[{expert: b0}";
+  for (int i = 1; i < 17; ++i) absl::StrAppend(&many, ", {expert: b", i, "}");
+  EXPECT_THAT(refusal(many + "]"), HasSubstr("has 17 entries"));
+  EXPECT_THAT(refusal("b"), HasSubstr("field members is \"b\", want a list of members"));
+  EXPECT_THAT(refusal("[b, c]"), HasSubstr("field members[0] is \"b\", want a map"));
+  EXPECT_THAT(refusal("[{expert: b}, {weight: 1}]"), HasSubstr("field members[1] lacks expert"));
+  EXPECT_THAT(refusal("[{expert: b}, {expert: base}]"), HasSubstr("field members[1].expert is \"base\""));
+  EXPECT_THAT(refusal("[{expert: b}, {expert: b}]"), HasSubstr("members[1].expert is \"b\", which is a member"));
+  EXPECT_THAT(refusal("[{expert: b}, {expert: c, wait: 1}]"), HasSubstr("did you mean weight?"));
+  const auto weights = [&](const std::string& one, const std::string& other) {
+    return refusal("[{expert: b, weight: " + one + "}, {expert: c, weight: " + other + "}]");
+  };
+  EXPECT_EQ(weights("0.5", "0.25"),
+            "expert.yaml line 5: field members: their weights sum to 0.75; they must sum to 1 (within 1/64)");
+  EXPECT_THAT(weights("1", "0"), HasSubstr("field members[1].weight is 0; it must be above 0 and finite"));
+  EXPECT_THAT(weights("1.5", "-0.5"), HasSubstr("members[1].weight is -0.5"));
+  EXPECT_THAT(weights("nan", "1"), HasSubstr("members[0].weight is nan"));
+  EXPECT_THAT(weights("inf", "1"), HasSubstr("members[0].weight is inf"));
+  EXPECT_THAT(weights("much", "1"), HasSubstr("members[0].weight is \"much\", want a number"));
+  EXPECT_THAT(weights("0.99", "0.01"), HasSubstr("members[1].weight is 0.01, the limit is 1/64; leave c out"));
+  EXPECT_THAT(refusal("[{expert: b, weight: 1}, {expert: c}]"), HasSubstr("members[1].weight is not set"));
+}
+
 TEST(ExpertCardTest, UnknownFieldsAreNamed) {
   EXPECT_THAT(RefusalOfField("colour: red\n"),
               HasSubstr("expert.yaml line 4: unknown field \"colour\"; known are"));
