@@ -67,6 +67,8 @@ ExpertServiceImpl::ExpertServiceImpl(ExpertStore* store, CatalogueWatch* watch, 
   MarkMethodStreamed(index("PublishMany"),
                      net::SyncBidiHandler(this, &ExpertServiceImpl::ReceiveMany, &bad_calls_));
   MarkMethodStreamed(index("Remove"), net::SyncUnaryHandler(this, &ExpertServiceImpl::Remove, &bad_calls_));
+  MarkMethodStreamed(index("SwapMember"),
+                     net::SyncUnaryHandler(this, &ExpertServiceImpl::SwapMember, &bad_calls_));
   MarkMethodStreamed(index("Promote"), net::SyncUnaryHandler(this, &ExpertServiceImpl::Promote, &bad_calls_));
   MarkMethodStreamed(index("RollBack"),
                      net::SyncUnaryHandler(this, &ExpertServiceImpl::RollBack, &bad_calls_));
@@ -268,13 +270,8 @@ grpc::Status ExpertServiceImpl::Remove(grpc::ServerContext* context, const v1::R
   return grpc::Status::OK;
 }
 
-template <typename Request, typename Response>
-Status ExpertServiceImpl::ChangeVersion(Change change, const Request& request, Response* response) const {
-  ASSIGN_OR_RETURN(const ExpertSelector selector, ParseExpertSelector(request.name()));
-  if (selector.kind != ExpertSelector::Kind::kNamed) {
-    return absl::InvalidArgumentError(absl::StrCat(Quoted(request.name()), " is not the name of an expert"));
-  }
-  ASSIGN_OR_RETURN(const PublishResult result, (store_->*change)(selector.name, selector.digest_prefix));
+template <typename Response>
+Status ExpertServiceImpl::DescribeChange(const PublishResult& result, Response* response) const {
   RETURN_IF_ERROR(watch_->Refresh());
   response->set_message(Printable(result.words));
   response->set_catalogue_generation(result.generation);
@@ -283,6 +280,24 @@ Status ExpertServiceImpl::ChangeVersion(Change change, const Request& request, R
     *response->mutable_expert() = Describe(*entry);
   }
   return absl::OkStatus();
+}
+
+grpc::Status ExpertServiceImpl::SwapMember(grpc::ServerContext* context, const v1::SwapMemberRequest* request,
+                                           v1::SwapMemberResponse* response) {
+  ExpertStore::MemberSwap swap{request->name(), request->member(), request->with(), request->version(), {}};
+  if (request->has_canary_share()) swap.canary_share = request->canary_share();
+  const StatusOr<PublishResult> result = store_->SwapMember(swap);
+  return Refusal(result.ok() ? DescribeChange(*result, response) : result.status());
+}
+
+template <typename Request, typename Response>
+Status ExpertServiceImpl::ChangeVersion(Change change, const Request& request, Response* response) const {
+  ASSIGN_OR_RETURN(const ExpertSelector selector, ParseExpertSelector(request.name()));
+  if (selector.kind != ExpertSelector::Kind::kNamed) {
+    return absl::InvalidArgumentError(absl::StrCat(Quoted(request.name()), " is not the name of an expert"));
+  }
+  ASSIGN_OR_RETURN(const PublishResult result, (store_->*change)(selector.name, selector.digest_prefix));
+  return DescribeChange(result, response);
 }
 
 grpc::Status ExpertServiceImpl::Promote(grpc::ServerContext* context, const v1::PromoteExpertRequest* request,

@@ -35,6 +35,8 @@ class ExpertServiceImpl final : public v1::ExpertService::Service {
                            grpc::internal::WriterInterface<v1::PublishManyResponse>* writer);
   grpc::Status Remove(grpc::ServerContext* context, const v1::RemoveExpertRequest* request,
                       v1::RemoveExpertResponse* response) override;
+  grpc::Status SwapMember(grpc::ServerContext* context, const v1::SwapMemberRequest* request,
+                          v1::SwapMemberResponse* response) override;
   grpc::Status Promote(grpc::ServerContext* context, const v1::PromoteExpertRequest* request,
                        v1::PromoteExpertResponse* response) override;
   grpc::Status RollBack(grpc::ServerContext* context, const v1::RollBackExpertRequest* request,
@@ -51,8 +53,10 @@ class ExpertServiceImpl final : public v1::ExpertService::Service {
                                                     net::CheckedReader<v1::PublishExpertRequest>* reader);
   v1::PublishExpertResponse DescribePublished(const PublishResult& published, bool canary) const;
   v1::ExpertInfo Describe(const CatalogueEntry& entry) const;
-  // `change` of the store for a request that names an expert, or one of its versions; routing follows, and
-  // *response tells what became of it.
+  // Routing follows, and *response tells what became of it.
+  template <typename Response>
+  Status DescribeChange(const PublishResult& result, Response* response) const;
+  // `change` of the store for a request that names an expert, or one of its versions.
   using Change = StatusOr<PublishResult> (ExpertStore::*)(std::string_view name,
                                                           std::string_view digest_prefix);
   template <typename Request, typename Response>

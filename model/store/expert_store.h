@@ -133,6 +133,8 @@ class ExpertStore {
     std::optional<double> canary_share;
     std::vector<ExpertMember> members;  // of a composite expert; pinned under the store's lock
     uint64_t adapter_bytes = 0;
+    // The live version that it was made from, which must still be it. Empty: none.
+    Digest made_from;
   };
 
  public:
@@ -168,6 +170,20 @@ class ExpertStore {
     bool committed_ = false;
   };
   StatusOr<std::unique_ptr<Upload>> BeginUpload();
+
+  // Publishes the live version of a composite expert with `with` in the place of `member`, as if its folder
+  // were published with a card so changed: the other members stay in the versions that are pinned, weights
+  // too; prototypes that were its members' become those of the new ones. NotFound for an expert, member or
+  // version that is not there, FailedPrecondition for an expert with an adapter of its own, Aborted when
+  // another version became live meanwhile.
+  struct MemberSwap {
+    std::string name;
+    std::string member;
+    std::string with;     // a name, or name@digest
+    std::string version;  // of the card; empty: the live one's last number, one higher
+    std::optional<double> canary_share;  // as in Publish
+  };
+  StatusOr<PublishResult> SwapMember(const MemberSwap& swap);
 
   // Takes a name out of the catalogue; its objects stay for the answers that still use them. NotFound if it
   // is not there; FailedPrecondition, naming them, while composite experts that are live or on trial have it as

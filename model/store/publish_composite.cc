@@ -41,6 +41,13 @@ StatusOr<ExpertStore::Checked> ExpertStore::CheckComposite(Checked checked) cons
 
 Status ExpertStore::Compose(const Catalogue& catalogue, Checked* checked) const {
   if (checked->card.members.empty()) return absl::OkStatus();
+  if (!checked->made_from.empty()) {
+    const auto entry = catalogue.Find(checked->card.name);
+    if (entry == nullptr || entry->live.adapter != checked->made_from) {
+      return absl::AbortedError(absl::StrCat("expert ", checked->card.name,
+                                             " was changed by somebody else meanwhile; try again"));
+    }
+  }
   ASSIGN_OR_RETURN(checked->members, PinMembers(checked->card, catalogue, options_.base));
   checked->adapter = CompositeDigest(checked->card.mode, checked->members);
   checked->adapter_bytes = 0;

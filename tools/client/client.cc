@@ -209,6 +209,11 @@ StatusOr<v1::RemoveExpertResponse> Client::RemoveExpert(const std::string& name,
   return CallByName(name, &v1::ExpertService::Stub::Remove, std::move(request));
 }
 
+StatusOr<v1::SwapMemberResponse> Client::SwapMember(v1::SwapMemberRequest request) {
+  const std::string name = request.name();
+  return CallByName(name, &v1::ExpertService::Stub::SwapMember, std::move(request));
+}
+
 StatusOr<v1::PromoteExpertResponse> Client::PromoteExpert(const std::string& name) {
   return CallByName(name, &v1::ExpertService::Stub::Promote);
 }

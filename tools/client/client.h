@@ -65,6 +65,7 @@ class Client {
   StatusOr<v1::ListExpertsResponse> ListExperts(const v1::ListExpertsRequest& request);
   StatusOr<v1::GetExpertResponse> GetExpert(const std::string& name);
   StatusOr<v1::RemoveExpertResponse> RemoveExpert(const std::string& name, bool force = false);
+  StatusOr<v1::SwapMemberResponse> SwapMember(v1::SwapMemberRequest request);
   StatusOr<v1::PromoteExpertResponse> PromoteExpert(const std::string& name);
   StatusOr<v1::RollBackExpertResponse> RollBackExpert(const std::string& name);
   // Sends the files of an expert in chunks. Refused as ReadExpertFolder does, before anything is sent.

@@ -1,4 +1,4 @@
-// coterie experts list|show|promote|rollback|remove: the experts of a running cluster, through the admin
+// coterie experts list|show|swap|promote|rollback|remove: the experts of a running cluster, through the admin
 // listener. `publish` stands in publish.cc, `check` in check.cc.
 #include <algorithm>
 #include <cstdio>
@@ -208,6 +208,19 @@ int RunRemove(std::span<const std::string> args) {
   return outcome.exit_code();
 }
 
+// What became of an expert, as a response tells it.
+template <typename Response>
+void PrintChange(const Response& response, bool as_json) {
+  if (!as_json) {
+    std::printf("%s\n", Printable(response.message()).c_str());
+    return;
+  }
+  nlohmann::json json = InfoToJson(response.expert());
+  json["message"] = response.message();
+  json["catalogue_generation"] = response.catalogue_generation();
+  std::printf("%s\n", Dump(json).c_str());
+}
+
 // One name after the other through `call`, whose response says what happened.
 template <typename Response>
 int ChangeVersions(std::span<const std::string> args, FlagSet* flags,
@@ -225,14 +238,7 @@ int ChangeVersions(std::span<const std::string> args, FlagSet* flags,
       if (outcome.Failed(response.status())) continue;
       break;
     }
-    if (connection.json) {
-      nlohmann::json json = InfoToJson(response->expert());
-      json["message"] = response->message();
-      json["catalogue_generation"] = response->catalogue_generation();
-      std::printf("%s\n", Dump(json).c_str());
-    } else {
-      std::printf("%s\n", Printable(response->message()).c_str());
-    }
+    PrintChange(*response, connection.json);
     std::fflush(stdout);
   }
   return outcome.exit_code();
@@ -255,11 +261,40 @@ int RunRollBack(std::span<const std::string> args) {
   return ChangeVersions(args, &flags, &client::Client::RollBackExpert);
 }
 
+int RunSwap(std::span<const std::string> args) {
+  Connection connection;
+  v1::SwapMemberRequest request;
+  std::string version;
+  double canary_share = 0;
+  FlagSet flags("coterie experts swap",
+                "Publishes a new version of a mixture or blend with one member replaced. Its other members stay "
+                "in the versions that it pinned, and weights stay.");
+  flags.Positionals("NAME MEMBER NEW[@DIGEST]", 3, 3);
+  flags.String("version", &version, "V", "the card's version; empty: the last number one higher");
+  flags.Double("canary", &canary_share, 0, 1, "SHARE",
+               "publish it as the canary, for this share of the name's requests; 0: as the live version");
+  AddConnectionFlags(&flags, &connection);
+  int exit_code = kDone;
+  if (!ParseOrExplain(&flags, args, &exit_code)) return exit_code;
+  connection.options.cancellation = InterruptCancellation();
+  client::Client client(connection.options);
+  request.set_name(flags.positionals()[0]);
+  request.set_member(flags.positionals()[1]);
+  request.set_with(flags.positionals()[2]);
+  request.set_version(version);
+  if (canary_share > 0) request.set_canary_share(canary_share);
+  const StatusOr<v1::SwapMemberResponse> response = client.SwapMember(request);
+  if (!response.ok()) return Fail(response.status(), connection.json);
+  PrintChange(*response, connection.json);
+  return kDone;
+}
+
 constexpr Command kCommands[] = {
     {"list", "list the experts that are live", RunList},
     {"show", "show one expert and its card", RunShow},
     {"publish", "publish expert folders or plain PEFT adapters, or a canary of one", RunPublishExperts},
     {"check", "say everything that is wrong with a folder; needs no cluster", RunCheckExperts},
+    {"swap", "another member in the place of one, of a mixture or blend", RunSwap},
     {"promote", "make canaries live", RunPromote},
     {"rollback", "withdraw canaries, or go back to the versions before", RunRollBack},
     {"remove", "withdraw experts", RunRemove},

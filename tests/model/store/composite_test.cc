@@ -3,6 +3,7 @@
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "model/store/edit_card.h"
 #include "model/store/staging.h"
 #include "tests/model/store/store_testing.h"
 
@@ -212,6 +213,60 @@ TEST_F(CompositeTest, AMemberIsRemovedOnlyByForceAndItsBytesStay) {
   ASSERT_TRUE(store_->CollectGarbage(absl::ZeroDuration()).ok());
   EXPECT_FALSE(store_->ObjectPath(postgres).ok());
   EXPECT_TRUE(store_->ObjectPath(Live("python")).ok());
+}
+
+TEST_F(CompositeTest, AMemberIsSwappedAndTheRestStays) {
+  const auto folder = Card(kTwo);
+  std::ofstream(folder / kCardFile) << "# by hand\nname: both\nversion: 1.9\nkind: mixture\nmembers:\n"
+                                       "  - {expert: postgres, weight: 0.6}\n  # the second\n"
+                                       "  - expert: python\n    weight: 0.4\n"
+                                       "description: two  # kept\nevaluation: {loss: 2.5}\n";
+  const Digest first = store_->Publish(folder).value().expert.digest;
+  const Digest pinned = Live("python");
+  PublishAdapter("python", "2");
+  const PublishResult result = store_->SwapMember({.name = "both", .member = "postgres", .with = "rust"}).value();
+  EXPECT_THAT(result.words, HasSubstr("published both 1.10 as "));
+  EXPECT_EQ(Both().live.members[0].name, "rust");
+  EXPECT_EQ(Both().live.members[0].weight, 19 / 32.0f);
+  EXPECT_EQ(Both().live.members[1].adapter, pinned) << "not the one that is live by now";
+  EXPECT_EQ(Both().n_prototypes, 4u);
+  const std::string card = store_->ReadCard(Both().live.revision).value();
+  EXPECT_EQ(card, absl::StrCat("# by hand\nname: both\nversion: \"1.10\"\nkind: mixture\nmembers:\n  - {expert: rust@",
+                               Live("rust").ToHex(), ", weight: 0.59375}\n  - {expert: python@", pinned.ToHex(),
+                               ", weight: 0.40625}\ndescription: two  # kept\nevaluation: {loss: 2.5}\n"));
+  ASSERT_TRUE(store_->RollBack("both").ok());
+  EXPECT_EQ(Live("both"), first);
+
+  const auto tried = store_->SwapMember(
+      {.name = "both", .member = "python", .with = "rust", .version = "next", .canary_share = 0.5});
+  ASSERT_TRUE(tried.ok()) << tried.status();
+  EXPECT_EQ(Both().canary->version.version, "next");
+  EXPECT_EQ(Live("both"), first);
+
+  const auto refusal = [&](const std::string& name, const std::string& member, const std::string& with) {
+    return std::string(store_->SwapMember({.name = name, .member = member, .with = with}).status().message());
+  };
+  EXPECT_THAT(refusal("both", "rust", "zig"), HasSubstr("expert both has no member \"rust\"; it is 0.59 postgres"));
+  EXPECT_THAT(refusal("both", "python", "zig"), HasSubstr("no expert \"zig\""));
+  EXPECT_THAT(refusal("both", "python", "postgres"), HasSubstr("\"postgres@"));
+  EXPECT_THAT(refusal("rust", "python", "postgres"), HasSubstr("is an adapter and has no members"));
+  EXPECT_THAT(refusal("both", "python", "base"), HasSubstr("\"base\" is not the name of an expert"));
+}
+
+TEST_F(CompositeTest, ACardOnOneLineIsNotChangedInPlace) {
+  const auto folder = Card(kTwo);
+  std::ofstream(folder / kCardFile) << "{name: both, version: 1, description: x, kind: blend, members: [{expert: "
+                                       "postgres}, {expert: python}]}";
+  ASSERT_TRUE(store_->Publish(folder).ok());
+  EXPECT_THAT(store_->SwapMember({.name = "both", .member = "python", .with = "rust"}).status().message(),
+              HasSubstr("field version does not begin a line of its own"));
+}
+
+TEST(NextVersionTest, TheLastNumberIsOneHigher) {
+  EXPECT_EQ(NextVersion("1").value(), "2");
+  EXPECT_EQ(NextVersion("1.2.9").value(), "1.2.10");
+  EXPECT_EQ(NextVersion("2026-rc7").value(), "2026-rc8");
+  EXPECT_THAT(NextVersion("beta").status().message(), HasSubstr("ends with no number"));
 }
 
 TEST_F(CompositeTest, MembersMayComeWithItInAnyOrder) {
