@@ -19,6 +19,7 @@ COMMANDS = {
     "cluster": "sort a corpus into clusters",
     "train": "train an adapter for each cluster",
     "publish": "publish a run's adapters as experts",
+    "mix": "write an expert that is made of others",
     "calibrate": "choose the router's thresholds on validation text",
     "evaluate": "score held-out text: do the experts help?",
     "study": "all of it for several clusterings, beside one adapter on everything",
