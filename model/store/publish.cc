@@ -199,7 +199,9 @@ std::vector<StatusOr<PublishResult>> ExpertStore::Commit(std::vector<StatusOr<Ch
     any_repaired |= (*result)->repaired;
   };
   // Composite experts last: their members may come with them.
-  for (const auto& expert : experts) results.push_back(expert.status());
+  for (const auto& expert : experts) {
+    results.push_back(expert.ok() ? StatusOr<PublishResult>(PublishResult()) : expert.status());
+  }
   for (const bool composite : {false, true}) {
     for (size_t i = 0; i < experts.size(); ++i) {
       if (experts[i].ok() && !experts[i]->card.members.empty() == composite) enter(&experts[i], &results[i]);

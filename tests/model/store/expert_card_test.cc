@@ -104,7 +104,7 @@ TEST(ExpertCardTest, MembersThatCannotBeAreNamed) {
   EXPECT_THAT(refusal("[{expert: b}, {weight: 1}]"), HasSubstr("field members[1] lacks expert"));
   EXPECT_THAT(refusal("[{expert: b}, {expert: base}]"), HasSubstr("field members[1].expert is \"base\""));
   EXPECT_THAT(refusal("[{expert: b}, {expert: b}]"), HasSubstr("members[1].expert is \"b\", which is a member"));
-  EXPECT_THAT(refusal("[{expert: b}, {expert: c, wait: 1}]"), HasSubstr("did you mean weight?"));
+  EXPECT_THAT(refusal("[{expert: b}, {expert: c, weigth: 1}]"), HasSubstr("did you mean weight?"));
   const auto weights = [&](const std::string& one, const std::string& other) {
     return refusal("[{expert: b, weight: " + one + "}, {expert: c, weight: " + other + "}]");
   };
