@@ -19,9 +19,9 @@ inline constexpr int kWeightParts = 32;
 std::vector<float> RoundWeights(std::span<const float> weights);
 
 // One weight for each member (16 at most, 1 at least), rounded as above: as given, divided by their sum, or
-// equal ones where none is given. InvalidArgument, naming the field (field(i) is the i-th weight's, `all` that
-// of the members), its value and the limit, for one that is not above 0 and finite, for some that are given
-// and some that are not, and for a sum that is not 1 within 1/64.
+// equal ones where none is given. InvalidArgument, naming the field (field(i) is the i-th weight's, `all`
+// that of the members), its value and the limit, for one that is not above 0 and finite, for some that are
+// given and some that are not, and for a sum that is not 1 within 1/64.
 StatusOr<std::vector<float>> CompleteWeights(std::span<const std::optional<float>> given,
                                              const std::function<std::string(size_t i)>& field,
                                              const std::string& all);

@@ -167,12 +167,11 @@ StatusOr<Decision> RouterState::DecideMember(const CollaborationMember& member, 
     ASSIGN_OR_RETURN(alone, DecideByName(member.expert, live));
   }
   if (!alone.plan.composite) return alone;
-  return absl::InvalidArgumentError(
-      absl::StrCat("collaboration.members: ", ToString(member.expert), " is a ", ToAbsl(NameOf(alone.plan.mode)),
-                   " itself; ask for it alone, or for the members that you want of it: ",
-                   absl::StrJoin(alone.plan.experts, ", ", [](std::string* out, const PlannedExpert& expert) {
-                     out->append(expert.name);
-                   })));
+  return absl::InvalidArgumentError(absl::StrCat(
+      "collaboration.members: ", ToString(member.expert), " is a ", ToAbsl(NameOf(alone.plan.mode)),
+      " itself; ask for it alone, or for the members that you want of it: ",
+      absl::StrJoin(alone.plan.experts, ", ",
+                    [](std::string* out, const PlannedExpert& expert) { out->append(expert.name); })));
 }
 
 StatusOr<Decision> RouterState::DecideMembers(const RoutingAsk& ask) const {

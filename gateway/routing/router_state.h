@@ -79,9 +79,9 @@ class RouterState {
   // `embedding` is empty unless NeedsEmbedding(expert). An expert that has a canary answers with it where
   // `ask.canary_key` falls into its share, unless the request names a digest; scores are the live version's
   // either way. A chosen version that is made of others is answered by its members, whose names the request
-  // need not be allowed to use. Under kMembers the experts are those of `ask.collaboration`. NotFound for an unknown expert
-  // or version, PermissionDenied for one that is not among the allowed, InvalidArgument for an unknown
-  // policy.
+  // need not be allowed to use. Under kMembers the experts are those of `ask.collaboration`. NotFound for an
+  // unknown expert or version, PermissionDenied for one that is not among the allowed, InvalidArgument for an
+  // unknown policy.
   StatusOr<Decision> Decide(const ExpertSelector& expert, const RoutingAsk& ask,
                             std::span<const float> embedding) const;
 

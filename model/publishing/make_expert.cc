@@ -72,7 +72,8 @@ class ExpertMaker {
     ASSIGN_OR_RETURN(prototypes, PrototypesFile(embedded));
     if (!examples_.empty()) RETURN_IF_ERROR(Measure(embedded));
     if (!folder_.composite) {
-      made_.files = {{std::string(kConfigFile), *folder_.config}, {std::string(kWeightsFile), *folder_.weights}};
+      made_.files = {{std::string(kConfigFile), *folder_.config},
+                     {std::string(kWeightsFile), *folder_.weights}};
     }
     made_.files.push_back({std::string(kCardFile), std::move(card)});
     made_.files.push_back({std::string(kPrototypesFile), std::move(prototypes)});

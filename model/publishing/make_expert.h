@@ -38,8 +38,8 @@ struct MadeExpert {
     std::string name;
     std::string content;
   };
-  std::vector<File> files;               // the four of an expert folder; without adapter, of one made of others
-  std::string name;                      // the card's
+  std::vector<File> files;  // the four of an expert folder; without adapter, of one made of others
+  std::string name;         // the card's
   std::optional<Separation> separation;  // absent without examples
   std::vector<std::string> notes;        // for people: what was converted, and what was said but not used
 };

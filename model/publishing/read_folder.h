@@ -18,7 +18,8 @@ inline constexpr size_t kMaxExpertFileBytes = size_t{1} << 31;
 // The files of an expert (docs/expert-format.md) as a folder holds them.
 struct FolderContent {
   std::filesystem::path folder;  // of a Hugging Face cache: the snapshot
-  // The card says that the expert is made of others: then there is no adapter, and there need be no prototypes.
+  // The card says that the expert is made of others: then there is no adapter, and there need be no
+  // prototypes.
   bool composite = false;
   // As PEFT writes them, whatever the folder holds in their place; absent where a problem says why.
   std::optional<std::string> config;

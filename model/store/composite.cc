@@ -13,7 +13,9 @@
 namespace coterie {
 namespace {
 
-std::string FieldOfMember(size_t i) { return absl::StrCat(ToAbsl(kCardFile), ": field members[", i, "].expert"); }
+std::string FieldOfMember(size_t i) {
+  return absl::StrCat(ToAbsl(kCardFile), ": field members[", i, "].expert");
+}
 
 uint64_t PartsOf(float weight) { return static_cast<uint64_t>(weight * kWeightParts); }
 
@@ -32,15 +34,14 @@ StatusOr<std::vector<ExpertMember>> PinMembers(const ExpertCard& card, const Cat
     if (!found.ok()) return Annotate(found.status(), FieldOfMember(i));
     const ExpertVersion& version = *found->version;
     if (version.is_composite()) {
-      return absl::InvalidArgumentError(
-          absl::StrCat(FieldOfMember(i), " is ", ToString(member.expert), ", which is a ",
-                       ToAbsl(NameOf(version.mode)), " itself (", MembersInWords(version.members),
-                       "); name experts with adapters of their own"));
+      return absl::InvalidArgumentError(absl::StrCat(
+          FieldOfMember(i), " is ", ToString(member.expert), ", which is a ", ToAbsl(NameOf(version.mode)),
+          " itself (", MembersInWords(version.members), "); name experts with adapters of their own"));
     }
     if (Differ(version.base, wanted)) {
-      return absl::FailedPreconditionError(
-          absl::StrCat(FieldOfMember(i), " is ", ToString(member.expert), ", made for the base ",
-                       version.base->Short(), "..., the others are for ", wanted->Short(), "..."));
+      return absl::FailedPreconditionError(absl::StrCat(FieldOfMember(i), " is ", ToString(member.expert),
+                                                        ", made for the base ", version.base->Short(),
+                                                        "..., the others are for ", wanted->Short(), "..."));
     }
     if (!wanted) wanted = version.base;
     for (const ExpertMember& before : members) {
@@ -76,7 +77,8 @@ std::vector<std::string> ComposedOf(const Catalogue& catalogue, std::string_view
   };
   std::vector<std::string> names;
   for (const CatalogueEntry& entry : catalogue.entries) {
-    if (has(entry.live) || (entry.canary.has_value() && has(entry.canary->version))) names.push_back(entry.name);
+    if (has(entry.live) || (entry.canary.has_value() && has(entry.canary->version)))
+      names.push_back(entry.name);
   }
   return names;
 }

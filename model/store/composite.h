@@ -12,14 +12,15 @@
 #include "model/store/expert_card.h"
 #include "model/store/prototypes.h"
 
-// Experts that are made of others (mixtures and blends): what becomes of their members when they are published.
+// Experts that are made of others (mixtures and blends): what becomes of their members when they are
+// published.
 namespace coterie {
 
-// The members of `card` as `catalogue` has them now: who asks for the expert later gets these versions, whatever
-// their names mean by then. Refused, naming the member: NotFound when it or the version is not there;
-// InvalidArgument when it is a mixture or blend itself (a blend in a mixture would be neither, and weights of
-// weights fall below what is kept) or the same version as one before; FailedPrecondition when it was made for
-// another base than `base` (empty: any), the card's or another member's.
+// The members of `card` as `catalogue` has them now: who asks for the expert later gets these versions,
+// whatever their names mean by then. Refused, naming the member: NotFound when it or the version is not
+// there; InvalidArgument when it is a mixture or blend itself (a blend in a mixture would be neither, and
+// weights of weights fall below what is kept) or the same version as one before; FailedPrecondition when it
+// was made for another base than `base` (empty: any), the card's or another member's.
 StatusOr<std::vector<ExpertMember>> PinMembers(const ExpertCard& card, const Catalogue& catalogue,
                                                const Digest& base);
 
@@ -37,9 +38,9 @@ struct NamedPrototypes {
   std::string name;
   Prototypes prototypes;
 };
-// The file prototypes.safetensors with the prototypes of all `members` (1 at least); of more than the limit an
-// equal share of each member's, evenly taken. FailedPrecondition naming the member whose embedder or dimension
-// is another one.
+// The file prototypes.safetensors with the prototypes of all `members` (1 at least); of more than the limit
+// an equal share of each member's, evenly taken. FailedPrecondition naming the member whose embedder or
+// dimension is another one.
 StatusOr<std::string> UniteIntoFile(std::span<const NamedPrototypes> members, const PrototypeLimits& limits);
 
 }  // namespace coterie

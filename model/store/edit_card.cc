@@ -20,9 +20,10 @@ StatusOr<std::string> NextVersion(std::string_view version) {
   const size_t begin = last == std::string_view::npos ? 0 : last + 1;
   uint64_t number = 0;
   if (!absl::SimpleAtoi(ToAbsl(version.substr(begin)), &number)) {
-    return absl::InvalidArgumentError(absl::StrCat("version ", Quoted(version),
-                                                   " ends with no number that could be one higher; say the new "
-                                                   "version"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("version ", Quoted(version),
+                     " ends with no number that could be one higher; say the new "
+                     "version"));
   }
   return absl::StrCat(ToAbsl(version.substr(0, begin)), number + 1);
 }
@@ -35,7 +36,8 @@ struct FieldLines {
   size_t end = 0;
 };
 
-StatusOr<FieldLines> LinesOf(const YamlValue& root, const std::vector<std::string>& lines, std::string_view key) {
+StatusOr<FieldLines> LinesOf(const YamlValue& root, const std::vector<std::string>& lines,
+                             std::string_view key) {
   const YamlValue* value = root.Find(key);
   FieldLines field;
   field.end = lines.size() + 1;

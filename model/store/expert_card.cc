@@ -21,11 +21,10 @@
 namespace coterie {
 namespace {
 
-constexpr std::string_view kFields[] = {"name",       "version",       "description", "tags",
-                                        "domains",    "thresholds",    "routing",     "base",
-                                        "base_model", "base_digest",   "embedder",    "licence",
-                                        "license",    "kind",          "members",     "training_data",
-                                        "training",   "evaluation"};
+constexpr std::string_view kFields[] = {
+    "name",    "version", "description", "tags",          "domains",  "thresholds",
+    "routing", "base",    "base_model",  "base_digest",   "embedder", "licence",
+    "license", "kind",    "members",     "training_data", "training", "evaluation"};
 constexpr std::string_view kThresholdFields[] = {"min_score"};
 constexpr std::string_view kMemberFields[] = {"expert", "weight"};
 constexpr std::string_view kRoutingFields[] = {"mean_score", "std_score", "n"};
@@ -272,12 +271,13 @@ class CardReader {
     const auto weight_field = [&](size_t i) {
       return Place(absl::StrCat("members[", i, "].weight"), value.items[i]);
     };
-    ASSIGN_OR_RETURN(const std::vector<float> weights, CompleteWeights(given, weight_field, Place(key, value)));
+    ASSIGN_OR_RETURN(const std::vector<float> weights,
+                     CompleteWeights(given, weight_field, Place(key, value)));
     for (size_t i = 0; i < n; ++i) {
       if (weights[i] == 0) {
-        return absl::InvalidArgumentError(
-            absl::StrCat(weight_field(i), " is ", given[i].value_or(0), ", the limit is 1/64; leave ",
-                         card_.members[i].expert.name, " out or give it more"));
+        return absl::InvalidArgumentError(absl::StrCat(weight_field(i), " is ", given[i].value_or(0),
+                                                       ", the limit is 1/64; leave ",
+                                                       card_.members[i].expert.name, " out or give it more"));
       }
       card_.members[i].weight = weights[i];
     }
@@ -303,7 +303,8 @@ class CardReader {
     }
     const YamlValue* expert = value.Find("expert");
     if (expert == nullptr) {
-      return absl::InvalidArgumentError(absl::StrCat(Place(path, value), " lacks expert, a name or name@digest"));
+      return absl::InvalidArgumentError(
+          absl::StrCat(Place(path, value), " lacks expert, a name or name@digest"));
     }
     const std::string field = path + ".expert";
     auto selector = ParseExpertSelector(expert->scalar);

@@ -179,16 +179,16 @@ class ExpertStore {
   struct MemberSwap {
     std::string name;
     std::string member;
-    std::string with;     // a name, or name@digest
-    std::string version;  // of the card; empty: the live one's last number, one higher
+    std::string with;                    // a name, or name@digest
+    std::string version;                 // of the card; empty: the live one's last number, one higher
     std::optional<double> canary_share;  // as in Publish
   };
   StatusOr<PublishResult> SwapMember(const MemberSwap& swap);
 
   // Takes a name out of the catalogue; its objects stay for the answers that still use them. NotFound if it
-  // is not there; FailedPrecondition, naming them, while composite experts that are live or on trial have it as
-  // a member. With `force` it goes all the same, and they go on with the version that they pinned. Returns the
-  // new generation.
+  // is not there; FailedPrecondition, naming them, while composite experts that are live or on trial have it
+  // as a member. With `force` it goes all the same, and they go on with the version that they pinned. Returns
+  // the new generation.
   StatusOr<uint64_t> Remove(std::string_view name, bool force = false);
   // Makes the canary of `name` live, with its card; the version that was live becomes history.
   // FailedPrecondition when there is no canary, or with a digest when it is not the canary's.
@@ -209,9 +209,9 @@ class ExpertStore {
     size_t n_waiting = 0;  // unreferenced, but not for long enough
   };
   // Removes objects (with what was packed of them) and cards that no entry, live, canary or historic, has
-  // named, for itself or as a member, for `grace` (counted from the first collection that saw them so). Never runs by itself. `grace`
-  // must outlast every answer in flight and every poll. FailedPrecondition while experts of the catalogue
-  // cannot be read: what they name is unknown.
+  // named, for itself or as a member, for `grace` (counted from the first collection that saw them so). Never
+  // runs by itself. `grace` must outlast every answer in flight and every poll. FailedPrecondition while
+  // experts of the catalogue cannot be read: what they name is unknown.
   StatusOr<GarbageReport> CollectGarbage(absl::Duration grace);
 
   const std::filesystem::path& root() const { return root_; }
@@ -236,10 +236,11 @@ class ExpertStore {
   StatusOr<std::shared_ptr<StagingRoom>> NewRoom();
   StatusOr<Checked> Stage(const std::filesystem::path& folder, std::shared_ptr<StagingRoom> room) const;
   StatusOr<Checked> Check(std::unique_ptr<StagingFolder> staging) const;
-  // The part of Check for a card with members: they are pinned later, those that are known by now are checked.
+  // The part of Check for a card with members: they are pinned later, those that are known by now are
+  // checked.
   StatusOr<Checked> CheckComposite(Checked checked) const;
-  // Under the store's lock: pins the members of a composite expert, and writes their prototypes where it brings
-  // none.
+  // Under the store's lock: pins the members of a composite expert, and writes their prototypes where it
+  // brings none.
   Status Compose(const Catalogue& catalogue, Checked* checked) const;
   // Reads what was staged as prototypes, and names the revision.
   Status CheckPrototypes(Checked* checked) const;

@@ -12,8 +12,9 @@ StatusOr<ExpertStore::Checked> ExpertStore::CheckComposite(Checked checked) cons
   const std::string kind(NameOf(card.mode));
   for (const std::string_view file : {kConfigFile, kWeightsFile}) {
     if (!checked.staging->Has(file)) continue;
-    return absl::InvalidArgumentError(absl::StrCat("file ", ToAbsl(file), " is there, and the card says kind: ",
-                                                   kind, "; a ", kind, " has no adapter of its own"));
+    return absl::InvalidArgumentError(absl::StrCat("file ", ToAbsl(file),
+                                                   " is there, and the card says kind: ", kind, "; a ", kind,
+                                                   " has no adapter of its own"));
   }
   if (!options_.base.empty() && card.base_digest && *card.base_digest != options_.base) {
     return absl::FailedPreconditionError(absl::StrCat(
@@ -44,8 +45,8 @@ Status ExpertStore::Compose(const Catalogue& catalogue, Checked* checked) const 
   if (!checked->made_from.empty()) {
     const auto entry = catalogue.Find(checked->card.name);
     if (entry == nullptr || entry->live.adapter != checked->made_from) {
-      return absl::AbortedError(absl::StrCat("expert ", checked->card.name,
-                                             " was changed by somebody else meanwhile; try again"));
+      return absl::AbortedError(
+          absl::StrCat("expert ", checked->card.name, " was changed by somebody else meanwhile; try again"));
     }
   }
   ASSIGN_OR_RETURN(checked->members, PinMembers(checked->card, catalogue, options_.base));

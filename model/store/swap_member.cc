@@ -19,17 +19,19 @@ StatusOr<PublishResult> ExpertStore::SwapMember(const MemberSwap& swap) {
   ASSIGN_OR_RETURN(std::shared_ptr<StagingRoom> room, NewRoom());
   Refresh().status().IgnoreError();  // a catalogue that is lost is said when it is to be changed
   const std::shared_ptr<const Catalogue> catalogue = Snapshot();
-  ASSIGN_OR_RETURN(const Catalogue::Resolved found, catalogue->Resolve({.kind = with.kind, .name = swap.name}));
+  ASSIGN_OR_RETURN(const Catalogue::Resolved found,
+                   catalogue->Resolve({.kind = with.kind, .name = swap.name}));
   const ExpertVersion& live = found.entry->live;
   if (!live.is_composite()) {
-    return absl::FailedPreconditionError(absl::StrCat("expert ", swap.name, " is an adapter and has no members"));
+    return absl::FailedPreconditionError(
+        absl::StrCat("expert ", swap.name, " is an adapter and has no members"));
   }
   std::vector<ExpertMember> members = live.members;
   const auto old = std::find_if(members.begin(), members.end(),
                                 [&](const ExpertMember& member) { return member.name == swap.member; });
   if (old == members.end()) {
-    return absl::NotFoundError(absl::StrCat("expert ", swap.name, " has no member ", Quoted(swap.member), "; it is ",
-                                            MembersInWords(members)));
+    return absl::NotFoundError(absl::StrCat("expert ", swap.name, " has no member ", Quoted(swap.member),
+                                            "; it is ", MembersInWords(members)));
   }
   ASSIGN_OR_RETURN(const Catalogue::Resolved next, catalogue->Resolve(with));
   old->name = next.entry->name;

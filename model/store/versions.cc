@@ -103,9 +103,10 @@ StatusOr<ExpertStore::Locked> ExpertStore::LockToChange(std::string_view name) {
 StatusOr<uint64_t> ExpertStore::Remove(std::string_view name, bool force) {
   ASSIGN_OR_RETURN(Locked store, LockToChange(name));
   if (const auto composites = ComposedOf(store.catalogue, name); !force && !composites.empty()) {
-    return absl::FailedPreconditionError(absl::StrCat(
-        "expert ", ToAbsl(name), " is a member of ", absl::StrJoin(composites, ", "),
-        "; remove or change what it is a member of first, or force it: they go on with the version they have"));
+    return absl::FailedPreconditionError(absl::StrCat("expert ", ToAbsl(name), " is a member of ",
+                                                      absl::StrJoin(composites, ", "),
+                                                      "; remove or change what it is a member of first, or "
+                                                      "force it: they go on with the version they have"));
   }
   const bool known = store.catalogue.entries.Erase(name);
   const size_t n_damaged = std::erase_if(

@@ -26,9 +26,10 @@ class CompositeClusterTest : public ClusterTest {
     }
     const std::filesystem::path folder = store().parent_path() / "both";
     std::filesystem::create_directories(folder);
-    std::ofstream(folder / "expert.yaml") << "name: both\nversion: \"1\"\ndescription: alpha with beta\nkind: mixture\n"
-                                             "members:\n  - {expert: alpha, weight: 0.5}\n"
-                                             "  - {expert: beta, weight: 0.5}\n";
+    std::ofstream(folder / "expert.yaml")
+        << "name: both\nversion: \"1\"\ndescription: alpha with beta\nkind: mixture\n"
+           "members:\n  - {expert: alpha, weight: 0.5}\n"
+           "  - {expert: beta, weight: 0.5}\n";
     EXPECT_THAT(Coterie({"experts", "publish", folder.string()}), HasSubstr("is live"));
   }
   // What the command prints; it must end with `exit_code`.

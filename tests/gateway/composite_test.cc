@@ -1,10 +1,12 @@
-// Experts that are made of others: a request for one, or a routing decision for one, is answered by its members.
+// Experts that are made of others: a request for one, or a routing decision for one, is answered by its
+// members.
+#include "model/store/composite.h"
+
 #include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
-#include "model/store/composite.h"
 #include "tests/gateway/experts.h"
 #include "tests/gateway/gateway_test_base.h"
 
@@ -33,8 +35,9 @@ class CompositeExpertTest : public ::testing::Test {
                         std::optional<double> share = std::nullopt) {
     const auto source = folder_ / ("zoology" + version);
     std::filesystem::create_directories(source);
-    std::ofstream(source / kCardFile) << "name: zoology\nversion: \"" << version << "\"\ndescription: animals\nkind: "
-                                      << kind << "\nmembers: [" << members << "]\ntags: [animals]\n";
+    std::ofstream(source / kCardFile)
+        << "name: zoology\nversion: \"" << version << "\"\ndescription: animals\nkind: " << kind
+        << "\nmembers: [" << members << "]\ntags: [animals]\n";
     const std::vector<float> prototype = FakeEmbedder::VectorOf("zoology");
     std::ofstream(source / kPrototypesFile, std::ios::binary)
         << SafetensorsOf("prototypes", {1, static_cast<int64_t>(prototype.size())}, prototype);
@@ -148,9 +151,10 @@ TEST_F(CompositeExpertTest, ItIsNoMemberItself) {
   request.mutable_collaboration()->add_members()->set_expert("chemistry");
   const Answer answer = Send(request);
   EXPECT_EQ(answer.status.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
-  EXPECT_THAT(answer.status.error_message(),
-              HasSubstr("collaboration.members: zoology is a mixture itself; ask for it alone, or for the members "
-                        "that you want of it: biology, algebra"));
+  EXPECT_THAT(
+      answer.status.error_message(),
+      HasSubstr("collaboration.members: zoology is a mixture itself; ask for it alone, or for the members "
+                "that you want of it: biology, algebra"));
 }
 
 // Whoever may use the mixture need not be allowed its members by name.

@@ -9,8 +9,8 @@
 
 namespace coterie::command {
 
-// "postgres  score 0.62  margin 0.21  on cpu-0: nearest: postgres 0.62, …"; of an expert that is made of others
-// "rowing = 0.59 postgres + 0.41 python  mixture …".
+// "postgres  score 0.62  margin 0.21  on cpu-0: nearest: postgres 0.62, …"; of an expert that is made of
+// others "rowing = 0.59 postgres + 0.41 python  mixture …".
 std::string DescribeRoute(const v1::RouteDecision& route, const Terminal& terminal);
 // The experts' names with their weights where there are several; "base" without any.
 std::string ExpertNames(const v1::RouteDecision& route);

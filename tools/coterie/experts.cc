@@ -55,8 +55,9 @@ template <typename Info>
 std::string MembersInWords(const Info& info) {
   std::string words;
   for (const v1::ExpertMember& member : info.members()) {
-    absl::StrAppend(&words, words.empty() ? ModeName(info.mode()) + " of " : " + ",
-                    absl::StrFormat("%.2f %s@%s", member.weight(), member.name(), member.digest().substr(0, 12)));
+    absl::StrAppend(
+        &words, words.empty() ? ModeName(info.mode()) + " of " : " + ",
+        absl::StrFormat("%.2f %s@%s", member.weight(), member.name(), member.digest().substr(0, 12)));
   }
   return words;
 }
@@ -181,8 +182,9 @@ int RunRemove(std::span<const std::string> args) {
                 "Withdraws experts with all their versions. Answers that have begun end as they began.");
   flags.Positionals("NAME...", 1, 10'000);
   bool force = false;
-  flags.Bool("force", &force,
-             "also where mixtures or blends have it as a member: they go on with the version that they pinned");
+  flags.Bool(
+      "force", &force,
+      "also where mixtures or blends have it as a member: they go on with the version that they pinned");
   AddConnectionFlags(&flags, &connection);
   int exit_code = kDone;
   if (!ParseOrExplain(&flags, args, &exit_code)) return exit_code;
@@ -266,9 +268,10 @@ int RunSwap(std::span<const std::string> args) {
   v1::SwapMemberRequest request;
   std::string version;
   double canary_share = 0;
-  FlagSet flags("coterie experts swap",
-                "Publishes a new version of a mixture or blend with one member replaced. Its other members stay "
-                "in the versions that it pinned, and weights stay.");
+  FlagSet flags(
+      "coterie experts swap",
+      "Publishes a new version of a mixture or blend with one member replaced. Its other members stay "
+      "in the versions that it pinned, and weights stay.");
   flags.Positionals("NAME MEMBER NEW[@DIGEST]", 3, 3);
   flags.String("version", &version, "V", "the card's version; empty: the last number one higher");
   flags.Double("canary", &canary_share, 0, 1, "SHARE",

@@ -33,8 +33,9 @@ class CompositeTest : public StoreTest {
                              const std::string& kind = "mixture") {
     const auto folder = folder_ / absl::StrCat("source", n_sources_++);
     std::filesystem::create_directories(folder);
-    std::ofstream(folder / kCardFile) << "name: both\nversion: \"" << version << "\"\ndescription: two\nkind: " << kind
-                                      << "\nmembers: [" << members << "]\n";
+    std::ofstream(folder / kCardFile)
+        << "name: both\nversion: \"" << version << "\"\ndescription: two\nkind: " << kind << "\nmembers: ["
+        << members << "]\n";
     return folder;
   }
   StatusOr<PublishResult> Mix(const std::string& members, const std::string& version = "1") {
@@ -115,9 +116,8 @@ TEST_F(CompositeTest, ManyPrototypesAreThinnedToTheLimitEvenly) {
   Prototypes many{.n = 6, .dim = 2, .values = {}};
   for (int i = 0; i < 6; ++i) many.values.insert(many.values.end(), {i % 2 == 0 ? 1.0f : -1.0f, 0.0f});
   Prototypes few{.n = 1, .dim = 2, .values = {0, 1}};
-  const std::string file = UniteIntoFile(std::vector<NamedPrototypes>{{"a", many}, {"b", few}},
-                                         {.max_prototypes = 4})
-                               .value();
+  const std::string file =
+      UniteIntoFile(std::vector<NamedPrototypes>{{"a", many}, {"b", few}}, {.max_prototypes = 4}).value();
   const Prototypes united =
       ParsePrototypes({reinterpret_cast<const uint8_t*>(file.data()), file.size()}, "p").value();
   EXPECT_EQ(united.values, (std::vector<float>{1, 0, -1, 0, 0, 1}));
@@ -144,8 +144,9 @@ TEST_F(CompositeTest, WhatCannotBeAMemberIsRefusedByName) {
                                        "members: [{expert: both}, {expert: rust}]\n";
   const Status refused = store_->Publish(nested).status();
   EXPECT_EQ(refused.code(), absl::StatusCode::kInvalidArgument);
-  EXPECT_THAT(refused.message(), HasSubstr("members[0].expert is both, which is a mixture itself (0.59 postgres + "
-                                           "0.41 python); name experts with adapters of their own"));
+  EXPECT_THAT(refused.message(),
+              HasSubstr("members[0].expert is both, which is a mixture itself (0.59 postgres + "
+                        "0.41 python); name experts with adapters of their own"));
   // Two names for one adapter.
   ASSERT_TRUE(store_->Publish(Source({.name = "postgresql", .weights = "postgres 1"})).ok());
   EXPECT_THAT(refusal("{expert: postgres}, {expert: postgresql}").message(), HasSubstr("the same version"));
@@ -224,16 +225,18 @@ TEST_F(CompositeTest, AMemberIsSwappedAndTheRestStays) {
   const Digest first = store_->Publish(folder).value().expert.digest;
   const Digest pinned = Live("python");
   PublishAdapter("python", "2");
-  const PublishResult result = store_->SwapMember({.name = "both", .member = "postgres", .with = "rust"}).value();
+  const PublishResult result =
+      store_->SwapMember({.name = "both", .member = "postgres", .with = "rust"}).value();
   EXPECT_THAT(result.words, HasSubstr("published both 1.10 as "));
   EXPECT_EQ(Both().live.members[0].name, "rust");
   EXPECT_EQ(Both().live.members[0].weight, 19 / 32.0f);
   EXPECT_EQ(Both().live.members[1].adapter, pinned) << "not the one that is live by now";
   EXPECT_EQ(Both().n_prototypes, 4u);
   const std::string card = store_->ReadCard(Both().live.revision).value();
-  EXPECT_EQ(card, absl::StrCat("# by hand\nname: both\nversion: \"1.10\"\nkind: mixture\nmembers:\n  - {expert: rust@",
-                               Live("rust").ToHex(), ", weight: 0.59375}\n  - {expert: python@", pinned.ToHex(),
-                               ", weight: 0.40625}\ndescription: two  # kept\nevaluation: {loss: 2.5}\n"));
+  EXPECT_EQ(card, absl::StrCat(
+                      "# by hand\nname: both\nversion: \"1.10\"\nkind: mixture\nmembers:\n  - {expert: rust@",
+                      Live("rust").ToHex(), ", weight: 0.59375}\n  - {expert: python@", pinned.ToHex(),
+                      ", weight: 0.40625}\ndescription: two  # kept\nevaluation: {loss: 2.5}\n"));
   ASSERT_TRUE(store_->RollBack("both").ok());
   EXPECT_EQ(Live("both"), first);
 
@@ -246,7 +249,8 @@ TEST_F(CompositeTest, AMemberIsSwappedAndTheRestStays) {
   const auto refusal = [&](const std::string& name, const std::string& member, const std::string& with) {
     return std::string(store_->SwapMember({.name = name, .member = member, .with = with}).status().message());
   };
-  EXPECT_THAT(refusal("both", "rust", "zig"), HasSubstr("expert both has no member \"rust\"; it is 0.59 postgres"));
+  EXPECT_THAT(refusal("both", "rust", "zig"),
+              HasSubstr("expert both has no member \"rust\"; it is 0.59 postgres"));
   EXPECT_THAT(refusal("both", "python", "zig"), HasSubstr("no expert \"zig\""));
   EXPECT_THAT(refusal("both", "python", "postgres"), HasSubstr("\"postgres@"));
   EXPECT_THAT(refusal("rust", "python", "postgres"), HasSubstr("is an adapter and has no members"));
@@ -255,8 +259,9 @@ TEST_F(CompositeTest, AMemberIsSwappedAndTheRestStays) {
 
 TEST_F(CompositeTest, ACardOnOneLineIsNotChangedInPlace) {
   const auto folder = Card(kTwo);
-  std::ofstream(folder / kCardFile) << "{name: both, version: 1, description: x, kind: blend, members: [{expert: "
-                                       "postgres}, {expert: python}]}";
+  std::ofstream(folder / kCardFile)
+      << "{name: both, version: 1, description: x, kind: blend, members: [{expert: "
+         "postgres}, {expert: python}]}";
   ASSERT_TRUE(store_->Publish(folder).ok());
   EXPECT_THAT(store_->SwapMember({.name = "both", .member = "python", .with = "rust"}).status().message(),
               HasSubstr("field version does not begin a line of its own"));
@@ -271,7 +276,8 @@ TEST(NextVersionTest, TheLastNumberIsOneHigher) {
 
 TEST_F(CompositeTest, MembersMayComeWithItInAnyOrder) {
   const std::vector<std::filesystem::path> folders = {
-      Card("{expert: zig, weight: 0.5}, {expert: python, weight: 0.5}"), Source({.name = "zig", .weights = "zig"})};
+      Card("{expert: zig, weight: 0.5}, {expert: python, weight: 0.5}"),
+      Source({.name = "zig", .weights = "zig"})};
   const auto results = store_->PublishAll(folders);
   ASSERT_TRUE(results[0].ok()) << results[0].status();
   ASSERT_TRUE(results[1].ok()) << results[1].status();

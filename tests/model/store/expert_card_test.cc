@@ -71,8 +71,9 @@ TEST(ExpertCardTest, AFoldedDescriptionBecomesOneLine) {
 TEST(ExpertCardTest, MembersAndTheirWeightsAreReadAndRounded) {
   const std::string head = "name: a\nversion: 1\ndescription: x\n";
   const ExpertCard card =
-      ParseExpertCard(head + "kind: blend\nmembers:\n  - {expert: b, weight: 0.333}\n  - {expert: c@0123456789, "
-                             "weight: 0.667}\n",
+      ParseExpertCard(head +
+                          "kind: blend\nmembers:\n  - {expert: b, weight: 0.333}\n  - {expert: c@0123456789, "
+                          "weight: 0.667}\n",
                       "x")
           .value();
   EXPECT_EQ(card.mode, CollaborationMode::kBlend);
@@ -95,7 +96,8 @@ TEST(ExpertCardTest, MembersThatCannotBeAreNamed) {
             "expert.yaml: field members is missing; a mixture names the experts that it is made of");
   EXPECT_EQ(RefusalOfField("members: [{expert: b}, {expert: c}]\n"),
             "expert.yaml line 4: field members goes with kind: mixture or kind: blend; say which");
-  EXPECT_EQ(refusal("[{expert: b}]"), "expert.yaml line 5: field members has 1 entries, the limits are 2 and 16");
+  EXPECT_EQ(refusal("[{expert: b}]"),
+            "expert.yaml line 5: field members has 1 entries, the limits are 2 and 16");
   std::string many = "[{expert: b0}";
   for (int i = 1; i < 17; ++i) absl::StrAppend(&many, ", {expert: b", i, "}");
   EXPECT_THAT(refusal(many + "]"), HasSubstr("has 17 entries"));
@@ -103,7 +105,8 @@ TEST(ExpertCardTest, MembersThatCannotBeAreNamed) {
   EXPECT_THAT(refusal("[b, c]"), HasSubstr("field members[0] is \"b\", want a map"));
   EXPECT_THAT(refusal("[{expert: b}, {weight: 1}]"), HasSubstr("field members[1] lacks expert"));
   EXPECT_THAT(refusal("[{expert: b}, {expert: base}]"), HasSubstr("field members[1].expert is \"base\""));
-  EXPECT_THAT(refusal("[{expert: b}, {expert: b}]"), HasSubstr("members[1].expert is \"b\", which is a member"));
+  EXPECT_THAT(refusal("[{expert: b}, {expert: b}]"),
+              HasSubstr("members[1].expert is \"b\", which is a member"));
   EXPECT_THAT(refusal("[{expert: b}, {expert: c, weigth: 1}]"), HasSubstr("did you mean weight?"));
   const auto weights = [&](const std::string& one, const std::string& other) {
     return refusal("[{expert: b, weight: " + one + "}, {expert: c, weight: " + other + "}]");
@@ -115,7 +118,8 @@ TEST(ExpertCardTest, MembersThatCannotBeAreNamed) {
   EXPECT_THAT(weights("nan", "1"), HasSubstr("members[0].weight is nan"));
   EXPECT_THAT(weights("inf", "1"), HasSubstr("members[0].weight is inf"));
   EXPECT_THAT(weights("much", "1"), HasSubstr("members[0].weight is \"much\", want a number"));
-  EXPECT_THAT(weights("0.99", "0.01"), HasSubstr("members[1].weight is 0.01, the limit is 1/64; leave c out"));
+  EXPECT_THAT(weights("0.99", "0.01"),
+              HasSubstr("members[1].weight is 0.01, the limit is 1/64; leave c out"));
   EXPECT_THAT(refusal("[{expert: b, weight: 1}, {expert: c}]"), HasSubstr("members[1].weight is not set"));
 }
 
