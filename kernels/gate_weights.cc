@@ -13,7 +13,10 @@ namespace coterie {
 void NoisyScores(uint64_t seed, int position, int layer, LoraModule module, std::span<float> scores) {
   // Draws of tokens have zero in the counter's last word.
   constexpr uint32_t kStream = 0x65746167;
-  const auto place = static_cast<uint32_t>(layer * kLoraModuleCount + static_cast<int>(module));
+  // Fixed, so that answers stay what they were when modules are added: no base has both the seven modules and
+  // the fused ones, whose places would meet those of the next layer.
+  constexpr int kPlacesPerLayer = 7;
+  const auto place = static_cast<uint32_t>(layer * kPlacesPerLayer + static_cast<int>(module));
   std::array<uint32_t, 4> bits = {};
   for (size_t i = 0; i < scores.size(); ++i) {
     if (i % 4 == 0) {
