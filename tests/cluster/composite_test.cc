@@ -82,7 +82,8 @@ TEST_F(CompositeClusterTest, ItsAnswerGoesOnElsewhereWhenItsWorkerIsKilled) {
   const std::string expected = TextOf(Question("both", 5));
   Asking asking({gateway_->generation.get()}, {Question("both", 5)});
   ASSERT_TRUE(asking.WaitForTokens(20));
-  for (const v1::WorkerStatus& worker : gateway_->Status().workers()) {
+  const v1::StatusResponse status = gateway_->Status();
+  for (const v1::WorkerStatus& worker : status.workers()) {
     if (worker.running() > 0) workers_[worker.worker_id() == "w0" ? 0 : 1]->process->Signal(SIGKILL);
   }
   const Answer answer = asking.Join()[0];
