@@ -238,7 +238,7 @@ std::vector<Broken> BrokenFolders() {
       {"an unknown field", Edit(kConfig, "{", "{\"warp\": 9,"), {"warp", "9", "not known"}},
       {"no LoRA", Edit(kConfig, "\"LORA\"", "\"IA3\""), {"peft_type", "IA3", "LORA"}},
       {"another task", Edit(kConfig, "\"CAUSAL_LM\"", "\"SEQ_CLS\""), {"task_type", "SEQ_CLS", "CAUSAL_LM"}},
-      {"a large rank", Edit(kConfig, "\"r\": 4", "\"r\": 4096"), {"\"r\"", "4096", "256"}},
+      {"a large rank", Edit(kConfig, "\"r\": 4", "\"r\": 4096"), {"\"r\"", "4096", "1024"}},
       {"a rank of nothing", Edit(kConfig, "\"r\": 4", "\"r\": 0"), {"\"r\"", "0", "1 to 1024"}},
       {"alpha that is no number",
        Edit(kConfig, "\"lora_alpha\": 8", "\"lora_alpha\": \"8\""),
