@@ -259,7 +259,6 @@ RouteQuery RouterState::QueryOf(const RoutingAsk& ask, ExpertMask* mask) const {
 StatusOr<Decision> RouterState::DecisionOf(RoutePlan plan, const RoutingAsk& ask) const {
   Decision decision;
   decision.plan = std::move(plan);
-  ApplyGate(ask.collaboration, &decision.plan);
   RETURN_IF_ERROR(FillDecision(ask, &decision));
   return decision;
 }
@@ -282,6 +281,7 @@ Status RouterState::FillDecision(const RoutingAsk& ask, Decision* decision) cons
       return absl::InternalError(absl::StrCat("planned expert ", expert.name, " is unknown"));
   }
   LeaveOutComposites(&entries, &plan);
+  ApplyGate(ask.collaboration, &plan);
   for (size_t i = 0; i < entries.size(); ++i) {
     const CatalogueEntry& entry = *entries[i];
     const bool fits = entries.size() == 1 || !entry.canary || !entry.canary->version.is_composite();
