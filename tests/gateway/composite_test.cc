@@ -28,6 +28,8 @@ class CompositeExpertTest : public ::testing::Test {
     worker_ = std::make_unique<FakeWorker>(worker);
     GatewayOptions options = QuickOptions({worker_->address()});
     options.catalogue_poll = absl::Milliseconds(20);
+    // Prototypes at right angles: at the default none but the nearest would weigh enough to be chosen.
+    options.routing.temperature = 4;
     gateway_ = std::make_unique<TestGateway>(std::move(options), true, std::move(store));
     ASSERT_TRUE(gateway_->Ready(1));
   }
@@ -135,12 +137,37 @@ TEST_F(CompositeExpertTest, AmongSeveralChosenItAnswersAloneOrNotAtAll) {
   const Answer other = ask("b question");
   ASSERT_TRUE(other.status.ok()) << other.status.error_message();
   EXPECT_FALSE(other.route.has_composite());
+  EXPECT_EQ(other.route.experts_size(), 3);
+  EXPECT_THAT(other.route.reason(), HasSubstr("; without zoology, a mixture itself"));
   float sum = 0;
   for (const v1::ExpertScore& expert : other.route.experts()) {
     EXPECT_NE(expert.name(), "zoology");
     sum += expert.weight();
   }
   EXPECT_FLOAT_EQ(sum, 1);
+}
+
+// A gate weighs the members that the router chose, never those of a mixture that answers alone.
+TEST_F(CompositeExpertTest, AGateIsOfTheExpertsThatAreLeft) {
+  Start();
+  const auto ask = [&](const std::string& prompt) {
+    v1::GenerateRequest request = Request("", prompt);
+    request.mutable_collaboration()->set_mode(v1::COLLABORATION_MODE_GATED);
+    request.mutable_collaboration()->set_k(4);
+    return Send(request);
+  };
+  const Answer best = ask("z question");
+  ASSERT_TRUE(best.status.ok()) << best.status.error_message();
+  EXPECT_EQ(best.route.composite().name(), "zoology");
+  EXPECT_EQ(best.route.mode(), v1::COLLABORATION_MODE_MIXTURE);
+  EXPECT_EQ(best.route.gate(), v1::GATE_KIND_UNSPECIFIED);
+  EXPECT_FALSE(worker_->last_submit().has_gate());
+  const Answer other = ask("b question");
+  ASSERT_TRUE(other.status.ok()) << other.status.error_message();
+  EXPECT_FALSE(other.route.has_composite());
+  EXPECT_EQ(other.route.mode(), v1::COLLABORATION_MODE_GATED);
+  EXPECT_EQ(other.route.experts_size(), 3);
+  EXPECT_EQ(other.route.top_k(), 3u);
 }
 
 TEST_F(CompositeExpertTest, ItIsNoMemberItself) {
