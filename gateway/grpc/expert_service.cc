@@ -176,8 +176,6 @@ v1::PublishExpertResponse ExpertServiceImpl::DescribePublished(const PublishResu
 Status ExpertServiceImpl::TakeExpert(grpc::ServerContext* context,
                                      net::CheckedReader<v1::PublishExpertRequest>* reader,
                                      ExpertReceiver* receiver) {
-  const UploadPlace place(&n_upload_calls_);
-  RETURN_IF_ERROR(place.status());
   std::optional<UploadWatch> watch(std::in_place, core_->timers, context, core_->upload_idle_timeout);
   v1::PublishExpertRequest message;
   if (!reader->Read(&message)) {
@@ -200,6 +198,8 @@ Status ExpertServiceImpl::TakeExpert(grpc::ServerContext* context,
 
 StatusOr<v1::PublishExpertResponse> ExpertServiceImpl::ReceiveExpert(
     grpc::ServerContext* context, net::CheckedReader<v1::PublishExpertRequest>* reader) {
+  const UploadPlace place(&n_upload_calls_);
+  RETURN_IF_ERROR(place.status());
   ExpertReceiver receiver(store_);
   RETURN_IF_ERROR(TakeExpert(context, reader, &receiver));
   const ExpertReceiver::Outcome outcome = std::move(receiver.Commit().front());
@@ -220,6 +220,8 @@ grpc::Status ExpertServiceImpl::ReceiveOne(grpc::ServerContext* context,
 grpc::Status ExpertServiceImpl::CheckOne(grpc::ServerContext* context,
                                          net::CheckedReader<v1::PublishExpertRequest>* reader,
                                          v1::CheckExpertResponse* /*response*/) {
+  const UploadPlace place(&n_upload_calls_);
+  if (!place.status().ok()) return Refusal(place.status());
   ExpertReceiver receiver(store_, ExpertReceiver::Purpose::kCheck);
   return Refusal(TakeExpert(context, reader, &receiver));
 }

@@ -46,7 +46,8 @@ class ExpertServiceImpl final : public v1::ExpertService::Service {
   // `status` as a client may read it: without the store's paths, which the log keeps.
   grpc::Status Refusal(const Status& status) const;
   StatusOr<v1::GetExpertResponse> GetExpert(const std::string& name) const;
-  // Takes a stream with one expert in, whole: *receiver has checked it.
+  // Takes a stream with one expert in, whole: *receiver has checked it. The caller holds a place among
+  // uploads.
   Status TakeExpert(grpc::ServerContext* context, net::CheckedReader<v1::PublishExpertRequest>* reader,
                     ExpertReceiver* receiver);
   StatusOr<v1::PublishExpertResponse> ReceiveExpert(grpc::ServerContext* context,
