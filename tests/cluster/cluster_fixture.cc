@@ -177,6 +177,18 @@ grpc::Status ClusterTest::Publish(const GatewayProcess& gateway, const ExpertSou
   return Send(gateway, source.name, FilesOf(source), source.canary_share, response);
 }
 
+void ClusterTest::PublishThree(const GatewayProcess& gateway) {
+  for (const auto& [name, adapter] :
+       {std::pair("alpha", "llama-qv"), {"beta", "llama-all-linear"}, {"gamma", "llama-rslora"}}) {
+    ExpertSource source;
+    source.name = name;
+    source.adapter = adapter;
+    v1::PublishExpertResponse published;
+    const grpc::Status status = Publish(gateway, source, &published);
+    ASSERT_TRUE(status.ok()) << status.error_message();
+  }
+}
+
 grpc::Status ClusterTest::Send(const GatewayProcess& gateway, const std::string& name,
                                const std::vector<std::pair<std::string, std::string>>& files,
                                double canary_share, v1::PublishExpertResponse* response) {

@@ -76,6 +76,8 @@ class ClusterTest : public ::testing::Test {
 
   grpc::Status Publish(const GatewayProcess& gateway, const ExpertSource& source,
                        v1::PublishExpertResponse* response);
+  // "alpha", "beta" and "gamma", of an adapter each.
+  void PublishThree(const GatewayProcess& gateway);
   // Publishes these files (name, content) as they are; an empty `name` takes the card's.
   static grpc::Status Send(const GatewayProcess& gateway, const std::string& name,
                            const std::vector<std::pair<std::string, std::string>>& files, double canary_share,

@@ -15,15 +15,7 @@ class CompositeClusterTest : public ClusterTest {
   void Start() {
     for (const char* id : {"w0", "w1"}) workers_.push_back(StartWorker(id));
     gateway_ = StartGateway({workers_[0]->address(), workers_[1]->address()});
-    for (const auto& [name, adapter] :
-         {std::pair("alpha", "llama-qv"), {"beta", "llama-all-linear"}, {"gamma", "llama-rslora"}}) {
-      ExpertSource source;
-      source.name = name;
-      source.adapter = adapter;
-      v1::PublishExpertResponse published;
-      const grpc::Status status = Publish(*gateway_, source, &published);
-      ASSERT_TRUE(status.ok()) << status.error_message();
-    }
+    PublishThree(*gateway_);
     const std::filesystem::path folder = store().parent_path() / "both";
     std::filesystem::create_directories(folder);
     std::ofstream(folder / "expert.yaml")

@@ -72,6 +72,28 @@ class FailoverTest : public ClusterTest {
     ExpectResumedFrom(*lost, asking->Join());
   }
 
+  // Asks twice, the second time with a busy worker killed meanwhile: the texts are the same. Returns the
+  // second answers.
+  std::deque<Answer> AskUnderAKill(const std::vector<v1::GenerateRequest>& requests, std::string* lost) {
+    const std::vector<std::string> expected = AskAll(*gateway_, requests);
+    Asking asking({gateway_->generation.get()}, requests);
+    KillABusyWorker(&asking, expected, lost);
+    return asking.Join();
+  }
+
+  // "two" beside "one", and questions to both of them.
+  std::vector<v1::GenerateRequest> QuestionsToBoth(v1::CollaborationMode mode) {
+    v1::PublishExpertResponse published;
+    EXPECT_TRUE(Publish(*gateway_, {.name = "two", .adapter = "llama-all-linear"}, &published).ok());
+    std::vector<v1::GenerateRequest> requests = Questions("", 6);
+    for (v1::GenerateRequest& request : requests) {
+      request.mutable_collaboration()->set_mode(mode);
+      for (const char* name : {"one", "two"})
+        request.mutable_collaboration()->add_members()->set_expert(name);
+    }
+    return requests;
+  }
+
   std::vector<std::unique_ptr<WorkerProcess>> workers_;
   std::unique_ptr<GatewayProcess> gateway_;
 };
@@ -105,24 +127,16 @@ TEST_F(FailoverTest, ConstrainedAnswersGoOnElsewhereWithTheSameText) {
 
 TEST_F(FailoverTest, MixturesWhoseWorkerIsKilledGoOnElsewhereWithTheSameText) {
   StartTwoWorkers();
-  v1::PublishExpertResponse published;
-  ASSERT_TRUE(Publish(*gateway_, {.name = "two", .adapter = "llama-all-linear"}, &published).ok());
-  std::vector<v1::GenerateRequest> requests = Questions("", 6);
+  std::vector<v1::GenerateRequest> requests = QuestionsToBoth(v1::COLLABORATION_MODE_MIXTURE);
   for (size_t i = 0; i < requests.size(); ++i) {
     v1::Collaboration* collaboration = requests[i].mutable_collaboration();
-    collaboration->set_mode(v1::COLLABORATION_MODE_MIXTURE);
-    for (const char* name : {"one", "two"}) {
-      collaboration->add_members()->set_expert(name);
-      collaboration->mutable_members()->rbegin()->set_weight(name[0] == 'o' ? 0.625f : 0.375f);
-    }
+    collaboration->mutable_members(0)->set_weight(0.625f);
+    collaboration->mutable_members(1)->set_weight(0.375f);
     // Both members have a share of what is drawn.
     requests[i].mutable_sampling()->set_temperature(i % 2 == 0 ? 1.0f : 0.0f);
   }
-  const std::vector<std::string> expected = AskAll(*gateway_, requests);
-  Asking asking({gateway_->generation.get()}, requests);
   std::string lost;
-  ASSERT_NO_FATAL_FAILURE(KillABusyWorker(&asking, expected, &lost));
-  for (const Answer& answer : asking.Join()) {
+  for (const Answer& answer : AskUnderAKill(requests, &lost)) {
     EXPECT_EQ(answer.route.mode(), v1::COLLABORATION_MODE_MIXTURE);
     EXPECT_EQ(answer.route.experts_size(), 2);
   }
@@ -133,22 +147,15 @@ TEST_F(FailoverTest, MixturesWhoseWorkerIsKilledGoOnElsewhereWithTheSameText) {
 
 TEST_F(FailoverTest, GatedAnswersWhoseWorkerIsKilledGoOnElsewhereWithTheSameText) {
   StartTwoWorkers();
-  v1::PublishExpertResponse published;
-  ASSERT_TRUE(Publish(*gateway_, {.name = "two", .adapter = "llama-all-linear"}, &published).ok());
-  std::vector<v1::GenerateRequest> requests = Questions("", 6);
+  std::vector<v1::GenerateRequest> requests = QuestionsToBoth(v1::COLLABORATION_MODE_GATED);
   for (size_t i = 0; i < requests.size(); ++i) {
     v1::Collaboration* collaboration = requests[i].mutable_collaboration();
-    collaboration->set_mode(v1::COLLABORATION_MODE_GATED);
-    for (const char* name : {"one", "two"}) collaboration->add_members()->set_expert(name);
     collaboration->set_gate(i % 2 == 0 ? v1::GATE_KIND_NOISY : v1::GATE_KIND_ARROW);
     collaboration->set_top_k(1);
     requests[i].mutable_sampling()->set_seed(i);
   }
-  const std::vector<std::string> expected = AskAll(*gateway_, requests);
-  Asking asking({gateway_->generation.get()}, requests);
   std::string lost;
-  ASSERT_NO_FATAL_FAILURE(KillABusyWorker(&asking, expected, &lost));
-  for (const Answer& answer : asking.Join()) {
+  for (const Answer& answer : AskUnderAKill(requests, &lost)) {
     EXPECT_EQ(answer.route.mode(), v1::COLLABORATION_MODE_GATED);
     EXPECT_EQ(answer.route.top_k(), 1u);
   }

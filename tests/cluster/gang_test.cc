@@ -25,15 +25,7 @@ class GangClusterTest : public ClusterTest {
       addresses.push_back(workers_.back()->address());
     }
     gateway_ = StartGateway(addresses, {"--strict-serves"});
-    for (const auto& [name, adapter] :
-         {std::pair("alpha", "llama-qv"), {"beta", "llama-all-linear"}, {"gamma", "llama-rslora"}}) {
-      ExpertSource source;
-      source.name = name;
-      source.adapter = adapter;
-      v1::PublishExpertResponse published;
-      const grpc::Status status = Publish(*gateway_, source, &published);
-      ASSERT_TRUE(status.ok()) << status.error_message();
-    }
+    PublishThree(*gateway_);
   }
 
   // What one worker that holds all members says, asked through a gateway of its own.
