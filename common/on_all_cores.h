@@ -20,6 +20,7 @@ namespace coterie {
 // the lowest i is returned, and items behind a failure may not be called.
 template <class Body>
 Status OnAllCores(int64_t n, const Body& body) {
+  if (n <= 0) return absl::OkStatus();
   const auto n_threads = static_cast<size_t>(std::clamp<int64_t>(std::ssize(AllowedCores()), 1, n));
   std::vector<Status> statuses(n_threads);
   std::vector<int64_t> failed(n_threads, n);

@@ -5,6 +5,7 @@
 #include <cstddef>
 
 #include "kernels/formats/dequantize.h"
+#include "kernels/host_matrix.h"
 
 namespace coterie {
 namespace {
@@ -36,8 +37,7 @@ void AddTimes(double factor, const double* from, size_t pitch, double* to) {
 }
 
 const uint8_t* RowBegin(const HostMatrix& matrix, int64_t row) {
-  const int64_t source = matrix.row_order.empty() ? row : matrix.row_order[static_cast<size_t>(row)];
-  return matrix.data + source * RowBytes(matrix.dtype, matrix.n_in);
+  return matrix.data + RowInData(matrix, row) * RowBytes(matrix.dtype, matrix.n_in);
 }
 
 // Σ x xᵀ over the rows x of a matrix [n, rank] that `fill` writes in double, one after the other.

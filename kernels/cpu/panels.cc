@@ -95,7 +95,7 @@ struct SourceRow {
 SourceRow SourceOf(std::span<const HostMatrix> parts, int64_t output) {
   const HostMatrix* part = parts.data();
   while (output >= part->n_out) output -= (part++)->n_out;
-  return {part, part->row_order.empty() ? output : part->row_order[static_cast<size_t>(output)]};
+  return {part, RowInData(*part, output)};
 }
 
 // Blocks whose codes stand in a panel as in the file, four bytes side by side.

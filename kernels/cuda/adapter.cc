@@ -7,6 +7,7 @@
 #include "kernels/cuda/step_data.h"
 #include "kernels/formats/dequantize.h"
 #include "kernels/formats/half.h"
+#include "kernels/host_matrix.h"
 
 namespace coterie::cuda {
 namespace {
@@ -35,7 +36,7 @@ Status CheckLoraPair(const HostLora& pair) {
 
 // Row `row` of a matrix of floats as bfloat16.
 void RoundRow(const HostMatrix& matrix, int64_t row, std::vector<float>* scratch, uint16_t* to) {
-  const int64_t from = matrix.row_order.empty() ? row : matrix.row_order[static_cast<size_t>(row)];
+  const int64_t from = RowInData(matrix, row);
   scratch->resize(static_cast<size_t>(matrix.n_in));
   Dequantize(matrix.dtype, matrix.data + from * RowBytes(matrix.dtype, matrix.n_in), matrix.n_in,
              scratch->data());

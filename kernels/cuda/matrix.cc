@@ -62,7 +62,7 @@ std::vector<SourceRow> RowsOf(std::span<const HostMatrix> parts) {
   for (const HostMatrix& part : parts) {
     const int64_t row_bytes = RowBytes(part.dtype, part.n_in);
     for (int64_t row = 0; row < part.n_out; ++row) {
-      const int64_t source = part.row_order.empty() ? row : part.row_order[static_cast<size_t>(row)];
+      const int64_t source = RowInData(part, row);
       rows.push_back({part.dtype, part.data + source * row_bytes});
     }
   }
